@@ -1,0 +1,18 @@
+"""The two errors that a person may see: one line each, never a traceback."""
+
+from __future__ import annotations
+
+
+class GfocalError(Exception):
+    """Something failed while doing what was asked (exit code 1)."""
+
+
+class UsageError(GfocalError, ValueError):
+    """What was asked cannot be done: wrong option, recipe, file or data (exit code 2).
+
+    The message says what is wrong, where, and what to do instead.
+    """
+
+
+class BrokenInputError(UsageError):
+    """One annotation or picture is broken; ``--skip-broken`` leaves it out and goes on."""

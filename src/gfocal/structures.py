@@ -1,0 +1,230 @@
+"""What flows between the parts: frozen, validated dataclasses of tensors.
+
+Boxes are float xyxy in input pixels, width = x2 - x1. Labels are 0..C-1; there is no background
+index: "no object" is :data:`NEGATIVE` or :data:`IGNORED` in an assignment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+NEGATIVE = -1
+"""In :attr:`Assignment.gt_index`: the point learns that nothing is there."""
+IGNORED = -2
+"""In :attr:`Assignment.gt_index`: the point learns nothing."""
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Ground truth of one picture.
+
+    Attributes:
+        boxes: (G, 4) float xyxy in input pixels.
+        labels: (G,) int64 in 0..C-1.
+    """
+
+    boxes: Tensor
+    labels: Tensor
+
+    def __post_init__(self) -> None:
+        _require(
+            self.boxes.ndim == 2 and self.boxes.shape[1] == 4,
+            f"boxes must have shape (G, 4), got {tuple(self.boxes.shape)}",
+        )
+        _require(self.boxes.is_floating_point(), f"boxes must be float, got {self.boxes.dtype}")
+        _require(
+            self.labels.shape == self.boxes.shape[:1],
+            f"labels must have shape ({len(self.boxes)},), got {tuple(self.labels.shape)}",
+        )
+        _require(self.labels.dtype == torch.int64, f"labels must be int64, got {self.labels.dtype}")
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def to(self, device: torch.device | str) -> Targets:
+        return Targets(self.boxes.to(device), self.labels.to(device))
+
+    @staticmethod
+    def empty() -> Targets:
+        """A background picture."""
+        return Targets(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pictures of one step, padded to one size at the right and the bottom.
+
+    Attributes:
+        pictures: (B, 3, H, W) uint8 RGB.
+        targets: one :class:`Targets` a picture, in pixels of ``pictures``.
+        image_ids: (B,) int64, the data set's own ids.
+        original_sizes: (B, 2) int64 (height, width) of the picture files.
+        scales: (B, 2) float (x, y): input pixels per original pixel, for pictures that were only resized.
+        sizes: (B, 2) int64 (height, width) of each picture inside the padded batch.
+    """
+
+    pictures: Tensor
+    targets: tuple[Targets, ...]
+    image_ids: Tensor
+    original_sizes: Tensor
+    scales: Tensor
+    sizes: Tensor
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+
+@dataclass(frozen=True)
+class HeadOutput:
+    """Raw outputs for all points of all levels, never activated.
+
+    Attributes:
+        class_logits: (..., P, L); L is what the quality asks for (C, or C + 1 for softmax).
+        box: (..., P, K) box code in the representation's own units.
+        quality_logits: (..., P, Q) of a separate quality branch, or None.
+    """
+
+    class_logits: Tensor
+    box: Tensor
+    quality_logits: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("box", "quality_logits"):
+            value = getattr(self, name)
+            _require(
+                value is None or value.shape[:-1] == self.class_logits.shape[:-1],
+                f"{name} must have the points of class_logits {tuple(self.class_logits.shape[:-1])}",
+            )
+
+    def __getitem__(self, index: Any) -> HeadOutput:
+        quality = None if self.quality_logits is None else self.quality_logits[index]
+        return HeadOutput(self.class_logits[index], self.box[index], quality)
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """Which ground truth each point learns.
+
+    Attributes:
+        gt_index: (P,) int64: index into the picture's boxes, :data:`NEGATIVE` or :data:`IGNORED`.
+    """
+
+    gt_index: Tensor
+
+    def __post_init__(self) -> None:
+        _require(self.gt_index.ndim == 1, "gt_index must have shape (P,)")
+        _require(self.gt_index.dtype == torch.int64, f"gt_index must be int64, got {self.gt_index.dtype}")
+
+    @property
+    def positive(self) -> Tensor:
+        """(P,) bool: the points that learn a ground truth."""
+        return self.gt_index >= 0
+
+
+@dataclass(frozen=True)
+class Detections:
+    """What was found in one picture, best score first.
+
+    Attributes:
+        boxes: (N, 4) float xyxy in pixels of the picture given.
+        scores: (N,) in [0, 1]: with a joint quality, the expected IoU of box and object.
+        labels: (N,) int64 in 0..C-1.
+        names: class names, C of them.
+        edge_std: (N, 4) standard deviation in pixels of left, top, right, bottom; None for Dirac boxes.
+        edge_probs: (N, 4, n + 1) probability of each bin; None unless the boxes are General.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+    names: tuple[str, ...] = ()
+    edge_std: Tensor | None = None
+    edge_probs: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        count = len(self.boxes)
+        _require(self.boxes.shape == (count, 4), f"boxes must have shape (N, 4), got {tuple(self.boxes.shape)}")
+        for name in ("scores", "labels"):
+            shape = tuple(getattr(self, name).shape)
+            _require(shape == (count,), f"{name} must have shape ({count},), got {shape}")
+        _require(
+            self.edge_std is None or self.edge_std.shape == (count, 4),
+            f"edge_std must have shape ({count}, 4)",
+        )
+        _require(
+            self.edge_probs is None or self.edge_probs.shape[:2] == (count, 4),
+            f"edge_probs must have shape ({count}, 4, n + 1)",
+        )
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def __iter__(self) -> Iterator[Detections]:
+        return (self[i : i + 1] for i in range(len(self)))
+
+    def __getitem__(self, index: Tensor | slice | Sequence[int] | int) -> Detections:
+        """Some of the detections: a mask, indices or a slice; one integer keeps N = 1."""
+        if isinstance(index, int):
+            index = [index]
+        picked = {
+            field.name: getattr(self, field.name)[index]
+            for field in fields(self)
+            if isinstance(getattr(self, field.name), Tensor)
+        }
+        return replace(self, **picked)
+
+    def cpu(self) -> Detections:
+        moved = {f.name: v.cpu() for f in fields(self) if isinstance(v := getattr(self, f.name), Tensor)}
+        return replace(self, **moved)
+
+    def to_coco(self, image_id: int = 0, category_ids: Sequence[int] | None = None) -> list[dict[str, Any]]:
+        """COCO result entries: ``bbox`` is x, y, width, height.
+
+        Args:
+            image_id: the id each entry gets.
+            category_ids: the data set's id of each class; by default label + 1, as COCO counts from 1.
+        """
+        xywh = self.boxes.clone()
+        xywh[:, 2:] -= xywh[:, :2]
+        entries = []
+        for i, (box, score, label) in enumerate(
+            zip(xywh.tolist(), self.scores.tolist(), self.labels.tolist(), strict=True)
+        ):
+            entry: dict[str, Any] = {
+                "image_id": image_id,
+                "category_id": label + 1 if category_ids is None else int(category_ids[label]),
+                "bbox": [round(v, 3) for v in box],
+                "score": score,
+            }
+            if self.edge_std is not None:
+                entry["edge_std"] = [round(v, 3) for v in self.edge_std[i].tolist()]
+            entries.append(entry)
+        return entries
+
+    def to_supervision(self) -> Any:
+        """A ``supervision.Detections`` (needs ``pip install supervision``); edge_std goes into its ``data``."""
+        try:
+            import supervision
+        except ImportError as error:
+            raise ImportError("to_supervision() needs the package supervision: pip install supervision") from error
+        data: dict[str, Any] = {}
+        if self.names:
+            data["class_name"] = [self.names[label] for label in self.labels.tolist()]
+        if self.edge_std is not None:
+            data["edge_std"] = self.edge_std.cpu().numpy()
+        return supervision.Detections(
+            xyxy=self.boxes.cpu().numpy(),
+            confidence=self.scores.cpu().numpy(),
+            class_id=self.labels.cpu().numpy(),
+            data=data,
+        )
