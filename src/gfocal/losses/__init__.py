@@ -1,0 +1,23 @@
+"""The losses of Generalized Focal Loss: pure functions on logits, usable without the rest of gfocal.
+
+>>> import torch
+>>> from gfocal.losses import quality_focal_loss
+>>> logits = torch.zeros(2, 3)
+>>> labels, quality = torch.tensor([1, -1]), torch.tensor([0.8, 0.0])
+>>> round(float(quality_focal_loss(logits, (labels, quality), reduction="sum")), 4)
+0.9288
+"""
+
+from gfocal.losses.distribution import distribution_focal_loss
+from gfocal.losses.focal import focal_loss
+from gfocal.losses.generalized import generalized_focal_loss
+from gfocal.losses.quality import quality_focal_loss
+from gfocal.losses.reduction import reduce_loss
+
+__all__ = [
+    "distribution_focal_loss",
+    "focal_loss",
+    "generalized_focal_loss",
+    "quality_focal_loss",
+    "reduce_loss",
+]

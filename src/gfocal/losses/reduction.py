@@ -1,0 +1,60 @@
+"""The one place where an element-wise loss becomes a number."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Reduction = Literal["none", "sum", "mean"]
+REDUCTIONS = ("none", "sum", "mean")
+
+
+def check_reduction(reduction: str) -> None:
+    if reduction not in REDUCTIONS:
+        raise ValueError(f"reduction must be one of {', '.join(REDUCTIONS)}, got {reduction!r}")
+
+
+def at_least_float32(logits: Tensor) -> Tensor:
+    """Half precision goes up to float32, float64 stays: losses are never computed in half precision."""
+    if not logits.is_floating_point():
+        raise TypeError(f"logits must be floating point, got {logits.dtype}")
+    return logits if logits.dtype in (torch.float32, torch.float64) else logits.float()
+
+
+def reduce_loss(
+    loss: Tensor,
+    *,
+    weight: Tensor | None = None,
+    reduction: Reduction = "none",
+    norm: Tensor | float | None = None,
+) -> Tensor:
+    """Weight, reduce and normalise an element-wise loss.
+
+    Args:
+        loss: any shape.
+        weight: broadcastable to ``loss``; multiplied in before the reduction.
+        reduction: "none" keeps the shape, "sum" adds up, "mean" divides the sum by the number of elements
+            (not by the weights), and is 0 for no elements.
+        norm: divisor after the reduction, for example the number of positives of the whole step. The caller
+            clamps it: a step without positives divides by 1.
+
+    Returns:
+        The loss, connected to the graph also when it has no elements.
+
+    Raises:
+        ValueError: for an unknown reduction.
+
+    Example:
+        >>> reduce_loss(torch.tensor([1.0, 3.0]), weight=torch.tensor([1.0, 0.5]), reduction="sum", norm=2.0)
+        tensor(1.2500)
+    """
+    check_reduction(reduction)
+    if weight is not None:
+        loss = loss * weight
+    if reduction == "sum":
+        loss = loss.sum()
+    elif reduction == "mean":
+        loss = loss.sum() / max(loss.numel(), 1)
+    return loss if norm is None else loss / norm
