@@ -1,0 +1,1 @@
+"""Labelled pictures: reading data sets, changing pictures and boxes together, making batches."""
