@@ -71,6 +71,7 @@ class Batch:
         original_sizes: (B, 2) int64 (height, width) of the picture files.
         scales: (B, 2) float (x, y): input pixels per original pixel, for pictures that were only resized.
         sizes: (B, 2) int64 (height, width) of each picture inside the padded batch.
+        skipped: one line for each broken picture that another one stands in for.
     """
 
     pictures: Tensor
@@ -79,6 +80,7 @@ class Batch:
     original_sizes: Tensor
     scales: Tensor
     sizes: Tensor
+    skipped: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.pictures)
