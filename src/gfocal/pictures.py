@@ -10,7 +10,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -54,7 +54,7 @@ def read_picture(path: str | Path, *, apply_exif: bool = True) -> Tensor:
     if not data.size:
         raise BrokenInputError(f"picture {path} is an empty file")
     try:
-        if data[:4].tobytes().startswith(_TORCHVISION_MAGIC):
+        if _torchvision_reads(data[:32].tobytes()):
             picture = decode_image(torch.from_numpy(data), ImageReadMode.RGB, apply_exif_orientation=apply_exif)
         else:
             picture = _decode_with_pillow(data.tobytes(), apply_exif)
@@ -62,6 +62,12 @@ def read_picture(path: str | Path, *, apply_exif: bool = True) -> Tensor:
     except Exception as error:
         raise BrokenInputError(f"picture {path} is truncated, damaged or not a picture ({_reason(error)})") from None
     return _first_frame_uint8(picture)
+
+
+def _torchvision_reads(head: bytes) -> bool:
+    # It ignores the orientation of a WebP file: those that carry EXIF (a flag of the extended header) go to Pillow.
+    exif_webp = head[8:16] == b"WEBPVP8X" and len(head) > 20 and bool(head[20] & 0x08)
+    return head.startswith(_TORCHVISION_MAGIC) and not exif_webp
 
 
 def _decode_with_pillow(data: bytes, apply_exif: bool) -> Tensor:
@@ -73,11 +79,9 @@ def _decode_with_pillow(data: bytes, apply_exif: bool) -> Tensor:
 
 
 def _from_pillow(image: Image.Image) -> Tensor:
-    if image.mode.startswith("I"):  # Pillow's own conversion of 16 bits to RGB clips at 255.
-        image = image.point(lambda value: value / 256).convert("L") if image.mode == "I" else image
-        if image.mode != "L":
-            grey = (np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)
-            return torch.from_numpy(grey).expand(3, -1, -1)
+    if image.mode.startswith("I"):  # 16 bits; Pillow's own conversion to RGB clips them at 255.
+        grey = np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255).astype(np.uint8)
+        return torch.from_numpy(grey).expand(3, -1, -1)
     return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
 
 
@@ -107,33 +111,27 @@ def to_picture(source: str | Path | Tensor | np.ndarray | Image.Image) -> Tensor
     """
     if isinstance(source, str | Path):
         return read_picture(source)
-    if isinstance(source, Tensor):
-        return _checked(source, "tensor", "(3, H, W)")
-    if isinstance(source, np.ndarray):
-        channels_first = torch.from_numpy(np.ascontiguousarray(source)) if source.dtype == np.uint8 else source
-        if isinstance(channels_first, Tensor) and channels_first.ndim == 3:
-            channels_first = channels_first.permute(2, 0, 1)
-        return _checked(channels_first, "array", "(H, W, 3)")
+    if isinstance(source, Tensor | np.ndarray):
+        return _from_numbers(source)
     if hasattr(source, "convert") and hasattr(source, "mode"):
         return _from_pillow(source)
-    raise UsageError(
-        f"a picture must be a file name, a uint8 tensor or array, or a PIL image, not {_type_name(source)}"
-    )
+    kind = type(source).__name__
+    raise UsageError(f"a picture must be a file name, a uint8 tensor or array, or a PIL image, not {kind}")
 
 
-def _type_name(value: Any) -> str:
-    return type(value).__name__
-
-
-def _checked(picture: Any, kind: str, wanted: str) -> Tensor:
-    if not isinstance(picture, Tensor) or picture.dtype != torch.uint8:
-        raise UsageError(f"a picture {kind} must be uint8 in 0..255, got {picture.dtype}; scale and convert it first")
+def _from_numbers(source: Tensor | np.ndarray) -> Tensor:
+    kind, wanted = ("tensor", "(3, H, W)") if isinstance(source, Tensor) else ("array", "(H, W, 3)")
+    if source.dtype not in (torch.uint8, np.uint8):
+        raise UsageError(f"a picture {kind} must be uint8 in 0..255, got {source.dtype}: scale and convert it first")
+    if isinstance(source, Tensor):
+        picture = source
+    else:
+        picture = torch.from_numpy(np.require(source, requirements=["C", "W"]))
+        if picture.ndim == 3:
+            picture = picture.permute(2, 0, 1)[: 3 if picture.shape[2] == 4 else None]
     picture = picture[None] if picture.ndim == 2 else picture
-    if picture.ndim == 3 and len(picture) == 4 and kind == "array":
-        picture = picture[:3]
     if picture.ndim != 3 or len(picture) not in (1, 3) or picture.numel() == 0:
-        shape = tuple(picture.shape if kind == "tensor" else picture.permute(1, 2, 0).shape)
-        raise UsageError(f"a picture {kind} must have shape {wanted}, got {shape}")
+        raise UsageError(f"a picture {kind} must have shape {wanted}, got {tuple(source.shape)}")
     return picture.expand(3, -1, -1)
 
 

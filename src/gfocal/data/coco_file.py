@@ -197,17 +197,17 @@ def check_annotations(
     xywh = np.array([a.bbox for a in annotations], np.float64).reshape(-1, 4)
     picture, known_picture = _positions(own_image, image_ids)
     label, known_category = _positions(own_category, category_ids)
-    faults = {
+    faults: dict[str, np.ndarray] = {
         "unknown image id": ~known_picture,
         "unknown category id": ~known_category,
-        "box is not finite": ~np.isfinite(xywh).all(1),
+        "box is not finite": ~np.all(np.isfinite(xywh), axis=1),
     }
     with np.errstate(invalid="ignore", over="ignore"):
         boxes = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], 1)
-        faults["box has no positive width and height"] = np.logical_not((xywh[:, 2:] > 0).all(1))
-        outside = (boxes[:, :2] >= sizes[picture]).any(1) | (boxes[:, 2:] <= 0).any(1)
+        faults["box has no positive width and height"] = ~np.all(xywh[:, 2:] > 0, axis=1)
+        outside = np.any((boxes[:, :2] >= sizes[picture]) | (boxes[:, 2:] <= 0), axis=1)
         faults["box lies outside its picture"] = known_picture & outside
-    bad: np.ndarray = np.stack(list(faults.values())).any(0)
+    bad: np.ndarray = np.any(np.stack(list(faults.values())), axis=0)
     for i in np.flatnonzero(bad).tolist():
         if annotations[i].image_id not in problems.left_out:
             fault = next(fault for fault, where in faults.items() if where[i])

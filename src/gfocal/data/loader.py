@@ -6,6 +6,7 @@ random number of its augmentation from (seed, epoch, position).
 
 from __future__ import annotations
 
+import signal
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -197,8 +198,11 @@ def collate(samples: list[Sample | UsageError], multiple: int = 32) -> Batch | U
     )
 
 
-def _use_one_thread(worker: int) -> None:
+def _start_worker(worker: int) -> None:
     torch.set_num_threads(1)
+    # Ctrl-C reaches the whole process group. The main process decides what to do; a worker that dies of it would make
+    # the last checkpoint impossible.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def make_loader(
@@ -235,7 +239,7 @@ def make_loader(
             num_workers=workers,
             collate_fn=partial(collate, multiple=multiple),
             drop_last=drop_last,
-            worker_init_fn=_use_one_thread,
+            worker_init_fn=_start_worker,
             # The iterator draws a base seed: from its own generator it leaves the caller's random numbers alone.
             generator=torch.Generator().manual_seed(0),
         )

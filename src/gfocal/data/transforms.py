@@ -87,19 +87,19 @@ class TrainTransform:
         resized = resize_to(crop, (new_height, new_width))
         factors = _factors(crop.shape, resized.shape)
         boxes = (targets.boxes - torch.tensor([left, top, left, top])) * factors
-        kept, targets = self._clip(boxes, targets.labels, new_height, new_width)
+        targets = self._clip(boxes, targets.labels, new_height, new_width)
         if self.resize.kind == "short_long" or (new_height, new_width) == (target_height, target_width):
             return resized, targets
         top, left = int(draw[1] * (target_height - new_height + 1)), int(draw[2] * (target_width - new_width + 1))
         canvas = torch.zeros((target_height, target_width, 3), dtype=torch.uint8).permute(2, 0, 1)
         canvas[:, top : top + new_height, left : left + new_width] = resized
-        return canvas, Targets(kept + torch.tensor([left, top, left, top]), targets.labels)
+        return canvas, Targets(targets.boxes + torch.tensor([left, top, left, top]), targets.labels)
 
-    def _clip(self, boxes: Tensor, labels: Tensor, height: int, width: int) -> tuple[Tensor, Targets]:
+    def _clip(self, boxes: Tensor, labels: Tensor, height: int, width: int) -> Targets:
         clipped = boxes.clamp(min=0).minimum(torch.tensor([width, height, width, height], dtype=boxes.dtype))
         sides, before = clipped[:, 2:] - clipped[:, :2], boxes[:, 2:] - boxes[:, :2]
         keep = (sides >= self.min_side).all(1) & (sides.prod(1) >= self.min_visible * before.prod(1))
-        return clipped[keep], Targets(clipped[keep], labels[keep])
+        return Targets(clipped[keep], labels[keep])
 
 
 def _factors(before: torch.Size, after: torch.Size) -> Tensor:
