@@ -7,6 +7,7 @@ integers and lists.
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 from typing import Any
 
@@ -110,9 +111,7 @@ def generalized_focal(
     giou_sum = dfl_sum = 0.0
     for i, weight in enumerate(weights):
         giou_sum += weight * (1 - giou(boxes[i], target_boxes[i]))
-        edges = [
-            distribution_focal(bins, y, spacing) for bins, y in zip(edge_logits[i], target_edges[i], strict=True)
-        ]
+        edges = [distribution_focal(bins, y, spacing) for bins, y in zip(edge_logits[i], target_edges[i], strict=True)]
         dfl_sum += weight * sum(edges) / 4
     terms = {"qfl": qfl / max(positives, 1), "giou": 2 * giou_sum / norm, "dfl": dfl_sum / 4 / norm}
     return {**terms, "total": sum(terms.values())}
@@ -191,11 +190,8 @@ def atss_candidates(anchors: Sequence[Box], levels: Sequence[int], gt: Box, near
 
 
 def atss_threshold(ious: Sequence[float]) -> float:
-    """Mean plus unbiased standard deviation; that of one candidate is 0."""
-    mean = sum(ious) / len(ious)
-    if len(ious) == 1:
-        return mean
-    return mean + math.sqrt(sum((value - mean) ** 2 for value in ious) / (len(ious) - 1))
+    """Mean plus unbiased standard deviation, that of one candidate being 0; exact, so that equal values pass."""
+    return statistics.mean(ious) + (statistics.stdev(ious) if len(ious) > 1 else 0.0)
 
 
 def atss(anchors: Any, levels: Any, gt_boxes: Any, nearest: int = 9) -> list[int]:

@@ -1,6 +1,6 @@
 """Box geometry: xyxy float boxes in pixels, the IoU family, and the two codes that boxes are learnt in.
 
-Everything runs in float32 at least, also under autocast: areas of large boxes overflow half precision.
+Areas and codes are computed in float32 at least: in half precision large boxes overflow and edges are off by pixels.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ def _float(*boxes: Tensor) -> tuple[Tensor, ...]:
 
 def area(boxes: Tensor) -> Tensor:
     """(...) area of (..., 4) boxes; 0 where a box is inverted."""
+    (boxes,) = _float(boxes)
     size = (boxes[..., 2:] - boxes[..., :2]).clamp(min=0)
     return size[..., 0] * size[..., 1]
 
@@ -71,11 +72,13 @@ def boxes_to_distances(xy: Tensor, boxes: Tensor) -> Tensor:
 
     Negative where the point lies outside the box.
     """
+    xy, boxes = _float(xy, boxes)
     return torch.cat((xy - boxes[..., :2], boxes[..., 2:] - xy), -1)
 
 
 def distances_to_boxes(xy: Tensor, distances: Tensor) -> Tensor:
     """The inverse of :func:`boxes_to_distances`: (..., 2), (..., 4) pixels -> (..., 4) xyxy."""
+    xy, distances = _float(xy, distances)
     return torch.cat((xy - distances[..., :2], xy + distances[..., 2:]), -1)
 
 
@@ -90,6 +93,7 @@ def boxes_to_deltas(anchors: Tensor, boxes: Tensor, stds: tuple[float, float, fl
     Source:
         R-CNN's box code, arXiv 1311.2524, appendix C.
     """
+    anchors, boxes = _float(anchors, boxes)
     size, other = anchors[..., 2:] - anchors[..., :2], boxes[..., 2:] - boxes[..., :2]
     shift = ((boxes[..., :2] + boxes[..., 2:]) - (anchors[..., :2] + anchors[..., 2:])) / 2 / size
     return torch.cat((shift, (other / size).log()), -1) / boxes.new_tensor(stds)
@@ -97,6 +101,7 @@ def boxes_to_deltas(anchors: Tensor, boxes: Tensor, stds: tuple[float, float, fl
 
 def deltas_to_boxes(anchors: Tensor, deltas: Tensor, stds: tuple[float, float, float, float]) -> Tensor:
     """The inverse of :func:`boxes_to_deltas`; log ratios are limited to those of 1000 / 16."""
+    anchors, deltas = _float(anchors, deltas)
     deltas = deltas * deltas.new_tensor(stds)
     size = anchors[..., 2:] - anchors[..., :2]
     centre = (anchors[..., :2] + anchors[..., 2:]) / 2 + deltas[..., :2] * size

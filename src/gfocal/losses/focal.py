@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -43,7 +44,6 @@ def focal_loss(
         arXiv 2006.04388, eq. 1.
 
     Example:
-        >>> import torch
         >>> round(float(focal_loss(torch.zeros(1, 2), torch.tensor([0]), reduction="sum")), 4)
         0.1733
     """
@@ -58,7 +58,11 @@ def focal_loss(
     loss = F.binary_cross_entropy_with_logits(x, y, reduction="none")
     # |y - p| is 1 - p_t for y in {0, 1}.
     if gamma > 0:
-        loss = loss * (y - p).abs().pow(gamma)
+        distance = (y - p).abs()
+        if gamma < 1:
+            # The power's slope is infinite at 0, where a saturated sigmoid lands: inf * 0 would be NaN.
+            distance = distance.clamp(min=torch.finfo(x.dtype).tiny)
+        loss = loss * distance.pow(gamma)
     if alpha is not None:
         loss = loss * (alpha * y + (1 - alpha) * (1 - y))
     return reduce_loss(loss, weight=weight, reduction=reduction, norm=norm)
@@ -71,7 +75,7 @@ def dense_target(logits: Tensor, target: Tensor) -> Tensor:
     if logits.ndim == 2 and target.shape == logits.shape[:1] and not target.is_floating_point():
         dense = logits.new_zeros(logits.shape)
         rows = ((target >= 0) & (target < logits.shape[1])).nonzero().squeeze(1)
-        dense[rows, target[rows]] = 1
+        dense[rows, target[rows].long()] = 1
         return dense
     raise ValueError(
         f"target must have the shape of the logits {tuple(logits.shape)}, or be int64 labels of shape "

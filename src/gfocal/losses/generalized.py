@@ -44,7 +44,7 @@ def generalized_focal_loss(
         spacing: distance of two bins.
         box_loss_weight: :math:`\lambda_0`.
         dfl_weight: :math:`\lambda_1`.
-        box_weight: (P,) weight of each positive's box terms; None for the paper's plain formula.
+        box_weight: (P,) weight of each positive's box terms, detached here; None for the paper's plain formula.
         cls_norm: divisor of QFL; by default the number of positives, at least 1.
         box_norm: divisor of the box terms; by default the sum of ``box_weight`` (its number without
             weights), at least 1. Under several processes or gradient accumulation pass the sums of the
@@ -75,10 +75,12 @@ def generalized_focal_loss(
             f"{positives} labels are positive, so boxes, target_boxes, edge_logits and target_edges need "
             f"{positives} rows; got {len(boxes)}, {len(target_boxes)}, {len(edge_logits)}, {len(target_edges)}"
         )
+    if box_weight is not None:
+        box_weight = box_weight.detach()
     if cls_norm is None:
         cls_norm = max(positives, 1)
     if box_norm is None:
-        box_norm = max(positives, 1) if box_weight is None else box_weight.detach().sum().clamp(min=1)
+        box_norm = max(positives, 1) if box_weight is None else box_weight.sum().clamp(min=1)
     qfl = quality_focal_loss(logits, target, beta=beta, reduction="sum", norm=cls_norm)
     giou = reduce_loss(giou_loss(boxes, target_boxes), weight=box_weight, reduction="sum", norm=box_norm)
     dfl = distribution_focal_loss(edge_logits, target_edges, spacing=spacing).mean(-1)

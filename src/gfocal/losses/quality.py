@@ -75,7 +75,9 @@ def quality_focal_loss(
         dense = target.detach().to(x.dtype).expand_as(x)
     # autocast would only look at the inputs: they are float32 already, and the function itself has no autocast op.
     fused = reduction != "none" and weight is None
-    loss = _QualityFocalLoss.apply(x, dense, index, values, float(beta), fused)
+    # Inside the function gradients are off and its context only knows of requires_grad: ask here.
+    wants_gradient = x.requires_grad and torch.is_grad_enabled()
+    loss = _QualityFocalLoss.apply(x, dense, index, values, float(beta), fused, wants_gradient)
     if fused:
         count = max(x.numel(), 1) if reduction == "mean" else 1
         return reduce_loss(loss / count, norm=norm)
@@ -108,10 +110,11 @@ class _QualityFocalLoss(torch.autograd.Function):
         values: Tensor | None,
         beta: float,
         fused: bool,
+        wants_gradient: bool,
     ) -> Tensor:
         x = logits.contiguous().view(-1)
         y = None if dense is None else dense.reshape(-1)
-        gradient = torch.empty_like(x) if ctx.needs_input_grad[0] else None
+        gradient = torch.empty_like(x) if wants_gradient else None
         loss = x.new_zeros(()) if fused else torch.empty_like(x)
         step = _CHUNK if x.device.type == "cpu" else max(x.numel(), 1)
         partial: list[Tensor] = []
@@ -138,7 +141,7 @@ class _QualityFocalLoss(torch.autograd.Function):
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = ctx.saved_tensors
         scaled = gradient * (grad_output if ctx.fused else grad_output.reshape(-1))
-        return scaled.view(ctx.shape), None, None, None, None, None
+        return scaled.view(ctx.shape), None, None, None, None, None, None
 
 
 def _fix_positives(
@@ -146,9 +149,9 @@ def _fix_positives(
 ) -> Tensor:
     """The pass took every target as 0; put right the few that are not."""
     at = x[index]
-    right = torch.empty_like(at)
+    right = None if gradient is None else torch.empty_like(at)
     value = _loss_and_gradient(at, values, beta, right)
-    if gradient is not None:
+    if gradient is not None and right is not None:
         gradient[index] = right
     if fused:
         return loss + (value - _loss_and_gradient(at, None, beta, None)).sum()

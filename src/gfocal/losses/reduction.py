@@ -34,7 +34,8 @@ def reduce_loss(
 
     Args:
         loss: any shape.
-        weight: broadcastable to ``loss``; multiplied in before the reduction.
+        weight: multiplied in before the reduction; broadcastable to ``loss`` without enlarging it: a weight
+            for each row of an (N, C) loss has shape (N, 1).
         reduction: "none" keeps the shape, "sum" adds up, "mean" divides the sum by the number of elements
             (not by the weights), and is 0 for no elements.
         norm: divisor after the reduction, for example the number of positives of the whole step. The caller
@@ -44,7 +45,7 @@ def reduce_loss(
         The loss, connected to the graph also when it has no elements.
 
     Raises:
-        ValueError: for an unknown reduction.
+        ValueError: for an unknown reduction, or a weight whose shape does not fit.
 
     Example:
         >>> reduce_loss(torch.tensor([1.0, 3.0]), weight=torch.tensor([1.0, 0.5]), reduction="sum", norm=2.0)
@@ -52,9 +53,20 @@ def reduce_loss(
     """
     check_reduction(reduction)
     if weight is not None:
-        loss = loss * weight
+        loss = loss * _expand(weight, loss)
     if reduction == "sum":
         loss = loss.sum()
     elif reduction == "mean":
         loss = loss.sum() / max(loss.numel(), 1)
     return loss if norm is None else loss / norm
+
+
+def _expand(weight: Tensor, loss: Tensor) -> Tensor:
+    try:
+        return weight.expand_as(loss)
+    except RuntimeError:
+        # Plain multiplication would take (N, 1) times (N,) for an (N, N) loss and say nothing.
+        raise ValueError(
+            f"weight of shape {tuple(weight.shape)} does not broadcast to the loss {tuple(loss.shape)}; "
+            "one weight for each row of an (N, C) loss has shape (N, 1)"
+        ) from None
