@@ -68,7 +68,7 @@ def distribution_focal(logits: Sequence[float], y: float, spacing: float = 1.0) 
     log_probs = log_softmax(plain(logits))
     last = len(log_probs) - 1
     y = min(max(y, 0.0), last * spacing)
-    i = min(int(math.floor(y / spacing)), last - 1)
+    i = min(math.floor(y / spacing), last - 1)
     left, right = i * spacing, (i + 1) * spacing
     return -((right - y) * log_probs[i] + (y - left) * log_probs[i + 1]) / spacing
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 
-import oracles
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+import oracles
 from gfocal.losses import focal_loss, quality, quality_focal_loss
 
 BETAS = [0.0, 0.5, 1.0, 1.5, 2.0, 4.0]
