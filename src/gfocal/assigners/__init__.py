@@ -1,0 +1,22 @@
+"""Which point learns which ground truth: (points, boxes) -> Assignment, without gradients and labels."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from torch import Tensor
+
+from gfocal.assigners.atss import AtssAssigner
+from gfocal.points import Points
+from gfocal.structures import Assignment
+
+
+class Assigner(Protocol):
+    """What every assigner is: a callable whose settings came through its constructor."""
+
+    def __call__(self, points: Points, boxes: Tensor) -> Assignment:
+        """Assign the (G, 4) boxes of one picture to the whole set of points."""
+        ...
+
+
+__all__ = ["Assigner", "AtssAssigner"]

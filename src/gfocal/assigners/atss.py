@@ -1,0 +1,105 @@
+"""Adaptive Training Sample Selection by arithmetic on the grid, without the full IoU matrix."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from gfocal.boxes import aligned_iou
+from gfocal.points import Points
+from gfocal.structures import NEGATIVE, Assignment
+
+_INSIDE = 0.01  # pixels that a point must lie within the box (as published code has it)
+
+
+class AtssAssigner:
+    """ATSS: the nearest points of each level, kept where their IoU beats the statistics of that object.
+
+    For every ground truth, the ``top_k`` points of each level that lie nearest to its centre are candidates;
+    those are positive whose anchor's IoU is at least mean + standard deviation (unbiased) of all candidates'
+    IoU, and that lie inside the box. A point that several ground truths claim goes to the one of highest IoU.
+
+    Ties are decided: the lowest flat index among equally near points, the lowest ground-truth index among
+    equal IoUs. The nearest k points of a grid lie in a window k wide around the centre (also on maps of one
+    row, and for centres outside the map), so no other point is looked at.
+
+    Args:
+        top_k: candidates of each level, >= 1.
+
+    Source:
+        Bridging the Gap Between Anchor-based and Anchor-free Detection, arXiv 1912.02424, algorithm 1.
+    """
+
+    def __init__(self, top_k: int = 9) -> None:
+        if top_k < 1:
+            raise ValueError(f"top_k must be >= 1, got {top_k}")
+        self.top_k = top_k
+
+    @torch.no_grad()
+    def __call__(self, points: Points, boxes: Tensor) -> Assignment:
+        """Assign (G, 4) xyxy boxes to the points of all levels.
+
+        Raises:
+            ValueError: for a set of points that is not whole, or has several anchors a location.
+        """
+        if sum(points.level_counts) != len(points):
+            raise ValueError("ATSS needs the whole set of points with one anchor a location")
+        gt_index = torch.full((len(points),), NEGATIVE, dtype=torch.int64, device=points.xy.device)
+        if len(boxes) == 0 or len(points) == 0:
+            return Assignment(gt_index)
+        boxes = boxes.float()
+        candidate = self._candidates(points, boxes)
+        iou = aligned_iou(points.anchors[candidate], boxes[:, None])
+        positive = (iou >= _threshold(iou)) & _inside(points.xy[candidate], boxes)
+        gt, slot = positive.nonzero(as_tuple=True)
+        return Assignment(_resolve(gt_index, candidate[gt, slot], gt, iou[gt, slot]))
+
+    def _candidates(self, points: Points, boxes: Tensor) -> Tensor:
+        """(G, K) flat indices of the nearest points: top_k a level, or all where a level has fewer."""
+        centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+        picked = []
+        start = 0
+        for (height, width), stride in zip(points.grids, points.strides, strict=True):
+            cell = centre / stride - points.offset
+            columns = _window(cell[:, 0], width, self.top_k)
+            rows = _window(cell[:, 1], height, self.top_k)
+            flat = start + (rows[:, :, None] * width + columns[:, None, :]).flatten(1)
+            squared = (points.xy[flat] - centre[:, None]).square().sum(-1)
+            # The window's own order is the flat order, so a stable sort gives ties to the lowest flat index.
+            nearest = squared.sort(dim=1, stable=True).indices[:, : self.top_k]
+            picked.append(flat.gather(1, nearest))
+            start += height * width
+        return torch.cat(picked, 1)
+
+
+def _threshold(iou: Tensor) -> Tensor:
+    """(G, 1) mean + unbiased standard deviation of the candidates; the deviation of a single one is 0."""
+    mean = iou.mean(1, keepdim=True)
+    variance = (iou - mean).square().sum(1, keepdim=True) / max(iou.shape[1] - 1, 1)
+    return mean + variance.sqrt()
+
+
+def _window(cell: Tensor, length: int, reach: int) -> Tensor:
+    """(G, min(reach, length)) indices of a run of cells around ``cell`` that stays within 0..length-1."""
+    size = min(reach, length)
+    # Halfway between two cells the lower one counts as nearest, as in the order of ties.
+    nearest = (cell - 0.5).ceil().clamp(0, length - 1).long()
+    first = (nearest - size // 2).clamp(0, length - size)
+    return first[:, None] + torch.arange(size, device=cell.device)
+
+
+def _inside(xy: Tensor, boxes: Tensor) -> Tensor:
+    """(G, K) whether points (G, K, 2) lie inside boxes (G, 4)."""
+    near = xy - boxes[:, None, :2]
+    far = boxes[:, None, 2:] - xy
+    return torch.minimum(near, far).amin(-1) > _INSIDE
+
+
+def _resolve(gt_index: Tensor, point: Tensor, gt: Tensor, iou: Tensor) -> Tensor:
+    """Give each point the ground truth of highest IoU; among equals the first."""
+    best = iou.new_full(gt_index.shape, -1.0).scatter_reduce_(0, point, iou, "amax")
+    winner = iou == best[point]
+    point, gt = point[winner], gt[winner]
+    none = torch.iinfo(torch.int64).max
+    first = torch.full_like(gt_index, none).scatter_reduce_(0, point, gt, "amin")
+    return torch.where(first == none, gt_index, first)
