@@ -1,0 +1,12 @@
+"""The two axes of the paper: how a box is represented, and how its quality enters the score.
+
+Both are small protocols with final classes behind them. A new form is one file and one line in the zoo's table.
+"""
+
+from gfocal.representation.dirac import DiracBoxes
+from gfocal.representation.general import GeneralBoxes
+from gfocal.representation.joint import JointQuality
+from gfocal.representation.none import NoQuality
+from gfocal.representation.protocols import BoxRepresentation, Quality
+
+__all__ = ["BoxRepresentation", "DiracBoxes", "GeneralBoxes", "JointQuality", "NoQuality", "Quality"]

@@ -1,0 +1,100 @@
+"""What a box representation and a quality must offer."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from torch import Tensor
+
+from gfocal.points import Points
+from gfocal.structures import HeadOutput
+
+
+class BoxRepresentation(Protocol):
+    """How a head's numbers mean a box: channels, scaling, clamping, loss and uncertainty.
+
+    Everywhere N is any number of places: ``points`` has N rows, ``code`` is (N, channels), boxes are (N, 4)
+    xyxy in input pixels. All of it runs in float32 at least.
+    """
+
+    channels: int
+    """Numbers a place."""
+
+    def encode(self, points: Points, boxes: Tensor) -> Tensor:
+        """The code that :meth:`decode` turns into ``boxes``, where a code can represent them."""
+        ...
+
+    def decode(self, points: Points, code: Tensor) -> Tensor:
+        """(N, 4) boxes."""
+        ...
+
+    def losses(
+        self,
+        points: Points,
+        code: Tensor,
+        boxes: Tensor,
+        target_boxes: Tensor,
+        *,
+        weight: Tensor | None,
+        norm: Tensor | float,
+    ) -> dict[str, Tensor]:
+        """Named scalars over the positives, without loss weights.
+
+        Args:
+            points: of the N positives.
+            code: (N, channels) their raw outputs.
+            boxes: (N, 4) what ``decode`` made of the code (given, so that nobody decodes twice).
+            target_boxes: (N, 4).
+            weight: (N,) weight of each positive, or None.
+            norm: divisor of the sums.
+        """
+        ...
+
+    def edge_std(self, points: Points, code: Tensor) -> Tensor | None:
+        """(N, 4) standard deviation of left, top, right, bottom in input pixels; None if there is none."""
+        ...
+
+    def edge_probs(self, code: Tensor) -> Tensor | None:
+        """(N, 4, n + 1) probability of each bin of each edge; None if there are no bins."""
+        ...
+
+    def truncated(self, points: Points, target_boxes: Tensor) -> Tensor:
+        """(N, 4) bool: edges that lie where no code can reach."""
+        ...
+
+
+class Quality(Protocol):
+    """How good the box is, and how that enters training and score."""
+
+    quality_channels: int
+    """Outputs of a separate quality branch, a place: 0 or 1."""
+
+    def num_logits(self, num_classes: int) -> int:
+        """Class logits a place: ``num_classes``, or one more for a softmax."""
+        ...
+
+    def target(self, boxes: Tensor, target_boxes: Tensor) -> Tensor | None:
+        """(N,) quality of the decoded, detached boxes of the positives; None if this form has none."""
+        ...
+
+    def losses(
+        self, out: HeadOutput, labels: Tensor, positive: Tensor, quality: Tensor | None, *, norm: Tensor | float
+    ) -> dict[str, Tensor]:
+        """Named scalars over all places, without loss weights.
+
+        Args:
+            out: raw outputs of M places, flat over the batch.
+            labels: (M,) class of each place, negative where there is none.
+            positive: (N,) indices of the places that learn a ground truth.
+            quality: (N,) what :meth:`target` gave.
+            norm: divisor of the sums.
+        """
+        ...
+
+    def class_logits(self, out: HeadOutput) -> Tensor:
+        """(..., C) logits whose sigmoid is the candidate score: thresholds and top-k work on it."""
+        ...
+
+    def scores(self, candidate_scores: Tensor, out: HeadOutput) -> Tensor:
+        """(K,) final scores of K winners from their candidate scores; ``out`` holds their K rows."""
+        ...
