@@ -1,0 +1,205 @@
+"""A detector: backbone, neck, head, points, assigner, box representation and quality, held together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal, overload
+
+import torch
+from torch import Tensor, nn
+
+from gfocal.assigners import Assigner
+from gfocal.boxes import clip_boxes
+from gfocal.criterion import BoxWeight, Matched, detection_losses, match, positive_weights
+from gfocal.models import PostProcess
+from gfocal.pictures import Resize, pad_batch, to_picture
+from gfocal.points import Points, grid_sizes, make_points
+from gfocal.representation import BoxRepresentation, Quality
+from gfocal.structures import Detections, HeadOutput, Targets
+
+
+class PixelNorm(nn.Module):
+    """uint8 RGB pictures -> what the backbone was trained with.
+
+    Args:
+        mean, std: of each channel in the backbone's own order, on the scale 0..255.
+        order: "rgb" or "bgr".
+    """
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float], order: Literal["rgb", "bgr"] = "rgb") -> None:
+        super().__init__()
+        self.order = order
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("scale", 1 / torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        if self.order == "bgr":
+            pictures = pictures.flip(1)
+        return (pictures.float() - self.mean) * self.scale
+
+
+class DenseDetector(nn.Module):
+    """Pictures in, losses or detections out; pictures are uint8 RGB everywhere.
+
+    Args:
+        pixels: preprocessing.
+        backbone, neck, head: the network; the head gives a :class:`HeadOutput`.
+        strides: of the levels.
+        anchor_scale: side of the square anchor in strides.
+        point_offset: 0 or 0.5, see :func:`gfocal.points.make_points`.
+        assigner: which point learns which ground truth.
+        boxes: box representation.
+        quality: quality form.
+        names: class names, C of them.
+        resize: how a picture is brought to the input size.
+        postprocess: thresholds.
+        box_weight: see :func:`gfocal.criterion.positive_weights`.
+        loss_weights: factor of each loss term.
+    """
+
+    def __init__(
+        self,
+        *,
+        pixels: PixelNorm,
+        backbone: nn.Module,
+        neck: nn.Module,
+        head: nn.Module,
+        strides: Sequence[int],
+        anchor_scale: float,
+        point_offset: float,
+        assigner: Assigner,
+        boxes: BoxRepresentation,
+        quality: Quality,
+        names: Sequence[str],
+        resize: Resize,
+        postprocess: PostProcess,
+        box_weight: BoxWeight,
+        loss_weights: Mapping[str, float],
+    ) -> None:
+        super().__init__()
+        self.pixels, self.backbone, self.neck, self.head = pixels, backbone, neck, head
+        self.strides, self.anchor_scale, self.point_offset = tuple(strides), anchor_scale, point_offset
+        self.assigner, self.boxes, self.quality = assigner, boxes, quality
+        self.names = tuple(names)
+        self.resize, self.postprocess = resize, postprocess
+        self.box_weight: BoxWeight = box_weight
+        self.loss_weights = dict(loss_weights)
+        self._points: dict[tuple[Any, ...], Points] = {}
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    def points(self, height: int, width: int) -> Points:
+        """The points of a padded picture of that size; made once for each size."""
+        key = (height, width, self.device)
+        if key not in self._points:
+            self._points[key] = make_points(
+                grid_sizes(height, width, self.strides),
+                self.strides,
+                anchor_scale=self.anchor_scale,
+                offset=self.point_offset,
+                device=self.device,
+            )
+        return self._points[key]
+
+    def raw(self, pictures: Tensor) -> HeadOutput:
+        """(B, 3, H, W) uint8 RGB -> raw outputs (B, P, ...)."""
+        return self.head(self.neck(self.backbone(self.pixels(pictures))))
+
+    forward = raw
+
+    def match(self, pictures: Tensor, targets: Sequence[Targets]) -> Matched:
+        """What every point learns: known before the forward pass."""
+        points = self.points(*pictures.shape[-2:])
+        return match(points, [target.to(self.device) for target in targets], self.assigner, self.boxes)
+
+    def losses(
+        self,
+        pictures: Tensor,
+        matched: Matched,
+        *,
+        cls_norm: Tensor | float | None = None,
+        box_norm: Tensor | float | None = None,
+    ) -> dict[str, Tensor]:
+        """Weighted scalar losses by name; their sum is the loss. See :func:`gfocal.criterion.detection_losses`."""
+        return detection_losses(
+            self(pictures),
+            self.points(*pictures.shape[-2:]),
+            matched,
+            self.boxes,
+            self.quality,
+            box_weight=self.box_weight,
+            loss_weights=self.loss_weights,
+            cls_norm=cls_norm,
+            box_norm=box_norm,
+        )
+
+    @torch.no_grad()
+    def box_weight_sum(self, pictures: Tensor, matched: Matched) -> Tensor:
+        """Sum of the positives' weights: what ``box_norm`` sums over processes and micro-batches."""
+        points = self.points(*pictures.shape[-2:])
+        flat = self(pictures)
+        flat = HeadOutput(*(None if t is None else t.flatten(0, 1) for t in vars(flat).values()))
+        at = points[matched.positive % len(points)]
+        weight = positive_weights(self.box_weight, flat[matched.positive], at, matched.boxes, self.quality)
+        return torch.tensor(float(len(matched.positive))) if weight is None else weight.sum()
+
+    @torch.no_grad()
+    def detect(
+        self, pictures: Tensor, sizes: Tensor | None = None, *, postprocess: PostProcess | None = None
+    ) -> list[Detections]:
+        """Detections of a padded batch in input pixels.
+
+        Args:
+            pictures: (B, 3, H, W) uint8 RGB.
+            sizes: (B, 2) height and width inside the padding; boxes are clipped to them.
+            postprocess: other thresholds than the detector's own.
+        """
+        out = self(pictures)
+        height, width = pictures.shape[-2:]
+        points = self.points(height, width)
+        post = self.postprocess if postprocess is None else postprocess
+        all_sizes = [(height, width)] * len(pictures) if sizes is None else sizes.tolist()
+        with torch.autocast(out.box.device.type, enabled=False):
+            return [
+                post(out[i], points, self.boxes, self.quality, height=int(h), width=int(w), names=self.names)
+                for i, (h, w) in enumerate(all_sizes)
+            ]
+
+    @overload
+    def predict(self, source: list[Any], *, score_threshold: float | None = None) -> list[Detections]: ...
+    @overload
+    def predict(self, source: Any, *, score_threshold: float | None = None) -> Detections: ...
+    def predict(self, source: Any, *, score_threshold: float | None = None) -> Detections | list[Detections]:
+        """Detections in pixels of the pictures given, on the CPU.
+
+        Args:
+            source: a path, a PIL picture, a (3, H, W) uint8 RGB tensor or a (H, W, 3) uint8 RGB array; or a
+                list of them.
+            score_threshold: instead of the detector's own.
+        """
+        if isinstance(source, list):
+            return [self.predict(item, score_threshold=score_threshold) for item in source]
+        post = self.postprocess
+        if score_threshold is not None:
+            post = replace(post, score_threshold=score_threshold)
+        picture = to_picture(source)
+        resized = self.resize(picture)
+        batch = pad_batch([resized], multiple=max(self.strides)).to(self.device)
+        training = self.training
+        self.eval()
+        try:
+            found = self.detect(batch, torch.tensor([resized.shape[-2:]]), postprocess=post)[0].cpu()
+        finally:
+            self.train(training)
+        return to_original(found, resized.shape[-2:], picture.shape[-2:])
+
+
+def to_original(found: Detections, size: Sequence[int], original: Sequence[int]) -> Detections:
+    """Detections from pixels of the resized picture to pixels of the original; both (height, width)."""
+    y, x = original[0] / size[0], original[1] / size[1]
+    scale = found.boxes.new_tensor([x, y, x, y])
+    boxes = clip_boxes(found.boxes * scale, int(original[0]), int(original[1]))
+    return replace(found, boxes=boxes, edge_std=None if found.edge_std is None else found.edge_std * scale)

@@ -1,0 +1,118 @@
+"""Raw outputs of one picture -> detections: threshold, top-k, decode, non-maximum suppression."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torchvision.ops import nms
+
+from gfocal.boxes import clip_boxes
+from gfocal.points import Points
+from gfocal.representation import BoxRepresentation, Quality
+from gfocal.structures import Detections, HeadOutput
+
+_PREFIX = 300  # boxes that the first round of suppression looks at
+
+
+@dataclass(frozen=True)
+class PostProcess:
+    """How raw outputs become detections.
+
+    Attributes:
+        score_threshold: candidates must score higher, in [0, 1).
+        pre_nms_top_k: best candidates kept on each level.
+        nms_iou: of two boxes of one class with more overlap, the better stays.
+        max_detections: a picture.
+    """
+
+    score_threshold: float = 0.05
+    pre_nms_top_k: int = 1000
+    nms_iou: float = 0.6
+    max_detections: int = 100
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        out: HeadOutput,
+        points: Points,
+        boxes: BoxRepresentation,
+        quality: Quality,
+        *,
+        height: int,
+        width: int,
+        names: tuple[str, ...] = (),
+    ) -> Detections:
+        """Detections of one picture of that size, in input pixels.
+
+        Args:
+            out: (P, ...) raw outputs.
+            points: the whole set of P points.
+            boxes, quality: the two axes.
+            height, width: boxes are clipped to them.
+            names: of the classes, handed on.
+        """
+        place, label, candidate = self.candidates(out, points, quality)
+        winners, at = out[place], points[place]
+        scores = quality.scores(candidate, winners)
+        decoded = clip_boxes(boxes.decode(at, winners.box), height, width)
+        keep = suppress(decoded, scores, label, iou=self.nms_iou, limit=self.max_detections)
+        winners, at = winners[keep], at[keep]
+        return Detections(
+            decoded[keep],
+            scores[keep],
+            label[keep],
+            names,
+            edge_std=boxes.edge_std(at, winners.box),
+            edge_probs=boxes.edge_probs(winners.box),
+        )
+
+    def candidates(self, out: HeadOutput, points: Points, quality: Quality) -> tuple[Tensor, Tensor, Tensor]:
+        """(K,) points, (K,) classes and (K,) scores of the best (point, class) pairs of every level.
+
+        The threshold is applied to the logit and the sigmoid taken of the winners alone; among equals the
+        lowest flat index wins.
+        """
+        threshold = math.log(self.score_threshold / (1 - self.score_threshold)) if self.score_threshold else -math.inf
+        picked, logits, start = [], [], 0
+        all_logits = quality.class_logits(out).float()
+        classes = all_logits.shape[-1]
+        for count in points.level_counts:
+            level = all_logits[start : start + count].reshape(-1)
+            index = (level > threshold).nonzero().squeeze(1)
+            values, order = level[index].sort(descending=True, stable=True)
+            logits.append(values[: self.pre_nms_top_k])
+            picked.append(index[order[: self.pre_nms_top_k]] + start * classes)
+            start += count
+        flat = torch.cat(picked)
+        return flat // classes, flat % classes, torch.cat(logits).sigmoid()
+
+
+def suppress(boxes: Tensor, scores: Tensor, labels: Tensor, *, iou: float, limit: int) -> Tensor:
+    """Indices of what greedy non-maximum suppression within each class keeps, best score first.
+
+    Greedy suppression of a prefix of the sorted boxes keeps what the whole keeps of that prefix, so it looks at
+    the 300 best and only goes on while fewer than ``limit`` are kept.
+
+    Args:
+        boxes: (N, 4) xyxy.
+        scores: (N,).
+        labels: (N,) class of each.
+        iou: boxes of more overlap with a better one of their class go.
+        limit: number to keep at most.
+    """
+    order = scores.sort(descending=True, stable=True).indices
+    if len(order) == 0:
+        return order
+    # Classes move apart, in float64 so that the shift costs no digit of the box.
+    boxes = boxes[order].double()
+    shift = labels[order].double() * (boxes.max() - boxes.min() + 1)
+    shifted, ranks = boxes + shift[:, None], scores[order]
+    size = _PREFIX
+    while True:
+        kept = nms(shifted[:size], ranks[:size].double(), iou)
+        if len(kept) >= limit or size >= len(order):
+            return order[kept[:limit]]
+        size *= 3
