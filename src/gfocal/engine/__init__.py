@@ -1,0 +1,1 @@
+"""Training, evaluating and predicting: what turns a recipe and pictures into results."""

@@ -1,0 +1,188 @@
+"""Checkpoints: weights that anybody can load safely, and the whole state that a run resumes from.
+
+A run folder holds ``best.safetensors`` and ``last.safetensors`` (weights, recipe, class names) and ``state.pt``
+(weights, optimizer, position: one file, so that nothing in it can disagree). Every file is written beside its
+place and moved there, so a run killed while writing keeps the previous one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+import gfocal
+from gfocal.detector import DenseDetector
+from gfocal.errors import UsageError
+from gfocal.recipe import Recipe, build_recipe
+from gfocal.zoo import build_detector
+
+FORMAT = 1
+BEST, LAST, STATE = "best.safetensors", "last.safetensors", "state.pt"
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Let ``write`` fill a temporary file beside ``path``, then move it there in one step."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        write(temporary)
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def save_detector(
+    path: Path,
+    weights: dict[str, torch.Tensor],
+    recipe: Recipe,
+    names: Sequence[str],
+    *,
+    category_ids: Sequence[int] | None = None,
+    notes: dict[str, Any] | None = None,
+) -> None:
+    """Write a ``.safetensors`` file that :func:`load_detector` turns back into the detector.
+
+    Args:
+        path: the file.
+        weights: the detector's state dict.
+        recipe: what the detector is.
+        names: class names.
+        category_ids: the data set's id of each class, for results in COCO's format.
+        notes: further facts, JSON types: metrics, epoch, where the weights come from.
+    """
+    about = {
+        "format": FORMAT,
+        "gfocal": gfocal.__version__,
+        "recipe": recipe.to_dict(),
+        "names": list(names),
+        "category_ids": None if category_ids is None else [int(i) for i in category_ids],
+        "notes": notes or {},
+    }
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    write_atomically(path, lambda file: save_file(tensors, file, metadata={"gfocal": json.dumps(about)}))
+
+
+def find_weights(path: Path) -> Path:
+    """The weights file that a run folder or a file stands for.
+
+    Raises:
+        UsageError: if there is none.
+    """
+    if path.is_dir():
+        for name in (BEST, LAST):
+            if (path / name).is_file():
+                return path / name
+        raise UsageError(f"{path} is not a finished run: it has neither {BEST} nor {LAST}")
+    if not path.is_file():
+        raise UsageError(f"there is no run folder or checkpoint {path}")
+    return path
+
+
+def read_about(path: Path) -> dict[str, Any]:
+    """What a checkpoint says about itself: recipe, names, category_ids, notes.
+
+    Raises:
+        UsageError: for a file that is no gfocal checkpoint.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = (file.metadata() or {}).get("gfocal")
+    except (SafetensorError, OSError) as error:
+        hint = (
+            "; weights of other projects come in by `gfocal import`" if path.suffix in (".pth", ".ckpt", ".pt") else ""
+        )
+        raise UsageError(f"{path} is not a gfocal checkpoint (a .safetensors file){hint}") from error
+    if about is None:
+        raise UsageError(
+            f"{path} is a safetensors file, but not one that gfocal wrote: it has no recipe and class names"
+        )
+    content: dict[str, Any] = json.loads(about)
+    if content.get("format", 0) > FORMAT:
+        raise UsageError(
+            f"{path} was written by gfocal {content.get('gfocal')}, which is newer: update gfocal to read it"
+        )
+    return content
+
+
+def load_detector(path: str | Path, overrides: Sequence[str] = ()) -> tuple[DenseDetector, Recipe, dict[str, Any]]:
+    """A detector from a run folder or a checkpoint file.
+
+    Args:
+        path: run folder (its best weights) or ``.safetensors`` file.
+        overrides: "a.b=c" recipe keys, for example "data.resize.size=416".
+
+    Returns:
+        The detector in evaluation mode, its recipe, and what the file says about itself.
+
+    Raises:
+        UsageError: for anything else.
+    """
+    file = find_weights(Path(path))
+    about = read_about(file)
+    recipe = build_recipe(about["recipe"], overrides, str(file))
+    detector = build_detector(recipe, about["names"], pretrained=False)
+    with safe_open(file, framework="pt") as tensors:
+        weights = {name: tensors.get_tensor(name) for name in tensors.keys()}  # noqa: SIM118
+    load_weights(detector, weights, str(file))
+    if recipe.runtime.channels_last:
+        detector = detector.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return detector.eval(), recipe, about
+
+
+def load_weights(detector: DenseDetector, weights: dict[str, torch.Tensor], where: str) -> None:
+    """Load all of them, or say which tensors do not fit.
+
+    Raises:
+        UsageError: naming the first missing, unexpected and misshapen tensors.
+    """
+    own = detector.state_dict()
+    missing = [name for name in own if name not in weights]
+    unexpected = [name for name in weights if name not in own]
+    shapes = [
+        f"{name} is {tuple(weights[name].shape)}, not {tuple(own[name].shape)}"
+        for name in own
+        if name in weights and own[name].shape != weights[name].shape
+    ]
+    problems = [
+        f"{len(found)} {word} ({', '.join(found[:3])}{', ...' if len(found) > 3 else ''})"
+        for word, found in (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
+        if found
+    ]
+    if problems:
+        raise UsageError(f"{where} does not fit the detector of its recipe; tensors: {'; '.join(problems)}")
+    detector.load_state_dict(weights)
+
+
+def save_state(path: Path, state: dict[str, Any]) -> None:
+    """Write everything that a run needs to go on."""
+    write_atomically(path, lambda file: torch.save(state, file))
+
+
+def load_state(path: Path) -> dict[str, Any]:
+    """Read it back; only tensors and plain types are accepted.
+
+    Raises:
+        UsageError: if the file is missing or no state of a run.
+    """
+    if not path.is_file():
+        raise UsageError(f"nothing to resume: there is no {path}; start without --resume")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a damaged file
+        raise UsageError(f"{path} is not the state of a gfocal run: {type(error).__name__}") from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise UsageError(f"{path} is not the state of a run that this gfocal can resume")
+    return state
