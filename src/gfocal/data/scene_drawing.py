@@ -115,9 +115,7 @@ def sketch(size: int, rng: np.random.Generator) -> Piece:
             bars.append((int(edge), rectangle))
             drawn[rectangle[1] : rectangle[3], rectangle[0] : rectangle[2]] = True
         else:
-            opposite = float(edges[(edge + 2) % 4])
-            matrix = smear((width, height)[edge % 2], float(edges[edge]), opposite, float(std[edge]))
-            alpha = alpha @ matrix.T if edge % 2 == 0 else matrix @ alpha
+            alpha = smear(alpha, int(edge), edges, float(std[edge]))
     piece = Piece(label, edges, std, causes, alpha, bars, mask, drawn, drawn.copy())
     piece.strips = [_strip(piece, edge) for edge in range(4)]
     return piece

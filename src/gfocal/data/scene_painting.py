@@ -84,20 +84,13 @@ def _paint_bar(canvas: Floats, rectangle: tuple[int, int, int, int], upright: bo
 
 def _two_colours(under: Floats, rng: np.random.Generator) -> tuple[Floats, Floats]:
     """Draw two colours for an object that both stand out, in brightness above all, from what is ``under`` it."""
-    best, best_contrast = None, -1.0
-    for _ in range(12):
-        first = rng.uniform(0.03, 0.97, 3).astype(np.float32)
-        second = np.clip(first + rng.uniform(-0.3, 0.3, 3), 0.0, 1.0).astype(np.float32)
-        contrast = min(
-            float(abs((colour - under) @ _LUMA)) + 0.35 * float(np.abs(colour - under).mean())
-            for colour in (first, second)
-        )
-        if contrast > best_contrast:
-            best, best_contrast = (first, second), contrast
-        if contrast > 0.3:
-            break
-    assert best is not None
-    return best
+    first = rng.uniform(0.03, 0.97, (12, 3))
+    second = np.clip(first + rng.uniform(-0.3, 0.3, (12, 3)), 0.0, 1.0)
+    away = np.stack([first, second], axis=1) - under
+    contrast = (np.abs((away * _LUMA).sum(axis=2)) + 0.35 * np.abs(away).mean(axis=2)).min(axis=1)
+    # The first that is good enough, not the best: the best would always be black or white.
+    chosen = int(np.argmax(contrast > 0.3)) if (contrast > 0.3).any() else int(np.argmax(contrast))
+    return first[chosen].astype(np.float32), second[chosen].astype(np.float32)
 
 
 def _veil(piece: Piece, edge: int, rows: slice, columns: slice, rng: np.random.Generator) -> Floats:
@@ -133,5 +126,5 @@ def paint(canvas: Floats, piece: Piece, rng: np.random.Generator) -> None:
             veil = _veil(piece, int(edge), rows, columns, rng)
             tone = np.float32(0.02 if piece.causes[edge] == "shadow" else rng.uniform(0.8, 0.95))
             view += veil * (tone - view)
-    for edge, (x1, y1, x2, y2) in piece.bars:
-        _paint_bar(canvas, (x + x1, y + y1, x + x2, y + y2), edge % 2 == 0, rng)
+    for bar_edge, (x1, y1, x2, y2) in piece.bars:
+        _paint_bar(canvas, (x + x1, y + y1, x + x2, y + y2), bar_edge % 2 == 0, rng)

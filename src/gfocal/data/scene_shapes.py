@@ -101,28 +101,42 @@ def rasterise(polygons: Sequence[Coordinates], width: int, height: int) -> Float
     image = Image.new("L", (width * factor, height * factor))
     draw = ImageDraw.Draw(image)
     for position, polygon in enumerate(polygons):
-        # Pillow names a pixel by its centre, hence the half.
-        draw.polygon((polygon * factor - 0.5).ravel().tolist(), fill=0 if position else 255)
+        # Pillow cuts coordinates to whole pixels and paints both ends, so that everything is a pixel too large.
+        fine = polygon * factor
+        low, high = fine.min(axis=0), fine.max(axis=0)
+        fine = (fine - low) * ((high - low - 1.0) / (high - low)) + low + 0.5
+        draw.polygon(fine.ravel().tolist(), fill=0 if position else 255)
     return np.asarray(image.reduce(factor), dtype=np.float32) * np.float32(1 / 255)
 
 
-def smear(count: int, edge: float, opposite: float, std: float) -> Floats:
-    """Return the matrix that replaces a shape by its mean over where one of its edges may lie.
+def smear(alpha: Floats, edge: int, edges: Coordinates, std: float) -> Floats:
+    """Replace a shape by its mean over where one of its edges may lie.
 
     The half of the shape at the uncertain edge is stretched so that the edge falls on every quantile of the
     truncated normal, and the results are averaged. The drawn ramp is then the edge's distribution itself:
     its width is proportional to ``std`` by construction, for a flat side and for a tip.
 
     Args:
-        count: pixels along the axis.
-        edge: coordinate of the uncertain edge, pixels.
-        opposite: coordinate of the edge across from it, pixels.
-        std: standard deviation of the edge before truncation, pixels.
+        alpha: (H, W) coverage in [0, 1].
+        edge: which one, 0..3 for left, top, right, bottom.
+        edges: (4,) their coordinates, pixels.
+        std: standard deviation of the edge before truncation, pixels, > 0.
 
     Returns:
-        (count, count) float32 whose rows sum to 1; ``matrix @ profile`` smears a profile along the axis.
+        (H, W) float32; the half of the shape across from the edge is as before.
     """
-    anchor = 0.5 * (edge + opposite)
+    profile = alpha.T if edge % 2 == 0 else alpha
+    anchor = 0.5 * float(edges[edge] + edges[(edge + 2) % 4])
+    near = slice(0, math.ceil(anchor) + 1) if edge < 2 else slice(math.floor(anchor) - 1, len(profile))
+    matrix = _smearing(len(profile), float(edges[edge]), anchor, std)[near, near]
+    result = profile.copy()
+    # Not `@`: BLAS would start its threads in every worker process, and they would fight for the cores.
+    result[near] = np.einsum("ij,jk->ik", matrix, profile[near])
+    return result.T if edge % 2 == 0 else result
+
+
+def _smearing(count: int, edge: float, anchor: float, std: float) -> Floats:
+    """Return the (count, count) matrix whose product with a profile stretches it from ``anchor`` to the edge."""
     centres = np.arange(count) + 0.5
     stretch = (edge - anchor) / (edge + std * _OFFSETS[:, None] - anchor)
     moved = anchor + (centres - anchor) * stretch
@@ -167,15 +181,14 @@ def pattern(width: int, height: int, period: float, rng: np.random.Generator) ->
     x = np.arange(width, dtype=np.float32)[None, :]
     y = np.arange(height, dtype=np.float32)[:, None]
     cosine, sine = np.float32(math.cos(angle)), np.float32(math.sin(angle))
-    along = cosine * x + sine * y
+    along: Floats = cosine * x + sine * y
     if kind == 1:
         along -= along.min()
-        return along / max(float(along.max()), 1.0)
-    wave = np.sin(along * np.float32(2.0 * math.pi / period) + np.float32(phase_u))
-    if kind == 2:
-        return 0.5 + 0.5 * wave
-    if kind == 3:
-        return np.clip(0.5 + 1.8 * wave, 0.0, 1.0)
-    across = np.sin((cosine * y - sine * x) * np.float32(2.0 * math.pi / period) + np.float32(phase_v))
-    product = wave * across
-    return np.clip(0.5 + 3.0 * product if kind == 4 else 3.0 * product - 0.6, 0.0, 1.0)
+        return along / np.float32(max(float(along.max()), 1.0))
+    wave: Floats = np.sin(along * np.float32(2.0 * math.pi / period) + np.float32(phase_u))
+    if kind in (2, 3):
+        steepness = np.float32(0.5 if kind == 2 else 1.8)
+        return (0.5 + steepness * wave).clip(0.0, 1.0)
+    across: Floats = np.sin((cosine * y - sine * x) * np.float32(2.0 * math.pi / period) + np.float32(phase_v))
+    rise = np.float32(0.5 if kind == 4 else -0.6)
+    return (rise + np.float32(3.0) * wave * across).clip(0.0, 1.0)

@@ -12,6 +12,7 @@ import multiprocessing
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from PIL import Image
 
 from gfocal.data.scene_drawing import Scene, draw_scene
 from gfocal.data.scene_shapes import CLASSES
-from gfocal.errors import UsageError
+from gfocal.errors import GfocalError, UsageError
 
 VERSION = 1
 """Raised whenever the same seed would give other pictures or labels."""
@@ -154,6 +155,28 @@ def _to_coco(info: dict[str, Any], split: int, size: int, per_picture: list[list
     return {"info": info, "images": images, "annotations": annotations, "categories": categories}
 
 
+def _generate(out: Path, info: dict[str, Any], progress: Progress | None) -> None:
+    """Draw and write everything; the marker lies in the folder for as long as the set is not complete."""
+    out.mkdir(parents=True, exist_ok=True)
+    _write_json(out / _MARKER, {"info": info})
+    for folder in ("images", "annotations"):
+        (out / folder).mkdir(exist_ok=True)
+    size, counts = info["size"], [info[split] for split in SPLITS]
+    jobs = [
+        (out / "images", size, info["seed"], split, first, min(first + _CHUNK, count + 1))
+        for split, count in enumerate(counts)
+        for first in range(1, count + 1, _CHUNK)
+    ]
+    made: tuple[list[list[dict[str, Any]]], ...] = ([], [])
+    for job, chunk in zip(jobs, _run(jobs, sum(counts)), strict=True):
+        made[job[3]].extend(chunk)
+        if progress is not None:
+            progress(len(made[0]) + len(made[1]), sum(counts))
+    for split, name in enumerate(SPLITS):
+        _write_json(out / "annotations" / f"{name}.json", _to_coco(info, split, size, made[split]))
+    (out / _MARKER).unlink()
+
+
 def make_scenes(
     out: Path, *, train: int, val: int, size: int = 320, seed: int = 0, progress: Progress | None = None
 ) -> None:
@@ -176,7 +199,8 @@ def make_scenes(
         progress: called with (pictures done, pictures in all).
 
     Raises:
-        UsageError: an argument is out of range, or ``out`` holds something else.
+        UsageError: an argument is out of range, or ``out`` holds something else or cannot be written.
+        GfocalError: a worker process ended early.
     """
     _check(train, val, size, seed)
     out = Path(out)
@@ -191,24 +215,11 @@ def make_scenes(
     }
     if _is_complete(out, info):
         return
-    pictures = out / "images"
     try:
-        pictures.mkdir(parents=True, exist_ok=True)
-        (out / "annotations").mkdir(exist_ok=True)
+        _generate(out, info, progress)
     except OSError as error:
         raise UsageError(f"cannot write scenes to {out}: {error}") from error
-    _write_json(out / _MARKER, {"info": info})
-    counts = (train, val)
-    jobs = [
-        (pictures, size, seed, split, first, min(first + _CHUNK, count + 1))
-        for split, count in enumerate(counts)
-        for first in range(1, count + 1, _CHUNK)
-    ]
-    made: tuple[list[list[dict[str, Any]]], ...] = ([], [])
-    for job, chunk in zip(jobs, _run(jobs, sum(counts)), strict=True):
-        made[job[3]].extend(chunk)
-        if progress is not None:
-            progress(len(made[0]) + len(made[1]), sum(counts))
-    for split, name in enumerate(SPLITS):
-        _write_json(out / "annotations" / f"{name}.json", _to_coco(info, split, size, made[split]))
-    (out / _MARKER).unlink()
+    except BrokenProcessPool as error:
+        raise GfocalError(
+            "a process that drew scenes ended early: out of memory, or a script without `if __name__ == '__main__':`"
+        ) from error
