@@ -1,0 +1,185 @@
+"""The COCO metrics.
+
+Detections are kept as numpy arrays from first to last: half a million of them as Python dicts would cost more
+than the whole evaluation.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import hotcoco
+import numpy as np
+
+from gfocal.evaluation.agreement import own_ious, score_iou_correlation
+from gfocal.evaluation.ground_truth import FloatArray, GroundTruth, IntArray
+from gfocal.structures import Detections
+
+STATS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+"""The 12 COCO numbers in COCO's order: s, m, l are objects below 32², below 96² and above; AR1 allows one detection
+of a class in a picture, AR10 ten, all others 100."""
+
+
+@dataclass(frozen=True)
+class EvalResult:
+    """What an evaluation found.
+
+    Attributes:
+        stats: the 12 numbers of :data:`STATS` in [0, 1]; NaN where there is no ground truth (of that size).
+        per_class: AP of each class by name, None for a class without ground truth. Where two classes share a name,
+            ``name (2)`` is the second.
+        score_iou_correlation: see :func:`~gfocal.evaluation.agreement.score_iou_correlation`.
+        num_images: pictures in the data set.
+        num_detections: detections in all.
+    """
+
+    stats: dict[str, float]
+    per_class: dict[str, float | None]
+    score_iou_correlation: float | None
+    num_images: int
+    num_detections: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON: the 12 numbers at the top level, NaN as None."""
+        return {
+            **{name: _none_if_nan(value) for name, value in self.stats.items()},
+            "per_class": dict(self.per_class),
+            "score_iou_correlation": self.score_iou_correlation,
+            "num_images": self.num_images,
+            "num_detections": self.num_detections,
+        }
+
+
+class CocoEvaluator:
+    """Collects the detections of a data set, then computes the COCO metrics.
+
+    Pictures that never come are not left out: their ground truth counts as missed. Boxes marked ``ignore`` are
+    treated as crowd regions: never missed, and a detection of their class that lies inside (the share of its own area
+    takes the place of the IoU) is neither right nor wrong. pycocotools itself takes no notice of ``ignore``.
+
+    Args:
+        index: the ground truth.
+    """
+
+    def __init__(self, index: GroundTruth) -> None:
+        self._index = index
+        self._row_of = {int(image_id): row for row, image_id in enumerate(index.image_ids)}
+        self._seen: set[int] = set()
+        self._rows: list[IntArray] = []
+        self._boxes: list[FloatArray] = []
+        self._scores: list[FloatArray] = []
+        self._labels: list[IntArray] = []
+
+    def update(self, image_ids: Sequence[int], detections: Sequence[Detections]) -> None:
+        """Add some pictures; of equal scores in a picture the first counts as the better.
+
+        Args:
+            image_ids: the data set's own ids, each at most once over all calls.
+            detections: one a picture, boxes in original pixels, labels in 0..C-1.
+
+        Raises:
+            ValueError: lengths differ, an id is unknown or comes again, a label is out of range, a score or a
+                coordinate is not finite. Nothing is added then.
+        """
+        ids = [int(image_id) for image_id in image_ids]
+        if len(ids) != len(detections):
+            raise ValueError(f"{len(ids)} image ids for {len(detections)} pictures of detections")
+        if unknown := [i for i in ids if i not in self._row_of]:
+            raise ValueError(f"image id {unknown[0]} is not in the ground truth ({len(self._row_of)} pictures)")
+        if len(set(ids)) < len(ids) or not self._seen.isdisjoint(ids):
+            again = next(i for n, i in enumerate(ids) if i in self._seen or i in ids[:n])
+            raise ValueError(f"image id {again} was evaluated already")
+        arrays = [self._checked(i, found) for i, found in zip(ids, detections, strict=True)]
+        for image_id, (boxes, scores, labels) in zip(ids, arrays, strict=True):
+            self._seen.add(image_id)
+            self._rows.append(np.full(len(boxes), self._row_of[image_id], dtype=np.int64))
+            self._boxes.append(boxes)
+            self._scores.append(scores)
+            self._labels.append(labels)
+
+    def _checked(self, image_id: int, found: Detections) -> tuple[FloatArray, FloatArray, IntArray]:
+        # To the CPU first: not every accelerator has float64. Copied: the caller may use its buffers again.
+        boxes = found.boxes.detach().cpu().double().numpy().copy()
+        scores = found.scores.detach().cpu().double().numpy().copy()
+        labels = found.labels.cpu().long().numpy().copy()
+        for name, values in (("score", scores), ("box", boxes)):
+            if not np.isfinite(values).all():
+                raise ValueError(f"image id {image_id}: a {name} is not finite")
+        if len(labels) and not 0 <= labels.min() <= labels.max() < len(self._index.names):
+            bad = labels[(labels < 0) | (labels >= len(self._index.names))][0]
+            raise ValueError(f"image id {image_id}: label {bad} is not in 0..{len(self._index.names) - 1}")
+        return boxes, scores, labels
+
+    def compute(self) -> EvalResult:
+        """The metrics over all pictures of the data set."""
+        rows = np.concatenate([np.zeros(0, dtype=np.int64), *self._rows])
+        boxes = np.concatenate([np.zeros((0, 4)), *self._boxes])
+        scores = np.concatenate([np.zeros(0), *self._scores])
+        labels = np.concatenate([np.zeros(0, dtype=np.int64), *self._labels])
+        stats, class_aps = _coco_metrics(self._index, rows, boxes, scores, labels)
+        ious = own_ious(self._index, rows, boxes, labels)
+        return EvalResult(
+            stats=stats,
+            per_class=dict(zip(_distinct(self._index.names), class_aps, strict=True)),
+            score_iou_correlation=score_iou_correlation(scores, ious),
+            num_images=len(self._index.image_ids),
+            num_detections=len(rows),
+        )
+
+
+def _coco_metrics(
+    index: GroundTruth, rows: IntArray, boxes: FloatArray, scores: FloatArray, labels: IntArray
+) -> tuple[dict[str, float], list[float | None]]:
+    """The 12 numbers and C class APs; the only place that knows hotcoco.
+
+    The evaluator gets ids of ours: pictures 1..I in the order of the data set's ids (COCO breaks ties between
+    pictures by it), classes 1..C, boxes 1..N, since an annotation with id 0 counts as unmatched in COCO's code and
+    large ids do not fit a float.
+    """
+    rank = np.empty(len(index.image_ids), dtype=np.int64)
+    rank[np.argsort(index.image_ids, kind="stable")] = np.arange(1, len(rank) + 1)
+    truth = hotcoco.COCO.from_arrays(
+        [{"id": i, "width": 1, "height": 1} for i in range(1, len(rank) + 1)],
+        [{"id": c, "name": str(c)} for c in range(1, len(index.names) + 1)],
+        np.repeat(rank, np.diff(index.box_start)),
+        index.labels.astype(np.int64) + 1,
+        _xywh(index.boxes),
+        area=index.area.astype(np.float64),
+        iscrowd=index.crowd | index.ignore,
+    )
+    found = truth.load_res(np.column_stack([rank[rows], _xywh(boxes), scores, labels + 1.0]))
+    evaluation = hotcoco.COCOeval(truth, found, "bbox")
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summary_lines()  # fills .stats as summarize() does, but prints nothing
+    stats = {name: _nan_if_absent(value) for name, value in zip(STATS, evaluation.stats, strict=True)}
+    curves: Any = evaluation.eval
+    precision = curves["precision"][:, :, :, 0, -1]  # IoU x recall x class at all areas, 100 detections
+    return stats, [_none_if_nan(_nan_if_absent(precision[:, :, c].mean())) for c in range(len(index.names))]
+
+
+def _xywh(boxes: FloatArray) -> FloatArray:
+    result = boxes.astype(np.float64)
+    result[:, 2:] -= result[:, :2]
+    return result
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    seen: dict[str, int] = {}
+    result = []
+    for name in names:
+        seen[name] = seen.get(name, 0) + 1
+        result.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return result
+
+
+def _nan_if_absent(value: float) -> float:
+    """COCO says -1 where there is nothing to find."""
+    return math.nan if value < 0 else float(value)
+
+
+def _none_if_nan(value: float) -> float | None:
+    return None if math.isnan(value) else value

@@ -1,0 +1,49 @@
+"""What an evaluation needs to know of a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.floating[Any]]
+IntArray = NDArray[np.integer[Any]]
+BoolArray = NDArray[np.bool_]
+
+
+class GroundTruth(Protocol):
+    """What is read of a data set (:class:`gfocal.data.coco.CocoIndex` has it); I pictures, N boxes, C classes."""
+
+    @property
+    def image_ids(self) -> IntArray:
+        """(I,) the data set's own ids, each once."""
+
+    @property
+    def box_start(self) -> IntArray:
+        """(I + 1,): boxes of picture i are rows ``box_start[i]:box_start[i + 1]``."""
+
+    @property
+    def boxes(self) -> FloatArray:
+        """(N, 4) xyxy in original pixels."""
+
+    @property
+    def labels(self) -> IntArray:
+        """(N,) in 0..C-1."""
+
+    @property
+    def crowd(self) -> BoolArray:
+        """(N,) a region with many objects."""
+
+    @property
+    def ignore(self) -> BoolArray:
+        """(N,) neither trained on nor counted."""
+
+    @property
+    def area(self) -> FloatArray:
+        """(N,) pixels², decides about small, medium, large."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """C class names."""
