@@ -117,16 +117,24 @@ class DenseDetector(nn.Module):
 
     def losses(
         self,
-        pictures: Tensor,
+        out: HeadOutput,
         matched: Matched,
+        size: tuple[int, int],
         *,
         cls_norm: Tensor | float | None = None,
         box_norm: Tensor | float | None = None,
     ) -> dict[str, Tensor]:
-        """Weighted scalar losses by name; their sum is the loss. See :func:`gfocal.criterion.detection_losses`."""
+        """Weighted scalar losses by name; their sum is the loss.
+
+        Args:
+            out: what the forward pass gave for the batch.
+            matched: what :meth:`match` gave for it.
+            size: (height, width) of the padded pictures.
+            cls_norm, box_norm: see :func:`gfocal.criterion.detection_losses`.
+        """
         return detection_losses(
-            self(pictures),
-            self.points(*pictures.shape[-2:]),
+            out,
+            self.points(*size),
             matched,
             self.boxes,
             self.quality,
@@ -137,14 +145,13 @@ class DenseDetector(nn.Module):
         )
 
     @torch.no_grad()
-    def box_weight_sum(self, pictures: Tensor, matched: Matched) -> Tensor:
-        """Sum of the positives' weights: what ``box_norm`` sums over processes and micro-batches."""
-        points = self.points(*pictures.shape[-2:])
-        flat = self(pictures)
-        flat = HeadOutput(*(None if t is None else t.flatten(0, 1) for t in vars(flat).values()))
+    def box_weight_sum(self, out: HeadOutput, matched: Matched, size: tuple[int, int]) -> Tensor:
+        """Sum of the positives' weights: what ``box_norm`` adds up over processes and micro-batches."""
+        points = self.points(*size)
+        flat = HeadOutput(*(None if t is None else t.flatten(0, 1) for t in vars(out).values()))
         at = points[matched.positive % len(points)]
         weight = positive_weights(self.box_weight, flat[matched.positive], at, matched.boxes, self.quality)
-        return torch.tensor(float(len(matched.positive))) if weight is None else weight.sum()
+        return out.box.new_tensor(float(len(matched.positive))) if weight is None else weight.sum()
 
     @torch.no_grad()
     def detect(
@@ -187,7 +194,7 @@ class DenseDetector(nn.Module):
             post = replace(post, score_threshold=score_threshold)
         picture = to_picture(source)
         resized = self.resize(picture)
-        batch = pad_batch([resized], multiple=max(self.strides)).to(self.device)
+        batch = pad_batch([resized]).to(self.device)
         training = self.training
         self.eval()
         try:

@@ -161,6 +161,7 @@ class ScheduleRecipe(_Section):
     warmup_start: Fraction = Field(0.001, description="lr of the first step, as a share of lr")
     ema: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="decay of the averaged weights; 0 for none")
     eval_every: PositiveInt = Field(1, description="epochs between evaluations")
+    save_every: PositiveInt = Field(100, description="optimizer steps between saved states, to resume from")
 
 
 class PredictRecipe(_Section):
@@ -179,6 +180,7 @@ class RuntimeRecipe(_Section):
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     channels_last: bool = True
     threads: Annotated[int, Field(ge=0)] = Field(0, description="CPU threads of torch; 0 leaves torch's own choice")
+    trackers: tuple[Literal["tensorboard"], ...] = Field((), description="where metrics go beside metrics.jsonl")
 
 
 class Recipe(_Section):

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 
 import numpy as np
 import torch
@@ -241,6 +242,53 @@ def make_loader(
             drop_last=drop_last,
             worker_init_fn=_start_worker,
             # The iterator draws a base seed: from its own generator it leaves the caller's random numbers alone.
+            generator=torch.Generator().manual_seed(0),
+        )
+    )
+
+
+class RunBatches(Sampler[list[Key]]):
+    """The batches of a whole training run, epoch after epoch, from any batch of any epoch on.
+
+    One loader serves the run, so workers start once and read ahead across the end of an epoch.
+
+    Args:
+        count: pictures in the data set.
+        seed: >= 0, the run's seed.
+        batch_size: pictures a batch.
+        batches: of each epoch; what remains of an epoch is left out.
+        epochs: of the run.
+        epoch, batch: where to start.
+    """
+
+    def __init__(
+        self, count: int, *, seed: int, batch_size: int, batches: int, epochs: int, epoch: int = 0, batch: int = 0
+    ) -> None:
+        self.count, self.seed, self.batch_size = count, seed, batch_size
+        self.batches, self.epochs, self.epoch, self.batch = batches, epochs, epoch, batch
+
+    def __len__(self) -> int:
+        return max(self.epochs - self.epoch, 0) * self.batches - self.batch
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        for epoch in range(self.epoch, self.epochs):
+            first = self.batch if epoch == self.epoch else 0
+            keys = iter(
+                PositionSampler(self.count, seed=self.seed, epoch=epoch, start=first * self.batch_size, shuffle=True)
+            )
+            for _ in range(first, self.batches):
+                yield list(islice(keys, self.batch_size))
+
+
+def make_run_loader(dataset: DetectionDataset, batches: RunBatches, *, workers: int = 0) -> BatchLoader:
+    """The batches of a run; see :func:`make_loader` for what workers change (nothing but the speed)."""
+    return BatchLoader(
+        DataLoader(
+            _Caught(dataset),
+            batch_sampler=batches,
+            num_workers=workers,
+            collate_fn=collate,
+            worker_init_fn=_start_worker,
             generator=torch.Generator().manual_seed(0),
         )
     )

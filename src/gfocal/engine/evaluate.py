@@ -1,0 +1,135 @@
+"""Measuring a detector on a data set."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from gfocal.data.coco import CocoIndex
+from gfocal.data.loader import DetectionDataset, make_loader
+from gfocal.data.transforms import EvalTransform
+from gfocal.detector import DenseDetector, to_original
+from gfocal.errors import UsageError
+from gfocal.evaluation import CocoEvaluator, EvalResult
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Accuracy and speed.
+
+    Attributes:
+        result: COCO's numbers and the score-IoU correlation.
+        ms_per_picture: network and post-processing, mean over the pictures, in batches.
+        seconds: the whole evaluation, reading included.
+        skipped: one line for each broken picture left out.
+    """
+
+    result: EvalResult
+    ms_per_picture: float
+    seconds: float
+    skipped: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON types: the 12 numbers at the top, beside the rest."""
+        content = self.result.to_dict()
+        return {
+            **content,
+            "speed": {"ms_per_picture": round(self.ms_per_picture, 3), "seconds": round(self.seconds, 3)},
+            "skipped": list(self.skipped),
+        }
+
+
+def check_names(detector: DenseDetector, index: CocoIndex) -> None:
+    """The data set's classes must be the detector's, in its order.
+
+    Raises:
+        UsageError: naming what differs.
+    """
+    if tuple(detector.names) == tuple(index.names):
+        return
+    unknown = [name for name in index.names if name not in detector.names]
+    absent = [name for name in detector.names if name not in index.names]
+    raise UsageError(
+        f"the classes of {index.annotations} are not the detector's: "
+        + (f"it does not know {', '.join(unknown[:5])}; " if unknown else "")
+        + (f"the data lacks {', '.join(absent[:5])}; " if absent else "")
+        + ("the order differs; " if not unknown and not absent else "")
+        + f"the detector has {len(detector.names)} classes, the data {len(index.names)}"
+    )
+
+
+@torch.no_grad()
+def evaluate(
+    detector: DenseDetector,
+    index: CocoIndex,
+    *,
+    batch_size: int = 16,
+    workers: int = 2,
+    precision: str = "fp32",
+    progress: Callable[[int, int], None] | None = None,
+    skip_broken: bool = False,
+) -> Evaluation:
+    """Run the detector over every picture and compare with the ground truth.
+
+    Args:
+        detector: in any mode; it is left as it was.
+        index: the data set; its classes must be the detector's.
+        batch_size: pictures a forward pass.
+        workers: loader processes.
+        precision: "fp32", "bf16" or "fp16" (autocast).
+        progress: called with (pictures done, pictures in all).
+        skip_broken: leave out pictures that cannot be read, and list them.
+
+    Raises:
+        UsageError: no pictures, or other classes.
+        BrokenInputError: a picture that cannot be read, unless ``skip_broken``.
+    """
+    if len(index) == 0:
+        raise UsageError(f"{index.annotations} lists no pictures: there is nothing to evaluate")
+    check_names(detector, index)
+    evaluator = CocoEvaluator(index)
+    dataset = DetectionDataset(index, EvalTransform(detector.resize), seed=0, skip_broken=skip_broken)
+    loader = make_loader(dataset, batch_size=batch_size, workers=workers)
+    training = detector.training
+    detector.eval()
+    done, busy, started = 0, 0.0, time.perf_counter()
+    skipped: list[str] = []
+    seen: set[int] = set()
+    try:
+        for batch in loader:
+            begin = time.perf_counter()
+            with _autocast(detector.device, precision):
+                found = detector.detect(batch.pictures.to(detector.device), batch.sizes)
+            found = [f.cpu() for f in found]
+            busy += time.perf_counter() - begin
+            skipped.extend(batch.skipped)
+            ids, kept = [], []
+            for i, image_id in enumerate(batch.image_ids.tolist()):
+                # A picture that stands in for a broken one has its own turn too.
+                if image_id not in seen:
+                    seen.add(image_id)
+                    ids.append(image_id)
+                    kept.append(to_original(found[i], batch.sizes[i].tolist(), batch.original_sizes[i].tolist()))
+            evaluator.update(ids, kept)
+            done += len(batch)
+            if progress is not None:
+                progress(done, len(index))
+    finally:
+        detector.train(training)
+    return Evaluation(
+        evaluator.compute(),
+        ms_per_picture=1000 * busy / max(done, 1),
+        seconds=time.perf_counter() - started,
+        skipped=tuple(dict.fromkeys(skipped)),
+    )
+
+
+def _autocast(device: torch.device, precision: str) -> Any:
+    if precision == "fp32":
+        return nullcontext()
+    return torch.autocast(device.type, dtype=torch.bfloat16 if precision == "bf16" else torch.float16)

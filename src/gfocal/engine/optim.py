@@ -1,0 +1,89 @@
+"""Optimizer, learning rate and averaged weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from gfocal.recipe import OptimRecipe, ScheduleRecipe
+
+
+def make_optimizer(detector: nn.Module, recipe: OptimRecipe) -> torch.optim.Optimizer:
+    """SGD or AdamW over parameter groups that carry their own factor of the learning rate ("factor")."""
+    groups: dict[tuple[bool, bool], list[Tensor]] = {}
+    for name, parameter in detector.named_parameters():
+        if parameter.requires_grad:
+            in_backbone = name.startswith("backbone.")
+            decays = recipe.decay_norm_and_bias or parameter.ndim > 1
+            groups.setdefault((in_backbone, decays), []).append(parameter)
+    described = [
+        {
+            "params": parameters,
+            "weight_decay": recipe.weight_decay if decays else 0.0,
+            "factor": recipe.backbone_lr if in_backbone else 1.0,
+        }
+        for (in_backbone, decays), parameters in groups.items()
+    ]
+    if recipe.kind == "sgd":
+        return torch.optim.SGD(described, lr=recipe.lr, momentum=recipe.momentum)
+    return torch.optim.AdamW(described, lr=recipe.lr, betas=recipe.betas)
+
+
+def scaled_lr(recipe: OptimRecipe, pictures_a_step: int) -> float:
+    """The learning rate for the real number of pictures a step (linear rule, arXiv 1706.02677)."""
+    return recipe.lr * (pictures_a_step / recipe.reference_batch if recipe.reference_batch else 1.0)
+
+
+def lr_factor(schedule: ScheduleRecipe, step: int, steps_an_epoch: int) -> float:
+    """Share of the learning rate at optimizer step 0, 1, ...: a pure function, so nothing of it is saved.
+
+    Linear warm-up multiplies what the schedule gives.
+    """
+    total = schedule.epochs * steps_an_epoch
+    if schedule.kind == "cosine":
+        along = min(step / max(total - 1, 1), 1.0)
+        factor = schedule.final_lr + (1 - schedule.final_lr) * (1 + math.cos(math.pi * along)) / 2
+    else:
+        factor = schedule.gamma ** sum(step >= milestone * steps_an_epoch for milestone in schedule.milestones)
+    if step < schedule.warmup_steps:
+        factor *= schedule.warmup_start + (1 - schedule.warmup_start) * step / schedule.warmup_steps
+    return factor
+
+
+def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group["factor"]
+
+
+class AveragedWeights:
+    """Exponential moving average of a module's state, batch-norm statistics included.
+
+    The decay grows from 0.1 to ``decay`` as (1 + n) / (10 + n), so that a short run is not held back by its
+    random start.
+    """
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.updates = 0
+        self.state = {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, module: nn.Module) -> None:
+        self.updates += 1
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        averaged, current = [], []
+        for name, tensor in module.state_dict().items():
+            if tensor.is_floating_point():
+                averaged.append(self.state[name])
+                current.append(tensor)
+            else:
+                self.state[name].copy_(tensor)
+        torch._foreach_lerp_(averaged, current, 1 - decay)
+
+    def load(self, state: Mapping[str, Tensor], updates: int) -> None:
+        self.updates = updates
+        for name, tensor in state.items():
+            self.state[name].copy_(tensor)
