@@ -266,6 +266,18 @@ def test_without_gradients() -> None:
         torch.testing.assert_close(quality_focal_loss(logits, (labels, score)), expected)
 
 
+def test_without_gradients_none_are_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    real = quality._loss_and_gradient
+    monkeypatch.setattr(quality, "_loss_and_gradient", lambda *a: asked.append(a[3] is not None) or real(*a))
+    logits, labels, score, _ = random_case(12)
+    with torch.no_grad():
+        quality_focal_loss(logits.requires_grad_(), (labels, score), reduction="sum")
+    assert asked == [False] * 3  # the negatives' pass, the positives, and what they replace
+    quality_focal_loss(logits, (labels, score))
+    assert asked[3:] == [True, True]
+
+
 def test_only_the_gradient_is_kept_for_the_backward_pass() -> None:
     logits, labels, score, _ = random_case(12)
     logits.requires_grad_()
