@@ -1,0 +1,66 @@
+"""The examples that people copy: docstrings, and the Python blocks of README.md and docs/.
+
+A block opened by ```` ```python ```` is run; one opened by ```` ```python skip ```` is only compiled (it needs a
+file or a training run of the reader's own). The blocks of one page run in order and share their names.
+"""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import io
+import pkgutil
+import re
+from pathlib import Path
+
+import pytest
+
+import gfocal
+
+ROOT = Path(__file__).resolve().parents[1]
+MODULES = sorted(info.name for info in pkgutil.walk_packages(gfocal.__path__, "gfocal.") if "__main__" not in info.name)
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+BLOCK = re.compile(r"^```python[ \t]*(?P<info>[^\n]*)\n(?P<code>.*?)^```[ \t]*$", re.MULTILINE | re.DOTALL)
+
+
+def blocks(text: str) -> list[tuple[int, bool, str]]:
+    """(line number, whether to run it, code) of each Python block."""
+    return [
+        (text.count("\n", 0, match.start("code")) + 1, match["info"].split() != ["skip"], match["code"])
+        for match in BLOCK.finditer(text)
+    ]
+
+
+@pytest.mark.parametrize("name", ["gfocal", *MODULES])
+def test_docstring_examples(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = importlib.import_module(name)
+    monkeypatch.chdir(tmp_path)
+    said = io.StringIO()
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
+    for test in doctest.DocTestFinder(exclude_empty=True).find(module):
+        runner.run(test, out=said.write)
+    assert runner.summarize(verbose=False).failed == 0, said.getvalue()
+
+
+def test_the_public_losses_have_an_example_each() -> None:
+    finder = doctest.DocTestFinder()
+    for name in ("quality_focal_loss", "distribution_focal_loss", "focal_loss", "generalized_focal_loss"):
+        examples = [e for t in finder.find(getattr(gfocal.losses, name), name) for e in t.examples]
+        assert any(example.want for example in examples), name
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
+def test_examples_of_the_pages(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not page.is_file():
+        pytest.skip(f"{page.name} is not written yet")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {"__name__": "__main__"}
+    for line, run, code in blocks(page.read_text()):
+        compiled = compile("\n" * (line - 1) + code, str(page), "exec")  # tracebacks show the page's line
+        if run:
+            exec(compiled, names)
+
+
+def test_blocks_are_found_in_a_page() -> None:
+    text = "# T\n```python\na = 1\nb = 2\n```\ntext\n```bash\nls\n```\n```python skip\nload()\n```\n"
+    assert blocks(text) == [(3, True, "a = 1\nb = 2\n"), (11, False, "load()\n")]
