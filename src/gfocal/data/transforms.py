@@ -84,6 +84,8 @@ class TrainTransform:
         top, crop_height, new_height = _window(height, target_height, scale, draw[1])
         left, crop_width, new_width = _window(width, target_width, scale, draw[2])
         crop = picture[:, top : top + crop_height, left : left + crop_width]
+        # A copy in channels-last order, since torchvision would take the strides of a view for the other order.
+        crop = crop.permute(1, 2, 0).contiguous().permute(2, 0, 1)
         resized = resize_to(crop, (new_height, new_width))
         factors = _factors(crop.shape, resized.shape)
         boxes = (targets.boxes - torch.tensor([left, top, left, top])) * factors
