@@ -66,7 +66,7 @@ class CocoIndex:
 
     def file_name(self, i: int) -> str:
         """Of picture ``i``, as the annotation file writes it."""
-        return self.name_bytes[self.name_start[i] : self.name_start[i + 1]].tobytes().decode()
+        return self.name_bytes[self.name_start[i] : self.name_start[i + 1]].tobytes().decode(errors="surrogatepass")
 
     def path(self, i: int) -> Path:
         """The file of picture ``i``."""
@@ -112,7 +112,7 @@ def read_coco(annotations: Path, pictures_dir: Path, *, skip_broken: bool = Fals
     if not images:
         raise UsageError(f"{annotations}: no picture {'is left' if content.images else 'in it'}; nothing can be done")
     columns = check_annotations(content.annotations, images, category_ids, problems)
-    encoded = [image.file_name.encode() for image in images]
+    encoded = [image.file_name.encode(errors="surrogatepass") for image in images]
     return CocoIndex(
         pictures_dir=pictures_dir,
         annotations=annotations,

@@ -109,9 +109,9 @@ def _convert_all(records: list[Any], kind: type[_Record], word: str, problems: P
             converted.append(msgspec.convert(record, kind))
         except msgspec.ValidationError as error:
             identity = record.get("id") if isinstance(record, dict) else None
-            where = f"{word} at position {position}" if identity is None else f"{word} {identity}"
+            where = f"{word} at position {position}" if identity is None else f"{word} {identity!r}"
             if word == "annotation" and isinstance(record, dict) and "image_id" in record:
-                where += f" (image {record['image_id']})"
+                where += f" (image {record['image_id']!r})"
             problems.report(f"{where}: {_plain(str(error))}")
             if word == "image" and type(identity) is int:
                 problems.left_out.add(identity)
@@ -176,7 +176,7 @@ def _missing(file_names: list[str], folder: Path) -> list[str]:
             try:
                 with os.scandir(folder / parent) as entries:
                     listings[parent] = {entry.name for entry in entries}
-            except OSError:
+            except (OSError, ValueError):  # ValueError: a null character in the name.
                 listings[parent] = set()
         if base not in listings[parent]:
             missing.append(name)
