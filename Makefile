@@ -1,0 +1,58 @@
+# Everything runs in .venv, which is made once and remade when pyproject.toml or constraints.txt change.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip --quiet --disable-pip-version-check install --constraint constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-all lint bench wheel-test clean
+# A target that failed half-way must not look made.
+.DELETE_ON_ERROR:
+
+help: ## what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.run ## generate scenes, train a small detector on this machine, evaluate it, draw its boxes
+	$(BIN)/gfocal demo
+
+test: $(VENV)/.dev ## the tests in minutes, and the wheel in an environment of its own
+	$(BIN)/python -m pytest
+	@scripts/wheel_smoke.sh $(BIN)/python
+
+test-all: $(VENV)/.dev ## every test, the slow ones too (under an hour)
+	$(BIN)/python -m pytest -m ""
+	@scripts/wheel_smoke.sh $(BIN)/python
+
+lint: $(VENV)/.dev ## style, format, types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.dev ## speed beside a peer's, in the same run
+	@set -e; for script in benchmarks/bench_*.py; do echo "$$script"; $(BIN)/python $$script; done
+
+wheel-test: $(VENV)/.dev ## build the wheel, install it elsewhere, use it
+	@scripts/wheel_smoke.sh $(BIN)/python
+
+clean: ## remove what make made, .venv too; runs and demos stay
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
+	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@command -v $(PYTHON) > /dev/null || { echo "There is no '$(PYTHON)' here: install Python 3.11 or newer, or name it: make PYTHON=/path/to/python" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "gfocal needs Python 3.11 or newer, but '$(PYTHON)' is $$($(PYTHON) -V 2>&1). Name a newer one: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2> /dev/null || { \
+	  echo "'$(PYTHON)' cannot make virtual environments: install its venv package (on Debian and Ubuntu: python3-venv)" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# The order-only prerequisite: the interpreter's own date says nothing.
+$(VENV)/.run: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing gfocal into $(VENV) (a few minutes the first time)"
+	$(INSTALL) -e .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing gfocal and its development tools into $(VENV) (a few minutes the first time)"
+	$(INSTALL) -e ".[dev]"
+	@touch $(VENV)/.run $@
