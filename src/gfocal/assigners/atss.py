@@ -50,7 +50,7 @@ class AtssAssigner:
         boxes = boxes.float()
         candidate = self._candidates(points, boxes)
         iou = aligned_iou(points.anchors[candidate], boxes[:, None])
-        positive = (iou >= _threshold(iou)) & _inside(points.xy[candidate], boxes)
+        positive = _beats_statistics(iou) & _inside(points.xy[candidate], boxes)
         gt, slot = positive.nonzero(as_tuple=True)
         return Assignment(_resolve(gt_index, candidate[gt, slot], gt, iou[gt, slot]))
 
@@ -72,11 +72,16 @@ class AtssAssigner:
         return torch.cat(picked, 1)
 
 
-def _threshold(iou: Tensor) -> Tensor:
-    """(G, 1) mean + unbiased standard deviation of the candidates; the deviation of a single one is 0."""
-    mean = iou.mean(1, keepdim=True)
-    variance = (iou - mean).square().sum(1, keepdim=True) / max(iou.shape[1] - 1, 1)
-    return mean + variance.sqrt()
+def _beats_statistics(iou: Tensor) -> Tensor:
+    """(G, K) whether IoUs reach the mean + unbiased standard deviation of their row; that of a single one is 0.
+
+    All of it relative to the first, so that equal IoUs (small boxes inside every anchor) reach a mean that no
+    rounding has put above them: otherwise such an object would get no point at all.
+    """
+    relative = iou - iou[:, :1]
+    mean = relative.mean(1, keepdim=True)
+    variance = (relative - mean).square().sum(1, keepdim=True) / max(iou.shape[1] - 1, 1)
+    return relative >= mean + variance.sqrt()
 
 
 def _window(cell: Tensor, length: int, reach: int) -> Tensor:
