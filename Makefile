@@ -1,8 +1,9 @@
 # Everything runs in .venv, which is made once and remade when pyproject.toml or constraints.txt change.
+# -qq: errors only.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-INSTALL := $(BIN)/python -m pip --quiet --disable-pip-version-check install --constraint constraints.txt
+INSTALL := $(BIN)/python -m pip -qq --disable-pip-version-check install --constraint constraints.txt
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all lint bench wheel-test clean

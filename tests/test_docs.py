@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 import gfocal
+from gfocal import losses
 
 ROOT = Path(__file__).resolve().parents[1]
 MODULES = sorted(info.name for info in pkgutil.walk_packages(gfocal.__path__, "gfocal.") if "__main__" not in info.name)
@@ -45,7 +46,7 @@ def test_docstring_examples(name: str, tmp_path: Path, monkeypatch: pytest.Monke
 def test_the_public_losses_have_an_example_each() -> None:
     finder = doctest.DocTestFinder()
     for name in ("quality_focal_loss", "distribution_focal_loss", "focal_loss", "generalized_focal_loss"):
-        examples = [e for t in finder.find(getattr(gfocal.losses, name), name) for e in t.examples]
+        examples = [e for t in finder.find(getattr(losses, name), name) for e in t.examples]
         assert any(example.want for example in examples), name
 
 

@@ -62,16 +62,15 @@ def quality_focal_loss(
     if not beta >= 0:
         raise ValueError(f"beta must be >= 0, got {beta}")
     x = at_least_float32(logits)
+    dense = index = values = None
     if isinstance(target, tuple):
         index, values = _sparse_target(x, *target)
-        dense = None
     else:
         if target.shape != x.shape:
             raise ValueError(
                 f"a soft target must have the shape of the logits {tuple(x.shape)}, got {tuple(target.shape)}; "
                 "or pass the pair (labels, quality)"
             )
-        index = values = None
         dense = target.detach().to(x.dtype).expand_as(x)
     # autocast would only look at the inputs: they are float32 already, and the function itself has no autocast op.
     fused = reduction != "none" and weight is None
