@@ -217,7 +217,11 @@ def test_resize_is_bilinear_and_antialiased() -> None:
 def test_pad_batch() -> None:
     small = torch.full((3, 20, 40), 7, dtype=torch.uint8)
     large = torch.full((3, 33, 30), 9, dtype=torch.uint8).permute(1, 2, 0).contiguous().permute(2, 0, 1)
-    batch = pad_batch([small, large])
+    torch.use_deterministic_algorithms(True)  # Fills new memory with 255, so that forgotten zeros show.
+    try:
+        batch = pad_batch([small, large])
+    finally:
+        torch.use_deterministic_algorithms(False)
     assert batch.shape == (2, 3, 64, 64)
     assert batch.dtype == torch.uint8
     assert batch.is_contiguous(memory_format=torch.channels_last)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 from pathlib import Path
 
 import pytest
@@ -139,6 +140,15 @@ def test_a_broken_picture_is_named_in_one_line(index: CocoIndex, workers: int) -
     with pytest.raises(BrokenInputError, match=r"picture .*4\.jpg is truncated") as caught:
         batches(training(index), workers=workers)
     assert "\n" not in str(caught.value)
+    assert not multiprocessing.active_children(), "the workers ended with the error"
+
+
+def test_workers_end_when_the_caller_stops_early(index: CocoIndex) -> None:
+    for batch in make_loader(training(index), batch_size=1, workers=2):
+        assert len(batch) == 1
+        assert multiprocessing.active_children()
+        break
+    assert not multiprocessing.active_children()
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -161,10 +161,15 @@ class BatchLoader:
             # Python 3.12 warns of any fork beside other threads; torch's are idle while the workers are made.
             warnings.filterwarnings("ignore", message=".*multi-threaded.*fork", category=DeprecationWarning)
             batches = iter(self.loader)
-        for batch in batches:
-            if isinstance(batch, UsageError):
-                raise batch
-            yield batch
+        try:
+            for batch in batches:
+                if isinstance(batch, UsageError):
+                    # A new error: raising `batch` would tie it to this frame in a cycle, and workers that the cycle
+                    # collector ends, rather than the next line, keep the process waiting for seconds.
+                    raise type(batch)(*batch.args)
+                yield batch
+        finally:
+            del batches
 
 
 class _Caught(Dataset):
