@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from gfocal.data.coco import CocoIndex, find_coco, read_coco
-from gfocal.data.loader import DetectionDataset, PositionSampler, make_loader, read_indexed
+from gfocal.data.loader import (
+    DetectionDataset,
+    PositionSampler,
+    RunBatches,
+    make_loader,
+    make_run_loader,
+    read_indexed,
+)
 from gfocal.data.transforms import EvalTransform, TrainTransform
 from gfocal.errors import BrokenInputError, UsageError
 from gfocal.pictures import Resize
@@ -126,6 +133,16 @@ def test_evaluation_keeps_the_order_and_fills_sizes_and_scales(index: CocoIndex)
     assert torch.allclose(back, torch.tensor([[5.0, 6, 35, 34], [6, 6, 36, 34]]))
     assert len(batch.targets[1]) == 0
     assert batch.skipped == ()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_run_is_its_epochs_and_goes_on_from_anywhere(index: CocoIndex, workers: int) -> None:
+    epochs = [batch for epoch in range(3) for batch in batches(training(index), epoch=epoch, drop_last=True)]
+    for epoch, batch in ((0, 0), (1, 0), (1, 2), (2, 2), (3, 0)):
+        rest = RunBatches(COUNT, seed=3, batch_size=3, batches=3, epochs=3, epoch=epoch, batch=batch)
+        expected = epochs[3 * epoch + batch :]
+        assert len(rest) == len(expected)
+        assert_same(list(make_run_loader(training(index), rest, workers=workers)), expected)
 
 
 def test_drop_last(index: CocoIndex) -> None:

@@ -129,6 +129,21 @@ def test_boxes_with_little_left_are_dropped() -> None:
     assert 0.5 in shares
 
 
+def test_no_sliver_stays() -> None:
+    # Boxes all over the picture: a window of half its sides leaves some outside and of some less than a pixel.
+    corners = torch.arange(0, 90, 7.3)
+    boxes = torch.stack([corners, corners.flip(0), corners + 8.6, corners.flip(0) + 8.6], 1)
+    targets = Targets(boxes, torch.arange(len(boxes)))
+    picture = torch.zeros(100, 100, 3, dtype=torch.uint8).permute(2, 0, 1)
+    transform = TrainTransform(Resize("square", size=50), scale=(2, 2), min_visible=0.0)
+    torch.manual_seed(0)
+    kept = torch.cat([transform(picture, targets)[1].boxes for _ in range(300)])
+    sides = kept[:, 2:] - kept[:, :2]
+    assert sides.min() >= 1.0
+    assert sides.min() < 1.6
+    assert len(kept) < 300 * len(boxes) / 2
+
+
 def test_a_background_picture_goes_through() -> None:
     picture = torch.zeros(50, 60, 3, dtype=torch.uint8).permute(2, 0, 1)
     torch.manual_seed(0)
