@@ -1,0 +1,260 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import pytest
+import torch
+from torch import Tensor
+
+from gfocal.assigners import AtssAssigner
+from gfocal.criterion import Matched, detection_losses, match, positive_weights
+from gfocal.points import make_points
+from gfocal.representation import DiracBoxes, GeneralBoxes, JointQuality, NoQuality
+from gfocal.structures import IGNORED, NEGATIVE, Assignment, HeadOutput, Targets
+from oracles import quality_focal, quality_focal_slope
+
+WEIGHTS = {"cls": 1.0, "box": 2.0, "dfl": 0.25}
+
+
+class Fixed:
+    """An assigner that was told its answers, one picture after the other."""
+
+    def __init__(self, *answers: Sequence[int]) -> None:
+        self.answers = iter(answers)
+
+    def __call__(self, points: object, boxes: Tensor) -> Assignment:
+        return Assignment(torch.tensor(next(self.answers)))
+
+
+def targets(*rows: tuple[list[float], int]) -> Targets:
+    return Targets(torch.tensor([box for box, _ in rows]).view(-1, 4), torch.tensor([c for _, c in rows]).long())
+
+
+# --- two points, worked by hand -------------------------------------------------------------------------------------
+
+# Points (4, 4) and (12, 4) of stride 8; anchors [-4, -4, 12, 12] and [4, -4, 20, 12].
+TWO = make_points([(1, 2)], [8], anchor_scale=2, offset=0.5)
+BOXES = GeneralBoxes(2)
+OBJECT = targets(([-4.0, -4, 12, 12], 1))
+
+
+def two_points() -> HeadOutput:
+    box = torch.zeros(1, 2, 12)
+    box[0, 0, 2] = math.log(2)  # the left edge of point 0: probabilities 1/4, 1/4, 1/2
+    return HeadOutput(torch.tensor([[[0.0, math.log(3)], [0.0, -math.log(3)]]]), box)
+
+
+def matched_by_hand() -> Matched:
+    return match(TWO, [OBJECT], AtssAssigner(1), BOXES)
+
+
+def test_matching_two_points() -> None:
+    matched = matched_by_hand()
+    assert matched.positive.tolist() == [0]  # the anchor of point 0 is the object
+    assert matched.labels.tolist() == [1, -1]
+    assert matched.boxes.tolist() == OBJECT.boxes.tolist()
+    assert matched.ignored is None
+    assert (matched.objects, matched.missed, matched.edges, matched.truncated) == (1, 0, 4, 0)
+
+
+@pytest.mark.parametrize("box_weight", ["score", "centerness", "none"])
+def test_the_total_of_two_points(box_weight: str) -> None:
+    losses = detection_losses(
+        two_points(), TWO, matched_by_hand(), BOXES, JointQuality(), box_weight=box_weight, loss_weights=WEIGHTS
+    )
+    # Point 0 decodes to 1.25 strides left, 1 elsewhere: [-6, -4, 12, 12], IoU = GIoU = 256 / 288 = 8/9.
+    # The weight of its box terms: the larger class score sigmoid(log 3) = 3/4; the point is in the middle of its
+    # object, so its centerness is 1. Their sum is at most 1: the divisor is 1.
+    weight = {"score": 0.75, "centerness": 1.0, "none": 1.0}[box_weight]
+    assert losses["box"].item() == pytest.approx(2 * weight / 9, rel=1e-5)
+    # Every edge of the object is at 1 stride, bin 1: -log 1/4 on the left, -log 1/3 on the three others.
+    assert losses["dfl"].item() == pytest.approx(weight * (math.log(4) + 3 * math.log(3)) / 4 / 4, rel=1e-5)
+    # Class 1 of point 0 has y = 8/9 and sigma = 3/4; the rest y = 0 and sigma = 1/2, 1/2, 1/4. One positive.
+    positive = (8 / 9 - 3 / 4) ** 2 * -(1 / 9 * math.log(1 / 4) + 8 / 9 * math.log(3 / 4))
+    negatives = 2 * 0.25 * math.log(2) + (1 / 4) ** 2 * -math.log(3 / 4)
+    assert losses["cls"].item() == pytest.approx(positive + negatives, rel=1e-5)
+    assert losses.keys() == {"cls", "box", "dfl"}
+
+
+def test_the_weight_carries_no_gradient() -> None:
+    out = two_points()
+    logits = out.class_logits.requires_grad_()
+    losses = detection_losses(out, TWO, matched_by_hand(), BOXES, JointQuality(), loss_weights=WEIGHTS)
+    losses["cls"].backward()
+    # Nothing of the box terms reaches the class logits: the slopes are those of QFL at a constant target.
+    expected = [quality_focal_slope(0, 0, 2), quality_focal_slope(math.log(3), 8 / 9, 2)]
+    assert logits.grad[0, 0].tolist() == pytest.approx(expected, rel=1e-4)
+    assert not losses["box"].requires_grad
+
+
+def test_centerness_by_hand() -> None:
+    # The point (4, 4) in [2, 1, 10, 7]: left 2, right 6, top 3, bottom 3: sqrt(2/6 * 3/3).
+    weight = positive_weights("centerness", two_points()[0][:1], TWO[:1], torch.tensor([[2.0, 1, 10, 7]]), NoQuality())
+    assert weight.tolist() == pytest.approx([math.sqrt(1 / 3)])
+
+
+def test_loss_weights_and_normalisers_only_scale() -> None:
+    matched, quality = matched_by_hand(), JointQuality()
+    plain = detection_losses(two_points(), TWO, matched, BOXES, quality, loss_weights={}, cls_norm=1, box_norm=1)
+    given = detection_losses(
+        two_points(), TWO, matched, BOXES, quality, loss_weights=WEIGHTS, cls_norm=torch.tensor(5.0), box_norm=4.0
+    )
+    for name, norm in (("cls", 5), ("box", 4), ("dfl", 4)):
+        assert given[name].item() == pytest.approx(WEIGHTS[name] * plain[name].item() / norm, rel=1e-6)
+
+
+# --- batches --------------------------------------------------------------------------------------------------------
+
+POINTS = make_points([(4, 4), (2, 2)], [8, 16], anchor_scale=4, offset=0)
+CLASSES = 3
+PICTURES = (
+    targets(([0.0, 0, 30, 30], 0), ([9.0, 2, 31, 22], 2)),
+    targets(),
+    targets(([3.0, 3, 13, 29], 1)),
+    targets(([-5.0, -5, 26, 20], 2), ([0.0, 0, 16, 16], 1)),
+)
+
+
+def random_output(pictures: int, boxes: GeneralBoxes | DiracBoxes, seed: int = 0) -> HeadOutput:
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(pictures, len(POINTS), CLASSES, generator=generator)
+    code = torch.randn(pictures, len(POINTS), boxes.channels, generator=generator) + 1
+    return HeadOutput(logits.requires_grad_(), code.requires_grad_())
+
+
+@pytest.mark.parametrize("box_weight", ["score", "centerness", "none"])
+@pytest.mark.parametrize("boxes", [GeneralBoxes(8), DiracBoxes()], ids=["general", "dirac"])
+@pytest.mark.parametrize("quality", [JointQuality(), NoQuality()], ids=["joint", "none"])
+def test_parts_of_a_step_add_up_to_the_whole(
+    boxes: GeneralBoxes | DiracBoxes, quality: JointQuality | NoQuality, box_weight: str
+) -> None:
+    out, assigner = random_output(4, boxes), AtssAssigner(9)
+
+    def losses_of(part: slice, **norms: float) -> Tensor:
+        matched = match(POINTS, PICTURES[part], assigner, boxes)
+        terms = detection_losses(
+            out[part], POINTS, matched, boxes, quality, box_weight=box_weight, loss_weights=WEIGHTS, **norms
+        )
+        return torch.stack(list(terms.values())).sum()
+
+    def norms_of(part: slice) -> tuple[int, float]:
+        matched = match(POINTS, PICTURES[part], assigner, boxes)
+        flat = HeadOutput(out.class_logits[part].flatten(0, 1), out.box[part].flatten(0, 1))[matched.positive]
+        at = POINTS[matched.positive % len(POINTS)]
+        weight = positive_weights(box_weight, flat, at, matched.boxes, quality)
+        count = len(matched.positive)
+        return count, float(count) if weight is None else weight.sum().item()
+
+    whole = losses_of(slice(0, 4))
+    whole.backward()
+    expected = [out.class_logits.grad.clone(), out.box.grad.clone()]
+    out.class_logits.grad = out.box.grad = None
+    parts = [slice(0, 1), slice(1, 2), slice(2, 4)]  # the second has no object at all
+    counts, weights = zip(*map(norms_of, parts), strict=True)
+    assert sum(counts) > 4
+    halves = [losses_of(part, cls_norm=max(sum(counts), 1), box_norm=max(sum(weights), 1)) for part in parts]
+    torch.stack(halves).sum().backward()
+    assert sum(h.item() for h in halves) == pytest.approx(whole.item(), rel=1e-6)
+    for gradient, value in zip((out.class_logits.grad, out.box.grad), expected, strict=True):
+        torch.testing.assert_close(gradient, value, rtol=1e-5, atol=1e-7)
+
+
+def test_the_default_normalisers_are_those_of_the_batch() -> None:
+    boxes, quality = GeneralBoxes(8), JointQuality()
+    out, matched = random_output(4, boxes), match(POINTS, PICTURES, AtssAssigner(9), boxes)
+    flat = HeadOutput(out.class_logits.flatten(0, 1), out.box.flatten(0, 1))[matched.positive]
+    score_sum = flat.class_logits.sigmoid().amax(1).sum().item()
+    arguments = (out, POINTS, matched, boxes, quality)
+    default = detection_losses(*arguments, loss_weights={})
+    explicit = detection_losses(*arguments, loss_weights={}, cls_norm=len(matched.positive), box_norm=score_sum)
+    assert score_sum > 1
+    assert {k: v.item() for k, v in default.items()} == pytest.approx({k: v.item() for k, v in explicit.items()})
+
+
+def test_each_picture_gets_its_own_objects() -> None:
+    boxes = DiracBoxes()
+    first, second = targets(([0.0, 0, 9, 9], 2)), targets(([1.0, 1, 7, 7], 0), ([0.0, 0, 20, 20], 1))
+    count = len(POINTS)
+    rows = [[NEGATIVE] * count for _ in range(3)]
+    rows[0][5] = 0
+    rows[2][3], rows[2][7] = 1, 1
+    matched = match(POINTS, [first, targets(), second], Fixed(*rows), boxes)
+    assert matched.positive.tolist() == [5, 2 * count + 3, 2 * count + 7]
+    assert matched.boxes.tolist() == [[0, 0, 9, 9], [0, 0, 20, 20], [0, 0, 20, 20]]
+    assert matched.labels[matched.positive].tolist() == [2, 1, 1]
+    assert (matched.labels == -1).sum().item() == 3 * count - 3
+    assert (matched.objects, matched.missed) == (3, 1)  # the first object of the third picture has no point
+
+
+def test_edges_out_of_reach_are_counted() -> None:
+    rows = [NEGATIVE] * len(POINTS)
+    rows[0] = 0  # the point (0, 0) of stride 8: General with n = 2 reaches 16 pixels
+    matched = match(POINTS, [targets(([-17.0, -16, 16, 40], 0))], Fixed(rows), GeneralBoxes(2))
+    assert (matched.edges, matched.truncated) == (4, 2)
+
+
+@pytest.mark.parametrize("boxes", [GeneralBoxes(8), DiracBoxes()], ids=["general", "dirac"])
+@pytest.mark.parametrize("quality", [JointQuality(), NoQuality(None)], ids=["joint", "none"])
+def test_background_teaches_the_negatives(boxes: GeneralBoxes | DiracBoxes, quality: JointQuality | NoQuality) -> None:
+    out = random_output(2, boxes)
+    matched = match(POINTS, [Targets.empty(), Targets.empty()], AtssAssigner(9), boxes)
+    losses = detection_losses(out, POINTS, matched, boxes, quality, loss_weights=WEIGHTS)
+    torch.stack(list(losses.values())).sum().backward()
+    logits = out.class_logits.detach().flatten().tolist()
+    # With y = 0 both qualities are sigma^2 softplus(x), and no positives divide by 1.
+    assert losses["cls"].item() == pytest.approx(sum(quality_focal(x, 0, 2) for x in logits), rel=1e-5)
+    slopes = [quality_focal_slope(x, 0, 2) for x in logits]
+    assert out.class_logits.grad.flatten().tolist() == pytest.approx(slopes, rel=1e-3, abs=1e-7)
+    assert {name: v.item() for name, v in losses.items() if name != "cls"} == dict.fromkeys(
+        losses.keys() - {"cls"}, 0.0
+    )
+    assert out.box.grad is not None  # connected: parallel training waits for every gradient
+    assert not out.box.grad.any()
+
+
+def test_no_pictures_at_all() -> None:
+    boxes, nobody = GeneralBoxes(8), torch.zeros(0, dtype=torch.int64)
+    out = random_output(0, boxes)
+    none = Matched(nobody, nobody, torch.zeros(0, 4), None, 0, 0, 0, 0)
+    losses = detection_losses(out, POINTS, none, boxes, JointQuality(), loss_weights=WEIGHTS)
+    assert {name: value.item() for name, value in losses.items()} == {"cls": 0, "box": 0, "dfl": 0}
+    torch.stack(list(losses.values())).sum().backward()
+
+
+def test_ignored_points_learn_nothing() -> None:
+    boxes, quality, count = GeneralBoxes(8), JointQuality(), len(POINTS)
+    one = targets(([0.0, 0, 30, 30], 2))
+    plain, marked = [NEGATIVE] * count, [NEGATIVE] * count
+    plain[6] = marked[6] = 0
+    ignored = [0, 3, 19]
+    for i in ignored:
+        marked[i] = IGNORED
+    out = random_output(1, boxes)
+    matched = match(POINTS, [one], Fixed(marked), boxes)
+    assert matched.ignored.nonzero().flatten().tolist() == ignored
+    losses = detection_losses(out, POINTS, matched, boxes, quality, loss_weights={})
+    torch.stack(list(losses.values())).sum().backward()
+    all_points = detection_losses(
+        out, POINTS, match(POINTS, [one], Fixed(plain), boxes), boxes, quality, loss_weights={}
+    )
+    theirs = sum(quality_focal(x, 0, 2) for x in out.class_logits[0, ignored].flatten().tolist())
+    assert losses["cls"].item() == pytest.approx(all_points["cls"].item() - theirs, rel=1e-5)
+    assert losses["box"].item() == all_points["box"].item()
+    silent = (out.class_logits.grad[0] == 0).all(1).nonzero().flatten().tolist()
+    assert silent == ignored
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_losses_of_half_precision_outputs_are_float32(dtype: torch.dtype) -> None:
+    boxes = GeneralBoxes(8)
+    whole = random_output(4, boxes)
+    half = HeadOutput(whole.class_logits.detach().to(dtype), whole.box.detach().to(dtype))
+    same = HeadOutput(half.class_logits.float(), half.box.float())
+    matched = match(POINTS, PICTURES, AtssAssigner(9), boxes)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        low = detection_losses(half, POINTS, matched, boxes, JointQuality(), loss_weights=WEIGHTS)
+    full = detection_losses(same, POINTS, matched, boxes, JointQuality(), loss_weights=WEIGHTS)
+    for name, value in low.items():
+        assert value.dtype == torch.float32
+        assert value.item() == full[name].item()
