@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -39,9 +40,9 @@ class TimmBackbone(nn.Module):
         import timm  # here, not above: it costs half a second, and the small detector does not need it
 
         if not timm.is_model(name.split(".")[0]):
-            near = timm.list_models(f"*{name.split('.')[0][:6]}*")[:5]
+            near = difflib.get_close_matches(name.split(".")[0], timm.list_models(), n=3)
             raise UsageError(
-                f"model.backbone: timm has no model {name!r}" + (f"; it has {', '.join(near)}" if near else "")
+                f"model.backbone: timm has no model {name!r}" + (f" (did you mean {', '.join(near)}?)" if near else "")
             )
         weights = {"file": str(pretrained)} if isinstance(pretrained, str | Path) else None
         if weights and not Path(weights["file"]).is_file():

@@ -42,7 +42,8 @@ class ConvHead(nn.Module):
         class_outputs, box_outputs, quality_outputs: numbers a point (0: no quality branch).
         channels: of the towers.
         num_convs: depth of the towers.
-        groups: of GroupNorm; 0 for no normalisation.
+        groups: of GroupNorm; 0 for no normalisation. By default 32, but two channels each at least: a group of one
+            channel on a map of one cell is a single number, which nothing can normalise.
         quality_on: the tower that the quality branch stands on.
 
     Source:
@@ -59,12 +60,13 @@ class ConvHead(nn.Module):
         quality_outputs: int = 0,
         channels: int = 256,
         num_convs: int = 4,
-        groups: int = 32,
+        groups: int | None = None,
         quality_on: Literal["box", "class"] = "box",
     ) -> None:
         super().__init__()
         self.outputs = (class_outputs, box_outputs, quality_outputs)
         self.quality_on = quality_on
+        groups = min(32, channels // 2) if groups is None else groups
         self.class_tower = _tower(in_channels, channels, num_convs, groups)
         self.box_tower = _tower(in_channels, channels, num_convs, groups)
         self.class_out = nn.Conv2d(channels, class_outputs, 3, padding=1)
