@@ -176,16 +176,17 @@ def predict_files(
             drawing = names.take(path)
             _save(draw(picture, found), drawing)
             height, width = picture.shape[-2:]
-            image = {"id": len(images) + 1, "file_name": path.as_posix(), "width": width, "height": height}
+            image_id = len(images) + 1
+            image = {"id": image_id, "file_name": path.as_posix(), "width": width, "height": height}
             images.append({**image, "drawing": drawing.name})
-            annotations += _annotations(found, image["id"], len(annotations) + 1, category_ids)
+            annotations += _annotations(found, image_id, len(annotations) + 1, category_ids)
         if progress is not None:
             progress(done, len(pictures))
     if not images:
         raise BrokenInputError(skipped[0] if len(skipped) == 1 else f"no picture can be read: {'; '.join(skipped)}")
     ids = range(1, len(detector.names) + 1) if category_ids is None else category_ids
     content = {
-        "info": {"generator": "gfocal predict", "version": gfocal.__version__},
+        "info": {"generator": "gfocal predict", "version": gfocal.__version__, "written": names.written()},
         "images": images,
         "annotations": annotations,
         "categories": [{"id": int(i), "name": name} for i, name in zip(ids, detector.names, strict=True)],
@@ -224,9 +225,10 @@ class _OutputNames:
             out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UsageError(f"cannot write to the folder {out}: {error.strerror or error}") from error
-        ours = self._written_before()
+        existing = {p.name for p in out.iterdir()}
+        self.ours = self._written_before() & existing
         # Lower case, since file systems exist on which x.JPG and x.jpg are one file.
-        self.taken = {p.name.lower() for p in out.iterdir() if p.name not in ours}
+        self.taken = {name.lower() for name in existing - self.ours} | {RESULTS}
         self.taken |= {p.resolve().name.lower() for p in inputs if p.resolve().parent == out.resolve()}
 
     def _written_before(self) -> set[str]:
@@ -237,7 +239,7 @@ class _OutputNames:
             content = json.loads(file.read_text(encoding="utf-8"))
             if content["info"]["generator"] != "gfocal predict":
                 raise ValueError("of another program")
-            return {str(image["drawing"]) for image in content["images"]} | {RESULTS}
+            return {str(name) for name in content["info"]["written"]}
         except (OSError, ValueError, KeyError, TypeError):
             raise UsageError(f"{file} was not written by gfocal predict; give another --out") from None
 
@@ -248,4 +250,9 @@ class _OutputNames:
             number += 1
             name = f"{path.stem}-{number}{suffix}"
         self.taken.add(name.lower())
+        self.ours.add(name)
         return self.out / name
+
+    def written(self) -> list[str]:
+        """The drawings in the folder, earlier calls' too: another call may replace them."""
+        return sorted(self.ours)

@@ -1,0 +1,284 @@
+"""The command line: parse, call, print.
+
+Nothing heavy is imported here; each verb imports what it needs, so that ``--help`` is quick.
+Results go to standard output, everything else (progress, warnings, errors) to standard error.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import gfocal
+from gfocal.terminal import fail, own_stdout, plain, print_json, verb, warn
+
+app = typer.Typer(
+    name="gfocal",
+    help="Train, evaluate and use dense object detectors built on Generalized Focal Loss.",
+    epilog="Start with: gfocal demo",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else there.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe key, e.g. optim.lr=0.01; may be repeated."),
+]
+SkipBroken = Annotated[
+    bool, typer.Option("--skip-broken", help="Leave broken annotations and pictures out, and list them.")
+]
+Data = Annotated[
+    Path, typer.Option("--data", metavar="PATH", help="A COCO data set: its folder, or one annotation file.")
+]
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="A run folder or a .safetensors checkpoint.")]
+
+
+def main() -> None:
+    """The entry point of ``gfocal``."""
+    app()
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"gfocal {gfocal.__version__}")
+        raise typer.Exit
+
+
+def _debug(asked: bool) -> None:
+    if asked:
+        os.environ["GFOCAL_DEBUG"] = "1"
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", callback=_debug, help="Show tracebacks of errors.")] = False,
+) -> None:
+    pass
+
+
+@app.command()
+@verb
+def demo(
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where everything goes.")] = Path("demo"),
+    train: Annotated[int, typer.Option("--train", min=1, help="Scenes to train on.")] = 2000,
+    val: Annotated[int, typer.Option("--val", min=1, help="Scenes to measure on.")] = 500,
+    size: Annotated[int, typer.Option("--size", min=64, help="Side of a scene in pixels.")] = 320,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the scenes and of the training.")] = 0,
+    overrides: Overrides = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Remove what an earlier demo left in DIR and start anew.")
+    ] = False,
+    json_: Json = False,
+) -> None:
+    """Generate scenes, train a small detector on them, measure it, draw what it finds: in minutes, on a CPU.
+
+    A demo that was interrupted goes on where it stopped when the command is repeated.
+    """
+    with own_stdout():
+        from gfocal.engine.demo import DemoSettings, run_demo
+
+        settings = DemoSettings(train=train, val=val, size=size, seed=seed, overrides=tuple(overrides or ()))
+        result = run_demo(out, settings, overwrite=overwrite, say=lambda line: typer.echo(line, err=True))
+    if json_:
+        return print_json(result)
+    from gfocal.engine.show import print_demo
+
+    print_demo(result)
+
+
+@app.command()
+@verb
+def train(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A name from `gfocal recipes`, or a .yaml file.")],
+    data: Data,
+    val: Annotated[
+        Path | None,
+        typer.Option("--val", metavar="PATH", help="Data to measure on; by default the val split of --data."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="DIR", help="The run folder; by default runs/RECIPE-DATA.")
+    ] = None,
+    overrides: Overrides = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the run folder.")] = False,
+    init: Annotated[
+        Path | None,
+        typer.Option("--init", metavar="MODEL", help="Start from the weights of a run folder or checkpoint."),
+    ] = None,
+    skip_broken: SkipBroken = False,
+    json_: Json = False,
+) -> None:
+    """Train a detector; Ctrl-C stops it so that --resume can go on.
+
+    Example: gfocal train gfl_nano --data bccd --set schedule.epochs=20
+    """
+    with own_stdout():
+        from gfocal.engine.prepare import default_run_folder, open_train_data
+        from gfocal.engine.train import train as run_training
+        from gfocal.recipe import load_recipe
+
+        loaded = load_recipe(recipe, overrides or ())
+        folder = out or default_run_folder(recipe, data)
+        train_index, val_index = open_train_data(data, val, skip_broken=skip_broken)
+        warn([*train_index.skipped, *(val_index.skipped if val_index else [])], "broken records left out")
+        if val_index is None:
+            typer.echo("warning: no data to measure on (no val split, no --val): training without evaluation", err=True)
+        result = run_training(loaded, train_index, val_index, folder, resume=resume, init=init, skip_broken=skip_broken)
+        warn(result.skipped, "broken pictures replaced by others")
+    if result.interrupted:
+        fail(f"interrupted after step {result.steps}; go on with the same command and --resume (--out {folder})", 130)
+    skipped = [*train_index.skipped, *(val_index.skipped if val_index else []), *result.skipped]
+    content = {**vars(result), "skipped": skipped}
+    if json_:
+        return print_json(content)
+    from gfocal.engine.show import print_training
+
+    print_training(content)
+
+
+@app.command("eval")
+@verb
+def evaluate(
+    model: Model,
+    data: Data,
+    split: Annotated[str, typer.Option("--split", help="train or val, of a data set that has both.")] = "val",
+    overrides: Overrides = None,
+    batch_size: Annotated[int | None, typer.Option("--batch-size", min=1, help="Pictures a forward pass.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write the results to this JSON file too.")
+    ] = None,
+    skip_broken: SkipBroken = False,
+    json_: Json = False,
+) -> None:
+    """Measure a detector: the 12 COCO numbers, each class, agreement of score and IoU, speed.
+
+    Example: gfocal eval runs/gfl_nano-bccd --data bccd
+    """
+    with own_stdout():
+        from gfocal.engine.prepare import evaluate_files
+
+        content = evaluate_files(
+            model,
+            data,
+            split=split,
+            overrides=overrides or (),
+            batch_size=batch_size,
+            skip_broken=skip_broken,
+            warn=lambda lines: warn(lines, "broken records left out"),
+        )
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(plain(content), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    if json_:
+        return print_json(content)
+    from gfocal.engine.show import print_metrics
+
+    print_metrics(content)
+
+
+@app.command()
+@verb
+def predict(
+    model: Model,
+    pictures: Annotated[
+        list[str], typer.Argument(metavar="PICTURES...", help="Files, folders, or quoted patterns such as 'in/*.jpg'.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where drawings and JSON go.")] = Path(
+        "predictions"
+    ),
+    score: Annotated[float, typer.Option("--score", help="Leave out boxes with a lower score, 0 to 1.")] = 0.3,
+    overrides: Overrides = None,
+    json_: Json = False,
+) -> None:
+    """Find objects in pictures: drawings with boxes, and predictions.json in COCO's format.
+
+    Example: gfocal predict runs/gfl_nano-bccd photos/ --score 0.4
+    """
+    with own_stdout():
+        from gfocal.engine.prepare import predict_patterns
+
+        result = predict_patterns(model, pictures, out, score=score, overrides=overrides or ())
+        warn(result.skipped, "pictures that cannot be read left out")
+    if json_:
+        print_json(vars(result))
+    else:
+        from gfocal.engine.show import print_prediction
+
+        print_prediction(result)
+    if result.skipped:
+        raise typer.Exit(1)
+
+
+@app.command("import")
+@verb
+def import_(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A checkpoint of NanoDet-m (.ckpt, .pth).")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The folder to write the checkpoint to.")],
+    size: Annotated[
+        int | None, typer.Option("--size", min=32, help="Input side in pixels; by default what the file name says.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a checkpoint in DIR.")] = False,
+    json_: Json = False,
+) -> None:
+    """Turn weights of another project into a checkpoint; no code in the file is run."""
+    with own_stdout():
+        from gfocal.interop.nanodet import import_nanodet
+
+        report = import_nanodet(file, out, size=size, overwrite=overwrite)
+    if json_:
+        return print_json(vars(report))
+    typer.echo(f"wrote {report.file}: {report.used} tensors, {report.classes} classes")
+    if report.unused:
+        typer.echo(f"without a place, as expected: {len(report.unused)} tensors: {', '.join(report.unused)}")
+    typer.echo(f"next: gfocal predict {out} PICTURES")
+
+
+@app.command()
+@verb
+def recipes(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Print this recipe, to copy and edit.")] = None,
+    all_: Annotated[bool, typer.Option("--all", help="Every key with its value and what it means.")] = False,
+    json_: Json = False,
+) -> None:
+    """List the recipes, or print one: gfocal recipes gfl_nano > my.yaml."""
+    from gfocal.engine.show import annotated_yaml, recipe_summaries, recipe_text
+    from gfocal.recipe import load_recipe
+
+    if name is None:
+        summaries = recipe_summaries()
+        if json_:
+            return print_json({"recipes": [{"name": n, "description": d} for n, d in summaries.items()]})
+        width = max(map(len, summaries))
+        for each, description in summaries.items():
+            typer.echo(f"{each:<{width}}  {description}")
+    elif json_:
+        print_json({"name": name, "recipe": load_recipe(name).to_dict()})
+    else:
+        typer.echo(annotated_yaml(load_recipe(name)) if all_ else recipe_text(name), nl=False)
+
+
+@app.command()
+@verb
+def doctor(json_: Json = False) -> None:
+    """Show versions and devices, and check that the parts work on this machine."""
+    with own_stdout():
+        from gfocal.engine.doctor import examine
+
+        content = examine()
+    if json_:
+        print_json(content)
+    else:
+        from gfocal.engine.show import print_doctor
+
+        print_doctor(content)
+    if not content["ok"]:
+        raise typer.Exit(1)

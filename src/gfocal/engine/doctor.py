@@ -1,0 +1,158 @@
+"""What this machine has and whether the parts work on it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import math
+import os
+import platform
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+import gfocal
+from gfocal.data.coco_classes import COCO_NAMES
+from gfocal.data.scenes import draw_indexed
+from gfocal.evaluation import CocoEvaluator
+from gfocal.recipe import load_recipe
+from gfocal.structures import Detections, Targets
+from gfocal.zoo import build_detector
+
+_PACKAGES = (
+    "torch",
+    "torchvision",
+    "timm",
+    "accelerate",
+    "hotcoco",
+    "safetensors",
+    "numpy",
+    "pillow",
+    "pydantic",
+    "msgspec",
+    "typer",
+    "rich",
+)
+_OPTIONAL = {
+    "tensorboard": "curves of a training run: --set runtime.trackers=[tensorboard]",
+    "supervision": "Detections.to_supervision()",
+    "pycocotools": "a second opinion on the COCO metrics, in the tests",
+}
+
+
+def examine() -> dict[str, Any]:
+    """Versions, device, checks and optional packages, as JSON types; ``ok`` is whether every check passed."""
+    checks = [_check(name, function) for name, function in _CHECKS.items()]
+    return {
+        "ok": all(check["ok"] for check in checks),
+        "versions": {
+            "gfocal": gfocal.__version__,
+            "python": platform.python_version(),
+            **{name: _version(name) or "MISSING" for name in _PACKAGES},
+        },
+        "device": _device(),
+        "checks": checks,
+        "optional": {name: {"version": _version(name), "use": use} for name, use in _OPTIONAL.items()},
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _device() -> dict[str, Any]:
+    cuda = torch.cuda.is_available()
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "system": f"{platform.system()} {platform.machine()}",
+        "cpus": usable,
+        "cpu_instructions": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "cuda": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if cuda else [],
+        "mps": torch.backends.mps.is_available(),
+        "trains_on": "cuda" if cuda else "mps" if torch.backends.mps.is_available() else "cpu",
+        # On a CPU bf16 always works, but only some have instructions for it.
+        "bf16": "fast" if (torch.cuda.is_bf16_supported() if cuda else _cpu_bf16()) else "works, but slowly",
+        "fp16": "fast" if cuda else "not on this machine: it needs CUDA",
+    }
+
+
+def _cpu_bf16() -> bool:
+    try:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    except (AttributeError, RuntimeError):
+        return False
+
+
+def _check(name: str, function: Callable[[], str]) -> dict[str, Any]:
+    started = time.perf_counter()
+    try:
+        detail, ok = function(), True
+    except Exception as error:  # whatever is wrong with this machine is the answer
+        detail, ok = f"{type(error).__name__}: {' '.join(str(error).split())}", False
+    return {"name": name, "ok": ok, "detail": detail, "seconds": round(time.perf_counter() - started, 3)}
+
+
+def _train_step() -> str:
+    """One forward and backward pass of the small detector on one generated scene."""
+    # The numbers that the caller draws afterwards stay the same.
+    with torch.random.fork_rng(devices=[]):
+        detector = build_detector(load_recipe("gfl_nano"), COCO_NAMES, pretrained=False).train()
+        scene = draw_indexed(160, 0, 0, 1)
+        pictures = torch.from_numpy(scene.picture).permute(2, 0, 1)[None]
+        targets = Targets(torch.from_numpy(scene.boxes).float(), torch.from_numpy(scene.labels).long())
+        matched = detector.match(pictures, [targets])
+        losses = detector.losses(detector(pictures), matched, (160, 160))
+        total = sum(losses.values(), torch.zeros(()))
+        total.backward()
+    if not math.isfinite(total.item()):
+        raise ArithmeticError(f"the loss is {total.item()}")
+    return f"loss {total.item():.3f} on {len(targets)} objects"
+
+
+def _predict() -> str:
+    """Post-processing: two boxes of one object become one."""
+    from gfocal.models.postprocess import suppress
+
+    boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 9], [20, 20, 30, 30]])
+    kept = suppress(boxes, torch.tensor([0.5, 0.9, 0.7]), torch.zeros(3, dtype=torch.int64), iou=0.6, limit=10)
+    if kept.tolist() != [1, 2]:
+        raise ArithmeticError(f"kept boxes {kept.tolist()} instead of [1, 2]")
+    return "non-maximum suppression"
+
+
+class _OneBox:
+    """The smallest ground truth: one picture, one box."""
+
+    image_ids = np.array([1])
+    box_start = np.array([0, 1])
+    boxes = np.array([[10.0, 10, 60, 60]])
+    labels = np.array([0])
+    crowd = np.array([False])
+    ignore = np.array([False])
+    area = np.array([2500.0])
+    names = ("object",)
+
+
+def _metrics() -> str:
+    """A perfect detection has AP 1."""
+    truth = _OneBox()
+    evaluator = CocoEvaluator(truth)
+    found = Detections(torch.from_numpy(truth.boxes), torch.tensor([0.9]), torch.tensor([0]))
+    evaluator.update([1], [found])
+    ap = evaluator.compute().stats["AP"]
+    if abs(ap - 1) > 1e-9:
+        raise ArithmeticError(f"AP is {ap} instead of 1")
+    return "a perfect detection has AP 1"
+
+
+_CHECKS: dict[str, Callable[[], str]] = {
+    "training step": _train_step,
+    "post-processing": _predict,
+    "COCO metrics": _metrics,
+}

@@ -1,0 +1,164 @@
+"""Results for people: tables on standard output."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+from yaml import safe_dump
+
+from gfocal.engine.predict import Prediction
+from gfocal.recipe import Recipe, load_recipe, recipe_names
+
+_AP = ("AP", "AP50", "AP75", "APs", "APm", "APl")
+_AR = ("AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+_CLASS_COLUMNS = 3  # class names beside each other where there are many
+
+
+def _console() -> Console:
+    return Console(highlight=False, markup=False, emoji=False)
+
+
+def _number(value: float | None, digits: int = 3) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def print_metrics(metrics: Mapping[str, Any]) -> None:
+    """The 12 COCO numbers, each class, the agreement of score and IoU, speed; "-" where nothing is to be found."""
+    console = _console()
+    numbers = Table(title="COCO metrics")
+    for column in ("", "", "", ""):
+        numbers.add_column(column, justify="left" if column == "" else "right")
+    for ap, ar in zip(_AP, _AR, strict=True):
+        numbers.add_row(ap, _number(metrics[ap]), ar, _number(metrics[ar]))
+    numbers.show_header = False
+    console.print(numbers)
+    console.print(_class_table(metrics["per_class"]))
+    console.print(f"score and IoU agree (Spearman): {_number(metrics['score_iou_correlation'])}")
+    console.print(f"{metrics['num_images']} pictures, {metrics['num_detections']} detections")
+    if speed := metrics.get("speed"):
+        console.print(f"{speed['ms_per_picture']:.1f} ms a picture (network and post-processing)")
+
+
+def _class_table(per_class: Mapping[str, float | None]) -> Table:
+    """Best class first; several beside each other where there are many."""
+    ordered = sorted(per_class.items(), key=lambda item: -1.0 if item[1] is None else item[1], reverse=True)
+    columns = _CLASS_COLUMNS if len(ordered) > 20 else 1
+    rows = -(-len(ordered) // columns)
+    table = Table(title="AP of each class")
+    for _ in range(columns):
+        table.add_column("class")
+        table.add_column("AP", justify="right")
+    for row in range(rows):
+        cells: list[Text | str] = []
+        for name, value in ordered[row::rows]:
+            cells += [Text(name), _number(value)]
+        table.add_row(*cells)
+    return table
+
+
+def print_training(result: Mapping[str, Any]) -> None:
+    """How a run ended and what to type next."""
+    console = _console()
+    if result["metrics"]:
+        print_metrics(result["metrics"])
+    best = "" if result["best_ap"] is None else f", best AP {result['best_ap']:.3f}"
+    rate = f"{result['pictures_per_second']:.1f} pictures/s"
+    console.print(f"{result['steps']} steps in {duration(result['seconds'])}, {rate}{best}")
+    console.print(f"run folder: {result['out']}", soft_wrap=True)
+    console.print(f"next: gfocal predict {result['out']} PICTURES", soft_wrap=True)
+
+
+def print_prediction(result: Prediction) -> None:
+    """What was written where."""
+    console = _console()
+    for drawing in result.drawings[:10]:
+        console.print(f"  {drawing}", soft_wrap=True)
+    if len(result.drawings) > 10:
+        console.print(f"  ... and {len(result.drawings) - 10} more in {result.results.parent}", soft_wrap=True)
+    objects = "1 object" if result.num_detections == 1 else f"{result.num_detections} objects"
+    pictures = "1 picture" if len(result.drawings) == 1 else f"{len(result.drawings)} pictures"
+    console.print(f"{objects} in {pictures}; boxes, scores and edge_std: {result.results}", soft_wrap=True)
+
+
+def print_demo(result: Mapping[str, Any]) -> None:
+    """The metrics, the files, the next command."""
+    print_metrics(result["metrics"])
+    console = _console()
+    console.print("seconds: " + ", ".join(f"{stage} {seconds:.0f}" for stage, seconds in result["seconds"].items()))
+    for what, path in result["files"].items():
+        console.print(f"{what + ':':<12} {path}", soft_wrap=True)
+    console.print(f"next, on a COCO data set of your own: {result['next']}", soft_wrap=True)
+
+
+def print_doctor(content: Mapping[str, Any]) -> None:
+    """Versions, device, checks, optional packages."""
+    console = _console()
+    for section in ("versions", "device"):
+        table = Table(title=section, show_header=False)
+        for name, value in content[section].items():
+            table.add_row(name.replace("_", " "), Text(_plain(value)))
+        console.print(table)
+    table = Table(title="checks", show_header=False)
+    for check in content["checks"]:
+        table.add_row("ok" if check["ok"] else "FAILED", check["name"], Text(check["detail"]))
+    console.print(table)
+    table = Table(title="optional packages", show_header=False)
+    for name, package in content["optional"].items():
+        table.add_row(name, package["version"] or "not installed", package["use"])
+    console.print(table)
+    console.print("all is well" if content["ok"] else "something does not work; see FAILED above")
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return "-" if value is None else str(value)
+
+
+def duration(seconds: float) -> str:
+    """12 s, 3 min 4 s, 2 h 5 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s" if whole < 10 else f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def recipe_summaries() -> dict[str, str]:
+    """What each recipe is: the comment at the top of its file."""
+    return {name: recipe_text(name).splitlines()[0].lstrip("# ").rstrip(".") for name in recipe_names()}
+
+
+def recipe_text(name: str) -> str:
+    """A recipe's file as it is, comments included."""
+    load_recipe(name)  # says what is wrong with an unknown name or a broken file
+    file = Path(name) if name.endswith((".yaml", ".yml")) else resources.files("gfocal") / "recipes" / f"{name}.yaml"
+    return file.read_text(encoding="utf-8")
+
+
+def annotated_yaml(recipe: Recipe) -> str:
+    """Every key of a recipe with its value, and what it means as a comment."""
+    return "\n".join(_section_lines(recipe, 0)) + "\n"
+
+
+def _section_lines(section: BaseModel, depth: int) -> Iterator[str]:
+    indent = "  " * depth
+    for name, field in type(section).model_fields.items():
+        value = getattr(section, name)
+        if isinstance(value, BaseModel):
+            yield f"{indent}{name}:"
+            yield from _section_lines(value, depth + 1)
+            continue
+        plain = list(value) if isinstance(value, tuple) else value
+        text = safe_dump(plain, default_flow_style=True, width=1000).removesuffix("...\n").strip()
+        comment = f"  # {field.description}" if field.description else ""
+        yield f"{indent}{name}: {text}{comment}"

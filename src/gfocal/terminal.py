@@ -1,0 +1,88 @@
+"""How verbs end: results on standard output, one line and an exit code where something is wrong."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import math
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import typer
+
+from gfocal.errors import GfocalError, UsageError
+
+
+def fail(error: BaseException | str, code: int) -> NoReturn:
+    """One line on standard error; the traceback before it only where it was asked for."""
+    if isinstance(error, BaseException) and os.environ.get("GFOCAL_DEBUG", "0") not in ("", "0"):
+        traceback.print_exception(error, file=sys.stderr)
+    typer.echo(f"error: {' '.join(str(error).split())}", err=True)
+    raise typer.Exit(code)
+
+
+def verb(function: Callable[..., None]) -> Callable[..., None]:
+    """Turn exceptions into one line and an exit code: 2 wrong use, 1 failed, 130 Ctrl-C."""
+
+    @functools.wraps(function)
+    def guarded(*args: Any, **kwargs: Any) -> None:
+        try:
+            function(*args, **kwargs)
+        except (typer.Exit, typer.Abort, BrokenPipeError):
+            raise
+        except KeyboardInterrupt as error:
+            fail(str(error) or "interrupted", 130)
+        except GfocalError as error:
+            fail(error, 2 if isinstance(error, UsageError) else 1)
+        except OSError as error:
+            fail(error, 1)
+        except Exception as error:
+            _fail_unexpectedly(error)
+
+    return guarded
+
+
+def _fail_unexpectedly(error: Exception) -> NoReturn:
+    lines = str(error).splitlines()
+    message = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    if "out of memory" in message.lower() or "not enough memory" in message.lower():
+        message += "; use a smaller batch (--set schedule.batch_size=N) or smaller pictures"
+    if os.environ.get("GFOCAL_DEBUG", "0") in ("", "0"):
+        message += " (unexpected; `gfocal --debug ...` shows where)"
+    else:
+        traceback.print_exception(error, file=sys.stderr)
+    fail(message, 1)
+
+
+@contextlib.contextmanager
+def own_stdout() -> Iterator[None]:
+    """Whatever a library prints goes to standard error: standard output is for results."""
+    with contextlib.redirect_stdout(sys.stderr):
+        yield
+
+
+def print_json(content: Any) -> None:
+    typer.echo(json.dumps(plain(content), allow_nan=False))
+
+
+def plain(value: Any) -> Any:
+    """What JSON can hold: paths as text, tuples as lists, NaN and infinities as None."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return str(value) if isinstance(value, Path) else value
+
+
+def warn(lines: Sequence[str], what: str) -> None:
+    if lines:
+        typer.echo(f"warning: {len(lines)} {what}:", err=True)
+        for line in lines:
+            typer.echo(f"  {line}", err=True)
