@@ -30,7 +30,7 @@ lint: $(VENV)/.dev ## style, format, types
 	$(BIN)/mypy
 
 bench: $(VENV)/.dev ## speed beside a peer's, in the same run
-	@set -e; for script in benchmarks/bench_*.py; do echo "$$script"; $(BIN)/python $$script; done
+	$(BIN)/python benchmarks/run.py
 
 wheel-test: $(VENV)/.dev ## build the wheel, install it elsewhere, use it
 	@scripts/wheel_smoke.sh $(BIN)/python

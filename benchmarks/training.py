@@ -1,0 +1,63 @@
+"""gfl_nano's training: the network alone, the whole step, and the whole pipeline; wall-clock time, all cores."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from gfocal.data.coco import find_coco, read_coco
+from gfocal.data.loader import DetectionDataset, collate
+from gfocal.data.scenes import make_scenes
+from gfocal.data.transforms import EvalTransform
+from gfocal.engine.optim import make_optimizer
+from gfocal.engine.train import train
+from gfocal.recipe import load_recipe
+from gfocal.structures import Batch
+from gfocal.zoo import build_detector
+from harness import Candidate, Row, compare
+
+BATCH = 32
+
+
+def rows(repeats: int) -> list[Row]:
+    batches = 3 * repeats
+    recipe = load_recipe("gfl_nano", ["schedule.epochs=1", "schedule.warmup_steps=0", f"schedule.batch_size={BATCH}"])
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder) / "scenes"
+        make_scenes(data, train=BATCH * batches, val=1, size=320)
+        index = read_coco(*find_coco(data, "train"))
+        detector = build_detector(recipe, index.names).to(memory_format=torch.channels_last).train()
+        optimizer = make_optimizer(detector, recipe.optim)
+        dataset = DetectionDataset(index, EvalTransform(detector.resize), seed=0)
+        batch = collate([dataset[(i, 0, i)] for i in range(BATCH)])
+        assert isinstance(batch, Batch)
+        pictures, targets = batch.pictures, batch.targets
+
+        def network() -> None:
+            detector.zero_grad()
+            out = detector(pictures)
+            (out.class_logits.mean() + out.box.mean()).backward()
+
+        def step() -> None:
+            optimizer.zero_grad()
+            matched = detector.match(pictures, targets)
+            losses = detector.losses(detector(pictures), matched, (320, 320))
+            sum(losses.values()).backward()  # type: ignore[union-attr]
+            optimizer.step()
+
+        case = f"gfl_nano, batches of {BATCH} at 320 x 320, fp32, {torch.get_num_threads()} threads"
+        candidates = [
+            Candidate("forward and backward alone", network),
+            Candidate("with assignment, losses, optimizer", step, True),
+        ]
+        found = compare(case, candidates, repeats=repeats, warmup=1, clock=time.perf_counter)
+        done = train(recipe, index, None, Path(folder) / "run", progress=False)
+        spent = 1e3 * BATCH / done.pictures_per_second
+        whole = "gfocal train: reading, augmentation, averaged weights too"
+        found.append(Row(case, whole, spent, 0.0, found[0].ms / spent, True, f"mean of {done.steps} steps"))
+    for row in found:
+        row.more["pictures/s"] = f"{1e3 * BATCH / row.ms:.1f}"
+    return found
