@@ -128,12 +128,20 @@ def test_annotation_ids_that_repeat_or_lack_are_numbered_anew(tmp_path: Path, id
     assert read(tmp_path, content).annotation_ids.tolist() == [2, 1, 3, 4, 5]
 
 
+def test_box_of_no_height_is_kept_for_evaluation_and_not_learnt(tmp_path: Path) -> None:
+    flat = read(tmp_path, changed("annotations", 0, "bbox", to=[1, 2, 3, 0]))
+    whole = read(tmp_path, GOOD)
+    assert (flat.without_area, whole.without_area) == (1, 0)
+    assert len(flat.boxes) == len(whole.boxes)
+    first = whole.image_ids.tolist().index(10)
+    assert len(flat.targets(first)) == len(whole.targets(first)) - 1
+
+
 ANNOTATION, IMAGE = r"val\.json: annotation 5 \(image 10\)", r"val\.json: image 10"
 BROKEN = [
     (changed("annotations", 0, "bbox", to=[1, math.nan, 3, 4]), rf"{ANNOTATION}: box is not finite.*\[1, nan, 3, 4\]"),
     (changed("annotations", 0, "bbox", to=[1, 2, math.inf, 4]), rf"{ANNOTATION}: box is not finite"),
-    (changed("annotations", 0, "bbox", to=[1, 2, -3, 4]), rf"{ANNOTATION}: box has no positive.*\[1, 2, -3, 4\]"),
-    (changed("annotations", 0, "bbox", to=[1, 2, 3, 0]), rf"{ANNOTATION}: box has no positive"),
+    (changed("annotations", 0, "bbox", to=[1, 2, -3, 4]), rf"{ANNOTATION}: box has a negative.*\[1, 2, -3, 4\]"),
     (changed("annotations", 0, "bbox", to=[20, 2, 3, 4]), rf"{ANNOTATION}: box lies outside its picture, 20x10"),
     (changed("annotations", 0, "bbox", to=[1, -4, 3, 4]), rf"{ANNOTATION}: box lies outside"),
     (changed("annotations", 0, "bbox", to=[1, 2, 3]), rf"{ANNOTATION}: .*length 4, got 3 \(key 'bbox'\)"),

@@ -64,6 +64,11 @@ class CocoIndex:
     def __len__(self) -> int:
         return len(self.image_ids)
 
+    @property
+    def without_area(self) -> int:
+        """Boxes with a side of 0: kept for evaluation, never learnt."""
+        return int((self.boxes[:, 2:] <= self.boxes[:, :2]).any(1).sum())
+
     def file_name(self, i: int) -> str:
         """Of picture ``i``, as the annotation file writes it."""
         return self.name_bytes[self.name_start[i] : self.name_start[i + 1]].tobytes().decode(errors="surrogatepass")
