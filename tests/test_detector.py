@@ -1,0 +1,262 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from gfocal.assigners import AtssAssigner
+from gfocal.detector import DenseDetector, PixelNorm, to_original
+from gfocal.models import PostProcess
+from gfocal.pictures import Resize, pad_batch
+from gfocal.recipe import load_recipe
+from gfocal.representation import GeneralBoxes, JointQuality
+from gfocal.structures import Detections, HeadOutput, Targets
+from gfocal.zoo import build_detector
+
+# --- a network that says what it was told ---------------------------------------------------------------------------
+
+
+class Told(nn.Module):
+    """Finds one object of class 1 at the last point of every picture, each edge uniform over three bins."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.score = nn.Parameter(torch.tensor(2.0))
+        self.seen: list[tuple[bool, tuple[int, ...]]] = []
+
+    def forward(self, pictures: Tensor) -> HeadOutput:
+        self.seen.append((self.training, tuple(pictures.shape)))
+        batch, _, height, width = pictures.shape
+        count = math.ceil(height / 32) * math.ceil(width / 32)
+        logits = torch.full((batch, count, 2), -9.0)
+        logits[:, -1, 1] = self.score
+        return HeadOutput(logits, torch.zeros(batch, count, 12))
+
+
+def told(resize: Resize) -> DenseDetector:
+    return DenseDetector(
+        pixels=PixelNorm((0.0, 0, 0), (1.0, 1, 1)),
+        backbone=nn.Identity(),
+        neck=nn.Identity(),
+        head=Told(),
+        strides=(32,),
+        anchor_scale=8,
+        point_offset=0.5,
+        assigner=AtssAssigner(),
+        boxes=GeneralBoxes(2),
+        quality=JointQuality(),
+        names=("a", "b"),
+        resize=resize,
+        postprocess=PostProcess(),
+        box_weight="score",
+        loss_weights={},
+    )
+
+
+def test_boxes_and_deviations_come_back_in_pixels_of_the_picture() -> None:
+    # 128 rows, 32 columns become 64 x 64. The last point is (48, 48); every edge expects 1 stride = 32 pixels:
+    # [16, 16, 80, 80], clipped [16, 16, 64, 64]. Back: x times 1/2, y times 2.
+    found = told(Resize("square", 64)).predict(torch.zeros(3, 128, 32, dtype=torch.uint8))
+    assert found.boxes.tolist() == [[8, 32, 32, 128]]
+    # A uniform distribution over 0, 1, 2 has the variance 2/3.
+    std = 32 * math.sqrt(2 / 3)
+    assert found.edge_std[0].tolist() == pytest.approx([std / 2, std * 2, std / 2, std * 2])
+    assert found.edge_probs.flatten().tolist() == pytest.approx([1 / 3] * 12)
+    assert found.scores.tolist() == pytest.approx([1 / (1 + math.exp(-2))])
+    assert (found.labels.tolist(), found.names) == ([1], ("a", "b"))
+
+
+def test_boxes_do_not_reach_into_the_padding() -> None:
+    # 40 x 50 pixels, shorter side to 80: 80 x 100, padded to 96 x 128: 3 x 4 points, the last at (112, 80).
+    detector = told(Resize("short_long", short_side=80, long_side=200))
+    found = detector.predict(torch.zeros(3, 40, 50, dtype=torch.uint8))
+    assert detector.head.seen == [(False, (1, 3, 96, 128))]
+    # [80, 48, 144, 112] clipped to 100 x 80 is [80, 48, 100, 80]; then halved.
+    assert found.boxes.tolist() == [[40, 24, 50, 40]]
+    # A batch knows the size of each picture; without sizes the whole batch counts.
+    batch = torch.zeros(2, 3, 96, 128, dtype=torch.uint8)
+    first, second = detector.detect(batch, torch.tensor([[80, 100], [96, 120]]))
+    assert (first.boxes.tolist(), second.boxes.tolist()) == ([[80, 48, 100, 80]], [[80, 48, 120, 96]])
+    assert detector.detect(batch)[0].boxes.tolist() == [[80, 48, 128, 96]]
+
+
+def test_the_threshold_can_be_raised_for_one_call() -> None:
+    detector, picture = told(Resize("square", 64)), torch.zeros(3, 9, 9, dtype=torch.uint8)
+    assert len(detector.predict(picture, score_threshold=0.9)) == 0
+    assert len(detector.predict(picture)) == 1
+    assert detector.postprocess.score_threshold == 0.05
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_predict_leaves_the_mode_as_it_was(training: bool) -> None:
+    detector = told(Resize("square", 64)).train(training)
+    detector.predict(torch.zeros(3, 9, 9, dtype=torch.uint8))
+    assert detector.head.seen[0][0] is False  # it ran in evaluation mode
+    assert (detector.training, detector.head.training) == (training, training)
+
+    def fail(pictures: Tensor) -> Tensor:
+        raise RuntimeError("broken")
+
+    detector.backbone.forward = fail
+    with pytest.raises(RuntimeError, match="broken"):
+        detector.predict(torch.zeros(3, 9, 9, dtype=torch.uint8))
+    assert (detector.training, detector.head.training) == (training, training)
+
+
+def test_nothing_found_comes_back_as_nothing() -> None:
+    none = Detections(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.int64), edge_std=torch.zeros(0, 4))
+    assert len(to_original(none, (32, 32), (64, 64))) == 0
+
+
+def test_pixels_are_normalised_in_their_order() -> None:
+    picture = torch.tensor([10, 20, 30], dtype=torch.uint8).view(1, 3, 1, 1)
+    rgb = PixelNorm((1.0, 2, 3), (2.0, 4, 8))(picture)
+    assert rgb.flatten().tolist() == [4.5, 4.5, 27 / 8]
+    bgr = PixelNorm((1.0, 2, 3), (2.0, 4, 8), "bgr")(picture)  # 30, 20, 10
+    assert bgr.flatten().tolist() == [14.5, 4.5, 7 / 8]
+    assert PixelNorm((1.0, 2, 3), (2.0, 4, 8)).state_dict() == {}  # the recipe holds them, no checkpoint
+
+
+# --- the small real detector ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def nano() -> DenseDetector:
+    torch.manual_seed(0)
+    detector = build_detector(load_recipe("gfl_nano", ["data.resize.size=64"]), ["a", "b", "c"])
+    with torch.no_grad():  # features of the size that training gives them; scores around a half, boxes that differ
+        norms = [m for m in detector.modules() if isinstance(m, nn.BatchNorm2d)]
+        for norm in norms:
+            norm.momentum = 1.0
+        detector(random_pictures(4, seed=9))
+        for norm in norms:
+            norm.momentum = 0.1
+        for out in detector.head.out:
+            out.weight.normal_(std=0.1)
+            out.bias.zero_()
+    return detector
+
+
+def random_pictures(count: int, height: int = 64, width: int = 64, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (count, 3, height, width), generator=generator, dtype=torch.uint8)
+
+
+def test_every_kind_of_source_gives_the_same(nano: DenseDetector, tmp_path: Path) -> None:
+    picture = random_pictures(1, 50, 70)[0]
+    array = picture.permute(1, 2, 0).numpy()
+    Image.fromarray(array).save(tmp_path / "picture.png")
+    sources = [array, Image.fromarray(array), tmp_path / "picture.png", str(tmp_path / "picture.png")]
+    expected = nano.predict(picture)
+    assert len(expected) > 10
+    assert not expected.boxes.requires_grad
+    for found in nano.predict([picture, *sources]):
+        assert torch.equal(found.boxes, expected.boxes)
+        assert torch.equal(found.scores, expected.scores)
+    assert nano.predict([]) == []
+
+
+def test_predicting_teaches_nothing(nano: DenseDetector) -> None:
+    before = {name: value.clone() for name, value in nano.train().state_dict().items()}
+    nano.predict(random_pictures(1)[0])
+    assert all(torch.equal(value, before[name]) for name, value in nano.state_dict().items())
+
+
+def test_predict_is_detect_on_a_padded_batch() -> None:
+    # Levels up to stride 128 on pictures padded to a multiple of 32: what evaluation gets is what a person gets.
+    overrides = [
+        "model.pretrained=false",
+        "data.resize.short_side=96",
+        "data.resize.long_side=160",
+        "model.channels=64",
+    ]
+    torch.manual_seed(0)
+    detector = build_detector(load_recipe("gfl_r18", overrides), ["a", "b"]).eval()
+    nn.init.zeros_(detector.head.class_out.bias)
+    pictures = [random_pictures(1, 60, 75)[0], random_pictures(1, 70, 60, seed=1)[0]]
+    resized = [detector.resize(p) for p in pictures]
+    assert [tuple(p.shape[-2:]) for p in resized] == [(96, 120), (112, 96)]
+    for picture, small in zip(pictures, resized, strict=True):
+        (whole,) = detector.detect(pad_batch([small]), torch.tensor([small.shape[-2:]]))
+        expected = to_original(whole, small.shape[-2:], picture.shape[-2:])
+        found = detector.predict(picture)
+        assert len(found) > 10
+        assert torch.equal(found.scores, expected.scores)
+        assert torch.equal(found.boxes, expected.boxes)
+
+
+def test_pictures_of_a_batch_do_not_mix(nano: DenseDetector) -> None:
+    pictures = random_pictures(3)
+    nano.eval()
+    with torch.no_grad():
+        together, alone = nano(pictures), nano(pictures[1:2])
+    torch.testing.assert_close(together.class_logits[1:2], alone.class_logits, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(together.box[1:2], alone.box, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (32, 96), (160, 32), (33, 70)])
+def test_there_are_as_many_outputs_as_points(nano: DenseDetector, height: int, width: int) -> None:
+    with torch.no_grad():
+        out = nano.eval()(random_pictures(2, height, width))
+    points = nano.points(height, width)
+    assert out.class_logits.shape == (2, len(points), 3)
+    assert out.box.shape == (2, len(points), 32)
+    assert nano.points(height, width) is points  # made once a size
+
+
+TARGETS = (
+    Targets(torch.tensor([[4.0, 4, 40, 50], [20, 30, 60, 64]]), torch.tensor([1, 2])),
+    Targets.empty(),
+)
+
+
+def test_low_precision_is_close_and_its_losses_are_float32(nano: DenseDetector) -> None:
+    pictures = random_pictures(2)
+    matched = nano.match(pictures, TARGETS)
+    assert len(matched.positive) >= 2
+    nano.eval()
+    full = nano.losses(nano(pictures), matched, (64, 64))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = nano(pictures)
+        low = nano.losses(out, matched, (64, 64))
+        found = nano.detect(pictures)
+    assert out.class_logits.dtype == torch.bfloat16  # the network did run in it
+    for name, value in low.items():
+        assert value.dtype == torch.float32
+        assert value.item() == pytest.approx(full[name].item(), rel=0.05)
+    torch.stack(list(low.values())).sum().backward()
+    assert all(torch.isfinite(p.grad).all() for p in nano.parameters() if p.grad is not None)
+    for low_found, full_found in zip(found, nano.detect(pictures), strict=True):
+        assert low_found.boxes.dtype == low_found.scores.dtype == torch.float32
+        assert low_found.scores[0].item() == pytest.approx(full_found.scores[0].item(), abs=0.03)
+
+
+def test_every_parameter_learns(nano: DenseDetector) -> None:
+    pictures = random_pictures(2)
+    nano.train()
+    torch.stack(list(nano.losses(nano(pictures), nano.match(pictures, TARGETS), (64, 64)).values())).sum().backward()
+    silent = [name for name, p in nano.named_parameters() if p.grad is None or not p.grad.any()]
+    # Levels without a positive still have negatives.
+    assert silent == []
+
+
+def test_the_losses_of_a_step_can_be_normalised_together(nano: DenseDetector) -> None:
+    pictures = random_pictures(2)
+    nano.eval()
+    whole = nano.losses(nano(pictures), nano.match(pictures, TARGETS), (64, 64))
+    matches = [nano.match(pictures[i : i + 1], TARGETS[i : i + 1]) for i in range(2)]
+    outputs = [nano(pictures[i : i + 1]) for i in range(2)]
+    count = sum(len(matched.positive) for matched in matches)
+    weights = [nano.box_weight_sum(out, m, (64, 64)) for out, m in zip(outputs, matches, strict=True)]
+    assert weights[1].item() == 0  # no object there
+    assert 1 < weights[0].item() < count  # scores, not ones
+    parts = [
+        nano.losses(out, matched, (64, 64), cls_norm=count, box_norm=sum(weights))
+        for out, matched in zip(outputs, matches, strict=True)
+    ]
+    for name, value in whole.items():
+        assert sum(p[name].item() for p in parts) == pytest.approx(value.item(), rel=1e-5)
