@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 import gfocal
 from gfocal.detector import DenseDetector
@@ -44,9 +45,16 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def remove_unfinished(folder: Path, names: Sequence[str]) -> None:
+    """Delete what writers of these files left behind when they were killed."""
+    for name in names:
+        for unfinished in folder.glob(f".{name}.*"):
+            unfinished.unlink(missing_ok=True)
+
+
 def save_detector(
     path: Path,
-    weights: dict[str, torch.Tensor],
+    weights: dict[str, Tensor],
     recipe: Recipe,
     names: Sequence[str],
     *,
@@ -109,8 +117,12 @@ def read_about(path: Path) -> dict[str, Any]:
         raise UsageError(
             f"{path} is a safetensors file, but not one that gfocal wrote: it has no recipe and class names"
         )
-    content: dict[str, Any] = json.loads(about)
-    if content.get("format", 0) > FORMAT:
+    try:
+        content: dict[str, Any] = json.loads(about)
+        newer = int(content["format"]) > FORMAT
+    except (ValueError, TypeError, KeyError) as error:
+        raise UsageError(f"{path}: what it says about itself cannot be read; it is damaged") from error
+    if newer:
         raise UsageError(
             f"{path} was written by gfocal {content.get('gfocal')}, which is newer: update gfocal to read it"
         )
@@ -138,11 +150,11 @@ def load_detector(path: str | Path, overrides: Sequence[str] = ()) -> tuple[Dens
         weights = {name: tensors.get_tensor(name) for name in tensors.keys()}  # noqa: SIM118
     load_weights(detector, weights, str(file))
     if recipe.runtime.channels_last:
-        detector = detector.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        detector = detector.to(memory_format=torch.channels_last)
     return detector.eval(), recipe, about
 
 
-def load_weights(detector: DenseDetector, weights: dict[str, torch.Tensor], where: str) -> None:
+def load_weights(detector: DenseDetector, weights: dict[str, Tensor], where: str) -> None:
     """Load all of them, or say which tensors do not fit.
 
     Raises:
@@ -164,6 +176,45 @@ def load_weights(detector: DenseDetector, weights: dict[str, torch.Tensor], wher
     if problems:
         raise UsageError(f"{where} does not fit the detector of its recipe; tensors: {'; '.join(problems)}")
     detector.load_state_dict(weights)
+
+
+def start_from(detector: DenseDetector, path: Path) -> list[str]:
+    """Copy the weights of a checkpoint whose shapes agree; return the names of those that start new.
+
+    Class outputs are copied only if the class names agree.
+    """
+    source, _, _ = load_detector(path)
+    own, theirs = detector.state_dict(), source.state_dict()
+    same_names = source.names == detector.names
+    fresh = [
+        name
+        for name, tensor in own.items()
+        if name not in theirs or theirs[name].shape != tensor.shape or (not same_names and _is_class_output(name))
+    ]
+    if len(fresh) > len(own) // 2:
+        raise UsageError(
+            f"{path} has another architecture than the recipe: {len(fresh)} of {len(own)} tensors do not fit"
+        )
+    merged = {name: tensor if name in fresh else theirs[name] for name, tensor in own.items()}
+    for name in fresh:
+        merged[name] = _partly(name, own[name], theirs.get(name), detector, source)
+    load_weights(detector, merged, str(path))
+    return fresh
+
+
+def _is_class_output(name: str) -> bool:
+    return name.startswith(("head.class_out.", "head.out."))
+
+
+def _partly(name: str, own: Tensor, theirs: Tensor | None, detector: DenseDetector, source: DenseDetector) -> Tensor:
+    """In a head whose one convolution gives classes and box code, the rows of the box code fit any classes."""
+    rows = detector.boxes.channels
+    shared = name.startswith("head.out.") and theirs is not None and source.boxes.channels == rows
+    if not shared or theirs is None or detector.quality.quality_channels or source.quality.quality_channels:
+        return own
+    merged = own.clone()
+    merged[-rows:] = theirs[-rows:]
+    return merged
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:

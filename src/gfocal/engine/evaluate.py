@@ -26,7 +26,7 @@ class Evaluation:
         result: COCO's numbers and the score-IoU correlation.
         ms_per_picture: network and post-processing, mean over the pictures, in batches.
         seconds: the whole evaluation, reading included.
-        skipped: one line for each broken picture left out.
+        skipped: one line for each broken picture.
     """
 
     result: EvalResult
@@ -83,7 +83,7 @@ def evaluate(
         workers: loader processes.
         precision: "fp32", "bf16" or "fp16" (autocast).
         progress: called with (pictures done, pictures in all).
-        skip_broken: leave out pictures that cannot be read, and list them.
+        skip_broken: list pictures that cannot be read, and count their objects as missed, instead of stopping.
 
     Raises:
         UsageError: no pictures, or other classes.

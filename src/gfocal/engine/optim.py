@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -61,14 +63,14 @@ def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
 class AveragedWeights:
     """Exponential moving average of a module's state, batch-norm statistics included.
 
-    The decay grows from 0.1 to ``decay`` as (1 + n) / (10 + n), so that a short run is not held back by its
-    random start.
+    The decay of update n = 1, 2, ... is (1 + n) / (10 + n), at most ``decay``, so that a short run is not held back
+    by its random start.
     """
 
     def __init__(self, module: nn.Module, decay: float) -> None:
         self.decay = decay
         self.updates = 0
-        self.state = {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
+        self.weights = {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
 
     @torch.no_grad()
     def update(self, module: nn.Module) -> None:
@@ -77,13 +79,26 @@ class AveragedWeights:
         averaged, current = [], []
         for name, tensor in module.state_dict().items():
             if tensor.is_floating_point():
-                averaged.append(self.state[name])
+                averaged.append(self.weights[name])
                 current.append(tensor)
             else:
-                self.state[name].copy_(tensor)
+                self.weights[name].copy_(tensor)
         torch._foreach_lerp_(averaged, current, 1 - decay)
 
-    def load(self, state: Mapping[str, Tensor], updates: int) -> None:
-        self.updates = updates
-        for name, tensor in state.items():
-            self.state[name].copy_(tensor)
+    @contextmanager
+    def inside(self, module: nn.Module) -> Iterator[None]:
+        """Put the averaged values into ``module`` for a while."""
+        own = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+        module.load_state_dict(self.weights)
+        try:
+            yield
+        finally:
+            module.load_state_dict(own)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"state": self.weights, "updates": self.updates}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.updates = state["updates"]
+        for name, tensor in state["state"].items():
+            self.weights[name].copy_(tensor)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 import time
-from types import TracebackType
-from typing import Self
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -73,3 +76,34 @@ class ProgressBar:
             self._progress.console.print(message, highlight=False, markup=False)
         else:
             print(message, file=sys.stderr, flush=True)
+
+
+class CtrlC:
+    """The first Ctrl-C sets ``asked``, so that the work can end in good order; a second one ends it at once.
+
+    Args:
+        say: gets the line that tells so.
+    """
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.asked = False
+        self._say = say
+        self._before: Any = None
+
+    def __enter__(self) -> Self:
+        # Outside the main thread whoever called decides about signals.
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGINT, self._handle)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+        self._say("stopping after this step; Ctrl-C again stops at once")

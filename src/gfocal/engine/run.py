@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import platform
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,17 @@ from torch import Tensor
 
 import gfocal
 from gfocal.data.coco import CocoIndex
-from gfocal.engine.checkpoint import BEST, FORMAT, LAST, STATE, load_state, save_detector, save_state, write_atomically
+from gfocal.engine.checkpoint import (
+    BEST,
+    FORMAT,
+    LAST,
+    STATE,
+    load_state,
+    remove_unfinished,
+    save_detector,
+    save_state,
+    write_atomically,
+)
 from gfocal.errors import UsageError
 from gfocal.recipe import Recipe
 
@@ -39,10 +51,35 @@ def environment(recipe: Recipe) -> dict[str, Any]:
 def fingerprint(index: CocoIndex) -> str:
     """A hash of pictures, boxes and classes of a data set (not of the pictures' content)."""
     digest = hashlib.sha256()
-    for array in (index.image_ids, index.box_start, index.boxes, index.labels):
+    for array in (index.image_ids, index.box_start, index.boxes, index.labels, index.crowd, index.ignore):
         digest.update(array.tobytes())
     digest.update("\0".join(index.names).encode())
     return digest.hexdigest()[:16]
+
+
+@dataclass
+class TrainResult:
+    """How a run ended.
+
+    Attributes:
+        out: the run folder.
+        metrics: the last evaluation, {} if there was none.
+        best_ap: the best AP so far, or None.
+        steps: optimizer steps done.
+        seconds: of this call.
+        pictures_per_second: while training, the whole pipeline.
+        interrupted: stopped by Ctrl-C; resume with ``resume=True``.
+        skipped: one line for each broken picture that another one stood in for.
+    """
+
+    out: Path
+    metrics: dict[str, Any] = field(default_factory=dict)
+    best_ap: float | None = None
+    steps: int = 0
+    seconds: float = 0.0
+    pictures_per_second: float = 0.0
+    interrupted: bool = False
+    skipped: list[str] = field(default_factory=list)
 
 
 class Run:
@@ -52,34 +89,41 @@ class Run:
         self.folder = folder
         self.best, self.last, self.state_file = folder / BEST, folder / LAST, folder / STATE
         self.metrics_file = folder / "metrics.jsonl"
+        self._recipe: dict[str, Any] = {}
         self._facts: dict[str, Any] = {}
         self._tracker: Any = None
 
-    def open(self, recipe: Recipe, index: CocoIndex, *, resume: bool) -> None:
-        """Make the folder, or check that there is one to resume.
+    def open(self, recipe: Recipe, index: CocoIndex, *, resume: bool) -> dict[str, Any] | None:
+        """Make the folder, or read the state to resume from and return it.
 
         Raises:
-            UsageError: the folder holds a run already, or none when resuming.
+            UsageError: the folder holds a run already; when resuming, none or one of another recipe or other data.
         """
-        if resume:
-            load_state(self.state_file)
-        elif any((self.folder / name).exists() for name in (BEST, LAST, STATE, "metrics.jsonl")):
-            raise UsageError(f"{self.folder} holds a run already: go on with --resume, or choose another --out")
+        self._recipe = recipe.to_dict()
         self._facts = {"environment": environment(recipe), "data": fingerprint(index)}
-        if not resume:
-            self.folder.mkdir(parents=True, exist_ok=True)
+        state = None
+        if resume:
+            state = load_state(self.state_file)
+            self._check_resumable(state, index)
+        elif self.state_file.exists():
+            raise UsageError(f"{self.folder} holds a run already: go on with --resume, or choose another --out")
+        elif any((self.folder / name).exists() for name in (BEST, LAST, "metrics.jsonl")):
+            raise UsageError(f"{self.folder} holds what is left of a run: choose another --out")
+        else:
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise UsageError(f"the run folder {self.folder} cannot be made: {error.strerror}") from error
+        remove_unfinished(self.folder, (BEST, LAST, STATE, "metrics.jsonl", "recipe.yaml", "run.json"))
+        if state is None:
             text = yaml.safe_dump(recipe.to_dict(), sort_keys=False)
             write_atomically(self.folder / "recipe.yaml", lambda file: _write(file, text))
             about = {**self._facts, "command": sys.argv, "annotations": str(index.annotations)}
             write_atomically(self.folder / "run.json", lambda file: _write(file, json.dumps(about, indent=2)))
+        return state
 
-    def check_resumable(self, state: dict[str, Any], recipe: Recipe, index: CocoIndex) -> None:
-        """Refuse to go on with another recipe or other data.
-
-        Raises:
-            UsageError: naming what differs.
-        """
-        theirs, ours = _flat(state["recipe"]), _flat(recipe.to_dict())
+    def _check_resumable(self, state: dict[str, Any], index: CocoIndex) -> None:
+        theirs, ours = _flat(state["recipe"]), _flat(self._recipe)
         changed = [key for key in ours if theirs.get(key) != ours[key] and not key.startswith(_FREE)]
         if changed:
             raise UsageError(
@@ -88,6 +132,11 @@ class Run:
             )
         if state["data"] != fingerprint(index):
             raise UsageError(f"{self.folder} was trained on other data than {index.annotations}")
+
+    def changed_environment(self, state: dict[str, Any]) -> list[str]:
+        """What differs from where the state was saved, as "torch 2.8.0 -> 2.9.0"."""
+        then, now = state["environment"], self._facts["environment"]
+        return [f"{name} {then.get(name)} -> {now[name]}" for name in now if then.get(name) != now[name]]
 
     def track(self, recipe: Recipe, step: int) -> None:
         """Open the metrics; lines of steps after ``step`` belong to what a kill undid and go."""
@@ -106,10 +155,12 @@ class Run:
 
     def log(self, kind: str, step: int, values: dict[str, Any]) -> None:
         """One JSON line: {"kind", "step", ...}."""
+        # With fp16 the norm of a gradient may be infinite, which JSON has no word for.
+        plain = {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in values.items()}
         with self.metrics_file.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
+            file.write(json.dumps({"kind": kind, "step": step, **plain}, allow_nan=False) + "\n")
         if self._tracker is not None:
-            for name, value in values.items():
+            for name, value in plain.items():
                 if isinstance(value, int | float):
                     self._tracker.add_scalar(f"{kind}/{name}", value, step)
 
@@ -119,7 +170,7 @@ class Run:
 
     def save(self, state: dict[str, Any]) -> None:
         """Save the state together with what it is the state of."""
-        save_state(self.state_file, {"format": FORMAT, **self._facts, "recipe": self._recipe_dict(), **state})
+        save_state(self.state_file, {"format": FORMAT, **self._facts, "recipe": self._recipe, **state})
 
     def save_weights(
         self, file: Path, weights: dict[str, Tensor], recipe: Recipe, index: CocoIndex, notes: dict[str, Any]
@@ -127,10 +178,6 @@ class Run:
         save_detector(
             file, weights, recipe, index.names, category_ids=index.category_ids.tolist(), notes={**notes, **self._facts}
         )
-
-    def _recipe_dict(self) -> dict[str, Any]:
-        content: dict[str, Any] = yaml.safe_load((self.folder / "recipe.yaml").read_text(encoding="utf-8"))
-        return content
 
 
 _FREE = (
