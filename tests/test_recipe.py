@@ -1,0 +1,321 @@
+from __future__ import annotations
+
+import ast
+import functools
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pydantic import BaseModel
+from torch import nn
+
+from gfocal.detector import DenseDetector
+from gfocal.errors import UsageError
+from gfocal.recipe import (
+    LossWeights,
+    PredictRecipe,
+    Recipe,
+    ResizeRecipe,
+    build_recipe,
+    load_recipe,
+    recipe_names,
+)
+from gfocal.structures import Targets
+from gfocal.zoo import ASSIGNERS, BOXES, QUALITIES, build_detector
+
+PACKAGE = Path(__file__).resolve().parents[1] / "src" / "gfocal"
+
+
+def leaves(model: type[BaseModel], prefix: str = "") -> list[str]:
+    """The dotted names of all values of a section."""
+    found = []
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            found += leaves(field.annotation, f"{prefix}{name}.")
+        else:
+            found.append(prefix + name)
+    return found
+
+
+# --- recipes that come with the package -----------------------------------------------------------------------------
+
+
+def test_the_recipes_of_the_package() -> None:
+    assert {"gfl_nano", "gfl_r18", "gfl_r50"} <= set(recipe_names())
+    assert recipe_names() == sorted(recipe_names())
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_recipe_builds_a_detector_that_sees(name: str) -> None:
+    recipe = load_recipe(name, ["model.pretrained=false", "data.resize.size=64"])
+    detector = build_detector(recipe, ["a", "b", "c"]).eval()
+    assert detector.names == ("a", "b", "c")
+    with torch.no_grad():
+        out = detector(torch.zeros(1, 3, 64, 96, dtype=torch.uint8))
+    assert out.class_logits.shape == (1, len(detector.points(64, 96)), 3)
+    assert out.box.shape[-1] == 4 * (recipe.model.boxes.reg_max + 1)
+
+
+def test_the_published_settings() -> None:
+    r50, nano = load_recipe("gfl_r50"), load_recipe("gfl_nano")
+    # arXiv 2006.04388, section 4: beta 2, n = 16, weights 2 and 1/4, ATSS; 12 epochs of 16 pictures from lr 0.01.
+    assert r50.model.loss_weights.model_dump() == {"cls": 1, "box": 2, "dfl": 0.25}
+    assert (r50.model.quality.beta, r50.model.boxes.reg_max, r50.model.assigner.top_k) == (2, 16, 9)
+    assert (r50.model.anchor_scale, r50.model.point_offset) == (8, 0)
+    assert (r50.optim.lr, r50.optim.momentum, r50.optim.weight_decay) == (0.01, 0.9, 1e-4)
+    assert (r50.schedule.epochs, r50.schedule.batch_size, r50.schedule.milestones) == (12, 16, (8, 11))
+    parameters = sum(p.numel() for p in build_detector(nano, ["c"] * 80).parameters())
+    assert parameters == pytest.approx(0.95e6, rel=0.01)
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_a_recipe_survives_json(name: str) -> None:
+    recipe = load_recipe(name, ["data.scale=[0.5, 2]", "model.quality.alpha=null"])
+    content = json.loads(json.dumps(recipe.to_dict()))
+    assert Recipe.model_validate(content) == recipe
+    assert build_recipe(content) == recipe
+    assert build_recipe(content, ["optim.lr=0.5"]).optim.lr == 0.5
+    assert content == recipe.to_dict()  # overrides do not reach what was given
+
+
+# --- files and overrides --------------------------------------------------------------------------------------------
+
+
+def test_a_file_of_ones_own(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("model: {boxes: {reg_max: 8}}\noptim: {lr: 1e-3}\n")
+    recipe = load_recipe(path, ["schedule.epochs=3"])
+    assert (recipe.model.boxes.reg_max, recipe.optim.lr, recipe.schedule.epochs) == (8, 0.001, 3)
+    assert recipe.data == Recipe().data  # the rest keeps its defaults
+    path.write_text("")
+    assert load_recipe(path) == Recipe()
+
+
+@pytest.mark.parametrize(
+    ("override", "key", "value"),
+    [
+        ("optim.lr=1e-3", "optim.lr", 0.001),  # YAML 1.1 itself reads a word
+        ("model.boxes.kind=dirac", "model.boxes.kind", "dirac"),
+        (" model.boxes.reg_max = 8", "model.boxes.reg_max", 8),
+        ("data.scale=[0.5, 1.5]", "data.scale", (0.5, 1.5)),
+        ("data.scale=null", "data.scale", None),
+        ("model.pretrained=weights/a=b.pth", "model.pretrained", "weights/a=b.pth"),
+        ("runtime.channels_last=false", "runtime.channels_last", False),
+        ("schedule={epochs: 5, batch_size: 2}", "schedule.epochs", 5),
+    ],
+)
+def test_overrides(override: str, key: str, value: Any) -> None:
+    found: Any = load_recipe("gfl_nano", [override])
+    for part in key.split("."):
+        found = getattr(found, part)
+    assert found == value
+    assert type(found) is type(value)
+
+
+def test_the_last_override_wins() -> None:
+    assert load_recipe("gfl_nano", ["optim.lr=1", "optim.lr=2"]).optim.lr == 2
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("optm.lr=1", "unknown key optm (did you mean optim?)"),
+        ("model.boxes.regmax=3", "unknown key model.boxes.regmax (did you mean model.boxes.reg_max?)"),
+        ("lr=0.1", "unknown key lr (did you mean optim.lr?)"),
+        ("optim.lr=abc", "optim.lr: input should be a valid number"),
+        ("optim.lr=-1", "optim.lr: input should be greater than 0 (got -1)"),
+        ("optim.lr=nan", "optim.lr"),
+        ("schedule.epochs=1.5", "schedule.epochs: input should be a valid integer"),
+        ("model.backbone=50", "model.backbone: input should be a valid string (got 50)"),
+        ("model.boxes.kind=gaussian", "input should be 'dirac', 'general' or 'general_dfl' (got 'gaussian')"),
+        ("model.detector=fcos", "model.detector: input should be 'gfl' (got 'fcos')"),
+        ("data.scale=[1, 2, 3]", "data.scale"),
+        ("data.scale=[2, 1]", "data: scale must be [lowest, highest], got [2.0, 1.0]"),
+        ("model.strides=[8, 16]", "backbone shufflenet_v2_x1_0 gives strides [8, 16, 32], not [8, 16]"),
+        ("model.frozen_stages=1", "frozen_stages works with timm's backbones"),
+        ("optim=3", "optim: input should be a valid dictionary"),
+        ("optim.lr.x=3", "--set optim.lr.x=3: optim.lr is a value, not a section"),
+        ("optim.lr", "--set takes key=value, for example optim.lr=0.01; got 'optim.lr'"),
+        ("=3", "--set takes key=value"),
+        ("optim.lr=[1", "--set optim.lr=[1: the value is not valid YAML"),
+    ],
+)
+def test_what_is_refused_and_what_is_said(override: str, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        load_recipe("gfl_nano", [override])
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["model.channels=100"], "channels must be a multiple of 32"),
+        (["model.neck=light_pan"], "use neck fpn for more levels"),
+        (["model.strides=[8, 16, 32, 60]"], "each stride must be twice the one before"),
+    ],
+)
+def test_what_does_not_fit_together(overrides: list[str], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        load_recipe("gfl_r50", overrides)
+
+
+def test_all_problems_are_told_at_once() -> None:
+    with pytest.raises(UsageError, match=r"optim\.lr.*; .*schedule\.epochs"):
+        load_recipe("gfl_nano", ["optim.lr=-1", "schedule.epochs=0"])
+
+
+def test_unknown_recipes_and_broken_files(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"no recipe 'gfl_nan' \(did you mean gfl_nano\?\); there are .*gfl_r50"):
+        load_recipe("gfl_nan")
+    with pytest.raises(UsageError, match=r"there is no recipe file .*none\.yaml"):
+        load_recipe(tmp_path / "none.yaml")
+    path = tmp_path / "broken.yaml"
+    for text, message in (
+        ("model: [", "not valid YAML"),
+        ("- 1\n", "must hold sections"),
+        ("modle: {}", "did you mean"),
+    ):
+        path.write_text(text)
+        with pytest.raises(UsageError, match=message):
+            load_recipe(path)
+
+
+def test_a_recipe_does_not_change_once_read() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        load_recipe("gfl_nano").optim.lr = 1.0  # type: ignore[misc]
+
+
+# --- a key that does nothing is a defect ----------------------------------------------------------------------------
+
+R18 = ["model.pretrained=false", "model.channels=64", "model.head_depth=1"]
+# What each key of the detector is set to, and what else must hold for it to matter.
+CHANGES: dict[str, tuple[str, list[str]]] = {
+    "model.backbone": ("resnet34", []),
+    "model.pretrained": ("/no/such/file.pth", []),
+    "model.frozen_stages": ("2", []),
+    "model.norm_eval": ("false", []),
+    "model.neck": ("light_pan", ["model.strides=[8, 16, 32]"]),
+    "model.head": ("depthwise", []),
+    "model.channels": ("96", []),
+    "model.head_depth": ("2", []),
+    "model.strides": ("[8, 16, 32, 64]", []),
+    "model.anchor_scale": ("5", []),
+    "model.point_offset": ("0.5", []),
+    "model.assigner.top_k": ("3", []),
+    "model.quality.kind": ("none", []),
+    "model.quality.beta": ("1.5", []),
+    "model.quality.alpha": ("0.5", ["model.quality.kind=none"]),
+    "model.quality.gamma": ("1", ["model.quality.kind=none"]),
+    "model.boxes.kind": ("general", []),
+    "model.boxes.reg_max": ("8", []),
+    "model.boxes.delta": ("0.5", []),
+    "model.boxes.code": ("deltas", ["model.boxes.kind=dirac"]),
+    "model.box_weight": ("none", []),
+    "model.loss_weights.cls": ("3", []),
+    "model.loss_weights.box": ("3", []),
+    "model.loss_weights.dfl": ("3", []),
+    "model.pixels.order": ("bgr", []),
+    "model.pixels.mean": ("[1, 2, 3]", []),
+    "model.pixels.std": ("[1, 2, 3]", []),
+    "data.resize.kind": ("square", []),
+    "data.resize.size": ("64", ["data.resize.kind=square"]),
+    "data.resize.short_side": ("400", []),
+    "data.resize.long_side": ("900", []),
+    "predict.score_threshold": ("0.3", []),
+    "predict.pre_nms_top_k": ("7", []),
+    "predict.nms_iou": ("0.3", []),
+    "predict.max_detections": ("7", []),
+}
+# One form so far: any other word is refused, and the key only says in the file what the file is.
+NAMES = {"model.detector", "model.assigner.kind"}
+
+
+def fingerprint(detector: DenseDetector) -> str:
+    """All that a recipe can decide in a detector, without the random values."""
+    parts: list[Any] = [
+        detector.pixels.mean.flatten().tolist(),
+        detector.pixels.scale.flatten().tolist(),
+        detector.pixels.order,
+        {name: tuple(value.shape) for name, value in detector.state_dict().items()},
+        [name for name, p in detector.named_parameters() if not p.requires_grad],
+        [m.training for m in detector.train().modules() if isinstance(m, nn.BatchNorm2d)],
+        detector.strides,
+        detector.anchor_scale,
+        detector.point_offset,
+        *((type(part).__name__, vars(part)) for part in (detector.assigner, detector.boxes, detector.quality)),
+        detector.resize,
+        detector.postprocess,
+        detector.box_weight,
+        detector.loss_weights,
+    ]
+    return repr(parts)
+
+
+@functools.cache
+def built(*overrides: str) -> str:
+    return fingerprint(build_detector(load_recipe("gfl_r18", [*R18, *overrides]), ["a", "b"]))
+
+
+@pytest.mark.parametrize("key", CHANGES)
+def test_a_key_of_the_detector_changes_the_detector(key: str) -> None:
+    value, needed = CHANGES[key]
+    change = [*needed, f"{key}={value}"]
+    if key == "model.pretrained":
+        with pytest.raises(UsageError, match=value):
+            built(*change)
+        return
+    assert built(*change) != built(*needed)
+
+
+def test_the_same_recipe_gives_the_same_detector() -> None:
+    assert built.__wrapped__() == built()
+
+
+def test_no_key_of_the_detector_is_left_out() -> None:
+    keys = {key for key in leaves(Recipe) if key.startswith(("model.", "data.resize.", "predict."))}
+    assert keys == CHANGES.keys() | NAMES
+    assert leaves(ResizeRecipe) == ["kind", "size", "short_side", "long_side"]
+    assert set(leaves(PredictRecipe)) == {"score_threshold", "pre_nms_top_k", "nms_iou", "max_detections"}
+
+
+def test_every_choice_has_a_builder() -> None:
+    for section, field, table in (
+        ("quality", "kind", QUALITIES),
+        ("boxes", "kind", BOXES),
+        ("assigner", "kind", ASSIGNERS),
+    ):
+        model: Any = Recipe.model_fields["model"].annotation
+        annotation = model.model_fields[section].annotation.model_fields[field].annotation
+        assert set(annotation.__args__) == table.keys()
+
+
+def test_loss_weights_are_named_after_losses() -> None:
+    detector = build_detector(load_recipe("gfl_nano"), ["a"])
+    pictures = torch.zeros(1, 3, 64, 64, dtype=torch.uint8)
+    losses = detector.losses(detector.eval()(pictures), detector.match(pictures, [Targets.empty()]), (64, 64))
+    assert losses.keys() == set(leaves(LossWeights))
+
+
+def reads() -> set[tuple[str, str]]:
+    """(name before the dot, name after it) of every attribute that the package reads, recipe.py itself apart."""
+    found = set()
+    for path in PACKAGE.rglob("*.py"):
+        if path.name == "recipe.py":
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Attribute):
+                owner = node.value
+                name = owner.attr if isinstance(owner, ast.Attribute) else getattr(owner, "id", "")
+                found.add((name, node.attr))
+    return found
+
+
+def test_every_other_key_is_read_somewhere() -> None:
+    read = reads()
+    keys = [key for key in leaves(Recipe) if not key.startswith(("model.", "data.resize.", "predict."))]
+    assert len(keys) > 20
+    unread = [k for k in keys if not {(name, k.split(".")[1]) for name in (k.split(".")[0], "recipe")} & read]
+    assert unread == []
