@@ -20,7 +20,7 @@ Colour = tuple[int, int, int]
 
 SMALLEST_SIDE = 560
 """Smaller pictures are enlarged by a whole number until their longer side has this many pixels, or text covers them."""
-_BAND = 0.38  # opacity of the uncertainty band
+_OPACITY = 0.5  # of the patches that show uncertainty
 _PALETTE: tuple[Colour, ...] = (
     (30, 120, 255),
     (255, 125, 0),
@@ -62,8 +62,8 @@ def colour_of(label: int) -> Colour:
 def draw(picture: Any, detections: Detections, *, enlarge: bool = True) -> Image.Image:
     """The picture with its detections.
 
-    Every box has the colour of its class, its name and its score; the translucent band along an edge is one standard
-    deviation wide to either side of it: a wide band is an edge that the detector is unsure of.
+    Every box has the colour of its class, its name and its score. The translucent patch on the middle of an edge
+    reaches one standard deviation to either side of it: a wide patch is an edge that the detector is unsure of.
 
     Args:
         picture: anything that :func:`gfocal.pictures.to_picture` takes.
@@ -82,7 +82,7 @@ def draw(picture: Any, detections: Detections, *, enlarge: bool = True) -> Image
     labels, scores = detections.labels.tolist(), detections.scores.tolist()
     if detections.edge_std is not None:
         for box, std, label in zip(boxes, (detections.edge_std.double() * factor).tolist(), labels, strict=True):
-            _draw_band(image, box, std, colour_of(label), style)
+            _draw_bands(image, box, std, colour_of(label), style)
     canvas = ImageDraw.Draw(image)
     # The best comes last and so on top; its label takes its place first.
     for i in reversed(range(len(boxes))):
@@ -102,35 +102,26 @@ def _caption(names: Sequence[str], label: int, score: float) -> str:
     return f"{name if len(name) <= 28 else name[:27] + '…'} {score:.2f}"
 
 
-def _draw_band(image: Image.Image, box: Sequence[float], std: Sequence[float], colour: Colour, style: _Style) -> None:
-    """Colour everything within one standard deviation of an edge, once, however many bands meet there."""
+def _draw_bands(image: Image.Image, box: Sequence[float], std: Sequence[float], colour: Colour, style: _Style) -> None:
+    """A translucent patch on the middle of each edge, one standard deviation wide to either side of it.
+
+    Not along the whole edge: on real pictures that would cover most of what is in a box.
+    """
     x1, y1, x2, y2 = box
+    middle_x, middle_y = (x1 + x2) / 2, (y1 + y2) / 2
+    along_x, along_y = (min(0.15 * side, 3.5 * style.line) for side in (x2 - x1, y2 - y1))
     left, top, right, bottom = (s if math.isfinite(s) else 0.0 for s in std)
-    outer = (x1 - left, y1 - top, x2 + right, y2 + bottom)
-    # The inner border never crosses itself, however unsure the edges of a small box are.
-    centre_x, centre_y = (x1 + x2) / 2, (y1 + y2) / 2
-    inner = (
-        min(x1 + left, centre_x),
-        min(y1 + top, centre_y),
-        max(x2 - right, centre_x),
-        max(y2 - bottom, centre_y),
+    patches = (
+        (x1 - left, middle_y - along_y, x1 + left, middle_y + along_y),
+        (middle_x - along_x, y1 - top, middle_x + along_x, y1 + top),
+        (x2 - right, middle_y - along_y, x2 + right, middle_y + along_y),
+        (middle_x - along_x, y2 - bottom, middle_x + along_x, y2 + bottom),
     )
-    area = (
-        max(0, math.floor(outer[0])),
-        max(0, math.floor(outer[1])),
-        min(image.width, math.ceil(outer[2]) + 1),
-        min(image.height, math.ceil(outer[3]) + 1),
-    )
-    if area[0] >= area[2] or area[1] >= area[3]:
-        return
-    mask = Image.new("L", (area[2] - area[0], area[3] - area[1]), 0)
-    pen = ImageDraw.Draw(mask)
-    shift = (area[0], area[1], area[0], area[1])
-    pen.rectangle(_whole([v - s for v, s in zip(outer, shift, strict=True)]), fill=round(255 * _BAND))
-    hole = _whole([v - s for v, s in zip(inner, shift, strict=True)])
-    if hole[0] < hole[2] and hole[1] < hole[3]:
-        pen.rectangle(hole, fill=0)
-    image.paste(colour, area, mask)
+    for patch in patches:
+        area = _whole([max(patch[0], 0), max(patch[1], 0), min(patch[2], image.width), min(patch[3], image.height)])
+        if area[0] < area[2] and area[1] < area[3]:
+            size = (area[2] - area[0], area[3] - area[1])
+            image.paste(colour, area, Image.new("L", size, round(255 * _OPACITY)))
 
 
 def _draw_outline(canvas: ImageDraw.ImageDraw, box: Sequence[float], colour: Colour, style: _Style) -> None:

@@ -1,0 +1,475 @@
+"""The command line: what it prints where, its exit codes, its messages; one small run from data to drawings."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+import gfocal
+from gfocal.cli import app
+from gfocal.data.scenes import make_scenes
+from gfocal.terminal import plain
+
+VERBS = ("demo", "train", "eval", "predict", "import", "recipes", "doctor")
+SMALL = ["data.resize.size=64", "schedule.batch_size=4", "schedule.epochs=1", "data.workers=0", "runtime.threads=1"]
+STATS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+
+
+def sets(*pairs: str) -> list[str]:
+    return [word for pair in pairs for word in ("--set", pair)]
+
+
+@pytest.fixture(autouse=True)
+def _no_debug(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GFOCAL_DEBUG", "0")
+
+
+def call(*words: str | Path) -> Result:
+    return CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
+
+
+def refused(*words: str | Path, code: int = 2) -> str:
+    """The one line that a refused command leaves on standard error."""
+    result = call(*words)
+    assert result.exit_code == code, result.output
+    assert result.stdout == ""
+    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert result.stderr.splitlines()[-1] == errors[0]
+    assert "Traceback" not in result.stderr
+    return errors[0]
+
+
+# --- help
+
+
+def python(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    source = str(Path(gfocal.__file__).parents[1])
+    path = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH", "")]))
+    environment = {**os.environ, "PYTHONPATH": path}
+    return subprocess.run(
+        [sys.executable, *words], capture_output=True, text=True, env=environment, cwd=cwd, check=False
+    )
+
+
+@pytest.mark.parametrize("verb", [None, *VERBS])
+def test_help_is_there(verb: str | None) -> None:
+    result = call(*([verb] if verb else []), "--help")
+    assert result.exit_code == 0
+    assert "Usage" in result.stdout
+    for named in VERBS if verb is None else ("--json",):
+        assert named in result.stdout
+
+
+@pytest.mark.parametrize("verb", [None, "train"])
+def test_help_takes_less_than_half_a_second(verb: str | None) -> None:
+    best = 9.0
+    for _ in range(5):
+        started = time.perf_counter()
+        assert python("-m", "gfocal", *([verb] if verb else []), "--help").returncode == 0
+        best = min(best, time.perf_counter() - started)
+    assert best < 0.5
+
+
+def test_help_and_the_package_itself_load_nothing_heavy() -> None:
+    code = (
+        "import sys, gfocal, gfocal.cli; gfocal.__version__; dir(gfocal);"
+        "print([m for m in ('torch', 'numpy', 'pydantic', 'PIL', 'yaml') if m in sys.modules])"
+    )
+    assert python("-c", code).stdout == "[]\n"
+
+
+def test_the_lazy_name_of_the_package() -> None:
+    assert "load" in dir(gfocal)
+    assert callable(gfocal.load)
+    with pytest.raises(AttributeError, match="no attribute 'lead'"):
+        gfocal.lead  # noqa: B018
+
+
+def test_version() -> None:
+    assert call("--version").stdout == f"gfocal {gfocal.__version__}\n"
+
+
+@pytest.mark.parametrize("words", [("nonsense",), ("train",), ("predict", "x"), ("eval", "x", "--nonsense")])
+def test_wrong_words_exit_with_2(words: tuple[str, ...]) -> None:
+    result = call(*words)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+
+
+# --- errors that nobody foresaw
+
+
+def broken_doctor(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    def examine() -> None:
+        print("noise of a library")
+        raise error
+
+    monkeypatch.setattr("gfocal.engine.doctor.examine", examine)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (RuntimeError("shapes\ndo not fit"), 1, "RuntimeError: shapes (unexpected; `gfocal --debug ...` shows where)"),
+        (RuntimeError("CUDA out of memory"), 1, "schedule.batch_size"),
+        (OSError(28, "No space left on device"), 1, "No space left on device"),
+        (gfocal.errors.GfocalError("the loss is not finite"), 1, "error: the loss is not finite"),
+        (gfocal.errors.UsageError("wrong\nuse"), 2, "error: wrong use"),
+        (KeyboardInterrupt(), 130, "error: interrupted"),
+    ],
+)
+def test_every_error_is_one_line_and_an_exit_code(
+    monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, message: str
+) -> None:
+    broken_doctor(monkeypatch, error)
+    assert message in refused("doctor", "--json", code=code)
+
+
+def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken_doctor(monkeypatch, RuntimeError("oops"))
+    result = call("--debug", "doctor")
+    assert result.exit_code == 1
+    assert "Traceback" in result.stderr
+    assert result.stderr.splitlines()[-1] == "error: RuntimeError: oops"
+
+
+def test_plain_holds_what_json_can() -> None:
+    content = {"a": (1, float("nan")), "b": Path("x") / "y", 3: [float("inf"), None, True, 0.5, "s"]}
+    assert plain(content) == {"a": [1, None], "b": str(Path("x") / "y"), "3": [None, None, True, 0.5, "s"]}
+
+
+# --- recipes, doctor
+
+
+def test_recipes_are_listed_with_what_they_are() -> None:
+    lines = call("recipes").stdout.splitlines()
+    assert [line.split()[0] for line in lines] == sorted(line.split()[0] for line in lines)
+    assert any(line.startswith("gfl_nano ") and "CPU" in line for line in lines)
+    listed = json.loads(call("recipes", "--json").stdout)["recipes"]
+    assert [f"{r['name']}" for r in listed] == [line.split()[0] for line in lines]
+    assert all(len(r["description"]) > 10 for r in listed)
+
+
+def test_a_printed_recipe_can_be_used(tmp_path: Path) -> None:
+    from gfocal.recipe import load_recipe
+
+    for words in (("recipes", "gfl_nano"), ("recipes", "gfl_nano", "--all")):
+        (tmp_path / "mine.yaml").write_text(call(*words).stdout)
+        assert load_recipe(tmp_path / "mine.yaml") == load_recipe("gfl_nano")
+    assert "# exponent of Quality Focal Loss" in (tmp_path / "mine.yaml").read_text()
+    assert json.loads(call("recipes", "gfl_nano", "--json").stdout)["recipe"] == load_recipe("gfl_nano").to_dict()
+    assert "did you mean gfl_nano?" in refused("recipes", "gfl_nan")
+
+
+def test_doctor_finds_a_working_machine() -> None:
+    content = json.loads(call("doctor", "--json").stdout)
+    assert content["ok"] is True
+    assert [check["ok"] for check in content["checks"]] == [True] * 3
+    assert content["versions"]["gfocal"] == gfocal.__version__
+    assert content["device"]["threads"] >= 1
+    result = call("doctor")
+    assert result.exit_code == 0
+    assert "all is well" in result.stdout
+
+
+def test_doctor_says_what_does_not_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gfocal.models.postprocess.nms", lambda boxes, scores, iou: scores.nonzero().squeeze(1))
+    result = call("doctor", "--json")
+    assert result.exit_code == 1
+    content = json.loads(result.stdout)
+    assert [check["ok"] for check in content["checks"]] == [True, False, True]
+    assert "FAILED" in call("doctor").stdout
+
+
+# --- bad input
+
+
+@pytest.fixture(scope="session")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "toys"
+    make_scenes(folder, train=8, val=4, size=64, seed=1)
+    return folder
+
+
+@pytest.fixture
+def data(scenes: Path, tmp_path: Path) -> Path:
+    """A copy to damage."""
+    return Path(shutil.copytree(scenes, tmp_path / "toys"))
+
+
+def edit(data: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    file = data / "annotations/train.json"
+    content = json.loads(file.read_text())
+    change(content)
+    file.write_text(json.dumps(content))
+
+
+def box_of(value: list[float]) -> Callable[[Path], None]:
+    return lambda data: edit(data, lambda content: content["annotations"][0].update(bbox=value))
+
+
+def unknown_category(data: Path) -> None:
+    edit(data, lambda content: content["annotations"][0].update(category_id=99))
+
+
+def first_picture(data: Path) -> Path:
+    return data / "images" / json.loads((data / "annotations/train.json").read_text())["images"][0]["file_name"]
+
+
+def truncate_picture(data: Path) -> None:
+    first_picture(data).write_bytes(first_picture(data).read_bytes()[:200])
+
+
+BROKEN = {
+    "NaN": (box_of([1, 1, float("nan"), 5]), "box is not finite"),
+    "negative size": (box_of([1, 1, -3, 5]), "box has a negative width or height"),
+    "unknown category": (unknown_category, "unknown category id 99"),
+    "picture missing": (lambda data: first_picture(data).unlink(), "missing"),
+    "picture truncated": (truncate_picture, "truncated, damaged or not a picture"),
+    "no picture": (lambda data: first_picture(data).write_text("<html>"), "no known picture format"),
+}
+
+
+@pytest.mark.parametrize("fault", BROKEN)
+def test_broken_records_are_refused_or_skipped(data: Path, tmp_path: Path, fault: str) -> None:
+    damage, message = BROKEN[fault]
+    damage(data)
+    words = ["train", "gfl_nano", "--data", data, "--out", tmp_path / "run", *sets(*SMALL)]
+    line = refused(*words)
+    assert message in line
+    named = "image" if fault in ("NaN", "negative size", "unknown category") else first_picture(data).name
+    assert named in line
+    shutil.rmtree(tmp_path / "run", ignore_errors=True)
+    result = call(*words, "--skip-broken", "--json")
+    assert result.exit_code == 0, result.stderr
+    skipped = json.loads(result.stdout)["skipped"]
+    assert len(skipped) == 1
+    assert skipped[0] in result.stderr
+    assert (tmp_path / "run/best.safetensors").is_file()
+
+
+def not_json(data: Path) -> None:
+    (data / "annotations/train.json").write_text("[1, 2")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (shutil.rmtree, "does not exist"),
+        (not_json, "is not JSON"),
+        (lambda data: edit(data, lambda content: content.pop("categories")), "lacks the key 'categories'"),
+        (lambda data: edit(data, lambda content: content["annotations"][0].pop("bbox")), "lacks the key 'bbox'"),
+        (lambda data: (data / "annotations/train.json").unlink(), "no train annotations"),
+        (lambda data: edit(data, lambda content: content["categories"].pop()), "unknown category id"),
+        (lambda data: edit(data, lambda c: c["categories"][0].update(name="orb")), "different classes: only one"),
+    ],
+)
+def test_unusable_data_are_refused(data: Path, tmp_path: Path, damage: Callable[[Path], Any], message: str) -> None:
+    damage(data)
+    assert message in refused("train", "gfl_nano", "--data", data, "--out", tmp_path / "run", *sets(*SMALL))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("pair", "message"),
+    [
+        ("optim.lrr=0.1", "unknown key optim.lrr (did you mean optim.lr?)"),
+        ("schedule.epochs=many", "schedule.epochs"),
+        ("schedule.epochs", "--set takes key=value"),
+        ("runtime.precision=fp16", "fp16 needs a CUDA device"),
+    ],
+)
+def test_wrong_recipe_keys_are_refused(
+    scenes: Path, tmp_path: Path, pair: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    words = ("train", "gfl_nano", "--data", scenes, "--out", tmp_path / "run", *sets(*SMALL, pair))
+    assert message in refused(*words)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_checkpoint_that_is_none_is_refused(scenes: Path, tmp_path: Path) -> None:
+    false = tmp_path / "false.safetensors"
+    false.write_bytes(b"no weights")
+    image = first_picture(scenes)
+    assert "not a gfocal checkpoint" in refused("eval", false, "--data", scenes)
+    assert "not a gfocal checkpoint" in refused("predict", false, image)
+    assert "not a gfocal checkpoint" in refused("train", "gfl_nano", "--data", scenes, "--init", false)
+    assert "not a checkpoint of plain tensors" in refused("import", false, "-o", tmp_path / "out")
+    assert "no run folder or checkpoint" in refused("predict", tmp_path / "absent", image)
+    assert "neither best.safetensors nor last.safetensors" in refused("predict", tmp_path, image)
+    assert "is a recipe, a detector without training" in refused("eval", "gfl_nano", "--data", scenes)
+
+
+# --- from data to drawings
+
+
+@pytest.fixture(scope="session")
+def run(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "toys"
+    result = call("train", "gfl_nano", "--data", scenes, "--out", folder, *sets(*SMALL))
+    assert result.exit_code == 0, result.stderr
+    return folder
+
+
+def test_train_says_what_it_did(scenes: Path, tmp_path: Path) -> None:
+    words = ("train", "gfl_nano", "--data", scenes, "--out", tmp_path / "run", *sets(*SMALL))
+    result = call(*words, "--json")
+    content = json.loads(result.stdout)  # one object, nothing else
+    assert content["out"] == str(tmp_path / "run")
+    assert content["steps"] == 2  # 8 pictures, 4 a step
+    assert set(STATS) <= content["metrics"].keys()
+    assert "epoch 1" in result.stderr
+    assert "holds a run already: go on with --resume, or choose another --out" in refused(*words)
+    again = call(*words, "--resume")
+    assert again.exit_code == 0
+    assert "2 steps" in again.stdout
+    assert f"next: gfocal predict {tmp_path / 'run'} PICTURES" in again.stdout.splitlines()
+
+
+def test_train_goes_to_runs_and_can_do_without_val(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(data.parent)
+    (data / "annotations/val.json").unlink()
+    result = call("train", "gfl_nano", "--data", "toys", *sets(*SMALL))
+    assert result.exit_code == 0, result.stderr
+    assert Path("runs/gfl_nano-toys/last.safetensors").is_file()
+    assert "no data to measure on" in result.stderr
+    # An annotation file alone is not measured on itself, and the name comes from the folder around it.
+    result = call("train", "gfl_nano", "--data", "toys/annotations/train.json", *sets(*SMALL))
+    assert "holds a run already" in result.stderr
+
+
+def test_resume_without_a_run_is_refused(scenes: Path, tmp_path: Path) -> None:
+    words = ("train", "gfl_nano", "--data", scenes, "--out", tmp_path / "run", "--resume", *sets(*SMALL))
+    assert "nothing to resume" in refused(*words)
+
+
+def test_an_interrupted_training_says_how_to_go_on(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gfocal.engine.train import TrainResult
+
+    stopped = TrainResult(out=tmp_path, steps=7, interrupted=True)
+    monkeypatch.setattr("gfocal.engine.train.train", lambda *args, **kwargs: stopped)
+    line = refused("train", "gfl_nano", "--data", scenes, "--out", tmp_path / "run", code=130)
+    assert "after step 7" in line
+    assert "--resume" in line
+
+
+def test_eval_prints_all_numbers(scenes: Path, run: Path, tmp_path: Path) -> None:
+    words = ("eval", run, "--data", scenes, *sets("data.workers=0"))
+    result = call(*words, "--json", "--out", tmp_path / "deep/result.json")
+    content = json.loads(result.stdout)
+    assert all(content[name] is None or 0 <= content[name] <= 1 for name in STATS)
+    assert content["APl"] is None  # no object of 96 x 96 pixels fits into 64
+    assert content["num_images"] == 4
+    assert len(content["per_class"]) == 6
+    assert {"score_iou_correlation", "num_detections", "speed"} <= content.keys()
+    assert json.loads((tmp_path / "deep/result.json").read_text()) == content
+    table = call(*words).stdout
+    for name in (*STATS, *content["per_class"], "Spearman", "ms a picture"):
+        assert name in table
+
+
+def test_eval_takes_the_split_and_refuses_others(scenes: Path, run: Path) -> None:
+    words = ("eval", run, "--data", scenes, *sets("data.workers=0"))
+    assert json.loads(call(*words, "--json", "--split", "train").stdout)["num_images"] == 8
+    assert "--split is train or val, not 'test'" in refused(*words, "--split", "test")
+
+
+def test_eval_refuses_other_classes_and_fp16(data: Path, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert "fp16 needs a CUDA device" in refused("eval", run, "--data", data, *sets("runtime.precision=fp16"))
+    edit(data, lambda content: content["categories"][0].update(name="orb"))
+    line = refused("eval", run, "--data", data / "annotations/train.json", *sets("data.workers=0"))
+    assert "it does not know orb" in line
+
+
+def test_predict_writes_drawings_and_json(scenes: Path, run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "found"
+    words = ("predict", run, scenes / "images" / "val*.jpg", "--out", out, "--score", "0.001")
+    content = json.loads(call(*words, "--json").stdout)
+    assert len(content["drawings"]) == 4
+    assert all(Path(path).is_file() for path in content["drawings"])
+    results = json.loads(Path(content["results"]).read_text())
+    assert len(results["annotations"]) == content["num_detections"] > 0
+    assert {a["category_id"] for a in results["annotations"]} <= {c["id"] for c in results["categories"]}
+    assert all(0 <= v <= 64 for a in results["annotations"] for v in a["bbox"])
+    assert all(len(a["edge_std"]) == 4 for a in results["annotations"])
+    printed = call(*words).stdout
+    assert str(out / "predictions.json") in printed
+    assert content["drawings"][0] in printed
+
+
+def test_predict_goes_on_without_a_broken_picture(run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    Image.new("RGB", (64, 64)).save(folder / "a.png")
+    (folder / "b.png").write_bytes((folder / "a.png").read_bytes()[:40])
+    result = call("predict", run, folder, "--out", tmp_path / "out", "--json")
+    assert result.exit_code == 1
+    assert len(json.loads(result.stdout)["drawings"]) == 1
+    assert "b.png" in result.stderr
+    assert "b.png" in refused("predict", run, folder / "b.png", "--out", tmp_path / "out")
+    assert "--score must be" in refused("predict", run, folder / "a.png", "--score", "1.5")
+    assert "there is no picture" in refused("predict", run, folder / "c.png")
+
+
+# --- demo
+
+
+DEMO = ("--train", "6", "--val", "4", "--size", "64", *sets(*SMALL[1:]))
+
+
+def test_demo_from_nothing_to_drawings_and_again(tmp_path: Path) -> None:
+    out = tmp_path / "demo"
+    words = ("demo", "--out", out, *DEMO)
+    printed = call(*words).stdout
+    files = {"predictions", "overview.jpg", "metrics.json", "run/best.safetensors"}
+    for file in files:
+        assert (out / file).exists()
+        assert str(out / file) in printed
+    assert "next, on a COCO data set of your own: gfocal train" in printed
+    assert len(list((out / "predictions").glob("*.jpg"))) == 4
+    weights = (out / "run/best.safetensors").stat().st_mtime_ns
+    again = call(*words, "--json")
+    content = json.loads(again.stdout)
+    assert "finished" in again.stderr
+    assert content["metrics"] == json.loads((out / "metrics.json").read_text())
+    assert (out / "run/best.safetensors").stat().st_mtime_ns == weights
+    assert "other settings (seed 0)" in refused(*words, "--seed", "1")
+    assert call(*words, "--seed", "1", "--overwrite").exit_code == 0
+    assert (out / "run/best.safetensors").stat().st_mtime_ns != weights
+
+
+def test_demo_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "demo"
+
+    def stop(*args: object, **kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("gfocal.engine.demo.evaluate", stop)
+        refused("demo", "--out", out, *DEMO, code=130)
+    weights = (out / "run/best.safetensors").stat().st_mtime_ns
+    assert call("demo", "--out", out, *DEMO).exit_code == 0
+    assert (out / "run/best.safetensors").stat().st_mtime_ns == weights  # it was not trained again
+
+
+def test_demo_leaves_foreign_folders_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    assert "not a demo's" in refused("demo", "--out", tmp_path, *DEMO)
+    assert "not a demo's" in refused("demo", "--out", tmp_path, "--overwrite", *DEMO)
+    assert (tmp_path / "thesis.txt").exists()
