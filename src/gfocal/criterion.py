@@ -113,7 +113,7 @@ def detection_losses(
     caller sums them first.
     """
     with torch.autocast(out.box.device.type, enabled=False):
-        flat = HeadOutput(*(None if t is None else t.flatten(0, 1).float() for t in vars(out).values()))
+        flat = out.map(lambda tensor: tensor.flatten(0, 1).float())
         positive = flat[matched.positive]
         at = points[matched.positive % len(points)]
         weight = positive_weights(box_weight, positive, at, matched.boxes, quality)

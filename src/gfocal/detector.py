@@ -27,6 +27,9 @@ class PixelNorm(nn.Module):
         order: "rgb" or "bgr".
     """
 
+    mean: Tensor
+    scale: Tensor
+
     def __init__(self, mean: Sequence[float], std: Sequence[float], order: Literal["rgb", "bgr"] = "rgb") -> None:
         super().__init__()
         self.order = order
@@ -148,7 +151,7 @@ class DenseDetector(nn.Module):
     def box_weight_sum(self, out: HeadOutput, matched: Matched, size: tuple[int, int]) -> Tensor:
         """Sum of the positives' weights: what ``box_norm`` adds up over processes and micro-batches."""
         points = self.points(*size)
-        flat = HeadOutput(*(None if t is None else t.flatten(0, 1) for t in vars(out).values()))
+        flat = out.map(lambda tensor: tensor.flatten(0, 1))
         at = points[matched.positive % len(points)]
         weight = positive_weights(self.box_weight, flat[matched.positive], at, matched.boxes, self.quality)
         return out.box.new_tensor(float(len(matched.positive))) if weight is None else weight.sum()
@@ -188,7 +191,10 @@ class DenseDetector(nn.Module):
             score_threshold: instead of the detector's own.
         """
         if isinstance(source, list):
-            return [self.predict(item, score_threshold=score_threshold) for item in source]
+            return [self._predict_one(item, score_threshold) for item in source]
+        return self._predict_one(source, score_threshold)
+
+    def _predict_one(self, source: Any, score_threshold: float | None) -> Detections:
         post = self.postprocess
         if score_threshold is not None:
             post = replace(post, score_threshold=score_threshold)

@@ -6,7 +6,7 @@ index: "no object" is :data:`NEGATIVE` or :data:`IGNORED` in an assignment.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -109,8 +109,12 @@ class HeadOutput:
             )
 
     def __getitem__(self, index: Any) -> HeadOutput:
-        quality = None if self.quality_logits is None else self.quality_logits[index]
-        return HeadOutput(self.class_logits[index], self.box[index], quality)
+        return self.map(lambda tensor: tensor[index])
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> HeadOutput:
+        """The same change to every tensor."""
+        quality = None if self.quality_logits is None else function(self.quality_logits)
+        return HeadOutput(function(self.class_logits), function(self.box), quality)
 
 
 @dataclass(frozen=True)
@@ -178,7 +182,7 @@ class Detections:
         """Some of the detections: a mask, indices or a slice; one integer keeps N = 1."""
         if isinstance(index, int):
             index = [index]
-        picked = {
+        picked: dict[str, Any] = {
             field.name: getattr(self, field.name)[index]
             for field in fields(self)
             if isinstance(getattr(self, field.name), Tensor)
@@ -186,7 +190,9 @@ class Detections:
         return replace(self, **picked)
 
     def cpu(self) -> Detections:
-        moved = {f.name: v.cpu() for f in fields(self) if isinstance(v := getattr(self, f.name), Tensor)}
+        moved: dict[str, Any] = {
+            f.name: v.cpu() for f in fields(self) if isinstance(v := getattr(self, f.name), Tensor)
+        }
         return replace(self, **moved)
 
     def to_coco(self, image_id: int = 0, category_ids: Sequence[int] | None = None) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from torch import nn
 
@@ -87,7 +88,7 @@ def _neck(model: ModelRecipe, backbone: ShuffleNetBackbone | TimmBackbone) -> nn
 
 
 def _head(model: ModelRecipe, boxes: BoxRepresentation, quality: Quality, num_classes: int) -> nn.Module:
-    outputs = {
+    outputs: dict[str, Any] = {
         "class_outputs": quality.num_logits(num_classes),
         "box_outputs": boxes.channels,
         "quality_outputs": quality.quality_channels,

@@ -37,8 +37,8 @@ def environment(recipe: Recipe) -> dict[str, Any]:
     """What two runs must share to be bit-identical, beside recipe and data."""
     return {
         "gfocal": gfocal.__version__,
-        "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
+        "torch": str(torch.__version__),
+        "torchvision": str(torchvision.__version__),
         "python": platform.python_version(),
         "machine": platform.machine(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -48,8 +49,8 @@ class TimmBackbone(nn.Module):
         if weights and not Path(weights["file"]).is_file():
             raise UsageError(f"model.pretrained: there is no file {weights['file']}")
         try:
-            whole = timm.create_model(name, features_only=True)
-            reductions = whole.feature_info.reduction()
+            info: Any = timm.create_model(name, features_only=True).feature_info
+            reductions = info.reduction()
             missing = [s for s in strides if s not in reductions]
             if missing:
                 raise UsageError(f"model.backbone: {name} has maps of strides {reductions}, not {missing}")
@@ -66,10 +67,10 @@ class TimmBackbone(nn.Module):
                 f"model.pretrained: the weights of {name} could not be loaded ({str(error).splitlines()[0]}); give "
                 "the path of a local file, or start from random values with --set model.pretrained=false"
             ) from error
-        self.channels: tuple[int, ...] = tuple(self.body.feature_info.channels())
+        self.channels: tuple[int, ...] = tuple(info.channels()[i] for i in indices)
         self.norm_eval = norm_eval
         if frozen_stages:
-            last = whole.feature_info.module_name(reductions.index(2 * 2**frozen_stages))
+            last = info.module_name(reductions.index(2 * 2**frozen_stages))
             _freeze(self.body, last)
 
     def forward(self, pictures: Tensor) -> list[Tensor]:

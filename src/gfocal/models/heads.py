@@ -134,11 +134,13 @@ class DepthwiseHead(nn.Module):
             nn.Sequential(*(_separable(in_channels if i == 0 else channels, channels) for i in range(num_blocks)))
             for _ in range(levels)
         )
-        self.out = nn.ModuleList(nn.Conv2d(channels, sum(self.outputs), 1) for _ in range(levels))
-        for conv in self.out:
+        convs = [nn.Conv2d(channels, sum(self.outputs), 1) for _ in range(levels)]
+        for conv in convs:
+            bias = torch.zeros(sum(self.outputs))
+            bias[:class_outputs] = CLASS_BIAS
             nn.init.normal_(conv.weight, std=0.01)
-            nn.init.zeros_(conv.bias)
-            nn.init.constant_(conv.bias[:class_outputs], CLASS_BIAS)
+            conv.bias = nn.Parameter(bias)
+        self.out = nn.ModuleList(convs)
 
     def forward(self, levels: Sequence[Tensor]) -> HeadOutput:
         rows = []

@@ -43,11 +43,7 @@ class FeaturePyramid(nn.Module):
         self.extra = nn.ModuleList(
             nn.Conv2d(first if i == 0 else channels, channels, 3, stride=2, padding=1) for i in range(extra_levels)
         )
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.xavier_uniform_(module.weight)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+        _initialise(self)
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         laterals = [conv(x) for conv, x in zip(self.lateral, maps, strict=True)]
@@ -76,9 +72,7 @@ class LightPan(nn.Module):
         super().__init__()
         self.channels = channels
         self.lateral = nn.ModuleList(nn.Conv2d(c, channels, 1) for c in in_channels)
-        for conv in self.lateral:
-            nn.init.xavier_uniform_(conv.weight)
-            nn.init.zeros_(conv.bias)
+        _initialise(self)
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         levels = [conv(x) for conv, x in zip(self.lateral, maps, strict=True)]
@@ -87,6 +81,14 @@ class LightPan(nn.Module):
         for i in range(len(levels) - 1):
             levels[i + 1] = levels[i + 1] + _resize(levels[i], levels[i + 1])
         return levels
+
+
+def _initialise(neck: nn.Module) -> None:
+    for module in neck.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
 
 
 def _resize(x: Tensor, like: Tensor) -> Tensor:
