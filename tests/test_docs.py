@@ -65,3 +65,20 @@ def test_examples_of_the_pages(page: Path, tmp_path: Path, monkeypatch: pytest.M
 def test_blocks_are_found_in_a_page() -> None:
     text = "# T\n```python\na = 1\nb = 2\n```\ntext\n```bash\nls\n```\n```python skip\nload()\n```\n"
     assert blocks(text) == [(3, True, "a = 1\nb = 2\n"), (11, False, "load()\n")]
+
+
+LINK = re.compile(r"\[[^\]\n]*\]\((?!https?:|mailto:|#)([^)#\s]+)")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    if not page.is_file():
+        pytest.skip(f"{page.name} is not written yet")
+    prose = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    broken = [link for link in LINK.findall(prose) if not (page.parent / link).exists()]
+    assert broken == []
+
+
+def test_a_link_is_found() -> None:
+    text = "[a](other.md#part) and [b](https://x.org) and [c](#here) and ![d](picture.png)"
+    assert LINK.findall(text) == ["other.md", "picture.png"]
