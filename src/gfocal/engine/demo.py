@@ -39,9 +39,9 @@ class DemoSettings:
         overrides: "a.b=c" keys of the recipe ``demo``.
     """
 
-    train: int = 2000
+    train: int = 2500
     val: int = 500
-    size: int = 320
+    size: int = 256
     seed: int = 0
     overrides: tuple[str, ...] = ()
 
