@@ -58,6 +58,23 @@ def test_every_recipe_builds_a_detector_that_sees(name: str) -> None:
     assert out.box.shape[-1] == 4 * (recipe.model.boxes.reg_max + 1)
 
 
+@pytest.mark.parametrize(
+    ("name", "override", "channels"),
+    [
+        ("gfl_nano", "model.channels=40", 40),
+        ("gfl_nano", "model.head=conv", 96),
+        ("gfl_r18", "model.head=depthwise", 256),
+    ],
+)
+def test_neck_and_head_are_equally_wide(name: str, override: str, channels: int) -> None:
+    recipe = load_recipe(name, [override, "model.pretrained=false"])
+    detector = build_detector(recipe, ["a"]).eval()
+    with torch.no_grad():
+        levels = detector.neck(detector.backbone(torch.zeros(1, 3, 64, 64)))
+        assert {level.shape[1] for level in levels} == {channels}
+        assert detector.head(levels).class_logits.shape == (1, len(detector.points(64, 64)), 1)
+
+
 def test_the_published_settings() -> None:
     r50, nano = load_recipe("gfl_r50"), load_recipe("gfl_nano")
     # arXiv 2006.04388, section 4: beta 2, n = 16, weights 2 and 1/4, ATSS; 12 epochs of 16 pictures from lr 0.01.
