@@ -122,14 +122,15 @@ def detection_losses(
         if box_norm is None:
             box_norm = cls_norm if weight is None else weight.sum().clamp(min=1)
         decoded = boxes.decode(at, positive.box)
-        target = quality.target(decoded.detach(), matched.boxes)
+        target = quality.target(at, decoded.detach(), matched.boxes)
         index, labels = matched.positive, matched.labels
+        picture = torch.arange(len(labels), device=labels.device) // len(points)
         if matched.ignored is not None:
             keep = ~matched.ignored
             index = keep.cumsum(0)[index] - 1
-            flat, labels = flat[keep], labels[keep]
+            flat, labels, picture = flat[keep], labels[keep], picture[keep]
         terms = {
-            **quality.losses(flat, labels, index, target, norm=cls_norm),
+            **quality.losses(flat, labels, index, target, picture=picture, norm=cls_norm),
             **boxes.losses(at, positive.box, decoded, matched.boxes, weight=weight, norm=box_norm),
         }
         return {name: value * loss_weights.get(name, 1.0) for name, value in terms.items()}

@@ -18,6 +18,8 @@ from gfocal.points import Points, grid_sizes, make_points
 from gfocal.representation import BoxRepresentation, Quality
 from gfocal.structures import Detections, HeadOutput, Targets
 
+_SIZES_KEPT = 64  # picture sizes whose points are kept; those of 800 x 1333 take 0.8 MB
+
 
 class PixelNorm(nn.Module):
     """uint8 RGB pictures -> what the backbone was trained with.
@@ -98,6 +100,8 @@ class DenseDetector(nn.Module):
         """The points of a padded picture of that size; made once for each size."""
         key = (height, width, self.device)
         if key not in self._points:
+            if len(self._points) >= _SIZES_KEPT:
+                self._points.clear()
             self._points[key] = make_points(
                 grid_sizes(height, width, self.strides),
                 self.strides,

@@ -9,10 +9,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError, model_validator
 
 from gfocal.errors import UsageError
 
+# Strict: "true" is no number of epochs.
+PositiveInt = Annotated[int, Field(gt=0, strict=True)]
+Natural = Annotated[int, Field(ge=0, strict=True)]
+Pixels = Annotated[int, Field(ge=32, strict=True)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 NotNegative = Annotated[float, Field(ge=0)]
 
@@ -20,7 +24,7 @@ NotNegative = Annotated[float, Field(ge=0)]
 class _Section(BaseModel):
     """Unknown keys and loosely typed values are refused; a recipe does not change once read."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
 
 class QualityRecipe(_Section):
@@ -70,7 +74,7 @@ class ModelRecipe(_Section):
     detector: Literal["gfl"] = "gfl"
     backbone: str = Field("resnet50.tv_in1k", description="a timm name, or shufflenet_v2_x1_0")
     pretrained: bool | str = Field(False, description="backbone weights: true downloads, or the path of a file")
-    frozen_stages: Annotated[int, Field(ge=0, le=4)] = 0
+    frozen_stages: Annotated[int, Field(ge=0, le=4, strict=True)] = 0
     norm_eval: bool = Field(False, description="batch norm keeps its running statistics")
     neck: Literal["fpn", "light_pan"] = "fpn"
     head: Literal["conv", "depthwise"] = "conv"
@@ -108,9 +112,9 @@ class ResizeRecipe(_Section):
     """How large a picture enters."""
 
     kind: Literal["square", "short_long"] = "short_long"
-    size: Annotated[int, Field(ge=32)] = Field(320, description="side in pixels (square)")
-    short_side: Annotated[int, Field(ge=32)] = Field(800, description="pixels (short_long)")
-    long_side: Annotated[int, Field(ge=32)] = Field(1333, description="pixels at most (short_long)")
+    size: Pixels = Field(320, description="side in pixels (square)")
+    short_side: Pixels = Field(800, description="pixels (short_long)")
+    long_side: Pixels = Field(1333, description="pixels at most (short_long)")
 
 
 class DataRecipe(_Section):
@@ -122,7 +126,7 @@ class DataRecipe(_Section):
     scale: tuple[PositiveFloat, PositiveFloat] | None = Field(
         None, description="range of the random scale, followed by a random crop"
     )
-    workers: Annotated[int, Field(ge=0)] = Field(2, description="loader processes")
+    workers: Natural = Field(2, description="loader processes")
 
     @model_validator(mode="after")
     def _fits(self) -> DataRecipe:
@@ -157,7 +161,7 @@ class ScheduleRecipe(_Section):
     milestones: tuple[PositiveInt, ...] = Field((8, 11), description="epochs after which lr falls (multistep)")
     gamma: Fraction = Field(0.1, description="factor of lr at each milestone (multistep)")
     final_lr: Fraction = Field(0.01, description="lr at the end, as a share of lr (cosine)")
-    warmup_steps: Annotated[int, Field(ge=0)] = 500
+    warmup_steps: Natural = 500
     warmup_start: Fraction = Field(0.001, description="lr of the first step, as a share of lr")
     ema: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="decay of the averaged weights; 0 for none")
     eval_every: PositiveInt = Field(1, description="epochs between evaluations")
@@ -176,10 +180,10 @@ class PredictRecipe(_Section):
 class RuntimeRecipe(_Section):
     """How it is computed; two runs are bit-identical only if these agree."""
 
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Natural = 0
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     channels_last: bool = True
-    threads: Annotated[int, Field(ge=0)] = Field(0, description="CPU threads of torch; 0 leaves torch's own choice")
+    threads: Natural = Field(0, description="CPU threads of torch; 0 leaves torch's own choice")
     trackers: tuple[Literal["tensorboard"], ...] = Field((), description="where metrics go beside metrics.jsonl")
 
 
@@ -324,10 +328,10 @@ def _own(problem: Any) -> bool:
 
 
 def _nearest_key(key: str, known: list[str]) -> str | None:
-    """The right key most like a wrong one: in its own section first, then by its last word anywhere."""
+    """The right key most like a wrong one: the same last word anywhere, then in its own section, then anywhere."""
     head, _, tail = key.rpartition(".")
     siblings = [k for k in known if k.rpartition(".")[0] == head]
-    near = difflib.get_close_matches(key, siblings, n=1, cutoff=0.6)
-    near = near or [k for k in known if k.rpartition(".")[2] == tail][:1]
+    near = [k for k in known if k.rpartition(".")[2] == tail][:1]
+    near = near or difflib.get_close_matches(key, siblings, n=1, cutoff=0.6)
     near = near or difflib.get_close_matches(key, known, n=1, cutoff=0.6)
     return near[0] if near else None

@@ -25,9 +25,9 @@ from gfocal.representation import BoxRepresentation, DiracBoxes, GeneralBoxes, J
 ASSIGNERS: dict[str, Callable[[AssignerRecipe], Assigner]] = {
     "atss": lambda r: AtssAssigner(r.top_k),
 }
-QUALITIES: dict[str, Callable[[QualityRecipe], Quality]] = {
-    "joint": lambda r: JointQuality(r.beta),
-    "none": lambda r: NoQuality(r.alpha, r.gamma),
+QUALITIES: dict[str, Callable[[QualityRecipe, BoxRepresentation], Quality]] = {
+    "joint": lambda r, boxes: JointQuality(r.beta),
+    "none": lambda r, boxes: NoQuality(r.alpha, r.gamma),
 }
 BOXES: dict[str, Callable[[BoxesRecipe], BoxRepresentation]] = {
     "dirac": lambda r: DiracBoxes(r.code),
@@ -46,7 +46,7 @@ def build_detector(recipe: Recipe, names: Sequence[str], *, pretrained: bool = T
     """
     model = recipe.model
     boxes = BOXES[model.boxes.kind](model.boxes)
-    quality = QUALITIES[model.quality.kind](model.quality)
+    quality = QUALITIES[model.quality.kind](model.quality, boxes)
     backbone = _backbone(model, pretrained=pretrained)
     neck = _neck(model, backbone)
     return DenseDetector(

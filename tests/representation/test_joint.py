@@ -4,9 +4,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from gfocal.points import make_points
 from gfocal.representation import JointQuality
 from gfocal.structures import HeadOutput
 from oracles import focal, iou, quality_focal
+
+POINT = make_points([(1, 1)], [8], anchor_scale=5, offset=0.5)  # neither form looks at it
 
 
 def output(logits: Tensor) -> HeadOutput:
@@ -24,14 +27,14 @@ def random_case() -> tuple[Tensor, Tensor, Tensor, Tensor]:
 def test_the_target_is_the_iou_and_carries_no_gradient() -> None:
     # Overlap 5 x 10 of two boxes of 100: 50 / 150.
     boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 1, 1]], requires_grad=True)
-    target = JointQuality().target(boxes, torch.tensor([[5.0, 0, 15, 10], [2, 2, 3, 3]]))
+    target = JointQuality().target(POINT, boxes, torch.tensor([[5.0, 0, 15, 10], [2, 2, 3, 3]]))
     assert target.tolist() == pytest.approx([1 / 3, 0])
     assert not target.requires_grad
     generator = torch.Generator().manual_seed(0)
     corner = torch.rand(2, 20, 2, generator=generator) * 10
     a, b = torch.cat((corner, corner + 8), -1)
     slow = [iou(x, y) for x, y in zip(a.tolist(), b.tolist(), strict=True)]
-    assert JointQuality().target(a, b).tolist() == pytest.approx(slow, abs=1e-6)
+    assert JointQuality().target(POINT, a, b).tolist() == pytest.approx(slow, abs=1e-6)
 
 
 @pytest.mark.parametrize("beta", [0.0, 1.0, 2.0])

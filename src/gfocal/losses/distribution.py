@@ -38,7 +38,7 @@ def distribution_focal_loss(
         ValueError: for shapes that do not fit, fewer than two bins, or spacing <= 0.
 
     Source:
-        Generalized Focal Loss, arXiv 2006.04388, section 3.2, eq. 6; the division by the spacing is ours,
+        Generalized Focal Loss, arXiv 2006.04388, section 3, eq. 6; the division by the spacing is ours,
         so that Table 2's spacings share one scale.
 
     Example:

@@ -57,7 +57,7 @@ def generalized_focal_loss(
         ValueError: for shapes that do not fit.
 
     Source:
-        Generalized Focal Loss, arXiv 2006.04388, section 3.3, eq. 8.
+        Generalized Focal Loss, arXiv 2006.04388, section 3, eq. 8.
 
     Example:
         >>> import torch

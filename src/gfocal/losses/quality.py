@@ -49,7 +49,7 @@ def quality_focal_loss(
         ValueError: for shapes that do not fit, or beta < 0.
 
     Source:
-        Generalized Focal Loss, arXiv 2006.04388, section 3.2, eq. 2.
+        Generalized Focal Loss, arXiv 2006.04388, section 3, eq. 2.
 
     Example:
         >>> logits = torch.tensor([[2.0, -1.0]])

@@ -29,7 +29,7 @@ class DiracBoxes:
         stds: divisors of the deltas (ATSS: .1 .1 .2 .2); unused by distances.
 
     Source:
-        Generalized Focal Loss, arXiv 2006.04388, section 3.2 (what the paper calls Dirac delta).
+        Generalized Focal Loss, arXiv 2006.04388, section 3 (what the paper calls Dirac delta).
     """
 
     channels = 4

@@ -26,7 +26,7 @@ class GeneralBoxes:
         dfl: whether DFL shapes the distribution ("General + DFL"), or the box loss alone ("General").
 
     Source:
-        Generalized Focal Loss, arXiv 2006.04388, section 3.2, eq. 3-6.
+        Generalized Focal Loss, arXiv 2006.04388, section 3, eq. 3-6.
     """
 
     def __init__(self, reg_max: int = 16, delta: float = 1.0, *, dfl: bool = True) -> None:

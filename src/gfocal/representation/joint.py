@@ -6,6 +6,7 @@ from torch import Tensor
 
 from gfocal.boxes import aligned_iou
 from gfocal.losses import quality_focal_loss
+from gfocal.points import Points
 from gfocal.structures import HeadOutput
 
 
@@ -16,7 +17,7 @@ class JointQuality:
         beta: QFL's exponent, >= 0.
 
     Source:
-        Generalized Focal Loss, arXiv 2006.04388, section 3.2 (joint representation).
+        Generalized Focal Loss, arXiv 2006.04388, section 3 (joint representation).
     """
 
     quality_channels = 0
@@ -29,11 +30,18 @@ class JointQuality:
     def num_logits(self, num_classes: int) -> int:
         return num_classes
 
-    def target(self, boxes: Tensor, target_boxes: Tensor) -> Tensor:
+    def target(self, points: Points, boxes: Tensor, target_boxes: Tensor) -> Tensor:
         return aligned_iou(boxes.detach(), target_boxes)
 
     def losses(
-        self, out: HeadOutput, labels: Tensor, positive: Tensor, quality: Tensor | None, *, norm: Tensor | float
+        self,
+        out: HeadOutput,
+        labels: Tensor,
+        positive: Tensor,
+        quality: Tensor | None,
+        *,
+        picture: Tensor | None = None,
+        norm: Tensor | float,
     ) -> dict[str, Tensor]:
         if quality is None:
             raise ValueError("joint quality needs the IoU of every positive")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from gfocal.losses import focal_loss
+from gfocal.points import Points
 from gfocal.structures import HeadOutput
 
 
@@ -25,11 +26,18 @@ class NoQuality:
     def num_logits(self, num_classes: int) -> int:
         return num_classes
 
-    def target(self, boxes: Tensor, target_boxes: Tensor) -> Tensor | None:
+    def target(self, points: Points, boxes: Tensor, target_boxes: Tensor) -> Tensor | None:
         return None
 
     def losses(
-        self, out: HeadOutput, labels: Tensor, positive: Tensor, quality: Tensor | None, *, norm: Tensor | float
+        self,
+        out: HeadOutput,
+        labels: Tensor,
+        positive: Tensor,
+        quality: Tensor | None,
+        *,
+        picture: Tensor | None = None,
+        norm: Tensor | float,
     ) -> dict[str, Tensor]:
         loss = focal_loss(out.class_logits, labels, alpha=self.alpha, gamma=self.gamma, reduction="sum", norm=norm)
         return {"cls": loss}

@@ -73,12 +73,25 @@ class Quality(Protocol):
         """Class logits a place: ``num_classes``, or one more for a softmax."""
         ...
 
-    def target(self, boxes: Tensor, target_boxes: Tensor) -> Tensor | None:
-        """(N,) quality of the decoded, detached boxes of the positives; None if this form has none."""
+    def target(self, points: Points, boxes: Tensor, target_boxes: Tensor) -> Tensor | None:
+        """(N,) quality of the positives; None if this form has none.
+
+        Args:
+            points: of the N positives.
+            boxes: (N, 4) their decoded, detached boxes.
+            target_boxes: (N, 4).
+        """
         ...
 
     def losses(
-        self, out: HeadOutput, labels: Tensor, positive: Tensor, quality: Tensor | None, *, norm: Tensor | float
+        self,
+        out: HeadOutput,
+        labels: Tensor,
+        positive: Tensor,
+        quality: Tensor | None,
+        *,
+        picture: Tensor,
+        norm: Tensor | float,
     ) -> dict[str, Tensor]:
         """Named scalars over all places, without loss weights.
 
@@ -87,6 +100,7 @@ class Quality(Protocol):
             labels: (M,) class of each place, negative where there is none.
             positive: (N,) indices of the places that learn a ground truth.
             quality: (N,) what :meth:`target` gave.
+            picture: (M,) int64, the picture of the batch that each place is of: for mining within a picture.
             norm: divisor of the sums.
         """
         ...
