@@ -1,0 +1,167 @@
+"""Measuring: boxes come back to original pixels, classes agree, nothing is left changed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from gfocal.data.coco import CocoIndex, read_coco
+from gfocal.engine.evaluate import check_names, evaluate
+from gfocal.errors import BrokenInputError, UsageError
+from gfocal.pictures import Resize
+from gfocal.structures import Detections
+from gfocal.zoo import build_detector
+from small_runs import rewritten, small
+
+SIZES = [(90, 40), (50, 120), (64, 64), (33, 101), (100, 70)]  # width, height
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> CocoIndex:
+    """Five pictures of different shapes; picture 2 has no objects."""
+    images, annotations = [], []
+    for i, (width, height) in enumerate(SIZES):
+        Image.new("RGB", (width, height), (30 * i, 99, 200)).save(tmp_path / f"{i}.png")
+        images.append({"id": i + 1, "file_name": f"{i}.png", "width": width, "height": height})
+        for j in range(0 if i == 2 else 2):
+            box = [1.5 + j, 2.25, 0.6 * width, 0.7 * height - 3 * j]
+            annotations.append({"image_id": i + 1, "category_id": 1 + j, "bbox": box})
+    categories = [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}]
+    path = tmp_path / "val.json"
+    path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
+    return read_coco(path, tmp_path)
+
+
+class Knows:
+    """A detector that knows the answers, in pixels of the resized picture, off by ``shift`` of them."""
+
+    device = torch.device("cpu")
+    training = True
+
+    def __init__(self, index: CocoIndex, resize: Resize, shift: float = 0.0) -> None:
+        self.index, self.resize, self.shift, self.names = index, resize, shift, index.names
+        self.turn = 0
+        self.modes: list[bool] = []
+
+    def eval(self) -> None:
+        self.modes.append(False)
+
+    def train(self, mode: bool) -> None:
+        self.modes.append(mode)
+
+    def detect(self, pictures: Tensor, sizes: Tensor) -> list[Detections]:
+        found = []
+        for height, width in sizes.tolist():
+            i, self.turn = self.turn, self.turn + 1
+            targets = self.index.targets(i)
+            factor = torch.tensor([width / self.index.widths[i], height / self.index.heights[i]]).repeat(2)
+            boxes = targets.boxes * factor + self.shift
+            found.append(Detections(boxes.float(), torch.full((len(boxes),), 0.9), targets.labels, self.names))
+        return found
+
+
+RESIZES = [Resize("square", size=64), Resize("short_long", short_side=48, long_side=100)]
+
+
+@pytest.mark.parametrize("resize", RESIZES, ids=lambda resize: resize.kind)
+@pytest.mark.parametrize("workers", [0, 1])
+def test_right_boxes_score_one(index: CocoIndex, resize: Resize, workers: int) -> None:
+    knows: Any = Knows(index, resize)
+    calls: list[tuple[int, int]] = []
+    measured = evaluate(knows, index, batch_size=2, workers=workers, progress=lambda *a: calls.append(a))
+    stats = measured.result.stats
+    assert stats["AP"] == stats["AP75"] == stats["AR100"] == 1.0
+    assert measured.result.per_class == {"a": 1.0, "b": 1.0}
+    assert (measured.result.num_images, measured.result.num_detections) == (5, 8)
+    assert calls == [(2, 5), (4, 5), (5, 5)]
+    assert knows.modes == [False, True], "the mode it had comes back"
+    content = measured.to_dict()
+    assert content["AP"] == 1.0
+    assert content["speed"].keys() == {"ms_per_picture", "seconds"}
+    json.dumps(content, allow_nan=False)
+
+
+def test_boxes_that_are_off_do_not(index: CocoIndex) -> None:
+    knows: Any = Knows(index, RESIZES[0], shift=3.0)
+    stats = evaluate(knows, index, batch_size=2, workers=0).result.stats
+    assert stats["AP50"] == 1.0
+    assert stats["AP"] < 0.8
+
+
+def test_other_classes_are_refused(index: CocoIndex) -> None:
+    def said(*names: str) -> str:
+        with pytest.raises(UsageError) as caught:
+            check_names(SimpleNamespace(names=names), index)  # type: ignore[arg-type]
+        return str(caught.value)
+
+    check_names(SimpleNamespace(names=("a", "b")), index)  # type: ignore[arg-type]
+    assert "the order differs; the detector has 2 classes, the data 2" in said("b", "a")
+    assert "it does not know b; the data lacks c; " in said("a", "c")
+    assert "the data lacks c; the detector has 3 classes, the data 2" in said("a", "b", "c")
+    assert "it does not know a; the detector has 1 classes" in said("b")
+    knows: Any = Knows(index, RESIZES[0])
+    knows.names = ("a", "c")
+    with pytest.raises(UsageError, match=r"val\.json are not the detector's"):
+        evaluate(knows, index)
+
+
+def test_no_pictures(index: CocoIndex) -> None:
+    empty = replace(index, image_ids=index.image_ids[:0])
+    knows: Any = Knows(index, RESIZES[0])
+    with pytest.raises(UsageError, match=r"val\.json lists no pictures"):
+        evaluate(knows, empty)
+
+
+def test_no_objects_gives_no_numbers(index: CocoIndex, tmp_path: Path) -> None:
+    background = rewritten(index, tmp_path / "new", lambda content: content.update(annotations=[]))
+    content = evaluate(Knows(background, RESIZES[0]), background, workers=0).to_dict()  # type: ignore[arg-type]
+    assert content["AP"] is None
+    assert content["num_images"] == 5
+
+
+def test_a_broken_picture_stops_or_is_listed(index: CocoIndex) -> None:
+    index.path(1).write_bytes(b"no picture")
+    detector = build_detector(small(), index.names)
+    with pytest.raises(BrokenInputError, match=r"1\.png"):
+        evaluate(detector, index, batch_size=2, workers=0)
+    assert detector.training, "an error leaves the mode as it was too"
+    measured = evaluate(detector, index, batch_size=2, workers=0, skip_broken=True)
+    assert len(measured.skipped) == 1
+    assert "1.png" in measured.skipped[0]
+    assert measured.result.num_images == 5
+
+
+def test_a_stand_in_is_not_counted_twice(index: CocoIndex) -> None:
+    class Next(Knows):
+        def detect(self, pictures: Tensor, sizes: Tensor) -> list[Detections]:
+            if self.turn == 1:
+                self.turn = 2  # picture 2 stands in for the broken one ...
+                found = super().detect(pictures, sizes)
+                self.turn = 2  # ... and has its own turn
+                return found
+            return super().detect(pictures, sizes)
+
+    index.path(1).write_bytes(b"no picture")
+    knows: Any = Next(index, RESIZES[0])
+    result = evaluate(knows, index, batch_size=1, workers=0, skip_broken=True).result
+    # Six of the eight objects are found; both of the broken picture are missed.
+    assert result.num_detections == 6
+    assert result.stats["AR100"] == pytest.approx(0.75)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_real_detector_keeps_its_mode_and_values(index: CocoIndex, training: bool) -> None:
+    detector = build_detector(small(), index.names).train(training)
+    before = {name: tensor.clone() for name, tensor in detector.state_dict().items()}
+    for precision in ("fp32", "bf16"):
+        evaluate(detector, index, batch_size=4, workers=0, precision=precision)
+    assert all(module.training is training for module in detector.modules())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in detector.state_dict().items())

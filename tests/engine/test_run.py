@@ -1,0 +1,113 @@
+"""The run folder: what may be resumed, what is refused, what is not written over."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from gfocal.data.coco import CocoIndex
+from gfocal.engine.checkpoint import load_state, save_state
+from gfocal.engine.train import train
+from gfocal.errors import UsageError
+from small_runs import assert_same_weights, cut_run, metrics_of, rewritten, small, state_of
+
+
+@pytest.fixture
+def cut(tmp_path: Path, train_index: CocoIndex) -> Path:
+    """A run of two steps of six."""
+    cut_run(small(), train_index, tmp_path / "run", 2)
+    return tmp_path / "run"
+
+
+def test_another_recipe_is_named(cut: Path, train_index: CocoIndex) -> None:
+    other = small("optim.lr=0.5", "schedule.epochs=3")
+    with pytest.raises(UsageError, match=r"another recipe \(optim\.lr, schedule\.epochs differ\)"):
+        train(other, train_index, None, cut, resume=True, progress=False)
+    assert state_of(cut)["step"] == 2
+    with pytest.raises(UsageError, match=r"\(runtime\.threads differ\)"):
+        train(small("runtime.threads=2"), train_index, None, cut, resume=True, progress=False)
+
+
+def test_what_does_not_change_weights_may_differ(cut: Path, train_index: CocoIndex, tmp_path: Path) -> None:
+    free = small("data.workers=1", "schedule.save_every=7", "schedule.eval_every=2", "predict.nms_iou=0.5")
+    assert train(free, train_index, None, cut, resume=True, progress=False).steps == 6
+    train(small(), train_index, None, tmp_path / "whole", progress=False)
+    assert_same_weights(cut, tmp_path / "whole")
+
+
+def first_label(content: dict) -> None:
+    content["annotations"][0]["category_id"] = content["annotations"][0]["category_id"] % 6 + 1
+
+
+def first_crowd(content: dict) -> None:
+    content["annotations"][0]["iscrowd"] = 1
+
+
+def first_box(content: dict) -> None:
+    content["annotations"][0]["bbox"][2] += 0.5
+
+
+def first_name(content: dict) -> None:
+    content["categories"][0]["name"] = "circle"
+
+
+def first_picture(content: dict) -> None:
+    gone = content["images"].pop(0)["id"]
+    content["annotations"] = [a for a in content["annotations"] if a["image_id"] != gone]
+
+
+@pytest.mark.parametrize("change", [first_label, first_crowd, first_box, first_name, first_picture])
+def test_other_data_is_refused(
+    change: Callable[[dict], None], cut: Path, train_index: CocoIndex, tmp_path: Path
+) -> None:
+    other = rewritten(train_index, tmp_path / "new", change)
+    with pytest.raises(UsageError, match="was trained on other data than"):
+        train(small(), other, None, cut, resume=True, progress=False)
+    same = rewritten(train_index, tmp_path / "new", lambda content: None)
+    assert train(small(), same, None, cut, resume=True, progress=False).steps == 6
+
+
+def test_nothing_to_resume(tmp_path: Path, train_index: CocoIndex) -> None:
+    with pytest.raises(UsageError, match=r"nothing to resume: there is no .*state\.pt; start without --resume"):
+        train(small(), train_index, None, tmp_path / "run", resume=True, progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_with_a_run_is_not_written_over(cut: Path, train_index: CocoIndex) -> None:
+    with pytest.raises(UsageError, match="holds a run already: go on with --resume"):
+        train(small(), train_index, None, cut, progress=False)
+    (cut / "state.pt").unlink()
+    with pytest.raises(UsageError, match="holds what is left of a run: choose another --out"):
+        train(small(), train_index, None, cut, progress=False)
+    assert len(metrics_of(cut)) == 2
+
+
+def test_a_file_in_the_place_of_the_folder(tmp_path: Path, train_index: CocoIndex) -> None:
+    (tmp_path / "run").write_text("a file")
+    with pytest.raises(UsageError, match="run cannot be made: File exists"):
+        train(small(), train_index, None, tmp_path / "run", progress=False)
+
+
+def test_data_that_cannot_be_read_leaves_no_run(scenes: Path, tmp_path: Path, train_index: CocoIndex) -> None:
+    pictures = shutil.copytree(train_index.pictures_dir, tmp_path / "pictures")
+    broken = replace(train_index, pictures_dir=pictures)
+    for i in range(len(broken)):
+        broken.path(i).write_bytes(b"no picture")
+    with pytest.raises(UsageError, match="jpg"):
+        train(small(), broken, None, tmp_path / "run", progress=False)
+    # Repaired, the same command works.
+    assert train(small(), train_index, None, tmp_path / "run", progress=False).steps == 6
+
+
+def test_another_environment_is_told(cut: Path, train_index: CocoIndex, capsys: pytest.CaptureFixture[str]) -> None:
+    state = load_state(cut / "state.pt")
+    state["environment"]["torch"] = "2.8.0"
+    save_state(cut / "state.pt", state)
+    train(small(), train_index, None, cut, resume=True)
+    told = f"not bit-identical to a run without the break: torch 2.8.0 -> {torch.__version__}"
+    assert told in capsys.readouterr().err

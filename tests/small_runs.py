@@ -1,0 +1,95 @@
+"""Tiny training runs, and how two of them are compared."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from gfocal.data.coco import CocoIndex, read_coco
+from gfocal.engine import train as train_module
+from gfocal.engine.train import train
+from gfocal.recipe import Recipe, load_recipe
+
+SMALL = (
+    "data.resize.size=64",
+    "data.workers=0",
+    "schedule.epochs=2",
+    "schedule.batch_size=4",
+    "schedule.warmup_steps=2",
+    "schedule.save_every=1",
+    "runtime.threads=1",
+)
+
+
+def small(*overrides: str, name: str = "gfl_nano") -> Recipe:
+    """A recipe of seconds; later overrides win."""
+    return load_recipe(name, [*SMALL, *overrides])
+
+
+def state_of(out: Path) -> dict[str, Any]:
+    """The saved state of a run folder."""
+    return torch.load(out / "state.pt", map_location="cpu", weights_only=True)
+
+
+def assert_identical(one: Any, other: Any, where: str = "state") -> None:
+    """Equal bit for bit, tensors inside dicts and lists too."""
+    assert type(one) is type(other), where
+    if isinstance(one, dict):
+        assert one.keys() == other.keys(), where
+        for key in one:
+            assert_identical(one[key], other[key], f"{where}.{key}")
+    elif isinstance(one, list):
+        assert len(one) == len(other), where
+        for i, (a, b) in enumerate(zip(one, other, strict=True)):
+            assert_identical(a, b, f"{where}[{i}]")
+    elif isinstance(one, torch.Tensor):
+        assert torch.equal(one, other), where
+    else:
+        assert one == other, where
+
+
+def assert_same_weights(one: Path, other: Path) -> None:
+    """Two run folders ended alike: weights, averaged weights, optimizer, counts."""
+    a, b = state_of(one), state_of(other)
+    for key in ("step", "model", "optimizer", "average", "counts", "best_ap", "generator"):
+        assert_identical(a[key], b[key], key)
+
+
+def metrics_of(out: Path, kind: str | None = None) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl without what is measured by a clock."""
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    for line in lines:
+        line.pop("pictures_per_second", None)
+        line.pop("speed", None)
+    return [line for line in lines if kind is None or line["kind"] == kind]
+
+
+def rewritten(index: CocoIndex, folder: Path, change: Callable[[dict[str, Any]], None]) -> CocoIndex:
+    """The same pictures with another annotation file."""
+    content = json.loads(index.annotations.read_text())
+    change(content)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "annotations.json"
+    path.write_text(json.dumps(content))
+    return read_coco(path, index.pictures_dir)
+
+
+def cut_run(recipe: Recipe, index: CocoIndex, out: Path, steps: int) -> None:
+    """Train, and die in the step after ``steps`` steps."""
+    real, done = train_module.optimizer_step, []
+
+    def die(*args: Any, **options: Any) -> Any:
+        if len(done) == steps:
+            raise RuntimeError("power cut")
+        done.append(1)
+        return real(*args, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train_module, "optimizer_step", die)
+        with pytest.raises(RuntimeError, match="power cut"):
+            train(recipe, index, None, out, progress=False)
