@@ -26,6 +26,7 @@ from gfocal.recipe import Recipe, load_recipe
 RECIPE = "demo"
 _MARKER = "demo.json"  # says that the folder is a demo's, of which settings, and once it is finished what came out
 _DRAWN = 8
+_DRAWN_SCORE = 0.4
 
 
 @dataclass(frozen=True)
@@ -220,7 +221,13 @@ def _draw(out: Path, val_index: CocoIndex) -> None:
     detector, _, about = open_model(str(out / "run"), ())
     step = max(1, len(val_index) // _DRAWN)
     pictures = [val_index.path(i) for i in range(0, len(val_index), step)][:_DRAWN]
-    prediction = predict_files(detector, pictures, out / "predictions", category_ids=about["category_ids"])
+    prediction = predict_files(
+        detector,
+        pictures,
+        out / "predictions",
+        score_threshold=_DRAWN_SCORE,
+        category_ids=about["category_ids"],
+    )
     write_atomically(
         out / "overview.jpg", lambda file: contact_sheet(prediction.drawings).save(file, format="JPEG", quality=90)
     )
