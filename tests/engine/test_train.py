@@ -190,7 +190,16 @@ def test_broken_pictures_are_replaced_and_listed(workers: int, tmp_path: Path, t
 # --- what a run leaves ----------------------------------------------------------------------------------------------
 
 
-def test_weights_records_and_the_best(tmp_path: Path, train_index: CocoIndex, val_index: CocoIndex) -> None:
+def test_weights_records_and_the_best(
+    tmp_path: Path, train_index: CocoIndex, val_index: CocoIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, measured = train_module.evaluate, []
+
+    def record(detector: nn.Module, *args: Any, **options: Any) -> Any:
+        measured.append({name: tensor.clone() for name, tensor in detector.state_dict().items()})
+        return real(detector, *args, **options)
+
+    monkeypatch.setattr(train_module, "evaluate", record)
     options = ("schedule.ema=0.9", "schedule.epochs=3", "schedule.eval_every=2", "optim.lr=0.01")
     result = train(small(*options), train_index, val_index, tmp_path / "run", progress=False)
     assert [line["epoch"] for line in metrics_of(result.out, "val")] == [2, 3]
@@ -209,6 +218,7 @@ def test_weights_records_and_the_best(tmp_path: Path, train_index: CocoIndex, va
     state = state_of(result.out)
     for name, tensor in detector.state_dict().items():
         assert torch.equal(tensor, state["average"]["state"][name])
+        assert torch.equal(tensor, measured[-1][name])
     assert not torch.equal(state["average"]["state"]["head.out.0.bias"], state["model"]["head.out.0.bias"])
 
 
