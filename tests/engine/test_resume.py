@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -84,10 +85,11 @@ def wait_for_step(process: subprocess.Popen[str], out: Path, step: int) -> None:
 def end(process: subprocess.Popen[str], number: int) -> tuple[str, str]:
     """Signal the process and its workers, as a terminal does, and return what it wrote."""
     (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
-    # Workers of a killed process notice within seconds; they hold its pipes open until then.
     if number == signal.SIGKILL:
         process.wait(60)
-        os.killpg(process.pid, signal.SIGKILL)
+        # Its workers notice within seconds, or have already; they hold its pipes open until then.
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
     return process.communicate(timeout=60)
 
 
