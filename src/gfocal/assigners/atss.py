@@ -20,7 +20,7 @@ class AtssAssigner:
     IoU, and that lie inside the box. A point that several ground truths claim goes to the one of highest IoU.
 
     Ties are decided: the lowest flat index among equally near points, the lowest ground-truth index among
-    equal IoUs. The nearest k points of a grid lie in a window k wide around the centre (also on maps of one
+    equal IoUs. The nearest k points of a grid lie in a window k wide (k + 1 for even k) around the centre (also on maps of one
     row, and for centres outside the map), so no other point is looked at.
 
     Args:
@@ -85,8 +85,9 @@ def _beats_statistics(iou: Tensor) -> Tensor:
 
 
 def _window(cell: Tensor, length: int, reach: int) -> Tensor:
-    """(G, min(reach, length)) indices of a run of cells around ``cell`` that stays within 0..length-1."""
-    size = min(reach, length)
+    """(G, W) indices of a run of cells around ``cell`` that holds the ``reach`` nearest and stays in 0..length-1."""
+    # Odd: as many cells on either side of the nearest, since an even number may lie more to one or the other.
+    size = min(reach | 1, length)
     # Halfway between two cells the lower one counts as nearest, as in the order of ties.
     nearest = (cell - 0.5).ceil().clamp(0, length - 1).long()
     first = (nearest - size // 2).clamp(0, length - size)
