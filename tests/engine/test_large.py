@@ -29,8 +29,9 @@ losses = detector.losses(detector(pictures), matched, (800, 1344))
 sum(losses.values()).backward()
 optimizer.step()
 step = time.perf_counter() - started
+assert detector.resize.target_size(600, 1000) == (800, 1333)
 started = time.perf_counter()
-found = detector.predict(torch.randint(0, 256, (3, 480, 640), dtype=torch.uint8), score_threshold=0.001)
+found = detector.predict(torch.randint(0, 256, (3, 600, 1000), dtype=torch.uint8), score_threshold=0.001)
 print(json.dumps({
     "losses": {name: value.item() for name, value in losses.items()},
     "step_seconds": round(step, 1),
