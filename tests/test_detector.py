@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from gfocal.assigners import AtssAssigner
 from gfocal.detector import DenseDetector, PixelNorm, to_original
+from gfocal.errors import UsageError
 from gfocal.models import PostProcess
 from gfocal.pictures import Resize, pad_batch
 from gfocal.recipe import load_recipe
@@ -89,6 +90,20 @@ def test_the_threshold_can_be_raised_for_one_call() -> None:
     assert len(detector.predict(picture, score_threshold=0.9)) == 0
     assert len(detector.predict(picture)) == 1
     assert detector.postprocess.score_threshold == 0.05
+
+
+def test_a_threshold_out_of_range_is_named() -> None:
+    detector, picture = told(Resize("square", 64)), torch.zeros(3, 9, 9, dtype=torch.uint8)
+    for value in (2, -1):
+        with pytest.raises(UsageError, match=f"score_threshold must be at least 0 and below 1, got {value}"):
+            detector.predict(picture, score_threshold=value)
+
+
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_several_pictures_may_come_in_a_list_or_a_tuple(kind: type) -> None:
+    pictures = kind([torch.zeros(3, 9, 9, dtype=torch.uint8), torch.zeros(3, 18, 9, dtype=torch.uint8)])
+    found = told(Resize("square", 64)).predict(pictures)
+    assert [one.boxes[0, 3].item() for one in found] == [9, 18]
 
 
 @pytest.mark.parametrize("training", [True, False])

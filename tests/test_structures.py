@@ -5,6 +5,7 @@ import sys
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -95,6 +96,24 @@ def test_detections_are_picked_with_all_that_belongs_to_them() -> None:
     assert found[1:].scores.tolist() == [0.5, 0.25]
     assert [one.labels.item() for one in found] == [2, 0, 1]
     assert len(found[found.scores > 1]) == 0
+
+
+@pytest.mark.parametrize("one", [1, np.int64(1), np.array(1), torch.tensor(1), -2])
+def test_one_integer_of_any_library_is_one_detection(one: Any) -> None:
+    assert three()[one].labels.tolist() == [0]
+
+
+@pytest.mark.parametrize("some", [[2, 0], np.array([2, 0]), torch.tensor([2, 0]), np.array([True, False, True])])
+def test_several_are_picked_by_lists_arrays_and_masks(some: Any) -> None:
+    assert sorted(three()[some].labels.tolist()) == [1, 2]
+
+
+def test_what_is_no_index_is_refused() -> None:
+    with pytest.raises(IndexError):
+        three()[3]
+    for truth in (True, torch.tensor(True)):
+        with pytest.raises(TypeError, match="not by a truth value"):
+            three()[truth]
 
 
 def test_coco_entries_are_json_with_width_and_height() -> None:

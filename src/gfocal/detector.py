@@ -183,7 +183,9 @@ class DenseDetector(nn.Module):
             ]
 
     @overload
-    def predict(self, source: list[Any], *, score_threshold: float | None = None) -> list[Detections]: ...
+    def predict(
+        self, source: list[Any] | tuple[Any, ...], *, score_threshold: float | None = None
+    ) -> list[Detections]: ...
     @overload
     def predict(self, source: Any, *, score_threshold: float | None = None) -> Detections: ...
     def predict(self, source: Any, *, score_threshold: float | None = None) -> Detections | list[Detections]:
@@ -191,10 +193,17 @@ class DenseDetector(nn.Module):
 
         Args:
             source: a path, a PIL picture, a (3, H, W) uint8 RGB tensor or a (H, W, 3) uint8 RGB array; or a
-                list of them.
-            score_threshold: instead of the detector's own.
+                list or tuple of them.
+            score_threshold: in [0, 1), instead of the detector's own.
+
+        Returns:
+            Detections; a list of them for a list or tuple.
+
+        Raises:
+            BrokenInputError: a picture cannot be read.
+            UsageError: a threshold out of range, or a source of another kind.
         """
-        if isinstance(source, list):
+        if isinstance(source, list | tuple):
             return [self._predict_one(item, score_threshold) for item in source]
         return self._predict_one(source, score_threshold)
 

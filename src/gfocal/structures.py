@@ -6,9 +6,10 @@ index: "no object" is :data:`NEGATIVE` or :data:`IGNORED` in an assignment.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, SupportsIndex
 
 import torch
 from torch import Tensor
@@ -178,10 +179,18 @@ class Detections:
     def __iter__(self) -> Iterator[Detections]:
         return (self[i : i + 1] for i in range(len(self)))
 
-    def __getitem__(self, index: Tensor | slice | Sequence[int] | int) -> Detections:
-        """Some of the detections: a mask, indices or a slice; one integer keeps N = 1."""
-        if isinstance(index, int):
-            index = [index]
+    def __getitem__(self, index: Tensor | slice | Sequence[int] | SupportsIndex) -> Detections:
+        """Some of the detections: a mask, indices or a slice; one integer, of any library, keeps N = 1.
+
+        Raises:
+            IndexError: there is no such detection.
+            TypeError: a single truth value.
+        """
+        # Arrays and tensors of no dimension are single integers, those with dimensions are masks or indices.
+        if isinstance(index, SupportsIndex) and getattr(index, "ndim", 0) == 0:
+            if isinstance(index, bool) or getattr(index, "dtype", None) == torch.bool:
+                raise TypeError("detections are picked by an integer, a slice, a mask or indices, not by a truth value")
+            index = [operator.index(index)]
         picked: dict[str, Any] = {
             field.name: getattr(self, field.name)[index]
             for field in fields(self)

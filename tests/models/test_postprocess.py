@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 from torchvision.ops import batched_nms
 
+from gfocal.errors import UsageError
 from gfocal.models import PostProcess
 from gfocal.models.postprocess import suppress
 from gfocal.points import make_points
@@ -153,3 +155,22 @@ def test_nothing_found() -> None:
     assert len(found) == 0
     assert found.edge_probs.shape == (0, 4, 5)
     assert found.to_coco() == []
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("score_threshold", 2.0),
+        ("score_threshold", 1.0),
+        ("score_threshold", -1.0),
+        ("score_threshold", math.nan),
+        ("nms_iou", 1.1),
+        ("nms_iou", -0.1),
+        ("pre_nms_top_k", 0),
+        ("max_detections", 0),
+    ],
+)
+def test_values_out_of_range_are_named(field: str, value: float) -> None:
+    fields: dict[str, Any] = {field: value}
+    with pytest.raises(UsageError, match=f"{field} must be .*, got {value}"):
+        PostProcess(**fields)

@@ -10,6 +10,7 @@ from torch import Tensor
 from torchvision.ops import nms
 
 from gfocal.boxes import clip_boxes
+from gfocal.errors import UsageError
 from gfocal.points import Points
 from gfocal.representation import BoxRepresentation, Quality
 from gfocal.structures import Detections, HeadOutput
@@ -24,14 +25,27 @@ class PostProcess:
     Attributes:
         score_threshold: candidates must score higher, in [0, 1).
         pre_nms_top_k: best candidates kept on each level.
-        nms_iou: of two boxes of one class with more overlap, the better stays.
+        nms_iou: of two boxes of one class with more overlap, the better stays; in [0, 1].
         max_detections: a picture.
+
+    Raises:
+        UsageError: a value is out of its range.
     """
 
     score_threshold: float = 0.05
     pre_nms_top_k: int = 1000
     nms_iou: float = 0.6
     max_detections: int = 100
+
+    def __post_init__(self) -> None:
+        # Written so that NaN fails too.
+        if not 0 <= self.score_threshold < 1:
+            raise UsageError(f"score_threshold must be at least 0 and below 1, got {self.score_threshold}")
+        if not 0 <= self.nms_iou <= 1:
+            raise UsageError(f"nms_iou must be between 0 and 1, got {self.nms_iou}")
+        for name in ("pre_nms_top_k", "max_detections"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} must be at least 1, got {getattr(self, name)}")
 
     @torch.no_grad()
     def __call__(
