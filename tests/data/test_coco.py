@@ -382,3 +382,73 @@ def test_real_data(shared: Path, name: str, pictures: int, boxes: int, classes: 
         assert owner[i] == annotation["image_id"]
         assert index.category_ids[index.labels[i]] == annotation["category_id"]
         assert index.crowd[i] == bool(annotation["iscrowd"])
+
+
+def test_whole_numbers_may_be_written_as_floats(tmp_path: Path) -> None:
+    content = copy.deepcopy(GOOD)
+    for part, keys in (
+        ("images", ("id", "width", "height")),
+        ("annotations", ("id", "image_id", "category_id", "iscrowd", "ignore")),
+        ("categories", ("id",)),
+    ):
+        for record in content[part]:
+            record |= {key: float(record[key]) for key in keys if record.get(key) is not None}
+    floats, whole = read(tmp_path / "floats", content), read(tmp_path / "whole", GOOD)
+    assert '"image_id": 10.0' in floats.annotations.read_text()
+    for name in ("image_ids", "widths", "heights", "labels", "crowd", "ignore", "annotation_ids", "category_ids"):
+        ours, expected = getattr(floats, name), getattr(whole, name)
+        assert ours.dtype == expected.dtype, name
+        assert ours.tolist() == expected.tolist(), name
+    booleans = copy.deepcopy(GOOD)
+    for record in booleans["annotations"]:
+        record |= {key: bool(record.get(key)) for key in ("iscrowd", "ignore")}
+    assert read(tmp_path / "booleans", booleans).crowd.tolist() == whole.crowd.tolist()
+
+
+@pytest.mark.parametrize("key", ["image_id", "category_id", "iscrowd"])
+def test_fractions_are_no_whole_numbers(tmp_path: Path, key: str) -> None:
+    with pytest.raises(BrokenInputError, match=rf"annotation 5 .*'float' \(key '{key}'\)"):
+        read(tmp_path, changed("annotations", 0, key, to=10.5))
+
+
+def test_boxes_of_a_picture_with_a_float_id_go_with_it(tmp_path: Path) -> None:
+    content = changed("images", 1, to=GOOD["images"][1] | {"id": 10.0, "width": -1})
+    assert len(read(tmp_path, content, skip_broken=True).skipped) == 1
+
+
+def test_with_classes_matches_by_name(tmp_path: Path) -> None:
+    index = read(tmp_path, GOOD)
+    names = ("cat", "dog", "motorcycle", "toothbrush")
+    new = index.with_classes(names)
+    assert new.names == names
+    # As read: motorcycle 0, cat 1, toothbrush 2.
+    assert index.labels.tolist() == [0, 2, 0, 1, 1]
+    assert new.labels.tolist() == [2, 3, 2, 0, 0]
+    assert new.labels.dtype == np.int64
+    # The dog has an id that nothing else has.
+    assert new.category_ids.tolist() == [17, 1, 4, 90]
+    assert new.targets(1).labels.tolist() == [3, 0]
+    assert new.boxes is index.boxes
+    assert index.with_classes(list(index.names)) is index
+    assert new.with_classes(index.names).labels.tolist() == index.labels.tolist()
+
+
+def test_with_classes_drops_only_what_has_no_boxes(tmp_path: Path) -> None:
+    content = copy.deepcopy(GOOD)
+    content["categories"].append({"id": 1, "name": "things"})
+    index = read(tmp_path, content)
+    new = index.with_classes(("motorcycle", "cat", "toothbrush"))
+    assert new.category_ids.tolist() == [4, 17, 90]
+    assert new.labels.tolist() == [0, 2, 0, 1, 1]
+    with pytest.raises(UsageError, match=r"val\.json has different classes: .* has cat \(2 boxes\); .* motorcycle"):
+        index.with_classes(("motorcycle", "toothbrush"))
+
+
+def test_with_classes_of_one_name(tmp_path: Path) -> None:
+    index = read(tmp_path, changed("categories", 2, "name", to="motorcycle"))
+    assert index.names == ("motorcycle", "motorcycle", "toothbrush")
+    new = index.with_classes(("toothbrush", "motorcycle", "motorcycle"))
+    assert new.category_ids.tolist() == [90, 4, 17]
+    assert new.labels.tolist() == [1, 0, 1, 2, 2]
+    with pytest.raises(UsageError, match=r"motorcycle \(2 boxes\)"):
+        index.with_classes(("toothbrush", "motorcycle"))

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 from typing import Literal
 
@@ -36,7 +39,7 @@ class CocoIndex:
         ignore: (N,) bool.
         area: (N,) float64: ``area`` of the file, width * height where it has none.
         annotation_ids: (N,) int64, all different: those of the file if they are, 1..N otherwise.
-        category_ids: (C,) int64 ascending: the data set's id of each label.
+        category_ids: (C,) int64, all different: the data set's id of each label; ascending as read.
         names: C class names.
         name_bytes: (bytes,) uint8: all file names in UTF-8, one after the other.
         name_start: (I + 1,) int64: where each begins.
@@ -91,6 +94,52 @@ class CocoIndex:
         if not include_crowd:
             keep &= ~(self.crowd[own] | self.ignore[own])
         return Targets(torch.from_numpy(boxes[keep]), torch.from_numpy(self.labels[own][keep]))
+
+    def with_classes(self, names: Sequence[str]) -> CocoIndex:
+        """The same pictures and boxes with labels that follow ``names``; classes are matched by name.
+
+        A class of ``names`` that the data lack has no boxes and gets a category id that no other one has. A class of
+        the data that is not in ``names`` is dropped if it has no boxes. Of several classes of one name the first is
+        matched with the first, and so on.
+
+        Raises:
+            UsageError: there are boxes, crowds included, of a class that is not in ``names``.
+        """
+        names = tuple(names)
+        if names == self.names:
+            return self
+        wanted = {key: label for label, key in enumerate(_distinguished(names))}
+        new_label = np.array([wanted.get(key, -1) for key in _distinguished(self.names)], np.int64)
+        boxes = np.bincount(self.labels, minlength=len(self.names))
+        if unknown := [
+            f"{self.names[old]} ({boxes[old]} boxes)" for old in np.flatnonzero((new_label < 0) & (boxes > 0))
+        ]:
+            raise UsageError(
+                f"{self.annotations} has different classes: only one of the two has {_some(unknown)}; "
+                f"the other has {_some(names)}"
+            )
+        category_ids: list[int | None] = [None] * len(names)
+        for new, category_id in zip(new_label.tolist(), self.category_ids.tolist(), strict=True):
+            if new >= 0:
+                category_ids[new] = category_id
+        taken = set(self.category_ids.tolist())
+        free = (number for number in count(1) if number not in taken)
+        ids = [next(free) if category_id is None else category_id for category_id in category_ids]
+        return replace(self, labels=new_label[self.labels], category_ids=np.array(ids, np.int64), names=names)
+
+
+def _distinguished(names: Sequence[str]) -> list[tuple[str, int]]:
+    """Each name with how often it came before: different even where two classes share a name."""
+    seen: Counter[str] = Counter()
+    result = []
+    for name in names:
+        result.append((name, seen[name]))
+        seen[name] += 1
+    return result
+
+
+def _some(words: Sequence[str]) -> str:
+    return ", ".join(words[:5]) + (", ..." if len(words) > 5 else "")
 
 
 def read_coco(annotations: Path, pictures_dir: Path, *, skip_broken: bool = False) -> CocoIndex:

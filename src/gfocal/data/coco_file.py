@@ -79,8 +79,8 @@ def parse(file: Path, problems: Problems) -> CocoFile:
     try:
         return msgspec.json.decode(raw, type=CocoFile)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        # Something is wrong, or Python's json wrote NaN, which is no JSON. Record by record it takes longer, but each
-        # broken one can be named and left out.
+        # Something is wrong, or Python's json wrote NaN, which is no JSON, or ids are written as 1.0. Record by record
+        # it takes longer, but each broken one can be named and left out.
         return _parse_slowly(file, raw, problems)
 
 
@@ -102,9 +102,20 @@ def _parse_slowly(file: Path, raw: bytes, problems: Problems) -> CocoFile:
     return CocoFile(images, _convert_all(content["annotations"], AnnotationRecord, "annotation", problems), categories)
 
 
+_WHOLE = ("id", "image_id", "category_id", "width", "height", "iscrowd", "ignore")
+
+
+def _with_integers(record: Any) -> Any:
+    """The record with 3 where a whole number was written as 3.0, as pandas does with columns that have gaps."""
+    if not isinstance(record, dict):
+        return record
+    whole = {key: int(record[key]) for key in _WHOLE if isinstance(record.get(key), float) and record[key].is_integer()}
+    return record | whole if whole else record
+
+
 def _convert_all(records: list[Any], kind: type[_Record], word: str, problems: Problems) -> list[_Record]:
     converted = []
-    for position, record in enumerate(records):
+    for position, record in enumerate(map(_with_integers, records)):
         try:
             converted.append(msgspec.convert(record, kind))
         except msgspec.ValidationError as error:
