@@ -156,19 +156,17 @@ class Resize:
         size: pixels, for ``square``.
         short_side: pixels, for ``short_long``.
         long_side: pixels, for ``short_long``.
-        multiple: batches are padded to a multiple of this, so that the strides divide them.
     """
 
     kind: Literal["square", "short_long"] = "square"
     size: int = 320
     short_side: int = 800
     long_side: int = 1333
-    multiple: int = 32
 
     def __post_init__(self) -> None:
         if self.kind not in ("square", "short_long"):
             raise UsageError(f"resize kind must be 'square' or 'short_long', got {self.kind!r}")
-        for name in ("size", "short_side", "long_side", "multiple"):
+        for name in ("size", "short_side", "long_side"):
             if getattr(self, name) < 1:
                 raise UsageError(f"resize {name} must be at least 1 pixel, got {getattr(self, name)}")
         if self.short_side > self.long_side:
