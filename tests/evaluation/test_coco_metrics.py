@@ -256,6 +256,44 @@ def test_no_detections_is_zero() -> None:
     assert CocoEvaluator(make_truth(hand_content())).compute().to_dict() == result.to_dict(), "pictures never given"
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_pictures_left_out_are_as_if_the_data_lacked_them(seed: int) -> None:
+    content, results = random_case(seed)
+    out = {content["images"][0]["id"], content["images"][2]["id"]}
+    rest = content | {
+        "images": [image for image in content["images"] if image["id"] not in out],
+        "annotations": [a for a in content["annotations"] if a["image_id"] not in out],
+    }
+    assert len(rest["annotations"]) < len(content["annotations"])
+    kept = [r for r in results if r["image_id"] not in out]
+    expected = evaluate(rest, kept)
+    evaluator = CocoEvaluator(make_truth(content))
+    label_of = {c["id"]: n for n, c in enumerate(content["categories"])}
+    evaluator.leave_out(sorted(out))
+    for image in rest["images"]:
+        mine = [r for r in kept if r["image_id"] == image["id"]]
+        xywh = np.array([r["bbox"] for r in mine], dtype=np.float64).reshape(-1, 4)
+        xyxy = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
+        labels = [label_of[r["category_id"]] for r in mine]
+        evaluator.update([image["id"]], [detections(xyxy, [r["score"] for r in mine], labels)])
+    assert evaluator.compute().to_dict() == expected.to_dict()
+
+
+def test_refuses_to_leave_out_what_is_unknown_or_was_given() -> None:
+    evaluator = CocoEvaluator(make_truth(hand_content()))
+    one = detections([[0, 0, 1, 1]], [0.5], [0])
+    evaluator.update([10], [one])
+    with pytest.raises(ValueError, match="image id 99 is not in the ground truth"):
+        evaluator.leave_out([20, 99])
+    with pytest.raises(ValueError, match="image id 10 was evaluated already"):
+        evaluator.leave_out([20, 10])
+    assert evaluator.compute().num_images == 2
+    evaluator.leave_out([20])
+    assert evaluator.compute().num_images == 1
+    with pytest.raises(ValueError, match="image id 20 was left out"):
+        evaluator.update([20], [one])
+
+
 def test_no_ground_truth_at_all() -> None:
     content = hand_content() | {"annotations": []}
     found = [{"image_id": 10, "bbox": [0, 0, 10, 10], "category_id": 7, "score": 0.9}]

@@ -26,7 +26,7 @@ class Evaluation:
         result: COCO's numbers and the score-IoU correlation.
         ms_per_picture: network and post-processing, mean over the pictures, in batches.
         seconds: the whole evaluation, reading included.
-        skipped: one line for each broken picture.
+        skipped: one line for each picture that could not be read and is not part of the result.
     """
 
     result: EvalResult
@@ -44,23 +44,18 @@ class Evaluation:
         }
 
 
-def check_names(detector: DenseDetector, index: CocoIndex) -> None:
-    """The data set's classes must be the detector's, in its order.
+def check_names(detector: DenseDetector, index: CocoIndex) -> CocoIndex:
+    """The data set with the detector's classes in the detector's order, matched by name.
+
+    The data may lack some of them: a class without objects has no AP and is not part of the mean.
 
     Raises:
-        UsageError: naming what differs.
+        UsageError: there are boxes of a class that the detector does not know.
     """
-    if tuple(detector.names) == tuple(index.names):
-        return
-    unknown = [name for name in index.names if name not in detector.names]
-    absent = [name for name in detector.names if name not in index.names]
-    raise UsageError(
-        f"the classes of {index.annotations} are not the detector's: "
-        + (f"it does not know {', '.join(unknown[:5])}; " if unknown else "")
-        + (f"the data lacks {', '.join(absent[:5])}; " if absent else "")
-        + ("the order differs; " if not unknown and not absent else "")
-        + f"the detector has {len(detector.names)} classes, the data {len(index.names)}"
-    )
+    try:
+        return index.with_classes(detector.names)
+    except UsageError as error:
+        raise UsageError(f"the detector does not know all classes that have boxes: {error}") from None
 
 
 @torch.no_grad()
@@ -78,20 +73,20 @@ def evaluate(
 
     Args:
         detector: in any mode; it is left as it was.
-        index: the data set; its classes must be the detector's.
+        index: the data set; the detector must know its classes, in any order.
         batch_size: pictures a forward pass.
         workers: loader processes.
         precision: "fp32", "bf16" or "fp16" (autocast).
         progress: called with (pictures done, pictures in all).
-        skip_broken: list pictures that cannot be read, and count their objects as missed, instead of stopping.
+        skip_broken: leave pictures that cannot be read out, with their objects, and list them, instead of stopping.
 
     Raises:
-        UsageError: no pictures, or other classes.
+        UsageError: no pictures, none that can be read, or boxes of a class that the detector does not know.
         BrokenInputError: a picture that cannot be read, unless ``skip_broken``.
     """
     if len(index) == 0:
         raise UsageError(f"{index.annotations} lists no pictures: there is nothing to evaluate")
-    check_names(detector, index)
+    index = check_names(detector, index)
     evaluator = CocoEvaluator(index)
     dataset = DetectionDataset(index, EvalTransform(detector.resize), seed=0, skip_broken=skip_broken)
     loader = make_loader(dataset, batch_size=batch_size, workers=workers)
@@ -110,7 +105,7 @@ def evaluate(
             skipped.extend(batch.skipped)
             ids, kept = [], []
             for i, image_id in enumerate(batch.image_ids.tolist()):
-                # A picture that stands in for a broken one has its own turn too.
+                # A picture that stands in for a broken one has its own turn too; a broken one never comes.
                 if image_id not in seen:
                     seen.add(image_id)
                     ids.append(image_id)
@@ -121,11 +116,12 @@ def evaluate(
                 progress(done, len(index))
     finally:
         detector.train(training)
+    evaluator.leave_out([image_id for image_id in index.image_ids.tolist() if image_id not in seen])
     return Evaluation(
         evaluator.compute(),
         ms_per_picture=1000 * busy / max(done, 1),
         seconds=time.perf_counter() - started,
-        skipped=tuple(dict.fromkeys(skipped)),
+        skipped=tuple(f"{line} (left out of the evaluation)" for line in dict.fromkeys(skipped)),
     )
 
 

@@ -30,7 +30,7 @@ def open_train_data(data: Path, val: Path | None, *, skip_broken: bool = False) 
     """The training data and what to measure on: ``val``, or the val split of ``data`` if it has one.
 
     Raises:
-        UsageError: data is missing or broken, or the two do not have the same classes.
+        UsageError: data is missing or broken, or val has boxes of a class that train lacks.
     """
     train_index = read_coco(*find_coco(data, "train"), skip_broken=skip_broken)
     val_files = _val_files(data, val)
@@ -38,11 +38,7 @@ def open_train_data(data: Path, val: Path | None, *, skip_broken: bool = False) 
         return train_index, None
     val_index = read_coco(*val_files, skip_broken=skip_broken)
     # Training would only find out at its first evaluation.
-    if val_index.names != train_index.names:
-        different = sorted(set(val_index.names) ^ set(train_index.names))
-        reason = f"only one of them has {', '.join(different[:5])}" if different else "their order differs"
-        raise UsageError(f"{train_index.annotations} and {val_index.annotations} have different classes: {reason}")
-    return train_index, val_index
+    return train_index, val_index.with_classes(train_index.names)
 
 
 def _val_files(data: Path, val: Path | None) -> tuple[Path, Path] | None:

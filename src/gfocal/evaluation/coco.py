@@ -15,7 +15,7 @@ import hotcoco
 import numpy as np
 
 from gfocal.evaluation.agreement import own_ious, score_iou_correlation
-from gfocal.evaluation.ground_truth import FloatArray, GroundTruth, IntArray
+from gfocal.evaluation.ground_truth import BoolArray, FloatArray, GroundTruth, IntArray
 from gfocal.structures import Detections
 
 STATS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
@@ -32,7 +32,7 @@ class EvalResult:
         per_class: AP of each class by name, None for a class without ground truth. Where two classes share a name,
             ``name (2)`` is the second.
         score_iou_correlation: see :func:`~gfocal.evaluation.agreement.score_iou_correlation`.
-        num_images: pictures in the data set.
+        num_images: pictures in the data set that were not left out.
         num_detections: detections in all.
     """
 
@@ -56,9 +56,10 @@ class EvalResult:
 class CocoEvaluator:
     """Collects the detections of a data set, then computes the COCO metrics.
 
-    Pictures that never come are not left out: their ground truth counts as missed. Boxes marked ``ignore`` are
-    treated as crowd regions: never missed, and a detection of their class that lies inside (the share of its own area
-    takes the place of the IoU) is neither right nor wrong. pycocotools itself takes no notice of ``ignore``.
+    The ground truth of pictures that never come counts as missed, unless :meth:`leave_out` names them. Boxes marked
+    ``ignore`` are treated as crowd regions: never missed, and a detection of their class that lies inside (the share of
+    its own area takes the place of the IoU) is neither right nor wrong. pycocotools itself takes no notice of
+    ``ignore``.
 
     Args:
         index: the ground truth.
@@ -68,6 +69,7 @@ class CocoEvaluator:
         self._index = index
         self._row_of = {int(image_id): row for row, image_id in enumerate(index.image_ids)}
         self._seen: set[int] = set()
+        self._left_out: set[int] = set()
         self._rows: list[IntArray] = []
         self._boxes: list[FloatArray] = []
         self._scores: list[FloatArray] = []
@@ -81,14 +83,16 @@ class CocoEvaluator:
             detections: one a picture, boxes in original pixels, labels in 0..C-1.
 
         Raises:
-            ValueError: lengths differ, an id is unknown or comes again, a label is out of range, a score or a
-                coordinate is not finite. Nothing is added then.
+            ValueError: lengths differ, an id is unknown, comes again or was left out, a label is out of range, a score
+                or a coordinate is not finite. Nothing is added then.
         """
         ids = [int(image_id) for image_id in image_ids]
         if len(ids) != len(detections):
             raise ValueError(f"{len(ids)} image ids for {len(detections)} pictures of detections")
         if unknown := [i for i in ids if i not in self._row_of]:
             raise ValueError(f"image id {unknown[0]} is not in the ground truth ({len(self._row_of)} pictures)")
+        if out := self._left_out.intersection(ids):
+            raise ValueError(f"image id {min(out)} was left out")
         if len(set(ids)) < len(ids) or not self._seen.isdisjoint(ids):
             again = next(i for n, i in enumerate(ids) if i in self._seen or i in ids[:n])
             raise ValueError(f"image id {again} was evaluated already")
@@ -99,6 +103,22 @@ class CocoEvaluator:
             self._boxes.append(boxes)
             self._scores.append(scores)
             self._labels.append(labels)
+
+    def leave_out(self, image_ids: Sequence[int]) -> None:
+        """Measure without these pictures and their ground truth, such as pictures that cannot be read.
+
+        Args:
+            image_ids: the data set's own ids.
+
+        Raises:
+            ValueError: an id is unknown or its detections were given. Nothing is left out then.
+        """
+        ids = {int(image_id) for image_id in image_ids}
+        if unknown := ids - self._row_of.keys():
+            raise ValueError(f"image id {min(unknown)} is not in the ground truth ({len(self._row_of)} pictures)")
+        if given := ids & self._seen:
+            raise ValueError(f"image id {min(given)} was evaluated already")
+        self._left_out |= ids
 
     def _checked(self, image_id: int, found: Detections) -> tuple[FloatArray, FloatArray, IntArray]:
         # To the CPU first: not every accelerator has float64. Copied: the caller may use its buffers again.
@@ -114,26 +134,27 @@ class CocoEvaluator:
         return boxes, scores, labels
 
     def compute(self) -> EvalResult:
-        """The metrics over all pictures of the data set."""
+        """The metrics over all pictures of the data set that were not left out."""
         rows = np.concatenate([np.zeros(0, dtype=np.int64), *self._rows])
         boxes = np.concatenate([np.zeros((0, 4)), *self._boxes])
         scores = np.concatenate([np.zeros(0), *self._scores])
         labels = np.concatenate([np.zeros(0, dtype=np.int64), *self._labels])
-        stats, class_aps = _coco_metrics(self._index, rows, boxes, scores, labels)
+        kept = np.array([int(image_id) not in self._left_out for image_id in self._index.image_ids], bool)
+        stats, class_aps = _coco_metrics(self._index, kept, rows, boxes, scores, labels)
         ious = own_ious(self._index, rows, boxes, labels)
         return EvalResult(
             stats=stats,
             per_class=dict(zip(_distinct(self._index.names), class_aps, strict=True)),
             score_iou_correlation=score_iou_correlation(scores, ious),
-            num_images=len(self._index.image_ids),
+            num_images=int(kept.sum()),
             num_detections=len(rows),
         )
 
 
 def _coco_metrics(
-    index: GroundTruth, rows: IntArray, boxes: FloatArray, scores: FloatArray, labels: IntArray
+    index: GroundTruth, kept: BoolArray, rows: IntArray, boxes: FloatArray, scores: FloatArray, labels: IntArray
 ) -> tuple[dict[str, float], list[float | None]]:
-    """The 12 numbers and C class APs; the only place that knows hotcoco.
+    """The 12 numbers and C class APs over the pictures ``kept`` (I,); the only place that knows hotcoco.
 
     The evaluator gets ids of ours: pictures 1..I in the order of the data set's ids (COCO breaks ties between
     pictures by it), classes 1..C, boxes 1..N, since an annotation with id 0 counts as unmatched in COCO's code and
@@ -141,14 +162,16 @@ def _coco_metrics(
     """
     rank = np.empty(len(index.image_ids), dtype=np.int64)
     rank[np.argsort(index.image_ids, kind="stable")] = np.arange(1, len(rank) + 1)
+    counts = np.diff(index.box_start)
+    own = np.repeat(kept, counts)  # The boxes of these pictures.
     truth = hotcoco.COCO.from_arrays(
-        [{"id": i, "width": 1, "height": 1} for i in range(1, len(rank) + 1)],
+        [{"id": i, "width": 1, "height": 1} for i in sorted(rank[kept].tolist())],
         [{"id": c, "name": str(c)} for c in range(1, len(index.names) + 1)],
-        np.repeat(rank, np.diff(index.box_start)),
-        index.labels.astype(np.int64) + 1,
-        _xywh(index.boxes),
-        area=index.area.astype(np.float64),
-        iscrowd=index.crowd | index.ignore,
+        np.repeat(rank, counts)[own],
+        index.labels[own].astype(np.int64) + 1,
+        _xywh(index.boxes[own]),
+        area=index.area[own].astype(np.float64),
+        iscrowd=(index.crowd | index.ignore)[own],
     )
     found = truth.load_res(np.column_stack([rank[rows], _xywh(boxes), scores, labels + 1.0]))
     evaluation = hotcoco.COCOeval(truth, found, "bbox")
