@@ -191,6 +191,19 @@ def test_labels_outside_the_classes_mean_nothing_there() -> None:
     assert loss.sum(1).tolist() == pytest.approx([0.5198604] * 4, abs=1e-6)
 
 
+def test_a_list_is_a_pair_too() -> None:
+    logits, labels, score, _ = random_case(5)
+    assert torch.equal(quality_focal_loss(logits, [labels, score]), quality_focal_loss(logits, (labels, score)))
+
+
+def test_quality_of_what_is_not_there_may_be_anything_and_nan_is_seen_in_the_loss() -> None:
+    logits = torch.zeros(3, 2)
+    labels = torch.tensor([-1, 2, 1])
+    loss = quality_focal_loss(logits, (labels, torch.tensor([7.0, -7.0, 1 + 1e-6])))
+    assert loss.isfinite().all()
+    assert quality_focal_loss(logits, (labels, torch.tensor([0.0, 0.0, math.nan])), reduction="sum").isnan()
+
+
 def test_weight_and_norm() -> None:
     logits, labels, score, dense = random_case(7)
     plain = quality_focal_loss(logits, dense)
@@ -386,6 +399,9 @@ def test_under_autocast() -> None:
         (torch.zeros(2, 3), (torch.zeros(2).long(), torch.zeros(2, 3)), {}, r"logits must be \(N, C\)"),
         (torch.zeros(2, 3, 1), (torch.zeros(2).long(), torch.zeros(2)), {}, r"logits must be \(N, C\)"),
         (torch.zeros(2, 3), (torch.zeros(2), torch.zeros(2).long()), {}, "labels must be integers"),
+        (torch.zeros(2, 3), (torch.zeros(2).long(),), {}, "pair"),
+        (torch.zeros(2, 3), (torch.tensor([-1, 2]), torch.tensor([0.0, 1.5])), {}, r"in \[0, 1\], got .* to 1\.5"),
+        (torch.zeros(2, 3), (torch.tensor([0, 2]), torch.tensor([-0.1, 0.5])), {}, r"in \[0, 1\], got .* from -0\.1"),
         (torch.zeros(2, 3), torch.zeros(2, 3), {"beta": -0.5}, "beta must be >= 0"),
         (torch.zeros(2, 3), torch.zeros(2, 3), {"beta": math.nan}, "beta must be >= 0"),
         (torch.zeros(2, 3), torch.zeros(2, 3), {"reduction": "max"}, "none, sum, mean"),

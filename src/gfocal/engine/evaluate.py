@@ -54,8 +54,14 @@ def check_names(detector: DenseDetector, index: CocoIndex) -> CocoIndex:
     """
     try:
         return index.with_classes(detector.names)
-    except UsageError as error:
-        raise UsageError(f"the detector does not know all classes that have boxes: {error}") from None
+    except UsageError:
+        used = [index.names[label] for label in sorted(set(index.labels.tolist()))]
+        unknown = [name for name in used if name not in detector.names]
+        raise UsageError(
+            f"the classes of {index.annotations} are not the detector's: "
+            + (f"it does not know {', '.join(unknown[:5])}; " if unknown else "")
+            + f"the detector has {len(detector.names)} classes, the data {len(index.names)}"
+        ) from None
 
 
 @torch.no_grad()

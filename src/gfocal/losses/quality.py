@@ -6,6 +6,7 @@ cache, the logarithm is taken of a sigmoid, and only the gradient is kept for th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ _CHUNK = 160_000
 
 def quality_focal_loss(
     logits: Tensor,
-    target: Tensor | tuple[Tensor, Tensor],
+    target: Tensor | Sequence[Tensor],
     *,
     beta: float = 2.0,
     weight: Tensor | None = None,
@@ -36,9 +37,10 @@ def quality_focal_loss(
     Args:
         logits: (N, C), or any shape with a dense target; not activated. Computed in float32 at least.
         target: either a dense soft target of the shape of ``logits``, values in [0, 1]; or the pair
-            (labels, quality): labels (N,) int64, where a label outside 0..C-1 (such as -1) means that
-            nothing is there, and quality (N,) in [0, 1], the target of the labelled class. All other
-            targets are 0. No gradient flows to the target.
+            (labels, quality), a tuple or a list: labels (N,) int64, where a label outside 0..C-1 (-1, or C as
+            some code writes it) means that nothing is there, so a label that is too large is not noticed; and
+            quality (N,) in [0, 1], the target of the labelled class, of no meaning where nothing is there. All
+            other targets are 0. No gradient flows to the target.
         beta: exponent >= 0 of the focusing factor.
         weight, reduction, norm: see :func:`~gfocal.losses.reduce_loss`.
 
@@ -46,7 +48,12 @@ def quality_focal_loss(
         Loss of the shape of ``logits``, or a scalar for "sum" and "mean".
 
     Raises:
-        ValueError: for shapes that do not fit, or beta < 0.
+        ValueError: for shapes that do not fit, beta < 0, or a quality outside [0, 1] in a pair on the CPU. (On
+            other devices, and in a dense target, looking at the values would cost more than the loss.)
+
+    Note:
+        The gradient is computed with the loss, so there is no second derivative, and the transforms of
+        ``torch.func`` (``grad``, ``vmap``, ...) do not work.
 
     Source:
         Generalized Focal Loss, arXiv 2006.04388, section 3, eq. 2.
@@ -63,7 +70,9 @@ def quality_focal_loss(
         raise ValueError(f"beta must be >= 0, got {beta}")
     x = at_least_float32(logits)
     dense = index = values = None
-    if isinstance(target, tuple):
+    if not isinstance(target, Tensor):
+        if len(target) != 2:
+            raise ValueError(f"target must be a tensor or the pair (labels, quality), got {len(target)} of them")
         index, values = _sparse_target(x, *target)
     else:
         if target.shape != x.shape:
@@ -94,7 +103,13 @@ def _sparse_target(x: Tensor, labels: Tensor, quality: Tensor) -> tuple[Tensor, 
         raise ValueError(f"labels must be integers, got {labels.dtype}; the pair is (labels, quality)")
     classes = x.shape[1]
     rows = ((labels >= 0) & (labels < classes)).nonzero().squeeze(1)
-    return rows * classes + labels[rows], quality.detach()[rows].to(x.dtype)
+    values = quality.detach()[rows].to(x.dtype)
+    # Asking a GPU would make it wait. NaN is let through: it makes the loss NaN, which whoever trains looks for. An IoU
+    # may lie above 1 by rounding.
+    if values.device.type == "cpu" and bool(((values < 0) | (values > 1 + 1e-3)).any()):
+        low, high = values.min().item(), values.max().item()
+        raise ValueError(f"quality must lie in [0, 1], got values from {low:g} to {high:g}")
+    return rows * classes + labels[rows], values
 
 
 class _QualityFocalLoss(torch.autograd.Function):
