@@ -102,6 +102,7 @@ def test_truncated_file_is_refused_by_name(tmp_path: Path, suffix: str, share: f
     message = str(caught.value)
     assert "\n" not in message
     assert ".cpp" not in message
+    assert message.endswith("; replace it")
 
 
 def test_jpeg_without_its_last_two_bytes_is_refused(tmp_path: Path) -> None:
@@ -121,7 +122,7 @@ def test_jpeg_with_bytes_after_its_end_is_read(tmp_path: Path) -> None:
 def test_not_a_picture(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "notes.jpg"
     path.write_bytes(content)
-    with pytest.raises(BrokenInputError, match=r"notes\.jpg"):
+    with pytest.raises(BrokenInputError, match=r"notes\.jpg .*; replace it$"):
         read_picture(path)
 
 

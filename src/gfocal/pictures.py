@@ -57,7 +57,7 @@ def read_picture(path: str | Path, *, apply_exif: bool = True) -> Tensor:
     except OSError as error:
         raise BrokenInputError(f"picture {path} cannot be read: {error.strerror or error}") from None
     if not data.size:
-        raise BrokenInputError(f"picture {path} is an empty file")
+        raise BrokenInputError(f"picture {path} is an empty file; replace it")
     try:
         if _torchvision_reads(data[:32].tobytes()):
             picture = _decode_with_torchvision(torch.from_numpy(data), apply_exif)
@@ -65,7 +65,9 @@ def read_picture(path: str | Path, *, apply_exif: bool = True) -> Tensor:
             picture = _decode_with_pillow(data.tobytes(), apply_exif)
     # Decoders fail in many ways on damaged bytes (Pillow: OSError, SyntaxError, ValueError, struct.error, ...).
     except Exception as error:
-        raise BrokenInputError(f"picture {path} is truncated, damaged or not a picture ({_reason(error)})") from None
+        raise BrokenInputError(
+            f"picture {path} is truncated, damaged or not a picture ({_reason(error)}); replace it"
+        ) from None
     return _first_frame_uint8(picture)
 
 

@@ -141,13 +141,14 @@ def test_no_objects_gives_no_numbers(index: CocoIndex, tmp_path: Path) -> None:
 def test_a_broken_picture_stops_or_is_listed(index: CocoIndex) -> None:
     index.path(1).write_bytes(b"no picture")
     detector = build_detector(small(), index.names)
-    with pytest.raises(BrokenInputError, match=r"1\.png"):
+    with pytest.raises(BrokenInputError, match=r"1\.png .*; replace it; --skip-broken leaves it out$"):
         evaluate(detector, index, batch_size=2, workers=0)
     assert detector.training, "an error leaves the mode as it was too"
     measured = evaluate(detector, index, batch_size=2, workers=0, skip_broken=True)
     assert len(measured.skipped) == 1
     assert "1.png" in measured.skipped[0]
     assert "(left out of the evaluation)" in measured.skipped[0]
+    assert "--skip-broken" not in measured.skipped[0]
     assert measured.result.num_images == 4
 
 

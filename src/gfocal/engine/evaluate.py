@@ -14,7 +14,7 @@ from gfocal.data.coco import CocoIndex
 from gfocal.data.loader import DetectionDataset, make_loader
 from gfocal.data.transforms import EvalTransform
 from gfocal.detector import DenseDetector, to_original
-from gfocal.errors import UsageError
+from gfocal.errors import BrokenInputError, UsageError
 from gfocal.evaluation import CocoEvaluator, EvalResult
 
 
@@ -120,6 +120,8 @@ def evaluate(
             done += len(batch)
             if progress is not None:
                 progress(done, len(index))
+    except BrokenInputError as error:
+        raise BrokenInputError(f"{error}; --skip-broken leaves it out") from None
     finally:
         detector.train(training)
     evaluator.leave_out([image_id for image_id in index.image_ids.tolist() if image_id not in seen])
