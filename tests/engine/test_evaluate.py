@@ -14,6 +14,7 @@ from torch import Tensor
 
 from gfocal.data.coco import CocoIndex, read_coco
 from gfocal.engine.evaluate import check_names, evaluate
+from gfocal.engine.prepare import open_train_data
 from gfocal.errors import BrokenInputError, UsageError
 from gfocal.pictures import Resize
 from gfocal.structures import Detections
@@ -196,3 +197,22 @@ def test_a_real_detector_keeps_its_mode_and_values(index: CocoIndex, training: b
         evaluate(detector, index, batch_size=4, workers=0, precision=precision)
     assert all(module.training is training for module in detector.modules())
     assert all(torch.equal(tensor, before[name]) for name, tensor in detector.state_dict().items())
+
+
+def test_validation_data_follow_the_classes_of_the_training_data(index: CocoIndex, tmp_path: Path) -> None:
+    def other_ids(content: dict[str, Any]) -> None:
+        # The order turns round, and there is a class without objects in between.
+        content["categories"] = [{"id": 4, "name": "a"}, {"id": 3, "name": "c"}, {"id": 1, "name": "b"}]
+        for annotation in content["annotations"]:
+            annotation["category_id"] = {1: 4, 2: 1}[annotation["category_id"]]
+
+    train = rewritten(index, tmp_path / "one", lambda content: None)
+    val = rewritten(index, tmp_path / "two", other_ids)
+    (tmp_path / "images").mkdir()
+    for i in range(len(index)):
+        index.path(i).rename(tmp_path / "images" / index.file_name(i))
+    train_index, val_index = open_train_data(train.annotations, val.annotations)
+    assert val_index is not None
+    assert train_index.names == val_index.names == ("a", "b")
+    assert val.labels.tolist() == [2, 0] * 4
+    assert val_index.labels.tolist() == train_index.labels.tolist() == [0, 1] * 4
