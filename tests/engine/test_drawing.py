@@ -54,22 +54,44 @@ def test_the_input_picture_is_left_alone() -> None:
     assert (picture == 128).all()
 
 
-def test_uncertainty_reaches_one_std_to_either_side_of_its_edge() -> None:
-    box = [[200.0, 200, 400, 400]]
-    sure = draw(grey(600, 600), detections(box, [[0.0, 0, 0, 0]]), enlarge=False)
-    unsure = draw(grey(600, 600), detections(box, [[0.0, 0, 40, 0]]), enlarge=False)
+def difference(box: list[float], std: list[float]) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns of the pixels that uncertainty changes."""
+    sure = draw(grey(600, 600), detections([box], [[0.0, 0, 0, 0]]), enlarge=False)
+    unsure = draw(grey(600, 600), detections([box], [std]), enlarge=False)
     rows, columns = np.nonzero((pixels(sure) != pixels(unsure)).any(-1))
-    # The right edge lies at x = 400: the patch covers 360..440 around the middle of the edge, y = 300.
-    assert columns.min() == 360
-    assert columns.max() == 439
-    assert abs((rows.min() + rows.max()) / 2 - 300) <= 1
-    # Translucent: between the picture's grey and the colour of the class.
-    patch = unsure.getpixel((430, 300))
-    assert patch != colour_of(0)
-    assert all(min(128, c) <= p <= max(128, c) for p, c in zip(patch, colour_of(0), strict=True))
+    return rows, columns
 
 
-def test_dirac_boxes_have_no_patches_and_infinite_uncertainty_is_not_drawn() -> None:
+def test_an_error_bar_reaches_one_std_to_either_side_of_its_edge() -> None:
+    # The right edge lies at x = 400, its middle at y = 300: a thin line from 360 to 440 with caps at its ends.
+    rows, columns = difference([200.0, 200, 400, 400], [0.0, 0, 40, 0])
+    assert 357 <= columns.min() <= 360
+    assert 440 <= columns.max() <= 443
+    between = rows[(columns > 370) & (columns < 430)]
+    assert 298 <= between.min() < 300 < between.max() <= 302
+    assert rows.min() < 295 < 305 < rows.max()  # the caps
+    # The bottom edge, y = 400: the same, turned.
+    rows, columns = difference([200.0, 200, 400, 400], [0.0, 0, 0, 40])
+    assert 357 <= rows.min() <= 360
+    assert 440 <= rows.max() <= 443
+    between = columns[(rows > 370) & (rows < 390)]
+    assert 298 <= between.min() < 300 < between.max() <= 302
+
+
+def test_an_error_bar_has_the_colour_of_its_box_and_lies_over_the_line() -> None:
+    image = draw(grey(600, 600), detections([[200.0, 200, 400, 400]], [[40.0, 0, 0, 0]], label=1), enlarge=False)
+    assert {image.getpixel((x, 300)) for x in range(165, 236)} == {colour_of(1)}
+
+
+def test_sure_edges_and_bars_that_the_line_hides_are_not_marked() -> None:
+    # 2 % of 400 pixels are 8.
+    assert len(difference([100.0, 100, 500, 500], [7.9, 7.9, 7.9, 7.9])[0]) == 0
+    assert len(difference([100.0, 100, 500, 500], [8.1, 0, 0, 0])[0]) > 0
+    # Of 50 pixels, 1: less than the line is wide.
+    assert len(difference([100.0, 100, 150, 150], [2.0, 2.0, 2.0, 2.0])[0]) == 0
+
+
+def test_dirac_boxes_have_no_bars_and_infinite_uncertainty_is_not_drawn() -> None:
     box = [[200.0, 200, 400, 400]]
     plain = draw(grey(600, 600), detections(box))
     infinite = draw(grey(600, 600), detections(box, [[float("inf"), float("nan"), 0.0, 0.0]]))
