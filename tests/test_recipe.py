@@ -14,6 +14,7 @@ from torch import nn
 from gfocal.detector import DenseDetector
 from gfocal.errors import UsageError
 from gfocal.recipe import (
+    _ALIASES,
     LossWeights,
     PredictRecipe,
     Recipe,
@@ -141,6 +142,13 @@ def test_the_last_override_wins() -> None:
         ("optm.lr=1", "unknown key optm (did you mean optim?)"),
         ("model.boxes.regmax=3", "unknown key model.boxes.regmax (did you mean model.boxes.reg_max?)"),
         ("lr=0.1", "unknown key lr (did you mean optim.lr?)"),
+        ("optim.learning_rate=3", "unknown key optim.learning_rate (did you mean optim.lr?)"),
+        ("batch=3", "unknown key batch (did you mean schedule.batch_size?)"),
+        ("train.num_workers=3", "unknown key train (did you mean data.workers?)"),
+        ("optim.zzz=3", "unknown key optim.zzz (optim has kind, lr, reference_batch, momentum, betas, "),
+        ("zzz=3", "unknown key zzz (a recipe has model, data, optim, schedule, predict, runtime)"),
+        ("optim.betas=[1, 1]", "optim.betas.0: input should be less than 1 (got 1)"),
+        ("runtime.seed=9223372036854775808", "runtime.seed: input should be less than 9223372036854775808"),
         ("optim.lr=abc", "optim.lr: input should be a valid number"),
         ("optim.lr=-1", "optim.lr: input should be greater than 0 (got -1)"),
         ("optim.lr=nan", "optim.lr"),
@@ -172,11 +180,24 @@ def test_what_is_refused_and_what_is_said(override: str, message: str) -> None:
         (["model.channels=100"], "channels must be a multiple of 32"),
         (["model.neck=light_pan"], "use neck fpn for more levels"),
         (["model.strides=[8, 16, 32, 60]"], "each stride must be twice the one before"),
+        (["model.strides=[]"], r"strides must start at one that backbones have .*, got \[\]"),
+        (["model.strides=[64, 128]"], r"strides must start at one that backbones have .*, got \[64, 128\]"),
+        (["data.resize.short_side=1400"], "short_side must not be over long_side, got 1400 and 1333"),
     ],
 )
 def test_what_does_not_fit_together(overrides: list[str], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         load_recipe("gfl_r50", overrides)
+
+
+def test_a_side_that_is_not_used_may_be_anything() -> None:
+    assert load_recipe("gfl_nano", ["data.resize.short_side=1400"]).data.resize.short_side == 1400
+    assert load_recipe("gfl_nano", ["runtime.seed=9223372036854775807"]).runtime.seed == 2**63 - 1
+
+
+def test_other_names_lead_to_keys_that_exist() -> None:
+    assert set(_ALIASES.values()) <= set(leaves(Recipe))
+    assert not {key.rpartition(".")[2] for key in leaves(Recipe)} & _ALIASES.keys()
 
 
 def test_all_problems_are_told_at_once() -> None:
@@ -198,6 +219,9 @@ def test_unknown_recipes_and_broken_files(tmp_path: Path) -> None:
         path.write_text(text)
         with pytest.raises(UsageError, match=message):
             load_recipe(path)
+    path.write_bytes("# größer\n".encode("latin-1"))
+    with pytest.raises(UsageError, match=r"broken\.yaml cannot be read as UTF-8 text"):
+        load_recipe(path)
 
 
 def test_a_recipe_does_not_change_once_read() -> None:

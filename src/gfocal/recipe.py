@@ -18,6 +18,8 @@ PositiveInt = Annotated[int, Field(gt=0, strict=True)]
 Natural = Annotated[int, Field(ge=0, strict=True)]
 Pixels = Annotated[int, Field(ge=32, strict=True)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**63, strict=True)]
 NotNegative = Annotated[float, Field(ge=0)]
 
 
@@ -93,6 +95,8 @@ class ModelRecipe(_Section):
     @model_validator(mode="after")
     def _fits(self) -> ModelRecipe:
         small = self.backbone == "shufflenet_v2_x1_0"
+        if not self.strides or self.strides[0] not in (2, 4, 8, 16, 32):
+            raise ValueError(f"strides must start at one that backbones have (4, 8, 16, 32), got {list(self.strides)}")
         if small and self.strides != (8, 16, 32):
             raise ValueError(f"backbone shufflenet_v2_x1_0 gives strides [8, 16, 32], not {list(self.strides)}")
         if self.neck == "light_pan" and len(self.strides) != 3:
@@ -115,6 +119,12 @@ class ResizeRecipe(_Section):
     size: Pixels = Field(320, description="side in pixels (square)")
     short_side: Pixels = Field(800, description="pixels (short_long)")
     long_side: Pixels = Field(1333, description="pixels at most (short_long)")
+
+    @model_validator(mode="after")
+    def _fits(self) -> ResizeRecipe:
+        if self.kind == "short_long" and self.short_side > self.long_side:
+            raise ValueError(f"short_side must not be over long_side, got {self.short_side} and {self.long_side}")
+        return self
 
 
 class DataRecipe(_Section):
@@ -144,7 +154,7 @@ class OptimRecipe(_Section):
         None, description="pictures a step that lr was chosen for: lr scales with the real number"
     )
     momentum: Fraction = Field(0.9, description="sgd's momentum")
-    betas: tuple[Fraction, Fraction] = Field((0.9, 0.999), description="adamw's betas")
+    betas: tuple[Decay, Decay] = Field((0.9, 0.999), description="adamw's betas")
     weight_decay: NotNegative = 1e-4
     decay_norm_and_bias: bool = Field(True, description="weight decay on one-dimensional parameters too")
     backbone_lr: NotNegative = Field(1.0, description="factor of the backbone's learning rate")
@@ -163,7 +173,7 @@ class ScheduleRecipe(_Section):
     final_lr: Fraction = Field(0.01, description="lr at the end, as a share of lr (cosine)")
     warmup_steps: Natural = 500
     warmup_start: Fraction = Field(0.001, description="lr of the first step, as a share of lr")
-    ema: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="decay of the averaged weights; 0 for none")
+    ema: Decay = Field(0.0, description="decay of the averaged weights; 0 for none")
     eval_every: PositiveInt = Field(1, description="epochs between evaluations")
     save_every: PositiveInt = Field(100, description="optimizer steps between saved states, to resume from")
 
@@ -180,7 +190,7 @@ class PredictRecipe(_Section):
 class RuntimeRecipe(_Section):
     """How it is computed; two runs are bit-identical only if these agree."""
 
-    seed: Natural = 0
+    seed: Seed = 0
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     channels_last: bool = True
     threads: Natural = Field(0, description="CPU threads of torch; 0 leaves torch's own choice")
@@ -254,7 +264,10 @@ def _read(name_or_path: str | Path) -> tuple[str, str]:
     if path.suffix in (".yaml", ".yml"):
         if not path.is_file():
             raise UsageError(f"there is no recipe file {path}")
-        return path.read_text(encoding="utf-8"), str(path)
+        try:
+            return path.read_text(encoding="utf-8"), str(path)
+        except (UnicodeDecodeError, OSError) as error:
+            raise UsageError(f"the recipe {path} cannot be read as UTF-8 text: {error}") from error
     names = recipe_names()
     if str(name_or_path) not in names:
         raise UsageError(
@@ -309,9 +322,7 @@ def _explain(error: ValidationError, where: str) -> str:
     for problem in error.errors(include_url=False):
         key = ".".join(str(part) for part in problem["loc"] if part not in ("bool", "str", "int"))
         if problem["type"] == "extra_forbidden":
-            known = list(_keys(Recipe))
-            near = _nearest_key(key, known)
-            lines.append(f"unknown key {key}" + (f" (did you mean {near}?)" if near else ""))
+            lines.append(f"unknown key {key}{_hint(key, problem['input'])}")
         else:
             reason = problem["msg"].removeprefix("Value error, ")
             lines.append(
@@ -327,11 +338,65 @@ def _own(problem: Any) -> bool:
     return bool(problem["type"] == "value_error")
 
 
-def _nearest_key(key: str, known: list[str]) -> str | None:
-    """The right key most like a wrong one: the same last word anywhere, then in its own section, then anywhere."""
+_ALIASES = {
+    "accumulation_steps": "schedule.accumulate",
+    "amp": "runtime.precision",
+    "batch": "schedule.batch_size",
+    "bs": "schedule.batch_size",
+    "clip_grad": "optim.clip_norm",
+    "conf": "predict.score_threshold",
+    "fp16": "runtime.precision",
+    "freeze": "model.frozen_stages",
+    "grad_accum": "schedule.accumulate",
+    "grad_clip": "optim.clip_norm",
+    "gradient_accumulation_steps": "schedule.accumulate",
+    "gradient_clip": "optim.clip_norm",
+    "image_size": "data.resize.size",
+    "img_size": "data.resize.size",
+    "imgsz": "data.resize.size",
+    "input_size": "data.resize.size",
+    "iou": "predict.nms_iou",
+    "iou_threshold": "predict.nms_iou",
+    "learning_rate": "optim.lr",
+    "lr0": "optim.lr",
+    "max_epochs": "schedule.epochs",
+    "n_epochs": "schedule.epochs",
+    "num_epochs": "schedule.epochs",
+    "num_threads": "runtime.threads",
+    "num_workers": "data.workers",
+    "optimizer": "optim.kind",
+    "score_thr": "predict.score_threshold",
+    "scheduler": "schedule.kind",
+    "topk": "model.assigner.top_k",
+    "warmup": "schedule.warmup_steps",
+    "warmup_iters": "schedule.warmup_steps",
+    "wd": "optim.weight_decay",
+    "weights": "model.pretrained",
+}
+"""What other programs call these keys."""
+
+
+def _hint(key: str, value: Any) -> str:
+    """What may follow "unknown key ...": the nearest right one, or those of its section."""
+    known = list(_keys(Recipe))
     head, _, tail = key.rpartition(".")
+    siblings = [k.rpartition(".")[2] for k in known if k.rpartition(".")[0] == head]
+    asked = [key]
+    if isinstance(value, dict) and not difflib.get_close_matches(tail, siblings):
+        asked = [f"{key}.{inner}" for inner in value] + asked  # of a section that does not exist the keys may
+    near = next((found for one in asked if (found := _nearest_key(one, known))), None)
+    return f" (did you mean {near}?)" if near else f" ({head or 'a recipe'} has {', '.join(siblings)})"
+
+
+def _nearest_key(key: str, known: list[str]) -> str | None:
+    """The right key most like a wrong one: its last word by another name, anywhere, nearly in its section, nearly."""
+    head, _, tail = key.rpartition(".")
+    if tail in _ALIASES:
+        return _ALIASES[tail]
+    words = {k: k.rpartition(".")[2] for k in known}
     siblings = [k for k in known if k.rpartition(".")[0] == head]
-    near = [k for k in known if k.rpartition(".")[2] == tail][:1]
-    near = near or difflib.get_close_matches(key, siblings, n=1, cutoff=0.6)
-    near = near or difflib.get_close_matches(key, known, n=1, cutoff=0.6)
+    near = [k for k, word in words.items() if word == tail]
+    for keys in (siblings, known):
+        close = difflib.get_close_matches(tail, [words[k] for k in keys], n=1, cutoff=0.6)
+        near += [k for k in keys if words[k] in close]
     return near[0] if near else None

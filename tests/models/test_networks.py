@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,75 @@ def test_what_a_backbone_cannot_do_is_said() -> None:
     for build in (lambda p: TimmBackbone("resnet18", pretrained=p), lambda p: ShuffleNetBackbone(pretrained=p)):
         with pytest.raises(UsageError, match=r"there is no file /no/such\.pth"):
             build("/no/such.pth")
+
+
+@pytest.mark.parametrize(
+    "build",
+    [lambda path: TimmBackbone("resnet18", pretrained=path), lambda path: ShuffleNetBackbone(pretrained=path)],
+    ids=["timm", "torchvision"],
+)
+def test_files_that_hold_no_weights_of_it(build: Callable[[str], nn.Module], tmp_path: Path) -> None:
+    path = tmp_path / "some.pth"
+
+    def text() -> None:
+        path.write_text("root:x:0:0\n")
+
+    for write in (text, lambda: torch.save({"a.b": torch.zeros(2)}, path), lambda: torch.save([1, 2], path)):
+        write()
+        with pytest.raises(UsageError, match=r"weights of .* could not be loaded from .*some\.pth \(.+\)") as caught:
+            build(str(path))
+        message = str(caught.value)
+        assert "\n" not in message
+        for key in ("model.pretrained=false", "model.frozen_stages=0", "model.norm_eval=false"):
+            assert f"--set {key}" in message
+
+
+def test_weights_that_cannot_be_downloaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    import timm
+    import torchvision.models
+
+    def offline(*args: object, **options: object) -> None:
+        raise ConnectionError("no network\nmore words")
+
+    monkeypatch.setattr(timm, "create_model", offline)
+    monkeypatch.setattr(torchvision.models, "shufflenet_v2_x1_0", offline)
+    for build in (lambda: TimmBackbone("resnet18", pretrained=True), lambda: ShuffleNetBackbone(pretrained=True)):
+        with pytest.raises(UsageError, match=r"could not be loaded \(no network\); give .*frozen_stages=0"):
+            build()
+
+
+def test_a_network_is_built_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    import timm
+
+    real, built = timm.create_model, []
+
+    def count(*args: object, **options: object) -> nn.Module:
+        built.append(args)
+        return real(*args, **options)
+
+    monkeypatch.setattr(timm, "create_model", count)
+    TimmBackbone("resnet18", (8, 16, 32))
+    assert len(built) == 1
+
+
+def test_layers_that_nothing_uses_are_left_out() -> None:
+    backbone = TimmBackbone("resnet18", (4, 16))
+    assert {name.split(".")[1] for name, _ in backbone.named_parameters()} == {
+        "conv1", "bn1", "layer1", "layer2", "layer3",
+    }  # fmt: skip
+    with torch.no_grad():
+        maps = backbone.eval()(torch.zeros(1, 3, 64, 64))
+    assert [m.shape[1:] for m in maps] == [(64, 16, 16), (256, 4, 4)]
+    assert backbone.channels == (64, 256)
+
+
+def test_frozen_stages_of_other_networks() -> None:
+    convnext = TimmBackbone("convnext_atto", (8, 16, 32), frozen_stages=1)
+    frozen = {name.split(".")[1] for name, p in convnext.named_parameters() if not p.requires_grad}
+    assert frozen == {"stem_0", "stem_1", "stages_0"}
+    mobile = TimmBackbone("mobilenetv3_small_050", (8, 16, 32), frozen_stages=1)
+    learnt = {name.split(".")[2] for name, p in mobile.named_parameters() if p.requires_grad}
+    assert learnt == {"1", "2", "3", "4", "5"}, "block 0 ends at stride 4"
 
 
 # --- necks ----------------------------------------------------------------------------------------------------------

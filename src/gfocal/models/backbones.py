@@ -45,36 +45,28 @@ class TimmBackbone(nn.Module):
             raise UsageError(
                 f"model.backbone: timm has no model {name!r}" + (f" (did you mean {', '.join(near)}?)" if near else "")
             )
-        weights = {"file": str(pretrained)} if isinstance(pretrained, str | Path) else None
-        if weights and not Path(weights["file"]).is_file():
-            raise UsageError(f"model.pretrained: there is no file {weights['file']}")
-        try:
-            info: Any = timm.create_model(name, features_only=True).feature_info
-            reductions = info.reduction()
-            missing = [s for s in strides if s not in reductions]
-            if missing:
-                raise UsageError(f"model.backbone: {name} has maps of strides {reductions}, not {missing}")
-            indices = tuple(reductions.index(stride) for stride in strides)
-            self.body = timm.create_model(
-                name,
-                features_only=True,
-                out_indices=indices,
-                pretrained=bool(pretrained),
-                pretrained_cfg_overlay=weights,
-            )
-        except (RuntimeError, OSError) as error:
-            raise UsageError(
-                f"model.pretrained: the weights of {name} could not be loaded ({str(error).splitlines()[0]}); give "
-                "the path of a local file, or start from random values with --set model.pretrained=false"
-            ) from error
-        self.channels: tuple[int, ...] = tuple(info.channels()[i] for i in indices)
+        if isinstance(pretrained, str) and not Path(pretrained).is_file():
+            raise UsageError(f"model.pretrained: there is no file {pretrained}")
+        self.body = _timm_features(name, pretrained)
+        info: Any = self.body.feature_info
+        reductions = info.reduction()
+        missing = [s for s in strides if s not in reductions]
+        if missing:
+            raise UsageError(f"model.backbone: {name} has maps of strides {reductions}, not {missing}")
+        self.picked = tuple(reductions.index(stride) for stride in strides)
+        self.channels: tuple[int, ...] = tuple(info.channels()[i] for i in self.picked)
+        if max(self.picked) + 1 < len(reductions):  # without the layers that nothing would use
+            self.body = _timm_features(name, pretrained, out_indices=self.picked)
+            self.picked = tuple(range(len(self.picked)))
         self.norm_eval = norm_eval
         if frozen_stages:
-            last = info.module_name(reductions.index(2 * 2**frozen_stages))
-            _freeze(self.body, last)
+            stride = 2 * 2**frozen_stages
+            if stride not in reductions or not _freeze(self.body, info.module_name(reductions.index(stride))):
+                raise UsageError(f"model.frozen_stages: {name} has no stages that end at stride {stride}; set it to 0")
 
     def forward(self, pictures: Tensor) -> list[Tensor]:
-        return list(self.body(pictures))
+        maps = self.body(pictures)
+        return [maps[i] for i in self.picked]
 
     def train(self, mode: bool = True) -> TimmBackbone:
         super().train(mode)
@@ -83,13 +75,65 @@ class TimmBackbone(nn.Module):
         return self
 
 
-def _freeze(body: nn.Module, last: str) -> None:
-    """Stop the gradients of every child up to and including ``last``."""
-    names = [name for name, _ in body.named_children()]
-    stop = names.index(last.split(".")[0])
-    for child in list(body.children())[: stop + 1]:
-        for parameter in child.parameters():
-            parameter.requires_grad_(False)
+def _timm_features(name: str, pretrained: bool | str, **options: Any) -> nn.Module:
+    """A network of timm that gives its features.
+
+    Raises:
+        UsageError: it has none, or its weights cannot be had.
+    """
+    import timm
+
+    try:
+        overlay = {"file": pretrained} if isinstance(pretrained, str) else None
+        body: nn.Module = timm.create_model(
+            name, features_only=True, pretrained=bool(pretrained), pretrained_cfg_overlay=overlay, **options
+        )
+        # timm takes what fits and leaves the rest random, without a word.
+        fits = overlay is None or _comes_from(body, timm.models.load_state_dict(str(pretrained)))
+    except Exception as error:  # many kinds: damaged files, no network, networks that give no features
+        if not pretrained:
+            raise UsageError(f"model.backbone: {name} gives no features ({_first_line(error)})") from error
+        raise _no_weights(name, pretrained, _first_line(error)) from error
+    if not fits:
+        raise _no_weights(name, pretrained, "it holds the weights of something else")
+    return body
+
+
+def _comes_from(body: nn.Module, weights: dict[str, Tensor]) -> bool:
+    """Whether (nearly) all kernels of ``body`` are among ``weights``; by value, as timm translates names."""
+    sizes: dict[int, list[Tensor]] = {}
+    for tensor in weights.values():
+        sizes.setdefault(tensor.numel(), []).append(tensor.flatten())
+    kernels = [p.detach().flatten() for p in body.parameters() if p.ndim > 1]
+    found = sum(any(torch.equal(k, t.to(k.dtype)) for t in sizes.get(k.numel(), ())) for k in kernels)
+    return found >= 0.9 * len(kernels)
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
+
+
+def _no_weights(name: str, pretrained: bool | str, reason: str) -> UsageError:
+    where = f" from {pretrained}" if isinstance(pretrained, str) else ""
+    return UsageError(
+        f"model.pretrained: the weights of {name} could not be loaded{where} ({reason}); give the path of a local "
+        f"file with its weights, or start from random values with {RANDOM_START}"
+    )
+
+
+RANDOM_START = "--set model.pretrained=false --set model.frozen_stages=0 --set model.norm_eval=false"
+"""Frozen parts with random values would never learn."""
+
+
+def _freeze(body: nn.Module, last: str) -> bool:
+    """Stop the gradients of everything up to and including the module ``last``; False if there is none."""
+    # timm writes stages.0 where the module is called stages_0.
+    inside = last.replace(".", "_") + "_"
+    parameters = list(body.named_parameters())
+    stop = [i for i, (name, _) in enumerate(parameters) if name.replace(".", "_").startswith(inside)]
+    for _, parameter in parameters[: stop[-1] + 1] if stop else ():
+        parameter.requires_grad_(False)
+    return bool(stop)
 
 
 def _norms_in_eval(module: nn.Module) -> None:
@@ -114,16 +158,22 @@ class ShuffleNetBackbone(nn.Module):
         super().__init__()
         from torchvision.models import shufflenet_v2_x1_0
 
-        whole = shufflenet_v2_x1_0(weights="DEFAULT" if pretrained is True else None)
+        if isinstance(pretrained, str) and not Path(pretrained).is_file():
+            raise UsageError(f"model.pretrained: there is no file {pretrained}")
+        try:
+            whole = shufflenet_v2_x1_0(weights="DEFAULT" if pretrained is True else None)
+        except (OSError, RuntimeError) as error:  # no network, a damaged download
+            raise _no_weights("shufflenet_v2_x1_0", pretrained, _first_line(error)) from error
         self.conv1, self.maxpool = whole.conv1, whole.maxpool
         self.stage2, self.stage3, self.stage4 = whole.stage2, whole.stage3, whole.stage4
         _replace_relu(self)
         self.norm_eval = norm_eval
         if isinstance(pretrained, str):
-            if not Path(pretrained).is_file():
-                raise UsageError(f"model.pretrained: there is no file {pretrained}")
-            state = torch.load(pretrained, map_location="cpu", weights_only=True)
-            self.load_state_dict({k: v for k, v in state.items() if not k.startswith(("conv5.", "fc."))})
+            try:
+                state = torch.load(pretrained, map_location="cpu", weights_only=True)
+                self.load_state_dict({k: v for k, v in state.items() if not k.startswith(("conv5.", "fc."))})
+            except Exception as error:  # torch raises many kinds for a file that is none
+                raise _no_weights("shufflenet_v2_x1_0", pretrained, _first_line(error)) from error
 
     def forward(self, pictures: Tensor) -> list[Tensor]:
         c3 = self.stage2(self.maxpool(self.conv1(pictures)))
