@@ -79,9 +79,14 @@ def _make_chunk(job: Job) -> list[list[dict[str, Any]]]:
     return made
 
 
+def usable_cpus() -> int:
+    """The CPUs that this process may use: in a container or a job often fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _run(jobs: list[Job], total: int) -> Iterator[list[list[dict[str, Any]]]]:
-    """Do the jobs, on all cores where it pays, and yield their results in order."""
-    workers = min(os.cpu_count() or 1, len(jobs))
+    """Do the jobs, on all usable cores where it pays, and yield their results in order."""
+    workers = min(usable_cpus(), len(jobs))
     if total < _ALONE_BELOW or workers < 2:
         yield from map(_make_chunk, jobs)
         return

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import importlib.metadata
 import math
-import os
 import platform
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 import gfocal
 from gfocal.data.coco_classes import COCO_NAMES
-from gfocal.data.scenes import draw_indexed
+from gfocal.data.scenes import draw_indexed, usable_cpus
+from gfocal.engine.checkpoint import write_atomically
 from gfocal.evaluation import CocoEvaluator
+from gfocal.pictures import read_picture
 from gfocal.recipe import load_recipe
 from gfocal.structures import Detections, Targets
 from gfocal.zoo import build_detector
@@ -31,6 +35,7 @@ _PACKAGES = (
     "numpy",
     "pillow",
     "pydantic",
+    "pyyaml",
     "msgspec",
     "typer",
     "rich",
@@ -67,10 +72,9 @@ def _version(package: str) -> str | None:
 
 def _device() -> dict[str, Any]:
     cuda = torch.cuda.is_available()
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "system": f"{platform.system()} {platform.machine()}",
-        "cpus": usable,
+        "cpus": usable_cpus(),
         "cpu_instructions": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "cuda": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if cuda else [],
@@ -151,7 +155,41 @@ def _metrics() -> str:
     return "a perfect detection has AP 1"
 
 
+_COLOUR = (200, 120, 40)
+
+
+def _read_picture() -> str:
+    """A JPEG file comes back in its size and, but for the loss of its compression, in its colour."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "picture.jpg"
+        Image.new("RGB", (48, 32), _COLOUR).save(file)
+        picture = read_picture(file)
+    if picture.shape != (3, 32, 48):
+        raise ArithmeticError(f"a picture of 48 x 32 pixels was read as {tuple(picture.shape)}")
+    off = (picture.float() - torch.tensor(_COLOUR)[:, None, None]).abs().max().item()
+    if off > 8:
+        raise ArithmeticError(f"colours are off by {off:.0f}")
+    return "a JPEG file"
+
+
+def _write_file() -> str:
+    """A file written as checkpoints are: beside its place, then moved there."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "checkpoint"
+        for content in (b"first", b"second"):  # the second replaces the first
+            write_atomically(file, lambda path, content=content: _write_bytes(path, content))
+            if file.read_bytes() != content:
+                raise OSError("a file does not hold what was written to it")
+    return f"files in {tempfile.gettempdir()}"
+
+
+def _write_bytes(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+
+
 _CHECKS: dict[str, Callable[[], str]] = {
+    "reading pictures": _read_picture,
+    "writing files": _write_file,
     "training step": _train_step,
     "post-processing": _predict,
     "COCO metrics": _metrics,
