@@ -13,13 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 from typer.testing import CliRunner, Result
 
 import gfocal
 from gfocal.cli import app
 from gfocal.data.scenes import make_scenes
-from gfocal.terminal import plain
+from gfocal.engine.predict import Prediction
+from gfocal.engine.show import counted
+from gfocal.terminal import plain, warn
 
 VERBS = ("demo", "train", "eval", "predict", "import", "recipes", "doctor")
 SMALL = ["data.resize.size=64", "schedule.batch_size=4", "schedule.epochs=1", "data.workers=0", "runtime.threads=1"]
@@ -176,7 +179,9 @@ def test_a_printed_recipe_can_be_used(tmp_path: Path) -> None:
 def test_doctor_finds_a_working_machine() -> None:
     content = json.loads(call("doctor", "--json").stdout)
     assert content["ok"] is True
-    assert [check["ok"] for check in content["checks"]] == [True] * 3
+    assert [check["ok"] for check in content["checks"]] == [True] * 5
+    assert {"pyyaml", "pillow", "torch"} <= content["versions"].keys()
+    assert "MISSING" not in content["versions"].values()
     assert content["versions"]["gfocal"] == gfocal.__version__
     assert content["device"]["threads"] >= 1
     result = call("doctor")
@@ -189,8 +194,43 @@ def test_doctor_says_what_does_not_work(monkeypatch: pytest.MonkeyPatch) -> None
     result = call("doctor", "--json")
     assert result.exit_code == 1
     content = json.loads(result.stdout)
-    assert [check["ok"] for check in content["checks"]] == [True, False, True]
+    assert [check["name"] for check in content["checks"] if not check["ok"]] == ["post-processing"]
     assert "FAILED" in call("doctor").stdout
+
+
+def test_doctor_notices_pictures_and_folders_that_do_not_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: object, **kwargs: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("gfocal.engine.doctor.read_picture", lambda file: torch.zeros(3, 32, 48, dtype=torch.uint8))
+    monkeypatch.setattr("gfocal.engine.doctor.write_atomically", full)
+    content = json.loads(call("doctor", "--json").stdout)
+    failed = {check["name"]: check["detail"] for check in content["checks"] if not check["ok"]}
+    assert failed.keys() == {"reading pictures", "writing files"}
+    assert "colours are off by 200" in failed["reading pictures"]
+    assert "No space left" in failed["writing files"]
+
+
+def test_only_the_cpus_of_this_process_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    from gfocal.data.scenes import usable_cpus
+
+    monkeypatch.setattr("os.cpu_count", lambda: 64)
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: {0, 5, 7}, raising=False)
+    assert usable_cpus() == 3
+    monkeypatch.delattr("os.sched_getaffinity")
+    assert usable_cpus() == 64
+
+
+@pytest.mark.parametrize(("number", "text"), [(0, "0 classes"), (1, "1 class"), (2337, "2,337 classes")])
+def test_numbers_of_things(number: int, text: str) -> None:
+    assert counted(number, "class", "classes") == text
+    assert counted(number, "picture").endswith("picture" if number == 1 else "pictures")
+
+
+@pytest.mark.parametrize(("count", "text"), [(1, "1 broken record left out"), (2, "2 broken records left out")])
+def test_warnings_count_in_words(capsys: pytest.CaptureFixture[str], count: int, text: str) -> None:
+    warn(["this one"] * count, "broken record", "left out")
+    assert capsys.readouterr().err.splitlines() == [f"warning: {text}:"] + ["  this one"] * count
 
 
 # --- bad input
@@ -313,6 +353,11 @@ def test_a_checkpoint_that_is_none_is_refused(scenes: Path, tmp_path: Path) -> N
     assert "is a recipe, a detector without training" in refused("eval", "gfl_nano", "--data", scenes)
 
 
+def test_import_names_the_option_that_replaces(tmp_path: Path) -> None:
+    (tmp_path / "best.safetensors").write_bytes(b"")
+    assert "--overwrite" in refused("import", tmp_path / "some.ckpt", "-o", tmp_path)
+
+
 # --- from data to drawings
 
 
@@ -337,6 +382,47 @@ def test_train_says_what_it_did(scenes: Path, tmp_path: Path) -> None:
     assert again.exit_code == 0
     assert "2 steps" in again.stdout
     assert f"next: gfocal predict {tmp_path / 'run'} PICTURES" in again.stdout.splitlines()
+
+
+def test_train_says_what_is_in_the_data(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from gfocal.engine.train import TrainResult
+
+    def damage(content: dict[str, Any]) -> None:
+        ids = [image["id"] for image in content["images"]]
+        box = {"category_id": 1, "bbox": [1, 1, 9, 9], "area": 81, "iscrowd": 0}
+        changes: list[dict[str, Any]] = [{}, {}, {"iscrowd": 1}, {"ignore": 1}, {"bbox": [5, 5, 0, 9]}]
+        pictures = [0, 0, 0, 1, 2]  # 2 objects in the first of 8 pictures, nothing to learn in the others
+        content["annotations"] = [
+            {**box, "id": i + 1, "image_id": ids[pictures[i]], **change} for i, change in enumerate(changes)
+        ]
+
+    edit(data, damage)
+    done = TrainResult(out=tmp_path, steps=1, best_ap=None)
+    monkeypatch.setattr("gfocal.engine.train.train", lambda *args, **kwargs: done)
+    result = call("train", "gfl_nano", "--data", data, "--out", tmp_path / "my run", "--json")
+    line = "train: 8 pictures (7 without objects), 2 objects, 6 classes; not learnt: 1 crowd, 1 ignored, 1 without area"
+    assert line in result.stderr.splitlines()
+    (val,) = [line for line in result.stderr.splitlines() if line.startswith("val: ")]
+    assert val.startswith("val: 4 pictures, ")
+    assert "crowd" not in val
+    assert "warning" not in result.stderr
+    assert json.loads(result.stdout)["data"]["train"] == {
+        "pictures": 8, "without_objects": 7, "objects": 2, "classes": 6, "crowd": 1, "ignored": 1, "without_area": 1,
+    }  # fmt: skip
+    edit(data, lambda content: [entry.update(iscrowd=1) for entry in content["annotations"]])
+    result = call("train", "gfl_nano", "--data", data, "--out", tmp_path / "my run")
+    assert result.exit_code == 0
+    assert "warning: NO OBJECT TO LEARN in " in result.stderr
+    assert "none of its 5 boxes can be learnt" in result.stderr
+
+
+def test_commands_to_type_next_are_quoted(capsys: pytest.CaptureFixture[str]) -> None:
+    from gfocal.engine.show import print_training
+
+    print_training({"metrics": {}, "best_ap": None, "pictures_per_second": 1.0, "steps": 1, "seconds": 1, "out": "a b"})
+    printed = capsys.readouterr().out
+    assert "next: gfocal predict 'a b' PICTURES" in printed
+    assert printed.startswith("1 step in")
 
 
 def test_train_goes_to_runs_and_can_do_without_val(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -383,6 +469,28 @@ def test_eval_prints_all_numbers(scenes: Path, run: Path, tmp_path: Path) -> Non
         assert name in table
 
 
+@pytest.mark.parametrize("place", ["file/result.json", "folder"])
+def test_eval_sees_before_the_work_that_it_cannot_write(
+    scenes: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder").mkdir()
+    monkeypatch.setattr("gfocal.engine.prepare.evaluate_files", lambda *args, **kwargs: pytest.fail("it was run"))
+    assert f"cannot write {tmp_path / place}" in refused("eval", run, "--data", scenes, "--out", tmp_path / place)
+
+
+def test_eval_prints_before_it_writes(scenes: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, write: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("gfocal.engine.prepare.evaluate_files", lambda *args, **kwargs: {"AP": 0.5})
+    monkeypatch.setattr("gfocal.engine.checkpoint.write_atomically", full)
+    result = call("eval", run, "--data", scenes, "--json", "--out", tmp_path / "result.json")
+    assert result.exit_code == 1
+    assert json.loads(result.stdout) == {"AP": 0.5}
+    assert "No space left" in result.stderr
+
+
 def test_eval_takes_the_split_and_refuses_others(scenes: Path, run: Path) -> None:
     words = ("eval", run, "--data", scenes, *sets("data.workers=0"))
     assert json.loads(call(*words, "--json", "--split", "train").stdout)["num_images"] == 8
@@ -411,6 +519,44 @@ def test_predict_writes_drawings_and_json(scenes: Path, run: Path, tmp_path: Pat
     printed = call(*words).stdout
     assert str(out / "predictions.json") in printed
     assert content["drawings"][0] in printed
+
+
+@pytest.mark.parametrize(
+    ("words", "threshold"),
+    [
+        ((), 0.3),
+        (("--score", "0.45"), 0.45),
+        (sets("predict.score_threshold=0.2"), 0.2),
+        (("--score", "0.45", *sets("predict.score_threshold=0.2")), 0.45),
+    ],
+)
+def test_predict_hands_on_threshold_and_precision(
+    scenes: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], threshold: float
+) -> None:
+    given: dict[str, Any] = {}
+
+    def predict_files(*args: object, **kwargs: object) -> Prediction:
+        given.update(kwargs)
+        return Prediction((), tmp_path, 0, ())
+
+    monkeypatch.setattr("gfocal.engine.prepare.predict_files", predict_files)
+    result = call("predict", run, first_picture(scenes), *sets("runtime.precision=bf16"), *words, "--json")
+    assert result.exit_code == 0, result.stderr
+    assert (given["score_threshold"], given["precision"]) == (threshold, "bf16")
+
+
+def test_predict_runs_in_bf16(scenes: Path, run: Path, tmp_path: Path) -> None:
+    words = ("predict", run, first_picture(scenes), "--score", "0.001")
+    for precision in ("fp32", "bf16"):
+        call(*words, "--out", tmp_path / precision, *sets(f"runtime.precision={precision}"))
+    full, low = (
+        [a["score"] for a in json.loads((tmp_path / p / "predictions.json").read_text())["annotations"]]
+        for p in ("fp32", "bf16")
+    )
+    assert full
+    assert low
+    assert full != low
+    assert low[0] == pytest.approx(full[0], rel=0.1)
 
 
 def test_predict_goes_on_without_a_broken_picture(run: Path, tmp_path: Path) -> None:

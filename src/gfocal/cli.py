@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 import gfocal
-from gfocal.terminal import fail, own_stdout, plain, print_json, verb, warn
+from gfocal.terminal import claim, fail, own_stdout, plain, print_json, verb, warn
 
 app = typer.Typer(
     name="gfocal",
@@ -122,22 +123,38 @@ def train(
     Example: gfocal train gfl_nano --data bccd --set schedule.epochs=20
     """
     with own_stdout():
-        from gfocal.engine.prepare import default_run_folder, open_train_data
+        from gfocal.engine.prepare import (
+            data_line,
+            default_run_folder,
+            describe_data,
+            nothing_to_learn,
+            open_train_data,
+        )
         from gfocal.engine.train import train as run_training
         from gfocal.recipe import load_recipe
 
         loaded = load_recipe(recipe, overrides or ())
         folder = out or default_run_folder(recipe, data)
         train_index, val_index = open_train_data(data, val, skip_broken=skip_broken)
-        warn([*train_index.skipped, *(val_index.skipped if val_index else [])], "broken records left out")
+        warn([*train_index.skipped, *(val_index.skipped if val_index else [])], "broken record", "left out")
+        indices = {"train": train_index, **({} if val_index is None else {"val": val_index})}
+        described = {split: describe_data(index) for split, index in indices.items()}
+        for split, counts in described.items():
+            typer.echo(data_line(split, counts), err=True)
+        if nothing := nothing_to_learn(train_index, described["train"]):
+            typer.echo(f"warning: {nothing}", err=True)
         if val_index is None:
             typer.echo("warning: no data to measure on (no val split, no --val): training without evaluation", err=True)
         result = run_training(loaded, train_index, val_index, folder, resume=resume, init=init, skip_broken=skip_broken)
-        warn(result.skipped, "broken pictures replaced by others")
+        warn(result.skipped, "broken picture", "replaced by others")
     if result.interrupted:
-        fail(f"interrupted after step {result.steps}; go on with the same command and --resume (--out {folder})", 130)
+        fail(
+            f"interrupted after step {result.steps}; go on with the same command and --resume "
+            f"(--out {shlex.quote(str(folder))})",
+            130,
+        )
     skipped = [*train_index.skipped, *(val_index.skipped if val_index else []), *result.skipped]
-    content = {**vars(result), "skipped": skipped}
+    content = {**vars(result), "skipped": skipped, "data": described}
     if json_:
         return print_json(content)
     from gfocal.engine.show import print_training
@@ -164,6 +181,9 @@ def evaluate(
     Example: gfocal eval runs/gfl_nano-bccd --data bccd
     """
     with own_stdout():
+        if out is not None:
+            claim(out)  # before the long work
+        from gfocal.engine.checkpoint import write_atomically
         from gfocal.engine.prepare import evaluate_files
 
         content = evaluate_files(
@@ -173,16 +193,22 @@ def evaluate(
             overrides=overrides or (),
             batch_size=batch_size,
             skip_broken=skip_broken,
-            warn=lambda lines: warn(lines, "broken records left out"),
+            warn=lambda lines: warn(lines, "broken record", "left out"),
         )
-    if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(plain(content), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    # On the screen first: whatever happens to the file, the numbers are not lost.
     if json_:
-        return print_json(content)
-    from gfocal.engine.show import print_metrics
+        print_json(content)
+    else:
+        from gfocal.engine.show import print_metrics
 
-    print_metrics(content)
+        print_metrics(content)
+    if out is not None:
+        text = json.dumps(plain(content), indent=2, allow_nan=False) + "\n"
+        write_atomically(out, lambda file: _write_text(file, text))
+
+
+def _write_text(file: Path, text: str) -> None:
+    file.write_text(text, encoding="utf-8")
 
 
 @app.command()
@@ -195,7 +221,13 @@ def predict(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where drawings and JSON go.")] = Path(
         "predictions"
     ),
-    score: Annotated[float, typer.Option("--score", help="Leave out boxes with a lower score, 0 to 1.")] = 0.3,
+    score: Annotated[
+        float | None,
+        typer.Option(
+            "--score",
+            help="Leave out boxes with a lower score; by default what --set predict.score_threshold says, or 0.3.",
+        ),
+    ] = None,
     overrides: Overrides = None,
     json_: Json = False,
 ) -> None:
@@ -207,7 +239,10 @@ def predict(
         from gfocal.engine.prepare import predict_patterns
 
         result = predict_patterns(model, pictures, out, score=score, overrides=overrides or ())
-        warn(result.skipped, "pictures that cannot be read left out")
+        warn(result.skipped, "unreadable picture", "left out")
+        if result.left_out:
+            drawings = "1 drawing" if len(result.left_out) == 1 else f"{len(result.left_out)} drawings"
+            typer.echo(f"note: {drawings} of an earlier call left out in {out}", err=True)
     if json_:
         print_json(vars(result))
     else:
@@ -236,10 +271,12 @@ def import_(
         report = import_nanodet(file, out, size=size, overwrite=overwrite)
     if json_:
         return print_json(vars(report))
-    typer.echo(f"wrote {report.file}: {report.used} tensors, {report.classes} classes")
+    typer.echo(
+        f"wrote {report.file}: {report.used} tensors, {report.classes} {'class' if report.classes == 1 else 'classes'}"
+    )
     if report.unused:
         typer.echo(f"without a place, as expected: {len(report.unused)} tensors: {', '.join(report.unused)}")
-    typer.echo(f"next: gfocal predict {out} PICTURES")
+    typer.echo(f"next: gfocal predict {shlex.quote(str(out))} PICTURES")
 
 
 @app.command()

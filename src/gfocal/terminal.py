@@ -8,6 +8,7 @@ import json
 import math
 import os
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -66,6 +67,22 @@ def own_stdout() -> Iterator[None]:
         yield
 
 
+def claim(path: Path) -> None:
+    """Make the folder for a file to be written later, and see that it can be written.
+
+    Raises:
+        UsageError: it cannot; long work would be lost.
+    """
+    if path.is_dir():
+        raise UsageError(f"cannot write {path}: it is a folder; give a file")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
+
+
 def print_json(content: Any) -> None:
     typer.echo(json.dumps(plain(content), allow_nan=False))
 
@@ -81,8 +98,9 @@ def plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def warn(lines: Sequence[str], what: str) -> None:
+def warn(lines: Sequence[str], what: str, done: str) -> None:
+    """List what is wrong; ``what`` is one of them, ``done`` what was done about them."""
     if lines:
-        typer.echo(f"warning: {len(lines)} {what}:", err=True)
+        typer.echo(f"warning: {len(lines)} {what}{'' if len(lines) == 1 else 's'} {done}:", err=True)
         for line in lines:
             typer.echo(f"  {line}", err=True)

@@ -42,7 +42,7 @@ def finds_one_dog(source: Tensor, score_threshold: float | None = None) -> Detec
 
 @pytest.fixture
 def detector() -> DenseDetector:
-    return cast(DenseDetector, SimpleNamespace(names=NAMES, predict=finds_one_dog))
+    return cast(DenseDetector, SimpleNamespace(names=NAMES, predict=finds_one_dog, device=torch.device("cpu")))
 
 
 def read(out: Path) -> dict[str, Any]:
@@ -151,6 +151,30 @@ def test_drawings_of_earlier_calls_may_be_replaced(tmp_path: Path, detector: Den
         assert result.drawings == (tmp_path / "out" / source.name,)
 
 
+def test_a_second_call_does_not_draw_on_drawings(tmp_path: Path, detector: DenseDetector) -> None:
+    source = picture(tmp_path / "x.png")
+    for left_out in ((), (tmp_path / "x-2.png",)):
+        result = predict_files(detector, collect_pictures([tmp_path]), tmp_path)
+        assert result.drawings == (tmp_path / "x-2.png",)
+        assert result.left_out == left_out
+        assert [image["file_name"] for image in read(tmp_path)["images"]] == [source.as_posix()]
+    with pytest.raises(UsageError, match="all pictures given are drawings of an earlier call"):
+        predict_files(detector, [tmp_path / "x-2.png"], tmp_path)
+
+
+@pytest.mark.parametrize(("precision", "low"), [("fp32", False), ("bf16", True)])
+def test_the_network_runs_in_the_precision_asked_for(tmp_path: Path, precision: str, low: bool) -> None:
+    seen: list[bool] = []
+
+    def predict(source: Tensor, score_threshold: float | None = None) -> Detections:
+        seen.append(torch.is_autocast_enabled("cpu"))
+        return finds_one_dog(source, score_threshold)
+
+    stub = SimpleNamespace(names=NAMES, predict=predict, device=torch.device("cpu"))
+    predict_files(cast(DenseDetector, stub), [picture(tmp_path / "a.png")], tmp_path / "out", precision=precision)
+    assert seen == [low]
+
+
 def test_a_foreign_predictions_file_is_not_replaced(tmp_path: Path, detector: DenseDetector) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out/predictions.json").write_text('{"mine": 1}')
@@ -192,6 +216,20 @@ def test_load_gives_an_untrained_detector_for_a_recipe() -> None:
     assert detector.resize.size == 64
     assert not detector.training
     assert len(load("gfl_nano").names) == 80
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"name_or_path": 3}, "a path or the name of a recipe is needed, not int 3"),
+        ({"name_or_path": "gfl_nano", "names": "cat"}, r"names must be a list of texts, such as \['cat'\]"),
+        ({"name_or_path": "gfl_nano", "overrides": "a=b"}, "overrides must be a list of texts"),
+        ({"name_or_path": "gfl_nano", "names": []}, "names is empty"),
+    ],
+)
+def test_what_load_cannot_take_is_named(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        load(**arguments)
 
 
 def test_load_reads_what_was_saved(tmp_path: Path) -> None:

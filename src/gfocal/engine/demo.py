@@ -17,8 +17,9 @@ from gfocal.engine.checkpoint import STATE, find_weights, write_atomically
 from gfocal.engine.drawing import contact_sheet
 from gfocal.engine.evaluate import evaluate
 from gfocal.engine.predict import predict_files
-from gfocal.engine.prepare import open_model
+from gfocal.engine.prepare import open_model, usable_precision
 from gfocal.engine.progress import ProgressBar
+from gfocal.engine.show import counted
 from gfocal.engine.train import train
 from gfocal.errors import UsageError
 from gfocal.recipe import Recipe, load_recipe
@@ -87,7 +88,7 @@ def run_demo(
         _scenes(out / "data", settings)
     train_index = read_coco(*find_coco(out / "data", "train"))
     val_index = read_coco(*find_coco(out / "data", "val"))
-    say(f"2/4 training: {recipe.schedule.epochs} epochs, into {out / 'run'}")
+    say(f"2/4 training: {counted(recipe.schedule.epochs, 'epoch')}, into {out / 'run'}")
     with clock.stage("training"):
         _train(recipe, train_index, val_index, out / "run")
     say("3/4 measuring")
@@ -212,13 +213,19 @@ def _train(recipe: Recipe, train_index: CocoIndex, val_index: CocoIndex, run: Pa
 def _measure(run: Path, val_index: CocoIndex) -> dict[str, Any]:
     detector, recipe, _ = open_model(str(run), ())
     with ProgressBar(len(val_index), "measuring") as bar:
-        measured = evaluate(detector, val_index, workers=recipe.data.workers, progress=bar.callback)
+        measured = evaluate(
+            detector,
+            val_index,
+            workers=recipe.data.workers,
+            precision=usable_precision(detector, recipe),
+            progress=bar.callback,
+        )
     return measured.to_dict()
 
 
 def _draw(out: Path, val_index: CocoIndex) -> None:
     """Drawings of some validation scenes, and all of them in one picture."""
-    detector, _, about = open_model(str(out / "run"), ())
+    detector, recipe, about = open_model(str(out / "run"), ())
     step = max(1, len(val_index) // _DRAWN)
     pictures = [val_index.path(i) for i in range(0, len(val_index), step)][:_DRAWN]
     prediction = predict_files(
@@ -227,6 +234,7 @@ def _draw(out: Path, val_index: CocoIndex) -> None:
         out / "predictions",
         score_threshold=_DRAWN_SCORE,
         category_ids=about["category_ids"],
+        precision=usable_precision(detector, recipe),
     )
     write_atomically(
         out / "overview.jpg", lambda file: contact_sheet(prediction.drawings).save(file, format="JPEG", quality=90)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 import glob
 import json
+import os
+import shlex
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,7 @@ import gfocal
 from gfocal.detector import DenseDetector
 from gfocal.engine.checkpoint import load_detector, write_atomically
 from gfocal.engine.drawing import draw
+from gfocal.engine.evaluate import _autocast as autocast
 from gfocal.errors import BrokenInputError, UsageError
 from gfocal.pictures import PICTURE_SUFFIXES, read_picture
 from gfocal.recipe import Recipe, load_recipe, recipe_names
@@ -48,6 +51,14 @@ def load(
         >>> detector.names
         ('cat', 'dog')
     """
+    if not isinstance(name_or_path, str | os.PathLike):
+        raise UsageError(f"a path or the name of a recipe is needed, not {type(name_or_path).__name__} {name_or_path}")
+    # A text is a sequence too, of letters.
+    for what, given in (("names", names), ("overrides", overrides)):
+        if isinstance(given, str):
+            raise UsageError(f"{what} must be a list of texts, such as [{given!r}], not the text {given!r}")
+    if names is not None and len(names) == 0:
+        raise UsageError("names is empty: a detector needs at least one class")
     if not _is_recipe(name_or_path):
         if names is not None:
             raise UsageError(f"names goes with a recipe; {name_or_path} has its own class names")
@@ -61,8 +72,8 @@ def load_trained(path: str | Path, overrides: Sequence[str] = ()) -> tuple[Dense
     """What :func:`gfocal.engine.checkpoint.load_detector` gives; a recipe, which has no weights, is refused."""
     if _is_recipe(path):
         raise UsageError(
-            f"{path} is a recipe, a detector without training; train it (gfocal train {path} --data FOLDER) "
-            "and give the run folder, or give a .safetensors file"
+            f"{path} is a recipe, a detector without training; train it "
+            f"(gfocal train {shlex.quote(str(path))} --data FOLDER) and give the run folder, or give a .safetensors file"
         )
     if not Path(path).exists():
         near = difflib.get_close_matches(str(path), recipe_names(), n=1, cutoff=0.8)
@@ -128,12 +139,14 @@ class Prediction:
         results: the COCO JSON file.
         num_detections: in all pictures.
         skipped: one line for each picture that could not be read.
+        left_out: pictures given that are drawings of an earlier call.
     """
 
     drawings: tuple[Path, ...]
     results: Path
     num_detections: int
     skipped: tuple[str, ...]
+    left_out: tuple[Path, ...] = ()
 
 
 def predict_files(
@@ -143,6 +156,7 @@ def predict_files(
     *,
     score_threshold: float | None = 0.3,
     category_ids: Sequence[int] | None = None,
+    precision: str = "fp32",
     progress: Callable[[int, int], None] | None = None,
 ) -> Prediction:
     """Find objects in picture files; write a drawing of each and one ``predictions.json`` into ``out``.
@@ -152,17 +166,22 @@ def predict_files(
 
     Args:
         detector: what looks for objects.
-        pictures: files; one that cannot be read is left out, unless none is left.
+        pictures: files; one that cannot be read is left out, unless none is left; so is what an earlier call drew
+            into ``out``.
         out: a folder, made where missing. Files in it are replaced only if an earlier call wrote them.
         score_threshold: in [0, 1); None takes the detector's own.
         category_ids: the data set's id of each class; by default 1..C.
+        precision: "fp32", "bf16" or "fp16" (autocast).
         progress: called with (pictures done, pictures in all).
 
     Raises:
         BrokenInputError: no picture can be read.
-        UsageError: ``out`` cannot be written to.
+        UsageError: ``out`` cannot be written to, or all pictures are drawings of an earlier call.
     """
     names = _OutputNames(out, pictures)
+    given, pictures = pictures, names.inputs
+    if given and not pictures:
+        raise UsageError(f"all pictures given are drawings of an earlier call into {out}; give the pictures themselves")
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     skipped: list[str] = []
@@ -172,7 +191,8 @@ def predict_files(
         except BrokenInputError as error:
             skipped.append(str(error))
         else:
-            found = detector.predict(picture, score_threshold=score_threshold)
+            with autocast(detector.device, precision):
+                found = detector.predict(picture, score_threshold=score_threshold)
             drawing = names.take(path)
             _save(draw(picture, found), drawing)
             height, width = picture.shape[-2:]
@@ -193,7 +213,8 @@ def predict_files(
     }
     write_atomically(out / RESULTS, lambda file: _write_json(file, content))
     drawings = tuple(out / image["drawing"] for image in images)
-    return Prediction(drawings, out / RESULTS, len(annotations), tuple(skipped))
+    left_out = tuple(path for path in given if path not in pictures)
+    return Prediction(drawings, out / RESULTS, len(annotations), tuple(skipped), left_out)
 
 
 def _annotations(
@@ -227,9 +248,11 @@ class _OutputNames:
             raise UsageError(f"cannot write to the folder {out}: {error.strerror or error}") from error
         existing = {p.name for p in out.iterdir()}
         self.ours = self._written_before() & existing
+        drawn = {out.resolve() / name for name in self.ours}
+        self.inputs = [p for p in inputs if p.resolve() not in drawn]
         # Lower case, since file systems exist on which x.JPG and x.jpg are one file.
         self.taken = {name.lower() for name in existing - self.ours} | {RESULTS}
-        self.taken |= {p.resolve().name.lower() for p in inputs if p.resolve().parent == out.resolve()}
+        self.taken |= {p.resolve().name.lower() for p in self.inputs if p.resolve().parent == out.resolve()}
 
     def _written_before(self) -> set[str]:
         file = self.out / RESULTS

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 
 from gfocal.data.coco import CocoIndex, find_coco, read_coco
@@ -14,8 +15,12 @@ from gfocal.engine.checkpoint import find_weights
 from gfocal.engine.evaluate import evaluate
 from gfocal.engine.predict import Prediction, collect_pictures, load_trained, predict_files
 from gfocal.engine.progress import ProgressBar
+from gfocal.engine.show import counted
 from gfocal.errors import UsageError
 from gfocal.recipe import Recipe
+
+DEFAULT_SCORE = 0.3
+"""Of the boxes that are drawn; a recipe's own threshold is for measuring, which wants the poor ones too."""
 
 
 def default_run_folder(recipe: str, data: Path) -> Path:
@@ -39,6 +44,53 @@ def open_train_data(data: Path, val: Path | None, *, skip_broken: bool = False) 
     val_index = read_coco(*val_files, skip_broken=skip_broken)
     # Training would only find out at its first evaluation.
     return train_index, val_index.with_classes(train_index.names)
+
+
+def describe_data(index: CocoIndex) -> dict[str, int]:
+    """What is in a data set, as counts.
+
+    Returns:
+        pictures; without_objects: pictures with nothing to learn; objects: boxes that are learnt; classes; and what is
+        not learnt, each box counted once: crowd, ignored, without_area (a side of 0 inside the picture).
+    """
+    count = len(index)
+    picture = np.repeat(np.arange(count), np.diff(index.box_start))
+    sides = np.stack([index.widths, index.heights, index.widths, index.heights], 1)[picture]
+    boxes = np.clip(index.boxes, 0, sides)
+    empty = (boxes[:, 2:] <= boxes[:, :2]).any(1)
+    learnt = ~(index.crowd | index.ignore | empty)
+    return {
+        "pictures": count,
+        "without_objects": count - len(np.unique(picture[learnt])),
+        "objects": int(learnt.sum()),
+        "classes": len(index.names),
+        "crowd": int(index.crowd.sum()),
+        "ignored": int((index.ignore & ~index.crowd).sum()),
+        "without_area": int((empty & ~index.crowd & ~index.ignore).sum()),
+    }
+
+
+def data_line(split: str, data: Mapping[str, int]) -> str:
+    """What :func:`describe_data` found as one line; "train" learns from it, anything else measures."""
+    without = f" ({data['without_objects']:,} without objects)" if data["without_objects"] else ""
+    kinds = (("crowd", "crowd"), ("ignored", "ignored"), ("without_area", "without area"))
+    rest = ", ".join(f"{data[key]:,} {word}" for key, word in kinds if data[key])
+    return (
+        f"{split}: {counted(data['pictures'], 'picture')}{without}, {counted(data['objects'], 'object')}, "
+        f"{counted(data['classes'], 'class', 'classes')}"
+        + (f"; {'not learnt' if split == 'train' else 'besides'}: {rest}" if rest else "")
+    )
+
+
+def nothing_to_learn(index: CocoIndex, data: Mapping[str, int]) -> str | None:
+    """What to say of training data without a single object; None where there is one."""
+    if data["objects"]:
+        return None
+    boxes = f"none of its {len(index.boxes):,} boxes can be learnt" if len(index.boxes) else "it has no boxes"
+    return (
+        f"NO OBJECT TO LEARN in {index.annotations}: {boxes}. Every picture is background, and a detector that is "
+        "trained on nothing else finds nothing"
+    )
 
 
 def _val_files(data: Path, val: Path | None) -> tuple[Path, Path] | None:
@@ -65,6 +117,12 @@ def open_model(model: str, overrides: Sequence[str]) -> tuple[DenseDetector, Rec
     if recipe.runtime.threads:
         torch.set_num_threads(recipe.runtime.threads)
     return detector.to(device), recipe, about
+
+
+def usable_precision(detector: DenseDetector, recipe: Recipe) -> str:
+    """The recipe's, but a model trained in fp16 on a GPU runs in fp32 on a CPU."""
+    slow_half = detector.device.type == "cpu" and recipe.runtime.precision == "fp16"
+    return "fp32" if slow_half else recipe.runtime.precision
 
 
 def _sets(overrides: Sequence[str], key: str) -> bool:
@@ -101,15 +159,13 @@ def evaluate_files(
     which: Literal["train", "val"] = "train" if split == "train" else "val"
     detector, recipe, _ = open_model(model, overrides)
     index = read_coco(*find_coco(data, which), skip_broken=skip_broken)
-    # A model trained in fp16 on a GPU is measured in fp32 on a CPU.
-    slow_half = detector.device.type == "cpu" and recipe.runtime.precision == "fp16"
     with ProgressBar(len(index), "evaluating") as bar:
         measured = evaluate(
             detector,
             index,
             batch_size=batch_size or (16 if recipe.data.resize.kind == "square" else 2),
             workers=recipe.data.workers,
-            precision="fp32" if slow_half else recipe.runtime.precision,
+            precision=usable_precision(detector, recipe),
             progress=bar.callback,
             skip_broken=skip_broken,
         )
@@ -121,13 +177,24 @@ def evaluate_files(
 
 
 def predict_patterns(
-    model: str, patterns: Sequence[str], out: Path, *, score: float = 0.3, overrides: Sequence[str] = ()
+    model: str, patterns: Sequence[str], out: Path, *, score: float | None = None, overrides: Sequence[str] = ()
 ) -> Prediction:
-    """Find pictures and objects in them; see :func:`gfocal.engine.predict.predict_files`."""
-    if not 0 <= score < 1:
+    """Find pictures and objects in them; see :func:`gfocal.engine.predict.predict_files`.
+
+    Args:
+        model: run folder or checkpoint.
+        patterns: files, folders and patterns.
+        out: where drawings and results go.
+        score: leave out boxes with a lower score; by default ``predict.score_threshold`` where the overrides set it,
+            else 0.3.
+        overrides: recipe keys.
+    """
+    if score is not None and not 0 <= score < 1:
         raise UsageError(f"--score must be at least 0 and below 1, got {score:g}")
     pictures = collect_pictures(patterns)
-    detector, _, about = open_model(model, overrides)
+    detector, recipe, about = open_model(model, overrides)
+    if score is None:
+        score = recipe.predict.score_threshold if _sets(overrides, "predict.score_threshold") else DEFAULT_SCORE
     with ProgressBar(len(pictures), "predicting") as bar:
         return predict_files(
             detector,
@@ -135,5 +202,6 @@ def predict_patterns(
             out,
             score_threshold=score,
             category_ids=about["category_ids"],
+            precision=usable_precision(detector, recipe),
             progress=bar.callback,
         )

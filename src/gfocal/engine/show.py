@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping
 from importlib import resources
 from pathlib import Path
@@ -29,6 +30,11 @@ def _number(value: float | None, digits: int = 3) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
+def counted(number: int, one: str, many: str | None = None) -> str:
+    """1 picture, 2,337 pictures."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
 def print_metrics(metrics: Mapping[str, Any]) -> None:
     """The 12 COCO numbers, each class, the agreement of score and IoU, speed; "-" where nothing is to be found."""
     console = _console()
@@ -41,7 +47,7 @@ def print_metrics(metrics: Mapping[str, Any]) -> None:
     console.print(numbers)
     console.print(_class_table(metrics["per_class"]))
     console.print(f"score and IoU agree (Spearman): {_number(metrics['score_iou_correlation'])}")
-    console.print(f"{metrics['num_images']} pictures, {metrics['num_detections']} detections")
+    console.print(f"{counted(metrics['num_images'], 'picture')}, {counted(metrics['num_detections'], 'detection')}")
     if speed := metrics.get("speed"):
         console.print(f"{speed['ms_per_picture']:.1f} ms a picture (network and post-processing)")
 
@@ -70,9 +76,9 @@ def print_training(result: Mapping[str, Any]) -> None:
         print_metrics(result["metrics"])
     best = "" if result["best_ap"] is None else f", best AP {result['best_ap']:.3f}"
     rate = f"{result['pictures_per_second']:.1f} pictures/s"
-    console.print(f"{result['steps']} steps in {duration(result['seconds'])}, {rate}{best}")
+    console.print(f"{counted(result['steps'], 'step')} in {duration(result['seconds'])}, {rate}{best}")
     console.print(f"run folder: {result['out']}", soft_wrap=True)
-    console.print(f"next: gfocal predict {result['out']} PICTURES", soft_wrap=True)
+    console.print(f"next: gfocal predict {shlex.quote(str(result['out']))} PICTURES", soft_wrap=True)
 
 
 def print_prediction(result: Prediction) -> None:
@@ -81,9 +87,8 @@ def print_prediction(result: Prediction) -> None:
     for drawing in result.drawings[:10]:
         console.print(f"  {drawing}", soft_wrap=True)
     if len(result.drawings) > 10:
-        console.print(f"  ... and {len(result.drawings) - 10} more in {result.results.parent}", soft_wrap=True)
-    objects = "1 object" if result.num_detections == 1 else f"{result.num_detections} objects"
-    pictures = "1 picture" if len(result.drawings) == 1 else f"{len(result.drawings)} pictures"
+        console.print(f"  ... and {len(result.drawings) - 10:,} more in {result.results.parent}", soft_wrap=True)
+    objects, pictures = counted(result.num_detections, "object"), counted(len(result.drawings), "picture")
     console.print(f"{objects} in {pictures}; boxes, scores and edge_std: {result.results}", soft_wrap=True)
 
 

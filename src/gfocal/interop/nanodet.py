@@ -64,7 +64,9 @@ def import_nanodet(checkpoint: Path, out: Path, *, size: int | None = None, over
     """
     checkpoint, file = Path(checkpoint), Path(out) / BEST
     if file.exists() and not overwrite:
-        raise UsageError(f"{file} exists already; choose another folder, or allow it to be overwritten")
+        raise UsageError(
+            f"{file} exists already; choose another folder, or replace it with --overwrite (overwrite=True)"
+        )
     state = read_state(checkpoint)
     if size is None:
         size = 416 if "416" in checkpoint.name else 320
