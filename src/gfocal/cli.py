@@ -6,7 +6,6 @@ Results go to standard output, everything else (progress, warnings, errors) to s
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Annotated
 import typer
 
 import gfocal
-from gfocal.terminal import claim, fail, own_stdout, plain, print_json, verb, warn
+from gfocal.terminal import claim, fail, own_stdout, print_json, verb, warn, write_json
 
 app = typer.Typer(
     name="gfocal",
@@ -123,13 +122,7 @@ def train(
     Example: gfocal train gfl_nano --data bccd --set schedule.epochs=20
     """
     with own_stdout():
-        from gfocal.engine.prepare import (
-            data_line,
-            default_run_folder,
-            describe_data,
-            nothing_to_learn,
-            open_train_data,
-        )
+        from gfocal.engine.prepare import default_run_folder, describe_all, open_train_data
         from gfocal.engine.train import train as run_training
         from gfocal.recipe import load_recipe
 
@@ -137,22 +130,15 @@ def train(
         folder = out or default_run_folder(recipe, data)
         train_index, val_index = open_train_data(data, val, skip_broken=skip_broken)
         warn([*train_index.skipped, *(val_index.skipped if val_index else [])], "broken record", "left out")
-        indices = {"train": train_index, **({} if val_index is None else {"val": val_index})}
-        described = {split: describe_data(index) for split, index in indices.items()}
-        for split, counts in described.items():
-            typer.echo(data_line(split, counts), err=True)
-        if nothing := nothing_to_learn(train_index, described["train"]):
-            typer.echo(f"warning: {nothing}", err=True)
+        described, lines = describe_all(train_index, val_index)
+        typer.echo("\n".join(lines), err=True)
         if val_index is None:
             typer.echo("warning: no data to measure on (no val split, no --val): training without evaluation", err=True)
         result = run_training(loaded, train_index, val_index, folder, resume=resume, init=init, skip_broken=skip_broken)
         warn(result.skipped, "broken picture", "replaced by others")
     if result.interrupted:
-        fail(
-            f"interrupted after step {result.steps}; go on with the same command and --resume "
-            f"(--out {shlex.quote(str(folder))})",
-            130,
-        )
+        again = f"--resume (--out {shlex.quote(str(folder))})"
+        fail(f"interrupted after step {result.steps}; go on with the same command and {again}", 130)
     skipped = [*train_index.skipped, *(val_index.skipped if val_index else []), *result.skipped]
     content = {**vars(result), "skipped": skipped, "data": described}
     if json_:
@@ -203,12 +189,7 @@ def evaluate(
 
         print_metrics(content)
     if out is not None:
-        text = json.dumps(plain(content), indent=2, allow_nan=False) + "\n"
-        write_atomically(out, lambda file: _write_text(file, text))
-
-
-def _write_text(file: Path, text: str) -> None:
-    file.write_text(text, encoding="utf-8")
+        write_atomically(out, lambda file: write_json(file, content))
 
 
 @app.command()
@@ -223,10 +204,7 @@ def predict(
     ),
     score: Annotated[
         float | None,
-        typer.Option(
-            "--score",
-            help="Leave out boxes with a lower score; by default what --set predict.score_threshold says, or 0.3.",
-        ),
+        typer.Option("--score", help="Leave out lower scores; by default predict.score_threshold if --set, else 0.3."),
     ] = None,
     overrides: Overrides = None,
     json_: Json = False,
@@ -241,8 +219,7 @@ def predict(
         result = predict_patterns(model, pictures, out, score=score, overrides=overrides or ())
         warn(result.skipped, "unreadable picture", "left out")
         if result.left_out:
-            drawings = "1 drawing" if len(result.left_out) == 1 else f"{len(result.left_out)} drawings"
-            typer.echo(f"note: {drawings} of an earlier call left out in {out}", err=True)
+            typer.echo(f"note: drawings of an earlier call left out: {len(result.left_out)}, in {out}", err=True)
     if json_:
         print_json(vars(result))
     else:

@@ -87,6 +87,10 @@ def print_json(content: Any) -> None:
     typer.echo(json.dumps(plain(content), allow_nan=False))
 
 
+def write_json(file: Path, content: Any) -> None:
+    file.write_text(json.dumps(plain(content), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
 def plain(value: Any) -> Any:
     """What JSON can hold: paths as text, tuples as lists, NaN and infinities as None."""
     if isinstance(value, dict):

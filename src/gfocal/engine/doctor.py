@@ -8,6 +8,7 @@ import platform
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -176,15 +177,15 @@ def _write_file() -> str:
     """A file written as checkpoints are: beside its place, then moved there."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "checkpoint"
-        for content in (b"first", b"second"):  # the second replaces the first
-            write_atomically(file, lambda path, content=content: _write_bytes(path, content))
-            if file.read_bytes() != content:
+        for text in ("first", "second"):  # the second replaces the first
+            write_atomically(file, partial(_write_text, text))
+            if file.read_text(encoding="utf-8") != text:
                 raise OSError("a file does not hold what was written to it")
     return f"files in {tempfile.gettempdir()}"
 
 
-def _write_bytes(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
+def _write_text(text: str, path: Path) -> None:
+    path.write_text(text, encoding="utf-8")
 
 
 _CHECKS: dict[str, Callable[[], str]] = {

@@ -73,7 +73,8 @@ def load_trained(path: str | Path, overrides: Sequence[str] = ()) -> tuple[Dense
     if _is_recipe(path):
         raise UsageError(
             f"{path} is a recipe, a detector without training; train it "
-            f"(gfocal train {shlex.quote(str(path))} --data FOLDER) and give the run folder, or give a .safetensors file"
+            f"(gfocal train {shlex.quote(str(path))} --data FOLDER) "
+            "and give the run folder, or give a .safetensors file"
         )
     if not Path(path).exists():
         near = difflib.get_close_matches(str(path), recipe_names(), n=1, cutoff=0.8)

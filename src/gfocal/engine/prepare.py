@@ -46,6 +46,14 @@ def open_train_data(data: Path, val: Path | None, *, skip_broken: bool = False) 
     return train_index, val_index.with_classes(train_index.names)
 
 
+def describe_all(train: CocoIndex, val: CocoIndex | None) -> tuple[dict[str, dict[str, int]], list[str]]:
+    """Counts by split, see :func:`describe_data`, and the lines that tell them, a warning last if there is one."""
+    described = {split: describe_data(index) for split, index in (("train", train), ("val", val)) if index is not None}
+    lines = [data_line(split, counts) for split, counts in described.items()]
+    nothing = nothing_to_learn(train, described["train"])
+    return described, lines if nothing is None else [*lines, f"warning: {nothing}"]
+
+
 def describe_data(index: CocoIndex) -> dict[str, int]:
     """What is in a data set, as counts.
 
