@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from gfocal.engine.optim import AveragedWeights, lr_factor, make_optimizer, scaled_lr, set_lr
+from gfocal.engine.optim import AveragedWeights, idle_settings, lr_factor, make_optimizer, scaled_lr, set_lr
 from gfocal.recipe import OptimRecipe, ScheduleRecipe
 from gfocal.zoo import build_detector
 from small_runs import small
@@ -40,6 +40,18 @@ def test_cosine_from_one_to_the_end() -> None:
     assert lr_factor(steps, 10, 4) == pytest.approx(0.02 + 0.98 * 0.25, rel=1e-12)
     assert lr_factor(steps, 15, 4) == pytest.approx(0.02, rel=1e-12)
     assert lr_factor(schedule(kind="cosine", epochs=1), 0, 1) == 1, "a run of one step"
+
+
+def test_settings_that_do_nothing_are_named() -> None:
+    assert idle_settings(schedule(milestones=(2, 3), warmup_steps=20), 40) == []
+    assert idle_settings(schedule(kind="cosine", milestones=(9,)), 40) == []
+    late, slow = idle_settings(schedule(milestones=(2, 4, 11), warmup_steps=21), 40)
+    assert late.startswith("schedule.milestones: [4, 11] lie beyond the run, schedule.epochs=4")
+    assert (
+        slow == "schedule.warmup_steps=21, but the run has 40 steps: the learning rate rises for more than half of it"
+    )
+    (never,) = idle_settings(schedule(milestones=(), warmup_steps=40), 40)
+    assert never.endswith("the learning rate never reaches optim.lr")
 
 
 def test_lr_scales_with_the_pictures_of_a_step() -> None:

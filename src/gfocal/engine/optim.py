@@ -55,6 +55,23 @@ def lr_factor(schedule: ScheduleRecipe, step: int, steps_an_epoch: int) -> float
     return factor
 
 
+def idle_settings(schedule: ScheduleRecipe, steps: int) -> list[str]:
+    """Lines about settings that will not do what they are for in a run of so many optimizer steps."""
+    lines = []
+    late = [milestone for milestone in schedule.milestones if milestone >= schedule.epochs]
+    if schedule.kind == "multistep" and late:
+        lines.append(
+            f"schedule.milestones: {late} lie beyond the run, schedule.epochs={schedule.epochs}: "
+            "the learning rate does not fall there"
+        )
+    if schedule.warmup_steps > steps / 2:
+        lines.append(
+            f"schedule.warmup_steps={schedule.warmup_steps}, but the run has {steps} steps: the learning rate "
+            f"{'never reaches optim.lr' if schedule.warmup_steps >= steps else 'rises for more than half of it'}"
+        )
+    return lines
+
+
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
     for group in optimizer.param_groups:
         group["lr"] = lr * group["factor"]
