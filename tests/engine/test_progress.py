@@ -61,7 +61,7 @@ def test_the_first_ctrl_c_asks_and_the_second_one_ends() -> None:
         assert ctrl_c.asked
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
-    assert said == ["stopping after this step; Ctrl-C again stops at once"]
+    assert said == ["stopping after this step or evaluation; Ctrl-C again stops at once"]
     assert signal.getsignal(signal.SIGINT) is before
 
 

@@ -106,4 +106,4 @@ class CtrlC:
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
-        self._say("stopping after this step; Ctrl-C again stops at once")
+        self._say("stopping after this step or evaluation; Ctrl-C again stops at once")
