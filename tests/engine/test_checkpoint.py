@@ -20,9 +20,12 @@ from gfocal.engine.checkpoint import (
     LAST,
     STATE,
     find_weights,
+    generator_states,
     load_detector,
     load_state,
+    other_inputs,
     remove_unfinished,
+    restore_generators,
     save_detector,
     save_state,
     start_from,
@@ -86,6 +89,9 @@ def test_a_run_folder_stands_for_its_best_weights(saved: Path, tmp_path: Path) -
     run = tmp_path / "run"
     run.mkdir()
     with pytest.raises(UsageError, match=r"neither best\.safetensors nor last\.safetensors"):
+        find_weights(run)
+    (run / STATE).touch()
+    with pytest.raises(UsageError, match="run that has no weights yet: go on with --resume"):
         find_weights(run)
     (run / LAST).write_bytes(saved.read_bytes())
     assert find_weights(run) == run / LAST
@@ -201,6 +207,14 @@ def test_other_bins_start_the_box_code_new(saved: Path) -> None:
     assert all(torch.equal(detector.state_dict()[name], before[name]) for name in fresh)
 
 
+def test_other_inputs_are_found(saved: Path) -> None:
+    assert other_inputs(small("optim.lr=3"), saved) == []
+    other = small("model.point_offset=0", "model.anchor_scale=8", "model.pixels.order=rgb")
+    pixels, offset, scale = other_inputs(other, saved)
+    assert "'bgr'" in pixels.partition(" -> ")[0]
+    assert (offset, scale) == ("model.point_offset 0.5 -> 0.0", "model.anchor_scale 5.0 -> 8.0")
+
+
 def test_another_architecture_is_refused(saved: Path, tmp_path: Path) -> None:
     recipe = small("model.pretrained=false", "model.channels=32", name="gfl_r18")
     with pytest.raises(UsageError, match=r"some\.safetensors has another architecture than the recipe"):
@@ -219,6 +233,24 @@ def test_a_state_comes_back(tmp_path: Path) -> None:
     state = load_state(path)
     assert state["step"] == 3
     assert torch.equal(state["tensor"], torch.arange(4))
+
+
+def test_random_generators_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda = [torch.tensor([1]), torch.tensor([2])]
+    put: list[list[torch.Tensor]] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: cuda)
+    monkeypatch.setattr(torch.cuda, "set_rng_state_all", put.append)
+    state = generator_states()
+    drawn = torch.rand(3)
+    restore_generators(state)
+    assert torch.equal(torch.rand(3), drawn)
+    assert put == [cuda]
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    restore_generators(state)
+    restore_generators({"generator": state["generator"]})  # a state without them
+    assert put == [cuda]
 
 
 def test_states_that_cannot_be_resumed(tmp_path: Path) -> None:

@@ -155,8 +155,9 @@ def test_ctrl_c(whole: Path, scenes: Path, tmp_path: Path, train_index: CocoInde
     assert verdict == "interrupted"
     assert 4 <= int(steps) < STEPS
     assert state_of(out)["step"] == int(steps)
-    assert errors.count("stopping after this step") == 1
+    assert errors.count("stopping after this step or evaluation") == 1
     assert "Traceback" not in errors
+    assert load_detector(out / "last.safetensors")[2]["notes"]["step"] == int(steps), "weights to look at"
     train(small(*CUT), train_index, val_index, out, resume=True, progress=False)
     assert_like(whole, out)
 
@@ -172,6 +173,39 @@ def test_cut_anywhere(steps: int, tmp_path: Path, train_index: CocoIndex) -> Non
     assert result.steps == 6
     assert_same_weights(tmp_path / "whole", tmp_path / "cut")
     assert metrics_of(tmp_path / "cut") == metrics_of(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("epoch", [2, 5])
+def test_cut_in_an_evaluation(
+    epoch: int, when: str, whole: Path, tmp_path: Path, train_index: CocoIndex, val_index: CocoIndex
+) -> None:
+    out = tmp_path / "run"
+
+    def die(*args: object, **options: object) -> object:
+        raise RuntimeError("power cut")
+
+    with pytest.MonkeyPatch.context() as patch:
+        measure, write = train_module.evaluate, train_module._Trainer._save_weights
+        # Before anything is measured, or when that is in the metrics already but not in the state.
+        if when == "before":
+            patch.setattr(
+                train_module, "evaluate", lambda d, *a, **o: (die if trainer_at(out) else measure)(d, *a, **o)
+            )
+        else:
+            patch.setattr(
+                train_module._Trainer, "_save_weights", lambda t, f: (die if t.epoch == epoch else write)(t, f)
+            )
+
+        def trainer_at(folder: Path) -> bool:
+            return bool(state_of(folder)["step"] == 3 * epoch)
+
+        with pytest.raises(RuntimeError, match="power cut"):
+            train(small(*CUT), train_index, val_index, out, progress=False)
+    assert state_of(out)["step"] == 3 * epoch, "the steps are kept"
+    result = train(small(*CUT), train_index, val_index, out, resume=True, progress=False)
+    assert (result.steps, result.metrics["num_images"]) == (STEPS, 4)
+    assert_like(whole, out)
 
 
 def test_a_finished_run_has_nothing_to_do(

@@ -29,8 +29,6 @@ def test_another_recipe_is_named(cut: Path, train_index: CocoIndex) -> None:
     with pytest.raises(UsageError, match=r"another recipe \(optim\.lr, schedule\.epochs differ\)"):
         train(other, train_index, None, cut, resume=True, progress=False)
     assert state_of(cut)["step"] == 2
-    with pytest.raises(UsageError, match=r"\(runtime\.threads differ\)"):
-        train(small("runtime.threads=2"), train_index, None, cut, resume=True, progress=False)
 
 
 def test_what_does_not_change_weights_may_differ(cut: Path, train_index: CocoIndex, tmp_path: Path) -> None:
@@ -38,6 +36,19 @@ def test_what_does_not_change_weights_may_differ(cut: Path, train_index: CocoInd
     assert train(free, train_index, None, cut, resume=True, progress=False).steps == 6
     train(small(), train_index, None, tmp_path / "whole", progress=False)
     assert_same_weights(cut, tmp_path / "whole")
+
+
+def test_other_threads_are_told(cut: Path, train_index: CocoIndex, capsys: pytest.CaptureFixture[str]) -> None:
+    state = load_state(cut / "state.pt")
+    state["recipe"]["runtime"]["threads"] = state["environment"]["threads"] = 2
+    save_state(cut / "state.pt", state)
+    assert train(small(), train_index, None, cut, resume=True).steps == 6
+    assert "not bit-identical to a run without the break: threads 2 -> 1" in capsys.readouterr().err
+
+
+def test_resume_and_init_do_not_go_together(cut: Path, train_index: CocoIndex) -> None:
+    with pytest.raises(UsageError, match="choose one"):
+        train(small(), train_index, None, cut, resume=True, init=cut, progress=False)
 
 
 def first_label(content: dict) -> None:

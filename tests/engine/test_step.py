@@ -57,7 +57,7 @@ def fixed_batches(count: int) -> list[Batch]:
     return batches
 
 
-RECORDED = [2.6242483, 2.6277098, 2.5975847, 2.4934631, 2.2108681]
+RECORDED = [2.6303866, 2.6322345, 2.6012928, 2.5039600, 2.2418598]
 LR = 0.1
 
 
@@ -121,6 +121,7 @@ def test_a_step_does_not_depend_on_its_split(
     index = rewritten(train_index, tmp_path, eight)
     real = build_detector
     monkeypatch.setattr(train_module, "build_detector", lambda *a, **options: real(*a, **options).to(dtype))
+    monkeypatch.setattr(train_module, "check_start", lambda model: None)  # batch norm must not learn here
     results = []
     for batch, accumulate in ((8, 1), (4, 2), (2, 4)):
         recipe = small(

@@ -19,7 +19,7 @@ from gfocal.engine import train as train_module
 from gfocal.engine.checkpoint import LAST, load_detector
 from gfocal.engine.train import train
 from gfocal.errors import GfocalError, UsageError
-from small_runs import assert_same_weights, metrics_of, rewritten, small, state_of
+from small_runs import assert_same_weights, cut_run, metrics_of, rewritten, small, state_of
 
 
 def run(index: CocoIndex, out: Path, *overrides: str, val: CocoIndex | None = None, **options: Any) -> Path:
@@ -85,6 +85,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path, train_index: Co
         run(train_index, tmp_path / "run", "optim.lr=1e30", "optim.reference_batch=null", "schedule.warmup_steps=0")
     assert not isinstance(caught.value, UsageError), "exit code 1, not 2"
     message = str(caught.value)
+    assert f"the last saved state is {tmp_path / 'run' / 'state.pt'}" in message
     assert message.startswith("step 2 stopped the run: the loss is not finite: loss terms cls ")
     assert "box nan" in message
     assert "learning rate " in message
@@ -166,7 +167,8 @@ def test_the_share_of_truncated_edges_is_said(tmp_path: Path, capsys: pytest.Cap
     options = ["model.assigner.top_k=1", "model.boxes.delta=0.375", "data.flip=0", "data.scale=null"]
     train(small(*options), one_object(tmp_path), None, tmp_path / "run")
     said = capsys.readouterr().err
-    assert "epoch 2: 25.00 % of the edges lie beyond what the boxes can reach, 50.00 % of the objects" in said
+    assert "epoch 1: 25.00 % of the edges lie beyond what the boxes can reach, 50.00 % of the objects" in said
+    assert said.count("of the edges") == 1, "again only when it is twice as much"
 
 
 def test_no_pictures(tmp_path: Path, train_index: CocoIndex) -> None:
@@ -242,6 +244,42 @@ def test_starting_from_another_run(tmp_path: Path, train_index: CocoIndex, monke
     monkeypatch.setattr(train_module, "optimizer_step", compare)
     with pytest.raises(RuntimeError, match="enough"):
         run(train_index, tmp_path / "second", "runtime.seed=5", init=first)
+
+
+def test_what_starting_from_another_run_did_is_told(
+    tmp_path: Path, train_index: CocoIndex, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = run(train_index, tmp_path / "first", "schedule.epochs=1")
+    total = len(load_detector(first)[0].state_dict())
+    options = ("model.boxes.reg_max=8", "model.point_offset=0", "schedule.epochs=1")
+    train(small(*options), train_index, None, tmp_path / "second", init=first)
+    said = capsys.readouterr().err
+    assert f"init: 6 of {total} tensors start anew: head.out.0." in said
+    assert "trained for other inputs than this run has: model.point_offset 0.5 -> 0.0" in said
+    noted = json.loads((tmp_path / "second" / "run.json").read_text())["init"]
+    assert (noted["from"], noted["tensors"], len(noted["fresh"])) == (str(first), total, 6)
+    assert json.loads((first / "run.json").read_text())["init"] is None
+
+
+@pytest.mark.parametrize("keep", ["model.frozen_stages=1", "model.norm_eval=true"])
+def test_a_frozen_backbone_of_random_values_is_refused(keep: str, tmp_path: Path, train_index: CocoIndex) -> None:
+    options = ["model.pretrained=false", "model.frozen_stages=0", "model.norm_eval=false", keep]
+    with pytest.raises(UsageError, match=r"random values") as caught:
+        train(small(*options, name="gfl_r18"), train_index, None, tmp_path / "run", progress=False)
+    for key in ("model.pretrained=false", "model.frozen_stages=0", "model.norm_eval=false"):
+        assert f"--set {key}" in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_idle_settings_are_told(tmp_path: Path, train_index: CocoIndex, capsys: pytest.CaptureFixture[str]) -> None:
+    train(small("schedule.warmup_steps=50", "schedule.epochs=1"), train_index, None, tmp_path / "run")
+    assert "schedule.warmup_steps=50, but the run has 3 steps" in capsys.readouterr().err
+
+
+def test_weights_are_there_after_each_epoch(tmp_path: Path, train_index: CocoIndex) -> None:
+    cut_run(small("schedule.epochs=3", "schedule.eval_every=3"), train_index, tmp_path / "run", 4)
+    notes = load_detector(tmp_path / "run")[2]["notes"]
+    assert (notes["epoch"], notes["step"], notes["metrics"]) == (1, 3, {})
 
 
 def test_tensorboard(tmp_path: Path, train_index: CocoIndex, val_index: CocoIndex) -> None:

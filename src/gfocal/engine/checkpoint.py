@@ -93,6 +93,8 @@ def find_weights(path: Path) -> Path:
         for name in (BEST, LAST):
             if (path / name).is_file():
                 return path / name
+        if (path / STATE).is_file():
+            raise UsageError(f"{path} is a run that has no weights yet: go on with --resume")
         raise UsageError(f"{path} is not a finished run: it has neither {BEST} nor {LAST}")
     if not path.is_file():
         raise UsageError(f"there is no run folder or checkpoint {path}")
@@ -202,6 +204,14 @@ def start_from(detector: DenseDetector, path: Path) -> list[str]:
     return fresh
 
 
+def other_inputs(recipe: Recipe, path: Path) -> list[str]:
+    """What the weights of a checkpoint were trained for and ``recipe`` has otherwise, as "point_offset 0.5 -> 0.0"."""
+    theirs = build_recipe(read_about(find_weights(path))["recipe"], (), str(path)).to_dict()["model"]
+    ours = recipe.to_dict()["model"]
+    keys = ("pixels", "point_offset", "anchor_scale", "strides")
+    return [f"model.{key} {theirs[key]} -> {ours[key]}" for key in keys if theirs[key] != ours[key]]
+
+
 def _is_class_output(name: str) -> bool:
     return name.startswith(("head.class_out.", "head.out."))
 
@@ -215,6 +225,20 @@ def _partly(name: str, own: Tensor, theirs: Tensor | None, detector: DenseDetect
     merged = own.clone()
     merged[-rows:] = theirs[-rows:]
     return merged
+
+
+def generator_states() -> dict[str, Any]:
+    """Where torch's random generators stand: the CPU's, and that of each CUDA device."""
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return {"generator": torch.get_rng_state(), "cuda_generators": cuda}
+
+
+def restore_generators(state: dict[str, Any]) -> None:
+    """Put them back; on another number of devices those of CUDA stay as they are."""
+    torch.set_rng_state(state["generator"])
+    cuda = state.get("cuda_generators", [])
+    if cuda and torch.cuda.is_available() and len(cuda) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(cuda)
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:

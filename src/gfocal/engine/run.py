@@ -93,8 +93,12 @@ class Run:
         self._facts: dict[str, Any] = {}
         self._tracker: Any = None
 
-    def open(self, recipe: Recipe, index: CocoIndex, *, resume: bool) -> dict[str, Any] | None:
+    def open(
+        self, recipe: Recipe, index: CocoIndex, *, resume: bool, init: dict[str, Any] | None = None
+    ) -> dict[str, Any] | None:
         """Make the folder, or read the state to resume from and return it.
+
+        What ``init`` says of the weights it starts from is recorded in run.json.
 
         Raises:
             UsageError: the folder holds a run already; when resuming, none or one of another recipe or other data.
@@ -118,7 +122,7 @@ class Run:
         if state is None:
             text = yaml.safe_dump(recipe.to_dict(), sort_keys=False)
             write_atomically(self.folder / "recipe.yaml", lambda file: _write(file, text))
-            about = {**self._facts, "command": sys.argv, "annotations": str(index.annotations)}
+            about = {**self._facts, "command": sys.argv, "annotations": str(index.annotations), "init": init}
             write_atomically(self.folder / "run.json", lambda file: _write(file, json.dumps(about, indent=2)))
         return state
 
@@ -138,10 +142,15 @@ class Run:
         then, now = state["environment"], self._facts["environment"]
         return [f"{name} {then.get(name)} -> {now[name]}" for name in now if then.get(name) != now[name]]
 
-    def track(self, recipe: Recipe, step: int) -> None:
-        """Open the metrics; lines of steps after ``step`` belong to what a kill undid and go."""
+    def track(self, recipe: Recipe, step: int, *, measured: bool = True) -> None:
+        """Open the metrics; lines of steps after ``step`` belong to what a kill undid and go.
+
+        So does the evaluation at ``step`` unless it was ``measured`` when the state was saved.
+        """
         if self.metrics_file.is_file():
             lines = [line for line in self.metrics_file.read_text().splitlines() if _step_of(line) <= step]
+            if not measured:
+                lines = [line for line in lines if _step_of(line) < step or json.loads(line)["kind"] != "val"]
             text = "".join(line + "\n" for line in lines)
             write_atomically(self.metrics_file, lambda file: _write(file, text))
         if "tensorboard" in recipe.runtime.trackers:
@@ -187,8 +196,10 @@ _FREE = (
     "runtime.trackers",
     "predict.",
     "model.pretrained",
+    "runtime.threads",
 )
-"""Keys that may differ between a run and its continuation: they do not change the weights."""
+"""Keys that may differ between a run and its continuation: they do not change the weights, or (threads) only the last
+bits, which is told."""
 
 
 def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:

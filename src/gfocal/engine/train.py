@@ -16,14 +16,14 @@ import torch
 from accelerate import Accelerator
 
 from gfocal.data.coco import CocoIndex
-from gfocal.data.loader import BatchLoader, DetectionDataset, RunBatches, make_run_loader
-from gfocal.data.transforms import TrainTransform
+from gfocal.data.loader import BatchLoader
 from gfocal.detector import DenseDetector
-from gfocal.engine.checkpoint import start_from
+from gfocal.engine.checkpoint import generator_states, restore_generators
 from gfocal.engine.evaluate import evaluate
-from gfocal.engine.optim import AveragedWeights, lr_factor, make_optimizer, scaled_lr
+from gfocal.engine.optim import AveragedWeights, idle_settings, lr_factor, make_optimizer, scaled_lr
 from gfocal.engine.progress import CtrlC, ProgressBar
 from gfocal.engine.run import Run, TrainResult
+from gfocal.engine.start import batches_from, check_start, start_weights, told
 from gfocal.engine.step import Counts, NotFinite, make_accelerator, optimizer_step
 from gfocal.errors import GfocalError, UsageError
 from gfocal.recipe import Recipe
@@ -55,20 +55,24 @@ def train(
         progress: show a bar on standard error.
 
     Raises:
-        UsageError: for what cannot be trained: no pictures, fp16 on a CPU, a state of another recipe.
+        UsageError: for what cannot be trained: no pictures, fp16 on a CPU, a state of another recipe, a frozen
+            backbone of random values.
         GfocalError: a loss that is not finite.
     """
+    if resume and init is not None:
+        raise UsageError("--resume goes on with the weights of its run, --init starts from others: choose one")
+    if not resume and init is None:
+        check_start(recipe.model)
     if recipe.runtime.threads:
         torch.set_num_threads(recipe.runtime.threads)
     accelerator = make_accelerator(recipe.runtime.precision)
     torch.manual_seed(recipe.runtime.seed)
     detector = build_detector(recipe, train_index.names, pretrained=not resume and init is None)
-    if init is not None and not resume:
-        start_from(detector, init)
+    started = start_weights(detector, recipe, init) if init is not None else None
     if recipe.runtime.channels_last:
         detector = detector.to(memory_format=torch.channels_last)
     trainer = _Trainer(recipe, detector, accelerator, train_index, val_index, Run(out), skip_broken, progress)
-    return trainer.run_all(resume=resume)
+    return trainer.run_all(resume=resume, started=started)
 
 
 class _Trainer:
@@ -111,32 +115,41 @@ class _Trainer:
         self.counts = Counts()
         self.skipped: dict[str, None] = {}
         self.grad_norm = math.nan
+        self.unmeasured = False  # an epoch ended whose evaluation is still to come
+        self.measured_step = -1
+        self.told_share = 0.0
 
     @property
     def total_steps(self) -> int:
         return self.recipe.schedule.epochs * self.steps_an_epoch
 
-    def run_all(self, *, resume: bool) -> TrainResult:
+    def run_all(self, *, resume: bool, started: dict[str, Any] | None) -> TrainResult:
         """Train to the end of the schedule, or until Ctrl-C."""
-        changed: list[str] = []
-        state = self.run.open(self.recipe, self.train_index, resume=resume)
+        lines = idle_settings(self.recipe.schedule, self.total_steps)
+        state = self.run.open(self.recipe, self.train_index, resume=resume, init=started)
+        if started is not None:
+            lines += told(started)
         if state is not None:
             self._load(state)
-            changed = self.run.changed_environment(state)
-        self.run.track(self.recipe, self.step)
+            if changed := self.run.changed_environment(state):
+                lines.append(f"not bit-identical to a run without the break: {', '.join(changed)}")
+        self.run.track(self.recipe, self.step, measured=not self.unmeasured)
         try:
             with (
                 ProgressBar(self.total_steps, "training", done=self.step, shown=self.progress) as bar,
                 CtrlC(bar.say) as ctrl_c,
             ):
-                if changed:
-                    bar.say(f"not bit-identical to a run without the break: {', '.join(changed)}")
+                for line in lines:
+                    bar.say(line)
                 return self._steps(bar, ctrl_c)
         finally:
             self.run.close()
 
     def _steps(self, bar: ProgressBar, ctrl_c: CtrlC) -> TrainResult:
         started, first, busy = time.perf_counter(), self.step, 0.0
+        if self.unmeasured:
+            self._measure(bar)
+            self._save()
         batches = iter(self._loader()) if self.step < self.total_steps else iter(())
         while self.step < self.total_steps and not ctrl_c.asked:
             begin = time.perf_counter()
@@ -148,8 +161,10 @@ class _Trainer:
             losses = self._one_step(step)
             busy += time.perf_counter() - begin
             self._after_step(losses, bar, (self.step - first) / busy)
-        if ctrl_c.asked:
+        if ctrl_c.asked and (self.step == 0 or self.step % self.steps_an_epoch):  # otherwise all is saved
             self._save()
+            if self.step:
+                self._save_weights(self.run.last)
         return TrainResult(
             out=self.run.folder,
             metrics=self.metrics,
@@ -162,21 +177,9 @@ class _Trainer:
         )
 
     def _loader(self) -> BatchLoader:
-        data, schedule = self.recipe.data, self.recipe.schedule
-        transform = TrainTransform(self.detector.resize, flip=data.flip, photometric=data.photometric, scale=data.scale)
-        seed = self.recipe.runtime.seed
-        dataset = DetectionDataset(self.train_index, transform, seed=seed, skip_broken=self.skip_broken)
-        epoch, step = divmod(self.step, self.steps_an_epoch)
-        batches = RunBatches(
-            len(self.train_index),
-            seed=seed,
-            batch_size=schedule.batch_size,
-            batches=self.steps_an_epoch * schedule.accumulate,
-            epochs=schedule.epochs,
-            epoch=epoch,
-            batch=step * schedule.accumulate,
+        return batches_from(
+            self.recipe, self.train_index, self.detector.resize, self.step, self.steps_an_epoch, self.skip_broken
         )
-        return make_run_loader(dataset, batches, workers=data.workers)
 
     def _one_step(self, batches: list[Batch]) -> dict[str, float]:
         lr = self.lr * lr_factor(self.recipe.schedule, self.step, self.steps_an_epoch)
@@ -189,7 +192,7 @@ class _Trainer:
             raise GfocalError(
                 f"step {self.step + 1} stopped the run: {error}; gradient norm of the step before "
                 f"{self.grad_norm:.4g}. Lower optim.lr, set optim.clip_norm, or lengthen schedule.warmup_steps; the "
-                f"last good state is {self.run.state_file}"
+                f"last saved state is {self.run.state_file}"
             ) from error
         for batch, matched in zip(batches, done.matches, strict=True):
             self.counts.add(matched)
@@ -206,33 +209,48 @@ class _Trainer:
         self.run.log("train", self.step, {**losses, "pictures_per_second": round(pictures, 2)})
         terms = " ".join(f"{name} {losses[name]:.3f}" for name in losses if name not in ("loss", "lr", "grad_norm"))
         bar.update(self.step, f"loss {losses['loss']:.3f} ({terms}) {pictures:.1f} pictures/s")
-        epoch, within = divmod(self.step, self.steps_an_epoch)
+        within = self.step % self.steps_an_epoch
         if within == 0:
-            self._end_epoch(epoch, bar)
+            self._end_epoch(bar)
         if within == 0 or self.step % schedule.save_every == 0:
             self._save()
 
-    def _end_epoch(self, epoch: int, bar: ProgressBar) -> None:
+    @property
+    def epoch(self) -> int:
+        """Epochs that are finished."""
+        return self.step // self.steps_an_epoch
+
+    def _end_epoch(self, bar: ProgressBar) -> None:
         counts = self.counts.describe()
         self.counts = Counts()
-        self.run.log("epoch", self.step, {"epoch": epoch, **counts})
-        if epoch == 1 or counts["truncated_share"] > 0.001:
+        self.run.log("epoch", self.step, {"epoch": self.epoch, **counts})
+        share = counts["truncated_share"]
+        if self.epoch == 1 or (share > 0.001 and share >= 2 * self.told_share):
+            self.told_share = share
             bar.say(
-                f"epoch {epoch}: {100 * counts['truncated_share']:.2f} % of the edges lie beyond what the boxes can "
-                f"reach, {100 * counts['missed_share']:.2f} % of the objects got no point"
+                f"epoch {self.epoch}: {100 * share:.2f} % of the edges lie beyond what the boxes can reach, "
+                f"{100 * counts['missed_share']:.2f} % of the objects got no point"
             )
-        due = epoch == self.recipe.schedule.epochs or epoch % self.recipe.schedule.eval_every == 0
-        if due and self.val_index is not None:
-            self._evaluate(epoch, bar)
-        if due:
-            self._save_weights(self.run.last, epoch)
+        self._measure(bar)
 
-    def _save_weights(self, file: Path, epoch: int) -> None:
+    def _measure(self, bar: ProgressBar) -> None:
+        """Evaluate after the epoch that just ended if that is due; write the weights in any case."""
+        schedule = self.recipe.schedule
+        due = self.epoch == schedule.epochs or self.epoch % schedule.eval_every == 0
+        if due and self.val_index is not None:
+            self.unmeasured = True
+            self._save()  # an evaluation may take long, or meet a picture that cannot be read
+            self._evaluate(bar)
+        self.unmeasured = False
+        self._save_weights(self.run.last)
+
+    def _save_weights(self, file: Path) -> None:
         weights = self.average.weights if self.average else self.detector.state_dict()
-        notes = {"epoch": epoch, "step": self.step, "metrics": self.metrics}
+        metrics = self.metrics if self.measured_step == self.step else {}
+        notes = {"epoch": self.epoch, "step": self.step, "metrics": metrics}
         self.run.save_weights(file, weights, self.recipe, self.train_index, notes)
 
-    def _evaluate(self, epoch: int, bar: ProgressBar) -> None:
+    def _evaluate(self, bar: ProgressBar) -> None:
         """Measure the averaged weights if there are any, and keep the best."""
         assert self.val_index is not None
         with self.average.inside(self.detector) if self.average else nullcontext():
@@ -245,14 +263,16 @@ class _Trainer:
                 skip_broken=self.skip_broken,
             )
         self.skipped.update(dict.fromkeys(measured.skipped))
-        self.metrics = measured.to_dict()
-        self.run.log("val", self.step, {"epoch": epoch, **self.metrics})
+        self.metrics, self.measured_step = measured.to_dict(), self.step
+        self.run.log("val", self.step, {"epoch": self.epoch, **self.metrics})
         ap = self.metrics["AP"]
         best = ap is not None and (self.best_ap is None or ap > self.best_ap)
-        bar.say(f"epoch {epoch}: AP {_number(ap)}, AP50 {_number(self.metrics['AP50'])}{' (best)' if best else ''}")
+        bar.say(
+            f"epoch {self.epoch}: AP {_number(ap)}, AP50 {_number(self.metrics['AP50'])}{' (best)' if best else ''}"
+        )
         if best:
             self.best_ap = ap
-            self._save_weights(self.run.best, epoch)
+            self._save_weights(self.run.best)
 
     def _save(self) -> None:
         self.run.save(
@@ -262,9 +282,11 @@ class _Trainer:
                 "optimizer": self.optimizer.optimizer.state_dict(),
                 "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler else None,
                 "average": self.average.state_dict() if self.average else None,
-                "generator": torch.get_rng_state(),
+                **generator_states(),
                 "best_ap": self.best_ap,
                 "metrics": self.metrics,
+                "measured_step": self.measured_step,
+                "unmeasured": self.unmeasured,
                 "counts": vars(self.counts),
             }
         )
@@ -276,8 +298,9 @@ class _Trainer:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
-        torch.set_rng_state(state["generator"])
+        restore_generators(state)
         self.step, self.best_ap, self.metrics = state["step"], state["best_ap"], state["metrics"]
+        self.measured_step, self.unmeasured = state.get("measured_step", -1), state.get("unmeasured", False)
         self.counts = Counts(**state["counts"])
 
 

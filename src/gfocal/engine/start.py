@@ -1,0 +1,71 @@
+"""What a run begins with: weights and batches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from gfocal.data.coco import CocoIndex
+from gfocal.data.loader import BatchLoader, DetectionDataset, RunBatches, make_run_loader
+from gfocal.data.transforms import TrainTransform
+from gfocal.detector import DenseDetector
+from gfocal.engine.checkpoint import other_inputs, start_from
+from gfocal.errors import UsageError
+from gfocal.models.backbones import RANDOM_START
+from gfocal.pictures import Resize
+from gfocal.recipe import ModelRecipe, Recipe
+
+
+def check_start(model: ModelRecipe) -> None:
+    """Refuse what would keep random values for good.
+
+    Raises:
+        UsageError: naming the keys.
+    """
+    if not model.pretrained and (model.frozen_stages or model.norm_eval):
+        raise UsageError(
+            f"the backbone starts from random values, of which model.frozen_stages={model.frozen_stages} and "
+            f"model.norm_eval={str(model.norm_eval).lower()} would keep some for good: give it weights "
+            f"(model.pretrained, --init), or let all of it learn with {RANDOM_START}"
+        )
+
+
+def start_weights(detector: DenseDetector, recipe: Recipe, init: Path) -> dict[str, Any]:
+    """Take the weights of ``init``; what that did, as run.json records it."""
+    fresh = start_from(detector, init)
+    return {
+        "from": str(init),
+        "tensors": len(detector.state_dict()),
+        "fresh": fresh,
+        "other_inputs": other_inputs(recipe, init),
+    }
+
+
+def told(started: dict[str, Any]) -> list[str]:
+    """Lines about what :func:`start_weights` did."""
+    fresh, other = started["fresh"], started["other_inputs"]
+    names = f": {', '.join(fresh[:6])}{', ...' if len(fresh) > 6 else ''}" if fresh else ""
+    lines = [f"init: {len(fresh)} of {started['tensors']} tensors start anew{names}"]
+    if other:
+        lines.append(f"init: the weights were trained for other inputs than this run has: {'; '.join(other)}")
+    return lines
+
+
+def batches_from(
+    recipe: Recipe, index: CocoIndex, resize: Resize, step: int, steps_an_epoch: int, skip_broken: bool
+) -> BatchLoader:
+    """The batches of a run after ``step`` optimizer steps, ``schedule.accumulate`` of them a step."""
+    data, schedule, seed = recipe.data, recipe.schedule, recipe.runtime.seed
+    transform = TrainTransform(resize, flip=data.flip, photometric=data.photometric, scale=data.scale)
+    dataset = DetectionDataset(index, transform, seed=seed, skip_broken=skip_broken)
+    epoch, within = divmod(step, steps_an_epoch)
+    batches = RunBatches(
+        len(index),
+        seed=seed,
+        batch_size=schedule.batch_size,
+        batches=steps_an_epoch * schedule.accumulate,
+        epochs=schedule.epochs,
+        epoch=epoch,
+        batch=within * schedule.accumulate,
+    )
+    return make_run_loader(dataset, batches, workers=data.workers)
