@@ -20,8 +20,8 @@ class AtssAssigner:
     IoU, and that lie inside the box. A point that several ground truths claim goes to the one of highest IoU.
 
     Ties are decided: the lowest flat index among equally near points, the lowest ground-truth index among
-    equal IoUs. The nearest k points of a grid lie in a window k wide (k + 1 for even k) around the centre (also on maps of one
-    row, and for centres outside the map), so no other point is looked at.
+    equal IoUs. The nearest k points of a grid lie in a window k wide (k + 1 for even k) around the centre, also on
+    maps of one row and for centres outside the map, so no other point is looked at.
 
     Args:
         top_k: candidates of each level, >= 1.

@@ -166,7 +166,8 @@ class BatchLoader:
                 if isinstance(batch, UsageError):
                     # A new error: raising `batch` would tie it to this frame in a cycle, and workers that the cycle
                     # collector ends, rather than the next line, keep the process waiting for seconds.
-                    raise type(batch)(*batch.args)
+                    hint = "; --skip-broken leaves it out" if isinstance(batch, BrokenInputError) else ""
+                    raise type(batch)(f"{batch}{hint}")
                 yield batch
         finally:
             del batches

@@ -14,7 +14,7 @@ from gfocal.data.coco import CocoIndex
 from gfocal.data.loader import DetectionDataset, make_loader
 from gfocal.data.transforms import EvalTransform
 from gfocal.detector import DenseDetector, to_original
-from gfocal.errors import BrokenInputError, UsageError
+from gfocal.errors import UsageError
 from gfocal.evaluation import CocoEvaluator, EvalResult
 
 
@@ -104,7 +104,7 @@ def evaluate(
     try:
         for batch in loader:
             begin = time.perf_counter()
-            with _autocast(detector.device, precision):
+            with autocast(detector.device, precision):
                 found = detector.detect(batch.pictures.to(detector.device), batch.sizes)
             found = [f.cpu() for f in found]
             busy += time.perf_counter() - begin
@@ -120,8 +120,6 @@ def evaluate(
             done += len(batch)
             if progress is not None:
                 progress(done, len(index))
-    except BrokenInputError as error:
-        raise BrokenInputError(f"{error}; --skip-broken leaves it out") from None
     finally:
         detector.train(training)
     evaluator.leave_out([image_id for image_id in index.image_ids.tolist() if image_id not in seen])
@@ -133,7 +131,8 @@ def evaluate(
     )
 
 
-def _autocast(device: torch.device, precision: str) -> Any:
+def autocast(device: torch.device, precision: str) -> Any:
+    """A context that computes in "fp32", "bf16" or "fp16"."""
     if precision == "fp32":
         return nullcontext()
     return torch.autocast(device.type, dtype=torch.bfloat16 if precision == "bf16" else torch.float16)

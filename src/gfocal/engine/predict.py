@@ -18,7 +18,7 @@ import gfocal
 from gfocal.detector import DenseDetector
 from gfocal.engine.checkpoint import load_detector, write_atomically
 from gfocal.engine.drawing import draw
-from gfocal.engine.evaluate import _autocast as autocast
+from gfocal.engine.evaluate import autocast
 from gfocal.errors import BrokenInputError, UsageError
 from gfocal.pictures import PICTURE_SUFFIXES, read_picture
 from gfocal.recipe import Recipe, load_recipe, recipe_names
