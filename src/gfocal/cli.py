@@ -70,7 +70,7 @@ def _root(
 @verb
 def demo(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where everything goes.")] = Path("demo"),
-    train: Annotated[int, typer.Option("--train", min=1, help="Scenes to train on.")] = 2500,
+    train: Annotated[int, typer.Option("--train", min=1, help="Scenes to train on.")] = 2000,
     val: Annotated[int, typer.Option("--val", min=1, help="Scenes to measure on.")] = 500,
     size: Annotated[int, typer.Option("--size", min=64, help="Side of a scene in pixels.")] = 256,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the scenes and of the training.")] = 0,

@@ -41,7 +41,7 @@ class DemoSettings:
         overrides: "a.b=c" keys of the recipe ``demo``.
     """
 
-    train: int = 2500
+    train: int = 2000
     val: int = 500
     size: int = 256
     seed: int = 0
