@@ -199,7 +199,7 @@ def test_predict_is_detect_on_a_padded_batch() -> None:
         (whole,) = detector.detect(pad_batch([small]), torch.tensor([small.shape[-2:]]))
         expected = to_original(whole, small.shape[-2:], picture.shape[-2:])
         found = detector.predict(picture)
-        assert len(found) > 10
+        assert len(found) >= 5
         assert torch.equal(found.scores, expected.scores)
         assert torch.equal(found.boxes, expected.boxes)
 
