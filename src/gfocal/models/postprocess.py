@@ -117,6 +117,8 @@ def suppress(boxes: Tensor, scores: Tensor, labels: Tensor, *, iou: float, limit
         iou: boxes of more overlap with a better one of their class go.
         limit: number to keep at most.
     """
+    if boxes.device.type == "mps":  # it has no float64
+        return suppress(boxes.cpu(), scores.cpu(), labels.cpu(), iou=iou, limit=limit).to(boxes.device)
     order = scores.sort(descending=True, stable=True).indices
     if len(order) == 0:
         return order
