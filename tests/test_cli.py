@@ -416,6 +416,17 @@ def test_train_says_what_is_in_the_data(data: Path, tmp_path: Path, monkeypatch:
     assert "none of its 5 boxes can be learnt" in result.stderr
 
 
+def test_the_command_to_type_next_is_one_that_the_shell_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from gfocal.engine.show import program
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [str(tmp_path / ".venv" / "bin" / "gfocal")])
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert program() == ".venv/bin/gfocal"
+    (tmp_path / "gfocal").touch(mode=0o755)
+    assert program() == "gfocal"
+
+
 def test_commands_to_type_next_are_quoted(capsys: pytest.CaptureFixture[str]) -> None:
     from gfocal.engine.show import print_training
 

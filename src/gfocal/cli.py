@@ -256,7 +256,9 @@ def import_(
     )
     if report.unused:
         typer.echo(f"without a place, as expected: {len(report.unused)} tensors: {', '.join(report.unused)}")
-    typer.echo(f"next: gfocal predict {shlex.quote(str(out))} PICTURES")
+    from gfocal.engine.show import program
+
+    typer.echo(f"next: {program()} predict {shlex.quote(str(out))} PICTURES")
 
 
 @app.command()

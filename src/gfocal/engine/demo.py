@@ -19,7 +19,7 @@ from gfocal.engine.evaluate import evaluate
 from gfocal.engine.predict import predict_files
 from gfocal.engine.prepare import open_model, usable_precision
 from gfocal.engine.progress import ProgressBar
-from gfocal.engine.show import counted
+from gfocal.engine.show import counted, program
 from gfocal.engine.train import train
 from gfocal.errors import UsageError
 from gfocal.recipe import Recipe, load_recipe
@@ -107,7 +107,7 @@ def run_demo(
             "metrics": str(out / "metrics.json"),
             "checkpoint": str(find_weights(out / "run")),
         },
-        "next": "gfocal train gfl_nano --data path/to/dataset",
+        "next": f"{program()} train gfl_nano --data path/to/dataset",
         "settings": settings.to_dict(),
     }
     _write_marker(out, settings, result)

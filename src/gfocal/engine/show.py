@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from importlib import resources
 from pathlib import Path
@@ -20,6 +23,14 @@ from gfocal.recipe import Recipe, load_recipe, recipe_names
 _AP = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 _AR = ("AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 _CLASS_COLUMNS = 3  # class names beside each other where there are many
+
+
+def program() -> str:
+    """How this person types the command: "gfocal", or its path where the shell would not find it."""
+    started = Path(sys.argv[0])
+    if started.name != "gfocal" or shutil.which("gfocal"):
+        return "gfocal"
+    return shlex.quote(os.path.relpath(started))
 
 
 def _console() -> Console:
@@ -78,7 +89,7 @@ def print_training(result: Mapping[str, Any]) -> None:
     rate = f"{result['pictures_per_second']:.1f} pictures/s"
     console.print(f"{counted(result['steps'], 'step')} in {duration(result['seconds'])}, {rate}{best}")
     console.print(f"run folder: {result['out']}", soft_wrap=True)
-    console.print(f"next: gfocal predict {shlex.quote(str(result['out']))} PICTURES", soft_wrap=True)
+    console.print(f"next: {program()} predict {shlex.quote(str(result['out']))} PICTURES", soft_wrap=True)
 
 
 def print_prediction(result: Prediction) -> None:
