@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gfocal.assigners import Assigner
 from gfocal.boxes import boxes_to_distances
+from gfocal.losses.reduction import at_least_float32
 from gfocal.points import Points
 from gfocal.representation import BoxRepresentation, Quality
 from gfocal.structures import IGNORED, HeadOutput, Targets
@@ -76,7 +77,7 @@ def positive_weights(
     point in its ground truth; "none": every positive counts the same (the paper's formula).
     """
     if kind == "score":
-        scores = quality.class_logits(out).detach().float().sigmoid()
+        scores = at_least_float32(quality.class_logits(out).detach()).sigmoid()
         return scores.amax(-1) if scores.numel() else scores.sum(-1)
     if kind == "centerness":
         edges = boxes_to_distances(points.xy, target_boxes).clamp(min=0)
@@ -113,7 +114,7 @@ def detection_losses(
     caller sums them first.
     """
     with torch.autocast(out.box.device.type, enabled=False):
-        flat = out.map(lambda tensor: tensor.flatten(0, 1).float())
+        flat = out.map(lambda tensor: at_least_float32(tensor.flatten(0, 1)))
         positive = flat[matched.positive]
         at = points[matched.positive % len(points)]
         weight = positive_weights(box_weight, positive, at, matched.boxes, quality)
