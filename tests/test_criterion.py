@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -258,3 +259,25 @@ def test_losses_of_half_precision_outputs_are_float32(dtype: torch.dtype) -> Non
     for name, value in low.items():
         assert value.dtype == torch.float32
         assert value.item() == full[name].item()
+
+
+def test_a_quality_learns_which_picture_each_row_is_of() -> None:
+    seen: list[Tensor] = []
+
+    class Recording(JointQuality):
+        def losses(self, *args: Any, picture: Tensor | None = None, **options: Any) -> dict[str, Tensor]:
+            assert picture is not None
+            seen.append(picture)
+            return super().losses(*args, picture=picture, **options)
+
+    points = make_points([(1, 3)], [8], anchor_scale=5, offset=0.5)
+    out = HeadOutput(torch.zeros(2, 3, 2), torch.zeros(2, 3, 32))
+    # Point 1 of the first picture and point 0 of the second learn nothing: two rows of each are left.
+    ignored = torch.tensor([False, True, False, True, False, False])
+    none = torch.zeros(0, dtype=torch.int64)
+    for mask in (None, ignored):
+        matched = Matched(
+            none, torch.full((6,), -1), torch.zeros(0, 4), mask, objects=0, missed=0, edges=0, truncated=0
+        )
+        detection_losses(out, points, matched, GeneralBoxes(7), Recording(), loss_weights={})
+    assert [picture.tolist() for picture in seen] == [[0, 0, 0, 1, 1, 1], [0, 0, 1, 1]]
