@@ -82,6 +82,23 @@ def distances_to_boxes(xy: Tensor, distances: Tensor) -> Tensor:
     return torch.cat((xy - distances[..., :2], xy + distances[..., 2:]), -1)
 
 
+def centerness(xy: Tensor, boxes: Tensor) -> Tensor:
+    """How central points (..., 2) lie in boxes (..., 4): (...) in [0, 1], 1 at the centre, 0 on an edge or outside.
+
+    It is sqrt(min(l, r) / max(l, r) * min(t, b) / max(t, b)) of the distances to the edges.
+
+    Source:
+        FCOS, arXiv 1904.01355, eq. 3.
+
+    Example:
+        >>> round(float(centerness(torch.tensor([2.0, 5.0]), torch.tensor([0.0, 0.0, 10.0, 10.0]))), 4)  # sqrt(2 / 8)
+        0.5
+    """
+    edges = boxes_to_distances(xy, boxes).clamp(min=0)
+    nearer, farther = torch.minimum(edges[..., :2], edges[..., 2:]), torch.maximum(edges[..., :2], edges[..., 2:])
+    return (nearer / farther.clamp(min=1e-6)).prod(-1).sqrt()
+
+
 def boxes_to_deltas(anchors: Tensor, boxes: Tensor, stds: tuple[float, float, float, float]) -> Tensor:
     """Centre shift over the anchor's size and log ratio of sizes, each divided by its std.
 
