@@ -21,6 +21,7 @@ class JointQuality:
     """
 
     quality_channels = 0
+    summed = False
 
     def __init__(self, beta: float = 2.0) -> None:
         if not beta >= 0:
@@ -42,6 +43,7 @@ class JointQuality:
         *,
         picture: Tensor | None = None,
         norm: Tensor | float,
+        sums: Tensor | None = None,
     ) -> dict[str, Tensor]:
         if quality is None:
             raise ValueError("joint quality needs the IoU of every positive")
@@ -49,6 +51,9 @@ class JointQuality:
         per_point[positive] = quality
         loss = quality_focal_loss(out.class_logits, (labels, per_point), beta=self.beta, reduction="sum", norm=norm)
         return {"cls": loss}
+
+    def sums(self, out: HeadOutput, labels: Tensor, positive: Tensor, quality: Tensor | None) -> Tensor | None:
+        return None
 
     def class_logits(self, out: HeadOutput) -> Tensor:
         return out.class_logits

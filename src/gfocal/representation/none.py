@@ -18,6 +18,7 @@ class NoQuality:
     """
 
     quality_channels = 0
+    summed = False
 
     def __init__(self, alpha: float | None = 0.25, gamma: float = 2.0) -> None:
         self.alpha = alpha
@@ -38,9 +39,13 @@ class NoQuality:
         *,
         picture: Tensor | None = None,
         norm: Tensor | float,
+        sums: Tensor | None = None,
     ) -> dict[str, Tensor]:
         loss = focal_loss(out.class_logits, labels, alpha=self.alpha, gamma=self.gamma, reduction="sum", norm=norm)
         return {"cls": loss}
+
+    def sums(self, out: HeadOutput, labels: Tensor, positive: Tensor, quality: Tensor | None) -> Tensor | None:
+        return None
 
     def class_logits(self, out: HeadOutput) -> Tensor:
         return out.class_logits
