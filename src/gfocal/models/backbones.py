@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -23,9 +23,14 @@ class TimmBackbone(nn.Module):
         frozen_stages: parameters up to the map of stride 2 * 2^frozen_stages keep their values (0: none;
             1 on a ResNet: stem and first stage).
         norm_eval: batch normalisation keeps its running statistics while training.
+        style: which convolution of a ResNet's bottleneck has the stride: "pytorch" the 3x3, "caffe" the first 1x1.
+            Weights of either fit the other, by name and by shape, and give other maps.
 
     Attributes:
         channels: of each map.
+
+    Raises:
+        UsageError: timm has no such model, it has no such maps, stages or bottlenecks, or its weights cannot be had.
     """
 
     def __init__(
@@ -36,6 +41,7 @@ class TimmBackbone(nn.Module):
         pretrained: bool | str = False,
         frozen_stages: int = 0,
         norm_eval: bool = False,
+        style: Literal["pytorch", "caffe"] = "pytorch",
     ) -> None:
         super().__init__()
         import timm  # here, not above: it costs half a second, and the small detector does not need it
@@ -58,6 +64,10 @@ class TimmBackbone(nn.Module):
         if max(self.picked) + 1 < len(reductions):  # without the layers that nothing would use
             self.body = _timm_features(name, pretrained, out_indices=self.picked)
             self.picked = tuple(range(len(self.picked)))
+        if style == "caffe":
+            _stride_on_first(self.body, name)
+        elif style != "pytorch":
+            raise UsageError(f'model.style: "pytorch" or "caffe", not {style!r}')
         self.norm_eval = norm_eval
         if frozen_stages:
             stride = 2 * 2**frozen_stages
@@ -73,6 +83,25 @@ class TimmBackbone(nn.Module):
         if self.norm_eval:
             _norms_in_eval(self)
         return self
+
+
+def _stride_on_first(body: nn.Module, name: str) -> None:
+    """Move the stride of every bottleneck from its 3x3 convolution to its first 1x1, as Caffe's ResNets have it.
+
+    Raises:
+        UsageError: there is none to move.
+    """
+    from timm.models.resnet import Bottleneck
+
+    # Not those with an anti-aliasing layer: there neither convolution strides.
+    strided = [m for m in body.modules() if isinstance(m, Bottleneck) and m.conv2.stride != (1, 1)]
+    if not strided:
+        raise UsageError(
+            f"model.style: {name} is no ResNet whose bottlenecks stride on their 3x3 convolution, so it has no caffe "
+            'style; set it to "pytorch"'
+        )
+    for block in strided:
+        block.conv1.stride, block.conv2.stride = block.conv2.stride, block.conv1.stride
 
 
 def _timm_features(name: str, pretrained: bool | str, **options: Any) -> nn.Module:
@@ -92,10 +121,10 @@ def _timm_features(name: str, pretrained: bool | str, **options: Any) -> nn.Modu
         fits = overlay is None or _comes_from(body, timm.models.load_state_dict(str(pretrained)))
     except Exception as error:  # many kinds: damaged files, no network, networks that give no features
         if not pretrained:
-            raise UsageError(f"model.backbone: {name} gives no features ({_first_line(error)})") from error
-        raise _no_weights(name, pretrained, _first_line(error)) from error
+            raise UsageError(f"model.backbone: {name} gives no features ({first_line(error)})") from error
+        raise no_weights(name, pretrained, first_line(error)) from error
     if not fits:
-        raise _no_weights(name, pretrained, "it holds the weights of something else")
+        raise no_weights(name, pretrained, "it holds the weights of something else")
     return body
 
 
@@ -109,11 +138,13 @@ def _comes_from(body: nn.Module, weights: dict[str, Tensor]) -> bool:
     return found >= 0.9 * len(kernels)
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What it says, or its kind where it says nothing."""
     return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 
-def _no_weights(name: str, pretrained: bool | str, reason: str) -> UsageError:
+def no_weights(name: str, pretrained: bool | str, reason: str) -> UsageError:
+    """The error to raise where the weights of the network ``name`` cannot be loaded."""
     where = f" from {pretrained}" if isinstance(pretrained, str) else ""
     return UsageError(
         f"model.pretrained: the weights of {name} could not be loaded{where} ({reason}); give the path of a local "
@@ -163,7 +194,7 @@ class ShuffleNetBackbone(nn.Module):
         try:
             whole = shufflenet_v2_x1_0(weights="DEFAULT" if pretrained is True else None)
         except (OSError, RuntimeError) as error:  # no network, a damaged download
-            raise _no_weights("shufflenet_v2_x1_0", pretrained, _first_line(error)) from error
+            raise no_weights("shufflenet_v2_x1_0", pretrained, first_line(error)) from error
         self.conv1, self.maxpool = whole.conv1, whole.maxpool
         self.stage2, self.stage3, self.stage4 = whole.stage2, whole.stage3, whole.stage4
         _replace_relu(self)
@@ -173,7 +204,7 @@ class ShuffleNetBackbone(nn.Module):
                 state = torch.load(pretrained, map_location="cpu", weights_only=True)
                 self.load_state_dict({k: v for k, v in state.items() if not k.startswith(("conv5.", "fc."))})
             except Exception as error:  # torch raises many kinds for a file that is none
-                raise _no_weights("shufflenet_v2_x1_0", pretrained, _first_line(error)) from error
+                raise no_weights("shufflenet_v2_x1_0", pretrained, first_line(error)) from error
 
     def forward(self, pictures: Tensor) -> list[Tensor]:
         c3 = self.stage2(self.maxpool(self.conv1(pictures)))

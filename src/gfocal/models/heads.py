@@ -22,6 +22,13 @@ def flatten_level(x: Tensor, outputs: int) -> Tensor:
     return x.view(batch, anchors, outputs, height, width).permute(0, 3, 4, 1, 2).reshape(batch, -1, outputs)
 
 
+def flatten_levels(maps: Sequence[Tensor], outputs: int) -> Tensor:
+    """:func:`flatten_level` of maps of as many channels each, one level after the other: (B, P, outputs)."""
+    # One copy, not one a level and one of all: the classes of nine anchors are 64 MB for a picture of 800 x 1333.
+    rows = torch.cat([x.flatten(2).transpose(1, 2) for x in maps], 1)
+    return rows.reshape(len(rows), -1, outputs)
+
+
 class _Scale(nn.Module):
     """One learnt factor."""
 
@@ -38,16 +45,19 @@ class ConvHead(nn.Module):
 
     Args:
         in_channels: of the levels.
-        levels: number of levels; each has its own learnt factor on the box code.
-        class_outputs, box_outputs, quality_outputs: numbers a point (0: no quality branch).
+        levels: number of levels.
+        class_outputs, box_outputs, quality_outputs: numbers an anchor (0: no quality branch).
+        anchors: of each location; a location's outputs are anchor by anchor.
         channels: of the towers.
         num_convs: depth of the towers.
         groups: of GroupNorm; 0 for no normalisation. By default 32, but two channels each at least: a group of one
             channel on a map of one cell is a single number, which nothing can normalise.
+        conv_bias: whether the towers' convolutions have one; by default only without GroupNorm (FCOS has both).
+        level_scales: every level has its own learnt factor on the box code.
         quality_on: the tower that the quality branch stands on.
 
     Source:
-        FCOS, arXiv 1904.01355; Generalized Focal Loss, arXiv 2006.04388.
+        RetinaNet, arXiv 1708.02002, section 4; FCOS, arXiv 1904.01355; Generalized Focal Loss, arXiv 2006.04388.
     """
 
     def __init__(
@@ -58,21 +68,25 @@ class ConvHead(nn.Module):
         class_outputs: int,
         box_outputs: int,
         quality_outputs: int = 0,
+        anchors: int = 1,
         channels: int = 256,
         num_convs: int = 4,
         groups: int | None = None,
+        conv_bias: bool | None = None,
+        level_scales: bool = True,
         quality_on: Literal["box", "class"] = "box",
     ) -> None:
         super().__init__()
         self.outputs = (class_outputs, box_outputs, quality_outputs)
         self.quality_on = quality_on
         groups = min(32, channels // 2) if groups is None else groups
-        self.class_tower = _tower(in_channels, channels, num_convs, groups)
-        self.box_tower = _tower(in_channels, channels, num_convs, groups)
-        self.class_out = nn.Conv2d(channels, class_outputs, 3, padding=1)
-        self.box_out = nn.Conv2d(channels, box_outputs, 3, padding=1)
-        self.quality_out = nn.Conv2d(channels, quality_outputs, 3, padding=1) if quality_outputs else None
-        self.scales = nn.ModuleList(_Scale() for _ in range(levels))
+        bias = not groups if conv_bias is None else conv_bias
+        self.class_tower = _tower(in_channels, channels, num_convs, groups, bias)
+        self.box_tower = _tower(in_channels, channels, num_convs, groups, bias)
+        self.class_out = nn.Conv2d(channels, anchors * class_outputs, 3, padding=1)
+        self.box_out = nn.Conv2d(channels, anchors * box_outputs, 3, padding=1)
+        self.quality_out = nn.Conv2d(channels, anchors * quality_outputs, 3, padding=1) if quality_outputs else None
+        self.scales = nn.ModuleList(_Scale() if level_scales else nn.Identity() for _ in range(levels))
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.normal_(module.weight, std=0.01)
@@ -82,21 +96,21 @@ class ConvHead(nn.Module):
 
     def forward(self, levels: Sequence[Tensor]) -> HeadOutput:
         classes, boxes, qualities = [], [], []
-        class_outputs, box_outputs, quality_outputs = self.outputs
         for level, scale in zip(levels, self.scales, strict=True):
             class_features, box_features = self.class_tower(level), self.box_tower(level)
-            classes.append(flatten_level(self.class_out(class_features), class_outputs))
-            boxes.append(flatten_level(scale(self.box_out(box_features)), box_outputs))
+            classes.append(self.class_out(class_features))
+            boxes.append(scale(self.box_out(box_features)))
             if self.quality_out is not None:
-                features = box_features if self.quality_on == "box" else class_features
-                qualities.append(flatten_level(self.quality_out(features), quality_outputs))
-        return HeadOutput(torch.cat(classes, 1), torch.cat(boxes, 1), torch.cat(qualities, 1) if qualities else None)
+                qualities.append(self.quality_out(box_features if self.quality_on == "box" else class_features))
+        class_outputs, box_outputs, quality_outputs = self.outputs
+        quality = flatten_levels(qualities, quality_outputs) if qualities else None
+        return HeadOutput(flatten_levels(classes, class_outputs), flatten_levels(boxes, box_outputs), quality)
 
 
-def _tower(in_channels: int, channels: int, num_convs: int, groups: int) -> nn.Sequential:
+def _tower(in_channels: int, channels: int, num_convs: int, groups: int, bias: bool) -> nn.Sequential:
     layers: list[nn.Module] = []
     for i in range(num_convs):
-        layers.append(nn.Conv2d(in_channels if i == 0 else channels, channels, 3, padding=1, bias=not groups))
+        layers.append(nn.Conv2d(in_channels if i == 0 else channels, channels, 3, padding=1, bias=bias))
         if groups:
             layers.append(nn.GroupNorm(groups, channels))
         layers.append(nn.ReLU(inplace=True))
@@ -109,12 +123,17 @@ class DepthwiseHead(nn.Module):
     Args:
         in_channels: of the levels.
         levels: number of levels.
-        class_outputs, box_outputs, quality_outputs: numbers a point; one 1x1 convolution gives them all.
+        class_outputs, box_outputs, quality_outputs: numbers an anchor; one 1x1 convolution a level gives them all.
+        anchors: of each location, for each level or one number for all. A location's outputs are anchor by anchor,
+            and of each anchor classes, box, quality.
         channels: of the blocks.
         num_blocks: blocks a level.
 
     Source:
-        NanoDet's head.
+        NanoDet's head; there with one anchor.
+
+    Raises:
+        ValueError: ``anchors`` are those of another number of levels.
     """
 
     def __init__(
@@ -125,6 +144,7 @@ class DepthwiseHead(nn.Module):
         class_outputs: int,
         box_outputs: int,
         quality_outputs: int = 0,
+        anchors: Sequence[int] | int = 1,
         channels: int = 96,
         num_blocks: int = 2,
     ) -> None:
@@ -134,12 +154,15 @@ class DepthwiseHead(nn.Module):
             nn.Sequential(*(_separable(in_channels if i == 0 else channels, channels) for i in range(num_blocks)))
             for _ in range(levels)
         )
-        convs = [nn.Conv2d(channels, sum(self.outputs), 1) for _ in range(levels)]
-        for conv in convs:
-            bias = torch.zeros(sum(self.outputs))
-            bias[:class_outputs] = CLASS_BIAS
+        each = [anchors] * levels if isinstance(anchors, int) else list(anchors)
+        if len(each) != levels:
+            raise ValueError(f"anchors of {levels} levels are needed, got {len(each)}")
+        convs = [nn.Conv2d(channels, count * sum(self.outputs), 1) for count in each]
+        for conv, count in zip(convs, each, strict=True):
+            bias = torch.zeros(count, sum(self.outputs))
+            bias[:, :class_outputs] = CLASS_BIAS
             nn.init.normal_(conv.weight, std=0.01)
-            conv.bias = nn.Parameter(bias)
+            conv.bias = nn.Parameter(bias.flatten())
         self.out = nn.ModuleList(convs)
 
     def forward(self, levels: Sequence[Tensor]) -> HeadOutput:
@@ -159,3 +182,57 @@ def _separable(in_channels: int, channels: int) -> nn.Sequential:
         nn.BatchNorm2d(channels),
         nn.LeakyReLU(0.1, inplace=True),
     )
+
+
+class PlainHead(nn.Module):
+    """One 3x3 convolution for the classes and one for the boxes on every level, without towers.
+
+    Args:
+        in_channels: of each level.
+        class_outputs, box_outputs, quality_outputs: numbers an anchor (0: no quality branch).
+        anchors: of each location, for each level; a location's outputs are anchor by anchor.
+
+    Raises:
+        ValueError: ``anchors`` are those of another number of levels.
+
+    Source:
+        SSD, arXiv 1512.02325, section 2.1.
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        *,
+        class_outputs: int,
+        box_outputs: int,
+        quality_outputs: int = 0,
+        anchors: Sequence[int],
+    ) -> None:
+        super().__init__()
+        if len(in_channels) != len(anchors):
+            raise ValueError(f"anchors of {len(in_channels)} levels are needed, got {len(anchors)}")
+        self.outputs = (class_outputs, box_outputs, quality_outputs)
+
+        def convolutions(outputs: int) -> nn.ModuleList:
+            each = zip(in_channels, anchors, strict=True)
+            return nn.ModuleList(nn.Conv2d(c, count * outputs, 3, padding=1) for c, count in each)
+
+        self.class_out = convolutions(class_outputs)
+        self.box_out = convolutions(box_outputs)
+        self.quality_out = convolutions(quality_outputs) if quality_outputs else None
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+        # For a softmax over these outputs it is as good as 0: adding one number to all of them changes nothing.
+        for conv in self.class_out:
+            nn.init.constant_(conv.bias, CLASS_BIAS)  # type: ignore[arg-type]
+
+    def forward(self, levels: Sequence[Tensor]) -> HeadOutput:
+        def rows(convs: nn.ModuleList, outputs: int) -> Tensor:
+            maps = [conv(x) for conv, x in zip(convs, levels, strict=True)]
+            return torch.cat([flatten_level(x, outputs) for x in maps], 1)
+
+        class_outputs, box_outputs, quality_outputs = self.outputs
+        quality = None if self.quality_out is None else rows(self.quality_out, quality_outputs)
+        return HeadOutput(rows(self.class_out, class_outputs), rows(self.box_out, box_outputs), quality)
