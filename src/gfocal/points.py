@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,7 @@ class Points:
         grids: (height, width) of each level while the set is whole; () after indexing.
         strides: stride of each level.
         offset: position of the first point in cells: 0 (corner) or 0.5 (centre).
+        per_location: anchors a location of each level while the set is whole; () means one everywhere.
     """
 
     xy: Tensor
@@ -31,6 +33,7 @@ class Points:
     grids: tuple[tuple[int, int], ...] = ()
     strides: tuple[int, ...] = ()
     offset: float = 0.0
+    per_location: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.xy)
@@ -48,7 +51,8 @@ class Points:
     @property
     def level_counts(self) -> list[int]:
         """Points of each level."""
-        return [height * width for height, width in self.grids]
+        counts = [height * width for height, width in self.grids]
+        return [count * anchors for count, anchors in zip(counts, self.per_location or (1,) * len(counts), strict=True)]
 
 
 def grid_sizes(height: int, width: int, strides: Sequence[int]) -> tuple[tuple[int, int], ...]:
@@ -64,15 +68,7 @@ def make_points(
     offset: float,
     device: torch.device | str = "cpu",
 ) -> Points:
-    """One square anchor a location.
-
-    Args:
-        grids: (height, width) of each level's map.
-        strides: stride of each level, in input pixels.
-        anchor_scale: side of the anchor in strides.
-        offset: where point (0, 0) lies, in cells: (column + offset) * stride. It matters: weights trained
-            with 0.5 and run with 0 lose half of their AP.
-        device: where the tensors live.
+    """One square anchor a location, ``anchor_scale`` strides wide; the rest as in :func:`make_anchors`.
 
     Raises:
         ValueError: if grids and strides differ in number, or anchor_scale <= 0.
@@ -82,26 +78,115 @@ def make_points(
         >>> points.xy.tolist(), points.anchors[0].tolist()
         ([[4.0, 4.0], [12.0, 4.0]], [-4.0, -4.0, 12.0, 12.0])
     """
-    if len(grids) != len(strides):
-        raise ValueError(f"as many grids as strides, got {len(grids)} grids and {len(strides)} strides")
     if not anchor_scale > 0:
         raise ValueError(f"anchor_scale must be > 0, got {anchor_scale}")
-    xy, stride_of, level_of = [], [], []
-    for level, ((height, width), stride) in enumerate(zip(grids, strides, strict=True)):
+    shapes = [[(stride * anchor_scale, stride * anchor_scale)] for stride in strides]
+    return make_anchors(grids, strides, shapes, offset=offset, device=device)
+
+
+Shapes = Sequence[Sequence[tuple[float, float]]]
+"""(width, height) in pixels of the anchors of every level."""
+
+
+def make_anchors(
+    grids: Sequence[tuple[int, int]],
+    strides: Sequence[int],
+    shapes: Shapes,
+    *,
+    offset: float,
+    device: torch.device | str = "cpu",
+) -> Points:
+    """Anchors of the given shapes at every location.
+
+    Args:
+        grids: (height, width) of each level's map.
+        strides: stride of each level, in input pixels.
+        shapes: of each level, in the order in which the head's outputs stand.
+        offset: where location (0, 0) lies, in cells: (column + offset) * stride. It matters: weights trained
+            with 0.5 and run with 0 lose half of their AP.
+        device: where the tensors live.
+
+    Raises:
+        ValueError: if grids, strides and shapes differ in number, or a level has no anchor or one without area.
+    """
+    if not len(grids) == len(strides) == len(shapes):
+        raise ValueError(
+            f"as many grids as strides and shapes, got {len(grids)} grids, {len(strides)} strides and "
+            f"shapes of {len(shapes)} levels"
+        )
+    if not all(level and all(w > 0 and h > 0 for w, h in level) for level in shapes):
+        raise ValueError(f"every level needs anchors of positive size, got {shapes}")
+    xy, anchors, stride_of, level_of = [], [], [], []
+    for level, ((height, width), stride, sizes) in enumerate(zip(grids, strides, shapes, strict=True)):
         rows = (torch.arange(height, device=device, dtype=torch.float32) + offset) * stride
         columns = (torch.arange(width, device=device, dtype=torch.float32) + offset) * stride
         y, x = torch.meshgrid(rows, columns, indexing="ij")
-        xy.append(torch.stack((x, y), -1).view(-1, 2))
-        stride_of.append(torch.full((height * width,), float(stride), device=device))
-        level_of.append(torch.full((height * width,), level, device=device))
-    centres, per_point = torch.cat(xy), torch.cat(stride_of)
-    half = (per_point * anchor_scale / 2)[:, None]
+        half = torch.tensor([tuple(size) for size in sizes], device=device, dtype=torch.float32) / 2
+        centre = torch.stack((x, y), -1).view(-1, 1, 2).expand(-1, len(sizes), -1)
+        xy.append(centre.reshape(-1, 2))
+        anchors.append(torch.cat((centre - half, centre + half), -1).view(-1, 4))
+        count = height * width * len(sizes)
+        stride_of.append(torch.full((count,), float(stride), device=device))
+        level_of.append(torch.full((count,), level, device=device))
     return Points(
-        xy=centres,
-        anchors=torch.cat((centres - half, centres + half), -1),
-        stride=per_point,
+        xy=torch.cat(xy),
+        anchors=torch.cat(anchors),
+        stride=torch.cat(stride_of),
         level=torch.cat(level_of),
         grids=tuple((int(h), int(w)) for h, w in grids),
         strides=tuple(int(s) for s in strides),
         offset=offset,
+        per_location=tuple(len(level) for level in shapes),
     )
+
+
+def octave_shapes(
+    strides: Sequence[int],
+    *,
+    scale: float = 4.0,
+    scales_per_octave: int = 3,
+    ratios: Sequence[float] = (0.5, 1.0, 2.0),
+) -> list[list[tuple[float, float]]]:
+    """RetinaNet's anchors: ratio by ratio, the scales of an octave of each.
+
+    Args:
+        strides: of the levels.
+        scale: side of the smallest square in strides.
+        scales_per_octave: sizes between one level and the next; each is 2^(1 / scales_per_octave) times the last.
+        ratios: height over width; the area stays.
+
+    Source:
+        Focal Loss for Dense Object Detection, arXiv 1708.02002, section 4.
+    """
+    sides = [scale * 2 ** (i / scales_per_octave) for i in range(scales_per_octave)]
+    return [
+        [(stride * side / math.sqrt(ratio), stride * side * math.sqrt(ratio)) for ratio in ratios for side in sides]
+        for stride in strides
+    ]
+
+
+def ssd_shapes(sizes: Sequence[float], aspects: Sequence[Sequence[float]]) -> list[list[tuple[float, float]]]:
+    """SSD's anchors of each level: a square, a larger square, and for each aspect a wide and a tall one.
+
+    Args:
+        sizes: side in pixels of the square of each level, and one more: the larger square is the geometric mean of
+            a level's size and the next.
+        aspects: of each level, numbers > 1; r gives the shapes r : 1 and 1 : r of the smaller square's area.
+
+    Raises:
+        ValueError: unless there is one size more than levels.
+
+    Source:
+        SSD, arXiv 1512.02325, section 2.2.
+    """
+    if len(sizes) != len(aspects) + 1:
+        raise ValueError(f"one size more than levels, got {len(sizes)} sizes for {len(aspects)} levels")
+    shapes = []
+    for side, following, level in zip(sizes, sizes[1:], aspects, strict=False):
+        larger = math.sqrt(side * following)
+        level_shapes = [(side, side), (larger, larger)]
+        for aspect in level:
+            root = math.sqrt(aspect)
+            level_shapes += [(side * root, side / root), (side / root, side * root)]
+        shapes.append(level_shapes)
+    return shapes
