@@ -60,7 +60,7 @@ def giou_loss(boxes: Tensor, target_boxes: Tensor) -> Tensor:
     return 1 - aligned_iou(boxes, target_boxes, generalized=True)
 
 
-def clip_boxes(boxes: Tensor, height: int | Tensor, width: int | Tensor) -> Tensor:
+def clip_boxes(boxes: Tensor, height: float | Tensor, width: float | Tensor) -> Tensor:
     """Boxes with every corner inside a picture of that size: x in [0, width], y in [0, height]."""
     x = boxes[..., 0::2].clamp(min=0).clamp(max=width)
     y = boxes[..., 1::2].clamp(min=0).clamp(max=height)

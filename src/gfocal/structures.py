@@ -149,6 +149,7 @@ class Detections:
         names: class names, C of them.
         edge_std: (N, 4) standard deviation in pixels of left, top, right, bottom; None for Dirac boxes.
         edge_probs: (N, 4, n + 1) probability of each bin; None unless the boxes are General.
+        levels: (N,) int64 level of the pyramid that found each, 0 the finest; None if not known.
     """
 
     boxes: Tensor
@@ -157,6 +158,7 @@ class Detections:
     names: tuple[str, ...] = ()
     edge_std: Tensor | None = None
     edge_probs: Tensor | None = None
+    levels: Tensor | None = None
 
     def __post_init__(self) -> None:
         count = len(self.boxes)
@@ -172,6 +174,7 @@ class Detections:
             self.edge_probs is None or self.edge_probs.shape[:2] == (count, 4),
             f"edge_probs must have shape ({count}, 4, n + 1)",
         )
+        _require(self.levels is None or self.levels.shape == (count,), f"levels must have shape ({count},)")
 
     def __len__(self) -> int:
         return len(self.boxes)

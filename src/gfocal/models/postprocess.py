@@ -27,6 +27,7 @@ class PostProcess:
         pre_nms_top_k: best candidates kept on each level.
         nms_iou: of two boxes of one class with more overlap, the better stays; in [0, 1].
         max_detections: a picture.
+        clip_margin: boxes end this many pixels before the right and the bottom border (1: as published FoveaBox).
 
     Raises:
         UsageError: a value is out of its range.
@@ -36,6 +37,7 @@ class PostProcess:
     pre_nms_top_k: int = 1000
     nms_iou: float = 0.6
     max_detections: int = 100
+    clip_margin: float = 0.0
 
     def __post_init__(self) -> None:
         # Written so that NaN fails too.
@@ -43,6 +45,8 @@ class PostProcess:
             raise UsageError(f"score_threshold must be at least 0 and below 1, got {self.score_threshold}")
         if not 0 <= self.nms_iou <= 1:
             raise UsageError(f"nms_iou must be between 0 and 1, got {self.nms_iou}")
+        if not self.clip_margin >= 0:
+            raise UsageError(f"clip_margin must be at least 0, got {self.clip_margin}")
         for name in ("pre_nms_top_k", "max_detections"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -71,7 +75,8 @@ class PostProcess:
         place, label, candidate = self.candidates(out, points, quality)
         winners, at = out[place], points[place]
         scores = quality.scores(candidate, winners)
-        decoded = clip_boxes(boxes.decode(at, winners.box), height, width)
+        decoded = boxes.decode(at, winners.box)
+        decoded = clip_boxes(decoded, height - self.clip_margin, width - self.clip_margin)
         keep = suppress(decoded, scores, label, iou=self.nms_iou, limit=self.max_detections)
         winners, at = winners[keep], at[keep]
         return Detections(
@@ -81,6 +86,7 @@ class PostProcess:
             names,
             edge_std=boxes.edge_std(at, winners.box),
             edge_probs=boxes.edge_probs(winners.box),
+            levels=at.level,
         )
 
     def candidates(self, out: HeadOutput, points: Points, quality: Quality) -> tuple[Tensor, Tensor, Tensor]:
