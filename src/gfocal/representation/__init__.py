@@ -3,10 +3,25 @@
 Both are small protocols with final classes behind them. A new form is one file and one line in the zoo's table.
 """
 
+from gfocal.representation.branch import BranchQuality
 from gfocal.representation.dirac import DiracBoxes
 from gfocal.representation.general import GeneralBoxes
+from gfocal.representation.guided import GuidedQuality
 from gfocal.representation.joint import JointQuality
+from gfocal.representation.joint_v2 import JointV2
+from gfocal.representation.mined import MinedSoftmax
 from gfocal.representation.none import NoQuality
 from gfocal.representation.protocols import BoxRepresentation, Quality
 
-__all__ = ["BoxRepresentation", "DiracBoxes", "GeneralBoxes", "JointQuality", "NoQuality", "Quality"]
+__all__ = [
+    "BoxRepresentation",
+    "BranchQuality",
+    "DiracBoxes",
+    "GeneralBoxes",
+    "GuidedQuality",
+    "JointQuality",
+    "JointV2",
+    "MinedSoftmax",
+    "NoQuality",
+    "Quality",
+]

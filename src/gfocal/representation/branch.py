@@ -1,0 +1,102 @@
+"""A separate quality branch: one more logit a place, learnt beside the classes and multiplied into the score."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from gfocal.boxes import aligned_iou, centerness
+from gfocal.losses import reduce_loss
+from gfocal.losses.reduction import at_least_float32
+from gfocal.points import Points
+from gfocal.representation.none import NoQuality
+from gfocal.structures import HeadOutput
+
+QualityKind = Literal["centerness", "iou"]
+
+
+def check_kind(kind: str) -> None:
+    if kind not in ("centerness", "iou"):
+        raise ValueError(f"kind must be 'centerness' or 'iou', got {kind!r}")
+
+
+def measure(kind: QualityKind, points: Points, boxes: Tensor, target_boxes: Tensor) -> Tensor:
+    """(N,) detached quality in [0, 1] of N positives.
+
+    Args:
+        kind: "centerness" of the point in its ground truth; "iou" of the decoded box and its ground truth.
+        points: of the N positives.
+        boxes: (N, 4) decoded boxes; unused by centerness.
+        target_boxes: (N, 4) ground truth.
+    """
+    if kind == "centerness":
+        return centerness(points.xy, target_boxes)
+    return aligned_iou(boxes.detach(), target_boxes)
+
+
+class BranchQuality:
+    """Focal loss on the classes and a branch of its own for the quality: {"cls", "quality"}.
+
+    The branch is one logit a place. It learns the quality of the positives by binary cross-entropy; the sum goes
+    through ``norm`` (the number of positives). The final score is class score times sigmoid of the branch; the
+    threshold and the top-k look at the class score alone.
+
+    Args:
+        kind: "centerness" (FCOS, ATSS) or "iou" of the decoded box.
+        alpha: focal loss's weight of the positives, or None.
+        gamma: focal loss's exponent.
+
+    Source:
+        FCOS, arXiv 1904.01355, section 3.2 (centerness). Generalized Focal Loss, arXiv 2006.04388, Table 1
+        ("centerness-branch", "IoU-branch").
+    """
+
+    quality_channels = 1
+    summed = False
+
+    def __init__(self, kind: QualityKind, alpha: float | None = 0.25, gamma: float = 2.0) -> None:
+        check_kind(kind)
+        self.kind: QualityKind = kind
+        self.classes = NoQuality(alpha, gamma)
+
+    def num_logits(self, num_classes: int) -> int:
+        return num_classes
+
+    def target(self, points: Points, boxes: Tensor, target_boxes: Tensor) -> Tensor:
+        return measure(self.kind, points, boxes, target_boxes)
+
+    def sums(self, out: HeadOutput, labels: Tensor, positive: Tensor, quality: Tensor | None) -> Tensor | None:
+        return None
+
+    def losses(
+        self,
+        out: HeadOutput,
+        labels: Tensor,
+        positive: Tensor,
+        quality: Tensor | None,
+        *,
+        picture: Tensor | None = None,
+        norm: Tensor | float,
+        sums: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        if quality is None:
+            raise ValueError("a quality branch needs the quality of every positive")
+        logits = _branch(out)[positive]
+        loss = F.binary_cross_entropy_with_logits(logits, quality.detach().to(logits.dtype), reduction="none")
+        classes = self.classes.losses(out, labels, positive, None, norm=norm)
+        return {**classes, "quality": reduce_loss(loss, reduction="sum", norm=norm)}
+
+    def class_logits(self, out: HeadOutput) -> Tensor:
+        return out.class_logits
+
+    def scores(self, candidate_scores: Tensor, out: HeadOutput) -> Tensor:
+        return candidate_scores * _branch(out).sigmoid()
+
+
+def _branch(out: HeadOutput) -> Tensor:
+    """(...) the branch's logit of each place."""
+    if out.quality_logits is None:
+        raise ValueError("a quality branch needs quality_logits; build the head with quality_outputs=1")
+    return at_least_float32(out.quality_logits[..., 0])

@@ -1,0 +1,94 @@
+"""Guided quality: no branch; a positive's classification loss counts more the better its place or box is."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from gfocal.losses import focal_loss, reduce_loss
+from gfocal.points import Points
+from gfocal.representation.branch import QualityKind, check_kind, measure
+from gfocal.structures import HeadOutput
+
+# A share S' / S below this is nothing but rounding: dividing by it would overflow float32.
+_LEAST_SHARE = 1e-20
+
+
+class GuidedQuality:
+    """Focal loss whose positives are re-weighted by their quality: {"cls"}.
+
+    The loss of a positive place (all its classes) is multiplied by w = q^eta * S / S'. S is the sum of the
+    positives' losses, S' the sum of q^eta times loss, both detached and over the whole optimizer step. So the
+    positives together cost as much as before, and the good ones a larger share of it. Where S' is 0 (no positive
+    has any quality), w is 1. The quality only guides training: the score is the class probability.
+
+    Args:
+        kind: "centerness" of the point in its ground truth, or "iou" of the decoded, detached box.
+        eta: exponent >= 0 of the quality; 0 is plain focal loss.
+        alpha: focal loss's weight of the positives, or None.
+        gamma: focal loss's exponent.
+
+    Source:
+        Generalized Focal Loss, arXiv 2006.04388, Table 1, names "centerness-guided" and "IoU-guided" and gives no
+        formula. The formula is that of IoU-balanced classification loss, arXiv 1908.05641, section 3.2, with its
+        eta; that it is what the table means is our reading.
+    """
+
+    quality_channels = 0
+    summed = True
+
+    def __init__(self, kind: QualityKind, eta: float = 1.5, alpha: float | None = 0.25, gamma: float = 2.0) -> None:
+        check_kind(kind)
+        if not eta >= 0:
+            raise ValueError(f"eta must be >= 0, got {eta}")
+        self.kind: QualityKind = kind
+        self.eta = eta
+        self.alpha = alpha
+        self.gamma = gamma
+
+    def num_logits(self, num_classes: int) -> int:
+        return num_classes
+
+    def target(self, points: Points, boxes: Tensor, target_boxes: Tensor) -> Tensor:
+        return measure(self.kind, points, boxes, target_boxes)
+
+    def sums(self, out: HeadOutput, labels: Tensor, positive: Tensor, quality: Tensor | None) -> Tensor:
+        """(2,) S and S' of this batch."""
+        with torch.no_grad():
+            rows = self._rows(out.class_logits[positive], labels[positive])
+            return torch.stack((rows.sum(), (self._factor(quality, rows) * rows).sum()))
+
+    def losses(
+        self,
+        out: HeadOutput,
+        labels: Tensor,
+        positive: Tensor,
+        quality: Tensor | None,
+        *,
+        picture: Tensor | None = None,
+        norm: Tensor | float,
+        sums: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        rows = self._rows(out.class_logits, labels)
+        known = rows.detach()[positive]
+        factor = self._factor(quality, known)
+        total, guided = (known.sum(), (factor * known).sum()) if sums is None else sums.detach().to(rows.dtype)
+        weight = torch.ones_like(rows)
+        weight[positive] = torch.where(guided > _LEAST_SHARE * total, factor * (total / guided), 1)
+        return {"cls": reduce_loss(rows, weight=weight, reduction="sum", norm=norm)}
+
+    def class_logits(self, out: HeadOutput) -> Tensor:
+        return out.class_logits
+
+    def scores(self, candidate_scores: Tensor, out: HeadOutput) -> Tensor:
+        return candidate_scores
+
+    def _rows(self, class_logits: Tensor, labels: Tensor) -> Tensor:
+        """(M,) loss of each place over its classes."""
+        return focal_loss(class_logits, labels, alpha=self.alpha, gamma=self.gamma).sum(-1)
+
+    def _factor(self, quality: Tensor | None, like: Tensor) -> Tensor:
+        """(N,) q^eta."""
+        if quality is None:
+            raise ValueError("guided quality needs the quality of every positive")
+        return quality.detach().to(like.dtype).pow(self.eta)

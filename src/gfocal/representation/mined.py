@@ -1,0 +1,81 @@
+"""SSD's classification: a softmax with a background logit, and the hardest negatives of each picture."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gfocal.losses.reduction import at_least_float32, reduce_loss
+from gfocal.points import Points
+from gfocal.structures import HeadOutput
+
+
+class MinedSoftmax:
+    """Cross-entropy over C + 1 classes, the background last, of the positives and the worst negatives: {"cls"}.
+
+    Of each picture the ``negatives`` times as many negatives as it has positives count, those of the largest loss;
+    among equals the lowest index. A picture without positives teaches nothing here. The score is the softmax
+    probability of the class.
+
+    Args:
+        negatives: negatives a positive, >= 1.
+
+    Source:
+        SSD, arXiv 1512.02325, section 2.2 (confidence loss, hard negative mining).
+    """
+
+    quality_channels = 0
+    summed = False
+
+    def __init__(self, negatives: int = 3) -> None:
+        if negatives < 1:
+            raise ValueError(f"negatives must be >= 1, got {negatives}")
+        self.negatives = negatives
+
+    def num_logits(self, num_classes: int) -> int:
+        return num_classes + 1
+
+    def target(self, points: Points, boxes: Tensor, target_boxes: Tensor) -> Tensor | None:
+        return None
+
+    def sums(self, out: HeadOutput, labels: Tensor, positive: Tensor, quality: Tensor | None) -> Tensor | None:
+        return None
+
+    def losses(
+        self,
+        out: HeadOutput,
+        labels: Tensor,
+        positive: Tensor,
+        quality: Tensor | None,
+        *,
+        picture: Tensor,
+        norm: Tensor | float,
+        sums: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        logits = at_least_float32(out.class_logits)
+        background = logits.shape[-1] - 1
+        loss = F.cross_entropy(logits, labels.where(labels >= 0, background), reduction="none")
+        learnt = torch.cat((positive, self._mine(loss.detach(), labels, positive, picture)))
+        return {"cls": reduce_loss(loss[learnt], reduction="sum", norm=norm)}
+
+    def class_logits(self, out: HeadOutput) -> Tensor:
+        """The logit log p - log(1 - p) of each class's softmax probability p."""
+        log_p = at_least_float32(out.class_logits).log_softmax(-1)[..., :-1]
+        # A probability that rounds to 1 would have an infinite logit.
+        log_p = log_p.clamp(max=-torch.finfo(log_p.dtype).eps)
+        return log_p - torch.log(-torch.expm1(log_p))
+
+    def scores(self, candidate_scores: Tensor, out: HeadOutput) -> Tensor:
+        return candidate_scores
+
+    def _mine(self, loss: Tensor, labels: Tensor, positive: Tensor, picture: Tensor) -> Tensor:
+        """Indices of the negatives that count."""
+        negative = (labels < 0).nonzero().squeeze(1)
+        worst = negative[loss[negative].sort(descending=True, stable=True).indices]
+        order = picture[worst].sort(stable=True)  # by picture, the worst of each first
+        worst, owner = worst[order.indices], order.values
+        rank = torch.arange(len(worst), device=worst.device) - torch.searchsorted(owner, owner)
+        owners = picture[positive].sort().values
+        wanted = torch.searchsorted(owners, owner, right=True) - torch.searchsorted(owners, owner)
+        return worst[rank < self.negatives * wanted]
