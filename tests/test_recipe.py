@@ -13,16 +13,9 @@ from torch import nn
 
 from gfocal.detector import DenseDetector
 from gfocal.errors import UsageError
-from gfocal.recipe import (
-    _ALIASES,
-    LossWeights,
-    PredictRecipe,
-    Recipe,
-    ResizeRecipe,
-    build_recipe,
-    load_recipe,
-    recipe_names,
-)
+from gfocal.recipe import AXES, DETECTORS, Recipe, build_recipe, load_recipe, recipe_names
+from gfocal.recipe.hints import _ALIASES
+from gfocal.recipe.sections import LossWeights, PredictRecipe, ResizeRecipe
 from gfocal.structures import Targets
 from gfocal.zoo import ASSIGNERS, BOXES, QUALITIES, build_detector
 
@@ -79,9 +72,10 @@ def test_neck_and_head_are_equally_wide(name: str, override: str, channels: int)
 def test_the_published_settings() -> None:
     r50, nano = load_recipe("gfl_r50"), load_recipe("gfl_nano")
     # arXiv 2006.04388, section 4: beta 2, n = 16, weights 2 and 1/4, ATSS; 12 epochs of 16 pictures from lr 0.01.
-    assert r50.model.loss_weights.model_dump() == {"cls": 1, "box": 2, "dfl": 0.25}
+    weights = r50.model.loss_weights
+    assert (weights.cls, weights.box, weights.dfl) == (1, 2, 0.25)
     assert (r50.model.quality.beta, r50.model.boxes.reg_max, r50.model.assigner.top_k) == (2, 16, 9)
-    assert (r50.model.anchor_scale, r50.model.point_offset) == (8, 0)
+    assert (r50.model.points.scale, r50.model.points.offset) == (8, 0)
     assert (r50.optim.lr, r50.optim.momentum, r50.optim.weight_decay) == (0.01, 0.9, 1e-4)
     assert (r50.schedule.epochs, r50.schedule.batch_size, r50.schedule.milestones) == (12, 16, (8, 11))
     parameters = sum(p.numel() for p in build_detector(nano, ["c"] * 80).parameters())
@@ -154,8 +148,9 @@ def test_the_last_override_wins() -> None:
         ("optim.lr=nan", "optim.lr"),
         ("schedule.epochs=1.5", "schedule.epochs: input should be a valid integer"),
         ("model.backbone=50", "model.backbone: input should be a valid string (got 50)"),
-        ("model.boxes.kind=gaussian", "input should be 'dirac', 'general' or 'general_dfl' (got 'gaussian')"),
-        ("model.detector=fcos", "model.detector: input should be 'gfl' (got 'fcos')"),
+        ("model.boxes.kind=gauss", "input should be 'dirac', 'gaussian', 'general' or 'general_dfl' (got 'gauss')"),
+        ("model.detector=yolo", "model.detector: input should be 'fcos', 'atss', 'gfl', 'retinanet', 'foveabox' or"),
+        ("model.anchor_scale=8", "unknown key model.anchor_scale (did you mean model.points.scale?)"),
         ("data.scale=[1, 2, 3]", "data.scale"),
         ("data.scale=[2, 1]", "data: scale must be [lowest, highest], got [2.0, 1.0]"),
         ("model.strides=[8, 16]", "backbone shufflenet_v2_x1_0 gives strides [8, 16, 32], not [8, 16]"),
@@ -232,6 +227,20 @@ def test_a_recipe_does_not_change_once_read() -> None:
 # --- a key that does nothing is a defect ----------------------------------------------------------------------------
 
 R18 = ["model.pretrained=false", "model.channels=64", "model.head_depth=1"]
+OCTAVE = [
+    "model.assigner.kind=max_iou",
+    "model.boxes.kind=dirac",
+    "model.boxes.code=deltas",
+]
+SSD = [
+    *OCTAVE,
+    "model.points.kind=ssd",
+    "model.points.sizes=[.1, .2, .4, .8]",
+    "model.points.aspects=[[2], [2, 3], [2, 3]]",
+    "model.strides=[8, 16, 32]",
+    "model.head=plain",
+    "data.resize.kind=square",
+]
 # What each key of the detector is set to, and what else must hold for it to matter.
 CHANGES: dict[str, tuple[str, list[str]]] = {
     "model.backbone": ("resnet34", []),
@@ -243,18 +252,45 @@ CHANGES: dict[str, tuple[str, list[str]]] = {
     "model.channels": ("96", []),
     "model.head_depth": ("2", []),
     "model.strides": ("[8, 16, 32, 64]", []),
-    "model.anchor_scale": ("5", []),
-    "model.point_offset": ("0.5", []),
+    "model.detector": ("fcos", []),
+    "model.style": ("caffe", ["model.backbone=resnet50"]),
+    "model.extra_from": ("input", []),
+    "model.relu_before_extra": ("true", []),
+    "model.head_norm": ("none", []),
+    "model.tower_bias": ("true", []),
+    "model.level_scales": ("false", []),
+    "model.quality_on": ("class", ["model.quality.kind=iou"]),
+    "model.points.kind": ("octave", OCTAVE),
+    "model.points.scale": ("5", []),
+    "model.points.offset": ("0.5", []),
+    "model.points.scales_per_octave": ("2", [*OCTAVE, "model.points.kind=octave"]),
+    "model.points.ratios": ("[1]", [*OCTAVE, "model.points.kind=octave"]),
+    "model.points.sizes": ("[.1, .2, .3, .5]", SSD),
+    "model.points.aspects": ("[[2], [2], [2]]", SSD),
+    "model.assigner.kind": ("fcos", []),
     "model.assigner.top_k": ("3", []),
+    "model.assigner.radius": ("3", ["model.assigner.kind=fcos"]),
+    "model.assigner.sigma": ("0.3", ["model.assigner.kind=fovea"]),
+    "model.assigner.positive_iou": ("0.6", ["model.assigner.kind=max_iou"]),
+    "model.assigner.negative_iou": ("0.3", ["model.assigner.kind=max_iou"]),
+    "model.assigner.low_quality": ("none", ["model.assigner.kind=max_iou"]),
     "model.quality.kind": ("none", []),
     "model.quality.beta": ("1.5", []),
     "model.quality.alpha": ("0.5", ["model.quality.kind=none"]),
     "model.quality.gamma": ("1", ["model.quality.kind=none"]),
+    "model.quality.eta": ("1", ["model.quality.kind=iou_guided"]),
+    "model.quality.negatives": ("2", [*SSD, "model.quality.kind=softmax_mined"]),
     "model.boxes.kind": ("general", []),
     "model.boxes.reg_max": ("8", []),
     "model.boxes.delta": ("0.5", []),
     "model.boxes.code": ("deltas", ["model.boxes.kind=dirac"]),
+    "model.boxes.stds": ("[1, 1, 1, 1]", ["model.boxes.kind=dirac", "model.boxes.code=deltas"]),
+    "model.boxes.loss": ("l1", ["model.boxes.kind=dirac"]),
+    "model.boxes.smooth_beta": ("2", ["model.boxes.kind=dirac", "model.boxes.loss=smooth_l1"]),
     "model.box_weight": ("none", []),
+    "model.norm": ("picture", []),
+    "model.loss_weights.quality": ("3", []),
+    "model.loss_weights.nll": ("3", []),
     "model.loss_weights.cls": ("3", []),
     "model.loss_weights.box": ("3", []),
     "model.loss_weights.dfl": ("3", []),
@@ -265,13 +301,13 @@ CHANGES: dict[str, tuple[str, list[str]]] = {
     "data.resize.size": ("64", ["data.resize.kind=square"]),
     "data.resize.short_side": ("400", []),
     "data.resize.long_side": ("900", []),
+    "data.resize.pad": ("mean", []),
     "predict.score_threshold": ("0.3", []),
     "predict.pre_nms_top_k": ("7", []),
     "predict.nms_iou": ("0.3", []),
     "predict.max_detections": ("7", []),
+    "predict.clip_margin": ("1", []),
 }
-# One form so far: any other word is refused, and the key only says in the file what the file is.
-NAMES = {"model.detector", "model.assigner.kind"}
 
 
 def fingerprint(detector: DenseDetector) -> str:
@@ -284,8 +320,11 @@ def fingerprint(detector: DenseDetector) -> str:
         [name for name, p in detector.named_parameters() if not p.requires_grad],
         [m.training for m in detector.train().modules() if isinstance(m, nn.BatchNorm2d)],
         detector.strides,
-        detector.anchor_scale,
-        detector.point_offset,
+        [len(detector.points(64, 64)), detector.points(64, 64).anchors.sum(0), detector.points(64, 64).xy.sum(0)],
+        [(m.stride, m.bias is None) for m in detector.modules() if isinstance(m, nn.Conv2d)],
+        detector.neck.relu_before_extra if hasattr(detector.neck, "relu_before_extra") else None,
+        getattr(detector.head, "quality_on", None),
+        detector.norm,
         *((type(part).__name__, vars(part)) for part in (detector.assigner, detector.boxes, detector.quality)),
         detector.resize,
         detector.postprocess,
@@ -317,9 +356,15 @@ def test_the_same_recipe_gives_the_same_detector() -> None:
 
 def test_no_key_of_the_detector_is_left_out() -> None:
     keys = {key for key in leaves(Recipe) if key.startswith(("model.", "data.resize.", "predict."))}
-    assert keys == CHANGES.keys() | NAMES
-    assert leaves(ResizeRecipe) == ["kind", "size", "short_side", "long_side"]
-    assert set(leaves(PredictRecipe)) == {"score_threshold", "pre_nms_top_k", "nms_iou", "max_detections"}
+    assert keys == CHANGES.keys()
+    assert leaves(ResizeRecipe) == ["kind", "size", "short_side", "long_side", "pad"]
+    assert set(leaves(PredictRecipe)) == {
+        "score_threshold",
+        "pre_nms_top_k",
+        "nms_iou",
+        "max_detections",
+        "clip_margin",
+    }
 
 
 def test_every_choice_has_a_builder() -> None:

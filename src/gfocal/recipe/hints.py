@@ -1,0 +1,120 @@
+"""Why a recipe was refused, and which key was meant."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Sequence
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from gfocal.recipe.sections import Recipe
+
+
+def nearest(word: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f" (did you mean {near[0]}?)" if near else ""
+
+
+def _keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Every dotted key of a section."""
+    for name, field in model.model_fields.items():
+        section = _section_of(field.annotation)
+        yield prefix + name
+        if section:
+            yield from _keys(section, f"{prefix}{name}.")
+
+
+def _section_of(annotation: Any) -> type[BaseModel] | None:
+    for candidate in (annotation, *get_args(annotation)):
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            return candidate
+    return None
+
+
+def explain(error: ValidationError, where: str) -> str:
+    lines = []
+    for problem in error.errors(include_url=False):
+        key = ".".join(str(part) for part in problem["loc"] if part not in ("bool", "str", "int"))
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"unknown key {key}{_hint(key, problem['input'])}")
+        else:
+            reason = problem["msg"].removeprefix("Value error, ")
+            lines.append(
+                f"{key}: {reason[0].lower() + reason[1:]} (got {problem['input']!r})"
+                if not _own(problem)
+                else f"{key}: {reason}"
+            )
+    return f"{where}: " + "; ".join(dict.fromkeys(lines))
+
+
+def _own(problem: Any) -> bool:
+    """Whether the message is one of this file's, which names its values itself."""
+    return bool(problem["type"] == "value_error")
+
+
+_ALIASES = {
+    "accumulation_steps": "schedule.accumulate",
+    "anchor_scale": "model.points.scale",
+    "amp": "runtime.precision",
+    "batch": "schedule.batch_size",
+    "bs": "schedule.batch_size",
+    "clip_grad": "optim.clip_norm",
+    "conf": "predict.score_threshold",
+    "fp16": "runtime.precision",
+    "freeze": "model.frozen_stages",
+    "grad_accum": "schedule.accumulate",
+    "grad_clip": "optim.clip_norm",
+    "gradient_accumulation_steps": "schedule.accumulate",
+    "gradient_clip": "optim.clip_norm",
+    "image_size": "data.resize.size",
+    "img_size": "data.resize.size",
+    "imgsz": "data.resize.size",
+    "input_size": "data.resize.size",
+    "iou": "predict.nms_iou",
+    "iou_threshold": "predict.nms_iou",
+    "learning_rate": "optim.lr",
+    "lr0": "optim.lr",
+    "max_epochs": "schedule.epochs",
+    "n_epochs": "schedule.epochs",
+    "num_epochs": "schedule.epochs",
+    "num_threads": "runtime.threads",
+    "num_workers": "data.workers",
+    "num_bins": "model.boxes.reg_max",
+    "optimizer": "optim.kind",
+    "score_thr": "predict.score_threshold",
+    "point_offset": "model.points.offset",
+    "scheduler": "schedule.kind",
+    "topk": "model.assigner.top_k",
+    "warmup": "schedule.warmup_steps",
+    "warmup_iters": "schedule.warmup_steps",
+    "wd": "optim.weight_decay",
+    "weights": "model.pretrained",
+}
+"""What other programs call these keys."""
+
+
+def _hint(key: str, value: Any) -> str:
+    """What may follow "unknown key ...": the nearest right one, or those of its section."""
+    known = list(_keys(Recipe))
+    head, _, tail = key.rpartition(".")
+    siblings = [k.rpartition(".")[2] for k in known if k.rpartition(".")[0] == head]
+    asked = [key]
+    if isinstance(value, dict) and not difflib.get_close_matches(tail, siblings):
+        asked = [f"{key}.{inner}" for inner in value] + asked  # of a section that does not exist the keys may
+    near = next((found for one in asked if (found := _nearest_key(one, known))), None)
+    return f" (did you mean {near}?)" if near else f" ({head or 'a recipe'} has {', '.join(siblings)})"
+
+
+def _nearest_key(key: str, known: list[str]) -> str | None:
+    """The right key most like a wrong one: its last word by another name, anywhere, nearly in its section, nearly."""
+    head, _, tail = key.rpartition(".")
+    if tail in _ALIASES:
+        return _ALIASES[tail]
+    words = {k: k.rpartition(".")[2] for k in known}
+    siblings = [k for k in known if k.rpartition(".")[0] == head]
+    near = [k for k, word in words.items() if word == tail]
+    for keys in (siblings, known):
+        close = difflib.get_close_matches(tail, [words[k] for k in keys], n=1, cutoff=0.6)
+        near += [k for k in keys if words[k] in close]
+    return near[0] if near else None

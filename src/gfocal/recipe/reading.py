@@ -1,0 +1,99 @@
+"""Recipes from names and YAML files, with overrides that refuse unknown keys."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from gfocal.errors import UsageError
+from gfocal.recipe.hints import explain, nearest
+from gfocal.recipe.sections import Recipe
+
+
+def recipe_names() -> list[str]:
+    """Recipes that come with the package."""
+    return sorted(f.name.removesuffix(".yaml") for f in _folder().iterdir() if f.name.endswith(".yaml"))
+
+
+def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe by name or from a YAML file.
+
+    Args:
+        name_or_path: a name of :func:`recipe_names`, or the path of a YAML file.
+        overrides: "a.b=c" each; the value is read as YAML.
+
+    Raises:
+        UsageError: unknown recipe, unknown key (with the nearest right one), or a value of the wrong type.
+    """
+    text, where = _read(name_or_path)
+    try:
+        content = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise UsageError(f"{where} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise UsageError(f"{where} must hold sections such as 'model:', not {type(content).__name__}")
+    return build_recipe(content, overrides, where)
+
+
+def build_recipe(content: dict[str, Any], overrides: Sequence[str] = (), where: str = "recipe") -> Recipe:
+    """A recipe from plain data and overrides; see :func:`load_recipe`."""
+    content = yaml.safe_load(yaml.safe_dump(content))  # a copy: overrides must not reach the caller's data
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals or not key.strip():
+            raise UsageError(f"--set takes key=value, for example optim.lr=0.01; got {override!r}")
+        try:
+            parsed = _number(yaml.safe_load(value))
+        except yaml.YAMLError as error:
+            raise UsageError(f"--set {override}: the value is not valid YAML") from error
+        _set(content, key.strip().split("."), parsed, override)
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        raise UsageError(explain(error, where)) from error
+
+
+def _folder() -> Any:
+    return resources.files("gfocal") / "recipes"
+
+
+def _read(name_or_path: str | Path) -> tuple[str, str]:
+    path = Path(name_or_path)
+    if path.suffix in (".yaml", ".yml"):
+        if not path.is_file():
+            raise UsageError(f"there is no recipe file {path}")
+        try:
+            return path.read_text(encoding="utf-8"), str(path)
+        except (UnicodeDecodeError, OSError) as error:
+            raise UsageError(f"the recipe {path} cannot be read as UTF-8 text: {error}") from error
+    names = recipe_names()
+    if str(name_or_path) not in names:
+        raise UsageError(
+            f"there is no recipe {str(name_or_path)!r}{nearest(str(name_or_path), names)}; there are "
+            f"{', '.join(names)}; or give the path of a .yaml file"
+        )
+    return (_folder() / f"{name_or_path}.yaml").read_text(encoding="utf-8"), f"recipe {name_or_path}"
+
+
+def _number(value: Any) -> Any:
+    """YAML 1.1 takes 1e-3 for a word; people mean a number."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _set(content: dict[str, Any], keys: list[str], value: Any, override: str) -> None:
+    for depth, key in enumerate(keys[:-1]):
+        inner = content.setdefault(key, {})
+        if not isinstance(inner, dict):
+            raise UsageError(f"--set {override}: {'.'.join(keys[: depth + 1])} is a value, not a section")
+        content = inner
+    content[keys[-1]] = value

@@ -1,0 +1,164 @@
+"""The rows of the paper's tables as defaults, and which choices of the axes go together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+Section = dict[str, Any]
+
+_POINT: Section = {"kind": "square", "scale": 8.0, "offset": 0.5}
+_ANCHOR: Section = {"kind": "square", "scale": 8.0, "offset": 0.0}
+_NO_NORM: Section = {"head_norm": "none", "level_scales": False, "extra_from": "input"}
+
+DETECTORS: dict[str, dict[str, Section]] = {
+    "fcos": {
+        "model": {
+            "points": _POINT,
+            "assigner": {"kind": "fcos", "radius": 1.5},
+            "quality": {"kind": "centerness"},
+            "boxes": {"kind": "dirac", "code": "distances", "loss": "giou"},
+            "box_weight": "centerness",
+            "loss_weights": {"box": 1.0},
+            "relu_before_extra": True,
+            "tower_bias": True,
+        },
+    },
+    "atss": {
+        "model": {
+            "points": _ANCHOR,
+            "assigner": {"kind": "atss", "top_k": 9},
+            "quality": {"kind": "centerness"},
+            "boxes": {"kind": "dirac", "code": "deltas", "stds": [0.1, 0.1, 0.2, 0.2], "loss": "giou"},
+            "box_weight": "centerness",
+        },
+    },
+    "gfl": {
+        "model": {
+            "points": _ANCHOR,
+            "assigner": {"kind": "atss", "top_k": 9},
+            "quality": {"kind": "joint", "beta": 2.0},
+            "boxes": {"kind": "general_dfl", "reg_max": 16, "delta": 1.0},
+            "box_weight": "score",
+        },
+    },
+    "retinanet": {
+        "model": {
+            "points": {"kind": "octave", "scale": 4.0, "offset": 0.0},
+            "assigner": {"kind": "max_iou", "positive_iou": 0.5, "negative_iou": 0.4, "low_quality": "all"},
+            "quality": {"kind": "none"},
+            "boxes": {"kind": "dirac", "code": "deltas", "stds": [1.0, 1.0, 1.0, 1.0], "loss": "l1"},
+            "box_weight": "none",
+            "loss_weights": {"box": 1.0},
+            **_NO_NORM,
+        },
+        "predict": {"nms_iou": 0.5},
+    },
+    "foveabox": {
+        "model": {
+            "points": {**_POINT, "scale": 4.0},
+            "assigner": {"kind": "fovea", "sigma": 0.4},
+            "quality": {"kind": "none", "alpha": 0.4, "gamma": 1.5},
+            "boxes": {"kind": "dirac", "code": "log_deltas", "loss": "smooth_l1", "smooth_beta": 0.11},
+            "box_weight": "none",
+            "loss_weights": {"box": 1.0},
+            "norm": "plus_pictures",
+            **_NO_NORM,
+        },
+        "predict": {"nms_iou": 0.5},
+    },
+    "ssd": {
+        "model": {
+            "points": {"kind": "ssd", "offset": 0.5},
+            "assigner": {"kind": "max_iou", "positive_iou": 0.5, "negative_iou": 0.5, "low_quality": "first"},
+            "quality": {"kind": "softmax_mined", "negatives": 3},
+            "boxes": {"kind": "dirac", "code": "deltas", "loss": "smooth_l1", "smooth_beta": 1.0},
+            "box_weight": "none",
+            "loss_weights": {"box": 1.0},
+        },
+        "predict": {"score_threshold": 0.02, "nms_iou": 0.45, "max_detections": 200},
+    },
+}
+"""What ``model.detector`` fills in where a recipe is silent. Any key may be set otherwise; :data:`AXES` says what fits."""
+
+_ALL_BOXES = ("dirac", "gaussian", "general", "general_dfl")
+_FREE = ("none", "centerness", "iou", "centerness_guided", "iou_guided", "joint")
+
+AXES: dict[str, dict[str, tuple[str, ...]]] = {
+    "square": {
+        "assigner.kind": ("atss", "fcos", "fovea", "max_iou"),
+        "quality.kind": (*_FREE, "joint_v2"),
+        "boxes.kind": _ALL_BOXES,
+        "boxes.code": ("distances", "deltas", "log_deltas"),
+        "box_weight": ("score", "centerness", "none"),
+    },
+    "octave": {
+        "assigner.kind": ("max_iou",),
+        "quality.kind": ("none", "iou", "iou_guided", "joint"),
+        "boxes.kind": ("dirac",),
+        "boxes.code": ("deltas",),
+        "box_weight": ("score", "none"),
+    },
+    "ssd": {
+        "assigner.kind": ("max_iou",),
+        "quality.kind": ("softmax_mined", "none", "iou", "iou_guided", "joint"),
+        "boxes.kind": ("dirac",),
+        "boxes.code": ("deltas",),
+        "box_weight": ("score", "none"),
+    },
+}
+"""What fits, by ``model.points.kind``: several anchors a location have neither one centre nor one set of distances."""
+
+_WHY = {
+    "assigner.kind": "it works on one anchor a location",
+    "quality.kind": "softmax_mined is SSD's own, and centerness and joint_v2 need one point a location",
+    "boxes.kind": "its edges are distances from one point a location",
+    "boxes.code": "several anchors a location are told apart by deltas alone",
+    "box_weight": "centerness needs one point a location",
+}
+_GENERAL = ("general", "general_dfl")
+
+
+def check_axes(detector: str, points: str, chosen: Mapping[str, str]) -> None:
+    """Refuse a combination that makes no sense.
+
+    Args:
+        detector: the row's name, for the message.
+        points: ``points.kind``.
+        chosen: a value for each key of :data:`AXES`.
+
+    Raises:
+        ValueError: naming the value and those that fit.
+    """
+    for key, allowed in AXES[points].items():
+        if key == "boxes.code" and chosen["boxes.kind"] != "dirac":
+            continue
+        if chosen[key] not in allowed:
+            raise ValueError(
+                f"{key} {chosen[key]} does not go with detector {detector} (points.kind {points}): {_WHY[key]}; "
+                f"what goes: {', '.join(allowed)}"
+            )
+    if chosen["quality.kind"] == "joint_v2" and chosen["boxes.kind"] not in _GENERAL:
+        raise ValueError(
+            f"quality.kind joint_v2 reads the distributions of the edges, which boxes.kind {chosen['boxes.kind']} has "
+            f"not; what goes: boxes.kind {' or '.join(_GENERAL)}, or quality.kind "
+            f"{', '.join(k for k in AXES[points]['quality.kind'] if k != 'joint_v2')}"
+        )
+
+
+def with_row_defaults(content: Any) -> Any:
+    """Plain recipe data with what its detector fills in; anything unexpected is left for the types to refuse."""
+    if not isinstance(content, Mapping):
+        return content
+    model = content.get("model", {})
+    name = model.get("detector", "gfl") if isinstance(model, Mapping) else None
+    row = DETECTORS.get(name) if isinstance(name, str) else None
+    return content if row is None else _merged(row, content)
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    result = dict(below)
+    for key, value in above.items():
+        under = result.get(key)
+        result[key] = _merged(under, value) if isinstance(under, Mapping) and isinstance(value, Mapping) else value
+    return result
