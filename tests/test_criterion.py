@@ -277,7 +277,7 @@ def test_a_quality_learns_which_picture_each_row_is_of() -> None:
     none = torch.zeros(0, dtype=torch.int64)
     for mask in (None, ignored):
         matched = Matched(
-            none, torch.full((6,), -1), torch.zeros(0, 4), mask, objects=0, missed=0, edges=0, truncated=0
+            none, torch.full((6,), -1), torch.zeros(0, 4), mask, torch.zeros(2), objects=0, missed=0, edges=0, truncated=0
         )
         detection_losses(out, points, matched, GeneralBoxes(7), Recording(), loss_weights={})
     assert [picture.tolist() for picture in seen] == [[0, 0, 0, 1, 1, 1], [0, 0, 1, 1]]

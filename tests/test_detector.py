@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from gfocal.detector import DenseDetector, PixelNorm, to_original
 from gfocal.errors import UsageError
 from gfocal.models import PostProcess
 from gfocal.pictures import Resize, pad_batch
+from gfocal.points import make_points
 from gfocal.recipe import load_recipe
 from gfocal.representation import GeneralBoxes, JointQuality
 from gfocal.structures import Detections, HeadOutput, Targets
@@ -45,8 +47,7 @@ def told(resize: Resize) -> DenseDetector:
         neck=nn.Identity(),
         head=Told(),
         strides=(32,),
-        anchor_scale=8,
-        point_offset=0.5,
+        make_points=partial(make_points, strides=(32,), anchor_scale=8, offset=0.5),
         assigner=AtssAssigner(),
         boxes=GeneralBoxes(2),
         quality=JointQuality(),
@@ -266,7 +267,7 @@ def test_the_losses_of_a_step_can_be_normalised_together(nano: DenseDetector) ->
     matches = [nano.match(pictures[i : i + 1], TARGETS[i : i + 1]) for i in range(2)]
     outputs = [nano(pictures[i : i + 1]) for i in range(2)]
     count = sum(len(matched.positive) for matched in matches)
-    weights = [nano.box_weight_sum(out, m, (64, 64)) for out, m in zip(outputs, matches, strict=True)]
+    weights = [nano.step_sums(out, m, (64, 64))[0] for out, m in zip(outputs, matches, strict=True)]
     assert weights[1].item() == 0  # no object there
     assert 1 < weights[0].item() < count  # scores, not ones
     parts = [

@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 from gfocal.assigners import Assigner
-from gfocal.boxes import boxes_to_distances
+from gfocal.boxes import centerness
 from gfocal.losses.reduction import at_least_float32
 from gfocal.points import Points
 from gfocal.representation import BoxRepresentation, Quality
 from gfocal.structures import IGNORED, HeadOutput, Targets
 
 BoxWeight = Literal["score", "centerness", "none"]
+Norm = Literal["step", "picture", "plus_pictures"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Matched:
         labels: (B * P,) class of each point, -1 where there is none.
         boxes: (N, 4) ground truth of each positive.
         ignored: (B * P,) points that learn nothing, or None if there is none.
+        counts: (B,) number of positives of each picture.
         objects, missed: number of ground truths, and of those that got no point at all.
         edges, truncated: number of edges of the positives, and of those that no code can reach.
     """
@@ -36,6 +38,7 @@ class Matched:
     labels: Tensor
     boxes: Tensor
     ignored: Tensor | None
+    counts: Tensor
     objects: int
     missed: int
     edges: int
@@ -61,6 +64,7 @@ def match(points: Points, targets: Sequence[Targets], assigner: Assigner, boxes:
         labels=labels,
         boxes=target_boxes,
         ignored=ignored if bool(ignored.any()) else None,
+        counts=(index >= 0).sum(1),
         objects=len(all_boxes),
         missed=len(all_boxes) - len(owner.unique()),
         edges=out_of_reach.numel(),
@@ -68,8 +72,25 @@ def match(points: Points, targets: Sequence[Targets], assigner: Assigner, boxes:
     )
 
 
+def count_positives(matches: Sequence[Matched], norm: Norm) -> tuple[float, float]:
+    """What a step's losses are divided by, known before the forward pass: (of the quality's, of unweighted box terms).
+
+    Args:
+        matches: of all batches of the step.
+        norm: "step": the positives, at least 1. "picture": a picture without positives counts as 1 (as
+            mmdetection has it, which makes background pictures weaken all others). "plus_pictures": one more a
+            picture for the quality's losses (FoveaBox).
+    """
+    counts = torch.cat([matched.counts for matched in matches])
+    plain = float(max(int(counts.sum()), 1))
+    if norm == "picture":
+        clamped = float(counts.clamp(min=1).sum())
+        return clamped, clamped
+    return (plain, plain) if norm == "step" else (float(counts.sum()) + len(counts), plain)
+
+
 def positive_weights(
-    kind: BoxWeight, out: HeadOutput, points: Points, target_boxes: Tensor, quality: Quality
+    kind: BoxWeight, out: HeadOutput | None, points: Points, target_boxes: Tensor, quality: Quality
 ) -> Tensor | None:
     """(N,) weight of each positive's box terms; detached. ``out`` and ``points`` hold the positives' rows.
 
@@ -77,12 +98,12 @@ def positive_weights(
     point in its ground truth; "none": every positive counts the same (the paper's formula).
     """
     if kind == "score":
+        if out is None:
+            raise ValueError("box_weight score needs the outputs")
         scores = at_least_float32(quality.class_logits(out).detach()).sigmoid()
         return scores.amax(-1) if scores.numel() else scores.sum(-1)
     if kind == "centerness":
-        edges = boxes_to_distances(points.xy, target_boxes).clamp(min=0)
-        pairs = torch.stack((edges[:, 0::2], edges[:, 1::2]), 1)
-        return (pairs.amin(-1) / pairs.amax(-1).clamp(min=1e-6)).prod(-1).sqrt()
+        return centerness(points.xy, target_boxes)
     return None
 
 
@@ -95,8 +116,10 @@ def detection_losses(
     *,
     box_weight: BoxWeight = "score",
     loss_weights: Mapping[str, float],
+    norm: Norm = "step",
     cls_norm: Tensor | float | None = None,
     box_norm: Tensor | float | None = None,
+    quality_sums: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Named scalar losses of a batch, each already multiplied by its loss weight: their sum is the loss.
 
@@ -107,31 +130,67 @@ def detection_losses(
         boxes, quality: the two axes.
         box_weight: see :func:`positive_weights`.
         loss_weights: factor of each term by name; applied here and nowhere else.
-        cls_norm: divisor of the quality's losses; by default the positives of this batch, at least 1.
+        norm: how positives are counted, see :func:`count_positives`.
+        cls_norm: divisor of the quality's losses; by default the positives of this batch, counted so.
         box_norm: divisor of the box terms; by default the sum of the positives' weights, at least 1.
+        quality_sums: what ``quality.sums`` gave, added up; None if this batch is the whole step.
 
-    Both normalisers belong to the whole optimizer step: under several processes or gradient accumulation the
-    caller sums them first.
+    The normalisers and sums belong to the whole optimizer step: under several processes or gradient accumulation
+    the caller adds them up first.
     """
     with torch.autocast(out.box.device.type, enabled=False):
         flat = out.map(lambda tensor: at_least_float32(tensor.flatten(0, 1)))
         positive = flat[matched.positive]
         at = points[matched.positive % len(points)]
         weight = positive_weights(box_weight, positive, at, matched.boxes, quality)
+        counted = count_positives([matched], norm)
         if cls_norm is None:
-            cls_norm = max(len(matched.positive), 1)
+            cls_norm = counted[0]
         if box_norm is None:
-            box_norm = cls_norm if weight is None else weight.sum().clamp(min=1)
+            box_norm = counted[1] if weight is None else weight.sum().clamp(min=1)
         decoded = boxes.decode(at, positive.box)
         target = quality.target(at, decoded.detach(), matched.boxes)
-        index, labels = matched.positive, matched.labels
-        picture = torch.arange(len(labels), device=labels.device) // len(points)
-        if matched.ignored is not None:
-            keep = ~matched.ignored
-            index = keep.cumsum(0)[index] - 1
-            flat, labels, picture = flat[keep], labels[keep], picture[keep]
+        rows, labels, index, picture = _learning_rows(flat, matched, len(points))
         terms = {
-            **quality.losses(flat, labels, index, target, picture=picture, norm=cls_norm),
+            **quality.losses(rows, labels, index, target, picture=picture, norm=cls_norm, sums=quality_sums),
             **boxes.losses(at, positive.box, decoded, matched.boxes, weight=weight, norm=box_norm),
         }
         return {name: value * loss_weights.get(name, 1.0) for name, value in terms.items()}
+
+
+def _learning_rows(flat: HeadOutput, matched: Matched, points: int) -> tuple[HeadOutput, Tensor, Tensor, Tensor]:
+    """Without the rows that learn nothing: outputs, labels, indices of the positives, picture of each row."""
+    picture = torch.arange(len(matched.labels), device=matched.labels.device) // points
+    if matched.ignored is None:
+        return flat, matched.labels, matched.positive, picture
+    keep = ~matched.ignored
+    index = keep.cumsum(0)[matched.positive] - 1
+    return flat[keep], matched.labels[keep], index, picture[keep]
+
+
+@torch.no_grad()
+def step_sums(
+    out: HeadOutput | None,
+    points: Points,
+    matched: Matched,
+    boxes: BoxRepresentation,
+    quality: Quality,
+    box_weight: BoxWeight,
+) -> Tensor:
+    """(1 + S,) what a step adds up before any of its losses: the positives' weights, and the quality's own sums.
+
+    ``out`` may be None where neither needs the network's outputs: box_weight is not "score", nothing is ``summed``.
+    """
+    at = points[matched.positive % len(points)]
+    with torch.autocast(points.xy.device.type, enabled=False):
+        flat = None if out is None else out.map(lambda tensor: at_least_float32(tensor.flatten(0, 1)))
+        positive = None if flat is None else flat[matched.positive]
+        weight = positive_weights(box_weight, positive, at, matched.boxes, quality)
+        total = at.xy.new_tensor(float(len(matched.positive))) if weight is None else weight.sum()
+        if not quality.summed or flat is None or positive is None:
+            return total.view(1)
+        target = quality.target(at, boxes.decode(at, positive.box), matched.boxes)
+        rows, labels, index, _ = _learning_rows(flat, matched, len(points))
+        sums = quality.sums(rows, labels, index, target)
+        assert sums is not None, "a quality that is summed gives its sums"
+        return torch.cat((total.view(1), sums))

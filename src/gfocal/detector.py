@@ -4,21 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal, overload
+from typing import Any, Literal, Protocol, overload
 
 import torch
 from torch import Tensor, nn
 
 from gfocal.assigners import Assigner
 from gfocal.boxes import clip_boxes
-from gfocal.criterion import BoxWeight, Matched, detection_losses, match, positive_weights
+from gfocal.criterion import BoxWeight, Matched, Norm, detection_losses, match, step_sums
 from gfocal.models import PostProcess
 from gfocal.pictures import Resize, pad_batch, to_picture
-from gfocal.points import Points, grid_sizes, make_points
+from gfocal.points import Points, grid_sizes
 from gfocal.representation import BoxRepresentation, Quality
 from gfocal.structures import Detections, HeadOutput, Targets
 
 _SIZES_KEPT = 64  # picture sizes whose points are kept; those of 800 x 1333 take 0.8 MB
+
+
+class MakePoints(Protocol):
+    """The points of a pyramid with maps of these sizes."""
+
+    def __call__(self, grids: Sequence[tuple[int, int]], *, device: torch.device | str) -> Points: ...
 
 
 class PixelNorm(nn.Module):
@@ -51,8 +57,7 @@ class DenseDetector(nn.Module):
         pixels: preprocessing.
         backbone, neck, head: the network; the head gives a :class:`HeadOutput`.
         strides: of the levels.
-        anchor_scale: side of the square anchor in strides.
-        point_offset: 0 or 0.5, see :func:`gfocal.points.make_points`.
+        make_points: places and anchors of a pyramid, see :func:`gfocal.points.make_anchors`.
         assigner: which point learns which ground truth.
         boxes: box representation.
         quality: quality form.
@@ -61,6 +66,7 @@ class DenseDetector(nn.Module):
         postprocess: thresholds.
         box_weight: see :func:`gfocal.criterion.positive_weights`.
         loss_weights: factor of each loss term.
+        norm: how positives are counted, see :func:`gfocal.criterion.count_positives`.
     """
 
     def __init__(
@@ -71,8 +77,7 @@ class DenseDetector(nn.Module):
         neck: nn.Module,
         head: nn.Module,
         strides: Sequence[int],
-        anchor_scale: float,
-        point_offset: float,
+        make_points: MakePoints,
         assigner: Assigner,
         boxes: BoxRepresentation,
         quality: Quality,
@@ -81,15 +86,17 @@ class DenseDetector(nn.Module):
         postprocess: PostProcess,
         box_weight: BoxWeight,
         loss_weights: Mapping[str, float],
+        norm: Norm = "step",
     ) -> None:
         super().__init__()
         self.pixels, self.backbone, self.neck, self.head = pixels, backbone, neck, head
-        self.strides, self.anchor_scale, self.point_offset = tuple(strides), anchor_scale, point_offset
+        self.strides, self.make_points = tuple(strides), make_points
         self.assigner, self.boxes, self.quality = assigner, boxes, quality
         self.names = tuple(names)
         self.resize, self.postprocess = resize, postprocess
         self.box_weight: BoxWeight = box_weight
         self.loss_weights = dict(loss_weights)
+        self.norm: Norm = norm
         self._points: dict[tuple[Any, ...], Points] = {}
 
     @property
@@ -102,13 +109,7 @@ class DenseDetector(nn.Module):
         if key not in self._points:
             if len(self._points) >= _SIZES_KEPT:
                 self._points.clear()
-            self._points[key] = make_points(
-                grid_sizes(height, width, self.strides),
-                self.strides,
-                anchor_scale=self.anchor_scale,
-                offset=self.point_offset,
-                device=self.device,
-            )
+            self._points[key] = self.make_points(grid_sizes(height, width, self.strides), device=self.device)
         return self._points[key]
 
     def raw(self, pictures: Tensor) -> HeadOutput:
@@ -130,6 +131,7 @@ class DenseDetector(nn.Module):
         *,
         cls_norm: Tensor | float | None = None,
         box_norm: Tensor | float | None = None,
+        quality_sums: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Weighted scalar losses by name; their sum is the loss.
 
@@ -137,7 +139,7 @@ class DenseDetector(nn.Module):
             out: what the forward pass gave for the batch.
             matched: what :meth:`match` gave for it.
             size: (height, width) of the padded pictures.
-            cls_norm, box_norm: see :func:`gfocal.criterion.detection_losses`.
+            cls_norm, box_norm, quality_sums: see :func:`gfocal.criterion.detection_losses`.
         """
         return detection_losses(
             out,
@@ -147,18 +149,20 @@ class DenseDetector(nn.Module):
             self.quality,
             box_weight=self.box_weight,
             loss_weights=self.loss_weights,
+            norm=self.norm,
             cls_norm=cls_norm,
             box_norm=box_norm,
+            quality_sums=quality_sums,
         )
 
-    @torch.no_grad()
-    def box_weight_sum(self, out: HeadOutput, matched: Matched, size: tuple[int, int]) -> Tensor:
-        """Sum of the positives' weights: what ``box_norm`` adds up over processes and micro-batches."""
-        points = self.points(*size)
-        flat = out.map(lambda tensor: tensor.flatten(0, 1))
-        at = points[matched.positive % len(points)]
-        weight = positive_weights(self.box_weight, flat[matched.positive], at, matched.boxes, self.quality)
-        return out.box.new_tensor(float(len(matched.positive))) if weight is None else weight.sum()
+    @property
+    def sums_need_outputs(self) -> bool:
+        """Whether :meth:`step_sums` takes a forward pass."""
+        return self.box_weight == "score" or self.quality.summed
+
+    def step_sums(self, out: HeadOutput | None, matched: Matched, size: tuple[int, int]) -> Tensor:
+        """(1 + S,) what a step adds up over its batches: the positives' weights, and the quality's own sums."""
+        return step_sums(out, self.points(*size), matched, self.boxes, self.quality, self.box_weight)
 
     @torch.no_grad()
     def detect(

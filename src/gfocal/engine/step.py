@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -13,7 +14,7 @@ from accelerate.optimizer import AcceleratedOptimizer
 from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
-from gfocal.criterion import Matched
+from gfocal.criterion import Matched, count_positives
 from gfocal.detector import DenseDetector
 from gfocal.engine.optim import set_lr
 from gfocal.errors import GfocalError, UsageError
@@ -106,11 +107,11 @@ def optimizer_step(
     pictures = [batch.pictures.to(accelerator.device) for batch in batches]
     matches = [detector.match(p, batch.targets) for p, batch in zip(pictures, batches, strict=True)]
     set_lr(optimizer.optimizer, lr)
-    cls_norm = max(sum(len(matched.positive) for matched in matches), 1)
-    box_norm = _box_norm(detector, model, pictures, matches) if len(batches) > 1 else None
+    norms: dict[str, Any] = dict(zip(("cls_norm", "box_norm"), count_positives(matches, detector.norm), strict=True))
+    norms |= _sums(detector, model, pictures, matches) if len(batches) > 1 else {"box_norm": None}
     sums: dict[str, float] = {}
     for picture, matched in zip(pictures, matches, strict=True):
-        losses = detector.losses(model(picture), matched, _size(picture), cls_norm=cls_norm, box_norm=box_norm)
+        losses = detector.losses(model(picture), matched, _size(picture), **norms)
         for name, value in losses.items():
             sums[name] = sums.get(name, 0.0) + value.item()
         if not all(math.isfinite(value) for value in sums.values()):
@@ -129,14 +130,19 @@ def _size(picture: Tensor) -> tuple[int, int]:
     return picture.shape[-2], picture.shape[-1]
 
 
-def _box_norm(detector: DenseDetector, model: nn.Module, pictures: list[Tensor], matches: list[Matched]) -> Tensor:
-    """The sum of the positives' weights over all batches of the step, from a pass without gradients."""
+def _sums(
+    detector: DenseDetector, model: nn.Module, pictures: list[Tensor], matches: list[Matched]
+) -> dict[str, Tensor | None]:
+    """What is added up over all batches of the step, from a pass without gradients where it takes outputs."""
     with torch.no_grad(), batch_norm_untouched(detector):
-        sums = [
-            detector.box_weight_sum(model(picture), matched, _size(picture))
+        each = [
+            detector.step_sums(model(picture) if detector.sums_need_outputs else None, matched, _size(picture))
             for picture, matched in zip(pictures, matches, strict=True)
         ]
-    return torch.stack(sums).sum().clamp(min=1)
+    sums = torch.stack(each).sum(0)
+    # Unweighted box terms are divided by a count, which is known already.
+    box_norm = {} if detector.box_weight == "none" else {"box_norm": sums[0].clamp(min=1)}
+    return {**box_norm, "quality_sums": sums[1:] if detector.quality.summed else None}
 
 
 @contextmanager

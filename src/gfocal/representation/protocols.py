@@ -69,6 +69,9 @@ class Quality(Protocol):
     quality_channels: int
     """Outputs of a separate quality branch, a place: 0 or 1."""
 
+    summed: bool
+    """Whether :meth:`losses` needs :meth:`sums` over the whole optimizer step."""
+
     def num_logits(self, num_classes: int) -> int:
         """Class logits a place: ``num_classes``, or one more for a softmax."""
         ...
@@ -92,6 +95,7 @@ class Quality(Protocol):
         *,
         picture: Tensor,
         norm: Tensor | float,
+        sums: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Named scalars over all places, without loss weights.
 
@@ -102,7 +106,12 @@ class Quality(Protocol):
             quality: (N,) what :meth:`target` gave.
             picture: (M,) int64, the picture of the batch that each place is of: for mining within a picture.
             norm: divisor of the sums.
+            sums: what :meth:`sums` gave, added up over all batches of the step; None if this batch is the step.
         """
+        ...
+
+    def sums(self, out: HeadOutput, labels: Tensor, positive: Tensor, quality: Tensor | None) -> Tensor | None:
+        """(S,) detached numbers of this batch that the step adds up before :meth:`losses`; None unless ``summed``."""
         ...
 
     def class_logits(self, out: HeadOutput) -> Tensor:
