@@ -117,6 +117,9 @@ def train(
         Path | None,
         typer.Option("--init", metavar="MODEL", help="Start from the weights of a run folder or checkpoint."),
     ] = None,
+    init_parts: Annotated[
+        str, typer.Option("--init-parts", metavar="PARTS", help="Which of them --init gives; the others start anew.")
+    ] = "backbone,neck,head",
     skip_broken: SkipBroken = False,
     json_: Json = False,
 ) -> None:
@@ -137,7 +140,16 @@ def train(
         typer.echo("\n".join(lines), err=True)
         if val_index is None:
             typer.echo("warning: no data to measure on (no val split, no --val): training without evaluation", err=True)
-        result = run_training(loaded, train_index, val_index, folder, resume=resume, init=init, skip_broken=skip_broken)
+        result = run_training(
+            loaded,
+            train_index,
+            val_index,
+            folder,
+            resume=resume,
+            init=init,
+            init_parts=[part.strip() for part in init_parts.split(",")],
+            skip_broken=skip_broken,
+        )
         warn(result.skipped, "broken picture", "replaced by others")
     if result.interrupted:
         again = f"--resume (--out {shlex.quote(str(folder))})"

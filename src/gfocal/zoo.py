@@ -2,38 +2,92 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 from torch import nn
 
-from gfocal.assigners import Assigner, AtssAssigner
-from gfocal.detector import DenseDetector, PixelNorm
+from gfocal.assigners import Assigner, AtssAssigner, FcosAssigner, FoveaAssigner, MaxIouAssigner
+from gfocal.detector import DenseDetector, MakePoints, PixelNorm
+from gfocal.errors import UsageError
 from gfocal.models import (
     ConvHead,
     DepthwiseHead,
     FeaturePyramid,
     LightPan,
+    PlainHead,
     PostProcess,
     ShuffleNetBackbone,
+    SsdNeck,
     TimmBackbone,
+    VggBackbone,
 )
 from gfocal.pictures import Resize
+from gfocal.points import Shapes, make_anchors, octave_shapes, ssd_shapes
 from gfocal.recipe import AssignerRecipe, BoxesRecipe, ModelRecipe, QualityRecipe, Recipe
-from gfocal.representation import BoxRepresentation, DiracBoxes, GeneralBoxes, JointQuality, NoQuality, Quality
+from gfocal.representation import (
+    BoxRepresentation,
+    BranchQuality,
+    DiracBoxes,
+    GaussianBoxes,
+    GeneralBoxes,
+    GuidedQuality,
+    JointQuality,
+    JointV2,
+    MinedSoftmax,
+    NoQuality,
+    Quality,
+)
 
 ASSIGNERS: dict[str, Callable[[AssignerRecipe], Assigner]] = {
     "atss": lambda r: AtssAssigner(r.top_k),
+    "fcos": lambda r: FcosAssigner(r.radius),
+    "fovea": lambda r: FoveaAssigner(r.sigma),
+    "max_iou": lambda r: MaxIouAssigner(r.positive_iou, r.negative_iou, r.low_quality),
 }
 QUALITIES: dict[str, Callable[[QualityRecipe, BoxRepresentation], Quality]] = {
-    "joint": lambda r, boxes: JointQuality(r.beta),
     "none": lambda r, boxes: NoQuality(r.alpha, r.gamma),
+    "centerness": lambda r, boxes: BranchQuality("centerness", r.alpha, r.gamma),
+    "iou": lambda r, boxes: BranchQuality("iou", r.alpha, r.gamma),
+    "centerness_guided": lambda r, boxes: GuidedQuality("centerness", r.eta, r.alpha, r.gamma),
+    "iou_guided": lambda r, boxes: GuidedQuality("iou", r.eta, r.alpha, r.gamma),
+    "joint": lambda r, boxes: JointQuality(r.beta),
+    "joint_v2": lambda r, boxes: JointV2(boxes.channels // 4, r.beta),
+    "softmax_mined": lambda r, boxes: MinedSoftmax(r.negatives),
 }
 BOXES: dict[str, Callable[[BoxesRecipe], BoxRepresentation]] = {
-    "dirac": lambda r: DiracBoxes(r.code),
+    "dirac": lambda r: DiracBoxes(r.code, r.stds, r.loss, r.smooth_beta),
+    "gaussian": lambda r: GaussianBoxes(),
     "general": lambda r: GeneralBoxes(r.reg_max, r.delta, dfl=False),
     "general_dfl": lambda r: GeneralBoxes(r.reg_max, r.delta, dfl=True),
 }
+
+
+def _square(recipe: Recipe) -> Shapes:
+    return [[(stride * recipe.model.points.scale,) * 2] for stride in recipe.model.strides]
+
+
+def _octave(recipe: Recipe) -> Shapes:
+    points = recipe.model.points
+    return octave_shapes(
+        recipe.model.strides, scale=points.scale, scales_per_octave=points.scales_per_octave, ratios=points.ratios
+    )
+
+
+def _ssd(recipe: Recipe) -> Shapes:
+    # Whole pixels, as published: .10 of 512 is 51.
+    sizes = [math.floor(share * recipe.data.resize.size + 1e-6) for share in recipe.model.points.sizes]
+    return ssd_shapes(sizes, recipe.model.points.aspects)
+
+
+SHAPES: dict[str, Callable[[Recipe], Shapes]] = {"square": _square, "octave": _octave, "ssd": _ssd}
+BACKBONES: dict[str, Callable[[bool | str, bool], nn.Module]] = {
+    "shufflenet_v2_x1_0": lambda weights, norm_eval: ShuffleNetBackbone(pretrained=weights, norm_eval=norm_eval),
+    "vgg16": lambda weights, norm_eval: VggBackbone(pretrained=weights),
+}
+"""Backbones that are not timm's."""
 
 
 def build_detector(recipe: Recipe, names: Sequence[str], *, pretrained: bool = True) -> DenseDetector:
@@ -47,53 +101,97 @@ def build_detector(recipe: Recipe, names: Sequence[str], *, pretrained: bool = T
     model = recipe.model
     boxes = BOXES[model.boxes.kind](model.boxes)
     quality = QUALITIES[model.quality.kind](model.quality, boxes)
+    shapes = SHAPES[model.points.kind](recipe)
     backbone = _backbone(model, pretrained=pretrained)
-    neck = _neck(model, backbone)
+    neck = _neck(model, backbone.channels)
+    resize = recipe.data.resize
     return DenseDetector(
         pixels=PixelNorm(model.pixels.mean, model.pixels.std, model.pixels.order),
         backbone=backbone,
         neck=neck,
-        head=_head(model, boxes, quality, len(names)),
+        head=_head(model, boxes, quality, len(names), neck.channels, [len(level) for level in shapes]),
         strides=model.strides,
-        anchor_scale=model.anchor_scale,
-        point_offset=model.point_offset,
+        make_points=cast(MakePoints, partial(make_anchors, strides=model.strides, shapes=shapes, offset=model.points.offset)),
         assigner=ASSIGNERS[model.assigner.kind](model.assigner),
         boxes=boxes,
         quality=quality,
         names=names,
-        resize=Resize(**recipe.data.resize.model_dump()),
+        resize=Resize(resize.kind, resize.size, resize.short_side, resize.long_side, _padding(recipe)),
         postprocess=PostProcess(**recipe.predict.model_dump()),
         box_weight=model.box_weight,
         loss_weights=model.loss_weights.model_dump(),
+        norm=model.norm,
     )
 
 
-def _backbone(model: ModelRecipe, *, pretrained: bool) -> ShuffleNetBackbone | TimmBackbone:
+def _padding(recipe: Recipe) -> tuple[int, int, int]:
+    """RGB colour beside the picture."""
+    if recipe.data.resize.pad == "black":
+        return 0, 0, 0
+    pixels = recipe.model.pixels
+    red, green, blue = (round(value) for value in (pixels.mean if pixels.order == "rgb" else pixels.mean[::-1]))
+    return red, green, blue
+
+
+def _backbone(model: ModelRecipe, *, pretrained: bool) -> Any:
     weights = model.pretrained if pretrained else False
-    if model.backbone == "shufflenet_v2_x1_0":
-        return ShuffleNetBackbone(pretrained=weights, norm_eval=model.norm_eval)
+    if model.backbone in BACKBONES:
+        return BACKBONES[model.backbone](weights, model.norm_eval)
     return TimmBackbone(
         model.backbone,
         [stride for stride in model.strides if stride <= 32],
         pretrained=weights,
         frozen_stages=model.frozen_stages,
         norm_eval=model.norm_eval,
+        style=model.style,
     )
 
 
-def _neck(model: ModelRecipe, backbone: ShuffleNetBackbone | TimmBackbone) -> nn.Module:
+def _neck(model: ModelRecipe, channels: Sequence[int]) -> Any:
     if model.neck == "light_pan":
-        return LightPan(backbone.channels, model.channels)
-    return FeaturePyramid(backbone.channels, model.channels, extra_levels=len(model.strides) - len(backbone.channels))
+        return LightPan(channels, model.channels)
+    if model.neck == "ssd":
+        return SsdNeck(channels, len(model.strides))
+    return FeaturePyramid(
+        channels,
+        model.channels,
+        extra_levels=len(model.strides) - len(channels),
+        extra_from=model.extra_from,
+        relu_before_extra=model.relu_before_extra,
+    )
 
 
-def _head(model: ModelRecipe, boxes: BoxRepresentation, quality: Quality, num_classes: int) -> nn.Module:
+def _head(
+    model: ModelRecipe,
+    boxes: BoxRepresentation,
+    quality: Quality,
+    num_classes: int,
+    channels: int | Sequence[int],
+    anchors: list[int],
+) -> nn.Module:
     outputs: dict[str, Any] = {
         "class_outputs": quality.num_logits(num_classes),
         "box_outputs": boxes.channels,
         "quality_outputs": quality.quality_channels,
     }
     levels = len(model.strides)
+    if model.head == "plain":
+        return PlainHead([channels] * levels if isinstance(channels, int) else channels, anchors=anchors, **outputs)
+    if not isinstance(channels, int):
+        raise UsageError(f"model.head: neck {model.neck} has levels of {list(channels)} channels; use head plain")
     if model.head == "depthwise":
-        return DepthwiseHead(model.channels, levels, channels=model.channels, num_blocks=model.head_depth, **outputs)
-    return ConvHead(model.channels, levels, channels=model.channels, num_convs=model.head_depth, **outputs)
+        return DepthwiseHead(
+            channels, levels, channels=model.channels, num_blocks=model.head_depth, anchors=anchors, **outputs
+        )
+    return ConvHead(
+        channels,
+        levels,
+        channels=model.channels,
+        num_convs=model.head_depth,
+        anchors=anchors[0],
+        groups=None if model.head_norm == "group" else 0,
+        conv_bias=True if model.tower_bias else None,
+        level_scales=model.level_scales,
+        quality_on=model.quality_on,
+        **outputs,
+    )

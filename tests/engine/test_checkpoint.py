@@ -209,10 +209,10 @@ def test_other_bins_start_the_box_code_new(saved: Path) -> None:
 
 def test_other_inputs_are_found(saved: Path) -> None:
     assert other_inputs(small("optim.lr=3"), saved) == []
-    other = small("model.point_offset=0", "model.anchor_scale=8", "model.pixels.order=rgb")
-    pixels, offset, scale = other_inputs(other, saved)
+    other = small("model.points.offset=0", "model.points.scale=8", "model.pixels.order=rgb")
+    pixels, scale, offset = other_inputs(other, saved)
     assert "'bgr'" in pixels.partition(" -> ")[0]
-    assert (offset, scale) == ("model.point_offset 0.5 -> 0.0", "model.anchor_scale 5.0 -> 8.0")
+    assert (offset, scale) == ("model.points.offset 0.5 -> 0.0", "model.points.scale 5.0 -> 8.0")
 
 
 def test_another_architecture_is_refused(saved: Path, tmp_path: Path) -> None:

@@ -180,36 +180,56 @@ def load_weights(detector: DenseDetector, weights: dict[str, Tensor], where: str
     detector.load_state_dict(weights)
 
 
-def start_from(detector: DenseDetector, path: Path) -> list[str]:
+PARTS = ("backbone", "neck", "head")
+
+
+def start_from(detector: DenseDetector, path: Path, parts: Sequence[str] = PARTS) -> list[str]:
     """Copy the weights of a checkpoint whose shapes agree; return the names of those that start new.
 
     Class outputs are copied only if the class names agree.
+
+    Args:
+        detector: what gets the weights.
+        path: run folder or checkpoint.
+        parts: of :data:`PARTS`; the others start new.
+
+    Raises:
+        UsageError: most of what should be copied does not fit, or a part that does not exist.
     """
+    if unknown := [part for part in parts if part not in PARTS]:
+        raise UsageError(f"--init-parts takes {', '.join(PARTS)}, not {', '.join(unknown)}")
     source, _, _ = load_detector(path)
     own, theirs = detector.state_dict(), source.state_dict()
     same_names = source.names == detector.names
     fresh = [
         name
         for name, tensor in own.items()
-        if name not in theirs or theirs[name].shape != tensor.shape or (not same_names and _is_class_output(name))
+        if name.partition(".")[0] not in parts
+        or name not in theirs
+        or theirs[name].shape != tensor.shape
+        or (not same_names and _is_class_output(name))
     ]
-    if len(fresh) > len(own) // 2:
-        raise UsageError(
-            f"{path} has another architecture than the recipe: {len(fresh)} of {len(own)} tensors do not fit"
-        )
+    wanted = [name for name in own if name.partition(".")[0] in parts]
+    unfit = sum(name in fresh for name in wanted)
+    if unfit > len(wanted) // 2:
+        raise UsageError(f"{path} has another architecture than the recipe: {unfit} of {len(wanted)} tensors do not fit")
     merged = {name: tensor if name in fresh else theirs[name] for name, tensor in own.items()}
     for name in fresh:
-        merged[name] = _partly(name, own[name], theirs.get(name), detector, source)
+        if name.partition(".")[0] in parts:
+            merged[name] = _partly(name, own[name], theirs.get(name), detector, source)
     load_weights(detector, merged, str(path))
     return fresh
 
 
-def other_inputs(recipe: Recipe, path: Path) -> list[str]:
-    """What the weights of a checkpoint were trained for and ``recipe`` has otherwise, as "point_offset 0.5 -> 0.0"."""
+def other_inputs(recipe: Recipe, path: Path, parts: Sequence[str] = PARTS) -> list[str]:
+    """What the weights of a checkpoint were trained for and ``recipe`` has otherwise, as "points.offset 0.5 -> 0.0"."""
     theirs = build_recipe(read_about(find_weights(path))["recipe"], (), str(path)).to_dict()["model"]
     ours = recipe.to_dict()["model"]
-    keys = ("pixels", "point_offset", "anchor_scale", "strides")
-    return [f"model.{key} {theirs[key]} -> {ours[key]}" for key in keys if theirs[key] != ours[key]]
+    pairs = {key: (theirs[key], ours[key]) for key in ("pixels", "style", "strides")}
+    # A head that starts new learns any points.
+    if "head" in parts:
+        pairs |= {f"points.{key}": (theirs["points"][key], ours["points"][key]) for key in ours["points"]}
+    return [f"model.{key} {before} -> {after}" for key, (before, after) in pairs.items() if before != after]
 
 
 def _is_class_output(name: str) -> bool:
@@ -219,7 +239,8 @@ def _is_class_output(name: str) -> bool:
 def _partly(name: str, own: Tensor, theirs: Tensor | None, detector: DenseDetector, source: DenseDetector) -> Tensor:
     """In a head whose one convolution gives classes and box code, the rows of the box code fit any classes."""
     rows = detector.boxes.channels
-    shared = name.startswith("head.out.") and theirs is not None and source.boxes.channels == rows
+    one_anchor = all(set(d.points(32, 32).per_location) == {1} for d in (detector, source))
+    shared = one_anchor and name.startswith("head.out.") and theirs is not None and source.boxes.channels == rows
     if not shared or theirs is None or detector.quality.quality_channels or source.quality.quality_channels:
         return own
     merged = own.clone()

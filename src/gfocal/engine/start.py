@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from gfocal.data.coco import CocoIndex
 from gfocal.data.loader import BatchLoader, DetectionDataset, RunBatches, make_run_loader
 from gfocal.data.transforms import TrainTransform
 from gfocal.detector import DenseDetector
-from gfocal.engine.checkpoint import other_inputs, start_from
+from gfocal.engine.checkpoint import PARTS, other_inputs, start_from
 from gfocal.errors import UsageError
 from gfocal.models.backbones import RANDOM_START
 from gfocal.pictures import Resize
@@ -30,14 +31,17 @@ def check_start(model: ModelRecipe) -> None:
         )
 
 
-def start_weights(detector: DenseDetector, recipe: Recipe, init: Path) -> dict[str, Any]:
-    """Take the weights of ``init``; what that did, as run.json records it."""
-    fresh = start_from(detector, init)
+def start_weights(
+    detector: DenseDetector, recipe: Recipe, init: Path, parts: Sequence[str] = PARTS
+) -> dict[str, Any]:
+    """Take the weights of ``init`` for some parts; what that did, as run.json records it."""
+    fresh = start_from(detector, init, parts)
     return {
         "from": str(init),
+        "parts": list(parts),
         "tensors": len(detector.state_dict()),
         "fresh": fresh,
-        "other_inputs": other_inputs(recipe, init),
+        "other_inputs": other_inputs(recipe, init, parts),
     }
 
 

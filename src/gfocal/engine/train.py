@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from accelerate import Accelerator
 from gfocal.data.coco import CocoIndex
 from gfocal.data.loader import BatchLoader
 from gfocal.detector import DenseDetector
-from gfocal.engine.checkpoint import generator_states, restore_generators
+from gfocal.engine.checkpoint import PARTS, generator_states, restore_generators
 from gfocal.engine.evaluate import evaluate
 from gfocal.engine.optim import AveragedWeights, idle_settings, lr_factor, make_optimizer, scaled_lr
 from gfocal.engine.progress import CtrlC, ProgressBar
@@ -39,6 +40,7 @@ def train(
     *,
     resume: bool = False,
     init: Path | None = None,
+    init_parts: Sequence[str] = PARTS,
     skip_broken: bool = False,
     progress: bool = True,
 ) -> TrainResult:
@@ -51,6 +53,7 @@ def train(
         out: run folder; made here. Without ``resume`` it must not hold a run.
         resume: go on from ``out``'s saved state.
         init: run folder or checkpoint whose weights it starts from; class outputs of other class names start new.
+        init_parts: which of backbone, neck and head take weights from ``init``.
         skip_broken: put the next readable picture in the place of a broken one, and list them.
         progress: show a bar on standard error.
 
@@ -68,7 +71,7 @@ def train(
     accelerator = make_accelerator(recipe.runtime.precision)
     torch.manual_seed(recipe.runtime.seed)
     detector = build_detector(recipe, train_index.names, pretrained=not resume and init is None)
-    started = start_weights(detector, recipe, init) if init is not None else None
+    started = start_weights(detector, recipe, init, init_parts) if init is not None else None
     if recipe.runtime.channels_last:
         detector = detector.to(memory_format=torch.channels_last)
     trainer = _Trainer(recipe, detector, accelerator, train_index, val_index, Run(out), skip_broken, progress)
