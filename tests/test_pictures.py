@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from gfocal.detector import PixelNorm
 from gfocal.errors import BrokenInputError, UsageError
 from gfocal.pictures import Resize, pad_batch, read_picture, to_picture
 
@@ -232,3 +233,29 @@ def test_pad_batch() -> None:
     assert torch.equal(batch, expected)
     assert pad_batch([small], multiple=1).shape == (1, 3, 20, 40)
     assert pad_batch([torch.zeros(3, 64, 32, dtype=torch.uint8)]).shape == (1, 3, 64, 32)
+
+
+def test_pad_batch_with_a_colour() -> None:
+    small, large = torch.full((3, 20, 40), 7, dtype=torch.uint8), torch.full((3, 50, 33), 9, dtype=torch.uint8)
+    black, coloured = pad_batch([small, large]), pad_batch([small, large], fill=(124, 116, 104))
+    padding = torch.ones(2, 64, 64, dtype=torch.bool)
+    padding[0, :20, :40] = padding[1, :50, :33] = False
+    assert (black.permute(0, 2, 3, 1)[padding] == 0).all()
+    assert (coloured.permute(0, 2, 3, 1)[padding] == torch.tensor([124, 116, 104], dtype=torch.uint8)).all()
+    assert torch.equal(black.permute(0, 2, 3, 1)[~padding], coloured.permute(0, 2, 3, 1)[~padding])
+
+
+def test_padding_with_the_mean_is_nearly_zero_after_normalisation() -> None:
+    # What torchvision's and timm's weights were trained with; rounding to whole numbers leaves 0.47 / 57.4 at most.
+    mean, std = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
+    fill = (round(mean[0]), round(mean[1]), round(mean[2]))
+    batch = pad_batch([torch.full((3, 1, 1), 255, dtype=torch.uint8)], fill=fill)
+    for order, turned in (("rgb", slice(None)), ("bgr", slice(None, None, -1))):
+        normalised = PixelNorm(mean[turned], std[turned], order)(batch)[0, :, 1:, 1:]  # type: ignore[arg-type]
+        assert normalised.abs().max() < 0.01
+
+
+@pytest.mark.parametrize("fill", [(0, 0), (0, 0, 0, 0), (-1, 0, 0), (0, 256, 0), (1.5, 0, 0)])
+def test_what_is_no_colour(fill: tuple) -> None:
+    with pytest.raises(UsageError, match="resize fill must be three whole numbers"):
+        Resize(fill=fill)

@@ -158,12 +158,15 @@ class Resize:
         size: pixels, for ``square``.
         short_side: pixels, for ``short_long``.
         long_side: pixels, for ``short_long``.
+        fill: colour of what is padded, RGB in 0..255. Black, or the mean colour of the backbone's pictures: padding is
+            then 0 after normalisation, as where padding comes after it (mmdetection).
     """
 
     kind: Literal["square", "short_long"] = "square"
     size: int = 320
     short_side: int = 800
     long_side: int = 1333
+    fill: tuple[int, int, int] = (0, 0, 0)
 
     def __post_init__(self) -> None:
         if self.kind not in ("square", "short_long"):
@@ -173,6 +176,7 @@ class Resize:
                 raise UsageError(f"resize {name} must be at least 1 pixel, got {getattr(self, name)}")
         if self.short_side > self.long_side:
             raise UsageError(f"resize short_side {self.short_side} must not exceed long_side {self.long_side}")
+        check_colour("resize fill", self.fill)
 
     def target_size(self, height: int, width: int) -> tuple[int, int]:
         """(height, width) that a picture of ``height`` x ``width`` pixels gets."""
@@ -186,6 +190,16 @@ class Resize:
         return resize_to(picture, self.target_size(*picture.shape[-2:]))
 
 
+def check_colour(name: str, colour: Sequence[int]) -> None:
+    """Refuse what is no colour.
+
+    Raises:
+        UsageError: not three whole numbers in 0..255.
+    """
+    if len(colour) != 3 or not all(isinstance(part, int) and 0 <= part <= 255 for part in colour):
+        raise UsageError(f"{name} must be three whole numbers in 0..255 (red, green, blue), got {list(colour)}")
+
+
 def resize_to(picture: Tensor, size: tuple[int, int]) -> Tensor:
     """A uint8 picture (3, H, W) as (3, *size), bilinear with antialiasing."""
     if tuple(picture.shape[-2:]) == tuple(size):
@@ -193,22 +207,24 @@ def resize_to(picture: Tensor, size: tuple[int, int]) -> Tensor:
     return F.resize(picture, list(size), antialias=True)
 
 
-def pad_batch(pictures: Sequence[Tensor], multiple: int = 32) -> Tensor:
+def pad_batch(pictures: Sequence[Tensor], multiple: int = 32, fill: Sequence[int] = (0, 0, 0)) -> Tensor:
     """Pictures of any sizes as one batch.
 
     Args:
         pictures: B >= 1 pictures (3, h, w) uint8.
         multiple: height and width of the batch are multiples of this.
+        fill: colour of the padding, RGB in 0..255.
 
     Returns:
-        (B, 3, H, W) uint8 in channels-last memory, each picture at the top left, zeros elsewhere.
+        (B, 3, H, W) uint8 in channels-last memory, each picture at the top left, ``fill`` elsewhere.
     """
     height, width = (-(-max(p.shape[axis] for p in pictures) // multiple) * multiple for axis in (1, 2))
     shape = (len(pictures), 3, height, width)
     batch = torch.empty(shape, dtype=torch.uint8, memory_format=torch.channels_last)
+    colour = torch.tensor(fill, dtype=torch.uint8).view(3, 1, 1)
     for slot, picture in zip(batch, pictures, strict=True):
         h, w = picture.shape[-2:]
         slot[:, :h, :w] = picture
-        slot[:, h:] = 0
-        slot[:, :h, w:] = 0
+        slot[:, h:] = colour
+        slot[:, :h, w:] = colour
     return batch

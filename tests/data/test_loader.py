@@ -254,3 +254,25 @@ def test_real_pictures(shared: Path) -> None:
     assert len(boxes) == int((~(index.crowd | index.ignore)).sum())
     assert boxes.min() >= 0
     assert boxes.max() <= 320.001
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_batches_are_padded_with_the_colour_of_the_resize(index: CocoIndex, workers: int) -> None:
+    resize = Resize("short_long", short_side=40, long_side=60, fill=(124, 116, 104))
+    dataset = DetectionDataset(index, EvalTransform(resize), seed=0)
+    once = make_loader(dataset, batch_size=4, workers=workers)
+    run = make_run_loader(dataset, RunBatches(COUNT, seed=0, batch_size=4, batches=2, epochs=1), workers=workers)
+    for batch in [*once, *run]:
+        for picture, (height, width) in zip(batch.pictures, batch.sizes.tolist(), strict=True):
+            below, beside = picture[:, height:].flatten(1), picture[:, :height, width:].flatten(1)
+            padding = torch.cat([below, beside], 1).T
+            assert len(padding)
+            assert (padding == torch.tensor([124, 116, 104], dtype=torch.uint8)).all()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_crops_are_the_same_in_workers(index: CocoIndex, workers: int) -> None:
+    transform = TrainTransform(Resize("square", size=64), zoom_out=0.5, iou_crop=1.0)
+    dataset = DetectionDataset(index, transform, seed=3)
+    here, there = (list(make_loader(dataset, batch_size=3, shuffle=True, workers=n)) for n in (0, workers))
+    assert_same(here, there)

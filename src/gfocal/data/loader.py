@@ -1,66 +1,36 @@
 """From an index to batches, the same ones whatever the number of workers and wherever a run was cut off.
 
-Each picture of an epoch has a position in it. Which picture stands at a position follows from (seed, epoch); every
-random number of its augmentation from (seed, epoch, position).
+The order and what is random follow from :mod:`gfocal.data.order`.
 """
 
 from __future__ import annotations
 
 import signal
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
+from typing import Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from gfocal.data.coco import CocoIndex
+from gfocal.data.order import AUGMENT, Key, PositionSampler, RunBatches, mix
 from gfocal.errors import BrokenInputError, UsageError
-from gfocal.pictures import pad_batch, read_picture
+from gfocal.pictures import Resize, pad_batch, read_picture
 from gfocal.structures import Batch, Targets
 
-Key = tuple[int, int, int]
-"""(index, epoch, position): which picture, and what its random numbers come from."""
-Transform = Callable[[Tensor, Targets], tuple[Tensor, Targets]]
 
-_SHUFFLE, _AUGMENT = 0, 1  # Two streams that never share a seed.
+class Transform(Protocol):
+    """(picture, targets) -> (picture, targets)."""
 
+    @property
+    def resize(self) -> Resize:
+        """Its ``fill`` is what batches are padded with."""
 
-def _mix(*numbers: int) -> int:
-    """A well-mixed 63-bit seed; neighbouring numbers give unrelated ones."""
-    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
-
-
-class PositionSampler(Sampler[Key]):
-    """Yields the keys of one epoch in order, from any position on.
-
-    Args:
-        count: pictures in the data set.
-        seed: >= 0, the run's seed.
-        epoch: >= 0.
-        start: the first position to yield.
-        shuffle: a new permutation each epoch; otherwise the order of the data set.
-    """
-
-    def __init__(self, count: int, *, seed: int, epoch: int, start: int = 0, shuffle: bool = True) -> None:
-        if min(seed, epoch, start) < 0:
-            raise UsageError(f"seed, epoch and start must not be negative, got {seed}, {epoch}, {start}")
-        self.count, self.seed, self.epoch, self.start, self.shuffle = count, seed, epoch, start, shuffle
-
-    def __len__(self) -> int:
-        return max(0, self.count - self.start)
-
-    def __iter__(self) -> Iterator[Key]:
-        order = np.arange(self.count)
-        if self.shuffle:
-            generator = torch.Generator().manual_seed(_mix(self.seed, self.epoch, _SHUFFLE))
-            order = torch.randperm(self.count, generator=generator).numpy()
-        for position in range(self.start, self.count):
-            yield int(order[position]), self.epoch, position
+    def __call__(self, picture: Tensor, targets: Targets) -> tuple[Tensor, Targets]: ...
 
 
 @dataclass(frozen=True)
@@ -79,7 +49,7 @@ class DetectionDataset(Dataset[Sample]):
 
     Args:
         index: the pictures and their boxes.
-        transform: (picture, targets) -> (picture, targets).
+        transform: what happens to a picture and its boxes.
         seed: >= 0, the run's seed.
         skip_broken: take the next picture of the index that can be read in place of one that cannot, and say so in
             :attr:`Sample.skipped`.
@@ -101,7 +71,7 @@ class DetectionDataset(Dataset[Sample]):
         index, picture, skipped = self._read_from(index)
         with torch.random.fork_rng(devices=[]):
             # torch.manual_seed would seed the accelerators as well, which the fork does not restore.
-            torch.default_generator.manual_seed(_mix(self.seed, epoch, position, _AUGMENT))
+            torch.default_generator.manual_seed(mix(self.seed, epoch, position, AUGMENT))
             changed, targets = self.transform(picture, self.index.targets(index))
         size = int(picture.shape[-2]), int(picture.shape[-1])
         return Sample(changed, targets, int(self.index.image_ids[index]), size, skipped)
@@ -186,8 +156,10 @@ class _Caught(Dataset):
             return error
 
 
-def collate(samples: list[Sample | UsageError], multiple: int = 32) -> Batch | UsageError:
-    """Samples as a :class:`Batch`; the first error among them, if there is one."""
+def collate(
+    samples: list[Sample | UsageError], multiple: int = 32, fill: Sequence[int] = (0, 0, 0)
+) -> Batch | UsageError:
+    """Samples as a :class:`Batch`, padded with a colour; the first error among them, if there is one."""
     for sample in samples:
         if isinstance(sample, UsageError):
             return sample
@@ -195,7 +167,7 @@ def collate(samples: list[Sample | UsageError], multiple: int = 32) -> Batch | U
     sizes = torch.tensor([s.picture.shape[-2:] for s in good])
     original = torch.tensor([s.original_size for s in good])
     return Batch(
-        pictures=pad_batch([s.picture for s in good], multiple),
+        pictures=pad_batch([s.picture for s in good], multiple, fill),
         targets=tuple(s.targets for s in good),
         image_ids=torch.tensor([s.image_id for s in good]),
         original_sizes=original,
@@ -244,46 +216,13 @@ def make_loader(
             batch_size=batch_size,
             sampler=sampler,
             num_workers=workers,
-            collate_fn=partial(collate, multiple=multiple),
+            collate_fn=partial(collate, multiple=multiple, fill=dataset.transform.resize.fill),
             drop_last=drop_last,
             worker_init_fn=_start_worker,
             # The iterator draws a base seed: from its own generator it leaves the caller's random numbers alone.
             generator=torch.Generator().manual_seed(0),
         )
     )
-
-
-class RunBatches(Sampler[list[Key]]):
-    """The batches of a whole training run, epoch after epoch, from any batch of any epoch on.
-
-    One loader serves the run, so workers start once and read ahead across the end of an epoch.
-
-    Args:
-        count: pictures in the data set.
-        seed: >= 0, the run's seed.
-        batch_size: pictures a batch.
-        batches: of each epoch; what remains of an epoch is left out.
-        epochs: of the run.
-        epoch, batch: where to start.
-    """
-
-    def __init__(
-        self, count: int, *, seed: int, batch_size: int, batches: int, epochs: int, epoch: int = 0, batch: int = 0
-    ) -> None:
-        self.count, self.seed, self.batch_size = count, seed, batch_size
-        self.batches, self.epochs, self.epoch, self.batch = batches, epochs, epoch, batch
-
-    def __len__(self) -> int:
-        return max(self.epochs - self.epoch, 0) * self.batches - self.batch
-
-    def __iter__(self) -> Iterator[list[Key]]:
-        for epoch in range(self.epoch, self.epochs):
-            first = self.batch if epoch == self.epoch else 0
-            keys = iter(
-                PositionSampler(self.count, seed=self.seed, epoch=epoch, start=first * self.batch_size, shuffle=True)
-            )
-            for _ in range(first, self.batches):
-                yield list(islice(keys, self.batch_size))
 
 
 def make_run_loader(dataset: DetectionDataset, batches: RunBatches, *, workers: int = 0) -> BatchLoader:
@@ -293,7 +232,7 @@ def make_run_loader(dataset: DetectionDataset, batches: RunBatches, *, workers: 
             _Caught(dataset),
             batch_sampler=batches,
             num_workers=workers,
-            collate_fn=collate,
+            collate_fn=partial(collate, fill=dataset.transform.resize.fill),
             worker_init_fn=_start_worker,
             generator=torch.Generator().manual_seed(0),
         )

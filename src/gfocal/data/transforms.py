@@ -1,7 +1,7 @@
 """What happens to a picture and its boxes between the file and the batch, all in uint8.
 
-Every random number comes from torch's global CPU generator; whoever calls seeds it (see
-:mod:`gfocal.data.loader`). Boxes are moved by the same factors and offsets as the pixels, so they stay exact.
+Every random number comes from torch's global CPU generator, or from one that is seeded from it; whoever calls seeds it
+(see :mod:`gfocal.data.loader`). Boxes are moved by the same factors and offsets as the pixels, so they stay exact.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
+from gfocal.data.crops import Window, iou_crop, on_canvas, paint, zoom_out
 from gfocal.errors import UsageError
-from gfocal.pictures import Resize, resize_to
+from gfocal.pictures import Resize, check_colour
 from gfocal.structures import Targets
 
 
@@ -31,7 +32,7 @@ class EvalTransform:
 
 @dataclass(frozen=True)
 class TrainTransform:
-    """Colour distortion, random scale and crop (with the resize), horizontal flip.
+    """Zoom out, IoU crop, random scale and crop (with the resize), colour distortion, horizontal flip.
 
     Attributes:
         resize: the size to train at.
@@ -39,10 +40,16 @@ class TrainTransform:
         photometric: probability that the colours change: then each of brightness, contrast and saturation with
             probability 1/2. Hue is left alone: in uint8 it takes five times as long as the other three together.
         scale: the picture is made between ``scale[0]`` and ``scale[1]`` times as large as ``resize`` says; what does
-            not fit is cropped away (a random window stays), and a ``square`` that is not filled is padded with zeros,
-            the picture at a random place. None: neither.
-        min_visible: a box of which the crop leaves a smaller share than this is dropped, in [0, 1].
-        min_side: a box with a side shorter than this many pixels after the crop is dropped.
+            not fit is cropped away (a random window stays), and a ``square`` that is not filled is padded with
+            ``resize.fill``, the picture at a random place. None: neither.
+        min_visible: a box of which the crop of ``scale`` leaves a smaller share than this is dropped, in [0, 1].
+        min_side: a box with a side shorter than this many pixels after the crop of ``scale`` is dropped.
+        zoom_out: probability that the picture is put on a canvas of 1 to 4 times its sides, see
+            :func:`gfocal.data.crops.zoom_out`; SSD takes 0.5.
+        iou_crop: probability of a crop that is chosen by its IoU with the objects, after the zoom out; boxes whose
+            centre it shows stay, however little it shows of them, see :func:`gfocal.data.crops.iou_crop`. SSD takes 1
+            (one choice in seven leaves the picture whole).
+        fill: colour of that canvas, RGB in 0..255.
 
     Raises:
         UsageError: a value out of range.
@@ -54,48 +61,66 @@ class TrainTransform:
     scale: tuple[float, float] | None = None
     min_visible: float = 0.2
     min_side: float = 1.0
+    zoom_out: float = 0.0
+    iou_crop: float = 0.0
+    fill: tuple[int, int, int] = (124, 116, 104)
 
     def __post_init__(self) -> None:
-        for name in ("flip", "photometric", "min_visible"):
+        for name in ("flip", "photometric", "min_visible", "zoom_out", "iou_crop"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UsageError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
         if self.scale is not None and not 0 < self.scale[0] <= self.scale[1]:
             raise UsageError(f"scale must be two positive numbers, the smaller first, got {list(self.scale)}")
+        check_colour("fill", self.fill)
 
     def __call__(self, picture: Tensor, targets: Targets) -> tuple[Tensor, Targets]:
         """(3, H, W) uint8 and boxes in its pixels -> the changed picture and the boxes left, in the new pixels."""
         # All numbers are drawn at once, whether used or not: one option never changes what another one draws.
         draw = torch.rand(16).tolist()
-        if self.scale is None:
+        window, targets = self._window(picture, targets, draw[11:])
+        if self.scale is not None:
+            resized, targets = self._scale_and_crop(picture, targets, window, draw[:3])
+        elif window is None:
             resized, targets = EvalTransform(self.resize)(picture, targets)
         else:
-            resized, targets = self._scale_and_crop(picture, targets, draw[:3])
+            size = self.resize.target_size(window.height, window.width)
+            resized, boxes = paint(picture, targets.boxes, window, size, self.fill)
+            targets = Targets(boxes, targets.labels)
         if draw[3] < self.photometric:
             resized = distort_colours(resized, draw[4:10])
         return flip_horizontally(resized, targets) if draw[10] < self.flip else (resized, targets)
 
-    def _scale_and_crop(self, picture: Tensor, targets: Targets, draw: list[float]) -> tuple[Tensor, Targets]:
+    def _window(self, picture: Tensor, targets: Targets, draw: list[float]) -> tuple[Window | None, Targets]:
+        """What zoom out and IoU crop show of the picture (None: just the picture), and the boxes in its pixels."""
+        height, width = picture.shape[-2:]
+        window = zoom_out(height, width, draw[1:4]) if draw[0] < self.zoom_out else None
+        if draw[4] < self.iou_crop:
+            # How many numbers the crop draws depends on the boxes, so it has its own generator. The number that
+            # decided about it is as good a seed as another: which ones are below the probability says nothing more.
+            seed = int(draw[4] * 2**24)
+            window, targets = iou_crop(targets, window or Window(0, 0, width, height), seed)
+        return window, targets
+
+    def _scale_and_crop(
+        self, picture: Tensor, targets: Targets, window: Window | None, draw: list[float]
+    ) -> tuple[Tensor, Targets]:
         assert self.scale is not None
         low, high = self.scale
         scale = low + (high - low) * draw[0]
-        height, width = picture.shape[-2:]
-        target_height, target_width = self.resize.target_size(height, width)
+        if window is None:
+            window = Window(0, 0, picture.shape[-1], picture.shape[-2])
+        target_height, target_width = self.resize.target_size(window.height, window.width)
         # Cropping before resizing spends no time on pixels that are thrown away.
-        top, crop_height, new_height = _window(height, target_height, scale, draw[1])
-        left, crop_width, new_width = _window(width, target_width, scale, draw[2])
-        crop = picture[:, top : top + crop_height, left : left + crop_width]
-        # A copy in channels-last order, since torchvision would take the strides of a view for the other order.
-        crop = crop.permute(1, 2, 0).contiguous().permute(2, 0, 1)
-        resized = resize_to(crop, (new_height, new_width))
-        factors = _factors(crop.shape, resized.shape)
-        boxes = (targets.boxes - torch.tensor([left, top, left, top])) * factors
+        top, crop_height, new_height = _crop_of(window.height, target_height, scale, draw[1])
+        left, crop_width, new_width = _crop_of(window.width, target_width, scale, draw[2])
+        crop = Window(window.left + left, window.top + top, crop_width, crop_height)
+        resized, boxes = paint(picture, targets.boxes, crop, (new_height, new_width), self.fill)
         targets = self._clip(boxes, targets.labels, new_height, new_width)
         if self.resize.kind == "short_long" or (new_height, new_width) == (target_height, target_width):
             return resized, targets
-        top, left = int(draw[1] * (target_height - new_height + 1)), int(draw[2] * (target_width - new_width + 1))
-        canvas = torch.zeros((target_height, target_width, 3), dtype=torch.uint8).permute(2, 0, 1)
-        canvas[:, top : top + new_height, left : left + new_width] = resized
-        return canvas, Targets(targets.boxes + torch.tensor([left, top, left, top]), targets.labels)
+        place = int(draw[1] * (target_height - new_height + 1)), int(draw[2] * (target_width - new_width + 1))
+        canvas, boxes = on_canvas(resized, targets.boxes, place, (target_height, target_width), self.resize.fill)
+        return canvas, Targets(boxes, targets.labels)
 
     def _clip(self, boxes: Tensor, labels: Tensor, height: int, width: int) -> Targets:
         clipped = boxes.clamp(min=0).minimum(torch.tensor([width, height, width, height], dtype=boxes.dtype))
@@ -110,8 +135,8 @@ def _factors(before: torch.Size, after: torch.Size) -> Tensor:
     return torch.tensor([x, y, x, y])
 
 
-def _window(length: int, target: int, scale: float, draw: float) -> tuple[int, int, int]:
-    """Along one axis: (start and length of the crop in pixels of the picture, length of the result)."""
+def _crop_of(length: int, target: int, scale: float, draw: float) -> tuple[int, int, int]:
+    """Along one axis: (start and length of the crop in pixels of what is cropped, length of the result)."""
     scaled = max(1.0, target * scale)
     if scaled <= target:
         return 0, length, max(1, round(scaled))
