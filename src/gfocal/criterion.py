@@ -47,10 +47,11 @@ class Matched:
 
 def match(points: Points, targets: Sequence[Targets], assigner: Assigner, boxes: BoxRepresentation) -> Matched:
     """Assign every picture's ground truth and lay the batch out flat."""
-    index = torch.stack([assigner(points, target.boxes).gt_index for target in targets])
+    nothing = Targets.empty().to(points.xy.device)  # so that a batch of no pictures is no special case
+    index = torch.stack([assigner(points, target.boxes).gt_index for target in (*targets, nothing)])[:-1]
     first = torch.tensor([0] + [len(target) for target in targets], device=index.device).cumsum(0)
-    all_boxes = torch.cat([target.boxes for target in targets]).float()
-    all_labels = torch.cat([target.labels for target in targets])
+    all_boxes = torch.cat([target.boxes for target in (*targets, nothing)]).float()
+    all_labels = torch.cat([target.labels for target in (*targets, nothing)])
     flat = index.flatten()
     positive = (flat >= 0).nonzero().squeeze(1)
     owner = (index + first[:-1, None]).flatten()[positive]
