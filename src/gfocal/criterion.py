@@ -47,8 +47,9 @@ class Matched:
 
 def match(points: Points, targets: Sequence[Targets], assigner: Assigner, boxes: BoxRepresentation) -> Matched:
     """Assign every picture's ground truth and lay the batch out flat."""
-    nothing = Targets.empty().to(points.xy.device)  # so that a batch of no pictures is no special case
-    index = torch.stack([assigner(points, target.boxes).gt_index for target in (*targets, nothing)])[:-1]
+    nothing = Targets.empty().to(points.xy.device)  # a batch of no pictures has nothing to concatenate
+    assigned = [assigner(points, target.boxes).gt_index for target in targets]
+    index = torch.stack(assigned) if assigned else points.level.new_empty((0, len(points)))
     first = torch.tensor([0] + [len(target) for target in targets], device=index.device).cumsum(0)
     all_boxes = torch.cat([target.boxes for target in (*targets, nothing)]).float()
     all_labels = torch.cat([target.labels for target in (*targets, nothing)])
