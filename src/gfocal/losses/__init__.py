@@ -10,6 +10,7 @@
 
 from gfocal.losses.distribution import distribution_focal_loss
 from gfocal.losses.focal import focal_loss
+from gfocal.losses.gaussian import gaussian_nll_loss
 from gfocal.losses.generalized import generalized_focal_loss
 from gfocal.losses.quality import quality_focal_loss
 from gfocal.losses.reduction import reduce_loss
@@ -17,6 +18,7 @@ from gfocal.losses.reduction import reduce_loss
 __all__ = [
     "distribution_focal_loss",
     "focal_loss",
+    "gaussian_nll_loss",
     "generalized_focal_loss",
     "quality_focal_loss",
     "reduce_loss",

@@ -5,6 +5,7 @@ Both are small protocols with final classes behind them. A new form is one file 
 
 from gfocal.representation.branch import BranchQuality
 from gfocal.representation.dirac import DiracBoxes
+from gfocal.representation.gaussian import GaussianBoxes
 from gfocal.representation.general import GeneralBoxes
 from gfocal.representation.guided import GuidedQuality
 from gfocal.representation.joint import JointQuality
@@ -17,6 +18,7 @@ __all__ = [
     "BoxRepresentation",
     "BranchQuality",
     "DiracBoxes",
+    "GaussianBoxes",
     "GeneralBoxes",
     "GuidedQuality",
     "JointQuality",
