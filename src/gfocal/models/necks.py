@@ -151,7 +151,7 @@ class _ChannelNorm(nn.Module):
         self.weight = nn.Parameter(torch.full((channels,), 20.0))
 
     def forward(self, x: Tensor) -> Tensor:
-        # The norm of a VGG's 512 values may be beyond half precision. A cell of zeros stays one, with a finite gradient.
+        # The norm of 512 values of a VGG may exceed half precision. A cell of zeros stays one, with a finite gradient.
         unit = F.normalize(at_least_float32(x), dim=1, eps=1e-10)
         return (unit * self.weight[:, None, None]).to(x.dtype)
 
