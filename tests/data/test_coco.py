@@ -452,3 +452,26 @@ def test_with_classes_of_one_name(tmp_path: Path) -> None:
     assert new.labels.tolist() == [1, 0, 1, 2, 2]
     with pytest.raises(UsageError, match=r"motorcycle \(2 boxes\)"):
         index.with_classes(("toothbrush", "motorcycle"))
+
+
+def test_ambiguity_of_edges(tmp_path: Path) -> None:
+    assert read(tmp_path / "none", GOOD).edge_ambiguity is None
+    content = changed("annotations", 1, "edge_ambiguity", to=[0, 1.5, 2, 0.25])
+    content["annotations"][0]["edge_ambiguity"] = None
+    index = read(tmp_path, content)
+    assert index.edge_ambiguity is not None
+    # Sorted by picture: annotation 2 belongs to the first, the other four to the second, which do not say.
+    assert index.annotation_ids.tolist() == [2, 5, 3, 9, 7]
+    assert index.edge_ambiguity[0].tolist() == [0, 1.5, 2, 0.25]
+    assert np.isnan(index.edge_ambiguity[1:]).all()
+    assert index.with_classes(("cat", "dog", "motorcycle", "toothbrush")).edge_ambiguity is index.edge_ambiguity
+
+
+@pytest.mark.parametrize("wrong", [[1, 2, 3], [1, 2, 3, -0.5], [1, 2, 3, math.inf], [1, 2, 3, math.nan], 1.0])
+def test_broken_ambiguity_is_named(tmp_path: Path, wrong: Any) -> None:
+    content = changed("annotations", 1, "edge_ambiguity", to=wrong)
+    with pytest.raises(BrokenInputError, match=r"annotation 2 .*edge_ambiguity"):
+        read(tmp_path, content)
+    index = read(tmp_path, content, skip_broken=True)
+    assert index.annotation_ids.tolist() == [5, 3, 9, 7]
+    assert index.edge_ambiguity is None

@@ -199,6 +199,70 @@ def test_a_real_detector_keeps_its_mode_and_values(index: CocoIndex, training: b
     assert all(torch.equal(tensor, before[name]) for name, tensor in detector.state_dict().items())
 
 
+def with_ambiguity(index: CocoIndex, folder: Path) -> CocoIndex:
+    """Ambiguity of the edges: different for each object and edge."""
+
+    def add(content: dict[str, Any]) -> None:
+        for i, annotation in enumerate(content["annotations"]):
+            annotation["edge_ambiguity"] = [1.0 + (4 * i + edge) * 7 % 32 for edge in range(4)]
+
+    return rewritten(index, folder, add)
+
+
+class Unsure(Knows):
+    """Says the true ambiguity, in pixels of the resized picture."""
+
+    def detect(self, pictures: Tensor, sizes: Tensor) -> list[Detections]:
+        start, found = self.turn, super().detect(pictures, sizes)
+        for i, (height, width) in enumerate(sizes.tolist()):
+            row = start + i
+            own = slice(self.index.box_start[row], self.index.box_start[row + 1])
+            factor = torch.tensor([width / self.index.widths[row], height / self.index.heights[row]]).repeat(2)
+            assert self.index.edge_ambiguity is not None
+            std = torch.from_numpy(self.index.edge_ambiguity[own]).float() * factor
+            levels = torch.ones(len(std), dtype=torch.int64)
+            found[i] = replace(found[i], edge_std=std, levels=levels)
+        return found
+
+
+@pytest.mark.parametrize("resize", RESIZES, ids=lambda resize: resize.kind)
+def test_edge_std_is_compared_in_original_pixels(index: CocoIndex, tmp_path: Path, resize: Resize) -> None:
+    # In pixels of the resized pictures, each scaled by its own factors, the order would be another.
+    unsure: Any = Unsure(with_ambiguity(index, tmp_path / "new"), resize)
+    content = evaluate(unsure, unsure.index, batch_size=2, workers=0).to_dict()
+    uncertainty = content["edge_uncertainty"]
+    assert uncertainty["overall"]["correlation"] == pytest.approx(1.0)
+    assert uncertainty["overall"]["edges"] == 32
+    assert uncertainty["levels"] == [{"level": 1, **uncertainty["overall"]}]
+    assert [entry["edges"] for entry in uncertainty["sizes"]] == [12, 8, 12]
+    json.dumps(content, allow_nan=False)
+
+
+def test_edge_std_needs_both_sides(index: CocoIndex, tmp_path: Path) -> None:
+    told = with_ambiguity(index, tmp_path / "new")
+    without_std: Any = Knows(told, RESIZES[0])
+    assert evaluate(without_std, told, workers=0).to_dict()["edge_uncertainty"] is None
+    real = build_detector(small(), index.names)
+    assert evaluate(real, index, workers=0).to_dict()["edge_uncertainty"] is None
+    result = evaluate(real, told, workers=0).to_dict()["edge_uncertainty"]
+    assert result is None or result["mean_over_sizes"] is None
+
+
+def test_evaluation_and_prediction_pad_alike(index: CocoIndex) -> None:
+    detector = build_detector(small(), index.names)
+    detector.resize = Resize("short_long", short_side=40, long_side=60, fill=(124, 116, 104))
+    seen: list[Tensor] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(detector, "detect", lambda pictures, *args, **kwargs: seen.append(pictures) or detect(pictures))
+        detect = type(detector).detect.__get__(detector)
+        evaluate(detector, index, batch_size=1, workers=0)
+        detector.predict([index.path(i) for i in range(len(index))])
+    assert len(seen) == 10
+    for one, other in zip(seen[:5], seen[5:], strict=True):
+        assert torch.equal(one, other)
+        assert one[0, :, -1, -1].tolist() == [124, 116, 104]
+
+
 def test_validation_data_follow_the_classes_of_the_training_data(index: CocoIndex, tmp_path: Path) -> None:
     def other_ids(content: dict[str, Any]) -> None:
         # The order turns round, and there is a class without objects in between.

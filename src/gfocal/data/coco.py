@@ -44,6 +44,8 @@ class CocoIndex:
         name_bytes: (bytes,) uint8: all file names in UTF-8, one after the other.
         name_start: (I + 1,) int64: where each begins.
         skipped: one line for each picture or annotation that was left out.
+        edge_ambiguity: (N, 4) float64: how uncertain left, top, right and bottom are by nature, a standard deviation in
+            pixels (generated scenes say so); NaN for boxes, None for files, that do not say.
     """
 
     pictures_dir: Path
@@ -63,6 +65,7 @@ class CocoIndex:
     name_bytes: np.ndarray
     name_start: np.ndarray
     skipped: list[str] = field(default_factory=list)
+    edge_ambiguity: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.image_ids)

@@ -37,6 +37,7 @@ class AnnotationRecord(msgspec.Struct, gc=False):
     area: float | None = None
     iscrowd: int | bool | None = 0
     ignore: int | bool | None = 0
+    edge_ambiguity: tuple[float, float, float, float] | None = None  # of generated scenes, see gfocal.data.scenes
 
 
 class CategoryRecord(msgspec.Struct, gc=False):
@@ -199,7 +200,7 @@ def check_annotations(
     images: list[ImageRecord],
     category_ids: np.ndarray,
     problems: Problems,
-) -> dict[str, np.ndarray]:
+) -> dict[str, Any]:
     """The annotations as the columns of a :class:`gfocal.data.coco.CocoIndex`, sorted by picture."""
     image_ids = np.array([image.id for image in images], np.int64)
     sizes = np.array([(image.width, image.height) for image in images], np.float64).reshape(-1, 2)
@@ -219,6 +220,13 @@ def check_annotations(
         faults["box has a negative width or height"] = np.any(xywh[:, 2:] < 0, axis=1)
         outside = np.any((boxes[:, :2] >= sizes[picture]) | (boxes[:, 2:] <= 0), axis=1)
         faults["box lies outside its picture"] = known_picture & outside
+    unknown = (np.nan,) * 4
+    ambiguity = np.array([a.edge_ambiguity or unknown for a in annotations], np.float64).reshape(-1, 4)
+    told = np.array([a.edge_ambiguity is not None for a in annotations], bool)
+    with np.errstate(invalid="ignore"):
+        faults["edge_ambiguity has a number that is no standard deviation"] = told & ~np.all(
+            (ambiguity >= 0) & (ambiguity < np.inf), axis=1
+        )
     bad: np.ndarray = np.any(np.stack(list(faults.values())), axis=0)
     for i in np.flatnonzero(bad).tolist():
         if annotations[i].image_id not in problems.left_out:
@@ -236,6 +244,7 @@ def check_annotations(
         "ignore": np.array([bool(a.ignore) for a in annotations], bool)[order],
         "area": area[order],
         "annotation_ids": _unique_ids(annotations)[order],
+        "edge_ambiguity": ambiguity[order] if told[order].any() else None,
     }
 
 

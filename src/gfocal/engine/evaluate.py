@@ -15,7 +15,7 @@ from gfocal.data.loader import DetectionDataset, make_loader
 from gfocal.data.transforms import EvalTransform
 from gfocal.detector import DenseDetector, to_original
 from gfocal.errors import UsageError
-from gfocal.evaluation import CocoEvaluator, EvalResult
+from gfocal.evaluation import CocoEvaluator, EdgeUncertainty, EvalResult
 
 
 @dataclass(frozen=True)
@@ -27,18 +27,22 @@ class Evaluation:
         ms_per_picture: network and post-processing, mean over the pictures, in batches.
         seconds: the whole evaluation, reading included.
         skipped: one line for each picture that could not be read and is not part of the result.
+        edge_uncertainty: see :meth:`gfocal.evaluation.EdgeUncertainty.compute`; None unless the data say how uncertain
+            their edges are and the detector predicts it.
     """
 
     result: EvalResult
     ms_per_picture: float
     seconds: float
     skipped: tuple[str, ...] = ()
+    edge_uncertainty: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON types: the 12 numbers at the top, beside the rest."""
         content = self.result.to_dict()
         return {
             **content,
+            "edge_uncertainty": self.edge_uncertainty,
             "speed": {"ms_per_picture": round(self.ms_per_picture, 3), "seconds": round(self.seconds, 3)},
             "skipped": list(self.skipped),
         }
@@ -94,6 +98,7 @@ def evaluate(
         raise UsageError(f"{index.annotations} lists no pictures: there is nothing to evaluate")
     index = check_names(detector, index)
     evaluator = CocoEvaluator(index)
+    edges = None if index.edge_ambiguity is None else EdgeUncertainty(index, index.edge_ambiguity)
     dataset = DetectionDataset(index, EvalTransform(detector.resize), seed=0, skip_broken=skip_broken)
     loader = make_loader(dataset, batch_size=batch_size, workers=workers)
     training = detector.training
@@ -117,6 +122,8 @@ def evaluate(
                     ids.append(image_id)
                     kept.append(to_original(found[i], batch.sizes[i].tolist(), batch.original_sizes[i].tolist()))
             evaluator.update(ids, kept)
+            if edges is not None:
+                edges.update(ids, kept)
             done += len(batch)
             if progress is not None:
                 progress(done, len(index))
@@ -128,6 +135,7 @@ def evaluate(
         ms_per_picture=1000 * busy / max(done, 1),
         seconds=time.perf_counter() - started,
         skipped=tuple(f"{line} (left out of the evaluation)" for line in dict.fromkeys(skipped)),
+        edge_uncertainty=None if edges is None else edges.compute(),
     )
 
 

@@ -47,7 +47,7 @@ def counted(number: int, one: str, many: str | None = None) -> str:
 
 
 def print_metrics(metrics: Mapping[str, Any]) -> None:
-    """The 12 COCO numbers, each class, the agreement of score and IoU, speed; "-" where nothing is to be found."""
+    """The 12 COCO numbers, each class, score and IoU, edge_std and truth, speed; "-" where nothing is to be found."""
     console = _console()
     numbers = Table(title="COCO metrics")
     for column in ("", "", "", ""):
@@ -58,6 +58,8 @@ def print_metrics(metrics: Mapping[str, Any]) -> None:
     console.print(numbers)
     console.print(_class_table(metrics["per_class"]))
     console.print(f"score and IoU agree (Spearman): {_number(metrics['score_iou_correlation'])}")
+    if uncertainty := metrics.get("edge_uncertainty"):
+        console.print(_uncertainty_table(uncertainty))
     console.print(f"{counted(metrics['num_images'], 'picture')}, {counted(metrics['num_detections'], 'detection')}")
     if speed := metrics.get("speed"):
         console.print(f"{speed['ms_per_picture']:.1f} ms a picture (network and post-processing)")
@@ -77,6 +79,27 @@ def _class_table(per_class: Mapping[str, float | None]) -> Table:
         for name, value in ordered[row::rows]:
             cells += [Text(name), _number(value)]
         table.add_row(*cells)
+    return table
+
+
+def _uncertainty_table(uncertainty: Mapping[str, Any]) -> Table:
+    table = Table(title="edge_std and true ambiguity (Spearman)")
+    for column in ("edges of", "all", "agree", "at best", "uncertain", "agree"):
+        table.add_column(column, justify="left" if column == "edges of" else "right")
+
+    def add(name: str, entry: Mapping[str, Any]) -> None:
+        every = f"{entry['edges']:,}", _number(entry["correlation"]), _number(entry["ceiling"])
+        table.add_row(name, *every, f"{entry['uncertain_edges']:,}", _number(entry["uncertain_correlation"]))
+
+    for entry in uncertainty["sizes"]:
+        span = "" if entry["from"] is None else f", {entry['from']:.0f}-{entry['to']:.0f} pixels"
+        add(f"{entry['size']} objects{span}", entry)
+    means = (_number(uncertainty[key]) for key in ("mean_over_sizes", "uncertain_mean_over_sizes"))
+    table.add_row("mean of these three", "", next(means), "", "", next(means), end_section=True)
+    for entry in uncertainty["levels"] or []:
+        add(f"level {entry['level']}", entry)
+    table.add_section()
+    add("all objects", uncertainty["overall"])
     return table
 
 

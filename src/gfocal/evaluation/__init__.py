@@ -1,13 +1,15 @@
-"""How good a detector is and how fast: the COCO metrics, the agreement of score and IoU, and speed."""
+"""How good a detector is and how fast: the COCO metrics, what scores and edge_std are worth, and speed."""
 
 from gfocal.evaluation.agreement import own_ious, score_iou_correlation, spearman
 from gfocal.evaluation.coco import STATS, CocoEvaluator, EvalResult
 from gfocal.evaluation.ground_truth import GroundTruth
 from gfocal.evaluation.speed import measure
+from gfocal.evaluation.uncertainty import EdgeUncertainty
 
 __all__ = [
     "STATS",
     "CocoEvaluator",
+    "EdgeUncertainty",
     "EvalResult",
     "GroundTruth",
     "measure",

@@ -1,0 +1,205 @@
+"""Does ``edge_std`` know which edges are uncertain? It is compared with how uncertain they were made.
+
+Rank correlation, since the two differ in scale on purpose: ``edge_std`` is the spread of a learnt distribution over
+bins, the truth is the spread that a generated scene drew the edge from. Large objects have a larger spread of both, so
+that a detector which only knows how large an object is would correlate too: the headline figure is the mean over thirds
+of like size.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torchvision.ops import box_iou
+
+from gfocal.evaluation.agreement import spearman
+from gfocal.evaluation.ground_truth import FloatArray, GroundTruth, IntArray
+from gfocal.structures import Detections
+
+MIN_EDGES = 20
+"""With fewer edges a correlation says nothing, and None is given."""
+MIN_IOU = 0.5
+_SIZES = ("small", "medium", "large")
+
+
+@dataclass(frozen=True)
+class MatchedEdges:
+    """M detections with their objects.
+
+    Attributes:
+        edge_std: (M, 4) predicted, pixels.
+        ambiguity: (M, 4) true, pixels.
+        size: (M,) square root of the object's area, pixels.
+        level: (M,) level of the pyramid; None if not known.
+    """
+
+    edge_std: FloatArray
+    ambiguity: FloatArray
+    size: FloatArray
+    level: IntArray | None
+
+    def correlation(self, mask: Any = slice(None)) -> dict[str, Any]:
+        """Over all edges of some objects, and over those of them that are uncertain at all."""
+        predicted, true = self.edge_std[mask].ravel(), self.ambiguity[mask].ravel()
+        uncertain = true > 0
+        return {
+            "correlation": _correlation(predicted, true),
+            "edges": len(true),
+            "ceiling": _ceiling(true),
+            "uncertain_correlation": _correlation(predicted[uncertain], true[uncertain]),
+            "uncertain_edges": int(uncertain.sum()),
+        }
+
+
+def _correlation(predicted: FloatArray, true: FloatArray) -> float | None:
+    return spearman(predicted, true) if len(true) >= MIN_EDGES else None
+
+
+def _ceiling(true: FloatArray) -> float | None:
+    """The correlation of a perfect predictor whose values all differ: ties of the truth (sharp edges) are out of reach.
+
+    Such ranks have the covariance var(ranks of the truth), since the ranks of tied values are the mean of those of the
+    predictor: what remains is the ratio of the two standard deviations.
+    """
+    if len(true) < MIN_EDGES:
+        return None
+    ties = np.unique(true, return_counts=True)[1].astype(np.float64)
+    count = float(len(true))
+    share = 1 - float((ties**3 - ties).sum()) / (count**3 - count)
+    return math.sqrt(share) if share > 0 else None
+
+
+class EdgeUncertainty:
+    """Collects the detections of a data set, then correlates ``edge_std`` with the true ambiguity of edges.
+
+    Args:
+        index: the ground truth.
+        ambiguity: (N, 4) standard deviation in pixels of left, top, right, bottom of each of its boxes, as drawn; NaN
+            where it is not known: such a box is matched, but does not count.
+    """
+
+    def __init__(self, index: GroundTruth, ambiguity: FloatArray) -> None:
+        self._index, self._ambiguity = index, ambiguity
+        self._row_of = {int(image_id): row for row, image_id in enumerate(index.image_ids)}
+        self._parts: list[MatchedEdges] = []
+
+    def update(self, image_ids: Sequence[int], detections: Sequence[Detections]) -> None:
+        """Add some pictures.
+
+        Args:
+            image_ids: the data set's own ids.
+            detections: one a picture, boxes and ``edge_std`` in original pixels; without ``edge_std`` they are passed
+                over.
+
+        Raises:
+            KeyError: an id is unknown.
+        """
+        for image_id, found in zip(image_ids, detections, strict=True):
+            if found.edge_std is None:
+                continue
+            row = self._row_of[int(image_id)]
+            mine, theirs = match_objects(self._index, row, found)
+            known = np.isfinite(self._ambiguity[theirs]).all(1)
+            mine, theirs = mine[known], theirs[known]
+            self._parts.append(
+                MatchedEdges(
+                    found.edge_std.detach().cpu().double().numpy()[mine],
+                    self._ambiguity[theirs],
+                    np.sqrt(self._index.area[theirs]),
+                    None if found.levels is None else found.levels.cpu().numpy()[mine],
+                )
+            )
+
+    def compute(self) -> dict[str, Any] | None:
+        """The correlations, as JSON types; None if no detection came with ``edge_std``.
+
+        Returns:
+            ``mean_over_sizes`` and ``uncertain_mean_over_sizes``: means of the three under ``sizes``, None if one of
+            them is; ``overall``; ``sizes``: a third of the matched objects each, by the square root of their area,
+            which lies in ``from`` to ``to`` pixels; ``levels``: of the pyramid, 0 the finest, None if not known. Each
+            has ``correlation`` (in [-1, 1]), ``edges``, ``ceiling`` (the correlation of a perfect predictor: sharp
+            edges all tie in truth), and for the edges that are not sharp ``uncertain_correlation`` and
+            ``uncertain_edges``. Correlations are None with fewer than :data:`MIN_EDGES` edges or where one side is
+            constant.
+        """
+        if not self._parts:
+            return None
+        edges = _concatenated(self._parts)
+        sizes = _by_size(edges)
+        return {
+            "mean_over_sizes": _mean([entry["correlation"] for entry in sizes]),
+            "uncertain_mean_over_sizes": _mean([entry["uncertain_correlation"] for entry in sizes]),
+            "overall": edges.correlation(),
+            "sizes": sizes,
+            "levels": _by_level(edges),
+        }
+
+
+def match_objects(index: GroundTruth, row: int, found: Detections) -> tuple[IntArray, IntArray]:
+    """Detections of one picture with the objects that they found.
+
+    The best score chooses first: of the boxes of its class that are still free the one with the highest IoU, if that
+    is at least 0.5. Crowds and ignored boxes have no say.
+
+    Args:
+        index: the ground truth.
+        row: which picture of it.
+        found: in original pixels.
+
+    Returns:
+        (M,) rows of ``found`` and (M,) rows of ``index.boxes``.
+    """
+    first, end = index.box_start[row], index.box_start[row + 1]
+    truth = first + np.flatnonzero(~(index.crowd[first:end] | index.ignore[first:end]))
+    pairs: list[tuple[int, int]] = []
+    if len(truth) and len(found):
+        boxes = found.boxes.detach().cpu().double()
+        ious = box_iou(boxes, torch.from_numpy(index.boxes[truth].astype(np.float64))).numpy()
+        ious = np.where(found.labels.cpu().numpy()[:, None] == index.labels[truth], ious, 0.0)
+        # Two boxes without area have IoU 0/0.
+        ious = np.nan_to_num(ious)
+        for i in np.argsort(-found.scores.detach().cpu().double().numpy(), kind="stable").tolist():
+            best = int(ious[i].argmax())
+            if ious[i, best] >= MIN_IOU:
+                pairs.append((i, int(truth[best])))
+                ious[:, best] = 0.0
+    chosen = np.array(pairs, np.int64).reshape(-1, 2)
+    return chosen[:, 0], chosen[:, 1]
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if len(known) == len(values) else None
+
+
+def _concatenated(parts: Sequence[MatchedEdges]) -> MatchedEdges:
+    levels = [part.level for part in parts if part.level is not None]
+    return MatchedEdges(
+        np.concatenate([part.edge_std for part in parts]),
+        np.concatenate([part.ambiguity for part in parts]),
+        np.concatenate([part.size for part in parts]),
+        np.concatenate(levels) if len(levels) == len(parts) else None,
+    )
+
+
+def _by_size(edges: MatchedEdges) -> list[dict[str, Any]]:
+    """Thirds of the objects; equal sizes stay together."""
+    bounds = np.quantile(edges.size, (1 / 3, 2 / 3)) if len(edges.size) else np.zeros(2)
+    third = np.searchsorted(bounds, edges.size, side="left")
+    entries = []
+    for i, name in enumerate(_SIZES):
+        own = edges.size[third == i]
+        span = {"from": float(own.min()), "to": float(own.max())} if len(own) else {"from": None, "to": None}
+        entries.append({"size": name, **span, **edges.correlation(third == i)})
+    return entries
+
+
+def _by_level(edges: MatchedEdges) -> list[dict[str, Any]] | None:
+    if edges.level is None:
+        return None
+    return [{"level": int(level), **edges.correlation(edges.level == level)} for level in np.unique(edges.level)]
