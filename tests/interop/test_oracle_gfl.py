@@ -1,8 +1,7 @@
-"""Known answers of an independent implementation for a whole GFL head and a whole GFL detector."""
+"""Known answers of an independent implementation for a whole GFL head, part by part."""
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,15 +14,12 @@ from gfocal.assigners import AtssAssigner
 from gfocal.boxes import clip_boxes
 from gfocal.criterion import detection_losses, match
 from gfocal.detector import to_original
-from gfocal.errors import UsageError
-from gfocal.interop.mmdetection import map_gfl_names
+from gfocal.interop.mmdetection import our_names
 from gfocal.models import ConvHead, PostProcess
 from gfocal.models.heads import flatten_level
 from gfocal.points import Points, grid_sizes, make_points
-from gfocal.recipe import load_recipe
 from gfocal.representation import GeneralBoxes, JointQuality
 from gfocal.structures import HeadOutput, Targets
-from gfocal.zoo import build_detector
 
 HEIGHT, WIDTH, STRIDES = 160, 224, (8, 16, 32, 64, 128)
 BOXES, QUALITY = GeneralBoxes(16), JointQuality()
@@ -51,10 +47,15 @@ def run(shared: Path) -> Head:
         if k.startswith("state/")
     }
     head = ConvHead(16, 5, class_outputs=6, box_outputs=68, channels=32, num_convs=2, groups=8)
-    head.load_state_dict({k.removeprefix("head."): v for k, v in map_gfl_names(state).items()})
+    head.load_state_dict({k.removeprefix("head."): v for k, v in ours(state).items()})
     features = [torch.from_numpy(known[f"feat_{level}"]).requires_grad_() for level in range(5)]
     points = make_points(grid_sizes(HEIGHT, WIDTH, STRIDES), STRIDES, anchor_scale=8, offset=0)
     return Head(known, head, features, points, head(features))
+
+
+def ours(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors under our names."""
+    return {name: state[theirs] for theirs, name in our_names(state).items()}
 
 
 def losses(run: Head) -> dict[str, Tensor]:
@@ -100,7 +101,7 @@ def test_gradients_at_outputs_features_and_parameters(run: Head) -> None:
         f"bbox_head.{k.removeprefix('param_grad/')}": v for k, v in run.known.items() if k.startswith("param_grad/")
     }
     gradients = {f"head.{name}": p.grad for name, p in run.head.named_parameters()}
-    expected = map_gfl_names({k: torch.from_numpy(np.asarray(v)) for k, v in theirs.items()})
+    expected = ours({k: torch.from_numpy(np.asarray(v)) for k, v in theirs.items()})
     assert gradients.keys() == expected.keys()
     for name, gradient in gradients.items():
         assert_relative(gradient, expected[name], 1e-3)
@@ -132,73 +133,3 @@ def test_detections_in_pixels_of_the_original(run: Head, picture: int) -> None:
     torch.testing.assert_close(original.boxes, run.tensor(f"rescaled_{picture}/boxes"), rtol=1e-4, atol=1e-3)
     torch.testing.assert_close(original.scores, run.tensor(f"rescaled_{picture}/scores"), rtol=1e-5, atol=1e-6)
     assert torch.equal(original.labels, run.tensor(f"rescaled_{picture}/labels"))
-
-
-def rule_weights(keys: Path) -> dict[str, Tensor]:
-    """The weights of a whole detector by the rule that its answers were made with."""
-    state = {}
-    for line in keys.read_text().splitlines():
-        name, text = line.split("\t")
-        shape = () if text == "scalar" else tuple(int(n) for n in text.split("x"))
-        x = np.asarray(np.random.default_rng(zlib.crc32(name.encode())).standard_normal(shape))
-        if name.endswith("num_batches_tracked"):
-            value = np.zeros((), np.int64)
-        elif name.endswith("project"):
-            value = np.arange(shape[0])
-        elif len(shape) == 4:
-            value = x * np.sqrt(2 / np.prod(shape[1:]))
-        elif name.endswith("running_var"):
-            value = 1 + 0.1 * np.abs(x)
-        elif name.endswith(("running_mean", "bias")):
-            value = 0.1 * x
-        else:
-            value = 1 + 0.1 * x
-        state[name] = torch.from_numpy(np.asarray(value)).to(torch.int64 if value.dtype.kind == "i" else torch.float32)
-    return state
-
-
-@pytest.fixture(scope="module")
-def gfl_keys(shared: Path) -> Path:
-    return shared / "oracle" / "checkpoint_keys" / "gfl_r50.txt"
-
-
-def test_a_whole_gfl_r50(shared: Path, gfl_keys: Path) -> None:
-    known = dict(np.load(shared / "oracle" / "whole_gfl_r50.npz"))
-    detector = build_detector(load_recipe("gfl_r50"), [str(i) for i in range(80)], pretrained=False).eval()
-    detector.load_state_dict(map_gfl_names(rule_weights(gfl_keys)))
-    pictures = torch.from_numpy(np.random.default_rng(0).standard_normal((1, 3, 128, 160))).float()
-    with torch.no_grad():
-        maps = detector.backbone(pictures)
-        levels = detector.neck(maps)
-        out = detector.head(levels)
-    # The file has the map of stride 4 first, which GFL does not use; of each map it keeps a thinned part.
-    for i, x in enumerate(maps, start=1):
-        assert_relative(x[0, ::16, ::2, ::2], torch.from_numpy(known[f"backbone_{i}"]), 1e-3)
-    for i, x in enumerate(levels):
-        assert_relative(x[0, ::16, ::2, ::2], torch.from_numpy(known[f"pyramid_{i}"]), 1e-3)
-    start = 0
-    for i, x in enumerate(levels):
-        height, width = x.shape[-2:]
-        part = slice(start, start + height * width)
-        start += height * width
-        for name, rows in (("cls", out.class_logits), ("box", out.box)):
-            ours = rows[0, part].T.unflatten(1, (height, width))
-            assert tuple(known[f"{name}_{i}_shape"][1:]) == tuple(ours.shape)
-            assert_relative(ours[::4], torch.from_numpy(known[f"{name}_{i}"]), 1e-3)
-    assert start == out.box.shape[1]
-
-
-def test_every_tensor_of_the_importer_has_a_place(gfl_keys: Path) -> None:
-    state = rule_weights(gfl_keys)
-    detector = build_detector(load_recipe("gfl_r50"), [str(i) for i in range(80)], pretrained=False)
-    mapped = map_gfl_names(state)
-    own = detector.state_dict()
-    assert {k: v.shape for k, v in mapped.items()} == {k: v.shape for k, v in own.items()}
-    assert len(mapped) == len(state) - 1  # all but the constants of the integral
-
-
-def test_the_importer_names_what_it_does_not_know(gfl_keys: Path) -> None:
-    state = rule_weights(gfl_keys)
-    state["bbox_head.atss_centerness.weight"] = torch.zeros(1, 256, 3, 3)
-    with pytest.raises(UsageError, match=r"bbox_head\.atss_centerness\.weight"):
-        map_gfl_names(state)

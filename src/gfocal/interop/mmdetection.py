@@ -1,63 +1,171 @@
-"""mmdetection's GFL -> gfocal: a mapping of names."""
+"""Detectors of mmdetection 2.x and 3.x, and of GFocal, which is built on it -> gfocal: the same networks."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from re import Match
 
 from torch import Tensor
 
-from gfocal.errors import UsageError
+from gfocal.interop.mmdetection_config import Style
+from gfocal.interop.mmdetection_recipe import find_row, recipe_of
+from gfocal.interop.reading import Checkpoint, read_checkpoint
+from gfocal.interop.report import (
+    ImportReport,
+    class_names,
+    free_place,
+    refuse_misfits,
+    save_import,
+    shape_of,
+)
+from gfocal.zoo import build_detector
 
-_UNUSED = "bbox_head.integral.project"  # the constants 0, 1, ..., n
-_TOWERS = {"cls_convs": "class_tower", "reg_convs": "box_tower"}
-_OUTPUTS = {"gfl_cls": "class_out", "gfl_reg": "box_out"}
-_CONVOLUTION = re.compile(r"neck\.(lateral_convs|fpn_convs)\.(\d+)\.conv\.(weight|bias)")
-_TOWER = re.compile(r"bbox_head\.(cls_convs|reg_convs)\.(\d+)\.(conv\.weight|gn\.weight|gn\.bias)")
-_OUTPUT = re.compile(r"bbox_head\.(gfl_cls|gfl_reg)\.(weight|bias)")
-_SCALE = re.compile(r"bbox_head\.(scales\.\d+\.scale)")
+_UNUSED = re.compile(r"bbox_head\.integral\.project")  # the constants 0, 1, ..., n
+_PARTS = {"cls": "class", "reg": "box", "centerness": "quality"}
+_TOWER = re.compile(r"bbox_head\.(cls|reg)_convs\.(\d+)\.(conv|gn)\.(weight|bias)")
+_EXTRA = re.compile(r"neck\.fpn_convs\.(\d+)\.conv\.(weight|bias)")
+# Theirs -> ours where one text is enough. FCOS and FoveaBox once had their own prefixes, which mmdetection renames too.
+_NAMES: tuple[tuple[re.Pattern[str], Callable[[Match[str]], str]], ...] = (
+    (re.compile(r"backbone\.(features\..+)"), lambda m: f"backbone.{m[1]}"),
+    (re.compile(r"backbone\.(.+)"), lambda m: f"backbone.body.{m[1]}"),
+    (re.compile(r"neck\.lateral_convs\.(\d+)\.conv\.(weight|bias)"), lambda m: f"neck.lateral.{m[1]}.{m[2]}"),
+    (re.compile(r"neck\.l2_norm\.weight"), lambda m: "neck.norm.weight"),
+    (
+        re.compile(r"neck\.extra_layers\.(\d+)\.([01])\.conv\.(weight|bias)"),
+        lambda m: f"neck.extra.{m[1]}.{2 * int(m[2])}.{m[3]}",  # a ReLU after each convolution
+    ),
+    (
+        re.compile(r"bbox_head\.(?:gfl|atss|retina|conv|fcos|fovea)_(cls|reg|centerness)\.(weight|bias)"),
+        lambda m: f"head.{_PARTS[m[1]]}_out.{m[2]}",
+    ),
+    (
+        re.compile(r"bbox_head\.(cls|reg)_convs\.(\d+)\.0\.(weight|bias)"),
+        lambda m: f"head.{_PARTS[m[1]]}_out.{m[2]}.{m[3]}",
+    ),
+    (re.compile(r"bbox_head\.(scales\.\d+\.scale)"), lambda m: f"head.{m[1]}"),
+    (re.compile(r"bbox_head\.reg_conf\.([02]\.(?:weight|bias))"), lambda m: f"quality.stack.{m[1]}"),
+)
 
 
-def map_gfl_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of mmdetection's GFL (ResNet and FPN) under the names of the recipes ``gfl_r18`` and ``gfl_r50``.
+def import_mmdetection(
+    checkpoint: Path,
+    out: Path,
+    *,
+    style: Style | None = None,
+    overwrite: bool = False,
+    content: Checkpoint | None = None,
+) -> ImportReport:
+    """Write ``out/best.safetensors`` from a detector of mmdetection or GFocal; every tensor is accounted for.
+
+    The row (GFL, GFL v2, ATSS, FCOS, RetinaNet, FoveaBox, SSD512) is told from the names of the tensors, backbone,
+    classes and n from their shapes; class names, colours, thresholds and picture size from what the file says about
+    itself, as far as it does.
 
     Args:
-        state: ``backbone.*``, ``neck.*`` and ``bbox_head.*``; the constants of the integral are left out.
-
-    Returns:
-        ``backbone.body.*``, ``neck.*`` and ``head.*``, for ``load_state_dict``. Whether the ResNet strides on its
-        1x1 (caffe style) or 3x3 convolutions cannot be told from names and shapes: these recipes take the latter.
+        checkpoint: the ``.pth`` file. It is read as data: nothing in it is imported or called.
+        out: the folder to write to; made if it does not exist.
+        style: of a ResNet whose file does not say it: "pytorch" (RGB, mean 123.675 116.28 103.53, std 58.395 57.12
+            57.375, stride on a bottleneck's 3x3) or "caffe" (BGR, mean 102.9801 115.9465 122.7717, std 1, stride on
+            its first 1x1).
+        overwrite: replace a checkpoint that ``out`` has already.
+        content: what the file holds, if it was read already.
 
     Raises:
-        UsageError: naming the tensors that have no place.
+        UsageError: the file is missing or no such detector; a tensor is missing, unknown or of another shape (the
+            message names it); the configuration in the file asks for what gfocal does otherwise; ``style`` is missing
+            or contradicts the file; or ``out`` has a checkpoint already.
     """
-    levels = sum(name.startswith("neck.lateral_convs.") and name.endswith(".weight") for name in state)
-    named = {name: _our_name(name, levels) for name in state if name != _UNUSED}
-    unknown = [name for name, ours in named.items() if ours is None]
-    if unknown:
-        more = ", ..." if len(unknown) > 3 else ""
-        raise UsageError(
-            f"not a GFL of mmdetection: no place for {len(unknown)} tensors: {', '.join(unknown[:3])}{more}"
-        )
-    return {ours: state[name] for name, ours in named.items() if ours is not None}
+    checkpoint, file = Path(checkpoint), free_place(out, overwrite=overwrite)
+    content = content or read_checkpoint(checkpoint)
+    where, state = str(checkpoint), content.state
+    row = find_row(state, where)
+    found = recipe_of(row, state, content.meta, style, where)
+    names, note = class_names(found.names, found.classes)
+    detector = build_detector(found.recipe, names, pretrained=False)
+    detector.load_state_dict(fit(state, detector.state_dict(), f"{checkpoint} does not fit {row}"))
+    weights = detector.state_dict()
+    save_import(file, weights, found.recipe, names, source=checkpoint, format="mmdetection")
+    return ImportReport(
+        file,
+        "mmdetection",
+        row,
+        found.changed,
+        len(weights),
+        tuple(name for name in state if _UNUSED.fullmatch(name)),
+        found.classes,
+        notes=(*((note,) if note else ()), *found.notes),
+        foreign=content.foreign,
+    )
 
 
-def _our_name(name: str, levels: int) -> str | None:
-    """Our name of a tensor, None if it has none; ``levels`` is the number of the backbone's maps."""
-    if name.startswith("backbone."):
-        return "backbone.body." + name.removeprefix("backbone.")
-    if match := _CONVOLUTION.fullmatch(name):
-        kind, number, what = match[1], int(match[2]), match[3]
-        if kind == "lateral_convs":
-            return f"neck.lateral.{number}.{what}"
-        # The convolutions of the extra levels come after those of the backbone's.
-        return f"neck.output.{number}.{what}" if number < levels else f"neck.extra.{number - levels}.{what}"
+def our_names(names: Iterable[str]) -> dict[str, str]:
+    """Our name of each tensor of mmdetection; constants that have no place here are left out.
+
+    Args:
+        names: of the whole detector, or of its ``backbone.``, ``neck.`` or ``bbox_head.`` alone.
+
+    Raises:
+        UsageError: naming those that have no place.
+    """
+    names = list(names)
+    mapped = _mapped(names)
+    refuse_misfits(
+        "not a detector of mmdetection that can be imported", {"unknown": [n for n in names if n not in mapped]}
+    )
+    return {theirs: ours for theirs, ours in mapped.items() if not _UNUSED.fullmatch(theirs)}
+
+
+def fit(state: Mapping[str, Tensor], own: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
+    """The tensors under our names, every one of them in its place.
+
+    Args:
+        state: theirs, by their names.
+        own: the detector's state.
+        where: start of the message.
+
+    Raises:
+        UsageError: naming tensors that are missing, unknown or of another shape.
+    """
+    names = {theirs: ours for theirs, ours in _mapped(state).items() if not _UNUSED.fullmatch(theirs)}
+    placed = {ours: _as_linear(state[theirs], own.get(ours)) for theirs, ours in names.items()}
+    unknown = [name for name in state if names.get(name) not in own and not _UNUSED.fullmatch(name)]
+    missing = [name for name in own if name not in placed]
+    misshapen = [
+        f"{theirs} {shape_of(placed[ours])} instead of {shape_of(own[ours])}"
+        for theirs, ours in names.items()
+        if ours in own and shape_of(placed[ours]) != shape_of(own[ours])
+    ]
+    refuse_misfits(where, {"missing": missing, "unknown": unknown, "of another shape": misshapen})
+    return placed
+
+
+def _as_linear(value: Tensor, own: Tensor | None) -> Tensor:
+    """GFL v2's small network is written as 1x1 convolutions there and as linear layers here."""
+    if isinstance(value, Tensor) and own is not None and own.ndim == 2 and value.ndim == 4:
+        return value.flatten(2).squeeze(2) if value.shape[2:] == (1, 1) else value
+    return value
+
+
+def _mapped(names: Iterable[str]) -> dict[str, str]:
+    """Our names, of those that have one; a constant keeps its own."""
+    names = list(names)
+    maps = sum(name.startswith("neck.lateral_convs.") and name.endswith(".weight") for name in names)
+    # A convolution, perhaps a norm, and an activation: places in our Sequential.
+    places = 3 if any(name.startswith("bbox_head.cls_convs.0.gn.") for name in names) else 2
+    return {name: ours for name in names if (ours := _our_name(name, maps, places)) is not None}
+
+
+def _our_name(name: str, maps: int, places: int) -> str | None:
+    if match := _EXTRA.fullmatch(name):
+        number, what = int(match[1]), match[2]
+        # The convolutions of the extra levels come after those of the backbone's maps.
+        return f"neck.output.{number}.{what}" if number < maps else f"neck.extra.{number - maps}.{what}"
     if match := _TOWER.fullmatch(name):
-        layer, what = match[3].split(".")
-        # A convolution, its norm and an activation each: three places in our Sequential.
-        return f"head.{_TOWERS[match[1]]}.{3 * int(match[2]) + (layer == 'gn')}.{what}"
-    if match := _OUTPUT.fullmatch(name):
-        return f"head.{_OUTPUTS[match[1]]}.{match[2]}"
-    if match := _SCALE.fullmatch(name):
-        return f"head.{match[1]}"
-    return None
+        part, number, layer, what = match[1], int(match[2]), match[3], match[4]
+        return f"head.{_PARTS[part]}_tower.{places * number + (layer == 'gn')}.{what}"
+    for pattern, ours in _NAMES:
+        if match := pattern.fullmatch(name):
+            return ours(match)
+    return name if _UNUSED.fullmatch(name) else None

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
-from gfocal.data.coco_classes import COCO_CATEGORY_IDS, COCO_NAMES
-from gfocal.engine.checkpoint import BEST, save_detector
 from gfocal.errors import UsageError
+from gfocal.interop.reading import Checkpoint, read_checkpoint
+from gfocal.interop.report import (
+    ImportReport,
+    class_names,
+    free_place,
+    refuse_misfits,
+    save_import,
+    shape_of,
+)
 from gfocal.recipe import Recipe, load_recipe
 from gfocal.zoo import build_detector
 
@@ -31,86 +36,54 @@ _NAMES = (
 )
 
 
-@dataclass(frozen=True)
-class ImportReport:
-    """What an import did.
-
-    Attributes:
-        file: the checkpoint written.
-        used: number of tensors that are in it.
-        unused: names of the tensors that have no place in the network, all of them known to be without effect.
-        classes: number of classes.
-    """
-
-    file: Path
-    used: int
-    unused: tuple[str, ...]
-    classes: int
-
-
-def import_nanodet(checkpoint: Path, out: Path, *, size: int | None = None, overwrite: bool = False) -> ImportReport:
+def import_nanodet(
+    checkpoint: Path,
+    out: Path,
+    *,
+    size: int | None = None,
+    overwrite: bool = False,
+    content: Checkpoint | None = None,
+) -> ImportReport:
     """Write ``out/best.safetensors`` from a NanoDet-m checkpoint; every tensor is accounted for.
 
     Args:
-        checkpoint: a ``.ckpt`` or ``.pth`` file. Only tensors and plain types are read from it: code inside it is
-            not run.
+        checkpoint: a ``.ckpt`` or ``.pth`` file. It is read as data: nothing in it is imported or called.
         out: the folder to write to; made if it does not exist.
         size: input side in pixels, >= 32; by default 416 if the file's name says so, else 320.
         overwrite: replace a checkpoint that ``out`` has already.
+        content: what the file holds, if it was read already.
 
     Raises:
         UsageError: the file is missing or no NanoDet-m checkpoint; a tensor is missing, unknown or of another shape
             (the message names it); or ``out`` has a checkpoint already.
     """
-    checkpoint, file = Path(checkpoint), Path(out) / BEST
-    if file.exists() and not overwrite:
-        raise UsageError(
-            f"{file} exists already; choose another folder, or replace it with --overwrite (overwrite=True)"
-        )
-    state = read_state(checkpoint)
+    checkpoint, file = Path(checkpoint), free_place(out, overwrite=overwrite)
+    content = content or read_checkpoint(checkpoint)
+    if not is_nanodet(content.state):
+        raise UsageError(f"{checkpoint} is not a NanoDet-m checkpoint: it has no tensor model.{_OUTPUT}")
+    state = {name.removeprefix("model."): value for name, value in content.state.items()}
     if size is None:
         size = 416 if "416" in checkpoint.name else 320
-    recipe, classes = _recipe(state, size, checkpoint)
-    coco = classes == len(COCO_NAMES)
-    names = COCO_NAMES if coco else tuple(f"class {i}" for i in range(classes))
+    recipe, changed, classes = _recipe(state, size, checkpoint)
+    names, note = class_names(None, classes)
     detector = build_detector(recipe, names, pretrained=False)
     own = detector.state_dict()
     detector.load_state_dict(_ours(state, own, checkpoint))
-    save_detector(
-        file,
-        detector.state_dict(),
-        recipe,
-        names,
-        category_ids=COCO_CATEGORY_IDS if coco else None,
-        notes={"imported_from": checkpoint.name, "format": "nanodet"},
-    )
+    save_import(file, detector.state_dict(), recipe, names, source=checkpoint, format="nanodet")
     unused = tuple(name for name in state if _UNUSED.fullmatch(name))
-    return ImportReport(file, len(own), unused, classes)
+    notes = (note,) if note else ()
+    return ImportReport(
+        file, "nanodet", "gfl_nano", changed, len(own), unused, classes, notes=notes, foreign=content.foreign
+    )
 
 
-def read_state(checkpoint: Path) -> dict[str, Tensor]:
-    """The tensors of a NanoDet checkpoint by name, without the ``model.`` that its trainer puts before them.
-
-    Raises:
-        UsageError: the file is missing, cannot be read without running code, or is another kind of file.
-    """
-    if not checkpoint.is_file():
-        raise UsageError(f"there is no checkpoint {checkpoint}")
-    try:
-        content = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for damaged or unsafe files
-        raise UsageError(
-            f"{checkpoint} is not a checkpoint of plain tensors ({type(error).__name__}); nothing in it was run"
-        ) from error
-    state = content.get("state_dict", content) if isinstance(content, dict) else None
-    state = {str(k).removeprefix("model."): v for k, v in state.items()} if isinstance(state, dict) else {}
-    if not isinstance(state.get(_OUTPUT), Tensor):
-        raise UsageError(f"{checkpoint} is not a NanoDet-m checkpoint: it has no tensor model.{_OUTPUT}")
-    return state
+def is_nanodet(state: Mapping[str, object]) -> bool:
+    """Whether these are tensors of NanoDet-m, with or without the ``model.`` that its trainer puts before them."""
+    return any(isinstance(state.get(prefix + _OUTPUT), Tensor) for prefix in ("model.", ""))
 
 
-def _recipe(state: Mapping[str, Tensor], size: int, checkpoint: Path) -> tuple[Recipe, int]:
-    """The recipe that the shapes ask for, and the number of classes."""
+def _recipe(state: Mapping[str, Tensor], size: int, checkpoint: Path) -> tuple[Recipe, tuple[str, ...], int]:
+    """The recipe that the shapes ask for, the keys that they set, and the number of classes."""
     outputs = len(state[_OUTPUT]) if state[_OUTPUT].ndim else 0
     bins = state[_PROJECT].numel() if isinstance(state.get(_PROJECT), Tensor) else 8
     classes = outputs - 4 * bins
@@ -119,7 +92,8 @@ def _recipe(state: Mapping[str, Tensor], size: int, checkpoint: Path) -> tuple[R
             f"{checkpoint} does not fit: model.{_OUTPUT} has {outputs} outputs, which must be the classes and "
             f"4 x {bins} bins"
         )
-    return load_recipe("gfl_nano", [f"data.resize.size={size}", f"model.boxes.reg_max={bins - 1}"]), classes
+    changed = (f"data.resize.size={size}", f"model.boxes.reg_max={bins - 1}")
+    return load_recipe("gfl_nano", changed), changed, classes
 
 
 def _theirs(name: str) -> str:
@@ -141,19 +115,10 @@ def _ours(state: Mapping[str, Tensor], own: Mapping[str, Tensor], checkpoint: Pa
     missing = [theirs for theirs in names.values() if theirs not in state]
     unknown = [name for name in state if name not in expected and not _UNUSED.fullmatch(name)]
     misshapen = [
-        f"{theirs} {_shape(state[theirs])} instead of {_shape(own[name])}"
+        f"{theirs} {shape_of(state[theirs])} instead of {shape_of(own[name])}"
         for name, theirs in names.items()
-        if theirs in state and _shape(state[theirs]) != _shape(own[name])
+        if theirs in state and shape_of(state[theirs]) != shape_of(own[name])
     ]
-    problems = [
-        f"{len(found)} {word}: model.{', model.'.join(found[:3])}{', ...' if len(found) > 3 else ''}"
-        for word, found in (("missing", missing), ("unknown", unknown), ("of another shape", misshapen))
-        if found
-    ]
-    if problems:
-        raise UsageError(f"{checkpoint} does not fit NanoDet-m; tensors {'; '.join(problems)}")
+    found = {"missing": missing, "unknown": unknown, "of another shape": misshapen}
+    refuse_misfits(f"{checkpoint} does not fit NanoDet-m", found, "model.")
     return {name: state[theirs] for name, theirs in names.items()}
-
-
-def _shape(value: object) -> tuple[int, ...] | str:
-    return tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__

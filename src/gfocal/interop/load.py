@@ -1,0 +1,46 @@
+"""Weights of other projects -> a gfocal checkpoint: which project is told from the names of the tensors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from gfocal.errors import UsageError
+from gfocal.interop.mmdetection import import_mmdetection
+from gfocal.interop.nanodet import import_nanodet, is_nanodet
+from gfocal.interop.reading import read_checkpoint
+from gfocal.interop.report import ImportReport, free_place
+
+
+def import_weights(
+    checkpoint: Path,
+    out: Path,
+    *,
+    style: Literal["pytorch", "caffe"] | None = None,
+    size: int | None = None,
+    overwrite: bool = False,
+) -> ImportReport:
+    """Write ``out/best.safetensors`` from a checkpoint of NanoDet-m, mmdetection 2.x or 3.x, or GFocal.
+
+    Args:
+        checkpoint: a ``.pth``, ``.pt`` or ``.ckpt`` file. It is read as data: nothing in it is imported or called.
+        out: the folder to write to; made if it does not exist.
+        style: see :func:`gfocal.interop.mmdetection.import_mmdetection`; NanoDet has none.
+        size: see :func:`gfocal.interop.nanodet.import_nanodet`; files of mmdetection say it themselves.
+        overwrite: replace a checkpoint that ``out`` has already.
+
+    Raises:
+        UsageError: no such file, another kind of file, tensors that do not fit, an option that does not apply, or
+            ``out`` has a checkpoint already.
+    """
+    free_place(out, overwrite=overwrite)
+    content = read_checkpoint(Path(checkpoint))
+    if is_nanodet(content.state):
+        if style is not None:
+            raise UsageError("--style is for ResNets of mmdetection; NanoDet's network has only one")
+        return import_nanodet(checkpoint, out, size=size, overwrite=overwrite, content=content)
+    if size is not None:
+        raise UsageError(
+            "--size is for NanoDet; detectors of mmdetection take another size when they are used: --set data.resize..."
+        )
+    return import_mmdetection(checkpoint, out, style=style, overwrite=overwrite, content=content)

@@ -1,0 +1,103 @@
+"""What an import did, and the steps that all imports share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from gfocal.data.coco_classes import COCO_CATEGORY_IDS, COCO_NAMES
+from gfocal.engine.checkpoint import BEST, save_detector
+from gfocal.errors import UsageError
+from gfocal.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    """What an import did.
+
+    Attributes:
+        file: the checkpoint written.
+        format: "nanodet" or "mmdetection".
+        recipe: the recipe that the weights are of.
+        changed: recipe keys that the file asked for, as "key=value".
+        used: number of tensors that are in the checkpoint.
+        unused: names of the tensors that have no place in the network, all of them known to be without effect.
+        classes: number of classes.
+        notes: what the file did not say and was taken from elsewhere, a sentence each.
+        foreign: classes and functions that the file's pickle names; none of them was imported or called.
+    """
+
+    file: Path
+    format: str
+    recipe: str
+    changed: tuple[str, ...]
+    used: int
+    unused: tuple[str, ...]
+    classes: int
+    notes: tuple[str, ...] = ()
+    foreign: tuple[str, ...] = ()
+
+
+def free_place(out: Path, *, overwrite: bool) -> Path:
+    """The file to write.
+
+    Raises:
+        UsageError: it exists, and ``overwrite`` is False.
+    """
+    file = Path(out) / BEST
+    if file.exists() and not overwrite:
+        raise UsageError(
+            f"{file} exists already; choose another folder, or replace it with --overwrite (overwrite=True)"
+        )
+    return file
+
+
+def class_names(given: object, classes: int) -> tuple[tuple[str, ...], str | None]:
+    """(names, a note where they were not given): those of the file, else COCO's for 80 classes, else "class 0"."""
+    names = tuple(given) if isinstance(given, (list, tuple)) else ()
+    if len(names) == classes and all(isinstance(name, str) for name in names):
+        return names, None
+    why = (
+        f"the file names {len(names)} classes and has outputs for {classes}" if names else "no class names in the file"
+    )
+    if classes == len(COCO_NAMES):
+        return COCO_NAMES, f"{why}: taken as the 80 of COCO"
+    return tuple(f"class {i}" for i in range(classes)), f"{why}: they are called class 0, class 1, ..."
+
+
+def save_import(
+    file: Path, state: Mapping[str, Tensor], recipe: Recipe, names: Sequence[str], *, source: Path, format: str
+) -> None:
+    """Write the checkpoint, with COCO's category ids where the classes are COCO's."""
+    ids = COCO_CATEGORY_IDS if tuple(names) == COCO_NAMES else None
+    notes = {"imported_from": source.name, "format": format}
+    save_detector(file, dict(state), recipe, names, category_ids=ids, notes=notes)
+
+
+def refuse_misfits(where: str, found: Mapping[str, Sequence[str]], prefix: str = "") -> None:
+    """Name the tensors that do not fit.
+
+    Args:
+        where: start of the message.
+        found: "missing", "unknown", "of another shape" -> names.
+        prefix: put before each name.
+
+    Raises:
+        UsageError: there are some.
+    """
+    problems = [
+        f"{len(names)} {word}: {', '.join(prefix + name for name in names[:3])}{', ...' if len(names) > 3 else ''}"
+        for word, names in found.items()
+        if names
+    ]
+    if problems:
+        raise UsageError(f"{where}; tensors {'; '.join(problems)}")
+
+
+def shape_of(value: Any) -> tuple[int, ...] | str:
+    """The shape of a tensor; of anything else, what it is."""
+    return tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
