@@ -217,7 +217,7 @@ class DenseDetector(nn.Module):
             post = replace(post, score_threshold=score_threshold)
         picture = to_picture(source)
         resized = self.resize(picture)
-        batch = pad_batch([resized]).to(self.device)
+        batch = pad_batch([resized], fill=self.resize.fill).to(self.device)
         training = self.training
         self.eval()
         try:

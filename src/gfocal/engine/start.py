@@ -31,9 +31,7 @@ def check_start(model: ModelRecipe) -> None:
         )
 
 
-def start_weights(
-    detector: DenseDetector, recipe: Recipe, init: Path, parts: Sequence[str] = PARTS
-) -> dict[str, Any]:
+def start_weights(detector: DenseDetector, recipe: Recipe, init: Path, parts: Sequence[str] = PARTS) -> dict[str, Any]:
     """Take the weights of ``init`` for some parts; what that did, as run.json records it."""
     fresh = start_from(detector, init, parts)
     return {
@@ -60,7 +58,14 @@ def batches_from(
 ) -> BatchLoader:
     """The batches of a run after ``step`` optimizer steps, ``schedule.accumulate`` of them a step."""
     data, schedule, seed = recipe.data, recipe.schedule, recipe.runtime.seed
-    transform = TrainTransform(resize, flip=data.flip, photometric=data.photometric, scale=data.scale)
+    transform = TrainTransform(
+        resize,
+        flip=data.flip,
+        photometric=data.photometric,
+        scale=data.scale,
+        zoom_out=data.zoom_out,
+        iou_crop=data.iou_crop,
+    )
     dataset = DetectionDataset(index, transform, seed=seed, skip_broken=skip_broken)
     epoch, within = divmod(step, steps_an_epoch)
     batches = RunBatches(
