@@ -145,7 +145,7 @@ def test_extremes(dtype: torch.dtype) -> None:
     assert torch.isfinite(logits.grad).all()
 
 
-@pytest.mark.parametrize("tiny", [1e-10, 1e-25, 1e-30])
+@pytest.mark.parametrize("tiny", [1e-10, 1e-25, 1e-27, 1e-30])
 def test_a_hair_of_quality_does_not_overflow(tiny: float) -> None:
     logits = torch.zeros(2, 2, requires_grad=True)
     loss = loss_of(GuidedQuality("iou"), logits, torch.tensor([0, 1]), torch.tensor([tiny, 0.0]))

@@ -191,6 +191,8 @@ def test_autocast_and_half_networks_change_nothing_that_matters() -> None:
     expected = quality.class_logits(single)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(quality.class_logits(single), expected)
+    low = single.map(lambda tensor: tensor.half())
+    assert torch.equal(quality.class_logits(low), quality.class_logits(low.map(lambda tensor: tensor.float())))
     half = quality.bfloat16().class_logits(single)
     assert half.dtype == torch.float32
     torch.testing.assert_close(half, expected, rtol=0.05, atol=0.05)

@@ -75,7 +75,7 @@ class JointV2(nn.Module):
         return self.joint.losses(product, labels, positive, quality, norm=norm)
 
     def class_logits(self, out: HeadOutput) -> Tensor:
-        return product_logits(at_least_float32(out.class_logits), self.quality_logits(out.box))
+        return product_logits(out.class_logits, self.quality_logits(out.box))
 
     def quality_logits(self, box: Tensor) -> Tensor:
         """(..., 1) logit of the quality that the distributions (..., 4 * num_bins) speak of."""
@@ -97,11 +97,11 @@ def product_logits(class_logits: Tensor, quality_logits: Tensor) -> Tensor:
     written with a sigmoid because torch's logaddexp takes six times as long on a CPU.
 
     Args:
-        class_logits: (..., C) x.
-        quality_logits: (..., 1) z.
+        class_logits: (..., C) x, of any precision.
+        quality_logits: (..., 1) z, float32 or float64.
 
     Returns:
-        (..., C).
+        (..., C) of the higher precision of the two.
 
     Example:
         >>> logits = product_logits(torch.tensor([0.0, 100.0]), torch.tensor([0.0]))
