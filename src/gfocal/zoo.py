@@ -173,6 +173,7 @@ def _head(
         "class_outputs": quality.num_logits(num_classes),
         "box_outputs": boxes.channels,
         "quality_outputs": quality.quality_channels,
+        "box_bias": boxes.initial_code,
     }
     levels = len(model.strides)
     if model.head == "plain":

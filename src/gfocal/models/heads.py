@@ -47,6 +47,7 @@ class ConvHead(nn.Module):
         in_channels: of the levels.
         levels: number of levels.
         class_outputs, box_outputs, quality_outputs: numbers an anchor (0: no quality branch).
+        box_bias: ``box_outputs`` numbers that the box outputs start at; by default 0.
         anchors: of each location; a location's outputs are anchor by anchor.
         channels: of the towers.
         num_convs: depth of the towers.
@@ -68,6 +69,7 @@ class ConvHead(nn.Module):
         class_outputs: int,
         box_outputs: int,
         quality_outputs: int = 0,
+        box_bias: Sequence[float] | None = None,
         anchors: int = 1,
         channels: int = 256,
         num_convs: int = 4,
@@ -93,6 +95,7 @@ class ConvHead(nn.Module):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
         nn.init.constant_(self.class_out.bias, CLASS_BIAS)  # type: ignore[arg-type]
+        _start(self.box_out, box_bias)
 
     def forward(self, levels: Sequence[Tensor]) -> HeadOutput:
         classes, boxes, qualities = [], [], []
@@ -105,6 +108,13 @@ class ConvHead(nn.Module):
         class_outputs, box_outputs, quality_outputs = self.outputs
         quality = flatten_levels(qualities, quality_outputs) if qualities else None
         return HeadOutput(flatten_levels(classes, class_outputs), flatten_levels(boxes, box_outputs), quality)
+
+
+def _start(conv: nn.Module, bias: Sequence[float] | None) -> None:
+    """Outputs start at ``bias``, the same for every anchor."""
+    if bias is not None:
+        with torch.no_grad():
+            conv.bias.view(-1, len(bias)).copy_(torch.tensor(bias))  # type: ignore[operator]
 
 
 def _tower(in_channels: int, channels: int, num_convs: int, groups: int, bias: bool) -> nn.Sequential:
@@ -124,6 +134,7 @@ class DepthwiseHead(nn.Module):
         in_channels: of the levels.
         levels: number of levels.
         class_outputs, box_outputs, quality_outputs: numbers an anchor; one 1x1 convolution a level gives them all.
+        box_bias: ``box_outputs`` numbers that the box outputs start at; by default 0.
         anchors: of each location, for each level or one number for all. A location's outputs are anchor by anchor,
             and of each anchor classes, box, quality.
         channels: of the blocks.
@@ -144,6 +155,7 @@ class DepthwiseHead(nn.Module):
         class_outputs: int,
         box_outputs: int,
         quality_outputs: int = 0,
+        box_bias: Sequence[float] | None = None,
         anchors: Sequence[int] | int = 1,
         channels: int = 96,
         num_blocks: int = 2,
@@ -161,6 +173,8 @@ class DepthwiseHead(nn.Module):
         for conv, count in zip(convs, each, strict=True):
             bias = torch.zeros(count, sum(self.outputs))
             bias[:, :class_outputs] = CLASS_BIAS
+            if box_bias is not None:
+                bias[:, class_outputs : class_outputs + box_outputs] = torch.tensor(box_bias)
             nn.init.normal_(conv.weight, std=0.01)
             conv.bias = nn.Parameter(bias.flatten())
         self.out = nn.ModuleList(convs)
@@ -190,6 +204,7 @@ class PlainHead(nn.Module):
     Args:
         in_channels: of each level.
         class_outputs, box_outputs, quality_outputs: numbers an anchor (0: no quality branch).
+        box_bias: ``box_outputs`` numbers that the box outputs start at; by default 0.
         anchors: of each location, for each level; a location's outputs are anchor by anchor.
 
     Raises:
@@ -206,6 +221,7 @@ class PlainHead(nn.Module):
         class_outputs: int,
         box_outputs: int,
         quality_outputs: int = 0,
+        box_bias: Sequence[float] | None = None,
         anchors: Sequence[int],
     ) -> None:
         super().__init__()
@@ -227,6 +243,8 @@ class PlainHead(nn.Module):
         # For a softmax over these outputs it is as good as 0: adding one number to all of them changes nothing.
         for conv in self.class_out:
             nn.init.constant_(conv.bias, CLASS_BIAS)  # type: ignore[arg-type]
+        for conv in self.box_out:
+            _start(conv, box_bias)
 
     def forward(self, levels: Sequence[Tensor]) -> HeadOutput:
         def rows(convs: nn.ModuleList, outputs: int) -> Tensor:

@@ -68,6 +68,8 @@ class DiracBoxes:
         self.stds = stds
         self.loss = loss
         self.smooth_beta = smooth_beta
+        # Distances at 0 make a box without area: GIoU has no slope there, and half of the edges lie below the clamp.
+        self.initial_code: tuple[float, ...] = (1.0,) * 4 if code == "distances" else (0.0,) * 4
 
     def encode(self, points: Points, boxes: Tensor) -> Tensor:
         """The code of the boxes; log deltas lie between those of 16 / 1000 and 1000 / 16 sides."""
@@ -97,13 +99,10 @@ class DiracBoxes:
         weight: Tensor | None,
         norm: Tensor | float,
     ) -> dict[str, Tensor]:
-        code = at_least_float32(code)
         if self.loss == "giou":
             loss = giou_loss(boxes, target_boxes)
-            if self.code == "distances":
-                loss = loss + _pull_up(code)
         else:
-            loss = self._code_loss(code, self.encode(points, target_boxes))
+            loss = self._code_loss(at_least_float32(code), self.encode(points, target_boxes))
         return {"box": reduce_loss(loss, weight=weight, reduction="sum", norm=norm)}
 
     def edge_std(self, points: Points, code: Tensor) -> Tensor | None:
@@ -134,14 +133,3 @@ class DiracBoxes:
 def _side(points: Points) -> Tensor:
     """(N, 1) width of the points' anchors, in pixels."""
     return points.anchors[:, 2:3] - points.anchors[:, 0:1]
-
-
-def _pull_up(code: Tensor) -> Tensor:
-    """(N,) zeros with a slope: -1/4 for each distance below 0, none elsewhere.
-
-    The clamp at 0 lets no gradient through, and where the box has lost its width or height GIoU has none to give: a
-    point whose distances are all negative would never learn again. It lies inside its object, so a distance below 0 is
-    wrong and up is right. The value of the loss stays GIoU's.
-    """
-    below = F.relu(-code).mean(-1)  # relu has slope 0 at 0: a code of 0, clamped elsewhere, is not touched
-    return below - below.detach()

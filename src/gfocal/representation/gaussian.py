@@ -34,6 +34,7 @@ class GaussianBoxes:
 
     def __init__(self) -> None:
         self._mean = DiracBoxes("distances")
+        self.initial_code: tuple[float, ...] = (*self._mean.initial_code, 0.0, 0.0, 0.0, 0.0)
 
     def encode(self, points: Points, boxes: Tensor) -> Tensor:
         """The distances, with the least standard deviation."""

@@ -39,6 +39,7 @@ class GeneralBoxes:
         self.dfl = dfl
         self.num_bins = reg_max + 1
         self.channels = 4 * self.num_bins
+        self.initial_code = (0.0,) * self.channels
 
     def encode(self, points: Points, boxes: Tensor) -> Tensor:
         """Log-probabilities of the two bins next to each edge: their expectation is the edge."""

@@ -19,6 +19,8 @@ class BoxRepresentation(Protocol):
 
     channels: int
     """Numbers a place."""
+    initial_code: tuple[float, ...]
+    """What the outputs of a new head start at: ``channels`` numbers for the bias of its last layer."""
 
     def encode(self, points: Points, boxes: Tensor) -> Tensor:
         """The code that :meth:`decode` turns into ``boxes``, where a code can represent them."""
