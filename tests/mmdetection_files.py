@@ -57,15 +57,15 @@ def rule_weights(keys: Path) -> dict[str, Tensor]:
 
 
 def empty_weights(keys: Path, changes: dict[str, tuple[int, ...] | None] | None = None) -> dict[str, Tensor]:
-    """Tensors of these names and shapes that take no memory in a file; ``changes`` replaces shapes, None removes."""
+    """Tensors of these names and shapes that take no memory; ``changes`` replaces shapes, None removes."""
     state = {}
     for line in keys.read_text().splitlines():
         name, text = line.split("\t")
-        state[name] = torch.zeros(1).expand(() if text == "scalar" else tuple(int(n) for n in text.split("x")))
+        state[name] = torch.zeros(()).expand(() if text == "scalar" else tuple(int(n) for n in text.split("x")))
     for name, shape in (changes or {}).items():
         state.pop(name, None)
         if shape is not None:
-            state[name] = torch.zeros(1).expand(shape)
+            state[name] = torch.zeros(()).expand(shape)
     return state
 
 

@@ -23,6 +23,7 @@ from gfocal.interop.mmdetection_config import (
     check_fixed,
     configured_pixels,
 )
+from gfocal.interop.report import printable
 from gfocal.recipe import Recipe, load_recipe
 
 # Bottlenecks?, blocks of each stage, outputs of the first convolution, inputs of its 3x3 -> timm's name.
@@ -68,7 +69,7 @@ def find_row(state: Mapping[str, object], where: str) -> str:
     if {"cls_convs", "reg_convs"} == parts and any(name.startswith("backbone.features.") for name in state):
         return "ssd512_vgg16"
     kind = "a two-stage detector" if any(name.startswith("roi_head.") for name in state) else "its tensors are"
-    few = ", ".join(list(state)[:3]) or "none"
+    few = ", ".join(printable(name) for name in list(state)[:3]) or "none"
     raise UsageError(
         f"{where} holds no detector that can be imported ({kind}: {few}, ...); what can: NanoDet-m, and of mmdetection "
         "GFL, GFL v2, ATSS, FCOS, RetinaNet, FoveaBox, SSD512"
@@ -151,7 +152,7 @@ def _backbone(asked: Asked, state: Mapping[str, Any], where: str) -> None:
             asked.keys["model.backbone"] = name
             return
     known = ", ".join(name.split(".")[0] for name in _BACKBONES.values())
-    few = ", ".join([n for n in state if n.startswith("backbone.")][:3])
+    few = ", ".join([printable(n) for n in state if n.startswith("backbone.")][:3])
     raise UsageError(f"{where}: its backbone ({few}, ...; blocks {counts}) is none of {known}")
 
 

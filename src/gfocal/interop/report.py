@@ -41,6 +41,24 @@ class ImportReport:
     notes: tuple[str, ...] = ()
     foreign: tuple[str, ...] = ()
 
+    def lines(self) -> list[str]:
+        """What a person wants to read of it."""
+        classes = f"{self.classes} {'class' if self.classes == 1 else 'classes'}"
+        lines = [f"wrote {self.file}: {self.recipe} of {self.format}, {self.used} tensors, {classes}"]
+        if self.unused:
+            lines.append(f"without a place, as expected: {len(self.unused)} tensors: {', '.join(self.unused)}")
+        lines += [f"note: {note}" for note in self.notes]
+        if self.foreign:
+            more = ", ..." if len(self.foreign) > 3 else ""
+            named = ", ".join(printable(name) for name in self.foreign[:3])
+            lines.append(f"left out, not run: objects of {len(self.foreign)} other classes: {named}{more}")
+        return lines
+
+
+def printable(text: str) -> str:
+    """Without what could move a terminal's cursor: a name comes from a file that nobody may trust."""
+    return "".join(c if c.isprintable() else "?" for c in text[:120])
+
 
 def free_place(out: Path, *, overwrite: bool) -> Path:
     """The file to write.
@@ -89,11 +107,11 @@ def refuse_misfits(where: str, found: Mapping[str, Sequence[str]], prefix: str =
     Raises:
         UsageError: there are some.
     """
-    problems = [
-        f"{len(names)} {word}: {', '.join(prefix + name for name in names[:3])}{', ...' if len(names) > 3 else ''}"
-        for word, names in found.items()
-        if names
-    ]
+
+    def some(names: Sequence[str]) -> str:
+        return ", ".join(prefix + printable(name) for name in names[:3]) + (", ..." if len(names) > 3 else "")
+
+    problems = [f"{len(names)} {word}: {some(names)}" for word, names in found.items() if names]
     if problems:
         raise UsageError(f"{where}; tensors {'; '.join(problems)}")
 

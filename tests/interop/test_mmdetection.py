@@ -1,0 +1,369 @@
+"""What an import takes from names, shapes and configuration; and what it refuses, by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from gfocal.data.coco_classes import COCO_CATEGORY_IDS, COCO_NAMES
+from gfocal.engine.checkpoint import load_detector
+from gfocal.errors import UsageError
+from gfocal.interop.config_text import parse_config
+from gfocal.interop.load import import_weights
+from gfocal.interop.mmdetection import fit, import_mmdetection, our_names
+from gfocal.interop.mmdetection_recipe import Found, find_row, recipe_of
+from gfocal.interop.reading import Checkpoint
+from gfocal.recipe import load_recipe
+from gfocal.zoo import build_detector
+from mmdetection_files import CAFFE, config_text, config_text_3, empty_weights, rule_weights, save_as
+
+CLS, REG = "bbox_head.gfl_cls.weight", "bbox_head.gfl_reg.weight"
+
+
+@pytest.fixture(scope="module")
+def keys(shared: Path) -> Path:
+    return shared / "oracle" / "checkpoint_keys"
+
+
+def found(keys: Path, model: str, *, changes: Any = None, meta: Any = None, style: Any = None) -> Found:
+    state = empty_weights(keys / f"{model}.txt", changes)
+    meta = {"config": config_text(model)} if meta is None else meta
+    return recipe_of(find_row(state, "file"), state, meta, style, "file")
+
+
+# --- configurations, read and not run
+
+
+def test_a_configuration_is_read_as_literals() -> None:
+    text = """
+a = dict(x=1, y=[1, -2.5, 'text', (True, None)], z={'k': {'n': 1e-4}})
+b = dict(type='B', **a)
+c = b
+c = dict(z=dict(more=3))
+d = [a, dict(l=lambda: 1)]
+e = __import__('os').system('false')
+f, g = 1, 2
+for i in range(3):
+    h = 1
+a.x = 5
+"""
+    a = {"x": 1, "y": [1, -2.5, "text", [True, None]], "z": {"k": {"n": 1e-4}}}
+    assert parse_config(text) == {
+        "a": a,
+        "b": {"type": "B", **a},
+        "c": {"type": "B", **a, "z": {"k": {"n": 1e-4}, "more": 3}},
+        "d": [a, {"l": None}],
+        "e": None,
+    }
+
+
+def test_texts_of_several_files_are_merged_in_their_order() -> None:
+    text = "/work dir/base.py\nx = 1\n"
+    assert parse_config(text) == {}  # a path with a space is no line that is known
+    text = (
+        "/base.py\nm = dict(a=dict(x=1, y=2), b=3)\nconfigs/own.py\nm = dict(a=dict(y=5), c=dict(_delete_=True, q=1))\n"
+    )
+    assert parse_config(text) == {"m": {"a": {"x": 1, "y": 5}, "b": 3, "c": {"_delete_": True, "q": 1}}}
+
+
+@pytest.mark.parametrize("text", [None, 3, b"a = 1", "a = (", "a = " + "(" * 5000, "\0", "x" * 2_000_000, ""])
+def test_other_texts_give_nothing(text: object) -> None:
+    assert parse_config(text) == {}
+
+
+def test_code_in_a_configuration_is_not_run(tmp_path: Path) -> None:
+    touched = tmp_path / "touched"
+    code = f"open({str(touched)!r}, 'w')"
+    assert parse_config(f"{code}\na = {code}\nb = dict(x={code})\nc = [{code} for _ in [1]]\n")["b"] == {"x": None}
+    assert not touched.exists()
+
+
+# --- rows
+
+
+@pytest.mark.parametrize(
+    ("model", "row"),
+    [
+        ("gfl_r50", "gfl_r50"),
+        ("atss_r50", "atss_r50"),
+        ("fcos_r50_giou", "fcos_r50"),
+        ("retinanet_r50", "retinanet_r50"),
+        ("foveabox_r50", "foveabox_r50"),
+        ("ssd512_vgg16", "ssd512_vgg16"),
+    ],
+)
+def test_rows_and_every_shape(keys: Path, model: str, row: str) -> None:
+    state = empty_weights(keys / f"{model}.txt")
+    assert find_row(state, "file") == row
+    of_file = found(keys, model)
+    assert of_file.classes == 80
+    assert of_file.notes == ()
+    # What the configuration says is what our row has: nothing of the network changes but colours and stride.
+    ours, plain = of_file.recipe.to_dict()["model"], load_recipe(row).to_dict()["model"]
+    changed = {key for key in ours if ours[key] != plain[key]}
+    assert changed == ({"style", "pixels"} if model.startswith("fcos") else set())
+    own = build_detector(of_file.recipe, COCO_NAMES, pretrained=False).state_dict()
+    assert set(our_names(state).values()) == set(own)
+    fit(state, own, "file")
+
+
+@pytest.mark.parametrize(("model", "old"), [("fcos_r50_giou", "fcos"), ("foveabox_r50", "fovea")])
+def test_names_that_mmdetection_once_had(keys: Path, model: str, old: str) -> None:
+    new = empty_weights(keys / f"{model}.txt")
+    state = {name.replace("bbox_head.conv_", f"bbox_head.{old}_"): value for name, value in new.items()}
+    assert state.keys() != new.keys()
+    assert find_row(state, "file") == find_row(new, "file")
+    assert set(our_names(state).values()) == set(our_names(new).values())
+
+
+@pytest.mark.parametrize(
+    ("names", "word"),
+    [
+        (["roi_head.bbox_head.fc_cls.weight", "rpn_head.rpn_cls.weight"], "two-stage"),
+        (["bbox_head.vfnet_cls.weight", "bbox_head.cls_convs.0.conv.weight"], "vfnet_cls"),
+        (["fc.weight"], "fc.weight"),
+        ([], "none"),
+        (["bbox_head.conv_cls.weight", "bbox_head.conv_reg.weight", "bbox_head.scales.0.scale"], "conv_cls"),
+        (["bad\x1b[2J.weight"], r"bad\?\[2J"),
+    ],
+)
+def test_other_detectors_are_refused(names: list[str], word: str) -> None:
+    with pytest.raises(UsageError, match=word) as error:
+        find_row(dict.fromkeys(names, torch.zeros(1)), "file")
+    assert "RetinaNet" in str(error.value)
+
+
+def test_classes_and_bins_come_from_the_shapes(keys: Path) -> None:
+    of_file = found(keys, "gfl_r50", changes={CLS: (3, 256, 3, 3), REG: (44, 256, 3, 3)})
+    assert of_file.classes == 3
+    assert of_file.recipe.model.boxes.reg_max == 10
+    assert found(keys, "retinanet_r50", changes={"bbox_head.retina_cls.weight": (63, 256, 3, 3)}).classes == 7
+    assert found(keys, "ssd512_vgg16", changes={"bbox_head.cls_convs.0.0.weight": (24, 512, 3, 3)}).classes == 5
+    for outputs in (80, 0):
+        with pytest.raises(UsageError, match=f"retina_cls.weight has {outputs} outputs"):
+            found(keys, "retinanet_r50", changes={"bbox_head.retina_cls.weight": (outputs, 256, 3, 3)})
+    with pytest.raises(UsageError, match="4 outputs"):
+        found(keys, "ssd512_vgg16", changes={"bbox_head.cls_convs.0.0.weight": (4, 512, 3, 3)})
+
+
+def test_joint_v2_is_told_from_its_small_network(keys: Path) -> None:
+    v2 = {"0.weight": (64, 20, 1, 1), "0.bias": (64,), "2.weight": (1, 64, 1, 1), "2.bias": (1,)}
+    state = rule_weights(keys / "gfl_r50.txt")
+    state |= {f"bbox_head.reg_conf.{name}": torch.randn(shape) for name, shape in v2.items()}
+    recipe = recipe_of("gfl_r50", state, {"config": config_text("gfl_r50")}, None, "file").recipe
+    assert recipe.model.quality.kind == "joint_v2"
+    detector = build_detector(recipe, COCO_NAMES, pretrained=False)
+    detector.load_state_dict(fit(state, detector.state_dict(), "file"))
+    # The same numbers by a 1x1 convolution of theirs and a linear layer of ours.
+    x = torch.randn(1, 20, 3, 2)
+    theirs = torch.nn.functional.conv2d(x, state["bbox_head.reg_conf.0.weight"], state["bbox_head.reg_conf.0.bias"])
+    ours = detector.quality.stack[0](x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_a_resnet101_and_another_depth_of_towers(keys: Path) -> None:
+    state = empty_weights(keys / "gfl_r50.txt")
+    block = {n: v for n, v in state.items() if n.startswith("backbone.layer3.5.")}
+    for i in range(6, 23):
+        state |= {n.replace("layer3.5.", f"layer3.{i}."): v for n, v in block.items()}
+    state = {n: v for n, v in state.items() if "_convs.3." not in n or n.startswith("neck.")}
+    of_file = recipe_of("gfl_r50", state, {"config": config_text("gfl_r50")}, None, "file")
+    assert of_file.recipe.model.backbone == "resnet101.tv_in1k"
+    assert of_file.recipe.model.head_depth == 3
+
+
+def test_a_backbone_that_is_not_known_is_refused_by_name(keys: Path) -> None:
+    changes = {n: None for n in empty_weights(keys / "gfl_r50.txt") if n.startswith("backbone.layer4.2.")}
+    with pytest.raises(UsageError, match=r"blocks \(3, 4, 6, 2\).*resnet50"):
+        found(keys, "gfl_r50", changes=changes)
+    state = empty_weights(keys / "gfl_r50.txt", {"backbone.layer2.0.conv2.conv_offset.weight": (18, 128, 3, 3)})
+    recipe = recipe_of("gfl_r50", state, {"config": config_text("gfl_r50")}, None, "file").recipe
+    own = build_detector(recipe, COCO_NAMES, pretrained=False).state_dict()
+    with pytest.raises(UsageError, match=r"1 unknown: backbone\.layer2\.0\.conv2\.conv_offset\.weight"):
+        fit(state, own, "file")
+
+
+# --- what a file says about itself, and what it does not
+
+
+def test_style_is_asked_for_where_the_file_has_none(keys: Path) -> None:
+    with pytest.raises(UsageError, match=r"same names and shapes.*--style pytorch.*--style caffe"):
+        found(keys, "atss_r50", meta={})
+    caffe = found(keys, "atss_r50", meta={}, style="caffe").recipe.model
+    assert (caffe.style, caffe.pixels.order, caffe.pixels.mean, caffe.pixels.std) == (
+        "caffe", "bgr", (102.9801, 115.9465, 122.7717), (1, 1, 1))  # fmt: skip
+    of_file = found(keys, "atss_r50", meta={}, style="pytorch")
+    model = of_file.recipe.model
+    assert (model.style, model.pixels.order, model.pixels.mean, model.pixels.std) == (
+        "pytorch", "rgb", (123.675, 116.28, 103.53), (58.395, 57.12, 57.375))  # fmt: skip
+    assert any("no configuration" in note for note in of_file.notes)
+
+
+def test_a_style_that_contradicts_the_file_is_refused(keys: Path) -> None:
+    with pytest.raises(UsageError, match="says itself that its style is pytorch"):
+        found(keys, "atss_r50", style="caffe")
+    assert found(keys, "atss_r50", style="pytorch").recipe == found(keys, "atss_r50").recipe
+    with pytest.raises(UsageError, match="SSD's VGG has only one"):
+        found(keys, "ssd512_vgg16", style="caffe")
+
+
+def test_ssd_needs_no_style(keys: Path) -> None:
+    pixels = found(keys, "ssd512_vgg16", meta={}).recipe.model.pixels
+    assert (pixels.order, pixels.mean, pixels.std) == ("rgb", (123.675, 116.28, 103.53), (1, 1, 1))
+
+
+def test_colours_and_stride_are_two_things(keys: Path) -> None:
+    # mmdetection has files of caffe weights with another mean; and mean and stride need not go together.
+    norm = "mean=[103.530, 116.280, 123.675], std=[1.0, 1.0, 1.0], to_rgb=False"
+    meta = {"config": config_text("retinanet_r50", pixels=norm, style="caffe")}
+    model = found(keys, "retinanet_r50", meta=meta).recipe.model
+    assert (model.style, model.pixels.order, model.pixels.mean) == ("caffe", "bgr", (103.53, 116.28, 123.675))
+    meta = {"config": config_text("retinanet_r50", pixels=CAFFE, style="pytorch")}
+    model = found(keys, "retinanet_r50", meta=meta).recipe.model
+    assert (model.style, model.pixels.order) == ("pytorch", "bgr")
+
+
+def test_files_of_version_3(keys: Path) -> None:
+    for name, order, style in (("atss_r50", "rgb", "pytorch"), ("fcos_r50_giou", "bgr", "caffe")):
+        recipe = found(keys, name, meta={"cfg": config_text_3(name)}).recipe
+        assert (recipe.model.pixels.order, recipe.model.style) == (order, style)
+        assert recipe.predict.nms_iou == 0.6
+        assert (recipe.data.resize.short_side, recipe.data.resize.long_side) == (800, 1333)
+
+
+@pytest.mark.parametrize(
+    "meta",
+    [{"CLASSES": ("a", "b")}, {"dataset_meta": {"classes": ["a", "b"]}}, {"dataset_meta": {"CLASSES": ["a", "b"]}}],
+)
+def test_names_of_classes(keys: Path, meta: dict[str, Any]) -> None:
+    text = config_text("gfl_r50")
+    assert list(found(keys, "gfl_r50", meta={"config": text, **meta}).names) == ["a", "b"]  # type: ignore[call-overload]
+    assert found(keys, "gfl_r50").names is None
+
+
+def test_thresholds_and_sizes_are_those_of_the_file(keys: Path) -> None:
+    text = config_text("gfl_r50").replace("score_thr=0.05, max_per_img=100", "score_thr=0.1, max_per_img=300")
+    text = text.replace("nms_pre=1000", "nms_pre=500").replace("iou_threshold=0.6", "iou_threshold=0.7")
+    recipe = found(keys, "gfl_r50", meta={"config": text.replace("(1333, 800)", "(600, 1000)")}).recipe
+    predict, resize = recipe.predict, recipe.data.resize
+    assert (predict.score_threshold, predict.max_detections, predict.pre_nms_top_k, predict.nms_iou) == (
+        0.1,
+        300,
+        500,
+        0.7,
+    )
+    assert (resize.kind, resize.short_side, resize.long_side, resize.pad) == ("short_long", 600, 1000, "mean")
+    square = text.replace("(1333, 800)", "(640, 640)").replace("keep_ratio=True", "keep_ratio=False")
+    assert found(keys, "gfl_r50", meta={"config": square}).recipe.data.resize.size == 640
+    # The form before 2.4: test_cfg beside the model, iou_thr in nms.
+    early = text.replace("    test_cfg=dict(", ")\ntest_cfg = dict(").replace("iou_threshold=", "iou_thr=")
+    early = early.replace("score_thr=0.1, max_per_img=300))", "score_thr=0.1, max_per_img=300)")
+    assert found(keys, "gfl_r50", meta={"config": early}).recipe.predict.nms_iou == 0.7
+
+
+def test_what_is_not_known_here_is_noted(keys: Path) -> None:
+    text = config_text("gfl_r50").replace("type='nms'", "type='soft_nms'").replace("(1333, 800)", "(1333, 600)")
+    notes = found(keys, "gfl_r50", meta={"config": text.replace("keep_ratio=True", "keep_ratio=False")}).notes
+    assert len(notes) == 2
+    assert "soft_nms" in notes[0]
+    assert "1333 x 600" in notes[1]
+
+
+@pytest.mark.parametrize(
+    ("model", "old", "new", "word"),
+    [
+        ("gfl_r50", "octave_base_scale=8", "octave_base_scale=4", "octave_base_scale 4"),
+        ("gfl_r50", "type='GFLHead'", "type='PAAHead'", "type PAAHead.*GFLHead"),
+        ("atss_r50", "[0.1, 0.1, 0.2, 0.2]", "[1.0, 1.0, 1.0, 1.0]", "target_stds"),
+        ("retinanet_r50", "[0.5, 1.0, 2.0]", "[0.5, 1.0, 3.0]", "ratios"),
+        ("foveabox_r50", "[16, 32, 64, 128, 256]", "[8, 16, 32, 64, 128]", "base_edge_list"),
+        ("ssd512_vgg16", "(0.1, 0.9)", "(0.15, 0.9)", "basesize_ratio_range"),
+        ("gfl_r50", "reg_max=16", "norm_cfg=dict(type='GN', num_groups=16)", "16 groups"),
+        ("gfl_r50", "reg_max=16", "loss_cls=dict(use_sigmoid=False)", "softmax"),
+        ("gfl_r50", "neck=dict(", "neck=dict(add_extra_convs='on_lateral', ", "on_lateral"),
+        ("fcos_r50_giou", "norm_on_bbox=True", "norm_on_bbox=False", "older FCOS.*logarithms"),
+        ("fcos_r50_giou", "norm_on_bbox=True, ", "", "older FCOS"),
+        ("gfl_r50", "style='pytorch'", "style='odd'", "style must be"),
+    ],
+)
+def test_a_configuration_of_something_else_is_refused(keys: Path, model: str, old: str, new: str, word: str) -> None:
+    text = config_text(model)
+    assert old in text
+    with pytest.raises(UsageError, match=word):
+        found(keys, model, meta={"config": text.replace(old, new)})
+
+
+def test_the_tower_of_the_centerness(keys: Path) -> None:
+    text = config_text("fcos_r50_giou")
+    for new, tower in (("centerness_on_reg=True", "box"), ("centerness_on_reg=False", "class"), ("a=1", "class")):
+        meta = {"config": text.replace("centerness_on_reg=True", new)}
+        assert found(keys, "fcos_r50_giou", meta=meta).recipe.model.quality_on == tower
+    assert any("norm_on_bbox" in note for note in found(keys, "fcos_r50_giou", meta={}, style="caffe").notes)
+
+
+def test_a_scoped_name_of_a_head_is_the_same_head(keys: Path) -> None:
+    text = config_text("gfl_r50").replace("type='GFLHead'", "type='mmdet.GFLHead'")
+    assert found(keys, "gfl_r50", meta={"config": text}).recipe == found(keys, "gfl_r50").recipe
+
+
+# --- whole files
+
+
+def test_a_file_from_end_to_end(keys: Path, tmp_path: Path) -> None:
+    # Half the size, and under the names of a network that was trained on several devices.
+    state = {f"module.{n}": v.half().contiguous() for n, v in empty_weights(keys / "retinanet_r50.txt").items()}
+    file = save_as(tmp_path / "a.pth", state, {"config": config_text("retinanet_r50")}, "2.x")
+    report = import_weights(file, tmp_path / "out")
+    detector, recipe, about = load_detector(tmp_path / "out")
+    assert detector.names == COCO_NAMES
+    assert tuple(about["category_ids"]) == COCO_CATEGORY_IDS
+    assert about["notes"] == {"imported_from": "a.pth", "format": "mmdetection"}
+    assert recipe.predict.nms_iou == 0.5
+    assert next(detector.parameters()).dtype == torch.float32
+    assert (report.recipe, report.used, report.unused, report.classes) == ("retinanet_r50", len(state), (), 80)
+    assert 'model.pixels.order="rgb"' in report.changed
+    assert report.lines()[0].endswith(f"retinanet_r50 of mmdetection, {len(state)} tensors, 80 classes")
+    with pytest.raises(UsageError, match="exists already"):
+        import_weights(file, tmp_path / "out")
+    with pytest.raises(UsageError, match="--size is for NanoDet"):
+        import_weights(file, tmp_path / "other", size=320)
+
+
+FPN = "neck.fpn_convs.1.conv.weight"
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "word"),
+    [
+        (REG, None, "1 missing: head.box_out.weight"),
+        (FPN, (256, 256, 1, 1), rf"1 of another shape: {FPN} \(256, 256, 1, 1\) instead of \(256, 256, 3, 3\)"),
+        ("bbox_head.atss_centerness.weight", (1, 256, 3, 3), "1 unknown: bbox_head.atss_centerness.weight"),
+        ("optimizer.state", (1,), "1 unknown: optimizer.state"),
+    ],
+)
+def test_a_tensor_that_does_not_fit_is_named(keys: Path, tmp_path: Path, name: str, shape: Any, word: str) -> None:
+    content = Checkpoint(empty_weights(keys / "gfl_r50.txt", {name: shape}), {"config": config_text("gfl_r50")})
+    with pytest.raises(UsageError, match=word):
+        import_mmdetection(tmp_path / "a.pth", tmp_path / "out", content=content)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_entry_that_is_no_tensor_is_named(keys: Path, tmp_path: Path) -> None:
+    state = {**empty_weights(keys / "gfl_r50.txt"), FPN: "text"}
+    with pytest.raises(UsageError, match=f"1 of another shape: {FPN} str instead of"):
+        import_mmdetection(tmp_path / "a.pth", tmp_path, content=Checkpoint(state, {"config": config_text("gfl_r50")}))
+
+
+def test_other_classes_than_the_file_names(keys: Path, tmp_path: Path) -> None:
+    changes = {CLS: (2, 256, 3, 3), "bbox_head.gfl_cls.bias": (2,)}
+    meta = {"config": config_text("gfl_r50"), "CLASSES": ("a", "b", "c")}
+    content = Checkpoint(empty_weights(keys / "gfl_r50.txt", changes), meta, ("evil\x1b.thing",))
+    report = import_mmdetection(tmp_path / "a.pth", tmp_path, content=content)
+    assert load_detector(tmp_path)[0].names == ("class 0", "class 1")
+    lines = report.lines()
+    assert any("names 3 classes and has outputs for 2" in line for line in lines)
+    assert "without a place, as expected: 1 tensors: bbox_head.integral.project" in lines
+    assert lines[-1] == "left out, not run: objects of 1 other classes: evil?.thing"
