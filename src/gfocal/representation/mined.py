@@ -63,8 +63,8 @@ class MinedSoftmax:
         """The logit log p - log(1 - p) of each class's softmax probability p."""
         log_p = at_least_float32(out.class_logits).log_softmax(-1)[..., :-1]
         # A probability that rounds to 1 would have an infinite logit.
-        log_p = log_p.clamp(max=-torch.finfo(log_p.dtype).eps)
-        return log_p - torch.log(-torch.expm1(log_p))
+        rest = (1 - log_p.exp()).clamp(min=torch.finfo(log_p.dtype).eps)
+        return log_p - rest.log()
 
     def scores(self, candidate_scores: Tensor, out: HeadOutput) -> Tensor:
         return candidate_scores
