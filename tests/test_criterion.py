@@ -217,7 +217,7 @@ def test_background_teaches_the_negatives(boxes: GeneralBoxes | DiracBoxes, qual
 def test_no_pictures_at_all() -> None:
     boxes, nobody = GeneralBoxes(8), torch.zeros(0, dtype=torch.int64)
     out = random_output(0, boxes)
-    none = Matched(nobody, nobody, torch.zeros(0, 4), None, 0, 0, 0, 0)
+    none = Matched(nobody, nobody, torch.zeros(0, 4), None, nobody, 0, 0, 0, 0)
     losses = detection_losses(out, POINTS, none, boxes, JointQuality(), loss_weights=WEIGHTS)
     assert {name: value.item() for name, value in losses.items()} == {"cls": 0, "box": 0, "dfl": 0}
     torch.stack(list(losses.values())).sum().backward()

@@ -43,13 +43,19 @@ def test_the_recipes_of_the_package() -> None:
 
 @pytest.mark.parametrize("name", recipe_names())
 def test_every_recipe_builds_a_detector_that_sees(name: str) -> None:
-    recipe = load_recipe(name, ["model.pretrained=false", "data.resize.size=64"])
+    ssd512 = name == "ssd512_vgg16"
+    recipe = load_recipe(name, ["model.pretrained=false", *([] if ssd512 else ["data.resize.size=64"])])
+    height, width = (512, 512) if ssd512 else (64, 96)
     detector = build_detector(recipe, ["a", "b", "c"]).eval()
     assert detector.names == ("a", "b", "c")
     with torch.no_grad():
-        out = detector(torch.zeros(1, 3, 64, 96, dtype=torch.uint8))
-    assert out.class_logits.shape == (1, len(detector.points(64, 96)), 3)
-    assert out.box.shape[-1] == 4 * (recipe.model.boxes.reg_max + 1)
+        out = detector(torch.zeros(1, 3, height, width, dtype=torch.uint8))
+    logits = 4 if recipe.model.quality.kind == "softmax_mined" else 3
+    assert out.class_logits.shape == (1, len(detector.points(height, width)), logits)
+    numbers = 4 if recipe.model.boxes.kind == "dirac" else 4 * (recipe.model.boxes.reg_max + 1)
+    assert out.box.shape[-1] == numbers
+    branch = recipe.model.quality.kind in ("centerness", "iou")
+    assert (out.quality_logits is not None) == branch
 
 
 @pytest.mark.parametrize(
@@ -379,17 +385,92 @@ def test_every_choice_has_a_builder() -> None:
 
 
 def test_loss_weights_are_named_after_losses() -> None:
-    detector = build_detector(load_recipe("gfl_nano"), ["a"])
+    named = set()
     pictures = torch.zeros(1, 3, 64, 64, dtype=torch.uint8)
-    losses = detector.losses(detector.eval()(pictures), detector.match(pictures, [Targets.empty()]), (64, 64))
-    assert losses.keys() == set(leaves(LossWeights))
+    for changes in ([], ["model.quality.kind=iou", "model.boxes.kind=gaussian"]):
+        detector = build_detector(load_recipe("gfl_nano", changes), ["a"])
+        named |= detector.losses(
+            detector.eval()(pictures), detector.match(pictures, [Targets.empty()]), (64, 64)
+        ).keys()
+    assert named == set(leaves(LossWeights))
+
+
+# --- axes -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_a_detector_is_a_row_of_defaults(name: str) -> None:
+    short = {"detector": name, "strides": [8, 16, 32], "head": "depthwise"}
+    if name == "ssd":
+        short |= {"points": {"sizes": [0.1, 0.2, 0.4, 0.8], "aspects": [[2], [2], [2]]}}
+    content = {"model": short, "data": {"resize": {"kind": "square"}}}
+    recipe = build_recipe(content)
+    published = load_recipe({"ssd": "ssd512_vgg16"}.get(name, f"{name}_r50"))
+    for key in ("assigner", "quality", "boxes", "box_weight", "norm", "loss_weights"):
+        assert getattr(recipe.model, key) == getattr(published.model, key)
+    assert recipe.predict == published.predict
+    assert recipe.model.points.kind == published.model.points.kind
+    # What a recipe says comes before the row.
+    changed = build_recipe(content, ["model.loss_weights.box=7", "predict.nms_iou=0.3"])
+    assert (changed.model.loss_weights.box, changed.predict.nms_iou) == (7, 0.3)
+    assert changed.model.loss_weights.cls == recipe.model.loss_weights.cls
+
+
+@pytest.mark.parametrize(
+    ("recipe", "overrides", "words"),
+    [
+        (
+            "retinanet_r50",
+            ["model.boxes.kind=general_dfl"],
+            ("boxes.kind general_dfl", "retinanet", "what goes: dirac"),
+        ),
+        ("retinanet_r50", ["model.assigner.kind=atss"], ("assigner.kind atss", "what goes: max_iou")),
+        ("retinanet_r50", ["model.quality.kind=centerness"], ("centerness", "what goes: none, iou, iou_guided, joint")),
+        ("retinanet_r50", ["model.boxes.code=distances"], ("boxes.code distances", "what goes: deltas")),
+        ("retinanet_r50", ["model.box_weight=centerness"], ("box_weight centerness", "what goes: score, none")),
+        ("ssd_nano", ["model.quality.kind=joint_v2"], ("joint_v2", "what goes: softmax_mined, none, iou")),
+        ("atss_r50", ["model.quality.kind=softmax_mined"], ("softmax_mined", "what goes: none, centerness, iou")),
+        (
+            "atss_r50",
+            ["model.quality.kind=joint_v2"],
+            ("joint_v2", "dirac", "what goes: boxes.kind general or general_dfl"),
+        ),
+        ("fcos_r50", ["model.quality.kind=joint_v2", "model.boxes.kind=gaussian"], ("joint_v2", "gaussian")),
+        ("ssd_nano", ["model.head=conv"], ("head conv", "use plain or depthwise")),
+        ("ssd_nano", ["model.points.aspects=[[2]]"], ("needs aspects for each of the 3 levels", "got 1 and 4")),
+        ("ssd_nano", ["data.resize.kind=short_long"], ("data.resize.kind=square",)),
+        ("ssd512_vgg16", ["data.resize.size=320"], ("512 pixels, not 320",)),
+        ("ssd512_vgg16", ["model.neck=fpn"], ("vgg16 and neck ssd go with each other",)),
+        ("ssd512_vgg16", ["model.head=depthwise"], ("use head plain",)),
+        ("ssd512_vgg16", ["model.strides=[8, 16, 32]"], ("neck ssd makes the strides",)),
+        ("ssd512_vgg16", ["model.frozen_stages=1"], ("frozen_stages", "vgg16")),
+        ("gfl_nano", ["model.style=caffe"], ("style caffe", "shufflenet_v2_x1_0")),
+        ("retinanet_r50", ["model.assigner.negative_iou=0.6"], ("negative_iou must not be over positive_iou",)),
+    ],
+)
+def test_pairs_that_make_no_sense_are_refused_with_those_that_do(
+    recipe: str, overrides: list[str], words: tuple[str, ...]
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        load_recipe(recipe, overrides)
+    assert all(word in str(caught.value) for word in words), str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_every_choice_of_an_axis_is_a_form_that_exists() -> None:
+    for axis in AXES.values():
+        assert set(axis["assigner.kind"]) <= ASSIGNERS.keys()
+        assert set(axis["quality.kind"]) <= QUALITIES.keys()
+        assert set(axis["boxes.kind"]) <= BOXES.keys()
+    for key, table in (("assigner.kind", ASSIGNERS), ("quality.kind", QUALITIES), ("boxes.kind", BOXES)):
+        assert {choice for axis in AXES.values() for choice in axis[key]} == table.keys()
 
 
 def reads() -> set[tuple[str, str]]:
-    """(name before the dot, name after it) of every attribute that the package reads, recipe.py itself apart."""
+    """(name before the dot, name after it) of every attribute that the package reads, the recipe package itself apart."""
     found = set()
     for path in PACKAGE.rglob("*.py"):
-        if path.name == "recipe.py":
+        if path.parent.name == "recipe":
             continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Attribute):

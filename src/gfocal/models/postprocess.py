@@ -73,12 +73,14 @@ class PostProcess:
             names: of the classes, handed on.
         """
         place, label, candidate = self.candidates(out, points, quality)
-        winners, at = out[place], points[place]
-        scores = quality.scores(candidate, winners)
-        decoded = boxes.decode(at, winners.box)
-        decoded = clip_boxes(decoded, height - self.clip_margin, width - self.clip_margin)
+        decoded = clip_boxes(
+            boxes.decode(points[place], out.box[place]), height - self.clip_margin, width - self.clip_margin
+        )
+        solid = (decoded[:, 2:] > decoded[:, :2]).all(1)  # no object is without width or height, nor suppressed by one
+        place, label, decoded = place[solid], label[solid], decoded[solid]
+        scores = quality.scores(candidate[solid], out[place])
         keep = suppress(decoded, scores, label, iou=self.nms_iou, limit=self.max_detections)
-        winners, at = winners[keep], at[keep]
+        winners, at = out[place[keep]], points[place[keep]]
         return Detections(
             decoded[keep],
             scores[keep],

@@ -56,7 +56,7 @@ DETECTORS: dict[str, dict[str, Section]] = {
     },
     "foveabox": {
         "model": {
-            "points": {**_POINT, "scale": 4.0},
+            "points": {**_POINT, "scale": 2.0},
             "assigner": {"kind": "fovea", "sigma": 0.4},
             "quality": {"kind": "none", "alpha": 0.4, "gamma": 1.5},
             "boxes": {"kind": "dirac", "code": "log_deltas", "loss": "smooth_l1", "smooth_beta": 0.11},
