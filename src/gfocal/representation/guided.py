@@ -30,7 +30,7 @@ class GuidedQuality:
 
     Source:
         Generalized Focal Loss, arXiv 2006.04388, Table 1, names "centerness-guided" and "IoU-guided" and gives no
-        formula. The formula is that of IoU-balanced classification loss, arXiv 1908.05641, section 3.2, with its
+        formula. The formula is that of IoU-balanced classification loss, arXiv 1908.05641, with its
         eta; that it is what the table means is our reading.
     """
 
