@@ -7,6 +7,9 @@ from typing import Protocol
 from torch import Tensor
 
 from gfocal.assigners.atss import AtssAssigner
+from gfocal.assigners.fcos import FcosAssigner
+from gfocal.assigners.fovea import FoveaAssigner
+from gfocal.assigners.max_iou import MaxIouAssigner
 from gfocal.points import Points
 from gfocal.structures import Assignment
 
@@ -19,4 +22,4 @@ class Assigner(Protocol):
         ...
 
 
-__all__ = ["Assigner", "AtssAssigner"]
+__all__ = ["Assigner", "AtssAssigner", "FcosAssigner", "FoveaAssigner", "MaxIouAssigner"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from gfocal.assigners.lattice import least_of, require_single
 from gfocal.boxes import aligned_iou
 from gfocal.points import Points
 from gfocal.structures import NEGATIVE, Assignment
@@ -42,8 +43,7 @@ class AtssAssigner:
         Raises:
             ValueError: for a set of points that is not whole, or has several anchors a location.
         """
-        if sum(points.level_counts) != len(points):
-            raise ValueError("ATSS needs the whole set of points with one anchor a location")
+        require_single(points, "ATSS")
         gt_index = torch.full((len(points),), NEGATIVE, dtype=torch.int64, device=points.xy.device)
         if len(boxes) == 0 or len(points) == 0:
             return Assignment(gt_index)
@@ -107,5 +107,5 @@ def _resolve(gt_index: Tensor, point: Tensor, gt: Tensor, iou: Tensor) -> Tensor
     winner = iou == best[point]
     point, gt = point[winner], gt[winner]
     none = torch.iinfo(torch.int64).max
-    first = torch.full_like(gt_index, none).scatter_reduce_(0, point, gt, "amin")
+    first = least_of(len(gt_index), point, gt, none)
     return torch.where(first == none, gt_index, first)

@@ -1,0 +1,119 @@
+"""Slow float64 loops for the assigners, written from the papers: what the fast code must agree with.
+
+Nothing here imports gfocal. Every function gives, for each point, the object that it learns, -1 (nothing is there)
+or -2 (learns nothing).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from oracles import box_area, iou, plain
+
+
+def fcos(
+    xy: Any, levels: Any, gt_boxes: Any, strides: Sequence[float], radius: float = 1.5, range_scale: float = 8.0
+) -> list[int]:
+    """arXiv 1904.01355, section 3.2, with the centre sampling of arXiv 2006.09214.
+
+    Args:
+        xy: (P, 2) points.
+        levels: (P,) level of each.
+        gt_boxes: (G, 4) xyxy.
+        strides: of the levels.
+        radius: in strides; 0 for the whole box.
+        range_scale: ends of the levels' ranges in strides.
+    """
+    chosen = []
+    ends = [0.0, *(range_scale * stride for stride in strides[:-1]), math.inf]
+    for (x, y), level in zip(plain(xy), plain(levels), strict=True):
+        claims = []
+        for g, (x1, y1, x2, y2) in enumerate(plain(gt_boxes)):
+            if not (x1 < x < x2 and y1 < y < y2):
+                continue
+            away = max(abs(x - (x1 + x2) / 2), abs(y - (y1 + y2) / 2))
+            if radius > 0 and away >= radius * strides[level]:
+                continue
+            if ends[level] <= max(x - x1, y - y1, x2 - x, y2 - y) <= ends[level + 1]:
+                claims.append((box_area((x1, y1, x2, y2)), g))
+        chosen.append(min(claims)[1] if claims else -1)
+    return chosen
+
+
+def fovea(
+    grids: Sequence[tuple[int, int]],
+    strides: Sequence[int],
+    gt_boxes: Any,
+    sigma: float = 0.4,
+    base_scale: float = 4.0,
+    offset: float = 0.5,
+) -> list[int]:
+    """arXiv 1904.03797, with the rounding of published code: larger objects first, smaller ones painted over them."""
+    boxes = plain(gt_boxes)
+    # Equal ones from the last to the first, so that the first stays.
+    order = sorted(range(len(boxes)), key=lambda g: (-box_area(boxes[g]), -g))
+    chosen: list[int] = []
+    for level, ((height, width), stride) in enumerate(zip(grids, strides, strict=True)):
+        least = 1.0 if level == 0 else base_scale * stride / 2
+        most = 2048.0 if level == len(grids) - 1 else base_scale * stride * 2
+        cells = [[-1] * width for _ in range(height)]
+        for g in order:
+            x1, y1, x2, y2 = boxes[g]
+            if x2 <= 0 or y2 <= 0 or x1 >= width * stride or y1 >= height * stride:
+                continue
+            if not least <= math.sqrt(box_area(boxes[g])) <= most:
+                continue
+            first_column, last_column = _middle(x1 / stride, x2 / stride, sigma, offset, width)
+            first_row, last_row = _middle(y1 / stride, y2 / stride, sigma, offset, height)
+            for row in range(first_row, last_row + 1):
+                for column in range(first_column, last_column + 1):
+                    cells[row][column] = g
+        chosen += [g for row in cells for g in row]
+    return chosen
+
+
+def _middle(start: float, end: float, sigma: float, offset: float, length: int) -> tuple[int, int]:
+    half = (end - start) / 2
+    first = math.ceil(start + (1 - sigma) * half - offset)
+    last = math.floor(start + (1 + sigma) * half - offset)
+    return min(max(first, 0), length - 1), min(max(last, 0), length - 1)
+
+
+def max_iou(
+    anchors: Any,
+    gt_boxes: Any,
+    positive_iou: float = 0.5,
+    negative_iou: float = 0.4,
+    low_quality: str = "all",
+    table: Any = None,
+) -> list[int]:
+    """arXiv 1506.01497, section 3.1.2, with low-quality matches in the order of the objects.
+
+    Args:
+        anchors: (P, 4) xyxy.
+        gt_boxes: (G, 4) xyxy.
+        positive_iou: from here on an anchor learns its best object.
+        negative_iou: below, it learns that nothing is there.
+        low_quality: which anchors of an object's highest IoU it takes: "all", the "first", "none".
+        table: (G, P) IoUs, where their rounding decides what is equal; by default they are computed here.
+    """
+    anchors, boxes = plain(anchors), plain(gt_boxes)
+    table = [[iou(anchor, box) for anchor in anchors] for box in boxes] if table is None else plain(table)
+    chosen = [-1] * len(anchors)
+    for p in range(len(anchors)):
+        column = [row[p] for row in table]
+        best = max(column, default=-1.0)
+        if best >= positive_iou:
+            chosen[p] = column.index(best)
+        elif best >= negative_iou and boxes:
+            chosen[p] = -2
+    for g, row in enumerate(table):
+        best = max(row, default=0.0)
+        if low_quality == "none" or best == 0:
+            continue
+        takers = [p for p, value in enumerate(row) if value == best]
+        for p in takers if low_quality == "all" else takers[:1]:
+            chosen[p] = g
+    return chosen
