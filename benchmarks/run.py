@@ -24,6 +24,7 @@ SECTIONS = {
     "losses": "Losses, forward and backward (one core, processor time)",
     "losses_avx2": "The same with torch restricted to AVX2, where its log1p is not slow",
     "assigner": "Assignment (one core, processor time)",
+    "assigners_others": "Assignment as FCOS, RetinaNet and FoveaBox do it (one core, processor time)",
     "nms": "Post-processing (one core, processor time)",
     "pipeline": "Reading pictures (one core, processor time)",
     "training": "Training (all cores, wall-clock time)",
