@@ -84,11 +84,13 @@ def count_positives(matches: Sequence[Matched], norm: Norm) -> tuple[float, floa
             picture for the quality's losses (FoveaBox).
     """
     counts = torch.cat([matched.counts for matched in matches])
-    plain = float(max(int(counts.sum()), 1))
+    positives = float(max(int(counts.sum()), 1))
+    if norm == "step":
+        return positives, positives
     if norm == "picture":
-        clamped = float(counts.clamp(min=1).sum())
-        return clamped, clamped
-    return (plain, plain) if norm == "step" else (float(counts.sum()) + len(counts), plain)
+        positives = float(max(int(counts.clamp(min=1).sum()), 1))
+        return positives, positives
+    return float(max(int(counts.sum()) + len(counts), 1)), positives
 
 
 def positive_weights(

@@ -19,7 +19,11 @@ def flatten_level(x: Tensor, outputs: int) -> Tensor:
     """(B, A * outputs, H, W) -> (B, H * W * A, outputs): the order of the points, row by row."""
     batch, channels, height, width = x.shape
     anchors = channels // outputs
-    return x.view(batch, anchors, outputs, height, width).permute(0, 3, 4, 1, 2).reshape(batch, -1, outputs)
+    return (
+        x.view(batch, anchors, outputs, height, width)
+        .permute(0, 3, 4, 1, 2)
+        .reshape(batch, height * width * anchors, outputs)
+    )
 
 
 def flatten_levels(maps: Sequence[Tensor], outputs: int) -> Tensor:

@@ -1,0 +1,66 @@
+"""The detectors that recipes can name, and what each axis accepts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from gfocal.recipe import AXES, DETECTORS, Recipe
+
+_AXES = {
+    "assigner.kind": "assigner",
+    "quality.kind": "quality",
+    "boxes.kind": "boxes",
+    "boxes.code": "dirac code",
+    "box_weight": "box_weight",
+}
+
+
+def rows() -> dict[str, dict[str, Any]]:
+    """What each detector is made of by default, and what its axes accept instead."""
+    content = {}
+    for name in DETECTORS:
+        model = _defaults(name)
+        content[name] = {
+            "points": model["points"]["kind"],
+            "assigner": model["assigner"]["kind"],
+            "quality": model["quality"]["kind"],
+            "boxes": model["boxes"]["kind"],
+            "code": model["boxes"]["code"] if model["boxes"]["kind"] == "dirac" else None,
+            "box_weight": model["box_weight"],
+            "accepts": {f"model.{key}": list(values) for key, values in AXES[model["points"]["kind"]].items()},
+        }
+    return content
+
+
+def _defaults(name: str) -> dict[str, Any]:
+    # SSD's own size: the kind of resize is the one thing that a row's model asks of the rest.
+    strides = [8 * 2**i for i in range(7)] if name == "ssd" else [8, 16, 32, 64, 128]
+    model = {"detector": name, "strides": strides, "head": "plain" if name == "ssd" else "conv"}
+    recipe = Recipe.model_validate({"model": model, "data": {"resize": {"kind": "square", "size": 512}}})
+    dumped: dict[str, Any] = recipe.to_dict()["model"]
+    return dumped
+
+
+def print_rows() -> None:
+    """Two tables: the detectors' defaults, and what goes with which points."""
+    console = Console(highlight=False, markup=False, emoji=False)
+    table = Table(title="detectors (--set model.detector=...) and what they are by default")
+    for column in ("detector", "points", "assigner", "quality", "boxes", "box_weight"):
+        table.add_column(column)
+    for name, row in rows().items():
+        boxes = f"{row['boxes']}, {row['code']}" if row["code"] else row["boxes"]
+        table.add_row(name, row["points"], row["assigner"], row["quality"], boxes, row["box_weight"])
+    console.print(table)
+    table = Table(title="what each axis accepts, by points (--set model.quality.kind=..., and so on)")
+    table.add_column("model.points.kind")
+    for points in AXES:
+        table.add_column(points)
+    for key in next(iter(AXES.values())):
+        table.add_row(f"model.{key}", *(Text("\n".join(axis[key])) for axis in AXES.values()), end_section=True)
+    console.print(table)
+    console.print("joint_v2 needs boxes general or general_dfl. boxes.code is read by dirac alone.")
+    console.print("A pair that makes no sense is refused with the list of those that do.")
