@@ -69,6 +69,8 @@ def test_ends_of_the_ranges_are_inclusive() -> None:
     points = make_points([(1, 1), (1, 1)], [8, 16], anchor_scale=4, offset=0.5)
     for side, expected in ((1, [0, -1]), (31.9, [0, -1]), (32, [0, 0]), (64, [0, 0]), (64.1, [-1, 0]), (0.9, [-1, -1])):
         assert assign(points, [[0, 0, side, side]]) == expected
+    # In float32, whatever the boxes are in.
+    assert FoveaAssigner()(points, torch.tensor([[0, 0, 64, 64 + 1e-9]], dtype=torch.float64)).gt_index[0] == 0
     # sqrt(A): 16 x 64 has 32, 8 x 64 has 22.6.
     assert assign(points, [[0, 0, 16, 64]]) == [0, 0]
     assert assign(points, [[0, 0, 8, 64]]) == [0, -1]

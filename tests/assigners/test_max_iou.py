@@ -40,6 +40,9 @@ def test_thresholds_by_hand() -> None:
     assert assign(row_of(4), box, positive_iou=0.3, negative_iou=0.3) == [0, 0, 0, -1]
     # d = 4 and 12 -> 0.6 and 1/7.
     assert assign(row_of(4), [[4.0, 0, 20, 16]]) == [0, 0, -1, -1]
+    # In float32, whatever the boxes are in: 8 - 1e-9 is 8, half of the anchor.
+    almost = torch.tensor([[0, 0, 8 - 1e-9, 16]], dtype=torch.float64)
+    assert MaxIouAssigner(low_quality="none")(row_of(1), almost).gt_index.tolist() == [0]
     # >= on both thresholds. Half of the anchor: IoU exactly 1/2; a quarter: 1/4.
     for size, value in ((8, 0.5), (4, 0.25)):
         small = [[0.0, 0, size, 16]]
