@@ -258,7 +258,6 @@ CHANGES: dict[str, tuple[str, list[str]]] = {
     "model.channels": ("96", []),
     "model.head_depth": ("2", []),
     "model.strides": ("[8, 16, 32, 64]", []),
-    "model.detector": ("fcos", []),
     "model.style": ("caffe", ["model.backbone=resnet50"]),
     "model.extra_from": ("input", []),
     "model.relu_before_extra": ("true", []),
@@ -362,7 +361,7 @@ def test_the_same_recipe_gives_the_same_detector() -> None:
 
 def test_no_key_of_the_detector_is_left_out() -> None:
     keys = {key for key in leaves(Recipe) if key.startswith(("model.", "data.resize.", "predict."))}
-    assert keys == CHANGES.keys()
+    assert keys == CHANGES.keys() | {"model.detector"}  # whose own test is below
     assert leaves(ResizeRecipe) == ["kind", "size", "short_side", "long_side", "pad"]
     assert set(leaves(PredictRecipe)) == {
         "score_threshold",
@@ -414,6 +413,12 @@ def test_a_detector_is_a_row_of_defaults(name: str) -> None:
     changed = build_recipe(content, ["model.loss_weights.box=7", "predict.nms_iou=0.3"])
     assert (changed.model.loss_weights.box, changed.predict.nms_iou) == (7, 0.3)
     assert changed.model.loss_weights.cls == recipe.model.loss_weights.cls
+
+
+def test_another_detector_under_the_keys_of_this_one_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"this is a recipe of gfl, .* start from fcos_nano or fcos_r50, or write"):
+        load_recipe("gfl_nano", ["model.detector=fcos"])
+    assert load_recipe("gfl_nano", ["model.detector=gfl"]) == load_recipe("gfl_nano")
 
 
 @pytest.mark.parametrize(

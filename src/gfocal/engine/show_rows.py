@@ -48,19 +48,20 @@ def _defaults(name: str) -> dict[str, Any]:
 def print_rows() -> None:
     """Two tables: the detectors' defaults, and what goes with which points."""
     console = Console(highlight=False, markup=False, emoji=False)
-    table = Table(title="detectors (--set model.detector=...) and what they are by default")
+    table = Table(title="detectors, and what they are by default")
     for column in ("detector", "points", "assigner", "quality", "boxes", "box_weight"):
         table.add_column(column)
     for name, row in rows().items():
         boxes = f"{row['boxes']}, {row['code']}" if row["code"] else row["boxes"]
         table.add_row(name, row["points"], row["assigner"], row["quality"], boxes, row["box_weight"])
     console.print(table)
-    table = Table(title="what each axis accepts, by points (--set model.quality.kind=..., and so on)")
+    table = Table(title="what each axis accepts, by points")
     table.add_column("model.points.kind")
     for points in AXES:
         table.add_column(points)
     for key in next(iter(AXES.values())):
         table.add_row(f"model.{key}", *(Text("\n".join(axis[key])) for axis in AXES.values()), end_section=True)
     console.print(table)
-    console.print("joint_v2 needs boxes general or general_dfl. boxes.code is read by dirac alone.")
+    console.print("for example: --set model.quality.kind=joint --set model.boxes.kind=general_dfl")
+    console.print("joint_v2 needs boxes general or general_dfl; model.boxes.code is read by dirac alone.")
     console.print("A pair that makes no sense is refused with the list of those that do.")

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from gfocal.errors import UsageError
 from gfocal.recipe.hints import explain, nearest
+from gfocal.recipe.rows import DETECTORS
 from gfocal.recipe.sections import Recipe
 
 
@@ -51,11 +52,29 @@ def build_recipe(content: dict[str, Any], overrides: Sequence[str] = (), where: 
             parsed = _number(yaml.safe_load(value))
         except yaml.YAMLError as error:
             raise UsageError(f"--set {override}: the value is not valid YAML") from error
+        if key.strip() == "model.detector":
+            _same_detector(content, parsed)
         _set(content, key.strip().split("."), parsed, override)
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
         raise UsageError(explain(error, where)) from error
+
+
+def _same_detector(content: dict[str, Any], wanted: Any) -> None:
+    """Another detector under the keys of this one would be neither.
+
+    Raises:
+        UsageError: naming the recipes of the detector that is wanted.
+    """
+    model = content.get("model")
+    own = model.get("detector", "gfl") if isinstance(model, dict) else "gfl"
+    if wanted != own and wanted in DETECTORS:
+        fitting = [name for name in recipe_names() if name.startswith(str(wanted))]
+        raise UsageError(
+            f"--set model.detector={wanted}: this is a recipe of {own}, whose points, assigner, quality and boxes would "
+            f"stay; start from {' or '.join(fitting)}, or write a recipe of your own with model: {{detector: {wanted}}}"
+        )
 
 
 def _folder() -> Any:
