@@ -115,8 +115,13 @@ def report(results: dict[str, list[dict[str, float]]]) -> None:
     for title, runs in results.items():
         if runs:
             columns = [[run[key] for run in runs] for key in runs[0]]
-            cells = [f"{sum(c) / len(c):.3f}" + (f" ({min(c):.3f}-{max(c):.3f})" if len(c) > 1 else "") for c in columns]
-            print(f"| {title} | {' | '.join(cells)} |")
+            print(f"| {title} | {' | '.join(map(cell, columns))} |")
+
+
+def cell(values: list[float]) -> str:
+    """The mean, and the range where there are several."""
+    mean = f"{sum(values) / len(values):.3f}"
+    return f"{mean} ({min(values):.3f}-{max(values):.3f})" if len(values) > 1 else mean
 
 
 if __name__ == "__main__":

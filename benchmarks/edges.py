@@ -1,0 +1,74 @@
+"""Does ``edge_std`` follow the true ambiguity of edges? Gaussian, General and General + DFL on generated scenes.
+
+    python benchmarks/edges.py --out runs/edges
+
+Each is trained by the `gfocal` command as `gfocal demo` trains, on the same 2,000 scenes from random values, and
+measured on 500 others. Runs that are finished are not done again. Prints a Markdown table and writes
+benchmarks/results/edges.json. Scenes know how ambiguous each edge was drawn; sharp edges all tie, which is why there is
+a ceiling below 1 (gfocal/evaluation/uncertainty.py).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from gfocal.data.scenes import make_scenes
+
+RESULTS = Path(__file__).parent / "results" / "edges.json"
+BOXES = ("gaussian", "general", "general_dfl")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("runs/edges"))
+    parser.add_argument("--train", type=int, default=2000)
+    parser.add_argument("--val", type=int, default=500)
+    parser.add_argument("--epochs", type=int, default=4)
+    options = parser.parse_args()
+    scenes = options.out / "scenes"
+    if not (scenes / "annotations" / "val.json").is_file():
+        make_scenes(scenes, train=options.train, val=options.val, size=256)
+    results = {boxes: run(boxes, scenes, options) for boxes in BOXES}
+    report(results)
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+
+
+def run(boxes: str, scenes: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Train unless that is done, and measure."""
+    out = options.out / boxes
+    if not (out / "best.safetensors").is_file():
+        words = ["train", "demo", "--data", str(scenes), "--out", str(out), *(["--resume"] if out.exists() else [])]
+        changes = (f"model.boxes.kind={boxes}", f"schedule.epochs={options.epochs}", "schedule.eval_every=100")
+        gfocal(*words, *(word for change in changes for word in ("--set", change)))
+    measured: dict[str, Any] = json.loads(gfocal("eval", str(out), "--data", str(scenes), "--json"))
+    return {"AP": measured["AP"], **measured["edge_uncertainty"]}
+
+
+def gfocal(*words: str) -> str:
+    print("+ gfocal", " ".join(words), flush=True)
+    done = subprocess.run([sys.executable, "-m", "gfocal", *words], stdout=subprocess.PIPE, text=True, check=True)
+    return done.stdout
+
+
+def report(results: dict[str, dict[str, Any]]) -> None:
+    """The table: rank correlations over all edges, and over those that are not sharp; thirds by size; levels."""
+    print("\n| boxes | AP | edges | mean of thirds | small | medium | large | level 0 | 1 | 2 | all | ceiling |")
+    print("|---|---|---|---|---|---|---|---|---|---|---|---|")
+    for boxes, result in results.items():
+        for kind, key in (("all", ""), ("not sharp", "uncertain_")):
+            thirds = [size[f"{key}correlation"] for size in result["sizes"]]
+            levels = {level["level"]: level[f"{key}correlation"] for level in result["levels"]}
+            overall = result["overall"]
+            cells = [result[f"{key}mean_over_sizes"], *thirds, *(levels.get(i) for i in range(3))]
+            cells += [overall[f"{key}correlation"], overall["ceiling"] if not key else 1.0]
+            shown = " | ".join("-" if cell is None else f"{cell:.2f}" for cell in cells)
+            print(f"| {boxes} | {result['AP']:.3f} | {kind} | {shown} |")
+
+
+if __name__ == "__main__":
+    main()
