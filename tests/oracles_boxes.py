@@ -9,7 +9,7 @@ from oracles import decode_distances, encode_distances
 
 
 def encode_log_deltas(x: float, y: float, side: float, box: Sequence[float]) -> list[float]:
-    """FoveaBox, arXiv 1904.03797, eq. 4: the logarithm of each distance over the level's basic length."""
+    """FoveaBox, arXiv 1904.03797, section 3.4: the logarithm of each distance over the level's basic length."""
     return [math.log(distance / side) for distance in encode_distances(x, y, box)]
 
 

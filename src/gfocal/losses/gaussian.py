@@ -41,7 +41,7 @@ def gaussian_nll_loss(
         ValueError: for shapes that differ.
 
     Source:
-        Gaussian YOLOv3, arXiv 1904.04620, eq. 5 (the negative log of a normal density); Bounding Box Regression
+        Gaussian YOLOv3, arXiv 1904.04620, section 3.2 (the negative log of a normal density); Bounding Box Regression
         with Uncertainty, arXiv 1809.08545, section 3.2 (the same up to constants, as a KL divergence). Both learn
         other codes than distances, see docs/mathematics.md.
 
