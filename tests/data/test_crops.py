@@ -67,6 +67,15 @@ def test_painting_a_part_by_hand() -> None:
     assert shown[1, -1, 0] == 3
 
 
+def test_what_is_less_than_a_pixel_stays_in_sight() -> None:
+    # The last 1 of 200 columns and rows, 0.15 pixels of the result, becomes its last pixel, and so does the box.
+    picture, whole = torch.full((3, 9, 9), 50, dtype=torch.uint8), torch.tensor([[0.0, 0, 1, 1]])
+    shown, moved = paint(picture, whole, Window(-199, -199, 200, 200), (30, 30), GREY)
+    assert shown[:, 29, 29].tolist() == [50, 50, 50]
+    assert shown[:, 28, 29].tolist() == shown[:, 29, 28].tolist() == list(GREY)
+    assert moved.tolist() == [[29.0, 29.0, 30.0, 30.0]]
+
+
 def test_nothing_of_the_picture_in_sight() -> None:
     shown, moved = paint(ramp(5, 5), torch.tensor([[1.0, 1, 3, 3]]), Window(-20, 0, 10, 10), (20, 20), GREY)
     assert torch.equal(shown, blank((20, 20), GREY))

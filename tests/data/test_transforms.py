@@ -206,6 +206,24 @@ def test_the_canvas_has_its_colour() -> None:
     x1, y1, x2, y2 = map(int, moved.boxes[0].tolist())
     changed[:, y1:y2, x1:x2] = torch.tensor([124, 116, 104]).view(3, 1, 1)
     assert (changed == torch.tensor([124, 116, 104]).view(3, 1, 1)).all()
+    both = TrainTransform(Resize("square", size=60), zoom_out=1.0, scale=(1.0, 1.0), min_visible=0.0)
+    torch.manual_seed(1)
+    changed, moved = both(picture, targets)
+    assert moved.boxes.tolist() == [[x1, y1, x2, y2]]
+    changed[:, y1:y2, x1:x2] = torch.tensor([124, 116, 104]).view(3, 1, 1)
+    assert (changed == torch.tensor([124, 116, 104]).view(3, 1, 1)).all()
+
+
+def test_how_often_says_nothing_about_how_large() -> None:
+    picture, targets = rectangle(60, 60, (0, 0, 60, 60))
+    transform = TrainTransform(Resize("square", size=240), flip=0.0, zoom_out=0.25)
+    torch.manual_seed(0)
+    boxes = torch.cat([transform(picture, targets)[1].boxes for _ in range(400)])
+    sides = (boxes[:, 2] - boxes[:, 0])[boxes[:, 2] - boxes[:, 0] < 240]
+    # About 100 canvases of 1 to 4 times the sides.
+    assert sides.min() < 64
+    assert sides.max() > 200
+    assert boxes[:, 0].max() > 120
 
 
 def test_the_canvas_of_scale_is_padded_with_the_colour_of_the_resize() -> None:
