@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gfocal.assigners import AtssAssigner
-from gfocal.criterion import Matched, detection_losses, match, positive_weights
+from gfocal.criterion import Matched, count_positives, detection_losses, match, positive_weights
 from gfocal.points import make_points
 from gfocal.representation import DiracBoxes, GeneralBoxes, JointQuality, NoQuality
 from gfocal.structures import IGNORED, NEGATIVE, Assignment, HeadOutput, Targets
@@ -277,7 +277,32 @@ def test_a_quality_learns_which_picture_each_row_is_of() -> None:
     none = torch.zeros(0, dtype=torch.int64)
     for mask in (None, ignored):
         matched = Matched(
-            none, torch.full((6,), -1), torch.zeros(0, 4), mask, torch.zeros(2), objects=0, missed=0, edges=0, truncated=0
+            none,
+            torch.full((6,), -1),
+            torch.zeros(0, 4),
+            mask,
+            torch.zeros(2),
+            objects=0,
+            missed=0,
+            edges=0,
+            truncated=0,
         )
         detection_losses(out, points, matched, GeneralBoxes(7), Recording(), loss_weights={})
     assert [picture.tolist() for picture in seen] == [[0, 0, 0, 1, 1, 1], [0, 0, 1, 1]]
+
+
+def test_three_ways_to_count_positives() -> None:
+    def matched(*counts: int) -> Matched:
+        nobody = torch.zeros(0, dtype=torch.int64)
+        return Matched(nobody, nobody, torch.zeros(0, 4), None, torch.tensor(counts, dtype=torch.int64), 0, 0, 0, 0)
+
+    # Two batches, pictures with 3, 0 and 0, 2 positives: 5; with at least 1 a picture 3 + 1 + 1 + 2 = 7; and 5 + 4.
+    step = [matched(3, 0), matched(0, 2)]
+    assert count_positives(step, "step") == (5, 5)
+    assert count_positives(step, "picture") == (7, 7)
+    assert count_positives(step, "plus_pictures") == (9, 5)
+    # Background alone; and no picture at all.
+    assert count_positives([matched(0, 0)], "step") == (1, 1)
+    assert count_positives([matched(0, 0)], "picture") == (2, 2)
+    assert count_positives([matched(0, 0)], "plus_pictures") == (2, 1)
+    assert [count_positives([matched()], norm) for norm in ("step", "picture", "plus_pictures")] == [(1, 1)] * 3

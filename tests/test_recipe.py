@@ -472,7 +472,7 @@ def test_every_choice_of_an_axis_is_a_form_that_exists() -> None:
 
 
 def reads() -> set[tuple[str, str]]:
-    """(name before the dot, name after it) of every attribute that the package reads, the recipe package itself apart."""
+    """(name before the dot, name after it) of every attribute that the package reads, recipe/ itself apart."""
     found = set()
     for path in PACKAGE.rglob("*.py"):
         if path.parent.name == "recipe":

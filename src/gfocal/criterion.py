@@ -151,7 +151,9 @@ def detection_losses(
         if cls_norm is None:
             cls_norm = counted[0]
         if box_norm is None:
-            box_norm = counted[1] if weight is None else weight.sum().clamp(min=1)
+            box_norm = counted[1] if weight is None else _sum(weight).clamp(min=1)
+        if isinstance(box_norm, Tensor):
+            box_norm = box_norm.to(positive.box.dtype)
         decoded = boxes.decode(at, positive.box)
         target = quality.target(at, decoded.detach(), matched.boxes)
         rows, labels, index, picture = _learning_rows(flat, matched, len(points))
@@ -160,6 +162,11 @@ def detection_losses(
             **boxes.losses(at, positive.box, decoded, matched.boxes, weight=weight, norm=box_norm),
         }
         return {name: value * loss_weights.get(name, 1.0) for name, value in terms.items()}
+
+
+def _sum(weight: Tensor) -> Tensor:
+    """Added up in float64 (which Apple's GPUs lack), so that the sum does not depend on how a step is split."""
+    return weight.sum() if weight.device.type == "mps" else weight.sum(dtype=torch.float64)
 
 
 def _learning_rows(flat: HeadOutput, matched: Matched, points: int) -> tuple[HeadOutput, Tensor, Tensor, Tensor]:
@@ -190,7 +197,7 @@ def step_sums(
         flat = None if out is None else out.map(lambda tensor: at_least_float32(tensor.flatten(0, 1)))
         positive = None if flat is None else flat[matched.positive]
         weight = positive_weights(box_weight, positive, at, matched.boxes, quality)
-        total = at.xy.new_tensor(float(len(matched.positive))) if weight is None else weight.sum()
+        total = at.xy.new_tensor(float(len(matched.positive))) if weight is None else _sum(weight)
         if not quality.summed or flat is None or positive is None:
             return total.view(1)
         target = quality.target(at, boxes.decode(at, positive.box), matched.boxes)

@@ -105,13 +105,14 @@ def build_detector(recipe: Recipe, names: Sequence[str], *, pretrained: bool = T
     backbone = _backbone(model, pretrained=pretrained)
     neck = _neck(model, backbone.channels)
     resize = recipe.data.resize
+    make = partial(make_anchors, strides=model.strides, shapes=shapes, offset=model.points.offset)
     return DenseDetector(
         pixels=PixelNorm(model.pixels.mean, model.pixels.std, model.pixels.order),
         backbone=backbone,
         neck=neck,
         head=_head(model, boxes, quality, len(names), neck.channels, [len(level) for level in shapes]),
         strides=model.strides,
-        make_points=cast(MakePoints, partial(make_anchors, strides=model.strides, shapes=shapes, offset=model.points.offset)),
+        make_points=cast(MakePoints, make),
         assigner=ASSIGNERS[model.assigner.kind](model.assigner),
         boxes=boxes,
         quality=quality,

@@ -28,7 +28,7 @@ GENERAL = ("general", "general_dfl")
 
 
 def pairs() -> list[tuple[str, str, str]]:
-    """(detector, quality, boxes) of every combination that is not refused; boxes with a code where it is not the row's."""
+    """(detector, quality, boxes) of all that is not refused; boxes with a code where it is not the row's."""
     found = []
     for detector in DETECTORS:
         axes = AXES[POINTS.get(detector, "square")]

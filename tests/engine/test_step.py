@@ -113,10 +113,27 @@ def eight(content: dict[str, Any]) -> None:
     content["annotations"] = [a for a in content["annotations"] if a["image_id"] in kept]
 
 
-@pytest.mark.parametrize("box_weight", ["score", "none"])
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+# What a step is divided by: sums that need the outputs, sums that do not, counts of three kinds.
+SPLITS = [
+    ("joint", "score", "step", torch.float64),
+    ("joint", "score", "step", torch.float32),
+    ("joint", "none", "step", torch.float64),
+    ("iou_guided", "centerness", "step", torch.float64),
+    ("iou_guided", "score", "step", torch.float32),
+    ("centerness", "centerness", "picture", torch.float64),
+    ("none", "none", "plus_pictures", torch.float64),
+]
+
+
+@pytest.mark.parametrize(("quality", "box_weight", "norm", "dtype"), SPLITS)
 def test_a_step_does_not_depend_on_its_split(
-    box_weight: str, dtype: torch.dtype, tmp_path: Path, train_index: CocoIndex, monkeypatch: pytest.MonkeyPatch
+    quality: str,
+    box_weight: str,
+    norm: str,
+    dtype: torch.dtype,
+    tmp_path: Path,
+    train_index: CocoIndex,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     index = rewritten(train_index, tmp_path, eight)
     real = build_detector
@@ -129,6 +146,8 @@ def test_a_step_does_not_depend_on_its_split(
             f"schedule.batch_size={batch}",
             f"schedule.accumulate={accumulate}",
             f"model.box_weight={box_weight}",
+            f"model.quality.kind={quality}",
+            f"model.norm={norm}",
             name="gfl_r18",
         )
         out = tmp_path / str(batch)
@@ -137,7 +156,7 @@ def test_a_step_does_not_depend_on_its_split(
     (expected, state), *others = results
     counts = state["counts"]
     for losses, other in others:
-        for name in ("cls", "box", "dfl", "loss", "grad_norm"):
+        for name in ("cls", "box", "dfl", "loss", "grad_norm", *(["quality"] if quality == "centerness" else [])):
             assert losses[name] == pytest.approx(expected[name], rel=1e-10 if dtype == torch.float64 else 1e-5), name
         assert other["counts"] == counts
         # After one step SGD's momentum is the gradient (and its weight decay).

@@ -111,7 +111,8 @@ def run(request: pytest.FixtureRequest, shared: Path) -> Run:
 
 def assert_relative(value: Tensor | None, expected: Tensor, tolerance: float) -> None:
     """Largest difference against the largest expected value."""
-    assert value is not None and value.shape == expected.shape
+    assert value is not None
+    assert value.shape == expected.shape
     assert float((value.detach() - expected).abs().max()) <= tolerance * float(expected.abs().max())
 
 

@@ -174,3 +174,26 @@ def test_values_out_of_range_are_named(field: str, value: float) -> None:
     fields: dict[str, Any] = {field: value}
     with pytest.raises(UsageError, match=f"{field} must be .*, got {value}"):
         PostProcess(**fields)
+
+
+def test_boxes_without_width_or_height_are_left_out() -> None:
+    # Four distances each; the second place has width 0, the third height 0, the fourth lies outside the picture.
+    points = make_points([(1, 4)], [8], anchor_scale=8, offset=0.5)
+    code = torch.tensor([[1.0, 1, 1, 1], [0, 1, 0, 1], [1, 0, 1, 0], [0, 1, 1, 1]])
+    out = HeadOutput(torch.tensor([[1.0], [2], [3], [4]]), code)
+    found = PostProcess(nms_iou=1)(out, points, DiracBoxes(), NoQuality(), height=16, width=24)
+    assert found.boxes.tolist() == [[0, 0, 12, 12]]
+    assert found.levels is not None
+    assert found.levels.tolist() == [0]
+
+
+def test_boxes_keep_a_margin_on_request() -> None:
+    points = make_points([(1, 1)], [8], anchor_scale=8, offset=0.5)
+    out = HeadOutput(torch.ones(1, 1), torch.full((1, 4), 9.0))
+    found = [
+        PostProcess(clip_margin=margin)(out, points, DiracBoxes(), NoQuality(), height=16, width=24)
+        for margin in (0, 1)
+    ]
+    assert [f.boxes.tolist() for f in found] == [[[0, 0, 24, 16]], [[0, 0, 23, 15]]]
+    with pytest.raises(UsageError, match="clip_margin"):
+        PostProcess(clip_margin=-1)

@@ -212,7 +212,9 @@ def start_from(detector: DenseDetector, path: Path, parts: Sequence[str] = PARTS
     wanted = [name for name in own if name.partition(".")[0] in parts]
     unfit = sum(name in fresh for name in wanted)
     if unfit > len(wanted) // 2:
-        raise UsageError(f"{path} has another architecture than the recipe: {unfit} of {len(wanted)} tensors do not fit")
+        raise UsageError(
+            f"{path} has another architecture than the recipe: {unfit} of {len(wanted)} tensors do not fit"
+        )
     merged = {name: tensor if name in fresh else theirs[name] for name, tensor in own.items()}
     for name in fresh:
         if name.partition(".")[0] in parts:

@@ -72,8 +72,8 @@ def _same_detector(content: dict[str, Any], wanted: Any) -> None:
     if wanted != own and wanted in DETECTORS:
         fitting = [name for name in recipe_names() if name.startswith(str(wanted))]
         raise UsageError(
-            f"--set model.detector={wanted}: this is a recipe of {own}, whose points, assigner, quality and boxes would "
-            f"stay; start from {' or '.join(fitting)}, or write a recipe of your own with model: {{detector: {wanted}}}"
+            f"--set model.detector={wanted}: this is a recipe of {own}, whose points, assigner, quality and boxes "
+            f"would stay; start from {' or '.join(fitting)}, or write a recipe with model: {{detector: {wanted}}}"
         )
 
 

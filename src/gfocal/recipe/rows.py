@@ -79,7 +79,7 @@ DETECTORS: dict[str, dict[str, Section]] = {
         "predict": {"score_threshold": 0.02, "nms_iou": 0.45, "max_detections": 200},
     },
 }
-"""What ``model.detector`` fills in where a recipe is silent. Any key may be set otherwise; :data:`AXES` says what fits."""
+"""What ``model.detector`` fills in where a recipe is silent; :data:`AXES` says what else fits."""
 
 _ALL_BOXES = ("dirac", "gaussian", "general", "general_dfl")
 _FREE = ("none", "centerness", "iou", "centerness_guided", "iou_guided", "joint")

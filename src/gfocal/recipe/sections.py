@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, model_validator
@@ -88,7 +89,7 @@ class AssignerRecipe(_Section):
     positive_iou: Fraction = Field(0.5, description="least IoU of a positive (max_iou)")
     negative_iou: Fraction = Field(0.4, description="anchors below it are negative, those between ignored (max_iou)")
     low_quality: Literal["all", "first", "none"] = Field(
-        "all", description="an object's best anchors are positive at any IoU: all that tie, the first, or none (max_iou)"
+        "all", description="an object's best anchors are positive at any IoU: all that tie, the first, none (max_iou)"
     )
 
     @model_validator(mode="after")
@@ -156,9 +157,10 @@ class ModelRecipe(_Section):
             "box_weight": self.box_weight,
         }
         check_axes(self.detector, self.points.kind, chosen)
-        if self.points.kind == "ssd" and not len(self.strides) == len(self.points.aspects) == len(self.points.sizes) - 1:
+        levels = len(self.strides)
+        if self.points.kind == "ssd" and not levels == len(self.points.aspects) == len(self.points.sizes) - 1:
             raise ValueError(
-                f"points.kind ssd needs aspects for each of the {len(self.strides)} levels and one size more, got "
+                f"points.kind ssd needs aspects for each of the {levels} levels and one size more, got "
                 f"{len(self.points.aspects)} and {len(self.points.sizes)}"
             )
         if self.points.kind == "ssd" and self.head == "conv":
@@ -169,7 +171,7 @@ class ModelRecipe(_Section):
         strides = list(self.strides)
         if not strides or strides[0] not in (2, 4, 8, 16, 32):
             raise ValueError(f"strides must start at one that backbones have (4, 8, 16, 32), got {strides}")
-        if any(b != 2 * a for a, b in zip(strides, strides[1:], strict=False)):
+        if any(b != 2 * a for a, b in pairwise(strides)):
             raise ValueError(f"each stride must be twice the one before, got {strides}")
         if self.backbone == "shufflenet_v2_x1_0" and strides != [8, 16, 32]:
             raise ValueError(f"backbone shufflenet_v2_x1_0 gives strides [8, 16, 32], not {strides}")
