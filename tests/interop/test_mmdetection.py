@@ -63,9 +63,8 @@ a.x = 5
 def test_texts_of_several_files_are_merged_in_their_order() -> None:
     text = "/work dir/base.py\nx = 1\n"
     assert parse_config(text) == {}  # a path with a space is no line that is known
-    text = (
-        "/base.py\nm = dict(a=dict(x=1, y=2), b=3)\nconfigs/own.py\nm = dict(a=dict(y=5), c=dict(_delete_=True, q=1))\n"
-    )
+    text = "/base.py\nm = dict(a=dict(x=1, y=2), b=3, c=dict(z=1))\nconfigs/own.py\n"
+    text += "m = dict(a=dict(y=5), c=dict(_delete_=True, q=1))\n"
     assert parse_config(text) == {"m": {"a": {"x": 1, "y": 5}, "b": 3, "c": {"_delete_": True, "q": 1}}}
 
 
@@ -105,6 +104,7 @@ def test_rows_and_every_shape(keys: Path, model: str, row: str) -> None:
     ours, plain = of_file.recipe.to_dict()["model"], load_recipe(row).to_dict()["model"]
     changed = {key for key in ours if ours[key] != plain[key]}
     assert changed == ({"style", "pixels"} if model.startswith("fcos") else set())
+    assert of_file.recipe.predict.clip_margin == (1 if row == "foveabox_r50" else 0)
     own = build_detector(of_file.recipe, COCO_NAMES, pretrained=False).state_dict()
     assert set(our_names(state).values()) == set(own)
     fit(state, own, "file")
@@ -200,6 +200,11 @@ def test_style_is_asked_for_where_the_file_has_none(keys: Path) -> None:
     assert (model.style, model.pixels.order, model.pixels.mean, model.pixels.std) == (
         "pytorch", "rgb", (123.675, 116.28, 103.53), (58.395, 57.12, 57.375))  # fmt: skip
     assert any("no configuration" in note for note in of_file.notes)
+    assert of_file.changed == ()
+    assert set(found(keys, "atss_r50", meta={}, style="caffe").changed) == {
+        'model.style="caffe"', 'model.pixels.order="bgr"', "model.pixels.mean=[102.9801, 115.9465, 122.7717]",
+        "model.pixels.std=[1.0, 1.0, 1.0]",
+    }  # fmt: skip
 
 
 def test_a_style_that_contradicts_the_file_is_refused(keys: Path) -> None:
@@ -224,6 +229,13 @@ def test_colours_and_stride_are_two_things(keys: Path) -> None:
     meta = {"config": config_text("retinanet_r50", pixels=CAFFE, style="pytorch")}
     model = found(keys, "retinanet_r50", meta=meta).recipe.model
     assert (model.style, model.pixels.order) == ("pytorch", "bgr")
+
+
+def test_colours_of_version_3_are_bgr_unless_it_turns_them(keys: Path) -> None:
+    text = config_text_3("atss_r50").replace("bgr_to_rgb=True, ", "")
+    assert found(keys, "atss_r50", meta={"cfg": text}).recipe.model.pixels.order == "bgr"
+    text = config_text("atss_r50").replace(", to_rgb=True", "")
+    assert found(keys, "atss_r50", meta={"config": text}).recipe.model.pixels.order == "rgb"
 
 
 def test_files_of_version_3(keys: Path) -> None:
@@ -324,7 +336,7 @@ def test_a_file_from_end_to_end(keys: Path, tmp_path: Path) -> None:
     assert recipe.predict.nms_iou == 0.5
     assert next(detector.parameters()).dtype == torch.float32
     assert (report.recipe, report.used, report.unused, report.classes) == ("retinanet_r50", len(state), (), 80)
-    assert 'model.pixels.order="rgb"' in report.changed
+    assert report.changed == ('data.resize.pad="mean"',)  # in the rest the file and the row agree
     assert report.lines()[0].endswith(f"retinanet_r50 of mmdetection, {len(state)} tensors, 80 classes")
     with pytest.raises(UsageError, match="exists already"):
         import_weights(file, tmp_path / "out")

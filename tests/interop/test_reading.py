@@ -375,6 +375,30 @@ def test_a_tensor_outside_its_numbers_is_refused(
     refused(raw_zip(tmp_path / "a.pth", program, data__0=struct.pack("<4f", 1, 2, 3, 4)))
 
 
+def test_a_number_repeated_into_terabytes_takes_no_memory(tmp_path: Path) -> None:
+    program = tensor_program("I4\n", "I0\n", "(I99999999999\nt", "(I0\nt")
+    assert "impossible shape" in refused(raw_zip(tmp_path / "a.pth", program, data__0=bytes(16)))
+
+
+def legacy_part(path: Path, size: int, stride: int = 1) -> Path:
+    """A file of the older format whose tensor is of numbers 2, 3, 4 of a record of six."""
+    storage = b"(S'storage'\nctorch\nFloatStorage\nS'77'\nS'cpu'\nI6\n(S'78'\nI2\nI3\nttQ"
+    tensor = b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + f"I0\n(I{size}\nt(I{stride}\nt".encode() + b"I00\n}tR"
+    head = [pickle.dumps(value, 2) for value in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True})]
+    content = b"\x80\x02}S'a'\n" + tensor + b"s."
+    record = struct.pack("<q6f", 6, *range(6))
+    path.write_bytes(b"".join([*head, content, pickle.dumps(["77"], 2), record]))
+    return path
+
+
+def test_a_part_of_a_record_in_the_older_format(tmp_path: Path) -> None:
+    assert read_checkpoint(legacy_part(tmp_path / "a.pth", 3)).state["a"].tolist() == [2, 3, 4]
+    assert read_checkpoint(legacy_part(tmp_path / "a.pth", 2)).state["a"].tolist() == [2, 3]
+    assert read_checkpoint(legacy_part(tmp_path / "a.pth", 2, 2)).state["a"].tolist() == [2, 4]
+    refused(legacy_part(tmp_path / "a.pth", 4))
+    refused(legacy_part(tmp_path / "a.pth", 2, 3))  # inside the record, but not inside the part
+
+
 def test_damaged_numbers_are_refused(tmp_path: Path) -> None:
     file = save({"state_dict": {"a": torch.full((1000,), 1.5)}}, tmp_path / "a.pth", "zip")
     data = file.read_bytes()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +22,7 @@ from gfocal.interop.mmdetection_config import (
     check_fixed,
     configured_pixels,
 )
-from gfocal.interop.report import printable
+from gfocal.interop.report import differing, printable
 from gfocal.recipe import Recipe, load_recipe
 
 # Bottlenecks?, blocks of each stage, outputs of the first convolution, inputs of its 3x3 -> timm's name.
@@ -43,7 +42,7 @@ _OUTPUTS = {"gfl_cls": "gfl_r50", "atss_cls": "atss_r50", "retina_cls": "retinan
 
 @dataclass(frozen=True)
 class Found:
-    """What a file is: its recipe, the keys that were set on it, its classes and their names, and notes."""
+    """What a file is: its recipe, the keys that are not the row's own, its classes and their names, and notes."""
 
     recipe: Recipe
     changed: tuple[str, ...]
@@ -109,7 +108,7 @@ def recipe_of(row: str, state: Mapping[str, Any], meta: Mapping[str, Any], style
         asked.keys["predict.clip_margin"] = 1.0  # as theirs
     ask_predict(asked, config)
     ask_resize(asked, config)
-    changed = tuple(f"{key}={json.dumps(value)}" for key, value in asked.keys.items())
+    changed = differing(row, asked.keys)
     classes = _classes(row, state, where)
     names = next((n for n in (find(meta, "CLASSES"), *_dataset_names(meta)) if n), None)
     return Found(load_recipe(row, changed), changed, classes, names, tuple(asked.notes))

@@ -13,6 +13,7 @@ from gfocal.interop.reading import Checkpoint, read_checkpoint
 from gfocal.interop.report import (
     ImportReport,
     class_names,
+    differing,
     free_place,
     refuse_misfits,
     save_import,
@@ -92,7 +93,7 @@ def _recipe(state: Mapping[str, Tensor], size: int, checkpoint: Path) -> tuple[R
             f"{checkpoint} does not fit: model.{_OUTPUT} has {outputs} outputs, which must be the classes and "
             f"4 x {bins} bins"
         )
-    changed = (f"data.resize.size={size}", f"model.boxes.reg_max={bins - 1}")
+    changed = differing("gfl_nano", {"data.resize.size": size, "model.boxes.reg_max": bins - 1})
     return load_recipe("gfl_nano", changed), changed, classes
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,8 @@ from torch import Tensor
 from gfocal.data.coco_classes import COCO_CATEGORY_IDS, COCO_NAMES
 from gfocal.engine.checkpoint import BEST, save_detector
 from gfocal.errors import UsageError
-from gfocal.recipe import Recipe
+from gfocal.interop.config_text import find
+from gfocal.recipe import Recipe, load_recipe
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class ImportReport:
         file: the checkpoint written.
         format: "nanodet" or "mmdetection".
         recipe: the recipe that the weights are of.
-        changed: recipe keys that the file asked for, as "key=value".
+        changed: recipe keys that the file has otherwise than that recipe, as "key=value" for ``--set``.
         used: number of tensors that are in the checkpoint.
         unused: names of the tensors that have no place in the network, all of them known to be without effect.
         classes: number of classes.
@@ -45,6 +47,8 @@ class ImportReport:
         """What a person wants to read of it."""
         classes = f"{self.classes} {'class' if self.classes == 1 else 'classes'}"
         lines = [f"wrote {self.file}: {self.recipe} of {self.format}, {self.used} tensors, {classes}"]
+        if self.changed:
+            lines.append(f"recipe {self.recipe} with {' '.join(map(printable, self.changed))}")
         if self.unused:
             lines.append(f"without a place, as expected: {len(self.unused)} tensors: {', '.join(self.unused)}")
         lines += [f"note: {note}" for note in self.notes]
@@ -114,6 +118,12 @@ def refuse_misfits(where: str, found: Mapping[str, Sequence[str]], prefix: str =
     problems = [f"{len(names)} {word}: {some(names)}" for word, names in found.items() if names]
     if problems:
         raise UsageError(f"{where}; tensors {'; '.join(problems)}")
+
+
+def differing(recipe: str, keys: Mapping[str, Any]) -> tuple[str, ...]:
+    """Those of the keys ("a.b") that the recipe has otherwise, as "a.b=value" for ``--set``; values are JSON types."""
+    plain = load_recipe(recipe).to_dict()
+    return tuple(f"{key}={json.dumps(value)}" for key, value in keys.items() if find(plain, *key.split(".")) != value)
 
 
 def shape_of(value: Any) -> tuple[int, ...] | str:
