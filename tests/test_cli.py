@@ -23,6 +23,7 @@ from gfocal.data.scenes import make_scenes
 from gfocal.engine.predict import Prediction
 from gfocal.engine.show import counted
 from gfocal.terminal import plain, warn
+from mmdetection_files import empty_weights, save_as
 
 VERBS = ("demo", "train", "eval", "predict", "import", "recipes", "doctor")
 SMALL = ["data.resize.size=64", "schedule.batch_size=4", "schedule.epochs=1", "data.workers=0", "runtime.threads=1"]
@@ -347,7 +348,7 @@ def test_a_checkpoint_that_is_none_is_refused(scenes: Path, tmp_path: Path) -> N
     assert "not a gfocal checkpoint" in refused("eval", false, "--data", scenes)
     assert "not a gfocal checkpoint" in refused("predict", false, image)
     assert "not a gfocal checkpoint" in refused("train", "gfl_nano", "--data", scenes, "--init", false)
-    assert "not a checkpoint of plain tensors" in refused("import", false, "-o", tmp_path / "out")
+    assert "not a checkpoint of tensors" in refused("import", false, "-o", tmp_path / "out")
     assert "no run folder or checkpoint" in refused("predict", tmp_path / "absent", image)
     assert "neither best.safetensors nor last.safetensors" in refused("predict", tmp_path, image)
     assert "is a recipe, a detector without training" in refused("eval", "gfl_nano", "--data", scenes)
@@ -356,6 +357,19 @@ def test_a_checkpoint_that_is_none_is_refused(scenes: Path, tmp_path: Path) -> N
 def test_import_names_the_option_that_replaces(tmp_path: Path) -> None:
     (tmp_path / "best.safetensors").write_bytes(b"")
     assert "--overwrite" in refused("import", tmp_path / "some.ckpt", "-o", tmp_path)
+
+
+def test_import_takes_a_style_and_says_what_it_did(tmp_path: Path, shared: Path) -> None:
+    state = empty_weights(shared / "oracle" / "checkpoint_keys" / "retinanet_r50.txt")
+    save_as(tmp_path / "a.pth", {name: value.half().contiguous() for name, value in state.items()}, {}, "3.x")
+    assert "--style caffe" in refused("import", tmp_path / "a.pth", "-o", tmp_path / "out")
+    styled = ("import", tmp_path / "a.pth", "-o", tmp_path / "out", "--style", "caffe")
+    said = call(*styled).stdout
+    assert "retinanet_r50 of mmdetection, 354 tensors, 80 classes" in said
+    assert "note: no class names in the file" in said
+    assert "left out, not run: objects of" in said
+    assert f"predict {tmp_path / 'out'} PICTURES" in said
+    assert json.loads(call(*styled, "--overwrite", "--json").stdout)["recipe"] == "retinanet_r50"
 
 
 # --- from data to drawings

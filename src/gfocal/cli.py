@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -248,29 +248,36 @@ def predict(
 @app.command("import")
 @verb
 def import_(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A checkpoint of NanoDet-m (.ckpt, .pth).")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A checkpoint of mmdetection, GFocal or NanoDet-m (.pth, .ckpt).")
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The folder to write the checkpoint to.")],
+    style: Annotated[
+        Literal["pytorch", "caffe"] | None,
+        typer.Option(
+            "--style", help="Colours and strides of a ResNet, where the file of mmdetection does not say them."
+        ),
+    ] = None,
     size: Annotated[
-        int | None, typer.Option("--size", min=32, help="Input side in pixels; by default what the file name says.")
+        int | None,
+        typer.Option("--size", min=32, help="NanoDet's input side in pixels; by default what the file name says."),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a checkpoint in DIR.")] = False,
     json_: Json = False,
 ) -> None:
-    """Turn weights of another project into a checkpoint; no code in the file is run."""
-    with own_stdout():
-        from gfocal.interop.nanodet import import_nanodet
+    """Turn weights of another project into a checkpoint; no code in the file is run.
 
-        report = import_nanodet(file, out, size=size, overwrite=overwrite)
+    Example: gfocal import gfl_r50_fpn_1x_coco.pth -o gfl_r50
+    """
+    with own_stdout():
+        from gfocal.interop.load import import_weights
+
+        report = import_weights(file, out, style=style, size=size, overwrite=overwrite)
     if json_:
         return print_json(vars(report))
-    typer.echo(
-        f"wrote {report.file}: {report.used} tensors, {report.classes} {'class' if report.classes == 1 else 'classes'}"
-    )
-    if report.unused:
-        typer.echo(f"without a place, as expected: {len(report.unused)} tensors: {', '.join(report.unused)}")
     from gfocal.engine.show import program
 
-    typer.echo(f"next: {program()} predict {shlex.quote(str(out))} PICTURES")
+    typer.echo("\n".join([*report.lines(), f"next: {program()} predict {shlex.quote(str(out))} PICTURES"]))
 
 
 @app.command()
