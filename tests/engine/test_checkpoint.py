@@ -13,11 +13,13 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
+from torch import nn
 
 import gfocal
 from gfocal.engine.checkpoint import (
     BEST,
     LAST,
+    PARTS,
     STATE,
     find_weights,
     generator_states,
@@ -205,6 +207,52 @@ def test_other_bins_start_the_box_code_new(saved: Path) -> None:
     fresh = start_from(detector, saved)
     assert len(fresh) == 6
     assert all(torch.equal(detector.state_dict()[name], before[name]) for name in fresh)
+
+
+def test_a_head_can_start_anew(saved: Path) -> None:
+    torch.manual_seed(8)
+    detector = build_detector(small(), ("cat", "dog"))
+    before = {name: tensor.clone() for name, tensor in detector.state_dict().items()}
+    theirs = load_detector(saved)[0].state_dict()
+    fresh = start_from(detector, saved, ("backbone", "neck"))
+    assert fresh == [name for name in before if name.startswith("head.")]
+    for name, tensor in detector.state_dict().items():
+        assert torch.equal(tensor, before[name] if name in fresh else theirs[name]), name
+
+
+def test_another_detector_takes_backbone_and_neck(saved: Path) -> None:
+    recipe = small(name="retinanet_nano")
+    detector = build_detector(recipe, ("cat", "dog"))
+    fresh = start_from(detector, saved, ("backbone", "neck"))
+    assert {name.partition(".")[0] for name in fresh} == {"head"}
+    # A head that starts anew learns any points; the pixels of the backbone must still be those it was trained with.
+    assert other_inputs(recipe, saved, ("backbone", "neck")) == []
+    assert any(line.startswith("model.points.kind square -> octave") for line in other_inputs(recipe, saved))
+
+
+def test_a_quality_of_its_own_weights_belongs_to_the_head(tmp_path: Path) -> None:
+    recipe = small("model.quality.kind=joint_v2")
+    source, path = build_detector(recipe, ("a",)), tmp_path / "v2.safetensors"
+    nn.init.constant_(source.quality.stack[0].weight, 0.5)
+    save_detector(path, source.state_dict(), recipe, ("a",))
+    for parts, value in ((PARTS, 0.5), (("backbone", "neck"), None)):
+        detector = build_detector(recipe, ("a",))
+        fresh = start_from(detector, path, parts)
+        assert ("quality.stack.0.weight" in fresh) == (value is None)
+        assert bool((detector.quality.stack[0].weight == 0.5).all()) == (value is not None)
+
+
+def test_a_part_that_does_not_exist_is_refused(saved: Path) -> None:
+    with pytest.raises(UsageError, match="--init-parts takes backbone, neck, head, not tail"):
+        start_from(build_detector(small(), ("cat", "dog")), saved, ("backbone", "tail"))
+
+
+def test_rows_of_several_anchors_are_not_mixed(saved: Path) -> None:
+    # The rows of a head with one anchor a location are not those of one with nine, whatever their number.
+    detector = build_detector(small(name="retinanet_nano"), ("cat", "dog"))
+    before = detector.state_dict()["head.out.0.weight"].clone()
+    start_from(detector, saved)
+    assert torch.equal(detector.state_dict()["head.out.0.weight"], before)
 
 
 def test_other_inputs_are_found(saved: Path) -> None:

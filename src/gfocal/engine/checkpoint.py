@@ -204,12 +204,12 @@ def start_from(detector: DenseDetector, path: Path, parts: Sequence[str] = PARTS
     fresh = [
         name
         for name, tensor in own.items()
-        if name.partition(".")[0] not in parts
+        if _part(name) not in parts
         or name not in theirs
         or theirs[name].shape != tensor.shape
         or (not same_names and _is_class_output(name))
     ]
-    wanted = [name for name in own if name.partition(".")[0] in parts]
+    wanted = [name for name in own if _part(name) in parts]
     unfit = sum(name in fresh for name in wanted)
     if unfit > len(wanted) // 2:
         raise UsageError(
@@ -217,7 +217,7 @@ def start_from(detector: DenseDetector, path: Path, parts: Sequence[str] = PARTS
         )
     merged = {name: tensor if name in fresh else theirs[name] for name, tensor in own.items()}
     for name in fresh:
-        if name.partition(".")[0] in parts:
+        if _part(name) in parts:
             merged[name] = _partly(name, own[name], theirs.get(name), detector, source)
     load_weights(detector, merged, str(path))
     return fresh
@@ -232,6 +232,12 @@ def other_inputs(recipe: Recipe, path: Path, parts: Sequence[str] = PARTS) -> li
     if "head" in parts:
         pairs |= {f"points.{key}": (theirs["points"][key], ours["points"][key]) for key in ours["points"]}
     return [f"model.{key} {before} -> {after}" for key, (before, after) in pairs.items() if before != after]
+
+
+def _part(name: str) -> str:
+    """Of :data:`PARTS`: a quality with parameters of its own (GFL v2) is trained like the head, and is part of it."""
+    part = name.partition(".")[0]
+    return part if part in PARTS else "head"
 
 
 def _is_class_output(name: str) -> bool:
