@@ -158,12 +158,17 @@ def test_plain_holds_what_json_can() -> None:
 
 
 def test_recipes_are_listed_with_what_they_are() -> None:
-    lines = call("recipes").stdout.splitlines()
-    assert [line.split()[0] for line in lines] == sorted(line.split()[0] for line in lines)
+    content = json.loads(call("recipes", "--json").stdout)
+    listed, printed = content["recipes"], call("recipes").stdout
+    lines = printed.splitlines()[: len(listed)]
+    assert [r["name"] for r in listed] == [line.split()[0] for line in lines] == sorted(r["name"] for r in listed)
     assert any(line.startswith("gfl_nano ") and "CPU" in line for line in lines)
-    listed = json.loads(call("recipes", "--json").stdout)["recipes"]
-    assert [f"{r['name']}" for r in listed] == [line.split()[0] for line in lines]
     assert all(len(r["description"]) > 10 for r in listed)
+    # What goes with what: the rows and their axes.
+    retinanet = content["detectors"]["retinanet"]
+    assert (retinanet["points"], retinanet["assigner"], retinanet["code"]) == ("octave", "max_iou", "deltas")
+    assert retinanet["accepts"]["model.quality.kind"] == ["none", "iou", "iou_guided", "joint"]
+    assert all(word in printed for word in ("retinanet", "softmax_mined", "centerness_guided", "log_deltas"))
 
 
 def test_a_printed_recipe_can_be_used(tmp_path: Path) -> None:

@@ -287,17 +287,20 @@ def recipes(
     all_: Annotated[bool, typer.Option("--all", help="Every key with its value and what it means.")] = False,
     json_: Json = False,
 ) -> None:
-    """List the recipes, or print one: gfocal recipes gfl_nano > my.yaml."""
+    """List the recipes and what their axes accept, or print one: gfocal recipes gfl_nano > my.yaml."""
     from gfocal.engine.show import annotated_yaml, recipe_summaries, recipe_text
+    from gfocal.engine.show_rows import print_rows, rows
     from gfocal.recipe import load_recipe
 
     if name is None:
         summaries = recipe_summaries()
         if json_:
-            return print_json({"recipes": [{"name": n, "description": d} for n, d in summaries.items()]})
+            listed = [{"name": n, "description": d} for n, d in summaries.items()]
+            return print_json({"recipes": listed, "detectors": rows()})
         width = max(map(len, summaries))
         for each, description in summaries.items():
             typer.echo(f"{each:<{width}}  {description}")
+        print_rows()
     elif json_:
         print_json({"name": name, "recipe": load_recipe(name).to_dict()})
     else:
