@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 import gfocal
@@ -29,7 +29,7 @@ FORMAT = 1
 BEST, LAST, STATE = "best.safetensors", "last.safetensors", "state.pt"
 
 
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` fill a temporary file beside ``path``, then move it there in one step."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
@@ -80,7 +80,9 @@ def save_detector(
         "notes": notes or {},
     }
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-    write_atomically(path, lambda file: save_file(tensors, file, metadata={"gfocal": json.dumps(about)}))
+    # Not save_file: it writes to a temporary file of its own, which a killed process would leave behind for good.
+    content = save(tensors, metadata={"gfocal": json.dumps(about)})
+    write_atomically(path, lambda file: file.write_bytes(content))
 
 
 def find_weights(path: Path) -> Path:
