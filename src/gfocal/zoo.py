@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
+from importlib import import_module
 from typing import Any, cast
 
 from torch import nn
 
-from gfocal.assigners import Assigner, AtssAssigner, FcosAssigner, FoveaAssigner, MaxIouAssigner
 from gfocal.detector import DenseDetector, MakePoints, PixelNorm
 from gfocal.errors import UsageError
 from gfocal.models import (
@@ -26,43 +26,9 @@ from gfocal.models import (
 )
 from gfocal.pictures import Resize
 from gfocal.points import Shapes, make_anchors, octave_shapes, ssd_shapes
-from gfocal.recipe import AssignerRecipe, BoxesRecipe, ModelRecipe, QualityRecipe, Recipe
-from gfocal.representation import (
-    BoxRepresentation,
-    BranchQuality,
-    DiracBoxes,
-    GaussianBoxes,
-    GeneralBoxes,
-    GuidedQuality,
-    JointQuality,
-    JointV2,
-    MinedSoftmax,
-    NoQuality,
-    Quality,
-)
-
-ASSIGNERS: dict[str, Callable[[AssignerRecipe], Assigner]] = {
-    "atss": lambda r: AtssAssigner(r.top_k),
-    "fcos": lambda r: FcosAssigner(r.radius),
-    "fovea": lambda r: FoveaAssigner(r.sigma),
-    "max_iou": lambda r: MaxIouAssigner(r.positive_iou, r.negative_iou, r.low_quality),
-}
-QUALITIES: dict[str, Callable[[QualityRecipe, BoxRepresentation], Quality]] = {
-    "none": lambda r, boxes: NoQuality(r.alpha, r.gamma),
-    "centerness": lambda r, boxes: BranchQuality("centerness", r.alpha, r.gamma),
-    "iou": lambda r, boxes: BranchQuality("iou", r.alpha, r.gamma),
-    "centerness_guided": lambda r, boxes: GuidedQuality("centerness", r.eta, r.alpha, r.gamma),
-    "iou_guided": lambda r, boxes: GuidedQuality("iou", r.eta, r.alpha, r.gamma),
-    "joint": lambda r, boxes: JointQuality(r.beta),
-    "joint_v2": lambda r, boxes: JointV2(boxes.channels // 4, r.beta),
-    "softmax_mined": lambda r, boxes: MinedSoftmax(r.negatives),
-}
-BOXES: dict[str, Callable[[BoxesRecipe], BoxRepresentation]] = {
-    "dirac": lambda r: DiracBoxes(r.code, r.stds, r.loss, r.smooth_beta),
-    "gaussian": lambda r: GaussianBoxes(),
-    "general": lambda r: GeneralBoxes(r.reg_max, r.delta, dfl=False),
-    "general_dfl": lambda r: GeneralBoxes(r.reg_max, r.delta, dfl=True),
-}
+from gfocal.recipe import ModelRecipe, Recipe
+from gfocal.recipe.forms import ASSIGNERS, BOXES, QUALITIES, Form
+from gfocal.representation import BoxRepresentation, Quality
 
 
 def _square(recipe: Recipe) -> Shapes:
@@ -90,6 +56,13 @@ BACKBONES: dict[str, Callable[[bool | str, bool], nn.Module]] = {
 """Backbones that are not timm's."""
 
 
+def make_form(form: Form, section: object, **more: Any) -> Any:
+    """An assigner, box representation or quality from its line in the table and its section of a recipe."""
+    module, _, name = form.place.partition(":")
+    kind = getattr(import_module(f"gfocal.{module}"), name)
+    return kind(**form.fixed, **{key: getattr(section, key) for key in form.keys}, **more)
+
+
 def build_detector(recipe: Recipe, names: Sequence[str], *, pretrained: bool = True) -> DenseDetector:
     """A detector with random values, or the backbone weights that the recipe asks for.
 
@@ -99,8 +72,9 @@ def build_detector(recipe: Recipe, names: Sequence[str], *, pretrained: bool = T
         pretrained: False leaves the backbone random whatever the recipe says (weights come from a checkpoint).
     """
     model = recipe.model
-    boxes = BOXES[model.boxes.kind](model.boxes)
-    quality = QUALITIES[model.quality.kind](model.quality, boxes)
+    boxes: BoxRepresentation = make_form(BOXES[model.boxes.kind], model.boxes)
+    form = QUALITIES[model.quality.kind]
+    quality: Quality = make_form(form, model.quality, **({"num_bins": boxes.channels // 4} if form.bins else {}))
     shapes = SHAPES[model.points.kind](recipe)
     backbone = _backbone(model, pretrained=pretrained)
     neck = _neck(model, backbone.channels)
@@ -113,7 +87,7 @@ def build_detector(recipe: Recipe, names: Sequence[str], *, pretrained: bool = T
         head=_head(model, boxes, quality, len(names), neck.channels, [len(level) for level in shapes]),
         strides=model.strides,
         make_points=cast(MakePoints, make),
-        assigner=ASSIGNERS[model.assigner.kind](model.assigner),
+        assigner=make_form(ASSIGNERS[model.assigner.kind], model.assigner),
         boxes=boxes,
         quality=quality,
         names=names,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from gfocal.recipe.forms import ANY, ASSIGNERS, BOXES, QUALITIES, fitting
+
 Section = dict[str, Any]
 
 _POINT: Section = {"kind": "square", "scale": 8.0, "offset": 0.5}
@@ -81,31 +83,18 @@ DETECTORS: dict[str, dict[str, Section]] = {
 }
 """What ``model.detector`` fills in where a recipe is silent; :data:`AXES` says what else fits."""
 
-_ALL_BOXES = ("dirac", "gaussian", "general", "general_dfl")
-_FREE = ("none", "centerness", "iou", "centerness_guided", "iou_guided", "joint")
+_CODES = {"square": ("distances", "deltas", "log_deltas"), "octave": ("deltas",), "ssd": ("deltas",)}
+_WEIGHTS = {"square": ("score", "centerness", "none"), "octave": ("score", "none"), "ssd": ("score", "none")}
 
 AXES: dict[str, dict[str, tuple[str, ...]]] = {
-    "square": {
-        "assigner.kind": ("atss", "fcos", "fovea", "max_iou"),
-        "quality.kind": (*_FREE, "joint_v2"),
-        "boxes.kind": _ALL_BOXES,
-        "boxes.code": ("distances", "deltas", "log_deltas"),
-        "box_weight": ("score", "centerness", "none"),
-    },
-    "octave": {
-        "assigner.kind": ("max_iou",),
-        "quality.kind": ("none", "iou", "iou_guided", "joint"),
-        "boxes.kind": ("dirac",),
-        "boxes.code": ("deltas",),
-        "box_weight": ("score", "none"),
-    },
-    "ssd": {
-        "assigner.kind": ("max_iou",),
-        "quality.kind": ("softmax_mined", "none", "iou", "iou_guided", "joint"),
-        "boxes.kind": ("dirac",),
-        "boxes.code": ("deltas",),
-        "box_weight": ("score", "none"),
-    },
+    points: {
+        "assigner.kind": fitting(ASSIGNERS, points),
+        "quality.kind": fitting(QUALITIES, points),
+        "boxes.kind": fitting(BOXES, points),
+        "boxes.code": _CODES[points],
+        "box_weight": _WEIGHTS[points],
+    }
+    for points in ANY
 }
 """What fits, by ``model.points.kind``: several anchors a location have neither one centre nor one set of distances."""
 
@@ -116,7 +105,6 @@ _WHY = {
     "boxes.code": "several anchors a location are told apart by deltas alone",
     "box_weight": "centerness needs one point a location",
 }
-_GENERAL = ("general", "general_dfl")
 
 
 def check_axes(detector: str, points: str, chosen: Mapping[str, str]) -> None:
@@ -138,11 +126,13 @@ def check_axes(detector: str, points: str, chosen: Mapping[str, str]) -> None:
                 f"{key} {chosen[key]} does not go with detector {detector} (points.kind {points}): {_WHY[key]}; "
                 f"what goes: {', '.join(allowed)}"
             )
-    if chosen["quality.kind"] == "joint_v2" and chosen["boxes.kind"] not in _GENERAL:
+    quality, boxes = chosen["quality.kind"], chosen["boxes.kind"]
+    if QUALITIES[quality].bins and not BOXES[boxes].bins:
+        binned = [name for name, form in BOXES.items() if form.bins]
+        others = [name for name in AXES[points]["quality.kind"] if not QUALITIES[name].bins]
         raise ValueError(
-            f"quality.kind joint_v2 reads the distributions of the edges, which boxes.kind {chosen['boxes.kind']} has "
-            f"not; what goes: boxes.kind {' or '.join(_GENERAL)}, or quality.kind "
-            f"{', '.join(k for k in AXES[points]['quality.kind'] if k != 'joint_v2')}"
+            f"quality.kind {quality} reads the distributions of the edges, which boxes.kind {boxes} has not; what "
+            f"goes: boxes.kind {' or '.join(binned)}, or quality.kind {', '.join(others)}"
         )
 
 

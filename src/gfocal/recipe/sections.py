@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, model_validator
 
-from gfocal.recipe.rows import check_axes, with_row_defaults
+from gfocal.recipe.forms import ASSIGNERS, BOXES, QUALITIES
+from gfocal.recipe.rows import DETECTORS, check_axes, with_row_defaults
 
 # Strict: "true" is no number of epochs.
 PositiveInt = Annotated[int, Field(gt=0, strict=True)]
@@ -28,9 +29,7 @@ class _Section(BaseModel):
 class QualityRecipe(_Section):
     """How quality enters the score."""
 
-    kind: Literal[
-        "none", "centerness", "iou", "centerness_guided", "iou_guided", "joint", "joint_v2", "softmax_mined"
-    ] = "joint"
+    kind: Literal[*QUALITIES] = "joint"  # type: ignore[valid-type]
     beta: NotNegative = Field(2.0, description="exponent of Quality Focal Loss (joint, joint_v2)")
     alpha: Fraction | None = Field(0.25, description="focal loss's weight of the positives (all but joint*, softmax)")
     gamma: NotNegative = Field(2.0, description="focal loss's exponent (all but joint*, softmax)")
@@ -41,7 +40,7 @@ class QualityRecipe(_Section):
 class BoxesRecipe(_Section):
     """How a box is represented."""
 
-    kind: Literal["dirac", "gaussian", "general", "general_dfl"] = "general_dfl"
+    kind: Literal[*BOXES] = "general_dfl"  # type: ignore[valid-type]
     reg_max: PositiveInt = Field(16, description="n, the largest bin index (general*)")
     delta: PositiveFloat = Field(1.0, description="distance of two bins in strides (general*)")
     code: Literal["distances", "deltas", "log_deltas"] = Field("distances", description="what the numbers mean (dirac)")
@@ -82,7 +81,7 @@ class PointsRecipe(_Section):
 class AssignerRecipe(_Section):
     """Which points learn which object."""
 
-    kind: Literal["atss", "fcos", "fovea", "max_iou"] = "atss"
+    kind: Literal[*ASSIGNERS] = "atss"  # type: ignore[valid-type]
     top_k: PositiveInt = Field(9, description="candidates of each level (atss)")
     radius: NotNegative = Field(1.5, description="of centre sampling in strides; 0: the whole box (fcos)")
     sigma: Fraction = Field(0.4, description="share of the box that is positive (fovea)")
@@ -114,7 +113,7 @@ class LossWeights(_Section):
 class ModelRecipe(_Section):
     """The detector."""
 
-    detector: Literal["fcos", "atss", "gfl", "retinanet", "foveabox", "ssd"] = Field(
+    detector: Literal[*DETECTORS] = Field(  # type: ignore[valid-type]
         "gfl", description="the row that fills in what a recipe does not say"
     )
     backbone: str = Field("resnet50.tv_in1k", description="a timm name, shufflenet_v2_x1_0 or vgg16")

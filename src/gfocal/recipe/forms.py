@@ -1,0 +1,60 @@
+"""The tables of names: every assigner, box representation and quality that a recipe can ask for, one line each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+SQUARE, SSD, ANY = ("square",), ("ssd",), ("square", "octave", "ssd")
+"""``model.points.kind``: one square anchor a location; SSD's; any, that is RetinaNet's nine (octave) too."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """Where a form is and what it takes. Named, not imported: recipes are read without torch.
+
+    Attributes:
+        place: "module:class" below ``gfocal``.
+        keys: of its section of the recipe, which its constructor takes under the same names.
+        fixed: what else its constructor takes.
+        points: kinds of points that it fits.
+        bins: of boxes, that an edge is a distribution over bins; of a quality, that it reads them: it goes with such
+            boxes alone, and its constructor takes their number as ``num_bins``.
+    """
+
+    place: str
+    keys: tuple[str, ...] = ()
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    points: tuple[str, ...] = ANY
+    bins: bool = False
+
+
+ASSIGNERS: dict[str, Form] = {
+    "atss": Form("assigners.atss:AtssAssigner", ("top_k",), points=SQUARE),
+    "fcos": Form("assigners.fcos:FcosAssigner", ("radius",), points=SQUARE),
+    "fovea": Form("assigners.fovea:FoveaAssigner", ("sigma",), points=SQUARE),
+    "max_iou": Form("assigners.max_iou:MaxIouAssigner", ("positive_iou", "negative_iou", "low_quality")),
+}
+BOXES: dict[str, Form] = {
+    "dirac": Form("representation.dirac:DiracBoxes", ("code", "stds", "loss", "smooth_beta")),
+    "gaussian": Form("representation.gaussian:GaussianBoxes", points=SQUARE),
+    "general": Form("representation.general:GeneralBoxes", ("reg_max", "delta"), {"dfl": False}, SQUARE, bins=True),
+    "general_dfl": Form("representation.general:GeneralBoxes", ("reg_max", "delta"), {"dfl": True}, SQUARE, bins=True),
+}
+_BRANCH, _GUIDED = "representation.branch:BranchQuality", "representation.guided:GuidedQuality"
+QUALITIES: dict[str, Form] = {
+    "none": Form("representation.none:NoQuality", ("alpha", "gamma")),
+    "centerness": Form(_BRANCH, ("alpha", "gamma"), {"kind": "centerness"}, SQUARE),
+    "iou": Form(_BRANCH, ("alpha", "gamma"), {"kind": "iou"}),
+    "centerness_guided": Form(_GUIDED, ("eta", "alpha", "gamma"), {"kind": "centerness"}, SQUARE),
+    "iou_guided": Form(_GUIDED, ("eta", "alpha", "gamma"), {"kind": "iou"}),
+    "joint": Form("representation.joint:JointQuality", ("beta",)),
+    "joint_v2": Form("representation.joint_v2:JointV2", ("beta",), points=SQUARE, bins=True),
+    "softmax_mined": Form("representation.mined:MinedSoftmax", ("negatives",), points=SSD),
+}
+
+
+def fitting(forms: Mapping[str, Form], points: str) -> tuple[str, ...]:
+    """Names of the forms that fit a kind of points."""
+    return tuple(name for name, form in forms.items() if points in form.points)
