@@ -24,7 +24,8 @@ from gfocal.zoo import build_detector
 
 recipe = load_recipe("atss_nano", ["model.quality.kind=varifocal", "model.quality.gamma=1.5"])
 detector = build_detector(recipe, ["a", "b"])
-assert (type(detector.quality).__name__, detector.quality.alpha, detector.quality.gamma) == ("VarifocalQuality", 0.75, 1.5)
+quality = detector.quality
+assert (type(quality).__name__, quality.alpha, quality.gamma) == ("VarifocalQuality", 0.75, 1.5)
 load_recipe("retinanet_nano", ["model.quality.kind=varifocal"])
 load_recipe("ssd_nano", ["model.quality.kind=varifocal"])
 pictures = torch.zeros(1, 3, 64, 64, dtype=torch.uint8)
