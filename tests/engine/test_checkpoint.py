@@ -13,24 +13,20 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import nn
 
 import gfocal
 from gfocal.engine.checkpoint import (
     BEST,
     LAST,
-    PARTS,
     STATE,
     find_weights,
     generator_states,
     load_detector,
     load_state,
-    other_inputs,
     remove_unfinished,
     restore_generators,
     save_detector,
     save_state,
-    start_from,
     write_atomically,
 )
 from gfocal.errors import UsageError
@@ -166,110 +162,14 @@ def test_a_recipe_of_the_file_that_is_not_valid(saved: Path) -> None:
         load_detector(saved)
 
 
-# --- starting from other weights ------------------------------------------------------------------------------------
-
-
-def test_the_same_classes_take_everything(saved: Path) -> None:
-    detector = build_detector(small(), ("cat", "dog"))
-    assert start_from(detector, saved) == []
-    source = load_detector(saved)[0].state_dict()
-    assert all(torch.equal(tensor, source[name]) for name, tensor in detector.state_dict().items())
-
-
-@pytest.mark.parametrize("names", [("cat", "cow"), ("cat", "dog", "cow"), ("cow",)])
-def test_other_classes_keep_all_but_the_class_rows(saved: Path, names: tuple[str, ...]) -> None:
-    detector = build_detector(small(), names)
-    before = {name: tensor.clone() for name, tensor in detector.state_dict().items()}
-    fresh = start_from(detector, saved)
-    assert sorted(fresh) == [f"head.out.{level}.{kind}" for level in range(3) for kind in ("bias", "weight")]
-    source = load_detector(saved)[0].state_dict()
-    for name, tensor in detector.state_dict().items():
-        if name in fresh:
-            classes = len(names)
-            assert torch.equal(tensor[:classes], before[name][:classes]), "class rows start new"
-            assert torch.equal(tensor[classes:], source[name][2:]), "the box code's 32 rows come along"
-            assert len(tensor[classes:]) == 32
-        else:
-            assert torch.equal(tensor, source[name]), name
-
-
-def test_a_head_with_its_own_class_convolution(tmp_path: Path) -> None:
-    recipe = small("model.channels=32", "model.head=conv", "model.head_depth=1")
-    path = tmp_path / "conv.safetensors"
-    save_detector(path, build_detector(recipe, ("cat", "dog")).state_dict(), recipe, ("cat", "dog"))
-    fresh = start_from(build_detector(recipe, ("cat", "cow")), path)
-    assert sorted(fresh) == ["head.class_out.bias", "head.class_out.weight"]
-
-
-def test_other_bins_start_the_box_code_new(saved: Path) -> None:
-    detector = build_detector(small("model.boxes.reg_max=9"), ("cat", "dog"))
-    before = {name: tensor.clone() for name, tensor in detector.state_dict().items()}
-    fresh = start_from(detector, saved)
-    assert len(fresh) == 6
-    assert all(torch.equal(detector.state_dict()[name], before[name]) for name in fresh)
-
-
-def test_a_head_can_start_anew(saved: Path) -> None:
-    torch.manual_seed(8)
-    detector = build_detector(small(), ("cat", "dog"))
-    before = {name: tensor.clone() for name, tensor in detector.state_dict().items()}
-    theirs = load_detector(saved)[0].state_dict()
-    fresh = start_from(detector, saved, ("backbone", "neck"))
-    assert fresh == [name for name in before if name.startswith("head.")]
-    for name, tensor in detector.state_dict().items():
-        assert torch.equal(tensor, before[name] if name in fresh else theirs[name]), name
-
-
-def test_another_detector_takes_backbone_and_neck(saved: Path) -> None:
-    recipe = small(name="retinanet_nano")
-    detector = build_detector(recipe, ("cat", "dog"))
-    fresh = start_from(detector, saved, ("backbone", "neck"))
-    assert {name.partition(".")[0] for name in fresh} == {"head"}
-    # A head that starts anew learns any points; the pixels of the backbone must still be those it was trained with.
-    assert other_inputs(recipe, saved, ("backbone", "neck")) == []
-    assert any(line.startswith("model.points.kind square -> octave") for line in other_inputs(recipe, saved))
-
-
-def test_a_quality_of_its_own_weights_belongs_to_the_head(tmp_path: Path) -> None:
-    recipe = small("model.quality.kind=joint_v2")
-    source, path = build_detector(recipe, ("a",)), tmp_path / "v2.safetensors"
-    nn.init.constant_(source.quality.stack[0].weight, 0.5)
-    save_detector(path, source.state_dict(), recipe, ("a",))
-    for parts, value in ((PARTS, 0.5), (("backbone", "neck"), None)):
-        detector = build_detector(recipe, ("a",))
-        fresh = start_from(detector, path, parts)
-        assert ("quality.stack.0.weight" in fresh) == (value is None)
-        assert bool((detector.quality.stack[0].weight == 0.5).all()) == (value is not None)
-
-
-def test_a_part_that_does_not_exist_is_refused(saved: Path) -> None:
-    with pytest.raises(UsageError, match="--init-parts takes backbone, neck, head, not tail"):
-        start_from(build_detector(small(), ("cat", "dog")), saved, ("backbone", "tail"))
-
-
-def test_rows_of_several_anchors_are_not_mixed(saved: Path) -> None:
-    # The rows of a head with one anchor a location are not those of one with nine, whatever their number.
-    detector = build_detector(small(name="retinanet_nano"), ("cat", "dog"))
-    before = detector.state_dict()["head.out.0.weight"].clone()
-    start_from(detector, saved)
-    assert torch.equal(detector.state_dict()["head.out.0.weight"], before)
-
-
-def test_other_inputs_are_found(saved: Path) -> None:
-    assert other_inputs(small("optim.lr=3"), saved) == []
-    other = small("model.points.offset=0", "model.points.scale=8", "model.pixels.order=rgb")
-    pixels, scale, offset = other_inputs(other, saved)
-    assert "'bgr'" in pixels.partition(" -> ")[0]
-    assert (offset, scale) == ("model.points.offset 0.5 -> 0.0", "model.points.scale 5.0 -> 8.0")
-
-
-def test_another_architecture_is_refused(saved: Path, tmp_path: Path) -> None:
-    recipe = small("model.pretrained=false", "model.channels=32", name="gfl_r18")
-    with pytest.raises(UsageError, match=r"some\.safetensors has another architecture than the recipe"):
-        start_from(build_detector(recipe, ("cat", "dog")), saved)
-    (tmp_path / "x.safetensors").write_bytes(b"nothing")
-    with pytest.raises(UsageError, match="is not a gfocal checkpoint"):
-        start_from(build_detector(small(), ("cat", "dog")), tmp_path / "x.safetensors")
+def test_trained_weights_keep_their_meaning(saved: Path) -> None:
+    for key, value in (("boxes.delta", "0.5"), ("quality.kind", "iou"), ("points.offset", "0")):
+        with pytest.raises(
+            UsageError, match=rf"trained with another model.{key.partition('.')[0]}: only data, predict"
+        ):
+            load_detector(saved, [f"model.{key}={value}"])
+    detector, _, _ = load_detector(saved, ["model.pixels.mean=[1, 2, 3]"])
+    assert detector.pixels.mean.flatten().tolist() == [1, 2, 3]
 
 
 # --- states ---------------------------------------------------------------------------------------------------------

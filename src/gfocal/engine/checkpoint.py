@@ -138,7 +138,7 @@ def load_detector(path: str | Path, overrides: Sequence[str] = ()) -> tuple[Dens
 
     Args:
         path: run folder (its best weights) or ``.safetensors`` file.
-        overrides: "a.b=c" recipe keys, for example "data.resize.size=416".
+        overrides: "a.b=c" recipe keys, for example "data.resize.size=416"; of ``model`` only ``pixels``.
 
     Returns:
         The detector in evaluation mode, its recipe, and what the file says about itself.
@@ -149,6 +149,7 @@ def load_detector(path: str | Path, overrides: Sequence[str] = ()) -> tuple[Dens
     file = find_weights(Path(path))
     about = read_about(file)
     recipe = build_recipe(about["recipe"], overrides, str(file))
+    _same_network(build_recipe(about["recipe"], (), str(file)), recipe, file)
     detector = build_detector(recipe, about["names"], pretrained=False)
     with safe_open(file, framework="pt") as tensors:
         weights = {name: tensors.get_tensor(name) for name in tensors.keys()}  # noqa: SIM118
@@ -156,6 +157,21 @@ def load_detector(path: str | Path, overrides: Sequence[str] = ()) -> tuple[Dens
     if recipe.runtime.channels_last:
         detector = detector.to(memory_format=torch.channels_last)
     return detector.eval(), recipe, about
+
+
+def _same_network(stored: Recipe, asked: Recipe, file: Path) -> None:
+    """Trained weights mean one thing: under other boxes, points or qualities they would run, and find nonsense.
+
+    Raises:
+        UsageError: naming the keys.
+    """
+    before, after = (recipe.to_dict()["model"] for recipe in (stored, asked))
+    changed = [f"model.{key}" for key in before if key != "pixels" and before[key] != after[key]]
+    if changed:
+        raise UsageError(
+            f"{file} was trained with another {', '.join(changed)}: only data, predict, runtime and model.pixels can "
+            "be set for trained weights; to train on with something else, use gfocal train --init"
+        )
 
 
 def load_weights(detector: DenseDetector, weights: dict[str, Tensor], where: str) -> None:
@@ -180,82 +196,6 @@ def load_weights(detector: DenseDetector, weights: dict[str, Tensor], where: str
     if problems:
         raise UsageError(f"{where} does not fit the detector of its recipe; tensors: {'; '.join(problems)}")
     detector.load_state_dict(weights)
-
-
-PARTS = ("backbone", "neck", "head")
-
-
-def start_from(detector: DenseDetector, path: Path, parts: Sequence[str] = PARTS) -> list[str]:
-    """Copy the weights of a checkpoint whose shapes agree; return the names of those that start new.
-
-    Class outputs are copied only if the class names agree.
-
-    Args:
-        detector: what gets the weights.
-        path: run folder or checkpoint.
-        parts: of :data:`PARTS`; the others start new.
-
-    Raises:
-        UsageError: most of what should be copied does not fit, or a part that does not exist.
-    """
-    if unknown := [part for part in parts if part not in PARTS]:
-        raise UsageError(f"--init-parts takes {', '.join(PARTS)}, not {', '.join(unknown)}")
-    source, _, _ = load_detector(path)
-    own, theirs = detector.state_dict(), source.state_dict()
-    same_names = source.names == detector.names
-    fresh = [
-        name
-        for name, tensor in own.items()
-        if _part(name) not in parts
-        or name not in theirs
-        or theirs[name].shape != tensor.shape
-        or (not same_names and _is_class_output(name))
-    ]
-    wanted = [name for name in own if _part(name) in parts]
-    unfit = sum(name in fresh for name in wanted)
-    if unfit > len(wanted) // 2:
-        raise UsageError(
-            f"{path} has another architecture than the recipe: {unfit} of {len(wanted)} tensors do not fit"
-        )
-    merged = {name: tensor if name in fresh else theirs[name] for name, tensor in own.items()}
-    for name in fresh:
-        if _part(name) in parts:
-            merged[name] = _partly(name, own[name], theirs.get(name), detector, source)
-    load_weights(detector, merged, str(path))
-    return fresh
-
-
-def other_inputs(recipe: Recipe, path: Path, parts: Sequence[str] = PARTS) -> list[str]:
-    """What the weights of a checkpoint were trained for and ``recipe`` has otherwise, as "points.offset 0.5 -> 0.0"."""
-    theirs = build_recipe(read_about(find_weights(path))["recipe"], (), str(path)).to_dict()["model"]
-    ours = recipe.to_dict()["model"]
-    pairs = {key: (theirs[key], ours[key]) for key in ("pixels", "style", "strides")}
-    # A head that starts new learns any points.
-    if "head" in parts:
-        pairs |= {f"points.{key}": (theirs["points"][key], ours["points"][key]) for key in ours["points"]}
-    return [f"model.{key} {before} -> {after}" for key, (before, after) in pairs.items() if before != after]
-
-
-def _part(name: str) -> str:
-    """Of :data:`PARTS`: a quality with parameters of its own (GFL v2) is trained like the head, and is part of it."""
-    part = name.partition(".")[0]
-    return part if part in PARTS else "head"
-
-
-def _is_class_output(name: str) -> bool:
-    return name.startswith(("head.class_out.", "head.out."))
-
-
-def _partly(name: str, own: Tensor, theirs: Tensor | None, detector: DenseDetector, source: DenseDetector) -> Tensor:
-    """In a head whose one convolution gives classes and box code, the rows of the box code fit any classes."""
-    rows = detector.boxes.channels
-    one_anchor = all(set(d.points(32, 32).per_location) == {1} for d in (detector, source))
-    shared = one_anchor and name.startswith("head.out.") and theirs is not None and source.boxes.channels == rows
-    if not shared or theirs is None or detector.quality.quality_channels or source.quality.quality_channels:
-        return own
-    merged = own.clone()
-    merged[-rows:] = theirs[-rows:]
-    return merged
 
 
 def generator_states() -> dict[str, Any]:

@@ -10,7 +10,7 @@ from gfocal.data.coco import CocoIndex
 from gfocal.data.loader import BatchLoader, DetectionDataset, RunBatches, make_run_loader
 from gfocal.data.transforms import TrainTransform
 from gfocal.detector import DenseDetector
-from gfocal.engine.checkpoint import PARTS, other_inputs, start_from
+from gfocal.engine.transfer import PARTS, other_inputs, start_from
 from gfocal.errors import UsageError
 from gfocal.models.backbones import RANDOM_START
 from gfocal.pictures import Resize

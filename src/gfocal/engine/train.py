@@ -19,13 +19,14 @@ from accelerate import Accelerator
 from gfocal.data.coco import CocoIndex
 from gfocal.data.loader import BatchLoader
 from gfocal.detector import DenseDetector
-from gfocal.engine.checkpoint import PARTS, generator_states, restore_generators
+from gfocal.engine.checkpoint import generator_states, restore_generators
 from gfocal.engine.evaluate import evaluate
 from gfocal.engine.optim import AveragedWeights, idle_settings, lr_factor, make_optimizer, scaled_lr
 from gfocal.engine.progress import CtrlC, ProgressBar
 from gfocal.engine.run import Run, TrainResult
 from gfocal.engine.start import batches_from, check_start, start_weights, told
 from gfocal.engine.step import Counts, NotFinite, make_accelerator, optimizer_step
+from gfocal.engine.transfer import PARTS
 from gfocal.errors import GfocalError, UsageError
 from gfocal.recipe import Recipe
 from gfocal.structures import Batch
