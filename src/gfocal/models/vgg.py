@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import torch
@@ -13,6 +14,8 @@ from gfocal.models.backbones import first_line, no_weights
 _STAGES = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))  # channels and number of 3x3 convolutions
 _FIRST_MAP = 22  # in `features`: the ReLU after conv4_3
 _NEW = ("features.31.", "features.33.")  # conv6 and conv7, which torchvision's VGG-16 has not
+
+_PIXEL_SCALE = 58.0  # standard deviation of pictures on 0..255
 
 
 class VggBackbone(nn.Module):
@@ -46,6 +49,9 @@ class VggBackbone(nn.Module):
                 # Fan in: what comes out has the scale of what went in, as nothing here normalises.
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
                 nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+        # Pixels come on the scale 0..255, as the published weights want them. Those bring them down to the scale of
+        # features; random ones must too, or the first losses are in the thousands.
+        nn.init.normal_(self.features[0].weight, std=math.sqrt(2 / 27) / _PIXEL_SCALE)  # type: ignore[arg-type]
         if pretrained:
             try:
                 self._load(_read(pretrained))
