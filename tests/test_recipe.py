@@ -460,6 +460,12 @@ def test_another_detector_under_the_keys_of_this_one_is_refused() -> None:
         ("ssd512_vgg16", ["model.frozen_stages=1"], ("frozen_stages", "vgg16")),
         ("gfl_nano", ["model.style=caffe"], ("style caffe", "shufflenet_v2_x1_0")),
         ("retinanet_r50", ["model.assigner.negative_iou=0.6"], ("negative_iou must not be over positive_iou",)),
+        ("foveabox_r50", ["model.assigner.sigma=0"], ("model.assigner.sigma: input should be greater than 0",)),
+        ("retinanet_r50", ["model.assigner.positive_iou=0"], ("positive_iou: input should be greater than 0",)),
+        ("retinanet_r50", ["model.points.ratios=[]"], ("model.points.ratios", "at least 1 item")),
+        ("ssd_nano", ["model.points.sizes=[.001, .1, .2, .4]"], ("0.001 is less than one pixel", "320 pixels")),
+        ("ssd512_vgg16", ["data.resize.kind=short_long"], ("recipe ssd512_vgg16: points.kind ssd has",)),
+        ("gfl_r50", ["model.strides=[2, 4]"], ("(4, 8, 16, 32), got [2, 4]",)),
     ],
 )
 def test_pairs_that_make_no_sense_are_refused_with_those_that_do(

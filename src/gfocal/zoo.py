@@ -11,7 +11,6 @@ from typing import Any, cast
 from torch import nn
 
 from gfocal.detector import DenseDetector, MakePoints, PixelNorm
-from gfocal.errors import UsageError
 from gfocal.models import (
     ConvHead,
     DepthwiseHead,
@@ -153,8 +152,7 @@ def _head(
     levels = len(model.strides)
     if model.head == "plain":
         return PlainHead([channels] * levels if isinstance(channels, int) else channels, anchors=anchors, **outputs)
-    if not isinstance(channels, int):
-        raise UsageError(f"model.head: neck {model.neck} has levels of {list(channels)} channels; use head plain")
+    assert isinstance(channels, int), "the recipe gives levels of several widths to head plain alone"
     if model.head == "depthwise":
         return DepthwiseHead(
             channels, levels, channels=model.channels, num_blocks=model.head_depth, anchors=anchors, **outputs

@@ -76,7 +76,8 @@ def test_a_published_row_trains_and_predicts_on_a_cpu(name: str) -> None:
     assert losses.keys() == TERMS[name]
     assert all(math.isfinite(value) and value > 0 for value in losses.values())
     if ssd:
-        # Uniform over 81 classes: log 81 for each positive and for three negatives each. The first level has a norm of 20, so hardly uniform.
+        # Uniform over 81 classes: log 81 for each positive and for three negatives each. The features of the first
+        # level have a norm of 20, so it is not quite uniform.
         assert 0.5 < losses["cls"] / (4 * math.log(81)) < 10
     else:
         # At p = 0.01 a positive of focal loss costs .25 (.99)^2 log 100 = 1.13 and more than that of the negatives'

@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from gfocal.boxes import aligned_iou
 from gfocal.data.coco import CocoIndex
 from gfocal.data.loader import DetectionDataset, make_loader
 from gfocal.data.transforms import EvalTransform
@@ -21,6 +22,7 @@ from gfocal.engine.checkpoint import load_detector, save_detector
 from gfocal.engine.evaluate import evaluate
 from gfocal.recipe import AXES, DETECTORS, load_recipe
 from gfocal.recipe.forms import BOXES, QUALITIES
+from gfocal.representation import MinedSoftmax
 from gfocal.structures import Batch, Targets
 from gfocal.zoo import build_detector
 
@@ -90,8 +92,10 @@ def test_a_combination(
     torch.manual_seed(0)
     model = build_detector(recipe, train_index.names)
     batch = one_batch(train_index, model)
+    before = placed(model, batch)
     first, last = learn(model, batch)
     assert last < 0.8 * first, f"ten steps took the loss from {first:.4g} to {last:.4g}"
+    assert placed(model, batch) > before, "boxes of positives lie no better than those of random values"
 
     model.eval()
     result = evaluate(model, val_index, batch_size=4, workers=0).result
@@ -116,6 +120,15 @@ def test_a_combination(
 def one_batch(index: CocoIndex, model: DenseDetector) -> Batch:
     dataset = DetectionDataset(index, EvalTransform(model.resize), seed=0)
     return next(iter(make_loader(dataset, batch_size=4, shuffle=False, workers=0)))
+
+
+@torch.no_grad()
+def placed(model: DenseDetector, batch: Batch) -> float:
+    """Mean IoU of the positives' boxes with their objects."""
+    matched, points = model.match(batch.pictures, batch.targets), model.points(64, 64)
+    model.train()
+    code = model(batch.pictures).box.flatten(0, 1)[matched.positive]
+    return float(aligned_iou(model.boxes.decode(points[matched.positive % len(points)], code), matched.boxes).mean())
 
 
 def learn(model: DenseDetector, batch: Batch) -> tuple[float, float]:
@@ -154,6 +167,10 @@ def half_precision(model: DenseDetector, batch: Batch) -> None:
 def background(model: DenseDetector, batch: Batch) -> None:
     """Pictures without objects, and no pictures at all: finite, and connected to the graph."""
     empty = tuple(Targets.empty() for _ in batch.targets)
+    losses = model.losses(model(batch.pictures), model.match(batch.pictures, empty), (64, 64))
+    mined = isinstance(model.quality, MinedSoftmax)  # no positive, no negatives to it
+    assert (losses.pop("cls").item() == 0) == mined, "background teaches classes"
+    assert all(value.item() == 0 for value in losses.values()), "and nothing else"
     for pictures, targets in ((batch.pictures, empty), (batch.pictures[:0], ())):
         model.zero_grad()
         loss = total(model, pictures, targets)

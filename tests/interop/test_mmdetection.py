@@ -194,7 +194,7 @@ def test_style_is_asked_for_where_the_file_has_none(keys: Path) -> None:
         found(keys, "atss_r50", meta={})
     caffe = found(keys, "atss_r50", meta={}, style="caffe").recipe.model
     assert (caffe.style, caffe.pixels.order, caffe.pixels.mean, caffe.pixels.std) == (
-        "caffe", "bgr", (102.9801, 115.9465, 122.7717), (1, 1, 1))  # fmt: skip
+        "caffe", "bgr", (103.53, 116.28, 123.675), (1, 1, 1))  # fmt: skip
     of_file = found(keys, "atss_r50", meta={}, style="pytorch")
     model = of_file.recipe.model
     assert (model.style, model.pixels.order, model.pixels.mean, model.pixels.std) == (
@@ -202,7 +202,7 @@ def test_style_is_asked_for_where_the_file_has_none(keys: Path) -> None:
     assert any("no configuration" in note for note in of_file.notes)
     assert of_file.changed == ()
     assert set(found(keys, "atss_r50", meta={}, style="caffe").changed) == {
-        'model.style="caffe"', 'model.pixels.order="bgr"', "model.pixels.mean=[102.9801, 115.9465, 122.7717]",
+        'model.style="caffe"', 'model.pixels.order="bgr"', "model.pixels.mean=[103.53, 116.28, 123.675]",
         "model.pixels.std=[1.0, 1.0, 1.0]",
     }  # fmt: skip
 
@@ -351,6 +351,7 @@ FPN = "neck.fpn_convs.1.conv.weight"
     ("name", "shape", "word"),
     [
         (REG, None, "1 missing: head.box_out.weight"),
+        ("bbox_head.gfl_cls.weight", None, r"has no tensor bbox_head\.\*_cls\.weight"),
         (FPN, (256, 256, 1, 1), rf"1 of another shape: {FPN} \(256, 256, 1, 1\) instead of \(256, 256, 3, 3\)"),
         ("bbox_head.atss_centerness.weight", (1, 256, 3, 3), "1 unknown: bbox_head.atss_centerness.weight"),
         ("optimizer.state", (1,), "1 unknown: optimizer.state"),

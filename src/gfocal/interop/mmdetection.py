@@ -67,7 +67,7 @@ def import_mmdetection(
         checkpoint: the ``.pth`` file. It is read as data: nothing in it is imported or called.
         out: the folder to write to; made if it does not exist.
         style: of a ResNet whose file does not say it: "pytorch" (RGB, mean 123.675 116.28 103.53, std 58.395 57.12
-            57.375, stride on a bottleneck's 3x3) or "caffe" (BGR, mean 102.9801 115.9465 122.7717, std 1, stride on
+            57.375, stride on a bottleneck's 3x3) or "caffe" (BGR, mean 103.53 116.28 123.675, std 1, stride on
             its first 1x1).
         overwrite: replace a checkpoint that ``out`` has already.
         content: what the file holds, if it was read already.

@@ -12,7 +12,8 @@ Style = Literal["pytorch", "caffe"]
 Config = dict[str, Any]
 _COLOURS: dict[str, tuple[str, tuple[float, ...], tuple[float, ...]]] = {
     "pytorch": ("rgb", (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
-    "caffe": ("bgr", (102.9801, 115.9465, 122.7717), (1.0, 1.0, 1.0)),
+    # Of the FCOS that can be imported; others of that style have 102.9801 115.9465 122.7717, half a grey level away.
+    "caffe": ("bgr", (103.53, 116.28, 123.675), (1.0, 1.0, 1.0)),
 }
 _STRIDES = [8, 16, 32, 64, 128]
 _SQUARE = {"octave_base_scale": 8, "scales_per_octave": 1, "ratios": [1.0], "strides": _STRIDES}
@@ -84,7 +85,7 @@ def ask_style(asked: Asked, config: Config, style: Style | None, where: str) -> 
         raise UsageError(
             f"{where} does not say how pictures enter, and its tensors cannot: networks of both styles have the same "
             "names and shapes. Say --style pytorch (RGB, mean 123.675 116.28 103.53, std 58.395 57.12 57.375, stride "
-            "on the 3x3 of a block) or --style caffe (BGR, mean 102.9801 115.9465 122.7717, std 1, stride on its first "
+            "on the 3x3 of a block) or --style caffe (BGR, mean 103.53 116.28 123.675, std 1, stride on its first "
             "1x1); with the wrong one it finds little. The configuration that it was trained with has it as "
             "backbone style and as img_norm_cfg or data_preprocessor"
         )

@@ -131,8 +131,8 @@ def _classes(row: str, state: Mapping[str, Any], where: str) -> int:
     if row == "ssd512_vgg16":
         name, anchors, background = "bbox_head.cls_convs.0.0.weight", 4, 1
     else:
-        endings = ("_cls.weight",)
-        name = next(n for n in state if n.startswith("bbox_head.") and n.endswith(endings))
+        found = (n for n in state if n.startswith("bbox_head.") and n.endswith("_cls.weight"))
+        name = next(found, "bbox_head.*_cls.weight")
         anchors, background = 9 if row == "retinanet_r50" else 1, 0
     outputs = _rows(state, name, where)
     if outputs % anchors or outputs // anchors <= background:

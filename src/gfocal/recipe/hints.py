@@ -43,7 +43,7 @@ def explain(error: ValidationError, where: str) -> str:
             lines.append(
                 f"{key}: {reason[0].lower() + reason[1:]} (got {problem['input']!r})"
                 if not _own(problem)
-                else f"{key}: {reason}"
+                else (f"{key}: {reason}" if key else reason)
             )
     return f"{where}: " + "; ".join(dict.fromkeys(lines))
 

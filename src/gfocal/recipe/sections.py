@@ -15,6 +15,7 @@ PositiveInt = Annotated[int, Field(gt=0, strict=True)]
 Natural = Annotated[int, Field(ge=0, strict=True)]
 Pixels = Annotated[int, Field(ge=32, strict=True)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Share = Annotated[float, Field(gt=0, le=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**63, strict=True)]
 NotNegative = Annotated[float, Field(ge=0)]
@@ -68,7 +69,7 @@ class PointsRecipe(_Section):
     scale: PositiveFloat = Field(8.0, description="side of the (smallest) square anchor in strides (square, octave)")
     offset: Fraction = Field(0.0, description="where the first point lies, in cells: 0 corner, 0.5 centre")
     scales_per_octave: PositiveInt = Field(3, description="sizes from one level to the next (octave)")
-    ratios: tuple[PositiveFloat, ...] = Field((0.5, 1.0, 2.0), description="height over width (octave)")
+    ratios: tuple[PositiveFloat, ...] = Field((0.5, 1.0, 2.0), min_length=1, description="height over width (octave)")
     sizes: tuple[PositiveFloat, ...] = Field(
         (0.04, 0.10, 0.26, 0.42, 0.58, 0.74, 0.90, 1.06),
         description="of each level as a share of the picture's side, and one more (ssd)",
@@ -84,8 +85,8 @@ class AssignerRecipe(_Section):
     kind: Literal[*ASSIGNERS] = "atss"  # type: ignore[valid-type]
     top_k: PositiveInt = Field(9, description="candidates of each level (atss)")
     radius: NotNegative = Field(1.5, description="of centre sampling in strides; 0: the whole box (fcos)")
-    sigma: Fraction = Field(0.4, description="share of the box that is positive (fovea)")
-    positive_iou: Fraction = Field(0.5, description="least IoU of a positive (max_iou)")
+    sigma: Share = Field(0.4, description="share of the box that is positive (fovea)")
+    positive_iou: Share = Field(0.5, description="least IoU of a positive (max_iou)")
     negative_iou: Fraction = Field(0.4, description="anchors below it are negative, those between ignored (max_iou)")
     low_quality: Literal["all", "first", "none"] = Field(
         "all", description="an object's best anchors are positive at any IoU: all that tie, the first, none (max_iou)"
@@ -120,7 +121,7 @@ class ModelRecipe(_Section):
     style: Literal["pytorch", "caffe"] = Field("pytorch", description="stride of a bottleneck on its 3x3, or first 1x1")
     pretrained: bool | str = Field(False, description="backbone weights: true downloads, or the path of a file")
     frozen_stages: Annotated[int, Field(ge=0, le=4, strict=True)] = 0
-    norm_eval: bool = Field(False, description="batch norm keeps its running statistics")
+    norm_eval: bool = Field(False, description="batch norm of the backbone keeps its running statistics")
     neck: Literal["fpn", "light_pan", "ssd"] = "fpn"
     extra_from: Literal["output", "input"] = Field("output", description="extra levels start at P5 or at C5 (fpn)")
     relu_before_extra: bool = Field(False, description="before each extra level but the first (fpn)")
@@ -131,8 +132,8 @@ class ModelRecipe(_Section):
     tower_bias: bool = Field(False, description="biases beside the normalisation (conv)")
     level_scales: bool = Field(True, description="a learnt factor of each level on the box code (conv)")
     quality_on: Literal["box", "class"] = Field("box", description="the tower that a quality branch stands on (conv)")
-    channels: PositiveInt = Field(256, description="of neck and head")
-    head_depth: PositiveInt = Field(4, description="convolutions of a tower, or blocks of the depthwise head")
+    channels: PositiveInt = Field(256, description="of neck and head (not ssd, plain)")
+    head_depth: PositiveInt = Field(4, description="convolutions of a tower (conv), or blocks (depthwise)")
     strides: tuple[PositiveInt, ...] = (8, 16, 32, 64, 128)
     points: PointsRecipe = PointsRecipe()
     assigner: AssignerRecipe = AssignerRecipe()
@@ -160,7 +161,7 @@ class ModelRecipe(_Section):
         if self.points.kind == "ssd" and not levels == len(self.points.aspects) == len(self.points.sizes) - 1:
             raise ValueError(
                 f"points.kind ssd needs aspects for each of the {levels} levels and one size more, got "
-                f"{len(self.points.aspects)} and {len(self.points.sizes)}"
+                f"{len(self.points.aspects)} and {len(self.points.sizes)}; start from ssd512_vgg16 or ssd_nano"
             )
         if self.points.kind == "ssd" and self.head == "conv":
             raise ValueError("head conv is shared by all levels, which have other anchors here; use plain or depthwise")
@@ -168,7 +169,7 @@ class ModelRecipe(_Section):
 
     def _pyramid_fits(self) -> None:
         strides = list(self.strides)
-        if not strides or strides[0] not in (2, 4, 8, 16, 32):
+        if not strides or strides[0] not in (4, 8, 16, 32):
             raise ValueError(f"strides must start at one that backbones have (4, 8, 16, 32), got {strides}")
         if any(b != 2 * a for a, b in pairwise(strides)):
             raise ValueError(f"each stride must be twice the one before, got {strides}")
@@ -302,6 +303,11 @@ class Recipe(_Section):
         resize = self.data.resize
         if self.model.points.kind == "ssd" and resize.kind != "square":
             raise ValueError("points.kind ssd has anchors in shares of a square picture: set data.resize.kind=square")
+        if self.model.points.kind == "ssd" and min(self.model.points.sizes) * resize.size < 1:
+            raise ValueError(
+                f"model.points.sizes are shares of the picture's {resize.size} pixels: {min(self.model.points.sizes)} "
+                "is less than one pixel"
+            )
         if self.model.neck == "ssd" and resize.size != 512:
             raise ValueError(f"neck ssd makes its seven levels of 512 pixels, not {resize.size}: data.resize.size=512")
         return self
