@@ -276,3 +276,16 @@ def test_the_losses_of_a_step_can_be_normalised_together(nano: DenseDetector) ->
     ]
     for name, value in whole.items():
         assert sum(p[name].item() for p in parts) == pytest.approx(value.item(), rel=1e-5)
+
+
+def test_a_threshold_of_ones_own_is_one_of_final_scores() -> None:
+    # A branch multiplies after the threshold on the class score; a person who asks for 0.3 wants no 0.15.
+    torch.manual_seed(0)
+    detector = build_detector(load_recipe("fcos_nano", ["data.resize.size=64"]), ["a", "b"]).eval()
+    picture = random_pictures(1)[0]
+    everything = detector.predict(picture, score_threshold=0.0)
+    assert len(everything) == 100
+    threshold = float(everything.scores[40])
+    found = detector.predict(picture, score_threshold=threshold)
+    assert len(found) > 0
+    assert float(found.scores.min()) > threshold

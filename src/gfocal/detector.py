@@ -198,7 +198,8 @@ class DenseDetector(nn.Module):
         Args:
             source: a path, a PIL picture, a (3, H, W) uint8 RGB tensor or a (H, W, 3) uint8 RGB array; or a
                 list or tuple of them.
-            score_threshold: in [0, 1), instead of the detector's own.
+            score_threshold: in [0, 1), instead of the detector's own. Final scores lie above it, not only those of
+                the classes (which a quality branch lowers afterwards).
 
         Returns:
             Detections; a list of them for a list or tuple.
@@ -224,6 +225,8 @@ class DenseDetector(nn.Module):
             found = self.detect(batch, torch.tensor([resized.shape[-2:]]), postprocess=post)[0].cpu()
         finally:
             self.train(training)
+        if score_threshold is not None:
+            found = found[found.scores > score_threshold]
         return to_original(found, resized.shape[-2:], picture.shape[-2:])
 
 
