@@ -162,6 +162,16 @@ def test_a_recipe_of_the_file_that_is_not_valid(saved: Path) -> None:
         load_detector(saved)
 
 
+def test_a_checkpoint_of_the_first_version(saved: Path) -> None:
+    about = about_of(saved)
+    points = about["recipe"]["model"].pop("points")
+    about["recipe"]["model"] |= {"anchor_scale": 7.0, "point_offset": 0.25}
+    change(saved, {"gfocal": json.dumps(about)})
+    recipe = load_detector(saved)[1]
+    assert (recipe.model.points.scale, recipe.model.points.offset) == (7, 0.25)
+    assert recipe.model.points.kind == points["kind"]
+
+
 def test_trained_weights_keep_their_meaning(saved: Path) -> None:
     for key, value in (("boxes.delta", "0.5"), ("quality.kind", "iou"), ("points.offset", "0")):
         with pytest.raises(

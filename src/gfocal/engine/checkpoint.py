@@ -130,7 +130,18 @@ def read_about(path: Path) -> dict[str, Any]:
         raise UsageError(
             f"{path} was written by gfocal {content.get('gfocal')}, which is newer: update gfocal to read it"
         )
-    return content
+    return _of_today(content)
+
+
+def _of_today(about: dict[str, Any]) -> dict[str, Any]:
+    """The same with the keys that 0.1.0 wrote under other names where they are now."""
+    model = about["recipe"].get("model", {}) if isinstance(about.get("recipe"), dict) else {}
+    moved = {
+        new: model.pop(old) for old, new in (("anchor_scale", "scale"), ("point_offset", "offset")) if old in model
+    }
+    if moved:
+        model["points"] = {"kind": "square", **moved}
+    return about
 
 
 def load_detector(path: str | Path, overrides: Sequence[str] = ()) -> tuple[DenseDetector, Recipe, dict[str, Any]]:
