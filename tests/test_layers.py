@@ -134,3 +134,26 @@ def test_a_package_s_own_relative_imports_resolve() -> None:
 def test_every_module_is_looked_at() -> None:
     names = {name for name, _ in modules()}
     assert {"gfocal", "gfocal.boxes", "gfocal.losses", "gfocal.losses.quality"} <= names
+
+
+# What a class may have as its base: torch's and Python's own, kinds of errors, and the recipe's checked sections.
+LIBRARIES = {"nn.Module", "Protocol", "torch.autograd.Function", "BaseModel", "msgspec.Struct", "Sampler", "Dataset"}
+BASES = LIBRARIES | {"Exception", "ValueError", "GfocalError", "UsageError", "_Section"}
+
+
+def bases(source: str) -> Iterator[tuple[str, str]]:
+    """(class, base) of every class in ``source``."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ClassDef):
+            for base in node.bases:
+                yield node.name, ast.unparse(base.value if isinstance(base, ast.Subscript) else base)
+
+
+def test_no_class_inherits_from_a_form() -> None:
+    found = {
+        (path.name, name, base)
+        for path in PACKAGE.rglob("*.py")
+        for name, base in bases(path.read_text(encoding="utf-8"))
+        if base not in BASES
+    }
+    assert not found, "compose instead: final classes behind small protocols"
