@@ -83,7 +83,7 @@ def _class_table(per_class: Mapping[str, float | None]) -> Table:
 
 
 def _uncertainty_table(uncertainty: Mapping[str, Any]) -> Table:
-    caption = "agree: Spearman; at best: of a perfect detector, since sharp edges tie; uncertain: edges that are not sharp"
+    caption = "agree: Spearman; at best: of a perfect detector, as sharp edges tie; uncertain: edges that are not sharp"
     table = Table(title="edge_std and true ambiguity of edges", caption=caption)
     for column in ("edges of", "all", "agree", "at best", "uncertain", "agree"):
         table.add_column(column, justify="left" if column == "edges of" else "right")
