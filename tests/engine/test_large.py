@@ -17,6 +17,7 @@ from gfocal.recipe import load_recipe
 from gfocal.structures import Targets
 from gfocal.zoo import build_detector
 
+torch.manual_seed(0)
 recipe = load_recipe(sys.argv[1], ["model.pretrained=false"])
 height, width = (512, 512) if recipe.data.resize.kind == "square" else (800, 1344)
 detector = build_detector(recipe, [f"class {i}" for i in range(80)]).to(memory_format=torch.channels_last)
@@ -87,4 +88,4 @@ def test_a_published_row_trains_and_predicts_on_a_cpu(name: str) -> None:
         # Uniform bins cost log 17 each, a quarter counts, and the weights (scores of 0.01) add up to less than 1.
         assert 0.1 < losses["dfl"] <= 0.25 * math.log(17) + 0.01
     if "quality" in losses:
-        assert math.log(2) * 0.9 < losses["quality"] < math.log(2) * 1.2  # a branch at 0 says one half
+        assert math.log(2) * 0.7 < losses["quality"] < math.log(2) * 1.3  # a branch near 0 says one half
