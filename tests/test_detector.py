@@ -289,3 +289,13 @@ def test_a_threshold_of_ones_own_is_one_of_final_scores() -> None:
     found = detector.predict(picture, score_threshold=threshold)
     assert len(found) > 0
     assert float(found.scores.min()) > threshold
+
+
+@pytest.mark.parametrize("recipe", ["gfl_nano", "gfl_r18"])
+def test_padding_with_the_mean_is_zero_to_the_network(recipe: str) -> None:
+    # gfl_nano's statistics are in the order BGR, gfl_r18's RGB; colours of pictures are RGB.
+    overrides = ["data.resize.pad=mean", "model.pretrained=false"]
+    detector = build_detector(load_recipe(recipe, overrides), ["a"])
+    assert detector.resize.fill == (124, 116, 104)
+    padded = pad_batch([torch.zeros(3, 32, 16, dtype=torch.uint8)], fill=detector.resize.fill)
+    assert float(detector.pixels(padded)[..., 16:].abs().max()) < 0.01

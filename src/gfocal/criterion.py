@@ -147,11 +147,10 @@ def detection_losses(
         positive = flat[matched.positive]
         at = points[matched.positive % len(points)]
         weight = positive_weights(box_weight, positive, at, matched.boxes, quality)
-        counted = count_positives([matched], norm)
         if cls_norm is None:
-            cls_norm = counted[0]
+            cls_norm = count_positives([matched], norm)[0]
         if box_norm is None:
-            box_norm = counted[1] if weight is None else _sum(weight).clamp(min=1)
+            box_norm = count_positives([matched], norm)[1] if weight is None else _sum(weight).clamp(min=1)
         if isinstance(box_norm, Tensor):
             box_norm = box_norm.to(positive.box.dtype)
         decoded = boxes.decode(at, positive.box)

@@ -162,6 +162,15 @@ def test_a_recipe_of_the_file_that_is_not_valid(saved: Path) -> None:
         load_detector(saved)
 
 
+@pytest.mark.parametrize("model", [None, [], "fcos"])
+def test_a_recipe_of_the_file_without_a_model(saved: Path, model: Any) -> None:
+    about = about_of(saved)
+    about["recipe"]["model"] = model
+    change(saved, {"gfocal": json.dumps(about)})
+    with pytest.raises(UsageError, match=r"some\.safetensors: model: "):
+        load_detector(saved)
+
+
 def test_a_checkpoint_of_the_first_version(saved: Path) -> None:
     about = about_of(saved)
     points = about["recipe"]["model"].pop("points")

@@ -211,3 +211,19 @@ def test_a_gradient_that_is_not_finite_stops_the_run(
     state = state_of(tmp_path / "run")
     assert state["step"] == 0
     assert not state["optimizer"]["state"]
+
+
+@pytest.mark.parametrize(
+    ("quality", "box_weight", "passes"),
+    [("joint", "score", 4), ("iou_guided", "none", 4), ("joint", "centerness", 2), ("joint", "none", 2)],
+)
+def test_a_pass_for_the_sums_runs_only_where_they_need_it(quality: str, box_weight: str, passes: int) -> None:
+    changes = (f"model.quality.kind={quality}", f"model.box_weight={box_weight}")
+    detector = build_detector(small(*NO_BATCH_STATISTICS, *changes, name="gfl_r18"), ("a", "b", "c"))
+    accelerator = make_accelerator("fp32")
+    recipe = small(*NO_BATCH_STATISTICS, name="gfl_r18")
+    model, optimizer = accelerator.prepare(detector, make_optimizer(detector, recipe.optim))
+    seen: list[int] = []
+    detector.register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])))
+    optimizer_step(detector, model, optimizer, accelerator, fixed_batches(2), lr=0.01, clip_norm=None)
+    assert seen == [4] * passes

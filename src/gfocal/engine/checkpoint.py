@@ -135,7 +135,10 @@ def read_about(path: Path) -> dict[str, Any]:
 
 def _of_today(about: dict[str, Any]) -> dict[str, Any]:
     """The same with the keys that 0.1.0 wrote under other names where they are now."""
-    model = about["recipe"].get("model", {}) if isinstance(about.get("recipe"), dict) else {}
+    recipe = about.get("recipe")
+    model = recipe.get("model") if isinstance(recipe, dict) else None
+    if not isinstance(model, dict):  # said later, where the recipe is read
+        return about
     moved = {
         new: model.pop(old) for old, new in (("anchor_scale", "scale"), ("point_offset", "offset")) if old in model
     }
