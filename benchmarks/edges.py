@@ -22,7 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from gfocal.data.coco import CocoIndex, find_coco, read_coco
+from gfocal.data.index import DataIndex
+from gfocal.data.open import open_split
 from gfocal.data.scenes import make_scenes
 from gfocal.evaluation import spearman
 
@@ -51,11 +52,11 @@ def main() -> None:
     with ThreadPoolExecutor(options.jobs) as pool:
         results = dict(zip(ROWS, pool.map(lambda title: run(title, scenes, options), ROWS), strict=True))
     report(results)
-    print_perfect(read_coco(*find_coco(scenes, "val")))
+    print_perfect(open_split(scenes, "val"))
     RESULTS.write_text(json.dumps(results, indent=1) + "\n")
 
 
-def print_perfect(index: CocoIndex) -> None:
+def print_perfect(index: DataIndex) -> None:
     """What a detector would reach that has learnt DFL's optimum for every edge, for bins of several widths.
 
     Its distribution is that of the labels, each spread over the two bins beside it: the label y between two bins, at f

@@ -11,8 +11,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from gfocal.data.coco import CocoIndex, find_coco, read_coco
+from gfocal.data.index import DataIndex
 from gfocal.data.loader import DetectionDataset, collate
+from gfocal.data.open import open_split
 from gfocal.data.scenes import make_scenes
 from gfocal.data.transforms import EvalTransform, TrainTransform
 from gfocal.detector import PixelNorm
@@ -24,7 +25,7 @@ BATCH, SOURCE, SIDE = 16, 640, 320
 MEAN, STD = (103.53, 116.28, 123.675), (57.375, 57.12, 58.395)
 
 
-def float_pipeline(index: CocoIndex) -> Tensor:
+def float_pipeline(index: DataIndex) -> Tensor:
     """Pillow, then float32 from there on: what many training scripts do; (16, 3, 320, 320) normalised BGR."""
     pictures = []
     for i in range(BATCH):
@@ -46,7 +47,7 @@ def rows(repeats: int) -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "scenes"
         make_scenes(data, train=BATCH, val=1, size=SOURCE)
-        index = read_coco(*find_coco(data, "train"))
+        index = open_split(data, "train")
         resize, norm = Resize("square", SIDE), PixelNorm(MEAN, STD, "bgr")
         plain = DetectionDataset(index, EvalTransform(resize), seed=0)
         full = DetectionDataset(index, TrainTransform(resize, flip=0.5, photometric=0.5, scale=(0.6, 1.4)), seed=0)

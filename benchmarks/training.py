@@ -8,8 +8,8 @@ from pathlib import Path
 
 import torch
 
-from gfocal.data.coco import find_coco, read_coco
 from gfocal.data.loader import DetectionDataset, collate
+from gfocal.data.open import open_split
 from gfocal.data.scenes import make_scenes
 from gfocal.data.transforms import EvalTransform
 from gfocal.engine.optim import make_optimizer
@@ -28,7 +28,7 @@ def rows(repeats: int) -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "scenes"
         make_scenes(data, train=BATCH * batches, val=1, size=320)
-        index = read_coco(*find_coco(data, "train"))
+        index = open_split(data, "train")
         detector = build_detector(recipe, index.names).to(memory_format=torch.channels_last).train()
         optimizer = make_optimizer(detector, recipe.optim)
         dataset = DetectionDataset(index, EvalTransform(detector.resize), seed=0)

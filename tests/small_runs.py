@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from gfocal.data.coco import CocoIndex, read_coco
+from gfocal.data.coco import read_coco
+from gfocal.data.index import DataIndex
 from gfocal.engine import train as train_module
 from gfocal.engine.train import train
 from gfocal.recipe import Recipe, load_recipe
@@ -69,7 +70,7 @@ def metrics_of(out: Path, kind: str | None = None) -> list[dict[str, Any]]:
     return [line for line in lines if kind is None or line["kind"] == kind]
 
 
-def rewritten(index: CocoIndex, folder: Path, change: Callable[[dict[str, Any]], None]) -> CocoIndex:
+def rewritten(index: DataIndex, folder: Path, change: Callable[[dict[str, Any]], None]) -> DataIndex:
     """The same pictures with another annotation file."""
     content = json.loads(index.annotations.read_text())
     change(content)
@@ -79,7 +80,7 @@ def rewritten(index: CocoIndex, folder: Path, change: Callable[[dict[str, Any]],
     return read_coco(path, index.pictures_dir)
 
 
-def cut_run(recipe: Recipe, index: CocoIndex, out: Path, steps: int) -> None:
+def cut_run(recipe: Recipe, index: DataIndex, out: Path, steps: int) -> None:
     """Train, and die in the step after ``steps`` steps."""
     real, done = train_module.optimizer_step, []
 

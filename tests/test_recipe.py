@@ -16,7 +16,8 @@ from gfocal.errors import UsageError
 from gfocal.recipe import DETECTORS, Recipe, build_recipe, load_recipe, recipe_names
 from gfocal.recipe.forms import ASSIGNERS, BOXES, QUALITIES
 from gfocal.recipe.hints import _ALIASES
-from gfocal.recipe.sections import LossWeights, PredictRecipe, ResizeRecipe
+from gfocal.recipe.network import LossWeights
+from gfocal.recipe.training import PredictRecipe, ResizeRecipe
 from gfocal.structures import Targets
 from gfocal.zoo import build_detector
 

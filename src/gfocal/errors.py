@@ -16,3 +16,7 @@ class UsageError(GfocalError, ValueError):
 
 class BrokenInputError(UsageError):
     """One annotation or picture is broken; ``--skip-broken`` leaves it out and goes on."""
+
+
+class MissingSplitError(UsageError):
+    """A data set is there, but not the split that was asked for."""

@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from gfocal.data.coco import CocoIndex, find_coco, read_coco
+from gfocal.data.coco import find_coco, read_coco
+from gfocal.data.index import DataIndex
 from gfocal.errors import BrokenInputError, GfocalError, UsageError
 
 GOOD: dict[str, Any] = {
@@ -53,7 +54,7 @@ def write(folder: Path, content: Any) -> Path:
     return path
 
 
-def read(folder: Path, content: Any, skip_broken: bool = False) -> CocoIndex:
+def read(folder: Path, content: Any, skip_broken: bool = False) -> DataIndex:
     return read_coco(write(folder, content), folder / "images", skip_broken=skip_broken)
 
 

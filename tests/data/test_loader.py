@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from gfocal.data.coco import CocoIndex, find_coco, read_coco
+from gfocal.data.coco import read_coco
+from gfocal.data.index import DataIndex
 from gfocal.data.loader import (
     DetectionDataset,
     PositionSampler,
@@ -21,6 +22,7 @@ from gfocal.data.loader import (
     make_run_loader,
     read_indexed,
 )
+from gfocal.data.open import open_split
 from gfocal.data.transforms import EvalTransform, TrainTransform
 from gfocal.errors import BrokenInputError, UsageError
 from gfocal.pictures import Resize
@@ -30,7 +32,7 @@ COUNT = 11
 
 
 @pytest.fixture
-def index(tmp_path: Path) -> CocoIndex:
+def index(tmp_path: Path) -> DataIndex:
     """Eleven pictures of different sizes and colours; picture i has id 100 + i and i % 3 boxes."""
     (tmp_path / "images").mkdir()
     images, annotations = [], []
@@ -49,7 +51,7 @@ def index(tmp_path: Path) -> CocoIndex:
     return read_coco(path, tmp_path / "images")
 
 
-def training(index: CocoIndex, seed: int = 3, skip_broken: bool = False) -> DetectionDataset:
+def training(index: DataIndex, seed: int = 3, skip_broken: bool = False) -> DetectionDataset:
     transform = TrainTransform(Resize("square", size=64), photometric=0.7, scale=(0.6, 1.4))
     return DetectionDataset(index, transform, seed=seed, skip_broken=skip_broken)
 
@@ -68,14 +70,14 @@ def batches(dataset: DetectionDataset, **options: object) -> list[Batch]:
     return list(make_loader(dataset, batch_size=3, shuffle=True, **options))  # type: ignore[arg-type]
 
 
-def test_workers_do_not_change_anything(index: CocoIndex) -> None:
+def test_workers_do_not_change_anything(index: DataIndex) -> None:
     expected = batches(training(index), epoch=2)
     assert len(expected) == 4
     for workers in (1, 2):
         assert_same(batches(training(index), epoch=2, workers=workers), expected)
 
 
-def test_any_start_continues_the_same_epoch(index: CocoIndex) -> None:
+def test_any_start_continues_the_same_epoch(index: DataIndex) -> None:
     expected = batches(training(index), epoch=1)
     for start in range(6):
         rest = make_loader(training(index), batch_size=3, epoch=1, start_batch=start, shuffle=True)
@@ -83,7 +85,7 @@ def test_any_start_continues_the_same_epoch(index: CocoIndex) -> None:
         assert_same(list(rest), expected[start:])
 
 
-def test_state_and_threads_of_the_caller_do_not_matter_and_are_left_alone(index: CocoIndex) -> None:
+def test_state_and_threads_of_the_caller_do_not_matter_and_are_left_alone(index: DataIndex) -> None:
     expected = batches(training(index))
     torch.manual_seed(99)
     before = torch.get_rng_state()
@@ -96,7 +98,7 @@ def test_state_and_threads_of_the_caller_do_not_matter_and_are_left_alone(index:
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_epochs_and_seeds_differ(index: CocoIndex) -> None:
+def test_epochs_and_seeds_differ(index: DataIndex) -> None:
     runs = [batches(training(index, seed), epoch=epoch) for seed, epoch in ((3, 0), (3, 1), (4, 0), (0, 3))]
     orders = [torch.cat([batch.image_ids for batch in run]) for run in runs]
     for i, order in enumerate(orders):
@@ -104,7 +106,7 @@ def test_epochs_and_seeds_differ(index: CocoIndex) -> None:
         assert all(not torch.equal(order, other) for other in orders[:i])
 
 
-def test_the_same_picture_is_augmented_differently_each_time(index: CocoIndex) -> None:
+def test_the_same_picture_is_augmented_differently_each_time(index: DataIndex) -> None:
     dataset = training(index)
     keys = [(4, 0, 0), (4, 0, 1), (4, 1, 0), (4, 1, 1)]
     pictures = [dataset[key].picture for key in keys]
@@ -112,7 +114,7 @@ def test_the_same_picture_is_augmented_differently_each_time(index: CocoIndex) -
     assert torch.equal(dataset[4, 0, 1].picture, pictures[1])
 
 
-def test_evaluation_keeps_the_order_and_fills_sizes_and_scales(index: CocoIndex) -> None:
+def test_evaluation_keeps_the_order_and_fills_sizes_and_scales(index: DataIndex) -> None:
     resize = Resize("short_long", short_side=100, long_side=150)
     loader = make_loader(DetectionDataset(index, EvalTransform(resize), seed=0), batch_size=4)
     found = list(loader)
@@ -136,7 +138,7 @@ def test_evaluation_keeps_the_order_and_fills_sizes_and_scales(index: CocoIndex)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_run_is_its_epochs_and_goes_on_from_anywhere(index: CocoIndex, workers: int) -> None:
+def test_a_run_is_its_epochs_and_goes_on_from_anywhere(index: DataIndex, workers: int) -> None:
     epochs = [batch for epoch in range(3) for batch in batches(training(index), epoch=epoch, drop_last=True)]
     for epoch, batch in ((0, 0), (1, 0), (1, 2), (2, 2), (3, 0)):
         rest = RunBatches(COUNT, seed=3, batch_size=3, batches=3, epochs=3, epoch=epoch, batch=batch)
@@ -145,13 +147,13 @@ def test_a_run_is_its_epochs_and_goes_on_from_anywhere(index: CocoIndex, workers
         assert_same(list(make_run_loader(training(index), rest, workers=workers)), expected)
 
 
-def test_drop_last(index: CocoIndex) -> None:
+def test_drop_last(index: DataIndex) -> None:
     assert [len(batch) for batch in batches(training(index))] == [3, 3, 3, 2]
     assert [len(batch) for batch in batches(training(index), drop_last=True)] == [3, 3, 3]
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_broken_picture_is_named_in_one_line(index: CocoIndex, workers: int) -> None:
+def test_a_broken_picture_is_named_in_one_line(index: DataIndex, workers: int) -> None:
     path = index.path(4)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(BrokenInputError, match=r"picture .*4\.jpg is truncated") as caught:
@@ -160,7 +162,7 @@ def test_a_broken_picture_is_named_in_one_line(index: CocoIndex, workers: int) -
     assert not multiprocessing.active_children(), "the workers ended with the error"
 
 
-def test_workers_end_when_the_caller_stops_early(index: CocoIndex) -> None:
+def test_workers_end_when_the_caller_stops_early(index: DataIndex) -> None:
     for batch in make_loader(training(index), batch_size=1, workers=2):
         assert len(batch) == 1
         assert multiprocessing.active_children()
@@ -169,7 +171,7 @@ def test_workers_end_when_the_caller_stops_early(index: CocoIndex) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_skip_broken_takes_the_next_readable_one_and_says_so(index: CocoIndex, workers: int) -> None:
+def test_skip_broken_takes_the_next_readable_one_and_says_so(index: DataIndex, workers: int) -> None:
     for i in (4, 10):
         index.path(i).write_bytes(b"no picture")
     index.path(5).unlink()
@@ -182,14 +184,14 @@ def test_skip_broken_takes_the_next_readable_one_and_says_so(index: CocoIndex, w
     assert [line.split("images/")[1].split()[0] for line in lines] == ["4.jpg", "5.jpg", "5.jpg", "10.jpg"]
 
 
-def test_no_readable_picture_at_all(index: CocoIndex) -> None:
+def test_no_readable_picture_at_all(index: DataIndex) -> None:
     for i in range(COUNT):
         index.path(i).unlink()
     with pytest.raises(UsageError, match="none of the 11 pictures"):
         batches(training(index, skip_broken=True))
 
 
-def test_exif_rotation_follows_the_annotated_size(index: CocoIndex) -> None:
+def test_exif_rotation_follows_the_annotated_size(index: DataIndex) -> None:
     # Picture 2 is annotated as 68 x 54 (width x height).
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -210,7 +212,7 @@ def test_exif_rotation_follows_the_annotated_size(index: CocoIndex) -> None:
     assert upright[:, :16].max() < 30
 
 
-def test_another_size_than_annotated_is_refused(index: CocoIndex) -> None:
+def test_another_size_than_annotated_is_refused(index: DataIndex) -> None:
     Image.new("RGB", (70, 54)).save(index.path(2))
     with pytest.raises(BrokenInputError, match=r"2\.jpg is 70x54 pixels, but .*val\.json says 68x54 \(image 102\)"):
         read_indexed(index, 2)
@@ -245,7 +247,7 @@ def test_the_order_is_pinned() -> None:
 
 
 def test_real_pictures(shared: Path) -> None:
-    index = read_coco(*find_coco(shared / "data" / "coco_mini", "val"))
+    index = open_split(shared / "data" / "coco_mini", "val")
     dataset = DetectionDataset(index, EvalTransform(Resize("square", size=320)), seed=0)
     found = list(make_loader(dataset, batch_size=50))
     assert torch.cat([batch.image_ids for batch in found]).tolist() == index.image_ids.tolist()
@@ -257,7 +259,7 @@ def test_real_pictures(shared: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_batches_are_padded_with_the_colour_of_the_resize(index: CocoIndex, workers: int) -> None:
+def test_batches_are_padded_with_the_colour_of_the_resize(index: DataIndex, workers: int) -> None:
     resize = Resize("short_long", short_side=40, long_side=60, fill=(124, 116, 104))
     dataset = DetectionDataset(index, EvalTransform(resize), seed=0)
     once = make_loader(dataset, batch_size=4, workers=workers)
@@ -271,7 +273,7 @@ def test_batches_are_padded_with_the_colour_of_the_resize(index: CocoIndex, work
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_crops_are_the_same_in_workers(index: CocoIndex, workers: int) -> None:
+def test_crops_are_the_same_in_workers(index: DataIndex, workers: int) -> None:
     transform = TrainTransform(Resize("square", size=64), zoom_out=0.5, iou_crop=1.0)
     dataset = DetectionDataset(index, transform, seed=3)
     here, there = (list(make_loader(dataset, batch_size=3, shuffle=True, workers=n)) for n in (0, workers))

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from gfocal.data.coco import CocoIndex, find_coco, read_coco
+from gfocal.data.index import DataIndex
+from gfocal.data.open import open_split
 from gfocal.data.scenes import make_scenes
 
 
@@ -21,13 +22,13 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def train_index(scenes: Path) -> CocoIndex:
-    return read_coco(*find_coco(scenes, "train"))
+def train_index(scenes: Path) -> DataIndex:
+    return open_split(scenes, "train")
 
 
 @pytest.fixture(scope="session")
-def val_index(scenes: Path) -> CocoIndex:
-    return read_coco(*find_coco(scenes, "val"))
+def val_index(scenes: Path) -> DataIndex:
+    return open_split(scenes, "val")
 
 
 @pytest.fixture(autouse=True)

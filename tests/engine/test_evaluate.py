@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from gfocal.data.coco import CocoIndex, read_coco
+from gfocal.data.coco import read_coco
+from gfocal.data.index import DataIndex
 from gfocal.engine.evaluate import check_names, evaluate
 from gfocal.engine.prepare import open_train_data
 from gfocal.errors import BrokenInputError, UsageError
@@ -25,7 +26,7 @@ SIZES = [(90, 40), (50, 120), (64, 64), (33, 101), (100, 70)]  # width, height
 
 
 @pytest.fixture
-def index(tmp_path: Path) -> CocoIndex:
+def index(tmp_path: Path) -> DataIndex:
     """Five pictures of different shapes; picture 2 has no objects."""
     images, annotations = [], []
     for i, (width, height) in enumerate(SIZES):
@@ -46,7 +47,7 @@ class Knows:
     device = torch.device("cpu")
     training = True
 
-    def __init__(self, index: CocoIndex, resize: Resize, shift: float = 0.0) -> None:
+    def __init__(self, index: DataIndex, resize: Resize, shift: float = 0.0) -> None:
         self.index, self.resize, self.shift, self.names = index, resize, shift, index.names
         self.turn = 0
         self.modes: list[bool] = []
@@ -73,7 +74,7 @@ RESIZES = [Resize("square", size=64), Resize("short_long", short_side=48, long_s
 
 @pytest.mark.parametrize("resize", RESIZES, ids=lambda resize: resize.kind)
 @pytest.mark.parametrize("workers", [0, 1])
-def test_right_boxes_score_one(index: CocoIndex, resize: Resize, workers: int) -> None:
+def test_right_boxes_score_one(index: DataIndex, resize: Resize, workers: int) -> None:
     knows: Any = Knows(index, resize)
     calls: list[tuple[int, int]] = []
     measured = evaluate(knows, index, batch_size=2, workers=workers, progress=lambda *a: calls.append(a))
@@ -89,14 +90,14 @@ def test_right_boxes_score_one(index: CocoIndex, resize: Resize, workers: int) -
     json.dumps(content, allow_nan=False)
 
 
-def test_boxes_that_are_off_do_not(index: CocoIndex) -> None:
+def test_boxes_that_are_off_do_not(index: DataIndex) -> None:
     knows: Any = Knows(index, RESIZES[0], shift=3.0)
     stats = evaluate(knows, index, batch_size=2, workers=0).result.stats
     assert stats["AP50"] == 1.0
     assert stats["AP"] < 0.8
 
 
-def test_classes_are_matched_by_name(index: CocoIndex) -> None:
+def test_classes_are_matched_by_name(index: DataIndex) -> None:
     names = ("c", "b", "a")
 
     class Other(Knows):
@@ -117,7 +118,7 @@ def test_classes_are_matched_by_name(index: CocoIndex) -> None:
     assert result.per_class == {"c": None, "b": 1.0, "a": 1.0}
 
 
-def test_objects_of_unknown_classes_are_refused(index: CocoIndex) -> None:
+def test_objects_of_unknown_classes_are_refused(index: DataIndex) -> None:
     knows: Any = Knows(index, RESIZES[0])
     knows.names = ("a", "c")
     message = r"val\.json are not the detector's: it does not know b; the detector has 2 classes, the data 2"
@@ -125,21 +126,21 @@ def test_objects_of_unknown_classes_are_refused(index: CocoIndex) -> None:
         evaluate(knows, index)
 
 
-def test_no_pictures(index: CocoIndex) -> None:
+def test_no_pictures(index: DataIndex) -> None:
     empty = replace(index, image_ids=index.image_ids[:0])
     knows: Any = Knows(index, RESIZES[0])
     with pytest.raises(UsageError, match=r"val\.json lists no pictures"):
         evaluate(knows, empty)
 
 
-def test_no_objects_gives_no_numbers(index: CocoIndex, tmp_path: Path) -> None:
+def test_no_objects_gives_no_numbers(index: DataIndex, tmp_path: Path) -> None:
     background = rewritten(index, tmp_path / "new", lambda content: content.update(annotations=[]))
     content = evaluate(Knows(background, RESIZES[0]), background, workers=0).to_dict()  # type: ignore[arg-type]
     assert content["AP"] is None
     assert content["num_images"] == 5
 
 
-def test_a_broken_picture_stops_or_is_listed(index: CocoIndex) -> None:
+def test_a_broken_picture_stops_or_is_listed(index: DataIndex) -> None:
     index.path(1).write_bytes(b"no picture")
     detector = build_detector(small(), index.names)
     with pytest.raises(BrokenInputError, match=r"1\.png .*; replace it; --skip-broken leaves it out$"):
@@ -153,7 +154,7 @@ def test_a_broken_picture_stops_or_is_listed(index: CocoIndex) -> None:
     assert measured.result.num_images == 4
 
 
-def test_skipping_means_the_same_for_a_missing_and_a_damaged_picture(index: CocoIndex) -> None:
+def test_skipping_means_the_same_for_a_missing_and_a_damaged_picture(index: DataIndex) -> None:
     results = []
     for damage in (lambda path: path.write_bytes(b"no picture"), lambda path: path.unlink()):
         damage(index.path(4))
@@ -164,14 +165,14 @@ def test_skipping_means_the_same_for_a_missing_and_a_damaged_picture(index: Coco
     assert results[0].num_images == 4
 
 
-def test_no_picture_that_can_be_read(index: CocoIndex) -> None:
+def test_no_picture_that_can_be_read(index: DataIndex) -> None:
     for i in range(len(index)):
         index.path(i).write_bytes(b"no picture")
     with pytest.raises(UsageError, match="none of the 5 pictures"):
         evaluate(build_detector(small(), index.names), index, workers=0, skip_broken=True)
 
 
-def test_a_stand_in_is_not_counted_twice(index: CocoIndex) -> None:
+def test_a_stand_in_is_not_counted_twice(index: DataIndex) -> None:
     class Next(Knows):
         def detect(self, pictures: Tensor, sizes: Tensor) -> list[Detections]:
             if self.turn == 1:
@@ -190,7 +191,7 @@ def test_a_stand_in_is_not_counted_twice(index: CocoIndex) -> None:
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_a_real_detector_keeps_its_mode_and_values(index: CocoIndex, training: bool) -> None:
+def test_a_real_detector_keeps_its_mode_and_values(index: DataIndex, training: bool) -> None:
     detector = build_detector(small(), index.names).train(training)
     before = {name: tensor.clone() for name, tensor in detector.state_dict().items()}
     for precision in ("fp32", "bf16"):
@@ -199,7 +200,7 @@ def test_a_real_detector_keeps_its_mode_and_values(index: CocoIndex, training: b
     assert all(torch.equal(tensor, before[name]) for name, tensor in detector.state_dict().items())
 
 
-def with_ambiguity(index: CocoIndex, folder: Path) -> CocoIndex:
+def with_ambiguity(index: DataIndex, folder: Path) -> DataIndex:
     """Ambiguity of the edges: different for each object and edge."""
 
     def add(content: dict[str, Any]) -> None:
@@ -226,7 +227,7 @@ class Unsure(Knows):
 
 
 @pytest.mark.parametrize("resize", RESIZES, ids=lambda resize: resize.kind)
-def test_edge_std_is_compared_in_original_pixels(index: CocoIndex, tmp_path: Path, resize: Resize) -> None:
+def test_edge_std_is_compared_in_original_pixels(index: DataIndex, tmp_path: Path, resize: Resize) -> None:
     # In pixels of the resized pictures, each scaled by its own factors, the order would be another.
     unsure: Any = Unsure(with_ambiguity(index, tmp_path / "new"), resize)
     content = evaluate(unsure, unsure.index, batch_size=2, workers=0).to_dict()
@@ -238,7 +239,7 @@ def test_edge_std_is_compared_in_original_pixels(index: CocoIndex, tmp_path: Pat
     json.dumps(content, allow_nan=False)
 
 
-def test_edge_std_needs_both_sides(index: CocoIndex, tmp_path: Path) -> None:
+def test_edge_std_needs_both_sides(index: DataIndex, tmp_path: Path) -> None:
     told = with_ambiguity(index, tmp_path / "new")
     without_std: Any = Knows(told, RESIZES[0])
     assert evaluate(without_std, told, workers=0).to_dict()["edge_uncertainty"] is None
@@ -248,7 +249,7 @@ def test_edge_std_needs_both_sides(index: CocoIndex, tmp_path: Path) -> None:
     assert result is None or result["mean_over_sizes"] is None
 
 
-def test_evaluation_and_prediction_pad_alike(index: CocoIndex) -> None:
+def test_evaluation_and_prediction_pad_alike(index: DataIndex) -> None:
     detector = build_detector(small(), index.names)
     detector.resize = Resize("short_long", short_side=40, long_side=60, fill=(124, 116, 104))
     seen: list[Tensor] = []
@@ -263,7 +264,7 @@ def test_evaluation_and_prediction_pad_alike(index: CocoIndex) -> None:
         assert one[0, :, -1, -1].tolist() == [124, 116, 104]
 
 
-def test_validation_data_follow_the_classes_of_the_training_data(index: CocoIndex, tmp_path: Path) -> None:
+def test_validation_data_follow_the_classes_of_the_training_data(index: DataIndex, tmp_path: Path) -> None:
     def other_ids(content: dict[str, Any]) -> None:
         # The order turns round, and there is a class without objects in between.
         content["categories"] = [{"id": 4, "name": "a"}, {"id": 3, "name": "c"}, {"id": 1, "name": "b"}]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from gfocal.boxes import aligned_iou
-from gfocal.data.coco import CocoIndex
+from gfocal.data.index import DataIndex
 from gfocal.data.loader import DetectionDataset, make_loader
 from gfocal.data.transforms import EvalTransform
 from gfocal.detector import DenseDetector
@@ -84,7 +84,7 @@ CASES = [
 
 @pytest.mark.parametrize(("detector", "quality", "boxes"), CASES)
 def test_a_combination(
-    detector: str, quality: str, boxes: str, tmp_path: Path, train_index: CocoIndex, val_index: CocoIndex
+    detector: str, quality: str, boxes: str, tmp_path: Path, train_index: DataIndex, val_index: DataIndex
 ) -> None:
     kind, _, code = boxes.partition(" ")
     changes = [f"model.quality.kind={quality}", f"model.boxes.kind={kind}", "data.resize.size=64"]
@@ -117,7 +117,7 @@ def test_a_combination(
     background(model, batch)
 
 
-def one_batch(index: CocoIndex, model: DenseDetector) -> Batch:
+def one_batch(index: DataIndex, model: DenseDetector) -> Batch:
     dataset = DetectionDataset(index, EvalTransform(model.resize), seed=0)
     return next(iter(make_loader(dataset, batch_size=4, shuffle=False, workers=0)))
 

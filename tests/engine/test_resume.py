@@ -17,7 +17,7 @@ import pytest
 import torch
 
 import gfocal
-from gfocal.data.coco import CocoIndex
+from gfocal.data.index import DataIndex
 from gfocal.engine import train as train_module
 from gfocal.engine.checkpoint import load_detector, load_state
 from gfocal.engine.train import train
@@ -41,12 +41,12 @@ STEPS = 15
 SCRIPT = """
 import sys
 from pathlib import Path
-from gfocal.data.coco import find_coco, read_coco
+from gfocal.data.open import open_split
 from gfocal.engine.train import train
 from gfocal.recipe import load_recipe
 
 data, out, resume, *overrides = sys.argv[1:]
-train_index, val_index = (read_coco(*find_coco(Path(data), split)) for split in ("train", "val"))
+train_index, val_index = (open_split(Path(data), split) for split in ("train", "val"))
 recipe = load_recipe("gfl_nano", overrides)
 result = train(recipe, train_index, val_index, Path(out), resume=resume == "resume")
 print("interrupted" if result.interrupted else "done", result.steps)
@@ -54,7 +54,7 @@ print("interrupted" if result.interrupted else "done", result.steps)
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory, train_index: CocoIndex, val_index: CocoIndex) -> Path:
+def whole(tmp_path_factory: pytest.TempPathFactory, train_index: DataIndex, val_index: DataIndex) -> Path:
     """The run that nothing interrupted; its pictures are read in one process."""
     torch.set_num_threads(1)
     out = tmp_path_factory.mktemp("whole") / "run"
@@ -105,7 +105,7 @@ def assert_like(whole: Path, cut: Path) -> None:
         assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
 
 
-def test_killed_twice(whole: Path, scenes: Path, tmp_path: Path, train_index: CocoIndex, val_index: CocoIndex) -> None:
+def test_killed_twice(whole: Path, scenes: Path, tmp_path: Path, train_index: DataIndex, val_index: DataIndex) -> None:
     out = tmp_path / "run"
     draw = random.Random()
     saved = 0
@@ -144,7 +144,7 @@ def test_killed_again_and_again(every: int, whole: Path, scenes: Path, tmp_path:
     assert_like(whole, out)
 
 
-def test_ctrl_c(whole: Path, scenes: Path, tmp_path: Path, train_index: CocoIndex, val_index: CocoIndex) -> None:
+def test_ctrl_c(whole: Path, scenes: Path, tmp_path: Path, train_index: DataIndex, val_index: DataIndex) -> None:
     out = tmp_path / "run"
     # States would be far apart: Ctrl-C itself must save one.
     process = start(scenes, out, "new", "schedule.save_every=100")
@@ -163,7 +163,7 @@ def test_ctrl_c(whole: Path, scenes: Path, tmp_path: Path, train_index: CocoInde
 
 
 @pytest.mark.parametrize("steps", [0, 4])
-def test_cut_anywhere(steps: int, tmp_path: Path, train_index: CocoIndex) -> None:
+def test_cut_anywhere(steps: int, tmp_path: Path, train_index: DataIndex) -> None:
     # SGD, no averaging, rare states: after step 0 (with the first batch) and at the ends of epochs of three steps.
     recipe = small("optim.kind=sgd", "optim.lr=0.05", "schedule.save_every=100")
     train(recipe, train_index, None, tmp_path / "whole", progress=False)
@@ -178,7 +178,7 @@ def test_cut_anywhere(steps: int, tmp_path: Path, train_index: CocoIndex) -> Non
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("epoch", [2, 5])
 def test_cut_in_an_evaluation(
-    epoch: int, when: str, whole: Path, tmp_path: Path, train_index: CocoIndex, val_index: CocoIndex
+    epoch: int, when: str, whole: Path, tmp_path: Path, train_index: DataIndex, val_index: DataIndex
 ) -> None:
     out = tmp_path / "run"
 
@@ -209,7 +209,7 @@ def test_cut_in_an_evaluation(
 
 
 def test_a_finished_run_has_nothing_to_do(
-    whole: Path, tmp_path: Path, train_index: CocoIndex, val_index: CocoIndex
+    whole: Path, tmp_path: Path, train_index: DataIndex, val_index: DataIndex
 ) -> None:
     out = shutil.copytree(whole, tmp_path / "run")
     result = train(small(*CUT), train_index, val_index, out, resume=True, progress=False)
@@ -219,7 +219,7 @@ def test_a_finished_run_has_nothing_to_do(
     assert_like(whole, out)
 
 
-def test_a_line_that_a_kill_cut_off_goes(tmp_path: Path, train_index: CocoIndex) -> None:
+def test_a_line_that_a_kill_cut_off_goes(tmp_path: Path, train_index: DataIndex) -> None:
     out = tmp_path / "run"
     cut_run(small(), train_index, out, 2)
     with (out / "metrics.jsonl").open("a") as file:
@@ -234,7 +234,7 @@ def test_a_line_that_a_kill_cut_off_goes(tmp_path: Path, train_index: CocoIndex)
 
 
 def test_a_poisoned_step_keeps_the_last_good_state(
-    tmp_path: Path, train_index: CocoIndex, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, train_index: DataIndex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = small("schedule.ema=0.9")
     train(recipe, train_index, None, tmp_path / "whole", progress=False)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from gfocal.data.coco import CocoIndex
+from gfocal.data.index import DataIndex
 from gfocal.engine.checkpoint import load_state, save_state
 from gfocal.engine.train import train
 from gfocal.errors import UsageError
@@ -18,27 +18,27 @@ from small_runs import assert_same_weights, cut_run, metrics_of, rewritten, smal
 
 
 @pytest.fixture
-def cut(tmp_path: Path, train_index: CocoIndex) -> Path:
+def cut(tmp_path: Path, train_index: DataIndex) -> Path:
     """A run of two steps of six."""
     cut_run(small(), train_index, tmp_path / "run", 2)
     return tmp_path / "run"
 
 
-def test_another_recipe_is_named(cut: Path, train_index: CocoIndex) -> None:
+def test_another_recipe_is_named(cut: Path, train_index: DataIndex) -> None:
     other = small("optim.lr=0.5", "schedule.epochs=3")
     with pytest.raises(UsageError, match=r"another recipe \(optim\.lr, schedule\.epochs differ\)"):
         train(other, train_index, None, cut, resume=True, progress=False)
     assert state_of(cut)["step"] == 2
 
 
-def test_what_does_not_change_weights_may_differ(cut: Path, train_index: CocoIndex, tmp_path: Path) -> None:
+def test_what_does_not_change_weights_may_differ(cut: Path, train_index: DataIndex, tmp_path: Path) -> None:
     free = small("data.workers=1", "schedule.save_every=7", "schedule.eval_every=2", "predict.nms_iou=0.5")
     assert train(free, train_index, None, cut, resume=True, progress=False).steps == 6
     train(small(), train_index, None, tmp_path / "whole", progress=False)
     assert_same_weights(cut, tmp_path / "whole")
 
 
-def test_other_threads_are_told(cut: Path, train_index: CocoIndex, capsys: pytest.CaptureFixture[str]) -> None:
+def test_other_threads_are_told(cut: Path, train_index: DataIndex, capsys: pytest.CaptureFixture[str]) -> None:
     state = load_state(cut / "state.pt")
     state["recipe"]["runtime"]["threads"] = state["environment"]["threads"] = 2
     save_state(cut / "state.pt", state)
@@ -46,7 +46,7 @@ def test_other_threads_are_told(cut: Path, train_index: CocoIndex, capsys: pytes
     assert "not bit-identical to a run without the break: threads 2 -> 1" in capsys.readouterr().err
 
 
-def test_resume_and_init_do_not_go_together(cut: Path, train_index: CocoIndex) -> None:
+def test_resume_and_init_do_not_go_together(cut: Path, train_index: DataIndex) -> None:
     with pytest.raises(UsageError, match="choose one"):
         train(small(), train_index, None, cut, resume=True, init=cut, progress=False)
 
@@ -74,7 +74,7 @@ def first_picture(content: dict) -> None:
 
 @pytest.mark.parametrize("change", [first_label, first_crowd, first_box, first_name, first_picture])
 def test_other_data_is_refused(
-    change: Callable[[dict], None], cut: Path, train_index: CocoIndex, tmp_path: Path
+    change: Callable[[dict], None], cut: Path, train_index: DataIndex, tmp_path: Path
 ) -> None:
     other = rewritten(train_index, tmp_path / "new", change)
     with pytest.raises(UsageError, match="was trained on other data than"):
@@ -83,13 +83,13 @@ def test_other_data_is_refused(
     assert train(small(), same, None, cut, resume=True, progress=False).steps == 6
 
 
-def test_nothing_to_resume(tmp_path: Path, train_index: CocoIndex) -> None:
+def test_nothing_to_resume(tmp_path: Path, train_index: DataIndex) -> None:
     with pytest.raises(UsageError, match=r"nothing to resume: there is no .*state\.pt; start without --resume"):
         train(small(), train_index, None, tmp_path / "run", resume=True, progress=False)
     assert not (tmp_path / "run").exists()
 
 
-def test_a_folder_with_a_run_is_not_written_over(cut: Path, train_index: CocoIndex) -> None:
+def test_a_folder_with_a_run_is_not_written_over(cut: Path, train_index: DataIndex) -> None:
     with pytest.raises(UsageError, match="holds a run already: go on with --resume"):
         train(small(), train_index, None, cut, progress=False)
     (cut / "state.pt").unlink()
@@ -98,13 +98,13 @@ def test_a_folder_with_a_run_is_not_written_over(cut: Path, train_index: CocoInd
     assert len(metrics_of(cut)) == 2
 
 
-def test_a_file_in_the_place_of_the_folder(tmp_path: Path, train_index: CocoIndex) -> None:
+def test_a_file_in_the_place_of_the_folder(tmp_path: Path, train_index: DataIndex) -> None:
     (tmp_path / "run").write_text("a file")
     with pytest.raises(UsageError, match="run cannot be made: File exists"):
         train(small(), train_index, None, tmp_path / "run", progress=False)
 
 
-def test_data_that_cannot_be_read_leaves_no_run(scenes: Path, tmp_path: Path, train_index: CocoIndex) -> None:
+def test_data_that_cannot_be_read_leaves_no_run(scenes: Path, tmp_path: Path, train_index: DataIndex) -> None:
     pictures = shutil.copytree(train_index.pictures_dir, tmp_path / "pictures")
     broken = replace(train_index, pictures_dir=pictures)
     for i in range(len(broken)):
@@ -115,7 +115,7 @@ def test_data_that_cannot_be_read_leaves_no_run(scenes: Path, tmp_path: Path, tr
     assert train(small(), train_index, None, tmp_path / "run", progress=False).steps == 6
 
 
-def test_another_environment_is_told(cut: Path, train_index: CocoIndex, capsys: pytest.CaptureFixture[str]) -> None:
+def test_another_environment_is_told(cut: Path, train_index: DataIndex, capsys: pytest.CaptureFixture[str]) -> None:
     state = load_state(cut / "state.pt")
     state["environment"]["torch"] = "2.8.0"
     save_state(cut / "state.pt", state)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from gfocal.data.coco import CocoIndex
+from gfocal.data.index import DataIndex
 from gfocal.engine import train as train_module
 from gfocal.engine.checkpoint import load_state, save_state
 from gfocal.engine.optim import lr_factor, make_optimizer
@@ -132,7 +132,7 @@ def test_a_step_does_not_depend_on_its_split(
     norm: str,
     dtype: torch.dtype,
     tmp_path: Path,
-    train_index: CocoIndex,
+    train_index: DataIndex,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     index = rewritten(train_index, tmp_path, eight)
@@ -188,7 +188,7 @@ def test_batch_norm_is_left_alone() -> None:
     assert [norm.momentum for norm in module] == [0.1, 0.4, None, 0.1]
 
 
-def test_the_pass_for_the_normaliser_leaves_no_trace(tmp_path: Path, train_index: CocoIndex) -> None:
+def test_the_pass_for_the_normaliser_leaves_no_trace(tmp_path: Path, train_index: DataIndex) -> None:
     out = tmp_path / "run"
     train(small("schedule.accumulate=3", "schedule.epochs=1"), train_index, None, out, progress=False)
     counts = {tensor.item() for name, tensor in state_of(out)["model"].items() if name.endswith("batches_tracked")}
@@ -196,7 +196,7 @@ def test_the_pass_for_the_normaliser_leaves_no_trace(tmp_path: Path, train_index
 
 
 def test_a_gradient_that_is_not_finite_stops_the_run(
-    tmp_path: Path, train_index: CocoIndex, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, train_index: DataIndex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = build_detector
 

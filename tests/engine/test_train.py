@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from gfocal.data.coco import CocoIndex, read_coco
+from gfocal.data.coco import read_coco
+from gfocal.data.index import DataIndex
 from gfocal.data.loader import PositionSampler
 from gfocal.engine import train as train_module
 from gfocal.engine.checkpoint import LAST, load_detector
@@ -22,7 +23,7 @@ from gfocal.errors import GfocalError, UsageError
 from small_runs import assert_same_weights, cut_run, metrics_of, rewritten, small, state_of
 
 
-def run(index: CocoIndex, out: Path, *overrides: str, val: CocoIndex | None = None, **options: Any) -> Path:
+def run(index: DataIndex, out: Path, *overrides: str, val: DataIndex | None = None, **options: Any) -> Path:
     """Train into ``out`` and return it."""
     train(small(*overrides), index, val, out, progress=False, **options)
     return out
@@ -31,7 +32,7 @@ def run(index: CocoIndex, out: Path, *overrides: str, val: CocoIndex | None = No
 # --- the same results -----------------------------------------------------------------------------------------------
 
 
-def test_seeds_and_workers(tmp_path: Path, train_index: CocoIndex) -> None:
+def test_seeds_and_workers(tmp_path: Path, train_index: DataIndex) -> None:
     options = ("data.scale=[0.6,1.4]", "data.photometric=0.7", "schedule.ema=0.9", "schedule.epochs=1")
     first = run(train_index, tmp_path / "a", *options)
     torch.manual_seed(77)  # what happened before in the process must not matter
@@ -43,14 +44,14 @@ def test_seeds_and_workers(tmp_path: Path, train_index: CocoIndex) -> None:
     assert metrics_of(other, "train")[0]["loss"] != metrics_of(first, "train")[0]["loss"]
 
 
-def test_a_seed_beyond_32_bits(tmp_path: Path, train_index: CocoIndex) -> None:
+def test_a_seed_beyond_32_bits(tmp_path: Path, train_index: DataIndex) -> None:
     run(train_index, tmp_path / "run", "runtime.seed=9999999999", "schedule.epochs=1")
 
 
 # --- precision ------------------------------------------------------------------------------------------------------
 
 
-def test_bf16_trains_in_float32_weights(tmp_path: Path, train_index: CocoIndex, val_index: CocoIndex) -> None:
+def test_bf16_trains_in_float32_weights(tmp_path: Path, train_index: DataIndex, val_index: DataIndex) -> None:
     # After a run in another precision: accelerate would refuse a second one in the same process.
     single = run(train_index, tmp_path / "fp32", "schedule.epochs=1")
     options = ("schedule.epochs=1", "runtime.precision=bf16", "schedule.accumulate=1")
@@ -65,7 +66,7 @@ def test_bf16_trains_in_float32_weights(tmp_path: Path, train_index: CocoIndex, 
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="fp16 works on a CUDA device")
-def test_fp16_needs_a_gpu(tmp_path: Path, train_index: CocoIndex) -> None:
+def test_fp16_needs_a_gpu(tmp_path: Path, train_index: DataIndex) -> None:
     with pytest.raises(UsageError, match="fp16 needs a CUDA device; on a CPU use bf16 or fp32"):
         run(train_index, tmp_path / "run", "runtime.precision=fp16")
     assert not (tmp_path / "run").exists()
@@ -80,7 +81,7 @@ def ids_of_step(step: int) -> str:
     return ", ".join(str(key[0] + 1) for key in keys)
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path, train_index: CocoIndex) -> None:
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path, train_index: DataIndex) -> None:
     with pytest.raises(GfocalError) as caught:
         run(train_index, tmp_path / "run", "optim.lr=1e30", "optim.reference_batch=null", "schedule.warmup_steps=0")
     assert not isinstance(caught.value, UsageError), "exit code 1, not 2"
@@ -100,7 +101,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path, train_index: Co
 # --- data of all kinds ----------------------------------------------------------------------------------------------
 
 
-def test_pictures_without_objects_train(tmp_path: Path, train_index: CocoIndex) -> None:
+def test_pictures_without_objects_train(tmp_path: Path, train_index: DataIndex) -> None:
     index = rewritten(train_index, tmp_path, lambda content: content.update(annotations=[]))
     for accumulate in (1, 3):
         out = run(index, tmp_path / str(accumulate), f"schedule.accumulate={accumulate}")
@@ -111,7 +112,7 @@ def test_pictures_without_objects_train(tmp_path: Path, train_index: CocoIndex) 
         assert metrics_of(out, "epoch")[0]["missed_share"] == 0
 
 
-def test_fewer_pictures_than_a_batch(tmp_path: Path, train_index: CocoIndex, val_index: CocoIndex) -> None:
+def test_fewer_pictures_than_a_batch(tmp_path: Path, train_index: DataIndex, val_index: DataIndex) -> None:
     def three(content: dict[str, Any]) -> None:
         content["images"] = content["images"][:3]
         content["annotations"] = [a for a in content["annotations"] if a["image_id"] <= 3]
@@ -134,7 +135,7 @@ def test_fewer_pictures_than_a_batch(tmp_path: Path, train_index: CocoIndex, val
         run(index, tmp_path / "other", "schedule.batch_size=8", "schedule.accumulate=2")
 
 
-def one_object(folder: Path) -> CocoIndex:
+def one_object(folder: Path) -> DataIndex:
     """Four pictures, each with the same box twice."""
     images, annotations = [], []
     for i in range(4):
@@ -171,13 +172,13 @@ def test_the_share_of_truncated_edges_is_said(tmp_path: Path, capsys: pytest.Cap
     assert said.count("of the edges") == 1, "again only when it is twice as much"
 
 
-def test_no_pictures(tmp_path: Path, train_index: CocoIndex) -> None:
+def test_no_pictures(tmp_path: Path, train_index: DataIndex) -> None:
     with pytest.raises(UsageError, match="lists no pictures: there is nothing to train on"):
         run(replace(train_index, image_ids=train_index.image_ids[:0]), tmp_path / "run")
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_broken_pictures_are_replaced_and_listed(workers: int, tmp_path: Path, train_index: CocoIndex) -> None:
+def test_broken_pictures_are_replaced_and_listed(workers: int, tmp_path: Path, train_index: DataIndex) -> None:
     index = replace(train_index, pictures_dir=shutil.copytree(train_index.pictures_dir, tmp_path / "pictures"))
     index.path(3).write_bytes(b"no picture")
     recipe = small(f"data.workers={workers}")
@@ -193,7 +194,7 @@ def test_broken_pictures_are_replaced_and_listed(workers: int, tmp_path: Path, t
 
 
 def test_weights_records_and_the_best(
-    tmp_path: Path, train_index: CocoIndex, val_index: CocoIndex, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, train_index: DataIndex, val_index: DataIndex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real, measured = train_module.evaluate, []
 
@@ -224,7 +225,7 @@ def test_weights_records_and_the_best(
     assert not torch.equal(state["average"]["state"]["head.out.0.bias"], state["model"]["head.out.0.bias"])
 
 
-def test_measuring_does_not_change_the_training(tmp_path: Path, train_index: CocoIndex, val_index: CocoIndex) -> None:
+def test_measuring_does_not_change_the_training(tmp_path: Path, train_index: DataIndex, val_index: DataIndex) -> None:
     alone = run(train_index, tmp_path / "alone", "schedule.ema=0.9")
     measured = run(train_index, tmp_path / "measured", "schedule.ema=0.9", "schedule.eval_every=1", val=val_index)
     one, other = state_of(alone), state_of(measured)
@@ -233,7 +234,7 @@ def test_measuring_does_not_change_the_training(tmp_path: Path, train_index: Coc
         assert all(torch.equal(tensor, tensors[1][name]) for name, tensor in tensors[0].items())
 
 
-def test_starting_from_another_run(tmp_path: Path, train_index: CocoIndex, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_starting_from_another_run(tmp_path: Path, train_index: DataIndex, monkeypatch: pytest.MonkeyPatch) -> None:
     first = run(train_index, tmp_path / "first", "schedule.epochs=1")
     weights = load_detector(first)[0].state_dict()
 
@@ -247,7 +248,7 @@ def test_starting_from_another_run(tmp_path: Path, train_index: CocoIndex, monke
 
 
 def test_what_starting_from_another_run_did_is_told(
-    tmp_path: Path, train_index: CocoIndex, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, train_index: DataIndex, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = run(train_index, tmp_path / "first", "schedule.epochs=1")
     total = len(load_detector(first)[0].state_dict())
@@ -262,7 +263,7 @@ def test_what_starting_from_another_run_did_is_told(
 
 
 @pytest.mark.parametrize("keep", ["model.frozen_stages=1", "model.norm_eval=true"])
-def test_a_frozen_backbone_of_random_values_is_refused(keep: str, tmp_path: Path, train_index: CocoIndex) -> None:
+def test_a_frozen_backbone_of_random_values_is_refused(keep: str, tmp_path: Path, train_index: DataIndex) -> None:
     options = ["model.pretrained=false", "model.frozen_stages=0", "model.norm_eval=false", keep]
     with pytest.raises(UsageError, match=r"random values") as caught:
         train(small(*options, name="gfl_r18"), train_index, None, tmp_path / "run", progress=False)
@@ -271,18 +272,18 @@ def test_a_frozen_backbone_of_random_values_is_refused(keep: str, tmp_path: Path
     assert not (tmp_path / "run").exists()
 
 
-def test_idle_settings_are_told(tmp_path: Path, train_index: CocoIndex, capsys: pytest.CaptureFixture[str]) -> None:
+def test_idle_settings_are_told(tmp_path: Path, train_index: DataIndex, capsys: pytest.CaptureFixture[str]) -> None:
     train(small("schedule.warmup_steps=50", "schedule.epochs=1"), train_index, None, tmp_path / "run")
     assert "schedule.warmup_steps=50, but the run has 3 steps" in capsys.readouterr().err
 
 
-def test_weights_are_there_after_each_epoch(tmp_path: Path, train_index: CocoIndex) -> None:
+def test_weights_are_there_after_each_epoch(tmp_path: Path, train_index: DataIndex) -> None:
     cut_run(small("schedule.epochs=3", "schedule.eval_every=3"), train_index, tmp_path / "run", 4)
     notes = load_detector(tmp_path / "run")[2]["notes"]
     assert (notes["epoch"], notes["step"], notes["metrics"]) == (1, 3, {})
 
 
-def test_tensorboard(tmp_path: Path, train_index: CocoIndex, val_index: CocoIndex) -> None:
+def test_tensorboard(tmp_path: Path, train_index: DataIndex, val_index: DataIndex) -> None:
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from gfocal.boxes import aligned_iou
-from gfocal.data.coco import CocoIndex, find_coco, read_coco
 from gfocal.data.coco_classes import COCO_CATEGORY_IDS, COCO_NAMES
+from gfocal.data.index import DataIndex
+from gfocal.data.open import open_split
 from gfocal.detector import DenseDetector
 from gfocal.engine.checkpoint import load_detector
 from gfocal.engine.evaluate import evaluate
@@ -44,8 +45,8 @@ def detector(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Dens
 
 
 @pytest.fixture(scope="module")
-def val(shared: Path) -> CocoIndex:
-    return read_coco(*find_coco(shared / "data" / "coco_mini", "val"))
+def val(shared: Path) -> DataIndex:
+    return open_split(shared / "data" / "coco_mini", "val")
 
 
 def save(path: Path, state: dict[str, Any]) -> Path:
@@ -81,7 +82,7 @@ def test_the_size_can_be_chosen(checkpoint: Path, tmp_path: Path) -> None:
         import_nanodet(checkpoint, tmp_path / "small", size=8)
 
 
-def test_coco_classes_are_those_of_the_data_set(val: CocoIndex) -> None:
+def test_coco_classes_are_those_of_the_data_set(val: DataIndex) -> None:
     assert val.names == COCO_NAMES
     assert tuple(val.category_ids.tolist()) == COCO_CATEGORY_IDS
 
@@ -174,7 +175,7 @@ def test_a_checkpoint_is_not_overwritten_unasked(checkpoint: Path, tmp_path: Pat
 
 @pytest.mark.parametrize("file", ["000000099242.jpg", "000000122745.jpg", "000000010764.jpg"])
 def test_detections_on_a_real_picture_are_the_annotated_objects(
-    detector: DenseDetector, val: CocoIndex, file: str
+    detector: DenseDetector, val: DataIndex, file: str
 ) -> None:
     i = [val.file_name(j) for j in range(len(val))].index(file)
     truth = val.targets(i)
@@ -190,7 +191,7 @@ def test_detections_on_a_real_picture_are_the_annotated_objects(
         assert float(((own.boxes[0] - box).abs() / own.edge_std[0]).max()) < 3
 
 
-def test_accuracy_on_real_pictures(detector: DenseDetector, val: CocoIndex) -> None:
+def test_accuracy_on_real_pictures(detector: DenseDetector, val: DataIndex) -> None:
     # Measured elsewhere with an independent runner: 0.196; a prototype with antialiased resizing: 0.199.
     result = evaluate(detector, val, workers=0).result
     assert result.num_images == 350

@@ -12,7 +12,8 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 import numpy as np
 
-from gfocal.errors import BrokenInputError, UsageError
+from gfocal.data.problems import Problems
+from gfocal.errors import UsageError
 
 _Id = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 _Side = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
@@ -58,19 +59,6 @@ class CocoFile(msgspec.Struct, gc=False):
 _Record = TypeVar("_Record", ImageRecord, AnnotationRecord, CategoryRecord)
 
 
-class Problems:
-    """Raises what is broken, or with ``skip`` lists it."""
-
-    def __init__(self, file: Path, skip: bool) -> None:
-        self.file, self.skip, self.lines = file, skip, list[str]()
-        self.left_out: set[int] = set()  # Ids of pictures: their annotations go with them and are no problem.
-
-    def report(self, message: str, *, hint: str = "correct it") -> None:
-        if not self.skip:
-            raise BrokenInputError(f"{self.file}: {message}; {hint}, or leave it out with --skip-broken")
-        self.lines.append(f"{self.file}: {message}")
-
-
 def parse(file: Path, problems: Problems) -> CocoFile:
     try:
         raw = file.read_bytes()
@@ -98,9 +86,11 @@ def _parse_slowly(file: Path, raw: bytes, problems: Problems) -> CocoFile:
             raise UsageError(
                 f"annotation file {file} {fault}; a COCO detection file has images, annotations and categories"
             )
-    categories = _convert_all(content["categories"], CategoryRecord, "category", Problems(file, skip=False))
-    images = _convert_all(content["images"], ImageRecord, "image", problems)
-    return CocoFile(images, _convert_all(content["annotations"], AnnotationRecord, "annotation", problems), categories)
+    categories = _convert_all(content["categories"], CategoryRecord, "category", file, Problems(skip=False))
+    images = _convert_all(content["images"], ImageRecord, "image", file, problems)
+    return CocoFile(
+        images, _convert_all(content["annotations"], AnnotationRecord, "annotation", file, problems), categories
+    )
 
 
 _WHOLE = ("id", "image_id", "category_id", "width", "height", "iscrowd", "ignore")
@@ -114,7 +104,7 @@ def _with_integers(record: Any) -> Any:
     return record | whole if whole else record
 
 
-def _convert_all(records: list[Any], kind: type[_Record], word: str, problems: Problems) -> list[_Record]:
+def _convert_all(records: list[Any], kind: type[_Record], word: str, file: Path, problems: Problems) -> list[_Record]:
     converted = []
     for position, record in enumerate(map(_with_integers, records)):
         try:
@@ -124,7 +114,7 @@ def _convert_all(records: list[Any], kind: type[_Record], word: str, problems: P
             where = f"{word} at position {position}" if identity is None else f"{word} {identity!r}"
             if word == "annotation" and isinstance(record, dict) and "image_id" in record:
                 where += f" (image {record['image_id']!r})"
-            problems.report(f"{where}: {_plain(str(error))}")
+            problems.report("record-broken", file, f"{where}: {_plain(str(error))}")
             if word == "image" and type(identity) is int:
                 problems.left_out.add(identity)
     return converted
@@ -151,14 +141,19 @@ def check_categories(file: Path, categories: list[CategoryRecord]) -> tuple[np.n
     return np.array([c.id for c in ordered], np.int64), tuple(c.name for c in ordered)
 
 
-def check_images(images: list[ImageRecord], folder: Path, problems: Problems) -> list[ImageRecord]:
+def check_images(images: list[ImageRecord], folder: Path, file: Path, problems: Problems) -> list[ImageRecord]:
     """The pictures to keep."""
     seen: set[int] = set()
     kept: list[ImageRecord] = []
     twice = _duplicates([image.id for image in images])
     for image in images:
         if image.id in twice and image.id in seen:
-            problems.report(f"image id {image.id} stands there twice, the second time for {image.file_name}")
+            problems.report(
+                "image-id-twice",
+                file,
+                f"image id {image.id} stands there twice, the second time for {image.file_name}",
+                picture=image.file_name,
+            )
         else:
             kept.append(image)
         if twice:
@@ -167,13 +162,20 @@ def check_images(images: list[ImageRecord], folder: Path, problems: Problems) ->
     if missing and not problems.skip:
         first = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
         problems.report(
+            "picture-missing",
+            file,
             f"{len(missing)} of {len(images)} pictures are missing in {folder}: {first}",
             hint="give the folder that the file names start from",
         )
     absent = set(missing)
     for image in kept:
         if image.file_name in absent:
-            problems.report(f"image {image.id}: picture {folder / image.file_name} does not exist")
+            problems.report(
+                "picture-missing",
+                file,
+                f"image {image.id}: picture {folder / image.file_name} does not exist",
+                picture=image.file_name,
+            )
             problems.left_out.add(image.id)
     return [image for image in kept if image.file_name not in absent]
 
@@ -195,13 +197,24 @@ def _missing(file_names: list[str], folder: Path) -> list[str]:
     return missing
 
 
+_KINDS = {
+    "unknown image id": "image-unknown",
+    "unknown category id": "class-unknown",
+    "box is not finite": "box-not-finite",
+    "box has a negative width or height": "box-negative",
+    "box lies outside its picture": "box-outside",
+    "edge_ambiguity has a number that is no standard deviation": "record-broken",
+}
+
+
 def check_annotations(
     annotations: list[AnnotationRecord],
     images: list[ImageRecord],
     category_ids: np.ndarray,
+    file: Path,
     problems: Problems,
 ) -> dict[str, Any]:
-    """The annotations as the columns of a :class:`gfocal.data.coco.CocoIndex`, sorted by picture."""
+    """The annotations as the columns of a :class:`gfocal.data.index.DataIndex`, sorted by picture."""
     image_ids = np.array([image.id for image in images], np.int64)
     sizes = np.array([(image.width, image.height) for image in images], np.float64).reshape(-1, 2)
     own_image = np.array([a.image_id for a in annotations], np.int64)
@@ -231,7 +244,12 @@ def check_annotations(
     for i in np.flatnonzero(bad).tolist():
         if annotations[i].image_id not in problems.left_out:
             fault = next(fault for fault, where in faults.items() if where[i])
-            problems.report(_describe(fault, annotations[i], i, images[picture[i]], category_ids))
+            problems.report(
+                _KINDS[fault],
+                file,
+                _describe(fault, annotations[i], i, images[picture[i]], category_ids),
+                picture=images[picture[i]].file_name if known_picture[i] else None,
+            )
     # Stable: within a picture the order of the file stays.
     order = np.flatnonzero(~bad)[np.argsort(picture[~bad], kind="stable")]
     area = np.array([np.nan if a.area is None else a.area for a in annotations], np.float64)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from gfocal.data.coco import CocoIndex
+from gfocal.data.index import DataIndex
 from gfocal.data.order import AUGMENT, Key, PositionSampler, RunBatches, mix
 from gfocal.errors import BrokenInputError, UsageError
 from gfocal.pictures import Resize, pad_batch, read_picture
@@ -55,7 +55,7 @@ class DetectionDataset(Dataset[Sample]):
             :attr:`Sample.skipped`.
     """
 
-    def __init__(self, index: CocoIndex, transform: Transform, *, seed: int, skip_broken: bool = False) -> None:
+    def __init__(self, index: DataIndex, transform: Transform, *, seed: int, skip_broken: bool = False) -> None:
         self.index, self.transform, self.seed, self.skip_broken = index, transform, seed, skip_broken
 
     def __len__(self) -> int:
@@ -89,7 +89,7 @@ class DetectionDataset(Dataset[Sample]):
         raise UsageError(f"none of the {len(self)} pictures in {self.index.pictures_dir} can be read; {skipped[0]}")
 
 
-def read_indexed(index: CocoIndex, i: int) -> Tensor:
+def read_indexed(index: DataIndex, i: int) -> Tensor:
     """Picture ``i`` of an index, turned the way in which its annotations were made.
 
     Returns:

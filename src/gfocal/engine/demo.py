@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import gfocal
-from gfocal.data.coco import CocoIndex, find_coco, read_coco
+from gfocal.data.index import DataIndex
+from gfocal.data.open import open_split
 from gfocal.data.scenes import make_scenes
 from gfocal.engine.checkpoint import STATE, find_weights, write_atomically
 from gfocal.engine.drawing import contact_sheet
@@ -86,8 +87,8 @@ def run_demo(
     say(f"1/4 scenes: {settings.train} to train on, {settings.val} to measure on, in {out / 'data'}")
     with clock.stage("scenes"):
         _scenes(out / "data", settings)
-    train_index = read_coco(*find_coco(out / "data", "train"))
-    val_index = read_coco(*find_coco(out / "data", "val"))
+    train_index = open_split(out / "data", "train")
+    val_index = open_split(out / "data", "val")
     say(f"2/4 training: {counted(recipe.schedule.epochs, 'epoch')}, into {out / 'run'}")
     with clock.stage("training"):
         _train(recipe, train_index, val_index, out / "run")
@@ -201,7 +202,7 @@ def _scenes(data: Path, settings: DemoSettings) -> None:
         )
 
 
-def _train(recipe: Recipe, train_index: CocoIndex, val_index: CocoIndex, run: Path) -> None:
+def _train(recipe: Recipe, train_index: DataIndex, val_index: DataIndex, run: Path) -> None:
     resume = (run / STATE).is_file()
     if not resume and run.exists():
         shutil.rmtree(run)  # cut off before its first state: nothing to go on with
@@ -210,7 +211,7 @@ def _train(recipe: Recipe, train_index: CocoIndex, val_index: CocoIndex, run: Pa
         raise KeyboardInterrupt(f"interrupted after step {result.steps}; the same command goes on from there")
 
 
-def _measure(run: Path, val_index: CocoIndex) -> dict[str, Any]:
+def _measure(run: Path, val_index: DataIndex) -> dict[str, Any]:
     detector, recipe, _ = open_model(str(run), ())
     with ProgressBar(len(val_index), "measuring") as bar:
         measured = evaluate(
@@ -223,7 +224,7 @@ def _measure(run: Path, val_index: CocoIndex) -> dict[str, Any]:
     return measured.to_dict()
 
 
-def _draw(out: Path, val_index: CocoIndex) -> None:
+def _draw(out: Path, val_index: DataIndex) -> None:
     """Drawings of some validation scenes, and all of them in one picture."""
     detector, recipe, about = open_model(str(out / "run"), ())
     step = max(1, len(val_index) // _DRAWN)

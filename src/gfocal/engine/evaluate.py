@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from gfocal.data.coco import CocoIndex
+from gfocal.data.index import DataIndex
 from gfocal.data.loader import DetectionDataset, make_loader
 from gfocal.data.transforms import EvalTransform
 from gfocal.detector import DenseDetector, to_original
@@ -48,7 +48,7 @@ class Evaluation:
         }
 
 
-def check_names(detector: DenseDetector, index: CocoIndex) -> CocoIndex:
+def check_names(detector: DenseDetector, index: DataIndex) -> DataIndex:
     """The data set with the detector's classes in the detector's order, matched by name.
 
     The data may lack some of them: a class without objects has no AP and is not part of the mean.
@@ -71,7 +71,7 @@ def check_names(detector: DenseDetector, index: CocoIndex) -> CocoIndex:
 @torch.no_grad()
 def evaluate(
     detector: DenseDetector,
-    index: CocoIndex,
+    index: DataIndex,
     *,
     batch_size: int = 16,
     workers: int = 2,

@@ -9,14 +9,15 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from gfocal.data.coco import CocoIndex, find_coco, read_coco
+from gfocal.data.index import DataIndex
+from gfocal.data.open import open_split
 from gfocal.detector import DenseDetector
 from gfocal.engine.checkpoint import find_weights
 from gfocal.engine.evaluate import evaluate
 from gfocal.engine.predict import Prediction, collect_pictures, load_trained, predict_files
 from gfocal.engine.progress import ProgressBar
 from gfocal.engine.show import counted
-from gfocal.errors import UsageError
+from gfocal.errors import MissingSplitError, UsageError
 from gfocal.recipe import Recipe
 
 DEFAULT_SCORE = 0.3
@@ -31,22 +32,19 @@ def default_run_folder(recipe: str, data: Path) -> Path:
     return Path("runs") / f"{Path(recipe).stem}-{data.name or 'data'}"
 
 
-def open_train_data(data: Path, val: Path | None, *, skip_broken: bool = False) -> tuple[CocoIndex, CocoIndex | None]:
+def open_train_data(data: Path, val: Path | None, *, skip_broken: bool = False) -> tuple[DataIndex, DataIndex | None]:
     """The training data and what to measure on: ``val``, or the val split of ``data`` if it has one.
 
     Raises:
         UsageError: data is missing or broken, or val has boxes of a class that train lacks.
     """
-    train_index = read_coco(*find_coco(data, "train"), skip_broken=skip_broken)
-    val_files = _val_files(data, val)
-    if val_files is None:
-        return train_index, None
-    val_index = read_coco(*val_files, skip_broken=skip_broken)
+    train_index = open_split(data, "train", skip_broken=skip_broken)
+    val_index = _open_val(data, val, skip_broken)
     # Training would only find out at its first evaluation.
-    return train_index, val_index.with_classes(train_index.names)
+    return train_index, None if val_index is None else val_index.with_classes(train_index.names)
 
 
-def describe_all(train: CocoIndex, val: CocoIndex | None) -> tuple[dict[str, dict[str, int]], list[str]]:
+def describe_all(train: DataIndex, val: DataIndex | None) -> tuple[dict[str, dict[str, int]], list[str]]:
     """Counts by split, see :func:`describe_data`, and the lines that tell them, a warning last if there is one."""
     described = {split: describe_data(index) for split, index in (("train", train), ("val", val)) if index is not None}
     lines = [data_line(split, counts) for split, counts in described.items()]
@@ -54,7 +52,7 @@ def describe_all(train: CocoIndex, val: CocoIndex | None) -> tuple[dict[str, dic
     return described, lines if nothing is None else [*lines, f"warning: {nothing}"]
 
 
-def describe_data(index: CocoIndex) -> dict[str, int]:
+def describe_data(index: DataIndex) -> dict[str, int]:
     """What is in a data set, as counts.
 
     Returns:
@@ -90,7 +88,7 @@ def data_line(split: str, data: Mapping[str, int]) -> str:
     )
 
 
-def nothing_to_learn(index: CocoIndex, data: Mapping[str, int]) -> str | None:
+def nothing_to_learn(index: DataIndex, data: Mapping[str, int]) -> str | None:
     """What to say of training data without a single object; None where there is one."""
     if data["objects"]:
         return None
@@ -101,14 +99,14 @@ def nothing_to_learn(index: CocoIndex, data: Mapping[str, int]) -> str | None:
     )
 
 
-def _val_files(data: Path, val: Path | None) -> tuple[Path, Path] | None:
+def _open_val(data: Path, val: Path | None, skip_broken: bool) -> DataIndex | None:
     if val is not None:
-        return find_coco(val, "val")
+        return open_split(val, "val", skip_broken=skip_broken)
     if data.is_file():
         return None  # The one file is what the detector learns from.
     try:
-        return find_coco(data, "val")
-    except UsageError:
+        return open_split(data, "val", skip_broken=skip_broken)
+    except MissingSplitError:
         return None
 
 
@@ -166,7 +164,7 @@ def evaluate_files(
         raise UsageError(f"--split is train or val, not {split!r}")
     which: Literal["train", "val"] = "train" if split == "train" else "val"
     detector, recipe, _ = open_model(model, overrides)
-    index = read_coco(*find_coco(data, which), skip_broken=skip_broken)
+    index = open_split(data, which, skip_broken=skip_broken)
     with ProgressBar(len(index), "evaluating") as bar:
         measured = evaluate(
             detector,

@@ -17,7 +17,7 @@ import yaml
 from torch import Tensor
 
 import gfocal
-from gfocal.data.coco import CocoIndex
+from gfocal.data.index import DataIndex
 from gfocal.engine.checkpoint import (
     BEST,
     FORMAT,
@@ -48,7 +48,7 @@ def environment(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def fingerprint(index: CocoIndex) -> str:
+def fingerprint(index: DataIndex) -> str:
     """A hash of pictures, boxes and classes of a data set (not of the pictures' content)."""
     digest = hashlib.sha256()
     for array in (index.image_ids, index.box_start, index.boxes, index.labels, index.crowd, index.ignore):
@@ -94,7 +94,7 @@ class Run:
         self._tracker: Any = None
 
     def open(
-        self, recipe: Recipe, index: CocoIndex, *, resume: bool, init: dict[str, Any] | None = None
+        self, recipe: Recipe, index: DataIndex, *, resume: bool, init: dict[str, Any] | None = None
     ) -> dict[str, Any] | None:
         """Make the folder, or read the state to resume from and return it.
 
@@ -126,7 +126,7 @@ class Run:
             write_atomically(self.folder / "run.json", lambda file: _write(file, json.dumps(about, indent=2)))
         return state
 
-    def _check_resumable(self, state: dict[str, Any], index: CocoIndex) -> None:
+    def _check_resumable(self, state: dict[str, Any], index: DataIndex) -> None:
         theirs, ours = _flat(state["recipe"]), _flat(self._recipe)
         changed = [key for key in ours if theirs.get(key) != ours[key] and not key.startswith(_FREE)]
         if changed:
@@ -182,7 +182,7 @@ class Run:
         save_state(self.state_file, {"format": FORMAT, **self._facts, "recipe": self._recipe, **state})
 
     def save_weights(
-        self, file: Path, weights: dict[str, Tensor], recipe: Recipe, index: CocoIndex, notes: dict[str, Any]
+        self, file: Path, weights: dict[str, Tensor], recipe: Recipe, index: DataIndex, notes: dict[str, Any]
     ) -> None:
         save_detector(
             file, weights, recipe, index.names, category_ids=index.category_ids.tolist(), notes={**notes, **self._facts}

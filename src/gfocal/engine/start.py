@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gfocal.data.coco import CocoIndex
+from gfocal.data.index import DataIndex
 from gfocal.data.loader import BatchLoader, DetectionDataset, RunBatches, make_run_loader
 from gfocal.data.transforms import TrainTransform
 from gfocal.detector import DenseDetector
@@ -54,7 +54,7 @@ def told(started: dict[str, Any]) -> list[str]:
 
 
 def batches_from(
-    recipe: Recipe, index: CocoIndex, resize: Resize, step: int, steps_an_epoch: int, skip_broken: bool
+    recipe: Recipe, index: DataIndex, resize: Resize, step: int, steps_an_epoch: int, skip_broken: bool
 ) -> BatchLoader:
     """The batches of a run after ``step`` optimizer steps, ``schedule.accumulate`` of them a step."""
     data, schedule, seed = recipe.data, recipe.schedule, recipe.runtime.seed

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from gfocal.data.coco import CocoIndex
+from gfocal.data.index import DataIndex
 from gfocal.data.loader import BatchLoader
 from gfocal.detector import DenseDetector
 from gfocal.engine.checkpoint import generator_states, restore_generators
@@ -35,8 +35,8 @@ from gfocal.zoo import build_detector
 
 def train(
     recipe: Recipe,
-    train_index: CocoIndex,
-    val_index: CocoIndex | None,
+    train_index: DataIndex,
+    val_index: DataIndex | None,
     out: Path,
     *,
     resume: bool = False,
@@ -87,8 +87,8 @@ class _Trainer:
         recipe: Recipe,
         detector: DenseDetector,
         accelerator: Accelerator,
-        train_index: CocoIndex,
-        val_index: CocoIndex | None,
+        train_index: DataIndex,
+        val_index: DataIndex | None,
         run: Run,
         skip_broken: bool,
         progress: bool,

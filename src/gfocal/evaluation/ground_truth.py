@@ -14,7 +14,7 @@ BoolArray = NDArray[np.bool_]
 
 
 class GroundTruth(Protocol):
-    """What is read of a data set (:class:`gfocal.data.coco.CocoIndex` has it); I pictures, N boxes, C classes."""
+    """What is read of a data set (:class:`gfocal.data.coco.DataIndex` has it); I pictures, N boxes, C classes."""
 
     @property
     def image_ids(self) -> IntArray:

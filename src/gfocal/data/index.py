@@ -1,0 +1,141 @@
+"""A data set as compact arrays, whatever format it was read from."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from gfocal.errors import UsageError
+from gfocal.structures import Targets
+
+
+@dataclass(frozen=True, eq=False)
+class DataIndex:
+    """A data set of I pictures, N boxes and C classes as arrays: forked workers share them and copy nothing.
+
+    The boxes of picture i are ``box_start[i]:box_start[i + 1]``, in the order of the file. They are kept as they were
+    annotated, crowds and ignored ones too; :meth:`targets` gives what a detector should learn.
+
+    Attributes:
+        pictures_dir: the folder of the pictures.
+        annotations: the annotation file.
+        image_ids: (I,) int64 the data set's own ids, in the order of the file.
+        widths: (I,) int64 pixels.
+        heights: (I,) int64 pixels.
+        box_start: (I + 1,) int64.
+        boxes: (N, 4) float64 xyxy in pixels of the picture, not clipped.
+        labels: (N,) int64 in 0..C-1.
+        crowd: (N,) bool.
+        ignore: (N,) bool.
+        area: (N,) float64: ``area`` of the file, width * height where it has none.
+        annotation_ids: (N,) int64, all different: those of the file if they are, 1..N otherwise.
+        category_ids: (C,) int64, all different: the data set's id of each label; ascending as read.
+        names: C class names.
+        name_bytes: (bytes,) uint8: all file names in UTF-8, one after the other.
+        name_start: (I + 1,) int64: where each begins.
+        skipped: one line for each picture or annotation that was left out.
+        edge_ambiguity: (N, 4) float64: how uncertain left, top, right and bottom are by nature, a standard deviation in
+            pixels (generated scenes say so); NaN for boxes, None for files, that do not say.
+    """
+
+    pictures_dir: Path
+    annotations: Path
+    image_ids: np.ndarray
+    widths: np.ndarray
+    heights: np.ndarray
+    box_start: np.ndarray
+    boxes: np.ndarray
+    labels: np.ndarray
+    crowd: np.ndarray
+    ignore: np.ndarray
+    area: np.ndarray
+    annotation_ids: np.ndarray
+    category_ids: np.ndarray
+    names: tuple[str, ...]
+    name_bytes: np.ndarray
+    name_start: np.ndarray
+    skipped: list[str] = field(default_factory=list)
+    edge_ambiguity: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    @property
+    def without_area(self) -> int:
+        """Boxes with a side of 0: kept for evaluation, never learnt."""
+        return int((self.boxes[:, 2:] <= self.boxes[:, :2]).any(1).sum())
+
+    def file_name(self, i: int) -> str:
+        """Of picture ``i``, as the annotation file writes it."""
+        return self.name_bytes[self.name_start[i] : self.name_start[i + 1]].tobytes().decode(errors="surrogatepass")
+
+    def path(self, i: int) -> Path:
+        """The file of picture ``i``."""
+        return self.pictures_dir / self.file_name(i)
+
+    def targets(self, i: int, include_crowd: bool = False) -> Targets:
+        """Boxes of picture ``i`` clipped to it, float32 in its pixels.
+
+        Args:
+            i: 0..I-1.
+            include_crowd: crowds and ignored boxes too.
+        """
+        own = slice(self.box_start[i], self.box_start[i + 1])
+        width, height = self.widths[i], self.heights[i]
+        boxes = np.clip(self.boxes[own], 0, (width, height, width, height)).astype(np.float32)
+        keep = (boxes[:, 2:] > boxes[:, :2]).all(1)
+        if not include_crowd:
+            keep &= ~(self.crowd[own] | self.ignore[own])
+        return Targets(torch.from_numpy(boxes[keep]), torch.from_numpy(self.labels[own][keep]))
+
+    def with_classes(self, names: Sequence[str]) -> DataIndex:
+        """The same pictures and boxes with labels that follow ``names``; classes are matched by name.
+
+        A class of ``names`` that the data lack has no boxes and gets a category id that no other one has. A class of
+        the data that is not in ``names`` is dropped if it has no boxes. Of several classes of one name the first is
+        matched with the first, and so on.
+
+        Raises:
+            UsageError: there are boxes, crowds included, of a class that is not in ``names``.
+        """
+        names = tuple(names)
+        if names == self.names:
+            return self
+        wanted = {key: label for label, key in enumerate(_distinguished(names))}
+        new_label = np.array([wanted.get(key, -1) for key in _distinguished(self.names)], np.int64)
+        boxes = np.bincount(self.labels, minlength=len(self.names))
+        if unknown := [
+            f"{self.names[old]} ({boxes[old]} boxes)" for old in np.flatnonzero((new_label < 0) & (boxes > 0))
+        ]:
+            raise UsageError(
+                f"{self.annotations} has different classes: only one of the two has {_some(unknown)}; "
+                f"the other has {_some(names)}"
+            )
+        category_ids: list[int | None] = [None] * len(names)
+        for new, category_id in zip(new_label.tolist(), self.category_ids.tolist(), strict=True):
+            if new >= 0:
+                category_ids[new] = category_id
+        taken = set(self.category_ids.tolist())
+        free = (number for number in count(1) if number not in taken)
+        ids = [next(free) if category_id is None else category_id for category_id in category_ids]
+        return replace(self, labels=new_label[self.labels], category_ids=np.array(ids, np.int64), names=names)
+
+
+def _distinguished(names: Sequence[str]) -> list[tuple[str, int]]:
+    """Each name with how often it came before: different even where two classes share a name."""
+    seen: Counter[str] = Counter()
+    result = []
+    for name in names:
+        result.append((name, seen[name]))
+        seen[name] += 1
+    return result
+
+
+def _some(words: Sequence[str]) -> str:
+    return ", ".join(words[:5]) + (", ..." if len(words) > 5 else "")

@@ -1,0 +1,62 @@
+"""What is wrong with a data set, and what to do about it: stop at the first fault, or collect all of them.
+
+Readers report every fault here and never decide themselves. A strict run raises, ``--skip-broken`` leaves the record
+out and lists it, ``gfocal data check`` collects everything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from gfocal.errors import BrokenInputError
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One fault.
+
+    Attributes:
+        kind: what is wrong, a short name in kebab-case, the same for all formats: "box-outside", "picture-missing".
+        file: the file to be corrected: an annotation file, a label file or a picture.
+        message: what is wrong there, without the name of the file.
+        picture: file name of the picture concerned, as the data set writes it; None where it is none.
+    """
+
+    kind: str
+    file: Path
+    message: str
+    picture: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.message}"
+
+
+class Problems:
+    """Raises what is broken, or with ``skip`` collects it.
+
+    Args:
+        skip: False raises at the first fault.
+        found: called with each fault that is skipped.
+    """
+
+    def __init__(self, skip: bool, found: Callable[[Problem], None] | None = None) -> None:
+        self.skip, self.found = skip, found
+        self.lines: list[str] = []
+        self.left_out: set[int] = set()  # Ids of pictures: their annotations go with them and are no problem.
+
+    def report(
+        self, kind: str, file: Path, message: str, *, picture: str | None = None, hint: str = "correct it"
+    ) -> None:
+        """A record that cannot be used; whoever reports it leaves it out.
+
+        Raises:
+            BrokenInputError: unless faults are skipped; the message ends with what to do.
+        """
+        problem = Problem(kind, file, message, picture)
+        if not self.skip:
+            raise BrokenInputError(f"{problem}; {hint}, or leave it out with --skip-broken")
+        self.lines.append(str(problem))
+        if self.found is not None:
+            self.found(problem)

@@ -1,0 +1,179 @@
+"""The sections of a recipe that say what the detector is."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveFloat, model_validator
+
+from gfocal.recipe.base import Fraction, NotNegative, PositiveInt, Section, Share
+from gfocal.recipe.forms import ASSIGNERS, BOXES, QUALITIES
+from gfocal.recipe.rows import DETECTORS, check_axes
+
+
+class QualityRecipe(Section):
+    """How quality enters the score."""
+
+    kind: Literal[*QUALITIES] = "joint"  # type: ignore[valid-type]
+    beta: NotNegative = Field(2.0, description="exponent of Quality Focal Loss (joint, joint_v2)")
+    alpha: Fraction | None = Field(0.25, description="focal loss's weight of the positives (all but joint*, softmax)")
+    gamma: NotNegative = Field(2.0, description="focal loss's exponent (all but joint*, softmax)")
+    eta: NotNegative = Field(1.5, description="exponent of the quality that re-weights positives (*_guided)")
+    negatives: PositiveInt = Field(3, description="hard negatives for each positive (softmax_mined)")
+
+
+class BoxesRecipe(Section):
+    """How a box is represented."""
+
+    kind: Literal[*BOXES] = "general_dfl"  # type: ignore[valid-type]
+    reg_max: PositiveInt = Field(16, description="n, the largest bin index (general*)")
+    delta: PositiveFloat = Field(1.0, description="distance of two bins in strides (general*)")
+    code: Literal["distances", "deltas", "log_deltas"] = Field("distances", description="what the numbers mean (dirac)")
+    stds: tuple[PositiveFloat, PositiveFloat, PositiveFloat, PositiveFloat] = Field(
+        (0.1, 0.1, 0.2, 0.2), description="divisors of dx, dy, dw, dh (dirac, deltas)"
+    )
+    loss: Literal["giou", "l1", "smooth_l1"] = Field("giou", description="on the box, or on the code (dirac)")
+    smooth_beta: PositiveFloat = Field(1.0, description="where smooth_l1 turns from square to straight (dirac)")
+
+
+class PixelsRecipe(Section):
+    """Preprocessing inside the model; mean and std in the given order of channels, on the scale 0..255."""
+
+    order: Literal["rgb", "bgr"] = "rgb"
+    mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
+    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (58.395, 57.12, 57.375)
+
+
+class PointsRecipe(Section):
+    """Places and anchors."""
+
+    kind: Literal["square", "octave", "ssd"] = Field(
+        "square", description="one square anchor a location, RetinaNet's nine, or SSD's"
+    )
+    scale: PositiveFloat = Field(8.0, description="side of the (smallest) square anchor in strides (square, octave)")
+    offset: Fraction = Field(0.0, description="where the first point lies, in cells: 0 corner, 0.5 centre")
+    scales_per_octave: PositiveInt = Field(3, description="sizes from one level to the next (octave)")
+    ratios: tuple[PositiveFloat, ...] = Field((0.5, 1.0, 2.0), min_length=1, description="height over width (octave)")
+    sizes: tuple[PositiveFloat, ...] = Field(
+        (0.04, 0.10, 0.26, 0.42, 0.58, 0.74, 0.90, 1.06),
+        description="of each level as a share of the picture's side, and one more (ssd)",
+    )
+    aspects: tuple[tuple[PositiveFloat, ...], ...] = Field(
+        ((2,), (2, 3), (2, 3), (2, 3), (2, 3), (2,), (2,)), description="wide and tall anchors of each level (ssd)"
+    )
+
+
+class AssignerRecipe(Section):
+    """Which points learn which object."""
+
+    kind: Literal[*ASSIGNERS] = "atss"  # type: ignore[valid-type]
+    top_k: PositiveInt = Field(9, description="candidates of each level (atss)")
+    radius: NotNegative = Field(1.5, description="of centre sampling in strides; 0: the whole box (fcos)")
+    sigma: Share = Field(0.4, description="share of the box that is positive (fovea)")
+    positive_iou: Share = Field(0.5, description="least IoU of a positive (max_iou)")
+    negative_iou: Fraction = Field(0.4, description="anchors below it are negative, those between ignored (max_iou)")
+    low_quality: Literal["all", "first", "none"] = Field(
+        "all", description="an object's best anchors are positive at any IoU: all that tie, the first, none (max_iou)"
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> AssignerRecipe:
+        if self.negative_iou > self.positive_iou:
+            raise ValueError(
+                f"negative_iou must not be over positive_iou, got {self.negative_iou} and {self.positive_iou}"
+            )
+        return self
+
+
+class LossWeights(Section):
+    """Factor of each loss term."""
+
+    cls: NotNegative = 1.0
+    quality: NotNegative = Field(1.0, description="of a separate branch (centerness, iou)")
+    box: NotNegative = 2.0
+    dfl: NotNegative = Field(0.25, description="Distribution Focal Loss (general_dfl)")
+    nll: NotNegative = Field(0.25, description="Gaussian likelihood (gaussian)")
+
+
+class ModelRecipe(Section):
+    """The detector."""
+
+    detector: Literal[*DETECTORS] = Field(  # type: ignore[valid-type]
+        "gfl", description="the row that fills in what a recipe does not say"
+    )
+    backbone: str = Field("resnet50.tv_in1k", description="a timm name, shufflenet_v2_x1_0 or vgg16")
+    style: Literal["pytorch", "caffe"] = Field("pytorch", description="stride of a bottleneck on its 3x3, or first 1x1")
+    pretrained: bool | str = Field(False, description="backbone weights: true downloads, or the path of a file")
+    frozen_stages: Annotated[int, Field(ge=0, le=4, strict=True)] = 0
+    norm_eval: bool = Field(False, description="batch norm of the backbone keeps its running statistics")
+    neck: Literal["fpn", "light_pan", "ssd"] = "fpn"
+    extra_from: Literal["output", "input"] = Field("output", description="extra levels start at P5 or at C5 (fpn)")
+    relu_before_extra: bool = Field(False, description="before each extra level but the first (fpn)")
+    head: Literal["conv", "depthwise", "plain"] = Field(
+        "conv", description="towers shared by the levels, light ones of each level, or none"
+    )
+    head_norm: Literal["group", "none"] = Field("group", description="normalisation of the towers (conv)")
+    tower_bias: bool = Field(False, description="biases beside the normalisation (conv)")
+    level_scales: bool = Field(True, description="a learnt factor of each level on the box code (conv)")
+    quality_on: Literal["box", "class"] = Field("box", description="the tower that a quality branch stands on (conv)")
+    channels: PositiveInt = Field(256, description="of neck and head (not ssd, plain)")
+    head_depth: PositiveInt = Field(4, description="convolutions of a tower (conv), or blocks (depthwise)")
+    strides: tuple[PositiveInt, ...] = (8, 16, 32, 64, 128)
+    points: PointsRecipe = PointsRecipe()
+    assigner: AssignerRecipe = AssignerRecipe()
+    quality: QualityRecipe = QualityRecipe()
+    boxes: BoxesRecipe = BoxesRecipe()
+    box_weight: Literal["score", "centerness", "none"] = Field("score", description="weight of a positive's box terms")
+    norm: Literal["step", "picture", "plus_pictures"] = Field(
+        "step", description="losses are divided by the positives: at least 1 a step, 1 a picture, or one more a picture"
+    )
+    loss_weights: LossWeights = LossWeights()
+    pixels: PixelsRecipe = PixelsRecipe()
+
+    @model_validator(mode="after")
+    def _fits(self) -> ModelRecipe:
+        self._pyramid_fits()
+        chosen = {
+            "assigner.kind": self.assigner.kind,
+            "quality.kind": self.quality.kind,
+            "boxes.kind": self.boxes.kind,
+            "boxes.code": self.boxes.code,
+            "box_weight": self.box_weight,
+        }
+        check_axes(self.detector, self.points.kind, chosen)
+        levels = len(self.strides)
+        if self.points.kind == "ssd" and not levels == len(self.points.aspects) == len(self.points.sizes) - 1:
+            raise ValueError(
+                f"points.kind ssd needs aspects for each of the {levels} levels and one size more, got "
+                f"{len(self.points.aspects)} and {len(self.points.sizes)}; start from ssd512_vgg16 or ssd_nano"
+            )
+        if self.points.kind == "ssd" and self.head == "conv":
+            raise ValueError("head conv is shared by all levels, which have other anchors here; use plain or depthwise")
+        return self
+
+    def _pyramid_fits(self) -> None:
+        strides = list(self.strides)
+        if not strides or strides[0] not in (4, 8, 16, 32):
+            raise ValueError(f"strides must start at one that backbones have (4, 8, 16, 32), got {strides}")
+        if any(b != 2 * a for a, b in pairwise(strides)):
+            raise ValueError(f"each stride must be twice the one before, got {strides}")
+        if self.backbone == "shufflenet_v2_x1_0" and strides != [8, 16, 32]:
+            raise ValueError(f"backbone shufflenet_v2_x1_0 gives strides [8, 16, 32], not {strides}")
+        if self.neck == "light_pan" and len(strides) != 3:
+            raise ValueError("neck light_pan works on the three strides [8, 16, 32]; use neck fpn for more levels")
+        if (self.neck == "ssd") != (self.backbone == "vgg16"):
+            raise ValueError("backbone vgg16 and neck ssd go with each other alone: its maps have strides 8 and 16")
+        if self.neck == "ssd" and self.head != "plain":
+            raise ValueError("neck ssd has levels of different width: use head plain")
+        if self.neck == "ssd" and strides != [8 * 2**i for i in range(7)]:
+            raise ValueError(f"neck ssd makes the strides {[8 * 2**i for i in range(7)]}, not {strides}")
+        if self.backbone in ("shufflenet_v2_x1_0", "vgg16"):
+            if self.frozen_stages:
+                raise ValueError(f"frozen_stages works with timm's backbones; set it to 0 for {self.backbone}")
+            if self.style == "caffe":
+                raise ValueError(f"style caffe is a ResNet's; {self.backbone} has none")
+        if self.head == "conv" and self.head_norm == "group" and self.channels % 32:
+            raise ValueError(
+                f"channels must be a multiple of 32 (GroupNorm's groups) for head conv, got {self.channels}"
+            )

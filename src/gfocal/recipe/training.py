@@ -1,0 +1,98 @@
+"""The sections of a recipe that say how a detector is trained and run."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveFloat, model_validator
+
+from gfocal.recipe.base import Decay, Fraction, Natural, NotNegative, Pixels, PositiveInt, Section, Seed
+
+
+class ResizeRecipe(Section):
+    """How large a picture enters."""
+
+    kind: Literal["square", "short_long"] = "short_long"
+    size: Pixels = Field(320, description="side in pixels (square)")
+    short_side: Pixels = Field(800, description="pixels (short_long)")
+    long_side: Pixels = Field(1333, description="pixels at most (short_long)")
+    pad: Literal["black", "mean"] = Field("black", description="colour beside the picture; mean: 0 after model.pixels")
+
+    @model_validator(mode="after")
+    def _fits(self) -> ResizeRecipe:
+        if self.kind == "short_long" and self.short_side > self.long_side:
+            raise ValueError(f"short_side must not be over long_side, got {self.short_side} and {self.long_side}")
+        return self
+
+
+class DataRecipe(Section):
+    """What happens to pictures."""
+
+    resize: ResizeRecipe = ResizeRecipe()
+    flip: Fraction = Field(0.5, description="probability of a horizontal flip")
+    photometric: Fraction = Field(0.0, description="probability of brightness, contrast, saturation changes")
+    scale: tuple[PositiveFloat, PositiveFloat] | None = Field(
+        None, description="range of the random scale, followed by a random crop"
+    )
+    zoom_out: Fraction = Field(0.0, description="probability of a larger canvas with the picture somewhere on it")
+    iou_crop: Fraction = Field(0.0, description="probability of SSD's crop, by the least IoU with an object")
+    workers: Natural = Field(2, description="loader processes")
+
+    @model_validator(mode="after")
+    def _fits(self) -> DataRecipe:
+        if self.scale and self.scale[0] > self.scale[1]:
+            raise ValueError(f"scale must be [lowest, highest], got {list(self.scale)}")
+        return self
+
+
+class OptimRecipe(Section):
+    """The optimizer."""
+
+    kind: Literal["sgd", "adamw"] = "sgd"
+    lr: PositiveFloat = 0.01
+    reference_batch: PositiveInt | None = Field(
+        None, description="pictures a step that lr was chosen for: lr scales with the real number"
+    )
+    momentum: Fraction = Field(0.9, description="sgd's momentum")
+    betas: tuple[Decay, Decay] = Field((0.9, 0.999), description="adamw's betas")
+    weight_decay: NotNegative = 1e-4
+    decay_norm_and_bias: bool = Field(True, description="weight decay on one-dimensional parameters too")
+    backbone_lr: NotNegative = Field(1.0, description="factor of the backbone's learning rate")
+    clip_norm: PositiveFloat | None = Field(None, description="largest norm of the gradient")
+
+
+class ScheduleRecipe(Section):
+    """How long, how fast."""
+
+    epochs: PositiveInt = 12
+    batch_size: PositiveInt = Field(16, description="pictures a forward pass")
+    accumulate: PositiveInt = Field(1, description="forward passes an optimizer step")
+    kind: Literal["multistep", "cosine"] = "multistep"
+    milestones: tuple[PositiveInt, ...] = Field((8, 11), description="epochs after which lr falls (multistep)")
+    gamma: Fraction = Field(0.1, description="factor of lr at each milestone (multistep)")
+    final_lr: Fraction = Field(0.01, description="lr at the end, as a share of lr (cosine)")
+    warmup_steps: Natural = 500
+    warmup_start: Fraction = Field(0.001, description="lr of the first step, as a share of lr")
+    ema: Decay = Field(0.0, description="decay of the averaged weights; 0 for none")
+    eval_every: PositiveInt = Field(1, description="epochs between evaluations")
+    save_every: PositiveInt = Field(100, description="optimizer steps between saved states, to resume from")
+
+
+class PredictRecipe(Section):
+    """From raw outputs to detections."""
+
+    score_threshold: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    pre_nms_top_k: PositiveInt = 1000
+    nms_iou: Fraction = 0.6
+    max_detections: PositiveInt = 100
+    clip_margin: NotNegative = Field(0.0, description="pixels that boxes keep from the right and bottom border")
+
+
+class RuntimeRecipe(Section):
+    """How it is computed; two runs are bit-identical only if these agree."""
+
+    seed: Seed = 0
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    channels_last: bool = True
+    threads: Natural = Field(0, description="CPU threads of torch; 0 leaves torch's own choice")
+    trackers: tuple[Literal["tensorboard"], ...] = Field((), description="where metrics go beside metrics.jsonl")
