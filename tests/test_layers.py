@@ -138,7 +138,7 @@ def test_every_module_is_looked_at() -> None:
 
 # What a class may have as its base: torch's and Python's own, kinds of errors, and the recipe's checked sections.
 LIBRARIES = {"nn.Module", "Protocol", "torch.autograd.Function", "BaseModel", "msgspec.Struct", "Sampler", "Dataset"}
-BASES = LIBRARIES | {"Exception", "ValueError", "GfocalError", "UsageError", "_Section"}
+BASES = LIBRARIES | {"Exception", "ValueError", "GfocalError", "UsageError", "Section"}
 
 
 def bases(source: str) -> Iterator[tuple[str, str]]:
