@@ -7,8 +7,6 @@ import re
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 from gfocal.data.coco_file import check_annotations, check_categories, check_images, parse
 from gfocal.data.index import DataIndex
 from gfocal.data.problems import Problems
@@ -43,17 +41,15 @@ def read_coco(
     if not images:
         raise UsageError(f"{annotations}: no picture {'is left' if content.images else 'in it'}; nothing can be done")
     columns = check_annotations(content.annotations, images, category_ids, annotations, problems)
-    encoded = [image.file_name.encode(errors="surrogatepass") for image in images]
-    return DataIndex(
+    return DataIndex.build(
         pictures_dir=pictures_dir,
         annotations=annotations,
-        image_ids=np.array([image.id for image in images], np.int64),
-        widths=np.array([image.width for image in images], np.int64),
-        heights=np.array([image.height for image in images], np.int64),
+        image_ids=[image.id for image in images],
+        file_names=[image.file_name for image in images],
+        widths=[image.width for image in images],
+        heights=[image.height for image in images],
         category_ids=category_ids,
         names=names,
-        name_bytes=np.frombuffer(b"".join(encoded), np.uint8),
-        name_start=np.cumsum([0, *(len(name) for name in encoded)]),
         skipped=problems.lines,
         **columns,
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 
 from gfocal.errors import UsageError
 from gfocal.structures import Targets
@@ -62,6 +63,88 @@ class DataIndex:
     name_start: np.ndarray
     skipped: list[str] = field(default_factory=list)
     edge_ambiguity: np.ndarray | None = None
+
+    @classmethod
+    def build(
+        cls,
+        *,
+        pictures_dir: Path,
+        annotations: Path,
+        image_ids: ArrayLike,
+        file_names: Sequence[str],
+        widths: ArrayLike,
+        heights: ArrayLike,
+        box_start: ArrayLike,
+        boxes: ArrayLike,
+        labels: ArrayLike,
+        names: Sequence[str],
+        crowd: ArrayLike | None = None,
+        ignore: ArrayLike | None = None,
+        area: ArrayLike | None = None,
+        annotation_ids: ArrayLike | None = None,
+        category_ids: ArrayLike | None = None,
+        skipped: list[str] | None = None,
+        edge_ambiguity: ArrayLike | None = None,
+    ) -> DataIndex:
+        """An index of what a reader found; the one way to make one from arrays.
+
+        Args:
+            pictures_dir: see the attributes, as for all that is not named here.
+            annotations: the file, or the folder, that messages name.
+            image_ids: (I,) each once.
+            file_names: (I,) relative to ``pictures_dir``.
+            widths: (I,) pixels.
+            heights: (I,) pixels.
+            box_start: (I + 1,) from 0 to N.
+            boxes: (N, 4) xyxy, sorted by picture.
+            labels: (N,) in 0..C-1.
+            names: C class names.
+            crowd: (N,); none if left out.
+            ignore: (N,); none if left out.
+            area: (N,); width * height if left out.
+            annotation_ids: (N,) each once; 1..N if left out.
+            category_ids: (C,) each once; 1..C if left out.
+            skipped: one line for each record that was left out.
+            edge_ambiguity: (N, 4).
+
+        Raises:
+            ValueError: the lengths disagree.
+        """
+        box_start = np.asarray(box_start, np.int64)
+        boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
+        pictures, count, classes = len(file_names), len(boxes), len(names)
+        encoded = [name.encode(errors="surrogatepass") for name in file_names]
+        columns = {
+            "image_ids": np.asarray(image_ids, np.int64),
+            "widths": np.asarray(widths, np.int64),
+            "heights": np.asarray(heights, np.int64),
+            "labels": np.asarray(labels, np.int64),
+            "crowd": np.zeros(count, bool) if crowd is None else np.asarray(crowd, bool),
+            "ignore": np.zeros(count, bool) if ignore is None else np.asarray(ignore, bool),
+            "area": np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) if area is None else np.asarray(area, np.float64),
+            "annotation_ids": np.arange(1, count + 1)
+            if annotation_ids is None
+            else np.asarray(annotation_ids, np.int64),
+            "category_ids": np.arange(1, classes + 1) if category_ids is None else np.asarray(category_ids, np.int64),
+        }
+        wanted = dict.fromkeys(columns, count) | {"category_ids": classes}
+        wanted |= dict.fromkeys(("image_ids", "widths", "heights"), pictures)
+        if wrong := [name for name, column in columns.items() if column.shape != (wanted[name],)]:
+            raise ValueError(f"{wrong[0]} has the shape {columns[wrong[0]].shape}, not ({wanted[wrong[0]]},)")
+        if box_start.shape != (pictures + 1,) or box_start[0] != 0 or box_start[-1] != count:
+            raise ValueError(f"box_start must go from 0 to {count} in {pictures + 1} numbers")
+        return cls(
+            pictures_dir=Path(pictures_dir),
+            annotations=Path(annotations),
+            box_start=box_start,
+            boxes=boxes,
+            names=tuple(names),
+            name_bytes=np.frombuffer(b"".join(encoded), np.uint8),
+            name_start=np.cumsum([0, *(len(name) for name in encoded)]),
+            skipped=[] if skipped is None else skipped,
+            edge_ambiguity=None if edge_ambiguity is None else np.asarray(edge_ambiguity, np.float64).reshape(-1, 4),
+            **columns,
+        )
 
     def __len__(self) -> int:
         return len(self.image_ids)
