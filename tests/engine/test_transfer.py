@@ -34,7 +34,7 @@ def test_the_same_classes_take_everything(saved: Path) -> None:
     assert all(torch.equal(tensor, source[name]) for name, tensor in detector.state_dict().items())
 
 
-@pytest.mark.parametrize("names", [("cat", "cow"), ("cat", "dog", "cow"), ("cow",)])
+@pytest.mark.parametrize("names", [("cow", "owl"), ("cow", "owl", "hen"), ("cow",)])
 def test_other_classes_keep_all_but_the_class_rows(saved: Path, names: tuple[str, ...]) -> None:
     detector = build_detector(small(), names)
     before = {name: tensor.clone() for name, tensor in detector.state_dict().items()}
@@ -49,14 +49,6 @@ def test_other_classes_keep_all_but_the_class_rows(saved: Path, names: tuple[str
             assert len(tensor[classes:]) == 32
         else:
             assert torch.equal(tensor, source[name]), name
-
-
-def test_a_head_with_its_own_class_convolution(tmp_path: Path) -> None:
-    recipe = small("model.channels=32", "model.head=conv", "model.head_depth=1")
-    path = tmp_path / "conv.safetensors"
-    save_detector(path, build_detector(recipe, ("cat", "dog")).state_dict(), recipe, ("cat", "dog"))
-    fresh = start_from(build_detector(recipe, ("cat", "cow")), path)
-    assert sorted(fresh) == ["head.class_out.bias", "head.class_out.weight"]
 
 
 def test_other_bins_start_the_box_code_new(saved: Path) -> None:
@@ -176,8 +168,7 @@ def test_outputs_are_taken_where_they_mean_the_same(
     detector = build_detector(small(*overrides, name=target), ("cat", "dog"))
     fresh = start_from(detector, trained(tmp_path, source))
     assert rows_taken(detector) == taken
-    whole = all(taken) and overrides != ["model.quality.kind=none"]  # without the branch's row it is another tensor
-    assert ("head.out.0.bias" in fresh) != whole
+    assert ("head.out.0.bias" in fresh) != all(taken)
 
 
 def test_a_shared_head_compares_meanings_too(tmp_path: Path) -> None:

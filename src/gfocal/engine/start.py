@@ -10,6 +10,8 @@ from gfocal.data.index import DataIndex
 from gfocal.data.loader import BatchLoader, DetectionDataset, RunBatches, make_run_loader
 from gfocal.data.transforms import TrainTransform
 from gfocal.detector import DenseDetector
+from gfocal.engine.checkpoint import find_weights, read_about
+from gfocal.engine.class_rows import match_classes, told_classes
 from gfocal.engine.transfer import PARTS, other_inputs, start_from
 from gfocal.errors import UsageError
 from gfocal.models.backbones import RANDOM_START
@@ -34,12 +36,14 @@ def check_start(model: ModelRecipe) -> None:
 def start_weights(detector: DenseDetector, recipe: Recipe, init: Path, parts: Sequence[str] = PARTS) -> dict[str, Any]:
     """Take the weights of ``init`` for some parts; what that did, as run.json records it."""
     fresh = start_from(detector, init, parts)
+    theirs = read_about(find_weights(init))["names"]
     return {
         "from": str(init),
         "parts": list(parts),
         "tensors": len(detector.state_dict()),
         "fresh": fresh,
         "other_inputs": other_inputs(recipe, init, parts),
+        "classes": match_classes(detector.names, theirs).to_dict() if "head" in parts else None,
     }
 
 
@@ -48,6 +52,8 @@ def told(started: dict[str, Any]) -> list[str]:
     fresh, other = started["fresh"], started["other_inputs"]
     names = f": {', '.join(fresh[:6])}{', ...' if len(fresh) > 6 else ''}" if fresh else ""
     lines = [f"init: {len(fresh)} of {started['tensors']} tensors start anew{names}"]
+    if started["classes"] is not None:
+        lines += told_classes(started["classes"], started["classes"]["matched"] + len(started["classes"]["new"]))
     if other:
         lines.append(f"init: the weights were trained for other inputs than this run has: {'; '.join(other)}")
     return lines

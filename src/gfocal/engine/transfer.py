@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from gfocal.detector import DenseDetector
 from gfocal.engine.checkpoint import find_weights, load_detector, load_weights, read_about
+from gfocal.engine.class_rows import match_classes
 from gfocal.errors import UsageError
 from gfocal.recipe import ModelRecipe, Recipe, build_recipe
 
@@ -20,13 +21,17 @@ PARTS = ("backbone", "neck", "head")
 def start_from(detector: DenseDetector, path: Path, parts: Sequence[str] = PARTS) -> list[str]:
     """Copy the weights of a checkpoint that mean the same here; return the names of those that start new.
 
-    Equal shapes are not enough for a head's outputs. Class outputs are copied only for the same class names, box
-    outputs only for the same code, those of a quality branch only for the same quality.
+    Equal shapes are not enough for a head's outputs. Class outputs are copied for classes of the same name, row by row
+    (see :func:`gfocal.engine.class_rows.match_classes`); box outputs only for the same code, those of a quality branch
+    only for the same quality.
 
     Args:
         detector: what gets the weights.
         path: run folder or checkpoint.
         parts: of :data:`PARTS`; the others start new.
+
+    Returns:
+        Names of tensors that start new, or some of whose rows do.
 
     Raises:
         UsageError: most of what should be copied does not fit, or a part that does not exist.
@@ -35,18 +40,14 @@ def start_from(detector: DenseDetector, path: Path, parts: Sequence[str] = PARTS
         raise UsageError(f"--init-parts takes {', '.join(PARTS)}, not {', '.join(unknown)}")
     source, _, _ = load_detector(path)
     own, theirs = detector.state_dict(), source.state_dict()
-    same = {
-        "class": detector.names == source.names,
-        "box": _box_code(detector) == _box_code(source),
-        "quality": _quality(detector) == _quality(source),
-    }
+    rows = _Rows.of(detector, source)
     merged, fresh = dict(own), []
     for name, tensor in own.items():
-        taken = None
+        taken, whole = None, False
         if _part(name) in parts and name in theirs:
-            taken = _outputs(name, tensor, theirs[name], detector, source, same)
+            taken, whole = rows.outputs(name, tensor, theirs[name])
         merged[name] = tensor if taken is None else taken
-        if taken is None or taken is not theirs[name]:
+        if not whole:
             fresh.append(name)
     wanted = [name for name in own if _part(name) in parts]
     unfit = sum(name in fresh for name in wanted)
@@ -112,33 +113,70 @@ _KINDS = {
     "head.quality_out.": "quality",
     "quality.": "quality",
 }
+_BLOCKS = ("class", "box", "quality")
+"""Where one convolution gives all outputs, those of each anchor of a location come in this order."""
 
 
-def _outputs(
-    name: str, own: Tensor, theirs: Tensor, detector: DenseDetector, source: DenseDetector, same: dict[str, bool]
-) -> Tensor | None:
-    """``theirs`` where all of it fits, a mixture where a part of its rows does, None where nothing does."""
-    if name.startswith("head.out."):
-        return _rows(own, theirs, detector.head.outputs, source.head.outputs, same)  # type: ignore[arg-type]
-    kind = next((kind for prefix, kind in _KINDS.items() if name.startswith(prefix)), None)
-    if own.shape != theirs.shape or (kind is not None and not same[kind]):
-        return None
-    return theirs
+@dataclass(frozen=True)
+class _Rows:
+    """Which outputs of an anchor mean the same in two heads.
 
+    Attributes:
+        own, other: outputs of an anchor in each, (class, box, quality).
+        same: by kind, (own row, other row) of each pair within the outputs of that kind.
+        alike: by kind, whether all of them are the same, in order and number.
+    """
 
-def _rows(
-    own: Tensor, theirs: Tensor, layout: tuple[int, ...], other: tuple[int, ...], same: dict[str, bool]
-) -> Tensor | None:
-    """One convolution gives the class, box and quality outputs of each anchor of a location, in that order."""
-    anchors = len(own) // sum(layout)
-    if anchors != len(theirs) // sum(other) or own.shape[1:] != theirs.shape[1:]:
-        return None
-    fits = [a == b and same[kind] for a, b, kind in zip(layout, other, ("class", "box", "quality"), strict=True)]
-    if layout == other and all(fit or not count for fit, count in zip(fits, layout, strict=True)):
-        return theirs
-    if not any(fit and count for fit, count in zip(fits, layout, strict=True)):
-        return None
-    parts = own.unflatten(0, (anchors, -1)).split(layout, 1)
-    others = theirs.unflatten(0, (anchors, -1)).split(other, 1)
-    chosen = [b if fit else a for a, b, fit in zip(parts, others, fits, strict=True)]
-    return torch.cat(chosen, 1).flatten(0, 1)
+    own: tuple[int, int, int]
+    other: tuple[int, int, int]
+    same: dict[str, list[tuple[int, int]]]
+    alike: dict[str, bool]
+
+    @classmethod
+    def of(cls, detector: DenseDetector, source: DenseDetector) -> _Rows:
+        own: tuple[int, int, int] = detector.head.outputs  # type: ignore[assignment]
+        other: tuple[int, int, int] = source.head.outputs  # type: ignore[assignment]
+        classes = list(match_classes(detector.names, source.names).pairs)
+        background = own[0] - len(detector.names), other[0] - len(source.names)
+        if background[0] != background[1]:  # a softmax's logits mean something else than those of a sigmoid
+            classes = []
+        elif background[0]:  # its last one is the background's
+            classes.append((own[0] - 1, other[0] - 1))
+        meaning = {
+            "box": _box_code(detector) == _box_code(source),
+            "quality": _quality(detector) == _quality(source),
+        }
+        same = {"class": classes}
+        for kind, count, count_other in zip(_BLOCKS[1:], own[1:], other[1:], strict=True):
+            same[kind] = [(i, i) for i in range(count)] if meaning[kind] and count == count_other else []
+        # The parameters of a quality that has no rows in the head count as well.
+        in_order = own[0] == other[0] and classes == [(i, i) for i in range(own[0])]
+        return cls(own, other, same, {"class": in_order, **meaning})
+
+    def outputs(self, name: str, own: Tensor, theirs: Tensor) -> tuple[Tensor | None, bool]:
+        """What tensor ``name`` becomes, None where nothing fits; and whether nothing of it is new."""
+        kind = next((kind for prefix, kind in _KINDS.items() if name.startswith(prefix)), None)
+        if name.startswith("head.out."):
+            return self._mixed(own, theirs, _BLOCKS)
+        if kind == "class":
+            return self._mixed(own, theirs, ("class",))
+        fits = own.shape == theirs.shape and (kind is None or self.alike[kind])
+        return (theirs if fits else None), fits
+
+    def _mixed(self, own: Tensor, theirs: Tensor, kinds: Sequence[str]) -> tuple[Tensor | None, bool]:
+        """A convolution's rows, anchor by anchor and of each anchor ``kinds`` in turn."""
+        counts = [(self.own[i], self.other[i]) for i, kind in enumerate(_BLOCKS) if kind in kinds]
+        width, width_other = (sum(side) for side in zip(*counts, strict=True))
+        anchors = len(own) // width
+        if anchors != len(theirs) // width_other or own.shape[1:] != theirs.shape[1:]:
+            return None, False
+        pairs, start, start_other = [], 0, 0
+        for kind, (count, count_other) in zip(kinds, counts, strict=True):
+            pairs += [(start + i, start_other + j) for i, j in self.same[kind]]
+            start, start_other = start + count, start_other + count_other
+        if not pairs:
+            return None, False
+        to, origin = (list(side) for side in zip(*pairs, strict=True))
+        mixed = own.unflatten(0, (anchors, -1)).clone()
+        mixed[:, to] = theirs.unflatten(0, (anchors, -1))[:, origin].to(mixed)
+        return mixed.flatten(0, 1), len(pairs) == width
