@@ -1,0 +1,195 @@
+"""Which pictures show the same: a 64-bit hash of what is seen, and groups of hashes that are close.
+
+Measured on 292 pictures of blood cells and 1,550 photographs (1.2 million pairs): the nearest two different photographs
+are 13 bits apart, the nearest two blood pictures 14 (one field, taken twice with another focus, 3). The same picture
+saved again as JPEG (quality 30..75), at 0.33..1.5 of its size, or 15 % brighter is at most 5 bits away; cropped by 2 %
+on each side 5 in the median and at most 11.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from itertools import islice, pairwise
+from os import cpu_count
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+
+from gfocal.errors import BrokenInputError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+_A, _B = TypeVar("_A"), TypeVar("_B")
+
+DISTANCE = 6
+"""Bits in which two pictures may differ and still count as the same one."""
+
+_SIDE = 32  # pixels of the thumbnail
+_ORDERS = 11  # cosines along each axis that hold the 64 lowest frequencies
+
+
+def picture_hash(path: str | Path) -> int:
+    """64 bits that stay the same when a picture is saved again, resized or brightened.
+
+    The signs of the 64 lowest frequencies but the mean of a grey 32x32 thumbnail, seen upright as EXIF says: the DCT
+    hash of C. Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions", 2010, but for its bits,
+    which are "above the median" there.
+    A picture of one colour has the hash 0.
+
+    Args:
+        path: a picture file.
+
+    Returns:
+        0..2**64 - 1.
+
+    Raises:
+        BrokenInputError: the file cannot be read.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            return hash_of(image)
+    except FileNotFoundError:
+        raise BrokenInputError(f"picture {path} does not exist") from None
+    # Decoders fail in many ways on damaged bytes, and so does Pillow's guard against bombs.
+    except Exception as error:
+        raise BrokenInputError(f"picture {path} is truncated, damaged or not a picture ({error}); replace it") from None
+
+
+def hash_of(image: Image.Image) -> int:
+    """:func:`picture_hash` of an open Pillow picture."""
+    from PIL import Image, ImageOps
+
+    if image.format == "JPEG":
+        image.draft("L", (8 * _SIDE, 8 * _SIDE))  # decodes an eighth of a large JPEG
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):  # 16 bits; Pillow's own conversion clips them at 255
+        image = Image.fromarray(np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255).astype(np.uint8))
+    small = image.convert("L").resize((_SIDE, _SIDE), Image.Resampling.BILINEAR)
+    cosines, rows, columns = _basis()
+    spectrum = cosines @ np.asarray(small, np.float64) @ cosines.T
+    bits = spectrum[rows, columns] > 1e-6  # not 0: rounding alone gives a flat picture signs
+    return int.from_bytes(np.packbits(bits).tobytes(), "big")
+
+
+@cache
+def _basis() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Cosines (orders, side), and row and column of the 64 lowest frequencies."""
+    orders, places = np.arange(_ORDERS)[:, None], np.arange(_SIDE)
+    cosines = np.cos(np.pi * orders * (places + 0.5) / _SIDE)
+    pairs = [(i, j) for i in range(_ORDERS) for j in range(_ORDERS) if i + j]
+    lowest = np.array(sorted(pairs, key=lambda pair: (sum(pair), pair[0]))[:64])
+    return cosines, lowest[:, 0], lowest[:, 1]
+
+
+def picture_hashes(
+    paths: Sequence[str | Path], progress: Callable[[int], None] | None = None
+) -> tuple[np.ndarray, list[str | None]]:
+    """The hashes of many pictures, read by a few threads.
+
+    Args:
+        paths: I picture files.
+        progress: called with how many are done.
+
+    Returns:
+        ((I,) uint64, I reasons: None, or why a picture cannot be read; its hash is then 0).
+    """
+    hashes = np.zeros(len(paths), np.uint64)
+    reasons: list[str | None] = [None] * len(paths)
+    for i, (value, reason) in enumerate(in_threads(_try_hash, paths)):
+        hashes[i], reasons[i] = value, reason
+        if progress is not None:
+            progress(i + 1)
+    return hashes, reasons
+
+
+def _try_hash(path: str | Path) -> tuple[int, str | None]:
+    try:
+        return picture_hash(path), None
+    except BrokenInputError as error:
+        return 0, str(error)
+
+
+def in_threads(function: Callable[[_A], _B], items: Iterable[_A]) -> Iterable[_B]:
+    """``map`` by a few threads, in order, without running far ahead: reading files waits more than it computes."""
+    remaining = iter(items)
+    with ThreadPoolExecutor(min(8, 2 * (cpu_count() or 1))) as pool:
+        while chunk := list(islice(remaining, 256)):
+            yield from pool.map(function, chunk)
+
+
+def content_hash(path: str | Path) -> str:
+    """A hash of the bytes of a file: equal files, equal hashes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def similar_groups(hashes: np.ndarray, distance: int = DISTANCE) -> list[list[int]]:
+    """Pictures that are alike, directly or through others that are like both.
+
+    Two hashes that differ in at most ``distance`` bits agree in one of ``distance + 1`` parts of the hash, so that only
+    those within a part need to be compared: about a tenth of a second for 20,000 pictures.
+
+    Args:
+        hashes: (I,) uint64 of :func:`picture_hash`.
+        distance: 0..63, the bits in which two that are alike may differ.
+
+    Returns:
+        the groups of two and more positions, each ascending, in the order of their first.
+    """
+    unique, inverse = np.unique(np.asarray(hashes, np.uint64), return_inverse=True)
+    parent = np.arange(len(unique))
+    for first, second in _close_pairs(unique, distance):
+        # Most pairs of a large group come after it is one: only the rest is worth Python's time.
+        apart = np.unique(np.stack([parent[first], parent[second]], 1)[parent[first] != parent[second]], axis=0)
+        for a, b in apart.tolist():
+            a, b = _root(parent, a), _root(parent, b)
+            parent[max(a, b)] = min(a, b)
+        while len(apart) and (parent[parent] != parent).any():
+            parent = parent[parent]
+    group = parent[inverse.reshape(-1)]
+    order = np.argsort(group, kind="stable")
+    starts = np.flatnonzero(np.diff(group[order], prepend=-1))
+    members = np.split(order, starts[1:]) if len(order) else []
+    return sorted(part.tolist() for part in members if len(part) > 1)
+
+
+def _close_pairs(unique: np.ndarray, distance: int) -> Iterable[tuple[np.ndarray, np.ndarray]]:
+    """Positions of pairs of different hashes within ``distance``; some come more than once."""
+    edges = np.linspace(0, 64, distance + 2).astype(int).tolist()
+    for low, high in pairwise(edges):
+        part = (unique >> np.uint64(low)) & np.uint64((1 << (high - low)) - 1)
+        order = np.argsort(part, kind="stable")
+        ordered = part[order]
+        # Compare each with the one `gap` places further among those that share the part, until none is left.
+        positions = np.arange(len(order))
+        for gap in range(1, len(order)):
+            positions = positions[positions + gap < len(order)]
+            positions = positions[ordered[positions] == ordered[positions + gap]]
+            if not len(positions):
+                break
+            first, second = order[positions], order[positions + gap]
+            near = _bit_count(unique[first] ^ unique[second]) <= distance
+            if near.any():
+                yield first[near], second[near]
+
+
+_BITS = np.array([bin(number).count("1") for number in range(1 << 16)], np.uint8)
+
+
+def _bit_count(numbers: np.ndarray) -> np.ndarray:
+    # np.bitwise_count came with numpy 2.
+    return _BITS[np.ascontiguousarray(numbers).view(np.uint16)].reshape(-1, 4).sum(1)
+
+
+def _root(parent: np.ndarray, i: int) -> int:
+    while parent[i] != i:
+        parent[i] = parent[parent[i]]
+        i = int(parent[i])
+    return i
