@@ -162,6 +162,42 @@ def _axis(start: int, length: int, limit: int, size: int) -> tuple[int, int, int
     return first, last, begin, max(1, round((last - start) * size / length) - begin)
 
 
+def crop_axis(length: int, limit: int, scaled: float, draw: float) -> tuple[int, int, int]:
+    """Which part of one axis is shown when the whole would get ``scaled`` pixels, and there is room for ``limit``.
+
+    Args:
+        length: pixels of what is shown.
+        limit: >= 1.
+        scaled: its pixels after scaling.
+        draw: in [0, 1), where the part begins.
+
+    Returns:
+        (start and length of the part in pixels of what is shown, pixels of the result).
+    """
+    scaled = max(1.0, scaled)
+    if scaled <= limit:
+        return 0, length, max(1, round(scaled))
+    part = max(1, round(length * limit / scaled))
+    return int(draw * (length - part + 1)), part, limit
+
+
+def clip(boxes: Tensor, labels: Tensor, size: tuple[int, int], *, min_visible: float, min_side: float) -> Targets:
+    """Boxes cut off at the borders of a picture of ``size`` = (height, width), without those of which little is left.
+
+    Args:
+        boxes: (N, 4) xyxy in its pixels.
+        labels: (N,).
+        size: of the picture.
+        min_visible: least share of a box's area that stays, in [0, 1].
+        min_side: least side of what stays, in pixels.
+    """
+    height, width = size
+    clipped = boxes.clamp(min=0).minimum(torch.tensor([width, height, width, height], dtype=boxes.dtype))
+    sides, before = clipped[:, 2:] - clipped[:, :2], boxes[:, 2:] - boxes[:, :2]
+    keep = (sides >= min_side).all(1) & (sides.prod(1) >= min_visible * before.prod(1))
+    return Targets(clipped[keep], labels[keep])
+
+
 def on_canvas(
     picture: Tensor, boxes: Tensor, place: tuple[int, int], size: tuple[int, int], fill: Sequence[int]
 ) -> tuple[Tensor, Tensor]:

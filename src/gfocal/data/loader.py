@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from gfocal.data.index import DataIndex
+from gfocal.data.mosaic import Mosaic
 from gfocal.data.order import AUGMENT, Key, PositionSampler, RunBatches, mix
 from gfocal.errors import BrokenInputError, UsageError
 from gfocal.pictures import Resize, pad_batch, read_picture
@@ -24,13 +25,15 @@ from gfocal.structures import Batch, Targets
 
 
 class Transform(Protocol):
-    """(picture, targets) -> (picture, targets)."""
+    """(picture, targets) -> (picture, targets); ``finish`` takes pictures that have their final size already."""
 
     @property
     def resize(self) -> Resize:
         """Its ``fill`` is what batches are padded with."""
 
     def __call__(self, picture: Tensor, targets: Targets) -> tuple[Tensor, Targets]: ...
+
+    def finish(self, picture: Tensor, targets: Targets) -> tuple[Tensor, Targets]: ...
 
 
 @dataclass(frozen=True)
@@ -53,10 +56,20 @@ class DetectionDataset(Dataset[Sample]):
         seed: >= 0, the run's seed.
         skip_broken: take the next picture of the index that can be read in place of one that cannot, and say so in
             :attr:`Sample.skipped`.
+        mosaic: which pictures become mosaics, and how; None for none. A mosaic counts as its first picture.
     """
 
-    def __init__(self, index: DataIndex, transform: Transform, *, seed: int, skip_broken: bool = False) -> None:
+    def __init__(
+        self,
+        index: DataIndex,
+        transform: Transform,
+        *,
+        seed: int,
+        skip_broken: bool = False,
+        mosaic: Mosaic | None = None,
+    ) -> None:
         self.index, self.transform, self.seed, self.skip_broken = index, transform, seed, skip_broken
+        self.mosaic = mosaic
 
     def __len__(self) -> int:
         return len(self.index)
@@ -68,11 +81,20 @@ class DetectionDataset(Dataset[Sample]):
             BrokenInputError: its picture cannot be read or has another size than the annotations say.
         """
         index, epoch, position = key
+        plan = self.mosaic.plan(self.seed, epoch, position, len(self)) if self.mosaic else None
         index, picture, skipped = self._read_from(index)
+        tiles = [(picture, self.index.targets(index))]
+        for partner in plan.partners if plan else ():
+            partner, other, more = self._read_from(partner)
+            tiles.append((other, self.index.targets(partner)))
+            skipped += more
         with torch.random.fork_rng(devices=[]):
             # torch.manual_seed would seed the accelerators as well, which the fork does not restore.
             torch.default_generator.manual_seed(mix(self.seed, epoch, position, AUGMENT))
-            changed, targets = self.transform(picture, self.index.targets(index))
+            if self.mosaic and plan:
+                changed, targets = self.transform.finish(*self.mosaic.paint(plan, tiles, self.transform.resize))
+            else:
+                changed, targets = self.transform(*tiles[0])
         size = int(picture.shape[-2]), int(picture.shape[-1])
         return Sample(changed, targets, int(self.index.image_ids[index]), size, skipped)
 

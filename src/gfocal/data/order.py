@@ -18,7 +18,7 @@ from gfocal.errors import UsageError
 Key = tuple[int, int, int]
 """(index, epoch, position): which picture, and what its random numbers come from."""
 
-_SHUFFLE, AUGMENT = 0, 1  # Two streams that never share a seed.
+_SHUFFLE, AUGMENT, MOSAIC = 0, 1, 2  # Streams that never share a seed.
 
 
 def mix(*numbers: int) -> int:

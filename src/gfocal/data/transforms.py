@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-from gfocal.data.crops import Window, iou_crop, on_canvas, paint, zoom_out
+from gfocal.data.crops import Window, clip, crop_axis, iou_crop, on_canvas, paint, zoom_out
 from gfocal.errors import UsageError
 from gfocal.pictures import Resize, check_colour
 from gfocal.structures import Targets
@@ -23,6 +23,10 @@ class EvalTransform:
     """Resizes a picture and its boxes; nothing random."""
 
     resize: Resize
+
+    def finish(self, picture: Tensor, targets: Targets) -> tuple[Tensor, Targets]:
+        """What happens to a picture that has its final size already: nothing."""
+        return picture, targets
 
     def __call__(self, picture: Tensor, targets: Targets) -> tuple[Tensor, Targets]:
         """(3, H, W) uint8 and boxes in its pixels -> the resized picture and boxes in the new pixels."""
@@ -77,18 +81,27 @@ class TrainTransform:
         """(3, H, W) uint8 and boxes in its pixels -> the changed picture and the boxes left, in the new pixels."""
         # All numbers are drawn at once, whether used or not: one option never changes what another one draws.
         draw = torch.rand(16).tolist()
+        return self._change(*self._frame(picture, targets, draw), draw)
+
+    def finish(self, picture: Tensor, targets: Targets) -> tuple[Tensor, Targets]:
+        """Colour distortion and flip of a picture that has its final size already (a mosaic)."""
+        return self._change(picture, targets, torch.rand(16).tolist())
+
+    def _frame(self, picture: Tensor, targets: Targets, draw: list[float]) -> tuple[Tensor, Targets]:
+        """What of the picture is shown, in its final size."""
         window, targets = self._window(picture, targets, draw[11:])
         if self.scale is not None:
-            resized, targets = self._scale_and_crop(picture, targets, window, draw[:3])
-        elif window is None:
-            resized, targets = EvalTransform(self.resize)(picture, targets)
-        else:
-            size = self.resize.target_size(window.height, window.width)
-            resized, boxes = paint(picture, targets.boxes, window, size, self.fill)
-            targets = Targets(boxes, targets.labels)
+            return self._scale_and_crop(picture, targets, window, draw[:3])
+        if window is None:
+            return EvalTransform(self.resize)(picture, targets)
+        size = self.resize.target_size(window.height, window.width)
+        resized, boxes = paint(picture, targets.boxes, window, size, self.fill)
+        return resized, Targets(boxes, targets.labels)
+
+    def _change(self, picture: Tensor, targets: Targets, draw: list[float]) -> tuple[Tensor, Targets]:
         if draw[3] < self.photometric:
-            resized = distort_colours(resized, draw[4:10])
-        return flip_horizontally(resized, targets) if draw[10] < self.flip else (resized, targets)
+            picture = distort_colours(picture, draw[4:10])
+        return flip_horizontally(picture, targets) if draw[10] < self.flip else (picture, targets)
 
     def _window(self, picture: Tensor, targets: Targets, draw: list[float]) -> tuple[Window | None, Targets]:
         """What zoom out and IoU crop show of the picture (None: just the picture), and the boxes in its pixels."""
@@ -111,37 +124,23 @@ class TrainTransform:
             window = Window(0, 0, picture.shape[-1], picture.shape[-2])
         target_height, target_width = self.resize.target_size(window.height, window.width)
         # Cropping before resizing spends no time on pixels that are thrown away.
-        top, crop_height, new_height = _crop_of(window.height, target_height, scale, draw[1])
-        left, crop_width, new_width = _crop_of(window.width, target_width, scale, draw[2])
+        top, crop_height, new_height = crop_axis(window.height, target_height, target_height * scale, draw[1])
+        left, crop_width, new_width = crop_axis(window.width, target_width, target_width * scale, draw[2])
         crop = Window(window.left + left, window.top + top, crop_width, crop_height)
         resized, boxes = paint(picture, targets.boxes, crop, (new_height, new_width), self.fill)
-        targets = self._clip(boxes, targets.labels, new_height, new_width)
+        limits = {"min_visible": self.min_visible, "min_side": self.min_side}
+        targets = clip(boxes, targets.labels, (new_height, new_width), **limits)
         if self.resize.kind == "short_long" or (new_height, new_width) == (target_height, target_width):
             return resized, targets
         place = int(draw[1] * (target_height - new_height + 1)), int(draw[2] * (target_width - new_width + 1))
         canvas, boxes = on_canvas(resized, targets.boxes, place, (target_height, target_width), self.resize.fill)
         return canvas, Targets(boxes, targets.labels)
 
-    def _clip(self, boxes: Tensor, labels: Tensor, height: int, width: int) -> Targets:
-        clipped = boxes.clamp(min=0).minimum(torch.tensor([width, height, width, height], dtype=boxes.dtype))
-        sides, before = clipped[:, 2:] - clipped[:, :2], boxes[:, 2:] - boxes[:, :2]
-        keep = (sides >= self.min_side).all(1) & (sides.prod(1) >= self.min_visible * before.prod(1))
-        return Targets(clipped[keep], labels[keep])
-
 
 def _factors(before: torch.Size, after: torch.Size) -> Tensor:
     """(4,) what to multiply xyxy boxes with when a picture of one shape (..., H, W) gets another."""
     x, y = after[-1] / before[-1], after[-2] / before[-2]
     return torch.tensor([x, y, x, y])
-
-
-def _crop_of(length: int, target: int, scale: float, draw: float) -> tuple[int, int, int]:
-    """Along one axis: (start and length of the crop in pixels of what is cropped, length of the result)."""
-    scaled = max(1.0, target * scale)
-    if scaled <= target:
-        return 0, length, max(1, round(scaled))
-    crop = max(1, round(length * target / scaled))
-    return int(draw * (length - crop + 1)), crop, target
 
 
 def flip_horizontally(picture: Tensor, targets: Targets) -> tuple[Tensor, Targets]:

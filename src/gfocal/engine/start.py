@@ -8,6 +8,7 @@ from typing import Any
 
 from gfocal.data.index import DataIndex
 from gfocal.data.loader import BatchLoader, DetectionDataset, RunBatches, make_run_loader
+from gfocal.data.mosaic import Mosaic
 from gfocal.data.transforms import TrainTransform
 from gfocal.detector import DenseDetector
 from gfocal.engine.checkpoint import find_weights, read_about
@@ -59,12 +60,10 @@ def told(started: dict[str, Any]) -> list[str]:
     return lines
 
 
-def batches_from(
-    recipe: Recipe, index: DataIndex, resize: Resize, step: int, steps_an_epoch: int, skip_broken: bool
-) -> BatchLoader:
-    """The batches of a run after ``step`` optimizer steps, ``schedule.accumulate`` of them a step."""
-    data, schedule, seed = recipe.data, recipe.schedule, recipe.runtime.seed
-    transform = TrainTransform(
+def train_transform(recipe: Recipe, resize: Resize) -> TrainTransform:
+    """What happens to a picture that learning sees alone."""
+    data = recipe.data
+    return TrainTransform(
         resize,
         flip=data.flip,
         photometric=data.photometric,
@@ -72,7 +71,23 @@ def batches_from(
         zoom_out=data.zoom_out,
         iou_crop=data.iou_crop,
     )
-    dataset = DetectionDataset(index, transform, seed=seed, skip_broken=skip_broken)
+
+
+def mosaic_of(recipe: Recipe) -> Mosaic | None:
+    """How mosaics are made; None where the recipe wants none."""
+    data = recipe.data
+    epochs = round(data.mosaic_until * recipe.schedule.epochs)
+    return Mosaic(data.mosaic, epochs, data.mosaic_scale) if data.mosaic and epochs else None
+
+
+def batches_from(
+    recipe: Recipe, index: DataIndex, resize: Resize, step: int, steps_an_epoch: int, skip_broken: bool
+) -> BatchLoader:
+    """The batches of a run after ``step`` optimizer steps, ``schedule.accumulate`` of them a step."""
+    schedule, seed = recipe.schedule, recipe.runtime.seed
+    dataset = DetectionDataset(
+        index, train_transform(recipe, resize), seed=seed, skip_broken=skip_broken, mosaic=mosaic_of(recipe)
+    )
     epoch, within = divmod(step, steps_an_epoch)
     batches = RunBatches(
         len(index),
@@ -83,4 +98,4 @@ def batches_from(
         epoch=epoch,
         batch=within * schedule.accumulate,
     )
-    return make_run_loader(dataset, batches, workers=data.workers)
+    return make_run_loader(dataset, batches, workers=recipe.data.workers)

@@ -36,12 +36,19 @@ class DataRecipe(Section):
     )
     zoom_out: Fraction = Field(0.0, description="probability of a larger canvas with the picture somewhere on it")
     iou_crop: Fraction = Field(0.0, description="probability of SSD's crop, by the least IoU with an object")
+    mosaic: Fraction = Field(0.0, description="probability that four pictures share one canvas")
+    mosaic_scale: tuple[PositiveFloat, PositiveFloat] = Field(
+        (0.5, 1.0), description="range of the size of each of the four, as a share of the size that it has alone"
+    )
+    mosaic_until: Fraction = Field(0.9, description="share of the epochs after which there are no mosaics")
     workers: Natural = Field(2, description="loader processes")
 
     @model_validator(mode="after")
     def _fits(self) -> DataRecipe:
-        if self.scale and self.scale[0] > self.scale[1]:
-            raise ValueError(f"scale must be [lowest, highest], got {list(self.scale)}")
+        for name in ("scale", "mosaic_scale"):
+            limits = getattr(self, name)
+            if limits and limits[0] > limits[1]:
+                raise ValueError(f"{name} must be [lowest, highest], got {list(limits)}")
         return self
 
 
