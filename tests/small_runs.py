@@ -80,7 +80,7 @@ def rewritten(index: DataIndex, folder: Path, change: Callable[[dict[str, Any]],
     return read_coco(path, index.pictures_dir)
 
 
-def cut_run(recipe: Recipe, index: DataIndex, out: Path, steps: int) -> None:
+def cut_run(recipe: Recipe, index: DataIndex, out: Path, steps: int, val: DataIndex | None = None) -> None:
     """Train, and die in the step after ``steps`` steps."""
     real, done = train_module.optimizer_step, []
 
@@ -93,4 +93,4 @@ def cut_run(recipe: Recipe, index: DataIndex, out: Path, steps: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train_module, "optimizer_step", die)
         with pytest.raises(RuntimeError, match="power cut"):
-            train(recipe, index, None, out, progress=False)
+            train(recipe, index, val, out, progress=False)

@@ -30,7 +30,7 @@ from gfocal.engine.checkpoint import (
     write_atomically,
 )
 from gfocal.errors import UsageError
-from gfocal.recipe import Recipe
+from gfocal.recipe import Recipe, build_recipe
 
 
 def environment(recipe: Recipe) -> dict[str, Any]:
@@ -65,6 +65,8 @@ class TrainResult:
         out: the run folder.
         metrics: the last evaluation, {} if there was none.
         best_ap: the best AP so far, or None.
+        best_epoch: after how many epochs it was measured, or None.
+        stopped_early: ``schedule.patience`` ended it.
         steps: optimizer steps done.
         seconds: of this call.
         pictures_per_second: while training, the whole pipeline.
@@ -75,6 +77,8 @@ class TrainResult:
     out: Path
     metrics: dict[str, Any] = field(default_factory=dict)
     best_ap: float | None = None
+    best_epoch: int | None = None
+    stopped_early: bool = False
     steps: int = 0
     seconds: float = 0.0
     pictures_per_second: float = 0.0
@@ -127,7 +131,9 @@ class Run:
         return state
 
     def _check_resumable(self, state: dict[str, Any], index: DataIndex) -> None:
-        theirs, ours = _flat(state["recipe"]), _flat(self._recipe)
+        # A state of an older version lacks keys: they had no effect then, as their defaults have none now.
+        theirs = _flat(build_recipe(state["recipe"], (), str(self.state_file)).to_dict())
+        ours = _flat(self._recipe)
         changed = [key for key in ours if theirs.get(key) != ours[key] and not key.startswith(_FREE)]
         if changed:
             raise UsageError(
@@ -145,10 +151,12 @@ class Run:
     def track(self, recipe: Recipe, step: int, *, measured: bool = True) -> None:
         """Open the metrics; lines of steps after ``step`` belong to what a kill undid and go.
 
-        So does the evaluation at ``step`` unless it was ``measured`` when the state was saved.
+        So does the evaluation at ``step`` unless it was ``measured`` when the state was saved, and the line that tells
+        of an early stop: whether it still holds is decided anew.
         """
         if self.metrics_file.is_file():
             lines = [line for line in self.metrics_file.read_text().splitlines() if _step_of(line) <= step]
+            lines = [line for line in lines if json.loads(line)["kind"] != "stop"]
             if not measured:
                 lines = [line for line in lines if _step_of(line) < step or json.loads(line)["kind"] != "val"]
             text = "".join(line + "\n" for line in lines)
@@ -193,6 +201,7 @@ _FREE = (
     "data.workers",
     "schedule.save_every",
     "schedule.eval_every",
+    "schedule.patience",
     "runtime.trackers",
     "predict.",
     "model.pretrained",

@@ -110,8 +110,10 @@ def print_training(result: Mapping[str, Any]) -> None:
     if result["metrics"]:
         print_metrics(result["metrics"])
     best = "" if result["best_ap"] is None else f", best AP {result['best_ap']:.3f}"
+    best += f" (epoch {result['best_epoch']})" if result.get("best_epoch") else ""
     rate = f"{result['pictures_per_second']:.1f} pictures/s"
-    console.print(f"{counted(result['steps'], 'step')} in {duration(result['seconds'])}, {rate}{best}")
+    early = ", stopped early" if result.get("stopped_early") else ""
+    console.print(f"{counted(result['steps'], 'step')} in {duration(result['seconds'])}, {rate}{best}{early}")
     console.print(f"run folder: {result['out']}", soft_wrap=True)
     console.print(f"next: {program()} predict {shlex.quote(str(result['out']))} PICTURES", soft_wrap=True)
 

@@ -26,6 +26,7 @@ from gfocal.engine.progress import CtrlC, ProgressBar
 from gfocal.engine.run import Run, TrainResult
 from gfocal.engine.start import batches_from, check_start, start_weights, told
 from gfocal.engine.step import Counts, NotFinite, make_accelerator, optimizer_step
+from gfocal.engine.stopping import Best, check_patience, stop_line
 from gfocal.engine.transfer import PARTS
 from gfocal.errors import GfocalError, UsageError
 from gfocal.recipe import Recipe
@@ -94,6 +95,7 @@ class _Trainer:
         progress: bool,
     ) -> None:
         schedule = recipe.schedule
+        check_patience(schedule.patience, val_index)
         if len(train_index) == 0:
             raise UsageError(f"{train_index.annotations} lists no pictures: there is nothing to train on")
         self.recipe, self.accelerator, self.run = recipe, accelerator, run
@@ -114,7 +116,7 @@ class _Trainer:
         self.pictures_a_step = min(schedule.batch_size, len(train_index)) * schedule.accumulate
         self.lr = scaled_lr(recipe.optim, self.pictures_a_step)
         self.step = 0
-        self.best_ap: float | None = None
+        self.best = Best()
         self.metrics: dict[str, Any] = {}
         self.counts = Counts()
         self.skipped: dict[str, None] = {}
@@ -154,8 +156,8 @@ class _Trainer:
         if self.unmeasured:
             self._measure(bar)
             self._save()
-        batches = iter(self._loader()) if self.step < self.total_steps else iter(())
-        while self.step < self.total_steps and not ctrl_c.asked:
+        batches = iter(self._loader()) if self.step < self.total_steps and not self.stopped else iter(())
+        while self.step < self.total_steps and not ctrl_c.asked and not self.stopped:
             begin = time.perf_counter()
             step = [next(batches) for _ in range(self.recipe.schedule.accumulate)]
             if self.step == 0:
@@ -165,6 +167,8 @@ class _Trainer:
             losses = self._one_step(step)
             busy += time.perf_counter() - begin
             self._after_step(losses, bar, (self.step - first) / busy)
+        if self.stopped:
+            self._tell_stop(bar)
         if ctrl_c.asked and (self.step == 0 or self.step % self.steps_an_epoch):  # otherwise all is saved
             self._save()
             if self.step:
@@ -172,13 +176,20 @@ class _Trainer:
         return TrainResult(
             out=self.run.folder,
             metrics=self.metrics,
-            best_ap=self.best_ap,
+            best_ap=self.best.ap,
+            best_epoch=self.best.epoch or None,
+            stopped_early=self.stopped,
             steps=self.step,
             seconds=time.perf_counter() - started,
             pictures_per_second=(self.step - first) * self.pictures_a_step / busy if busy else 0.0,
-            interrupted=self.step < self.total_steps,
+            interrupted=self.step < self.total_steps and not self.stopped,
             skipped=list(self.skipped),
         )
+
+    def _tell_stop(self, bar: ProgressBar) -> None:
+        patience = self.recipe.schedule.patience
+        self.run.log("stop", self.step, {"epoch": self.epoch, "patience": patience, **self.best.to_dict()})
+        bar.say(stop_line(self.best, self.epoch, patience or 0))
 
     def _loader(self) -> BatchLoader:
         return batches_from(
@@ -223,6 +234,12 @@ class _Trainer:
     def epoch(self) -> int:
         """Epochs that are finished."""
         return self.step // self.steps_an_epoch
+
+    @property
+    def stopped(self) -> bool:
+        """Whether ``schedule.patience`` ends the run here, before its last epoch."""
+        early = self.measured_step == self.step < self.total_steps and not self.unmeasured
+        return early and self.best.is_stale(self.recipe.schedule.patience, self.epoch)
 
     def _end_epoch(self, bar: ProgressBar) -> None:
         counts = self.counts.describe()
@@ -270,12 +287,11 @@ class _Trainer:
         self.metrics, self.measured_step = measured.to_dict(), self.step
         self.run.log("val", self.step, {"epoch": self.epoch, **self.metrics})
         ap = self.metrics["AP"]
-        best = ap is not None and (self.best_ap is None or ap > self.best_ap)
+        best = self.best.take(ap, self.epoch)
         bar.say(
             f"epoch {self.epoch}: AP {_number(ap)}, AP50 {_number(self.metrics['AP50'])}{' (best)' if best else ''}"
         )
         if best:
-            self.best_ap = ap
             self._save_weights(self.run.best)
 
     def _save(self) -> None:
@@ -287,7 +303,7 @@ class _Trainer:
                 "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler else None,
                 "average": self.average.state_dict() if self.average else None,
                 **generator_states(),
-                "best_ap": self.best_ap,
+                **self.best.to_dict(),
                 "metrics": self.metrics,
                 "measured_step": self.measured_step,
                 "unmeasured": self.unmeasured,
@@ -303,7 +319,8 @@ class _Trainer:
         if self.average is not None:
             self.average.load_state_dict(state["average"])
         restore_generators(state)
-        self.step, self.best_ap, self.metrics = state["step"], state["best_ap"], state["metrics"]
+        self.step, self.metrics = state["step"], state["metrics"]
+        self.best = Best(state["best_ap"], state.get("best_epoch", 0))
         self.measured_step, self.unmeasured = state.get("measured_step", -1), state.get("unmeasured", False)
         self.counts = Counts(**state["counts"])
 

@@ -82,6 +82,7 @@ class ScheduleRecipe(Section):
     warmup_start: Fraction = Field(0.001, description="lr of the first step, as a share of lr")
     ema: Decay = Field(0.0, description="decay of the averaged weights; 0 for none")
     eval_every: PositiveInt = Field(1, description="epochs between evaluations")
+    patience: PositiveInt | None = Field(None, description="epochs without a better AP after which a run stops")
     save_every: PositiveInt = Field(100, description="optimizer steps between saved states, to resume from")
 
 
