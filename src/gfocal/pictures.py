@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -184,6 +184,12 @@ class Resize:
             return self.size, self.size
         scale = min(self.short_side / min(height, width), self.long_side / max(height, width))
         return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
+
+    def at(self, side: int) -> Resize:
+        """The same with another ``size``, or ``short_side`` with a ``long_side`` in the same proportion."""
+        if self.kind == "square":
+            return replace(self, size=side)
+        return replace(self, short_side=side, long_side=round(self.long_side * side / self.short_side))
 
     def __call__(self, picture: Tensor) -> Tensor:
         """The uint8 picture (3, H, W) in its target size, bilinear with antialiasing."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from gfocal.data.index import DataIndex
-from gfocal.engine.start import batches_from, mosaic_of
+from gfocal.engine.start import batches_from, mosaic_of, pictures_an_epoch
+from gfocal.errors import UsageError
 from gfocal.pictures import Resize
+from gfocal.recipe import load_recipe
 from gfocal.structures import Batch
 from small_runs import small
 
@@ -41,3 +44,70 @@ def test_mosaics_end_with_a_share_of_the_epochs() -> None:
         assert (mosaic.share, mosaic.epochs) == (0.5, expected)
     assert mosaic_of(small("data.mosaic=0.5", "data.mosaic_until=0")) is None
     assert mosaic_of(small()) is None
+
+
+ALL_ON = (
+    "data.mosaic=0.5",
+    "data.multi_scale=[0.5,1.5]",
+    "data.scale=[0.6,1.4]",
+    "data.photometric=0.5",
+    "data.repeat_threshold=0.9",
+    "schedule.batch_size=2",
+    "schedule.accumulate=2",
+)
+
+
+@pytest.mark.parametrize("kind", ["square", "short_long"])
+def test_all_together_continue_anywhere_with_any_number_of_workers(train_index: DataIndex, kind: str) -> None:
+    resize = Resize(kind, size=64, short_side=64, long_side=96)
+    options = (*ALL_ON, f"data.resize.kind={kind}", "data.resize.short_side=64", "data.resize.long_side=96")
+    # Scenes are 64 x 64: the sizes are the same for both kinds.
+    whole = list(batches_from(small(*options), train_index, resize, 0, 3, False))
+    assert len(whole) == 12
+    assert {batch.pictures.shape[-1] for batch in whole} == {32, 64, 96}
+    for i in range(0, 12, 2):
+        assert whole[i].pictures.shape == whole[i + 1].pictures.shape
+    for step, workers in ((1, 2), (4, 0)):
+        recipe = small(*options, f"data.workers={workers}")
+        rest = list(batches_from(recipe, train_index, resize, step, 3, False))
+        for a, b in zip(whole[2 * step :], rest, strict=True):
+            assert torch.equal(a.pictures, b.pictures)
+            assert torch.equal(a.image_ids, b.image_ids)
+            assert all(torch.equal(x.boxes, y.boxes) for x, y in zip(a.targets, b.targets, strict=True))
+
+
+def test_boxes_follow_the_size_of_the_step(train_index: DataIndex) -> None:
+    options = ("data.flip=0", "data.scale=null", "data.photometric=0")
+    plain = all_batches(train_index, *options)
+    sized = all_batches(train_index, *options, "data.multi_scale=[0.5,2]")
+    factors = [b.pictures.shape[-1] / 64 for b in sized]
+    assert len(set(factors)) > 1
+    for one, other, factor in zip(plain, sized, factors, strict=True):
+        for a, b in zip(one.targets, other.targets, strict=True):
+            assert torch.allclose(a.boxes * factor, b.boxes)
+
+
+def test_sides_are_multiples_of_32() -> None:
+    assert small("data.multi_scale=[0.5,2]").data.sides == (32, 64, 96, 128)
+    assert small("data.multi_scale=[1,1]").data.sides == (64,)
+    wide = load_recipe("gfl_r50", ["data.multi_scale=[0.6,1.2]"]).data  # the paper's 480 to 960
+    assert (wide.sides[0], wide.sides[-1], len(wide.sides)) == (480, 960, 16)
+    with pytest.raises(UsageError, match=r"multi_scale=\[1.1, 1.4\] of 64 pixels has no multiple of 32"):
+        small("data.multi_scale=[1.1,1.4]")
+    with pytest.raises(UsageError, match=r"multi_scale must be \[lowest, highest\]"):
+        small("data.multi_scale=[2,1]")
+
+
+@pytest.mark.parametrize("name", ["ssd_nano", "ssd512_vgg16"])
+def test_anchors_of_a_fixed_size_refuse_multi_scale(name: str) -> None:
+    with pytest.raises(UsageError, match=r"data\.multi_scale changes .* points\.kind ssd are made for \d+ pixels"):
+        load_recipe(name, ["data.multi_scale=[0.5,1.5]"])
+
+
+def test_rare_classes_make_epochs_longer(train_index: DataIndex) -> None:
+    assert pictures_an_epoch(small(), train_index) == 12
+    longer = pictures_an_epoch(small("data.repeat_threshold=1"), train_index)
+    assert 12 < longer < 40
+    found = all_batches(train_index, "data.repeat_threshold=1", "schedule.batch_size=4")
+    ids = torch.cat([batch.image_ids for batch in found[:3]])
+    assert len(ids.unique()) < 12, "some came twice"

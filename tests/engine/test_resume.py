@@ -34,6 +34,9 @@ CUT = (
     "schedule.save_every=2",
     "data.photometric=0.7",
     "data.scale=[0.6,1.4]",
+    "data.mosaic=0.5",
+    "data.mosaic_until=0.8",
+    "data.multi_scale=[0.5,1.5]",
     "optim.lr=0.02",
 )
 STEPS = 15

@@ -35,6 +35,9 @@ class Transform(Protocol):
 
     def finish(self, picture: Tensor, targets: Targets) -> tuple[Tensor, Targets]: ...
 
+    def at(self, side: int) -> Transform:
+        """The same with another size, see :meth:`gfocal.pictures.Resize.at`."""
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -80,7 +83,8 @@ class DetectionDataset(Dataset[Sample]):
         Raises:
             BrokenInputError: its picture cannot be read or has another size than the annotations say.
         """
-        index, epoch, position = key
+        index, epoch, position, *side = key
+        transform = self.transform.at(*side) if side else self.transform
         plan = self.mosaic.plan(self.seed, epoch, position, len(self)) if self.mosaic else None
         index, picture, skipped = self._read_from(index)
         tiles = [(picture, self.index.targets(index))]
@@ -92,9 +96,9 @@ class DetectionDataset(Dataset[Sample]):
             # torch.manual_seed would seed the accelerators as well, which the fork does not restore.
             torch.default_generator.manual_seed(mix(self.seed, epoch, position, AUGMENT))
             if self.mosaic and plan:
-                changed, targets = self.transform.finish(*self.mosaic.paint(plan, tiles, self.transform.resize))
+                changed, targets = transform.finish(*self.mosaic.paint(plan, tiles, transform.resize))
             else:
-                changed, targets = self.transform(*tiles[0])
+                changed, targets = transform(*tiles[0])
         size = int(picture.shape[-2]), int(picture.shape[-1])
         return Sample(changed, targets, int(self.index.image_ids[index]), size, skipped)
 

@@ -6,7 +6,7 @@ Every random number comes from torch's global CPU generator, or from one that is
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -23,6 +23,10 @@ class EvalTransform:
     """Resizes a picture and its boxes; nothing random."""
 
     resize: Resize
+
+    def at(self, side: int) -> EvalTransform:
+        """The same with another size, see :meth:`gfocal.pictures.Resize.at`."""
+        return EvalTransform(self.resize.at(side))
 
     def finish(self, picture: Tensor, targets: Targets) -> tuple[Tensor, Targets]:
         """What happens to a picture that has its final size already: nothing."""
@@ -76,6 +80,10 @@ class TrainTransform:
         if self.scale is not None and not 0 < self.scale[0] <= self.scale[1]:
             raise UsageError(f"scale must be two positive numbers, the smaller first, got {list(self.scale)}")
         check_colour("fill", self.fill)
+
+    def at(self, side: int) -> TrainTransform:
+        """The same with another size, see :meth:`gfocal.pictures.Resize.at`."""
+        return replace(self, resize=self.resize.at(side))
 
     def __call__(self, picture: Tensor, targets: Targets) -> tuple[Tensor, Targets]:
         """(3, H, W) uint8 and boxes in its pixels -> the changed picture and the boxes left, in the new pixels."""

@@ -6,9 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from gfocal.data.index import DataIndex
 from gfocal.data.loader import BatchLoader, DetectionDataset, RunBatches, make_run_loader
 from gfocal.data.mosaic import Mosaic
+from gfocal.data.order import epoch_length
+from gfocal.data.repeats import repeat_factors
 from gfocal.data.transforms import TrainTransform
 from gfocal.detector import DenseDetector
 from gfocal.engine.checkpoint import find_weights, read_about
@@ -80,10 +84,40 @@ def mosaic_of(recipe: Recipe) -> Mosaic | None:
     return Mosaic(data.mosaic, epochs, data.mosaic_scale) if data.mosaic and epochs else None
 
 
+def repeats_of(recipe: Recipe, index: DataIndex) -> np.ndarray | None:
+    """How often each picture comes in an epoch on average; None for once."""
+    threshold = recipe.data.repeat_threshold
+    return None if threshold is None else repeat_factors(index, threshold)
+
+
+def pictures_an_epoch(recipe: Recipe, index: DataIndex) -> int:
+    """The same for every epoch: more than the data set has where rare classes are shown more often."""
+    return epoch_length(len(index), repeats_of(recipe, index))
+
+
 def batches_from(
-    recipe: Recipe, index: DataIndex, resize: Resize, step: int, steps_an_epoch: int, skip_broken: bool
+    recipe: Recipe,
+    index: DataIndex,
+    resize: Resize,
+    step: int,
+    steps_an_epoch: int,
+    skip_broken: bool,
+    *,
+    rank: int = 0,
+    processes: int = 1,
 ) -> BatchLoader:
-    """The batches of a run after ``step`` optimizer steps, ``schedule.accumulate`` of them a step."""
+    """The batches of a run after ``step`` optimizer steps, ``schedule.accumulate`` of them a step.
+
+    Args:
+        recipe: of the run.
+        index: what it learns from.
+        resize: the size of pictures, but for ``data.multi_scale``.
+        step: optimizer steps done.
+        steps_an_epoch: optimizer steps of each epoch.
+        skip_broken: put the next readable picture in the place of a broken one.
+        rank: of this process.
+        processes: that share each batch, ``schedule.batch_size`` pictures for each.
+    """
     schedule, seed = recipe.schedule, recipe.runtime.seed
     dataset = DetectionDataset(
         index, train_transform(recipe, resize), seed=seed, skip_broken=skip_broken, mosaic=mosaic_of(recipe)
@@ -97,5 +131,10 @@ def batches_from(
         epochs=schedule.epochs,
         epoch=epoch,
         batch=within * schedule.accumulate,
+        repeats=repeats_of(recipe, index),
+        sides=recipe.data.sides if recipe.data.multi_scale else (),
+        accumulate=schedule.accumulate,
+        rank=rank,
+        processes=processes,
     )
     return make_run_loader(dataset, batches, workers=recipe.data.workers)

@@ -24,7 +24,7 @@ from gfocal.engine.evaluate import evaluate
 from gfocal.engine.optim import AveragedWeights, idle_settings, lr_factor, make_optimizer, scaled_lr
 from gfocal.engine.progress import CtrlC, ProgressBar
 from gfocal.engine.run import Run, TrainResult
-from gfocal.engine.start import batches_from, check_start, start_weights, told
+from gfocal.engine.start import batches_from, check_start, pictures_an_epoch, start_weights, told
 from gfocal.engine.step import Counts, NotFinite, make_accelerator, optimizer_step
 from gfocal.engine.stopping import Best, check_patience, stop_line
 from gfocal.engine.transfer import PARTS
@@ -102,7 +102,8 @@ class _Trainer:
         self.train_index, self.val_index = train_index, val_index
         self.skip_broken, self.progress = skip_broken, progress
         # A last batch that is not full is left out, unless the data set is smaller than a batch.
-        self.batches = max(len(train_index) // schedule.batch_size, 1)
+        pictures = pictures_an_epoch(recipe, train_index)
+        self.batches = max(pictures // schedule.batch_size, 1)
         self.steps_an_epoch = self.batches // schedule.accumulate
         if self.steps_an_epoch == 0:
             raise UsageError(
@@ -113,7 +114,7 @@ class _Trainer:
         optimizer = make_optimizer(detector, recipe.optim)
         self.model, self.optimizer = accelerator.prepare(detector, optimizer)
         self.average = AveragedWeights(detector, schedule.ema) if schedule.ema else None
-        self.pictures_a_step = min(schedule.batch_size, len(train_index)) * schedule.accumulate
+        self.pictures_a_step = min(schedule.batch_size, pictures) * schedule.accumulate
         self.lr = scaled_lr(recipe.optim, self.pictures_a_step)
         self.step = 0
         self.best = Best()

@@ -32,6 +32,11 @@ class Recipe(Section):
         resize = self.data.resize
         if self.model.points.kind == "ssd" and resize.kind != "square":
             raise ValueError("points.kind ssd has anchors in shares of a square picture: set data.resize.kind=square")
+        if self.data.multi_scale and (self.model.points.kind == "ssd" or self.model.neck == "ssd"):
+            raise ValueError(
+                f"data.multi_scale changes the size of pictures, but the anchors of points.kind ssd are made for "
+                f"{resize.size} pixels: leave it out, or use data.scale, which changes the size of what is on them"
+            )
         if self.model.points.kind == "ssd" and min(self.model.points.sizes) * resize.size < 1:
             raise ValueError(
                 f"model.points.sizes are shares of the picture's {resize.size} pixels: {min(self.model.points.sizes)} "

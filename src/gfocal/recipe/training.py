@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, model_validator
 
-from gfocal.recipe.base import Decay, Fraction, Natural, NotNegative, Pixels, PositiveInt, Section, Seed
+from gfocal.recipe.base import Decay, Fraction, Natural, NotNegative, Pixels, PositiveInt, Section, Seed, Share
 
 
 class ResizeRecipe(Section):
@@ -41,14 +42,32 @@ class DataRecipe(Section):
         (0.5, 1.0), description="range of the size of each of the four, as a share of the size that it has alone"
     )
     mosaic_until: Fraction = Field(0.9, description="share of the epochs after which there are no mosaics")
+    multi_scale: tuple[PositiveFloat, PositiveFloat] | None = Field(
+        None, description="range of the size of each step's pictures, as a share of data.resize"
+    )
+    repeat_threshold: Share | None = Field(
+        None, description="classes in a smaller share of the pictures than this are shown more often"
+    )
     workers: Natural = Field(2, description="loader processes")
+
+    @property
+    def sides(self) -> tuple[int, ...]:
+        """What multi_scale draws ``size`` or ``short_side`` from: multiples of 32; () where it holds none."""
+        side = self.resize.size if self.resize.kind == "square" else self.resize.short_side
+        low, high = (share * side / 32 for share in self.multi_scale or (1, 1))
+        return tuple(32 * number for number in range(math.ceil(low - 1e-9), math.floor(high + 1e-9) + 1))
 
     @model_validator(mode="after")
     def _fits(self) -> DataRecipe:
-        for name in ("scale", "mosaic_scale"):
+        for name in ("scale", "mosaic_scale", "multi_scale"):
             limits = getattr(self, name)
             if limits and limits[0] > limits[1]:
                 raise ValueError(f"{name} must be [lowest, highest], got {list(limits)}")
+        if self.multi_scale and not self.sides:
+            side = self.resize.size if self.resize.kind == "square" else self.resize.short_side
+            raise ValueError(
+                f"multi_scale={list(self.multi_scale)} of {side} pixels has no multiple of 32 in it: widen it"
+            )
         return self
 
 
