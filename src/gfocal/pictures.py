@@ -31,6 +31,12 @@ if TYPE_CHECKING:
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 """File name endings that count as pictures when a folder is searched."""
 
+MAX_PIXELS = 178_956_970
+"""The largest picture that is read: Pillow's own limit. A file of a few bytes can claim more than any memory holds."""
+
+# What Pillow may open: none of these runs another program, as its reader of EPS does.
+_PILLOW_FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+
 # The first bytes of what torchvision decodes itself: JPEG, PNG, WebP ("RIFF????WEBP") and GIF.
 _TORCHVISION_MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"GIF8")
 
@@ -59,16 +65,63 @@ def read_picture(path: str | Path, *, apply_exif: bool = True) -> Tensor:
     if not data.size:
         raise BrokenInputError(f"picture {path} is an empty file; replace it")
     try:
-        if _torchvision_reads(data[:32].tobytes()):
-            picture = _decode_with_torchvision(torch.from_numpy(data), apply_exif)
-        else:
-            picture = _decode_with_pillow(data.tobytes(), apply_exif)
+        return decode_picture(data, apply_exif=apply_exif)
+    except TooLargeError as error:
+        raise BrokenInputError(f"picture {path} {error}") from None
     # Decoders fail in many ways on damaged bytes (Pillow: OSError, SyntaxError, ValueError, struct.error, ...).
     except Exception as error:
         raise BrokenInputError(
             f"picture {path} is truncated, damaged or not a picture ({_reason(error)}); replace it"
         ) from None
-    return _first_frame_uint8(picture)
+
+
+class TooLargeError(Exception):
+    """A picture has, or claims, more than :data:`MAX_PIXELS`."""
+
+
+def decode_picture(data: np.ndarray, *, apply_exif: bool = True) -> Tensor:
+    """The content of a picture file; see :func:`read_picture`, which turns its errors into messages.
+
+    Args:
+        data: (bytes,) uint8, writable.
+        apply_exif: turn the picture upright.
+
+    Returns:
+        (3, H, W) uint8 RGB.
+
+    Raises:
+        TooLargeError: before any memory is taken.
+        Exception: of any type, by the decoder.
+    """
+    head = data[:32].tobytes()
+    by_torchvision = _torchvision_reads(head)
+    if by_torchvision:
+        width, height = declared_size(data)
+        if width * height > MAX_PIXELS:
+            raise TooLargeError(
+                f"says that it is {width}x{height} pixels, more than the {MAX_PIXELS:,} that are read; cut it into parts"
+            )
+        return _first_frame_uint8(_decode_with_torchvision(torch.from_numpy(data), apply_exif))
+    return _first_frame_uint8(_decode_with_pillow(data.tobytes(), apply_exif))
+
+
+def declared_size(data: np.ndarray) -> tuple[int, int]:
+    """(width, height) that the header of a JPEG, PNG or GIF file says; (0, 0) of others, which stay below the limit."""
+    head = data[:32].tobytes()
+    if head.startswith(b"\x89PNG"):
+        return int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big")
+    if head.startswith(b"GIF8"):
+        return int.from_bytes(head[6:8], "little"), int.from_bytes(head[8:10], "little")
+    at = 2
+    while head.startswith(b"\xff\xd8") and at + 9 <= len(data) and data[at] == 0xFF:
+        code, segment = int(data[at + 1]), data[at + 2 : at + 9].tobytes()
+        if code == 0xFF:  # Fill bytes may stand before a marker.
+            at += 1
+        elif 0xC0 <= code <= 0xCF and code not in (0xC4, 0xC8, 0xCC):
+            return int.from_bytes(segment[5:7], "big"), int.from_bytes(segment[3:5], "big")
+        else:
+            at += 2 + int.from_bytes(segment[:2], "big")
+    return 0, 0
 
 
 def _torchvision_reads(head: bytes) -> bool:
@@ -84,11 +137,25 @@ def _decode_with_torchvision(data: Tensor, apply_exif: bool) -> Tensor:
 
 
 def _decode_with_pillow(data: bytes, apply_exif: bool) -> Tensor:
-    from PIL import Image, ImageOps
+    from PIL import ImageOps
 
-    with Image.open(io.BytesIO(data)) as image:
+    with open_with_pillow(data) as image:
         image.load()
         return _from_pillow(ImageOps.exif_transpose(image) if apply_exif else image)
+
+
+def open_with_pillow(data: bytes) -> Image.Image:
+    """A picture whose header is read, in one of the formats that are read."""
+    from PIL import Image
+
+    Image.init()
+    with warnings.catch_warnings():
+        # The limit is ours, and what Pillow finds odd in metadata is not about the pixels.
+        warnings.simplefilter("ignore")
+        try:
+            return Image.open(io.BytesIO(data), formats=[name for name in _PILLOW_FORMATS if name in Image.OPEN])
+        except Image.DecompressionBombError:
+            raise TooLargeError(f"says that it has more than the {MAX_PIXELS:,} pixels that are read") from None
 
 
 def _from_pillow(image: Image.Image) -> Tensor:
