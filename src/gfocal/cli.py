@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 import typer
 
 import gfocal
+from gfocal.cli_data import data_app
 from gfocal.terminal import claim, fail, own_stdout, print_json, verb, warn, write_json
 
 app = typer.Typer(
@@ -25,6 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(data_app)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else there.")]
 Overrides = Annotated[

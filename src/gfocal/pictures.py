@@ -98,9 +98,7 @@ def decode_picture(data: np.ndarray, *, apply_exif: bool = True) -> Tensor:
     if by_torchvision:
         width, height = declared_size(data)
         if width * height > MAX_PIXELS:
-            raise TooLargeError(
-                f"says that it is {width}x{height} pixels, more than the {MAX_PIXELS:,} that are read; cut it into parts"
-            )
+            raise TooLargeError(f"says that it is {width}x{height} pixels, more than the {MAX_PIXELS:,} that are read")
         return _first_frame_uint8(_decode_with_torchvision(torch.from_numpy(data), apply_exif))
     return _first_frame_uint8(_decode_with_pillow(data.tobytes(), apply_exif))
 

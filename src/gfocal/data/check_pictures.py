@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-
 from gfocal.data.check_kinds import LARGE_PIXELS, LONG_RATIO, SMALL_SIDE, Finding
 from gfocal.data.index import DataIndex
 from gfocal.data.jpeg import is_cut_off
@@ -54,7 +53,8 @@ class PictureFacts:
     """What a picture file is.
 
     Attributes:
-        fault: (kind, message) where it cannot be used; the rest is then empty.
+        fault: (kind, message) where it must not be used; the rest is then empty.
+        refused: the fault keeps it from being read at all.
         oddities: (kind, message) of what else is to say about it.
         upright: (width, height) as EXIF turns it.
         stored: (width, height) of the pixels in the file.
@@ -65,6 +65,7 @@ class PictureFacts:
     """
 
     fault: tuple[str, str] | None = None
+    refused: bool = False
     oddities: tuple[tuple[str, str], ...] = field(default=())
     upright: tuple[int, int] = (0, 0)
     stored: tuple[int, int] = (0, 0)
@@ -108,13 +109,13 @@ def examine_picture(path: Path) -> PictureFacts:
     except TooLargeError as error:
         return _faulty("picture-too-large", str(error))
     except Exception:  # Of any type, by Pillow's readers.
-        return PictureFacts(fault=_what_it_is(data))
+        return _faulty(*_what_it_is(data))
     with image:
         return _examine(path, data, image)
 
 
 def _faulty(kind: str, message: str) -> PictureFacts:
-    return PictureFacts(fault=(kind, message))
+    return PictureFacts(fault=(kind, message), refused=True)
 
 
 def _what_it_is(data: bytes) -> tuple[str, str]:
@@ -149,7 +150,8 @@ def _examine(path: Path, data: bytes, image: Image.Image) -> PictureFacts:
     orientation = _orientation(image)
     stored = read_picture(path, apply_exif=False) if orientation != 1 else picture
     if kind == "JPEG" and is_cut_off(data, stored):
-        return _faulty("picture-truncated", "is cut off and closed again: the rest of the picture is missing")
+        fault = "picture-truncated", "is cut off and closed again: the rest of the picture is missing"
+        return PictureFacts(fault=fault)
     upright = int(picture.shape[2]), int(picture.shape[1])
     digest = hashlib.blake2b(repr(tuple(picture.shape)).encode(), digest_size=16)
     digest.update(picture.permute(1, 2, 0).contiguous().numpy().data)
@@ -193,9 +195,7 @@ def _likeness(data: bytes) -> int:
         return 0
 
 
-def _oddities(
-    path: Path, data: bytes, image: Image.Image, kind: str, size: tuple[int, int]
-) -> list[tuple[str, str]]:
+def _oddities(path: Path, data: bytes, image: Image.Image, kind: str, size: tuple[int, int]) -> list[tuple[str, str]]:
     found = []
     if kind in SUFFIXES and path.suffix.lower() not in SUFFIXES[kind]:
         found.append(("picture-wrong-suffix", f"is {kind}, which its name does not say"))
@@ -253,3 +253,13 @@ def _about_size(index: DataIndex, i: int, own: PictureFacts) -> list[tuple[str, 
     if annotated == own.stored:
         return [("exif-stored", f"{turn}: {sizes}, the stored pixels; read without the turn")]
     return [("size-wrong", f"is {own.upright[0]}x{own.upright[1]} pixels, {sizes}")]
+
+
+def refused_pictures(index: DataIndex, facts: Sequence[PictureFacts]) -> list[int]:
+    """Pictures that training and evaluation cannot use: unreadable, or of another size than annotated."""
+    return [
+        i
+        for i, own in enumerate(facts)
+        if own.refused
+        or (not own.fault and (int(index.widths[i]), int(index.heights[i])) not in (own.upright, own.stored))
+    ]

@@ -261,7 +261,7 @@ def check_annotations(
         "crowd": np.array([bool(a.iscrowd) for a in annotations], bool)[order],
         "ignore": np.array([bool(a.ignore) for a in annotations], bool)[order],
         "area": area[order],
-        "annotation_ids": _unique_ids(annotations)[order],
+        "annotation_ids": _unique_ids(annotations, file, problems)[order],
         "edge_ambiguity": ambiguity[order] if told[order].any() else None,
     }
 
@@ -274,10 +274,12 @@ def _positions(values: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.ndar
     return np.where(known, found, 0), known
 
 
-def _unique_ids(annotations: list[AnnotationRecord]) -> np.ndarray:
+def _unique_ids(annotations: list[AnnotationRecord], file: Path, problems: Problems) -> np.ndarray:
     # Files that were merged, or that number boxes within a picture, repeat ids; evaluation needs different ones.
     ids = [a.id for a in annotations if a.id is not None]
     if len(set(ids)) < len(annotations):
+        for number in sorted(_duplicates(ids)):
+            problems.remark("annotation-id-twice", file, f"annotation id {number} stands there twice")
         return np.arange(1, len(annotations) + 1)
     return np.array(ids, np.int64)
 

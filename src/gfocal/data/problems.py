@@ -60,3 +60,8 @@ class Problems:
         self.lines.append(str(problem))
         if self.found is not None:
             self.found(problem)
+
+    def remark(self, kind: str, file: Path, message: str, *, picture: str | None = None) -> None:
+        """A record that is odd and used all the same; only who collects everything is told."""
+        if self.found is not None:
+            self.found(Problem(kind, file, message, picture))

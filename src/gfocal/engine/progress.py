@@ -65,7 +65,10 @@ class ProgressBar:
             self.say(f"{self.label} {done}/{self.total}, {left:.0f} s left{', ' + note if note else ''}")
 
     def callback(self, done: int, total: int) -> None:
-        """For functions that report (done, total)."""
+        """For functions that report (done, total); the total may only be known then."""
+        if total != self.total:
+            self.total = total
+            self._progress.update(self._task, total=total)
         self.update(done)
 
     def say(self, message: str) -> None:

@@ -1,0 +1,84 @@
+"""The report of ``gfocal data check`` for people."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from gfocal.data.check import Report
+from gfocal.data.check_boxes import learnt_boxes
+from gfocal.data.check_kinds import SEVERITIES, Finding, kind_of
+from gfocal.engine.show import counted
+
+_COLOURS = {"error": "bold red", "warning": "yellow", "note": "cyan"}
+_EXAMPLES = 3
+
+
+def print_check(report: Report, *, every: bool = False) -> None:
+    """What a data set holds, a table of what was found, what ``--skip-broken`` would leave out.
+
+    Args:
+        report: what to print.
+        every: a line for each finding too.
+    """
+    console = Console(highlight=False, markup=False, emoji=False)
+    for split, index in report.splits.items():
+        pictures, classes = counted(len(index), "picture"), counted(len(index.names), "class", "classes")
+        boxes = counted(int(learnt_boxes(index).sum()), "box to learn", "boxes to learn")
+        console.print(f"{split}: {pictures}, {boxes}, {classes} ({index.annotations})", soft_wrap=True)
+    grouped = report.by_kind()
+    if grouped:
+        console.print(_table(grouped))
+    for kind, found in grouped.items():
+        shown = found if every else found[:_EXAMPLES] if kind_of(kind).severity == "error" else []
+        for finding in shown:
+            console.print(Text(finding.severity, _COLOURS[finding.severity]), _line(finding), soft_wrap=True)
+        if 0 < len(shown) < len(found):
+            console.print(f"      ... and {len(found) - len(shown):,} more {kind}", soft_wrap=True)
+    counts = [counted(report.count(severity), severity) for severity in SEVERITIES]
+    console.print(f"{', '.join(counts)}; {skipped_line(report.left_out)}", soft_wrap=True)
+
+
+def _line(finding: Finding) -> str:
+    """``kind: file: message``; the file once, where the message names it too."""
+    place = "" if str(finding.file) in finding.message else f"{finding.file}: "
+    return f"{finding.kind}: {place}{finding.message}"
+
+
+def _table(grouped: dict[str, list[Finding]]) -> Table:
+    table = Table()
+    for column, side in (("", "left"), ("what", "left"), ("count", "right"), ("first ones", "left"), ("--fix", "left")):
+        table.add_column(column, justify="right" if side == "right" else "left", overflow="fold")
+    for name, found in grouped.items():
+        kind = kind_of(name)
+        what = Text.assemble((name, "bold"), f"\n{kind.meaning}")
+        table.add_row(Text(kind.severity, _COLOURS[kind.severity]), what, f"{len(found):,}", _first(found), kind.remedy)
+    return table
+
+
+def _first(found: Sequence[Finding]) -> str:
+    names = dict.fromkeys(f.class_name or f.picture or f.file.name for f in found)
+    shown = list(names)[:_EXAMPLES]
+    return "\n".join(shown) + ("\n..." if len(names) > len(shown) else "")
+
+
+def skipped_line(left_out: Mapping[str, Mapping[str, int]]) -> str:
+    """What each verb would leave out with ``--skip-broken``, as one line; training measures on val as well."""
+    total: Counter[str] = Counter()
+    for own in left_out.values():
+        total.update(own)
+    if not any(total.values()):
+        return "--skip-broken would leave nothing out"
+    verbs = {"train": total, "eval": left_out.get("val", {})}
+    return "with --skip-broken " + ", ".join(f"{verb} leaves out {_amounts(own)}" for verb, own in verbs.items())
+
+
+def _amounts(own: Mapping[str, int]) -> str:
+    parts = [
+        counted(own[key], one) for key, one in (("records", "record"), ("pictures", "unusable picture")) if own[key]
+    ]
+    return " and ".join(parts) or "nothing"

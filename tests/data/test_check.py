@@ -1,0 +1,58 @@
+"""``gfocal data check``: it finds what was planted, every one, and nothing else."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from gfocal.data import check_pictures
+from gfocal.data.check import Report, check_data
+from gfocal.data.check_kinds import KINDS
+from gfocal.data.scenes import make_scenes
+from planted import LARGE, Key, found_in, plant_all
+
+ONCE = {"annotations-broken", "no-boxes", "long-tail"}
+"""What a data set has once or not at all."""
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("scenes") / "data"
+    make_scenes(folder, train=85, val=12, size=128, seed=3)
+    return folder
+
+
+def planted_copy(source: Path, target: Path, times: int, patch: pytest.MonkeyPatch) -> tuple[Report, Report, Counter]:
+    """(the report before, the report after, what was planted)."""
+    patch.setattr(check_pictures, "LARGE_PIXELS", LARGE)
+    for folder in ("annotations", "images"):
+        shutil.copytree(source / folder, target / folder)
+    before = check_data(target)
+    spared = {f.picture for f in before.findings if f.picture} | {
+        f.other.split(": ", 1)[1] for f in before.findings if f.other
+    }
+    expected = plant_all(target, seed=0, times=times, spared=spared)
+    return before, check_data(target), expected
+
+
+def assert_all_found(before: Report, after: Report, expected: Counter[Key], times: int) -> None:
+    wanted, got = found_in(before) + expected, found_in(after)
+    assert sorted(map(str, (wanted - got).elements())) == []  # planted and not found
+    assert sorted(map(str, (got - wanted).elements())) == []  # found and not planted
+    kinds = Counter(kind for kind, _, _ in expected.elements())
+    assert {kind for kind in KINDS if kinds[kind] < times} == ONCE
+
+
+def test_every_fault_planted_in_generated_scenes_is_found(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert_all_found(*planted_copy(scenes, tmp_path / "data", 2, monkeypatch), times=2)
+
+
+def test_every_fault_planted_in_real_pictures_is_found(
+    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert_all_found(*planted_copy(shared / "data" / "bccd", tmp_path / "data", 5, monkeypatch), times=5)
