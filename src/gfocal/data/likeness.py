@@ -24,7 +24,8 @@ from gfocal.errors import BrokenInputError
 if TYPE_CHECKING:
     from PIL import Image
 
-_A, _B = TypeVar("_A"), TypeVar("_B")
+_A = TypeVar("_A")
+_B = TypeVar("_B")
 
 DISTANCE = 6
 """Bits in which two pictures may differ and still count as the same one."""

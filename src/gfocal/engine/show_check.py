@@ -78,7 +78,5 @@ def skipped_line(left_out: Mapping[str, Mapping[str, int]]) -> str:
 
 
 def _amounts(own: Mapping[str, int]) -> str:
-    parts = [
-        counted(own[key], one) for key, one in (("records", "record"), ("pictures", "unusable picture")) if own[key]
-    ]
-    return " and ".join(parts) or "nothing"
+    kinds = (("records", "record"), ("pictures", "unusable picture"))
+    return " and ".join(counted(own[key], one) for key, one in kinds if own.get(key)) or "nothing"
