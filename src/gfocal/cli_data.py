@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gfocal.terminal import own_stdout, print_json, verb
+from gfocal.terminal import own_stdout, print_json, verb, warn
 
 data_app = typer.Typer(
     name="data",
@@ -18,6 +18,15 @@ data_app = typer.Typer(
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else there.")]
 Data = Annotated[Path, typer.Argument(metavar="PATH", help="A data set, as for `gfocal train --data`.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Override a recipe key, e.g. data.resize.size=416; may be repeated."
+    ),
+]
+SkipBroken = Annotated[
+    bool, typer.Option("--skip-broken", help="Leave broken annotations and pictures out, and list them.")
+]
 
 
 @data_app.callback()
@@ -56,3 +65,48 @@ def check(
         print_check(report, every=every)
     if not report.ok:
         raise typer.Exit(1)
+
+
+@data_app.command()
+@verb
+def stats(
+    data: Data,
+    recipe: Annotated[
+        str, typer.Option("--recipe", "-r", metavar="RECIPE", help="A name from `gfocal recipes`, or a .yaml file.")
+    ],
+    split: Annotated[str, typer.Option("--split", help="train or val, of a data set that has both.")] = "train",
+    overrides: Overrides = None,
+    pictures: Annotated[
+        int, typer.Option("--pictures", min=0, help="Look at so many, chosen by --seed; 0 for all.")
+    ] = 5000,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the choice of pictures.")] = 0,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="DIR", help="Draw edges.png and sizes.png there (needs matplotlib)."),
+    ] = None,
+    skip_broken: SkipBroken = False,
+    json_: Json = False,
+) -> None:
+    """What of this data a detector can represent, before it is trained; and a recipe that fits better.
+
+    Example: gfocal data stats bccd --recipe gfl_nano -o statistics
+    """
+    with own_stdout():
+        from gfocal.engine.statistics_files import statistics_of_files
+
+        content = statistics_of_files(
+            data,
+            recipe,
+            split=split,
+            overrides=overrides or (),
+            pictures=pictures,
+            seed=seed,
+            skip_broken=skip_broken,
+            out=out,
+            warn=lambda lines: warn(lines, "broken record", "left out"),
+        )
+    if json_:
+        return print_json(content)
+    from gfocal.engine.statistics_show import print_statistics
+
+    print_statistics(content)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from typing import Any, cast
 
 from torch import nn
 
+from gfocal.assigners import Assigner
 from gfocal.detector import DenseDetector, MakePoints, PixelNorm
 from gfocal.models import (
     ConvHead,
@@ -62,6 +64,40 @@ def make_form(form: Form, section: object, **more: Any) -> Any:
     return kind(**form.fixed, **{key: getattr(section, key) for key in form.keys}, **more)
 
 
+@dataclass(frozen=True)
+class Matching:
+    """The parts of a detector that decide what each point learns; none of them has parameters.
+
+    Attributes:
+        make_points: places and anchors of a pyramid.
+        assigner: which point learns which ground truth.
+        boxes: box representation: which edges it can reach.
+        resize: how a picture is brought to the input size.
+    """
+
+    make_points: MakePoints
+    assigner: Assigner
+    boxes: BoxRepresentation
+    resize: Resize
+
+
+def build_matching(recipe: Recipe) -> Matching:
+    """What :func:`build_detector` gives a detector of this recipe, without its network."""
+    model, resize = recipe.model, recipe.data.resize
+    make = partial(make_anchors, strides=model.strides, shapes=anchor_shapes(recipe), offset=model.points.offset)
+    return Matching(
+        make_points=cast(MakePoints, make),
+        assigner=make_form(ASSIGNERS[model.assigner.kind], model.assigner),
+        boxes=make_form(BOXES[model.boxes.kind], model.boxes),
+        resize=Resize(resize.kind, resize.size, resize.short_side, resize.long_side, _padding(recipe)),
+    )
+
+
+def anchor_shapes(recipe: Recipe) -> Shapes:
+    """(width, height) in pixels of the anchors of every level."""
+    return SHAPES[recipe.model.points.kind](recipe)
+
+
 def build_detector(recipe: Recipe, names: Sequence[str], *, pretrained: bool = True) -> DenseDetector:
     """A detector with random values, or the backbone weights that the recipe asks for.
 
@@ -70,27 +106,25 @@ def build_detector(recipe: Recipe, names: Sequence[str], *, pretrained: bool = T
         names: class names.
         pretrained: False leaves the backbone random whatever the recipe says (weights come from a checkpoint).
     """
-    model = recipe.model
-    boxes: BoxRepresentation = make_form(BOXES[model.boxes.kind], model.boxes)
+    model, matching = recipe.model, build_matching(recipe)
+    boxes = matching.boxes
     form = QUALITIES[model.quality.kind]
     quality: Quality = make_form(form, model.quality, **({"num_bins": boxes.channels // 4} if form.bins else {}))
-    shapes = SHAPES[model.points.kind](recipe)
     backbone = _backbone(model, pretrained=pretrained)
     neck = _neck(model, backbone.channels)
-    resize = recipe.data.resize
-    make = partial(make_anchors, strides=model.strides, shapes=shapes, offset=model.points.offset)
+    anchors = [len(level) for level in anchor_shapes(recipe)]
     return DenseDetector(
         pixels=PixelNorm(model.pixels.mean, model.pixels.std, model.pixels.order),
         backbone=backbone,
         neck=neck,
-        head=_head(model, boxes, quality, len(names), neck.channels, [len(level) for level in shapes]),
+        head=_head(model, boxes, quality, len(names), neck.channels, anchors),
         strides=model.strides,
-        make_points=cast(MakePoints, make),
-        assigner=make_form(ASSIGNERS[model.assigner.kind], model.assigner),
+        make_points=matching.make_points,
+        assigner=matching.assigner,
         boxes=boxes,
         quality=quality,
         names=names,
-        resize=Resize(resize.kind, resize.size, resize.short_side, resize.long_side, _padding(recipe)),
+        resize=matching.resize,
         postprocess=PostProcess(**recipe.predict.model_dump()),
         box_weight=model.box_weight,
         loss_weights=model.loss_weights.model_dump(),

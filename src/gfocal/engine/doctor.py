@@ -43,6 +43,7 @@ _PACKAGES = (
 )
 _OPTIONAL = {
     "tensorboard": "curves of a training run: --set runtime.trackers=[tensorboard]",
+    "matplotlib": "pictures of `gfocal data stats --out DIR`",
     "supervision": "Detections.to_supervision()",
     "pycocotools": "a second opinion on the COCO metrics, in the tests",
 }

@@ -1,0 +1,235 @@
+"""What each point of a data set would learn, by arithmetic: no network is run and no picture is read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gfocal.boxes import boxes_to_distances
+from gfocal.data.index import DataIndex
+from gfocal.data.order import mix
+from gfocal.errors import UsageError
+from gfocal.points import Points, grid_sizes
+from gfocal.recipe import Recipe
+from gfocal.recipe.forms import BOXES
+from gfocal.representation.dirac import MAX_SIDES
+from gfocal.structures import Targets
+from gfocal.zoo import Matching, build_matching
+
+ALLOWED = 0.001
+"""Share of a level's edges that may lie beyond the reach before anybody is told: 0.1 %."""
+PADDED_TO = 32  # pixels, as batches are
+_SAMPLE = 3  # a stream of random numbers that neither the order of an epoch nor its augmentation uses
+_SIZES_KEPT = 64  # picture sizes whose points are kept
+
+Progress = Callable[[int, int], None]
+Learnt = Callable[[int], tuple[Targets, tuple[int, int]]]
+"""Number of a picture -> (its objects as they are learnt, (height, width) of the picture then)."""
+
+
+@dataclass(frozen=True)
+class Assigned:
+    """What the points of some pictures learn: G objects, N positives.
+
+    Attributes:
+        strides: of the L levels.
+        pictures: that were looked at.
+        points: of all of them together.
+        pixels: of all of them together, padded.
+        boxes: (G, 4) float32 xyxy of the objects, in pixels of the picture as it enters.
+        longest: (G,) float32: the longer side of each object's picture as it enters.
+        owner: (N,) int64: the object of each positive.
+        level: (N,) int64.
+        edges: (N, 4) float32: distances from the point to left, top, right and bottom, in strides.
+        truncated: (N, 4) bool: edges that no code can reach, as training counts them.
+    """
+
+    strides: tuple[int, ...]
+    pictures: int
+    points: int
+    pixels: int
+    boxes: Tensor
+    longest: Tensor
+    owner: Tensor
+    level: Tensor
+    edges: Tensor
+    truncated: Tensor
+
+    @property
+    def missed(self) -> Tensor:
+        """(G,) bool: objects that no point learns."""
+        missed = torch.ones(len(self.boxes), dtype=torch.bool)
+        missed[self.owner] = False
+        return missed
+
+    @property
+    def sides(self) -> Tensor:
+        """(G,) square root of the area of each object, in pixels."""
+        return (self.boxes[:, 2:] - self.boxes[:, :2]).prod(1).sqrt()
+
+    @property
+    def missed_share(self) -> float:
+        """Of the objects."""
+        return int(self.missed.sum()) / max(len(self.boxes), 1)
+
+    @property
+    def truncated_share(self) -> float:
+        """Of the edges."""
+        return int(self.truncated.sum()) / max(self.truncated.numel(), 1)
+
+    def of_level(self, level: int) -> tuple[Tensor, Tensor]:
+        """(edges in strides, whether they are truncated), both flat, of one level's positives."""
+        mine = self.level == level
+        return self.edges[mine].flatten(), self.truncated[mine].flatten()
+
+    @property
+    def worst_share(self) -> float:
+        """The largest share of truncated edges that a level has."""
+        shares = [int(cut.sum()) / len(cut) for _, cut in map(self.of_level, range(len(self.strides))) if len(cut)]
+        return max(shares, default=0.0)
+
+
+def choose_pictures(count: int, wanted: int, seed: int) -> np.ndarray:
+    """The numbers of up to ``wanted`` of ``count`` pictures, ascending; all of them where ``wanted`` is 0.
+
+    Raises:
+        UsageError: wanted or seed is negative.
+    """
+    if min(wanted, seed) < 0:
+        raise UsageError(f"the number of pictures and the seed must not be negative, got {wanted} and {seed}")
+    if not 0 < wanted < count:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(mix(seed, _SAMPLE)).choice(count, wanted, replace=False))
+
+
+def resized(index: DataIndex, matching: Matching) -> Learnt:
+    """Objects at the size that a picture is resized to, without anything random.
+
+    The numbers are those of :class:`gfocal.data.transforms.EvalTransform`, which would need the picture.
+    """
+
+    def learnt(i: int) -> tuple[Targets, tuple[int, int]]:
+        before = int(index.heights[i]), int(index.widths[i])
+        height, width = matching.resize.target_size(*before)
+        targets = index.targets(i)
+        factor = torch.tensor([width / before[1], height / before[0]] * 2)
+        return Targets(targets.boxes * factor, targets.labels), (height, width)
+
+    return learnt
+
+
+def assign(
+    index: DataIndex, recipe: Recipe, pictures: np.ndarray | None = None, *, progress: Progress | None = None
+) -> Assigned:
+    """Assign the objects of some pictures to the points of a recipe's detector.
+
+    Every picture is padded on its own. In training it is padded to the largest of its batch, where pictures keep their
+    shape: points beyond its border may then take the place of others there.
+
+    Args:
+        index: the data.
+        recipe: of the detector.
+        pictures: numbers of the pictures; by default all.
+        progress: called with (pictures done, pictures in all) now and then.
+    """
+    matching = build_matching(recipe)
+    numbers = np.arange(len(index)) if pictures is None else pictures
+    learnt = resized(index, matching)
+    return _gather(recipe, matching, (learnt(int(i)) for i in numbers), len(numbers), progress)
+
+
+def _gather(
+    recipe: Recipe,
+    matching: Matching,
+    pictures: Iterator[tuple[Targets, tuple[int, int]]],
+    count: int,
+    progress: Progress | None,
+) -> Assigned:
+    kept: dict[tuple[int, int], Points] = {}
+    objects, longest, owners, levels, edges, cut = [], [], [], [], [], []
+    total = points_seen = pixels = 0
+    for done, (targets, size) in enumerate(pictures, start=1):
+        padded = -(-size[0] // PADDED_TO) * PADDED_TO, -(-size[1] // PADDED_TO) * PADDED_TO
+        if padded not in kept:
+            if len(kept) >= _SIZES_KEPT:
+                kept.clear()
+            kept[padded] = matching.make_points(grid_sizes(*padded, recipe.model.strides), device="cpu")
+        points = kept[padded]
+        points_seen, pixels = points_seen + len(points), pixels + math.prod(padded)
+        if len(targets):
+            index = matching.assigner(points, targets.boxes).gt_index
+            positive = (index >= 0).nonzero().squeeze(1)
+            own, at = index[positive], points[positive]
+            boxes = targets.boxes[own]
+            owners.append(own + total)
+            levels.append(at.level)
+            edges.append(boxes_to_distances(at.xy, boxes) / at.stride[:, None])
+            cut.append(matching.boxes.truncated(at, boxes))
+            objects.append(targets.boxes)
+            longest.append(torch.full((len(targets),), float(max(size))))
+            total += len(targets)
+        if progress is not None and (done % 200 == 0 or done == count):
+            progress(done, count)
+    whole = torch.zeros(0, dtype=torch.int64)
+    return Assigned(
+        strides=recipe.model.strides,
+        pictures=count,
+        points=points_seen,
+        pixels=pixels,
+        boxes=torch.cat([torch.zeros(0, 4), *objects]),
+        longest=torch.cat([torch.zeros(0), *longest]),
+        owner=torch.cat([whole, *owners]),
+        level=torch.cat([whole, *levels]),
+        edges=torch.cat([torch.zeros(0, 4), *edges]),
+        truncated=torch.cat([torch.zeros(0, 4, dtype=torch.bool), *cut]),
+    )
+
+
+def reach_in_strides(recipe: Recipe) -> float | None:
+    """How far an edge may lie from its point, in strides; None where any distance can be learnt."""
+    boxes = recipe.model.boxes
+    if BOXES[boxes.kind].bins:
+        return boxes.reg_max * boxes.delta
+    if boxes.kind == "dirac" and boxes.code == "log_deltas":
+        return MAX_SIDES * recipe.model.points.scale
+    return None
+
+
+def smallest_reg_max(edges: Tensor, delta: float, allowed: float = ALLOWED) -> int:
+    """The least n >= 1 with which at most a share ``allowed`` of the edges lies beyond n * delta.
+
+    Args:
+        edges: any shape, float32 distances in strides.
+        delta: distance of two bins in strides, > 0.
+        allowed: in [0, 1).
+
+    Example:
+        >>> smallest_reg_max(torch.tensor([0.5, 3.0, 6.2]), 1.0), smallest_reg_max(torch.tensor([0.5, 3.0, 6.2]), 2.0)
+        (7, 4)
+    """
+    # The hundredth of an edge is for the rounding of the product: 0.001 * 3000 must allow 3.
+    spare = math.floor(allowed * edges.numel() + 0.01)
+    if spare >= edges.numel():
+        return 1
+    farthest = edges.flatten().topk(spare + 1).values[-1]  # the farthest edge that must be reached
+    n = max(1, math.ceil(float(farthest) / delta))
+    # The division may round to either side: the comparison that GeneralBoxes.truncated makes decides.
+    while n > 1 and not farthest > (n - 1) * delta:
+        n -= 1
+    while farthest > n * delta:
+        n += 1
+    return n
+
+
+def percent(share: float | None) -> str:
+    """A share in words: 0.42 %; "-" where there is none; never 0 % for what is more than nothing."""
+    if share is None:
+        return "-"
+    if share == 0:
+        return "0 %"
+    return f"{100 * share:.2f} %" if share >= 0.00005 else "< 0.01 %"

@@ -1,0 +1,99 @@
+"""`gfocal data stats`: from a path and a recipe's name to statistics, pictures and a JSON file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from gfocal.data.open import open_split
+from gfocal.engine.assigned import Progress
+from gfocal.engine.progress import ProgressBar
+from gfocal.engine.statistics import PICTURES, data_statistics
+from gfocal.errors import UsageError
+from gfocal.recipe import Recipe, load_recipe
+
+
+def statistics_of_files(
+    data: Path,
+    recipe: str,
+    *,
+    split: str = "train",
+    overrides: Sequence[str] = (),
+    pictures: int = PICTURES,
+    seed: int = 0,
+    skip_broken: bool = False,
+    out: Path | None = None,
+    warn: Callable[[list[str]], None] | None = None,
+) -> dict[str, Any]:
+    """What of a data set the detector of a recipe can represent.
+
+    Args:
+        data: data set.
+        recipe: name or file.
+        split: "train" or "val".
+        overrides: recipe keys.
+        pictures: looked at, chosen by ``seed``; 0 for all.
+        seed: >= 0.
+        skip_broken: leave broken records out.
+        out: folder for edges.png, sizes.png and statistics.json.
+        warn: called with one line for every record left out.
+
+    Returns:
+        See :func:`gfocal.engine.statistics.data_statistics`; and data, split, recipe, size, skipped, files.
+
+    Raises:
+        UsageError: split, data or recipe are wrong; or ``out`` is given and matplotlib is missing.
+    """
+    if split not in ("train", "val"):
+        raise UsageError(f"--split is train or val, not {split!r}")
+    if out is not None:
+        from gfocal.engine.statistics_picture import draw_statistics, require_matplotlib
+
+        require_matplotlib()
+    loaded = load_recipe(recipe, overrides)
+    which: Literal["train", "val"] = "train" if split == "train" else "val"
+    index = open_split(data, which, skip_broken=skip_broken)
+    if warn is not None:
+        warn(index.skipped)
+    with _Bars() as bars:
+        found, assigned = data_statistics(index, loaded, pictures=pictures, seed=seed, progress=bars.start)
+    about = {"data": str(index.annotations), "split": split, "recipe": recipe, "size": size_words(loaded)}
+    content = {**about, "overrides": list(overrides), **found, "skipped": index.skipped}
+    if out is not None:
+        content["files"] = draw_statistics(out, content, assigned)
+    return content
+
+
+def size_words(recipe: Recipe) -> str:
+    """320 x 320 pixels, or 800 x 1333 pixels at most."""
+    resize = recipe.data.resize
+    if resize.kind == "square":
+        return f"{resize.size} x {resize.size} pixels"
+    return f"{resize.short_side} x {resize.long_side} pixels at most"
+
+
+class _Bars:
+    """One progress bar after the other: each pass over the pictures ends the one before."""
+
+    def __init__(self) -> None:
+        self._bar: ProgressBar | None = None
+
+    def __enter__(self) -> _Bars:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._bar is not None:
+            self._bar.__exit__(None, None, None)
+
+    def start(self, name: str) -> Progress:
+        def show(done: int, total: int) -> None:
+            if self._bar is None or self._bar.label != name:
+                self.__exit__()
+                self._bar = ProgressBar(total, name)
+                self._bar.__enter__()
+            # Where there is no terminal the end of a pass of seconds is no news.
+            if self._bar.live or done < total:
+                self._bar.update(done)
+
+        return show

@@ -1,0 +1,126 @@
+"""`gfocal data stats`: what it prints, what it writes, what it refuses."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from gfocal.cli import app
+from gfocal.data.scenes import make_scenes
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("scenes")
+    make_scenes(out, train=12, val=4, size=64)
+    return out
+
+
+def stats(data: Path, *words: str | Path) -> Result:
+    command = ["data", "stats", str(data), *map(str, words)]
+    return CliRunner().invoke(app, command, catch_exceptions=False, env={"GFOCAL_DEBUG": "0", "COLUMNS": "100"})
+
+
+def test_tables_and_a_proposal_that_works_when_typed(scenes: Path) -> None:
+    words = ("--recipe", "gfl_nano", "--set", "model.boxes.reg_max=2")
+    result = stats(scenes, *words)
+    assert result.exit_code == 0
+    assert "edges by level" in result.stdout
+    assert "beyond 2" in result.stdout
+    assert "none of this size" in result.stdout
+    assert "level of stride 8: " in result.stdout
+    typed = next(line for line in result.stdout.splitlines() if "--set model.boxes.reg_max=" in line)
+    after = stats(scenes, *words, *shlex.split(typed), "--json")
+    content = json.loads(after.stdout)
+    assert content["proposal"]["reasons"] == []
+    assert all(row["truncated_share"] <= 0.001 for row in content["levels"] if row["edges"])
+    assert (content["recipe"], content["split"], content["size"]) == ("gfl_nano", "train", "416 x 416 pixels")
+
+
+def test_unlimited_reach_and_val(scenes: Path) -> None:
+    result = stats(scenes, "--recipe", "retinanet_nano", "--split", "val", "--pictures", "3")
+    assert "reach: unlimited" in result.stdout
+    assert "3 pictures (of 4, by chance)" in result.stdout
+    assert "no anchor" in result.stdout
+
+
+def test_pictures_are_drawn(scenes: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    out = tmp_path / "drawn"
+    result = stats(scenes, "--recipe", "gfl_nano", "--set", "model.boxes.reg_max=2", "-o", out, "--json")
+    content = json.loads(result.stdout)
+    assert [Path(file).name for file in content["files"]] == ["edges.png", "sizes.png", "statistics.json"]
+    assert sorted(path.name for path in out.iterdir()) == ["edges.png", "sizes.png", "statistics.json"]
+    written = json.loads((out / "statistics.json").read_text())
+    assert written["levels"] == content["levels"]
+    # Edges beyond the reach are red; with a longer one only the word in the legend is left of that colour.
+    stats(scenes, "--recipe", "gfl_nano", "--set", "model.boxes.reg_max=40", "-o", tmp_path / "far")
+    assert red_pixels(out / "edges.png") > 5 * red_pixels(tmp_path / "far" / "edges.png") > 0
+    assert red_pixels(out / "sizes.png") == red_pixels(tmp_path / "far" / "sizes.png") > 1000  # objects without a point
+
+
+def red_pixels(file: Path) -> int:
+    with Image.open(file) as picture:
+        assert picture.width > 1000
+        red, green = (np.asarray(picture.convert("RGB"), int)[..., channel] for channel in (0, 1))
+    return int(((red > 150) & (green < 110)).sum())
+
+
+def test_pictures_of_nothing(scenes: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    empty = {"images": [{"id": 1, "file_name": "a.jpg", "width": 8, "height": 8}], "annotations": []}
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "images" / "a.jpg")
+    (tmp_path / "annotations").mkdir()
+    file = tmp_path / "annotations" / "train.json"
+    file.write_text(json.dumps({**empty, "categories": [{"id": 1, "name": "thing"}]}))
+    result = stats(tmp_path, "--recipe", "gfl_nano", "-o", tmp_path / "drawn")
+    assert result.exit_code == 0
+    assert "there is no object to learn" in result.stdout
+    assert (tmp_path / "drawn" / "sizes.png").is_file()
+
+
+def test_without_matplotlib(scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = importlib.util.find_spec
+
+    def missing(name: str, *rest: Any) -> Any:
+        return None if name == "matplotlib" else real(name, *rest)
+
+    monkeypatch.setattr("gfocal.engine.statistics_picture.find_spec", missing)
+    result = stats(scenes, "--recipe", "gfl_nano", "-o", tmp_path / "drawn")
+    assert result.exit_code == 2
+    assert "pip install 'gfocal[plot]'" in result.stderr
+    assert not (tmp_path / "drawn").exists()
+    assert stats(scenes, "--recipe", "gfl_nano").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--recipe", "gfl_nan"], "did you mean gfl_nano"),
+        (["--recipe", "gfl_nano", "--split", "test"], "--split is train or val"),
+        (["--recipe", "gfl_nano", "--set", "model.boxes.regmax=3"], "did you mean model.boxes.reg_max"),
+    ],
+)
+def test_what_is_refused(scenes: Path, words: list[str], message: str) -> None:
+    result = stats(scenes, *words)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert result.stdout == ""
+
+
+def test_a_file_is_no_folder(scenes: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    (tmp_path / "file").write_text("mine")
+    result = stats(scenes, "--recipe", "gfl_nano", "-o", tmp_path / "file")
+    assert result.exit_code == 2
+    assert "it is a file" in result.stderr
+    assert (tmp_path / "file").read_text() == "mine"
