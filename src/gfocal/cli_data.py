@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gfocal.terminal import own_stdout, print_json, verb, warn
+from gfocal.terminal import claim, own_stdout, print_json, verb, warn
 
 data_app = typer.Typer(
     name="data",
@@ -110,3 +110,36 @@ def stats(
     from gfocal.engine.statistics_show import print_statistics
 
     print_statistics(content)
+
+
+@data_app.command()
+@verb
+def preview(
+    data: Data,
+    recipe: Annotated[
+        str, typer.Option("--recipe", "-r", metavar="RECIPE", help="A name from `gfocal recipes`, or a .yaml file.")
+    ] = "gfl_nano",
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FILE", help="The sheet of pictures, .jpg or .png.")
+    ] = Path("preview.jpg"),
+    count: Annotated[int, typer.Option("--count", "-n", min=1, max=100, help="How many pictures.")] = 16,
+    epoch: Annotated[int, typer.Option("--epoch", min=1, help="From which epoch: mosaics end before the last.")] = 1,
+    overrides: Overrides = None,
+    skip_broken: SkipBroken = False,
+    json_: Json = False,
+) -> None:
+    """Draw what training sees: its first pictures after augmentation, with their boxes.
+
+    Example: gfocal data preview bccd --recipe gfl_nano --set data.mosaic=1 -o sheet.jpg
+    """
+    with own_stdout():
+        claim(out)
+        from gfocal.engine.preview import draw_preview
+        from gfocal.recipe import load_recipe
+
+        loaded = load_recipe(recipe, overrides or ())
+        result = draw_preview(data, loaded, out, count=count, epoch=epoch - 1, skip_broken=skip_broken)
+        warn(result["skipped"], "broken record", "left out")
+    if json_:
+        return print_json(result)
+    typer.echo(f"{out}: {result['pictures']} pictures, {result['boxes']} boxes")

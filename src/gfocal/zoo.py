@@ -83,13 +83,13 @@ class Matching:
 
 def build_matching(recipe: Recipe) -> Matching:
     """What :func:`build_detector` gives a detector of this recipe, without its network."""
-    model, resize = recipe.model, recipe.data.resize
+    model = recipe.model
     make = partial(make_anchors, strides=model.strides, shapes=anchor_shapes(recipe), offset=model.points.offset)
     return Matching(
         make_points=cast(MakePoints, make),
         assigner=make_form(ASSIGNERS[model.assigner.kind], model.assigner),
         boxes=make_form(BOXES[model.boxes.kind], model.boxes),
-        resize=Resize(resize.kind, resize.size, resize.short_side, resize.long_side, _padding(recipe)),
+        resize=resize_of(recipe),
     )
 
 
@@ -130,6 +130,12 @@ def build_detector(recipe: Recipe, names: Sequence[str], *, pretrained: bool = T
         loss_weights=model.loss_weights.model_dump(),
         norm=model.norm,
     )
+
+
+def resize_of(recipe: Recipe) -> Resize:
+    """How large a picture enters the detector of a recipe."""
+    resize = recipe.data.resize
+    return Resize(resize.kind, resize.size, resize.short_side, resize.long_side, _padding(recipe))
 
 
 def _padding(recipe: Recipe) -> tuple[int, int, int]:

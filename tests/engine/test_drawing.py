@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 from PIL import Image
 
 from gfocal.engine import drawing
-from gfocal.engine.drawing import SMALLEST_SIDE, colour_of, contact_sheet, draw
+from gfocal.engine.drawing import SMALLEST_SIDE, _caption, colour_of, contact_sheet, draw
 from gfocal.structures import Detections
 
 
@@ -172,3 +173,8 @@ def test_contact_sheet_fits_pictures_into_cells() -> None:
     assert sheet.getpixel((2 + 30, 2 + 5)) == (245, 245, 245)  # above the wide picture
     assert sheet.getpixel((64 + 30, 2 + 5)) == (0, 0, 255)
     assert sheet.getpixel((64 + 30, 64 + 30)) == (245, 245, 245)  # the fourth cell is empty
+
+
+def test_a_box_without_a_score_has_only_its_name() -> None:
+    assert _caption(["cell"], 0, math.nan) == "cell"
+    assert _caption(["cell"], 0, 0.5) == "cell 0.50"

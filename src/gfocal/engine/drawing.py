@@ -68,7 +68,7 @@ def draw(picture: Any, detections: Detections, *, enlarge: bool = True) -> Image
 
     Args:
         picture: anything that :func:`gfocal.pictures.to_picture` takes.
-        detections: boxes in pixels of ``picture``.
+        detections: boxes in pixels of ``picture``; a score of NaN is not written.
         enlarge: enlarge small pictures so that names can be read; otherwise the result has the size of ``picture``.
 
     Returns:
@@ -100,7 +100,8 @@ def draw(picture: Any, detections: Detections, *, enlarge: bool = True) -> Image
 
 def _caption(names: Sequence[str], label: int, score: float) -> str:
     name = names[label] if label < len(names) else f"class {label}"
-    return f"{name if len(name) <= 28 else name[:27] + '…'} {score:.2f}"
+    number = "" if math.isnan(score) else f" {score:.2f}"
+    return f"{name if len(name) <= 28 else name[:27] + '…'}{number}"
 
 
 def _draw_error_bars(
