@@ -136,8 +136,10 @@ def test_every_module_is_looked_at() -> None:
     assert {"gfocal", "gfocal.boxes", "gfocal.losses", "gfocal.losses.quality"} <= names
 
 
-# What a class may have as its base: torch's and Python's own, kinds of errors, and the recipe's checked sections.
+# What a class may have as its base: that of a library or Python's own, kinds of errors, and the recipe's checked
+# sections. numpy's gives a column the operators of an array.
 LIBRARIES = {"nn.Module", "Protocol", "torch.autograd.Function", "BaseModel", "msgspec.Struct", "Sampler", "Dataset"}
+LIBRARIES |= {"NDArrayOperatorsMixin"}
 BASES = LIBRARIES | {"Exception", "ValueError", "GfocalError", "UsageError", "Section"}
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from gfocal.data.index import DataIndex
 
@@ -67,3 +68,52 @@ def test_no_boxes_and_no_pictures() -> None:
 def test_lengths_that_disagree_are_refused(key: str) -> None:
     with pytest.raises(ValueError, match=key):
         DataIndex.build(**ARRAYS | {key: ARRAYS[key][:-1]})
+
+
+def test_a_typical_set_takes_few_bytes() -> None:
+    """Hundredths of pixels in random order of ids, areas of masks, a crowd here and there: what COCO itself holds."""
+    rng, pictures, per = np.random.default_rng(0), 2000, 10
+    count = pictures * per
+    xywh = np.rint(rng.uniform(1, 300, (count, 4)) * 100) / 100
+    arrays: dict[str, Any] = {
+        "pictures_dir": Path("pictures"),
+        "annotations": Path("labels.json"),
+        "image_ids": rng.permutation(pictures),
+        "file_names": [f"{i:012d}.jpg" for i in range(pictures)],
+        "widths": [640] * pictures,
+        "heights": [480] * pictures,
+        "box_start": np.arange(0, count + 1, per),
+        "boxes": np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], 1),
+        "labels": rng.integers(0, 80, count),
+        "names": [f"class {c}" for c in range(80)],
+    }
+    small = DataIndex.build(**arrays)
+    of_pictures = pictures * (8 * 4 + 16 + 2) + 80 * 8
+    assert small.nbytes == count * (4 * 2 + 1) + of_pictures + 8 + 2
+    area = rng.uniform(1, 1e4, count)
+    ids, crowd = rng.permutation(2_000_000)[:count], rng.uniform(size=count) < 0.01
+    large = DataIndex.build(**arrays, area=area, annotation_ids=ids, crowd=crowd)
+    assert large.nbytes == small.nbytes + count * (8 + 4 + 1)
+    assert large.nbytes / count < 40
+    for name, given in {"area": area, "annotation_ids": ids, "crowd": crowd, "boxes": arrays["boxes"]}.items():
+        assert np.array_equal(np.asarray(getattr(large, name)), given), name
+
+
+def test_labels_are_read_as_int64_whatever_they_are_kept_in() -> None:
+    index = DataIndex.build(**ARRAYS | {"names": [str(i) for i in range(300)], "labels": [299, 0, 255]})
+    assert index.labels[0:2].dtype == np.int64
+    assert (index.labels + 1).tolist() == [300, 1, 256]
+    assert index.targets(1).labels.dtype == torch.int64
+
+
+def test_labels_out_of_range_are_refused() -> None:
+    for labels in ([0, 1, 2], [0, -1, 1]):
+        with pytest.raises(ValueError, match="labels"):
+            DataIndex.build(**ARRAYS | {"labels": labels})
+
+
+def test_boxes_that_do_not_follow_the_pictures_are_refused() -> None:
+    with pytest.raises(ValueError, match="box_start"):
+        DataIndex.build(**ARRAYS | {"box_start": [0, 4, 3]})
+    with pytest.raises(ValueError, match="crowd"):
+        DataIndex.build(**ARRAYS, crowd=[False])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from itertools import count
 from pathlib import Path
 
@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
+from gfocal.data.columns import Column, parts
+from gfocal.data.packing import pack_areas, pack_boxes, pack_whole
 from gfocal.errors import UsageError
 from gfocal.structures import Targets
 
@@ -19,6 +21,9 @@ from gfocal.structures import Targets
 @dataclass(frozen=True, eq=False)
 class DataIndex:
     """A data set of I pictures, N boxes and C classes as arrays: forked workers share them and copy nothing.
+
+    A :class:`~gfocal.data.columns.Column` is read like an array, in the type given here, and kept in fewer bytes: read
+    slices, or rows by an integer array. Nothing is rounded: each number comes back as it was, bit by bit.
 
     The boxes of picture i are ``box_start[i]:box_start[i + 1]``, in the order of the file. They are kept as they were
     annotated, crowds and ignored ones too; :meth:`targets` gives what a detector should learn.
@@ -30,16 +35,16 @@ class DataIndex:
         widths: (I,) int64 pixels.
         heights: (I,) int64 pixels.
         box_start: (I + 1,) int64.
-        boxes: (N, 4) float64 xyxy in pixels of the picture, not clipped.
-        labels: (N,) int64 in 0..C-1.
+        boxes: column (N, 4) float64 xyxy in pixels of the picture, not clipped.
+        labels: column (N,) int64 in 0..C-1.
         crowd: (N,) bool.
         ignore: (N,) bool.
-        area: (N,) float64: ``area`` of the file, width * height where it has none.
-        annotation_ids: (N,) int64, all different: those of the file if they are, 1..N otherwise.
+        area: column (N,) float64: ``area`` of the file, width * height where it has none.
+        annotation_ids: column (N,) int64, all different: those of the file if they are, 1..N otherwise.
         category_ids: (C,) int64, all different: the data set's id of each label; ascending as read.
         names: C class names.
         name_bytes: (bytes,) uint8: all file names in UTF-8, one after the other.
-        name_start: (I + 1,) int64: where each begins.
+        name_start: column (I + 1,) int64: where each begins.
         skipped: one line for each picture or annotation that was left out.
         edge_ambiguity: (N, 4) float64: how uncertain left, top, right and bottom are by nature, a standard deviation in
             pixels (generated scenes say so); NaN for boxes, None for files, that do not say.
@@ -51,16 +56,16 @@ class DataIndex:
     widths: np.ndarray
     heights: np.ndarray
     box_start: np.ndarray
-    boxes: np.ndarray
-    labels: np.ndarray
+    boxes: Column
+    labels: Column
     crowd: np.ndarray
     ignore: np.ndarray
-    area: np.ndarray
-    annotation_ids: np.ndarray
+    area: Column
+    annotation_ids: Column
     category_ids: np.ndarray
     names: tuple[str, ...]
     name_bytes: np.ndarray
-    name_start: np.ndarray
+    name_start: Column
     skipped: list[str] = field(default_factory=list)
     edge_ambiguity: np.ndarray | None = None
 
@@ -110,41 +115,31 @@ class DataIndex:
         Raises:
             ValueError: the lengths disagree.
         """
-        box_start = np.asarray(box_start, np.int64)
-        boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
-        pictures, count, classes = len(file_names), len(boxes), len(names)
+        corners = np.asarray(boxes, np.float64).reshape(-1, 4)
         encoded = [name.encode(errors="surrogatepass") for name in file_names]
-        columns = {
-            "image_ids": np.asarray(image_ids, np.int64),
-            "widths": np.asarray(widths, np.int64),
-            "heights": np.asarray(heights, np.int64),
-            "labels": np.asarray(labels, np.int64),
-            "crowd": np.zeros(count, bool) if crowd is None else np.asarray(crowd, bool),
-            "ignore": np.zeros(count, bool) if ignore is None else np.asarray(ignore, bool),
-            "area": np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) if area is None else np.asarray(area, np.float64),
-            "annotation_ids": np.arange(1, count + 1)
-            if annotation_ids is None
-            else np.asarray(annotation_ids, np.int64),
-            "category_ids": np.arange(1, classes + 1) if category_ids is None else np.asarray(category_ids, np.int64),
-        }
-        wanted = dict.fromkeys(columns, count) | {"category_ids": classes}
-        wanted |= dict.fromkeys(("image_ids", "widths", "heights"), pictures)
-        if wrong := [name for name, column in columns.items() if column.shape != (wanted[name],)]:
-            raise ValueError(f"{wrong[0]} has the shape {columns[wrong[0]].shape}, not ({wanted[wrong[0]]},)")
-        if box_start.shape != (pictures + 1,) or box_start[0] != 0 or box_start[-1] != count:
-            raise ValueError(f"box_start must go from 0 to {count} in {pictures + 1} numbers")
-        return cls(
+        packed = pack_boxes(corners)
+        index = cls(
             pictures_dir=Path(pictures_dir),
             annotations=Path(annotations),
-            box_start=box_start,
-            boxes=boxes,
+            image_ids=np.asarray(image_ids, np.int64),
+            widths=np.asarray(widths, np.int64),
+            heights=np.asarray(heights, np.int64),
+            box_start=np.asarray(box_start, np.int64),
+            boxes=packed,
+            labels=pack_whole(np.asarray(labels, np.int64)),
+            crowd=_marks(crowd, len(corners)),
+            ignore=_marks(ignore, len(corners)),
+            area=pack_areas(None if area is None else np.asarray(area, np.float64), packed),
+            annotation_ids=pack_whole(_ids(annotation_ids, len(corners))),
+            category_ids=_ids(category_ids, len(names)),
             names=tuple(names),
             name_bytes=np.frombuffer(b"".join(encoded), np.uint8),
-            name_start=np.cumsum([0, *(len(name) for name in encoded)]),
+            name_start=pack_whole(np.cumsum([0, *map(len, encoded)])),
             skipped=[] if skipped is None else skipped,
             edge_ambiguity=None if edge_ambiguity is None else np.asarray(edge_ambiguity, np.float64).reshape(-1, 4),
-            **columns,
         )
+        _check_lengths(index)
+        return index
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -152,7 +147,15 @@ class DataIndex:
     @property
     def without_area(self) -> int:
         """Boxes with a side of 0: kept for evaluation, never learnt."""
-        return int((self.boxes[:, 2:] <= self.boxes[:, :2]).any(1).sum())
+        chunks = (self.boxes[rows] for rows in parts(len(self.boxes)))
+        return sum(int((boxes[:, 2:] <= boxes[:, :2]).any(1).sum()) for boxes in chunks)
+
+    @property
+    def nbytes(self) -> int:
+        """What all of it takes in memory, ``names`` and ``skipped`` aside."""
+        held = (getattr(self, each.name) for each in fields(self))
+        # An array of one repeated value has strides of 0 and no more than that value.
+        return sum(v.nbytes for v in held if isinstance(v, Column) or (isinstance(v, np.ndarray) and any(v.strides)))
 
     def file_name(self, i: int) -> str:
         """Of picture ``i``, as the annotation file writes it."""
@@ -171,8 +174,11 @@ class DataIndex:
         """
         own = slice(self.box_start[i], self.box_start[i + 1])
         width, height = self.widths[i], self.heights[i]
-        boxes = np.clip(self.boxes[own], 0, (width, height, width, height)).astype(np.float32)
-        keep = (boxes[:, 2:] > boxes[:, :2]).all(1)
+        exact = self.boxes[own]
+        np.maximum(exact, 0.0, out=exact)
+        np.minimum(exact, (width, height, width, height), out=exact)
+        boxes = exact.astype(np.float32)
+        keep = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
         if not include_crowd:
             keep &= ~(self.crowd[own] | self.ignore[own])
         return Targets(torch.from_numpy(boxes[keep]), torch.from_numpy(self.labels[own][keep]))
@@ -192,7 +198,7 @@ class DataIndex:
             return self
         wanted = {key: label for label, key in enumerate(_distinguished(names))}
         new_label = np.array([wanted.get(key, -1) for key in _distinguished(self.names)], np.int64)
-        boxes = np.bincount(self.labels, minlength=len(self.names))
+        boxes = np.bincount(np.asarray(self.labels), minlength=len(self.names))
         if unknown := [
             f"{self.names[old]} ({boxes[old]} boxes)" for old in np.flatnonzero((new_label < 0) & (boxes > 0))
         ]:
@@ -207,7 +213,36 @@ class DataIndex:
         taken = set(self.category_ids.tolist())
         free = (number for number in count(1) if number not in taken)
         ids = [next(free) if category_id is None else category_id for category_id in category_ids]
-        return replace(self, labels=new_label[self.labels], category_ids=np.array(ids, np.int64), names=names)
+        return replace(
+            self,
+            labels=pack_whole(new_label[np.asarray(self.labels)]),
+            category_ids=np.array(ids, np.int64),
+            names=names,
+        )
+
+
+def _ids(ids: ArrayLike | None, count: int) -> np.ndarray:
+    return np.arange(1, count + 1) if ids is None else np.asarray(ids, np.int64)
+
+
+def _marks(marks: ArrayLike | None, count: int) -> np.ndarray:
+    """(count,) bool; where no row is marked, as mostly, one value that is seen everywhere."""
+    values = np.broadcast_to(False, (count,)) if marks is None else np.asarray(marks, bool)
+    return values if values.any() else np.broadcast_to(False, values.shape)
+
+
+def _check_lengths(index: DataIndex) -> None:
+    pictures, boxes, classes = len(index.name_start) - 1, len(index.boxes), len(index.names)
+    wanted = dict.fromkeys(("image_ids", "widths", "heights"), pictures) | {"category_ids": classes}
+    wanted |= dict.fromkeys(("labels", "crowd", "ignore", "area", "annotation_ids"), boxes)
+    for name, length in wanted.items():
+        if getattr(index, name).shape != (length,):
+            raise ValueError(f"{name} has the shape {getattr(index, name).shape}, not ({length},)")
+    start = index.box_start
+    if start.shape != (pictures + 1,) or start[0] != 0 or start[-1] != boxes or (np.diff(start) < 0).any():
+        raise ValueError(f"box_start must rise from 0 to {boxes} in {pictures + 1} numbers")
+    if boxes and not 0 <= np.asarray(index.labels).min() <= np.asarray(index.labels).max() < classes:
+        raise ValueError(f"labels are not all in 0..{classes - 1}")
 
 
 def _distinguished(names: Sequence[str]) -> list[tuple[str, int]]:

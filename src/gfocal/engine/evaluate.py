@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from gfocal.data.index import DataIndex
@@ -59,7 +60,7 @@ def check_names(detector: DenseDetector, index: DataIndex) -> DataIndex:
     try:
         return index.with_classes(detector.names)
     except UsageError:
-        used = [index.names[label] for label in sorted(set(index.labels.tolist()))]
+        used = [index.names[label] for label in np.unique(np.asarray(index.labels)).tolist()]
         unknown = [name for name in used if name not in detector.names]
         raise UsageError(
             f"the classes of {index.annotations} are not the detector's: "

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from gfocal.data.columns import parts
 from gfocal.data.index import DataIndex
 from gfocal.data.open import open_split
 from gfocal.detector import DenseDetector
@@ -59,20 +60,23 @@ def describe_data(index: DataIndex) -> dict[str, int]:
         pictures; without_objects: pictures with nothing to learn; objects: boxes that are learnt; classes; and what is
         not learnt, each box counted once: crowd, ignored, without_area (a side of 0 inside the picture).
     """
-    count = len(index)
-    picture = np.repeat(np.arange(count), np.diff(index.box_start))
-    sides = np.stack([index.widths, index.heights, index.widths, index.heights], 1)[picture]
-    boxes = np.clip(index.boxes, 0, sides)
-    empty = (boxes[:, 2:] <= boxes[:, :2]).any(1)
-    learnt = ~(index.crowd | index.ignore | empty)
+    with_objects = np.zeros(len(index), bool)
+    empty = np.zeros(len(index.boxes), bool)
+    for rows in parts(len(empty)):
+        picture = np.searchsorted(index.box_start, np.arange(rows.start, rows.stop), side="right") - 1
+        sides = np.stack([index.widths[picture], index.heights[picture]], 1)
+        boxes = np.clip(index.boxes[rows], 0, np.concatenate([sides, sides], 1))
+        empty[rows] = (boxes[:, 2:] <= boxes[:, :2]).any(1)
+        with_objects[picture[~(index.crowd[rows] | index.ignore[rows] | empty[rows])]] = True
+    marked = index.crowd | index.ignore
     return {
-        "pictures": count,
-        "without_objects": count - len(np.unique(picture[learnt])),
-        "objects": int(learnt.sum()),
+        "pictures": len(index),
+        "without_objects": int((~with_objects).sum()),
+        "objects": int((~(marked | empty)).sum()),
         "classes": len(index.names),
         "crowd": int(index.crowd.sum()),
         "ignored": int((index.ignore & ~index.crowd).sum()),
-        "without_area": int((empty & ~index.crowd & ~index.ignore).sum()),
+        "without_area": int((empty & ~marked).sum()),
     }
 
 

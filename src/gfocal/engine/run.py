@@ -17,6 +17,7 @@ import yaml
 from torch import Tensor
 
 import gfocal
+from gfocal.data.columns import parts
 from gfocal.data.index import DataIndex
 from gfocal.engine.checkpoint import (
     BEST,
@@ -51,8 +52,9 @@ def environment(recipe: Recipe) -> dict[str, Any]:
 def fingerprint(index: DataIndex) -> str:
     """A hash of pictures, boxes and classes of a data set (not of the pictures' content)."""
     digest = hashlib.sha256()
-    for array in (index.image_ids, index.box_start, index.boxes, index.labels, index.crowd, index.ignore):
-        digest.update(array.tobytes())
+    for values in (index.image_ids, index.box_start, index.boxes, index.labels, index.crowd, index.ignore):
+        for rows in parts(len(values)):
+            digest.update(values[rows].tobytes())
     digest.update("\0".join(index.names).encode())
     return digest.hexdigest()[:16]
 

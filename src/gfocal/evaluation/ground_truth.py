@@ -13,8 +13,18 @@ IntArray = NDArray[np.integer[Any]]
 BoolArray = NDArray[np.bool_]
 
 
+class Values(Protocol):
+    """An array, or what is read like one but kept smaller: by slices, integer arrays and ``np.asarray``."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Any, /) -> Any: ...
+
+    def __array__(self) -> NDArray[Any]: ...
+
+
 class GroundTruth(Protocol):
-    """What is read of a data set (:class:`gfocal.data.coco.DataIndex` has it); I pictures, N boxes, C classes."""
+    """What is read of a data set (:class:`gfocal.data.index.DataIndex` has it); I pictures, N boxes, C classes."""
 
     @property
     def image_ids(self) -> IntArray:
@@ -25,11 +35,11 @@ class GroundTruth(Protocol):
         """(I + 1,): boxes of picture i are rows ``box_start[i]:box_start[i + 1]``."""
 
     @property
-    def boxes(self) -> FloatArray:
+    def boxes(self) -> Values:
         """(N, 4) xyxy in original pixels."""
 
     @property
-    def labels(self) -> IntArray:
+    def labels(self) -> Values:
         """(N,) in 0..C-1."""
 
     @property
@@ -41,7 +51,7 @@ class GroundTruth(Protocol):
         """(N,) neither trained on nor counted."""
 
     @property
-    def area(self) -> FloatArray:
+    def area(self) -> Values:
         """(N,) pixels², decides about small, medium, large."""
 
     @property
