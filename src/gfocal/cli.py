@@ -105,7 +105,10 @@ def demo(
 @verb
 def train(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A name from `gfocal recipes`, or a .yaml file.")],
-    data: Data,
+    data: Annotated[
+        list[Path],
+        typer.Option("--data", metavar="PATH", help="A data set; repeat it to learn from several at once."),
+    ],
     val: Annotated[
         Path | None,
         typer.Option("--val", metavar="PATH", help="Data to measure on; by default the val split of --data."),
@@ -136,7 +139,9 @@ def train(
 
         loaded = load_recipe(recipe, overrides or ())
         folder = out or default_run_folder(recipe, data)
-        train_index, val_index = open_train_data(data, val, skip_broken=skip_broken)
+        train_index, val_index = open_train_data(
+            data, val, skip_broken=skip_broken, say=lambda line: typer.echo(line, err=True)
+        )
         warn([*train_index.skipped, *(val_index.skipped if val_index else [])], "broken record", "left out")
         described, lines = describe_all(train_index, val_index)
         typer.echo("\n".join(lines), err=True)

@@ -110,7 +110,7 @@ def test_a_data_set_smaller_than_a_batch_of_the_run_is_shared() -> None:
     ]
     assert [len(share) for share in shares] == [1, 2, 2]
     assert sorted(key[0] for share in shares for key in share) == list(range(5))
-    with pytest.raises(UsageError, match="3 processes cannot share 2 pictures"):
+    with pytest.raises(UsageError, match="an epoch of 2 pictures is too short for 3 processes"):
         RunBatches(2, seed=0, batch_size=4, batches=1, epochs=1, rank=0, processes=3)
 
 

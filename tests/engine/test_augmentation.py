@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from gfocal.data.index import DataIndex
+from gfocal.data.scenes import make_scenes
+from gfocal.engine.prepare import default_run_folder, open_train_data
 from gfocal.engine.start import batches_from, mosaic_of, pictures_an_epoch
 from gfocal.errors import UsageError
 from gfocal.pictures import Resize
@@ -111,3 +115,25 @@ def test_rare_classes_make_epochs_longer(train_index: DataIndex) -> None:
     found = all_batches(train_index, "data.repeat_threshold=1", "schedule.batch_size=4")
     ids = torch.cat([batch.image_ids for batch in found[:3]])
     assert len(ids.unique()) < 12, "some came twice"
+
+
+def test_a_mix_of_data_sets(scenes: Path, train_index: DataIndex, tmp_path: Path) -> None:
+    make_scenes(tmp_path / "more", train=5, val=2, size=64, seed=1)
+    lines: list[str] = []
+    joined, val = open_train_data([scenes, tmp_path / "more"], None, say=lines.append)
+    assert val is not None
+    assert (len(joined), joined.parts, len(val), val.parts) == (17, (12, 5), 6, (4, 2))
+    assert [line.split(";")[1] for line in lines if "pictures;" in line][1] == " classes 6 shared"
+    assert default_run_folder("gfl_nano", [scenes, tmp_path / "more"]).name == f"gfl_nano-{scenes.name}+more"
+    recipe = small("data.mix=[0.5,4]", "schedule.batch_size=2", "data.mosaic=0.3")
+    assert pictures_an_epoch(recipe, joined) == 26
+    batches = list(batches_from(recipe, joined, SQUARE, 0, 13, False))
+    numbers = torch.cat([batch.image_ids for batch in batches])
+    assert [int((numbers[26 * epoch :][:26] > 12).sum()) for epoch in range(2)] == [20, 20]
+    only_val = open_train_data([scenes, tmp_path / "more"], tmp_path / "more")[1]
+    assert only_val is not None
+    assert len(only_val) == 2
+    with pytest.raises(UsageError, match=r"data\.mix=\[1\.0, 2\.0\] has 2 numbers for 1 data sets"):
+        pictures_an_epoch(small("data.mix=[1,2]"), train_index)
+    with pytest.raises(UsageError, match=r"an epoch of 0 pictures is too short"):
+        batches_from(small("data.mix=[0.01]"), train_index, SQUARE, 0, 1, False)

@@ -48,6 +48,7 @@ class DataIndex:
         skipped: one line for each picture or annotation that was left out.
         edge_ambiguity: (N, 4) float64: how uncertain left, top, right and bottom are by nature, a standard deviation in
             pixels (generated scenes say so); NaN for boxes, None for files, that do not say.
+        parts: pictures of each data set that was joined into this one, in order; () for a single one.
     """
 
     pictures_dir: Path
@@ -68,6 +69,7 @@ class DataIndex:
     name_start: Column
     skipped: list[str] = field(default_factory=list)
     edge_ambiguity: np.ndarray | None = None
+    parts: tuple[int, ...] = ()
 
     @classmethod
     def build(

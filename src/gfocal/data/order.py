@@ -137,8 +137,9 @@ class RunBatches(Sampler[list[Key]]):
         rank: int = 0,
         processes: int = 1,
     ) -> None:
-        if epoch_length(count, repeats) < processes:
-            raise UsageError(f"{processes} processes cannot share {count} pictures: start fewer of them")
+        length = epoch_length(count, repeats)
+        if length < processes:
+            raise UsageError(f"an epoch of {length} pictures is too short for {processes} processes")
         self.count, self.seed, self.repeats, self.sides = count, seed, repeats, tuple(sides)
         self.batch_size, self.batches, self.accumulate = batch_size, batches, accumulate
         self.epochs, self.epoch, self.batch = epochs, epoch, batch

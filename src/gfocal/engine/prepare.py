@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +12,7 @@ import torch
 
 from gfocal.data.columns import parts
 from gfocal.data.index import DataIndex
+from gfocal.data.joined import join
 from gfocal.data.open import open_split
 from gfocal.detector import DenseDetector
 from gfocal.engine.checkpoint import find_weights
@@ -25,22 +27,46 @@ DEFAULT_SCORE = 0.3
 """Of the boxes that are drawn; a recipe's own threshold is for measuring, which wants the poor ones too."""
 
 
-def default_run_folder(recipe: str, data: Path) -> Path:
+def default_run_folder(recipe: str, data: Path | Sequence[Path]) -> Path:
     """``runs/RECIPE-DATA``: data is the folder's name, for an annotation file that of the data set around it."""
+    names = "+".join(_name_of(path) for path in _paths(data))
+    return Path("runs") / f"{Path(recipe).stem}-{names}"
+
+
+def _paths(data: Path | Sequence[Path]) -> Sequence[Path]:
+    return [data] if isinstance(data, Path) else data
+
+
+def _name_of(data: Path) -> str:
     data = data.resolve()
     if data.suffix == ".json":
         data = data.parent.parent if data.parent.name in ("annotations", "train", "valid", "val") else data.parent
-    return Path("runs") / f"{Path(recipe).stem}-{data.name or 'data'}"
+    return data.name or "data"
 
 
-def open_train_data(data: Path, val: Path | None, *, skip_broken: bool = False) -> tuple[DataIndex, DataIndex | None]:
-    """The training data and what to measure on: ``val``, or the val split of ``data`` if it has one.
+def open_train_data(
+    data: Path | Sequence[Path],
+    val: Path | None,
+    *,
+    skip_broken: bool = False,
+    say: Callable[[str], None] | None = None,
+) -> tuple[DataIndex, DataIndex | None]:
+    """The training data and what to measure on: ``val``, or the val splits of ``data`` where it has them.
+
+    Args:
+        data: one data set, or several that are joined, see :func:`gfocal.data.joined.join`.
+        val: a data set, or None.
+        skip_broken: leave broken records out.
+        say: called with lines about what was joined.
 
     Raises:
         UsageError: data is missing or broken, or val has boxes of a class that train lacks.
     """
-    train_index = open_split(data, "train", skip_broken=skip_broken)
+    train_index, lines = join([open_split(path, "train", skip_broken=skip_broken) for path in _paths(data)])
     val_index = _open_val(data, val, skip_broken)
+    if say is not None:
+        for line in lines:
+            say(line)
     # Training would only find out at its first evaluation.
     return train_index, None if val_index is None else val_index.with_classes(train_index.names)
 
@@ -103,15 +129,16 @@ def nothing_to_learn(index: DataIndex, data: Mapping[str, int]) -> str | None:
     )
 
 
-def _open_val(data: Path, val: Path | None, skip_broken: bool) -> DataIndex | None:
+def _open_val(data: Path | Sequence[Path], val: Path | None, skip_broken: bool) -> DataIndex | None:
     if val is not None:
         return open_split(val, "val", skip_broken=skip_broken)
-    if data.is_file():
-        return None  # The one file is what the detector learns from.
-    try:
-        return open_split(data, "val", skip_broken=skip_broken)
-    except MissingSplitError:
-        return None
+    found = []
+    for path in _paths(data):
+        if path.is_file():
+            continue  # The one file is what the detector learns from.
+        with suppress(MissingSplitError):
+            found.append(open_split(path, "val", skip_broken=skip_broken))
+    return join(found)[0] if found else None
 
 
 def open_model(model: str, overrides: Sequence[str]) -> tuple[DenseDetector, Recipe, dict[str, Any]]:

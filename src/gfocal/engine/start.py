@@ -86,8 +86,14 @@ def mosaic_of(recipe: Recipe) -> Mosaic | None:
 
 def repeats_of(recipe: Recipe, index: DataIndex) -> np.ndarray | None:
     """How often each picture comes in an epoch on average; None for once."""
-    threshold = recipe.data.repeat_threshold
-    return None if threshold is None else repeat_factors(index, threshold)
+    mix, threshold = recipe.data.mix, recipe.data.repeat_threshold
+    if mix is None and threshold is None:
+        return None
+    repeats = np.ones(len(index)) if threshold is None else repeat_factors(index, threshold)
+    parts = index.parts or (len(index),)
+    if mix is not None and len(mix) != len(parts):
+        raise UsageError(f"data.mix={list(mix)} has {len(mix)} numbers for {len(parts)} data sets: give one for each")
+    return repeats if mix is None else repeats * np.repeat(mix, parts)
 
 
 def pictures_an_epoch(recipe: Recipe, index: DataIndex) -> int:

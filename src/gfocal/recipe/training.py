@@ -48,6 +48,9 @@ class DataRecipe(Section):
     repeat_threshold: Share | None = Field(
         None, description="classes in a smaller share of the pictures than this are shown more often"
     )
+    mix: tuple[PositiveFloat, ...] | None = Field(
+        None, description="how often an epoch shows each picture of the first --data, of the second, ..."
+    )
     workers: Natural = Field(2, description="loader processes")
 
     @property
