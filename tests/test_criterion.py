@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gfocal.assigners import AtssAssigner
-from gfocal.criterion import Matched, count_positives, detection_losses, match, positive_weights
+from gfocal.criterion import Matched, count_positives, detection_losses, divisors, match, positive_weights
 from gfocal.points import make_points
 from gfocal.representation import DiracBoxes, GeneralBoxes, JointQuality, NoQuality
 from gfocal.structures import IGNORED, NEGATIVE, Assignment, HeadOutput, Targets
@@ -302,7 +302,9 @@ def test_three_ways_to_count_positives() -> None:
     assert count_positives(step, "picture") == (7, 7)
     assert count_positives(step, "plus_pictures") == (9, 5)
     # Background alone; and no picture at all.
-    assert count_positives([matched(0, 0)], "step") == (1, 1)
+    assert count_positives([matched(0, 0)], "step") == (0, 0)
     assert count_positives([matched(0, 0)], "picture") == (2, 2)
-    assert count_positives([matched(0, 0)], "plus_pictures") == (2, 1)
-    assert [count_positives([matched()], norm) for norm in ("step", "picture", "plus_pictures")] == [(1, 1)] * 3
+    assert count_positives([matched(0, 0)], "plus_pictures") == (2, 0)
+    assert [count_positives([matched()], norm) for norm in ("step", "picture", "plus_pictures")] == [(0, 0)] * 3
+    assert divisors((0, 0)) == (1.0, 1.0)
+    assert divisors((9, 5)) == (9.0, 5.0)

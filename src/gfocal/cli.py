@@ -15,7 +15,18 @@ import typer
 
 import gfocal
 from gfocal.cli_data import data_app
-from gfocal.terminal import claim, fail, own_stdout, print_json, verb, warn, write_json
+from gfocal.terminal import (
+    claim,
+    fail,
+    is_main_process,
+    own_stdout,
+    print_json,
+    say,
+    verb,
+    verb_of_many,
+    warn,
+    write_json,
+)
 
 app = typer.Typer(
     name="gfocal",
@@ -102,7 +113,7 @@ def demo(
 
 
 @app.command()
-@verb
+@verb_of_many
 def train(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A name from `gfocal recipes`, or a .yaml file.")],
     data: Annotated[
@@ -144,9 +155,9 @@ def train(
         )
         warn([*train_index.skipped, *(val_index.skipped if val_index else [])], "broken record", "left out")
         described, lines = describe_all(train_index, val_index)
-        typer.echo("\n".join(lines), err=True)
+        say("\n".join(lines))
         if val_index is None:
-            typer.echo("warning: no data to measure on (no val split, no --val): training without evaluation", err=True)
+            say("warning: no data to measure on (no val split, no --val): training without evaluation")
         result = run_training(
             loaded,
             train_index,
@@ -165,13 +176,14 @@ def train(
     content = {**vars(result), "skipped": skipped, "data": described}
     if json_:
         return print_json(content)
-    from gfocal.engine.show import print_training
+    if is_main_process():
+        from gfocal.engine.show import print_training
 
-    print_training(content)
+        print_training(content)
 
 
 @app.command("eval")
-@verb
+@verb_of_many
 def evaluate(
     model: Model,
     data: Data,
@@ -203,6 +215,8 @@ def evaluate(
             skip_broken=skip_broken,
             warn=lambda lines: warn(lines, "broken record", "left out"),
         )
+    if not is_main_process():
+        return
     # On the screen first: whatever happens to the file, the numbers are not lost.
     if json_:
         print_json(content)

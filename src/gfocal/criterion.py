@@ -74,23 +74,26 @@ def match(points: Points, targets: Sequence[Targets], assigner: Assigner, boxes:
     )
 
 
-def count_positives(matches: Sequence[Matched], norm: Norm) -> tuple[float, float]:
+def count_positives(matches: Sequence[Matched], norm: Norm) -> tuple[int, int]:
     """What a step's losses are divided by, known before the forward pass: (of the quality's, of unweighted box terms).
+
+    Counts of several batches and processes add up to those of all of them; at least 1 is divided by, see
+    :func:`divisors`.
 
     Args:
         matches: of all batches of the step.
-        norm: "step": the positives, at least 1. "picture": a picture without positives counts as 1 (as
-            mmdetection has it, which makes background pictures weaken all others). "plus_pictures": one more a
-            picture for the quality's losses (FoveaBox).
+        norm: "step": the positives. "picture": a picture without positives counts as 1 (as mmdetection has it, which
+            makes background pictures weaken all others). "plus_pictures": one more a picture for the quality's
+            losses (FoveaBox).
     """
     counts = torch.cat([matched.counts for matched in matches])
-    positives = float(max(int(counts.sum()), 1))
-    if norm == "step":
-        return positives, positives
-    if norm == "picture":
-        positives = float(max(int(counts.clamp(min=1).sum()), 1))
-        return positives, positives
-    return float(max(int(counts.sum()) + len(counts), 1)), positives
+    positives = int(counts.clamp(min=1).sum() if norm == "picture" else counts.sum())
+    return positives + (len(counts) if norm == "plus_pictures" else 0), positives
+
+
+def divisors(counts: Sequence[int]) -> tuple[float, float]:
+    """(cls_norm, box_norm) from the counts of the whole step: clamped once, after everything is added up."""
+    return float(max(counts[0], 1)), float(max(counts[1], 1))
 
 
 def positive_weights(
@@ -148,9 +151,9 @@ def detection_losses(
         at = points[matched.positive % len(points)]
         weight = positive_weights(box_weight, positive, at, matched.boxes, quality)
         if cls_norm is None:
-            cls_norm = count_positives([matched], norm)[0]
+            cls_norm = divisors(count_positives([matched], norm))[0]
         if box_norm is None:
-            box_norm = count_positives([matched], norm)[1] if weight is None else _sum(weight).clamp(min=1)
+            box_norm = divisors(count_positives([matched], norm))[1] if weight is None else _sum(weight).clamp(min=1)
         if isinstance(box_norm, Tensor):
             box_norm = box_norm.to(positive.box.dtype)
         decoded = boxes.decode(at, positive.box)

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 
 class GfocalError(Exception):
-    """Something failed while doing what was asked (exit code 1)."""
+    """Something failed while doing what was asked (exit code 1).
+
+    Attributes:
+        process: of several that train together, the one that met it; None: all of them do.
+    """
+
+    process: int | None = None
 
 
 class UsageError(GfocalError, ValueError):

@@ -23,16 +23,36 @@ def fail(error: BaseException | str, code: int) -> NoReturn:
     """One line on standard error; the traceback before it only where it was asked for."""
     if isinstance(error, BaseException) and os.environ.get("GFOCAL_DEBUG", "0") not in ("", "0"):
         traceback.print_exception(error, file=sys.stderr)
-    typer.echo(f"error: {' '.join(str(error).split())}", err=True)
+    process = getattr(error, "process", None)
+    # Of several processes each meets the same wrong option; one says so. What one alone met, it says itself.
+    if process is not None or is_main_process():
+        where = "" if process is None else f"process {process}: "
+        typer.echo(f"error: {where}{' '.join(str(error).split())}", err=True)
     raise typer.Exit(code)
 
 
-def verb(function: Callable[..., None]) -> Callable[..., None]:
-    """Turn exceptions into one line and an exit code: 2 wrong use, 1 failed, 130 Ctrl-C."""
+def is_main_process() -> bool:
+    """False in all but one of the processes that a launcher started."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def say(line: str) -> None:
+    """A line on standard error, once where several processes run."""
+    if is_main_process():
+        typer.echo(line, err=True)
+
+
+def verb(function: Callable[..., None], *, together: bool = False) -> Callable[..., None]:
+    """Turn exceptions into one line and an exit code: 2 wrong use, 1 failed, 130 Ctrl-C.
+
+    ``together``: several processes may run it as one.
+    """
 
     @functools.wraps(function)
     def guarded(*args: Any, **kwargs: Any) -> None:
         try:
+            if not together and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+                raise UsageError("only train and eval run in several processes: start this one without a launcher")
             function(*args, **kwargs)
         except (typer.Exit, typer.Abort, BrokenPipeError):
             raise
@@ -46,6 +66,10 @@ def verb(function: Callable[..., None]) -> Callable[..., None]:
             _fail_unexpectedly(error)
 
     return guarded
+
+
+verb_of_many = functools.partial(verb, together=True)
+"""As :func:`verb`, for what torchrun or accelerate may start in several processes."""
 
 
 def _fail_unexpectedly(error: Exception) -> NoReturn:
@@ -84,7 +108,9 @@ def claim(path: Path) -> None:
 
 
 def print_json(content: Any) -> None:
-    typer.echo(json.dumps(plain(content), allow_nan=False))
+    """One object on standard output, once where several processes run."""
+    if is_main_process():
+        typer.echo(json.dumps(plain(content), allow_nan=False))
 
 
 def write_json(file: Path, content: Any) -> None:
@@ -105,6 +131,6 @@ def plain(value: Any) -> Any:
 def warn(lines: Sequence[str], what: str, done: str) -> None:
     """List what is wrong; ``what`` is one of them, ``done`` what was done about them."""
     if lines:
-        typer.echo(f"warning: {len(lines)} {what}{'' if len(lines) == 1 else 's'} {done}:", err=True)
+        say(f"warning: {len(lines)} {what}{'' if len(lines) == 1 else 's'} {done}:")
         for line in lines:
-            typer.echo(f"  {line}", err=True)
+            say(f"  {line}")

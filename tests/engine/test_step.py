@@ -18,25 +18,7 @@ from gfocal.engine.train import train
 from gfocal.errors import GfocalError
 from gfocal.structures import Batch, Targets
 from gfocal.zoo import build_detector
-from small_runs import metrics_of, rewritten, small, state_of
-
-# Batch norm over few pixels is chaotic: in five steps an error of 1e-7 grows to 1e-2. Here it learns no statistics, so
-# results are the same on any machine and for any split of a step into batches.
-NO_BATCH_STATISTICS = (
-    "model.backbone=resnet18",
-    "model.pretrained=false",
-    "model.frozen_stages=0",
-    "model.norm_eval=true",
-    "model.channels=32",
-    "model.head_depth=1",
-    "model.strides=[8,16,32]",
-    "model.points.scale=5",
-    "data.resize.kind=square",
-    "schedule.epochs=1",
-    "schedule.warmup_steps=0",
-    "optim.reference_batch=null",
-    "optim.lr=0.1",
-)
+from small_runs import NO_BATCH_STATISTICS, SPLITS, metrics_of, rewritten, small, state_of
 
 
 def fixed_batches(count: int) -> list[Batch]:
@@ -111,18 +93,6 @@ def eight(content: dict[str, Any]) -> None:
     content["images"] = content["images"][:8]
     kept = {image["id"] for i, image in enumerate(content["images"]) if i not in (0, 6)}
     content["annotations"] = [a for a in content["annotations"] if a["image_id"] in kept]
-
-
-# What a step is divided by: sums that need the outputs, sums that do not, counts of three kinds.
-SPLITS = [
-    ("joint", "score", "step", torch.float64),
-    ("joint", "score", "step", torch.float32),
-    ("joint", "none", "step", torch.float64),
-    ("iou_guided", "centerness", "step", torch.float64),
-    ("iou_guided", "score", "step", torch.float32),
-    ("centerness", "centerness", "picture", torch.float64),
-    ("none", "none", "plus_pictures", torch.float64),
-]
 
 
 @pytest.mark.parametrize(("quality", "box_weight", "norm", "dtype"), SPLITS)

@@ -220,6 +220,8 @@ def make_loader(
     workers: int = 0,
     drop_last: bool = False,
     multiple: int = 32,
+    rank: int = 0,
+    processes: int = 1,
 ) -> BatchLoader:
     """The batches of one epoch from batch ``start_batch`` on.
 
@@ -232,9 +234,11 @@ def make_loader(
         workers: processes that read ahead; 0 reads in this one. The batches are the same.
         drop_last: leave out a last batch that is not full.
         multiple: pictures are padded to a multiple of this many pixels.
+        rank, processes: this loader is one of several, of which each gives every n-th picture.
     """
+    start = start_batch * batch_size * processes + rank
     sampler = PositionSampler(
-        len(dataset), seed=dataset.seed, epoch=epoch, start=start_batch * batch_size, shuffle=shuffle
+        len(dataset), seed=dataset.seed, epoch=epoch, start=start, shuffle=shuffle, step=processes
     )
     return BatchLoader(
         DataLoader(

@@ -71,6 +71,7 @@ class PositionSampler(Sampler[Key]):
         start: the first position to yield.
         shuffle: a new permutation each epoch; otherwise the order of the data set.
         repeats: how often each picture comes on average, see :func:`epoch_order`; only shuffled.
+        step: how far the next position is: so many processes share the pictures.
     """
 
     def __init__(
@@ -82,20 +83,21 @@ class PositionSampler(Sampler[Key]):
         start: int = 0,
         shuffle: bool = True,
         repeats: np.ndarray | None = None,
+        step: int = 1,
     ) -> None:
         if min(seed, epoch, start) < 0:
             raise UsageError(f"seed, epoch and start must not be negative, got {seed}, {epoch}, {start}")
         self.count, self.seed, self.epoch, self.start, self.shuffle = count, seed, epoch, start, shuffle
-        self.repeats = repeats if shuffle else None
+        self.repeats, self.step = repeats if shuffle else None, step
 
     def __len__(self) -> int:
-        return max(0, epoch_length(self.count, self.repeats) - self.start)
+        return len(range(self.start, epoch_length(self.count, self.repeats), self.step))
 
     def __iter__(self) -> Iterator[Key]:
         order = np.arange(self.count)
         if self.shuffle:
             order = epoch_order(self.count, self.seed, self.epoch, self.repeats)
-        for position in range(self.start, len(order)):
+        for position in range(self.start, len(order), self.step):
             yield int(order[position]), self.epoch, position
 
 

@@ -213,17 +213,15 @@ def load_weights(detector: DenseDetector, weights: dict[str, Tensor], where: str
 
 
 def generator_states() -> dict[str, Any]:
-    """Where torch's random generators stand: the CPU's, and that of each CUDA device."""
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    return {"generator": torch.get_rng_state(), "cuda_generators": cuda}
+    """Where torch's random generators stand: the CPU's, and that of this process's CUDA device."""
+    return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None}
 
 
 def restore_generators(state: dict[str, Any]) -> None:
-    """Put them back; on another number of devices those of CUDA stay as they are."""
-    torch.set_rng_state(state["generator"])
-    cuda = state.get("cuda_generators", [])
-    if cuda and torch.cuda.is_available() and len(cuda) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(cuda)
+    """Put them back; on a machine without CUDA only the CPU's."""
+    torch.set_rng_state(state["cpu"])
+    if state["cuda"] is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,10 @@ from gfocal.data.index import DataIndex
 from gfocal.data.loader import DetectionDataset, make_loader
 from gfocal.data.transforms import EvalTransform
 from gfocal.detector import DenseDetector, to_original
+from gfocal.engine.processes import ALONE, Processes
 from gfocal.errors import UsageError
 from gfocal.evaluation import CocoEvaluator, EdgeUncertainty, EvalResult
+from gfocal.structures import Detections
 
 
 @dataclass(frozen=True)
@@ -79,8 +81,11 @@ def evaluate(
     precision: str = "fp32",
     progress: Callable[[int, int], None] | None = None,
     skip_broken: bool = False,
+    processes: Processes = ALONE,
 ) -> Evaluation:
     """Run the detector over every picture and compare with the ground truth.
+
+    Several processes take every n-th picture each; the main one puts together what they found and measures.
 
     Args:
         detector: in any mode; it is left as it was.
@@ -90,6 +95,7 @@ def evaluate(
         precision: "fp32", "bf16" or "fp16" (autocast).
         progress: called with (pictures done, pictures in all).
         skip_broken: leave pictures that cannot be read out, with their objects, and list them, instead of stopping.
+        processes: that evaluate together, each with the same detector; all of them get the result.
 
     Raises:
         UsageError: no pictures, none that can be read, or boxes of a class that the detector does not know.
@@ -98,44 +104,77 @@ def evaluate(
     if len(index) == 0:
         raise UsageError(f"{index.annotations} lists no pictures: there is nothing to evaluate")
     index = check_names(detector, index)
-    evaluator = CocoEvaluator(index)
-    edges = None if index.edge_ambiguity is None else EdgeUncertainty(index, index.edge_ambiguity)
     dataset = DetectionDataset(index, EvalTransform(detector.resize), seed=0, skip_broken=skip_broken)
-    loader = make_loader(dataset, batch_size=batch_size, workers=workers)
-    training = detector.training
+    training, started = detector.training, time.perf_counter()
     detector.eval()
-    done, busy, started = 0, 0.0, time.perf_counter()
-    skipped: list[str] = []
-    seen: set[int] = set()
     try:
-        for batch in loader:
-            begin = time.perf_counter()
-            with autocast(detector.device, precision):
-                found = detector.detect(batch.pictures.to(detector.device), batch.sizes)
-            found = [f.cpu() for f in found]
-            busy += time.perf_counter() - begin
-            skipped.extend(batch.skipped)
-            ids, kept = [], []
-            for i, image_id in enumerate(batch.image_ids.tolist()):
-                # A picture that stands in for a broken one has its own turn too; a broken one never comes.
-                if image_id not in seen:
-                    seen.add(image_id)
-                    ids.append(image_id)
-                    kept.append(to_original(found[i], batch.sizes[i].tolist(), batch.original_sizes[i].tolist()))
-            evaluator.update(ids, kept)
-            if edges is not None:
-                edges.update(ids, kept)
-            done += len(batch)
-            if progress is not None:
-                progress(done, len(index))
+        with processes.own_errors():
+            own = _detect_all(detector, dataset, batch_size, workers, precision, progress, processes)
     finally:
         detector.train(training)
-    evaluator.leave_out([image_id for image_id in index.image_ids.tolist() if image_id not in seen])
+    parts = processes.gather(own)
+    result = _measure(index, parts, time.perf_counter() - started) if processes.main else None
+    return processes.from_main(result)
+
+
+@dataclass
+class _Part:
+    """What one process found; ``skipped`` are the lines about pictures that it could not read."""
+
+    found: dict[int, Detections] = field(default_factory=dict)
+    skipped: list[str] = field(default_factory=list)
+    busy: float = 0.0
+    done: int = 0
+
+
+def _detect_all(
+    detector: DenseDetector,
+    dataset: DetectionDataset,
+    batch_size: int,
+    workers: int,
+    precision: str,
+    progress: Callable[[int, int], None] | None,
+    processes: Processes,
+) -> _Part:
+    part = _Part()
+    loader = make_loader(
+        dataset, batch_size=batch_size, workers=workers, rank=processes.rank, processes=processes.count
+    )
+    for batch in loader:
+        begin = time.perf_counter()
+        with autocast(detector.device, precision):
+            found = detector.detect(batch.pictures.to(detector.device), batch.sizes)
+        found = [f.cpu() for f in found]
+        part.busy += time.perf_counter() - begin
+        part.skipped.extend(batch.skipped)
+        for i, image_id in enumerate(batch.image_ids.tolist()):
+            # A picture that stands in for a broken one has its own turn too; a broken one never comes.
+            if image_id not in part.found:
+                original = to_original(found[i], batch.sizes[i].tolist(), batch.original_sizes[i].tolist())
+                part.found[image_id] = replace(original, edge_probs=None)  # large, and nothing here reads them
+        part.done += len(batch)
+        if progress is not None:
+            progress(min(part.done * processes.count, len(dataset)), len(dataset))
+    return part
+
+
+def _measure(index: DataIndex, parts: Sequence[_Part], seconds: float) -> Evaluation:
+    """The numbers from what all processes found, whatever their number: pictures in the order of the index."""
+    found = {image_id: detections for part in parts for image_id, detections in part.found.items()}
+    seen = [image_id for image_id in index.image_ids.tolist() if image_id in found]
+    kept = [found[image_id] for image_id in seen]
+    evaluator = CocoEvaluator(index)
+    evaluator.update(seen, kept)
+    evaluator.leave_out([image_id for image_id in index.image_ids.tolist() if image_id not in found])
+    edges = None if index.edge_ambiguity is None else EdgeUncertainty(index, index.edge_ambiguity)
+    if edges is not None:
+        edges.update(seen, kept)
+    skipped = dict.fromkeys(line for part in parts for line in part.skipped)
     return Evaluation(
         evaluator.compute(),
-        ms_per_picture=1000 * busy / max(done, 1),
-        seconds=time.perf_counter() - started,
-        skipped=tuple(f"{line} (left out of the evaluation)" for line in dict.fromkeys(skipped)),
+        ms_per_picture=1000 * sum(part.busy for part in parts) / max(sum(part.done for part in parts), 1),
+        seconds=seconds,
+        skipped=tuple(f"{line} (left out of the evaluation)" for line in skipped),
         edge_uncertainty=None if edges is None else edges.compute(),
     )
 

@@ -18,8 +18,10 @@ from gfocal.detector import DenseDetector
 from gfocal.engine.checkpoint import find_weights
 from gfocal.engine.evaluate import evaluate
 from gfocal.engine.predict import Prediction, collect_pictures, load_trained, predict_files
+from gfocal.engine.processes import ALONE, launched, processes_of
 from gfocal.engine.progress import ProgressBar
 from gfocal.engine.show import counted
+from gfocal.engine.step import make_accelerator
 from gfocal.errors import MissingSplitError, UsageError
 from gfocal.recipe import Recipe
 
@@ -176,7 +178,7 @@ def evaluate_files(
     skip_broken: bool = False,
     warn: Callable[[list[str]], None] | None = None,
 ) -> dict[str, Any]:
-    """Measure a model on a data set.
+    """Measure a model on a data set; where a launcher started several processes, each takes its share.
 
     Args:
         model: run folder or checkpoint.
@@ -195,16 +197,18 @@ def evaluate_files(
         raise UsageError(f"--split is train or val, not {split!r}")
     which: Literal["train", "val"] = "train" if split == "train" else "val"
     detector, recipe, _ = open_model(model, overrides)
+    processes = processes_of(make_accelerator("fp32")) if launched() else ALONE
     index = open_split(data, which, skip_broken=skip_broken)
-    with ProgressBar(len(index), "evaluating") as bar:
+    with ProgressBar(len(index), "evaluating", shown=processes.main) as bar:
         measured = evaluate(
-            detector,
+            detector.to(processes.device) if launched() else detector,
             index,
             batch_size=batch_size or (16 if recipe.data.resize.kind == "square" else 2),
             workers=recipe.data.workers,
             precision=usable_precision(detector, recipe),
             progress=bar.callback,
             skip_broken=skip_broken,
+            processes=processes,
         )
     skipped = [*index.skipped, *measured.skipped]
     if warn is not None:

@@ -30,11 +30,12 @@ from gfocal.engine.checkpoint import (
     save_state,
     write_atomically,
 )
-from gfocal.errors import UsageError
+from gfocal.engine.processes import ALONE, Processes
+from gfocal.errors import GfocalError, UsageError
 from gfocal.recipe import Recipe, build_recipe
 
 
-def environment(recipe: Recipe) -> dict[str, Any]:
+def environment(recipe: Recipe, processes: int = 1) -> dict[str, Any]:
     """What two runs must share to be bit-identical, beside recipe and data."""
     return {
         "gfocal": gfocal.__version__,
@@ -44,6 +45,7 @@ def environment(recipe: Recipe) -> dict[str, Any]:
         "machine": platform.machine(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "threads": torch.get_num_threads(),
+        "processes": processes,
         "precision": recipe.runtime.precision,
         "channels_last": recipe.runtime.channels_last,
     }
@@ -89,10 +91,13 @@ class TrainResult:
 
 
 class Run:
-    """One run folder. Files: recipe.yaml, run.json, metrics.jsonl, best and last weights, state.pt."""
+    """One run folder. Files: recipe.yaml, run.json, metrics.jsonl, best and last weights, state.pt.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    Of several processes the main one writes; in the others what writes does nothing.
+    """
+
+    def __init__(self, folder: Path, processes: Processes = ALONE) -> None:
+        self.folder, self.processes = folder, processes
         self.best, self.last, self.state_file = folder / BEST, folder / LAST, folder / STATE
         self.metrics_file = folder / "metrics.jsonl"
         self._recipe: dict[str, Any] = {}
@@ -108,9 +113,23 @@ class Run:
 
         Raises:
             UsageError: the folder holds a run already; when resuming, none or one of another recipe or other data.
+                Raised in all processes.
         """
         self._recipe = recipe.to_dict()
-        self._facts = {"environment": environment(recipe), "data": fingerprint(index)}
+        self._facts = {"environment": environment(recipe, self.processes.count), "data": fingerprint(index)}
+        state, error = None, None
+        if self.processes.main:
+            try:
+                state = self._open(recipe, index, resume=resume, init=init)
+            except GfocalError as problem:
+                error = problem
+        if error := self.processes.from_main(error):
+            raise error
+        return load_state(self.state_file) if resume and state is None else state
+
+    def _open(
+        self, recipe: Recipe, index: DataIndex, *, resume: bool, init: dict[str, Any] | None
+    ) -> dict[str, Any] | None:
         state = None
         if resume:
             state = load_state(self.state_file)
@@ -144,6 +163,12 @@ class Run:
             )
         if state["data"] != fingerprint(index):
             raise UsageError(f"{self.folder} was trained on other data than {index.annotations}")
+        count = state["environment"].get("processes", 1)
+        if count != self.processes.count:
+            raise UsageError(
+                f"{self.folder} was trained by {count} processes, not by {self.processes.count}: its place in the data "
+                "would be wrong. Start as many as before, or start a new run with --init"
+            )
 
     def changed_environment(self, state: dict[str, Any]) -> list[str]:
         """What differs from where the state was saved, as "torch 2.8.0 -> 2.9.0"."""
@@ -156,6 +181,8 @@ class Run:
         So does the evaluation at ``step`` unless it was ``measured`` when the state was saved, and the line that tells
         of an early stop: whether it still holds is decided anew.
         """
+        if not self.processes.main:
+            return
         if self.metrics_file.is_file():
             lines = [line for line in self.metrics_file.read_text().splitlines() if _step_of(line) <= step]
             lines = [line for line in lines if json.loads(line)["kind"] != "stop"]
@@ -174,6 +201,8 @@ class Run:
 
     def log(self, kind: str, step: int, values: dict[str, Any]) -> None:
         """One JSON line: {"kind", "step", ...}."""
+        if not self.processes.main:
+            return
         # With fp16 the norm of a gradient may be infinite, which JSON has no word for.
         plain = {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in values.items()}
         with self.metrics_file.open("a", encoding="utf-8") as file:
@@ -189,11 +218,14 @@ class Run:
 
     def save(self, state: dict[str, Any]) -> None:
         """Save the state together with what it is the state of."""
-        save_state(self.state_file, {"format": FORMAT, **self._facts, "recipe": self._recipe, **state})
+        if self.processes.main:
+            save_state(self.state_file, {"format": FORMAT, **self._facts, "recipe": self._recipe, **state})
 
     def save_weights(
         self, file: Path, weights: dict[str, Tensor], recipe: Recipe, index: DataIndex, notes: dict[str, Any]
     ) -> None:
+        if not self.processes.main:
+            return
         save_detector(
             file, weights, recipe, index.names, category_ids=index.category_ids.tolist(), notes={**notes, **self._facts}
         )

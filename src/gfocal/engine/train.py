@@ -22,6 +22,7 @@ from gfocal.detector import DenseDetector
 from gfocal.engine.checkpoint import generator_states, restore_generators
 from gfocal.engine.evaluate import evaluate
 from gfocal.engine.optim import AveragedWeights, idle_settings, lr_factor, make_optimizer, scaled_lr
+from gfocal.engine.processes import processes_of, synchronise_batch_norm
 from gfocal.engine.progress import CtrlC, ProgressBar
 from gfocal.engine.run import Run, TrainResult
 from gfocal.engine.start import batches_from, check_start, pictures_an_epoch, start_weights, told
@@ -76,7 +77,10 @@ def train(
     started = start_weights(detector, recipe, init, init_parts) if init is not None else None
     if recipe.runtime.channels_last:
         detector = detector.to(memory_format=torch.channels_last)
-    trainer = _Trainer(recipe, detector, accelerator, train_index, val_index, Run(out), skip_broken, progress)
+    run = Run(out, processes_of(accelerator))
+    if recipe.runtime.sync_batch_norm:
+        synchronise_batch_norm(detector, run.processes)
+    trainer = _Trainer(recipe, detector, accelerator, train_index, val_index, run, skip_broken, progress)
     return trainer.run_all(resume=resume, started=started)
 
 
@@ -98,23 +102,29 @@ class _Trainer:
         check_patience(schedule.patience, val_index)
         if len(train_index) == 0:
             raise UsageError(f"{train_index.annotations} lists no pictures: there is nothing to train on")
-        self.recipe, self.accelerator, self.run = recipe, accelerator, run
+        self.recipe, self.accelerator, self.run, self.processes = recipe, accelerator, run, run.processes
         self.train_index, self.val_index = train_index, val_index
-        self.skip_broken, self.progress = skip_broken, progress
+        self.skip_broken, self.progress = skip_broken, progress and self.processes.main
         # A last batch that is not full is left out, unless the data set is smaller than a batch.
         pictures = pictures_an_epoch(recipe, train_index)
-        self.batches = max(pictures // schedule.batch_size, 1)
+        together = schedule.batch_size * self.processes.count
+        if self.processes.count > 1 and pictures < together:
+            raise UsageError(
+                f"{pictures} pictures do not fill one batch of {schedule.batch_size} for each of "
+                f"{self.processes.count} processes: lower schedule.batch_size or start fewer processes"
+            )
+        self.batches = max(pictures // together, 1)
         self.steps_an_epoch = self.batches // schedule.accumulate
         if self.steps_an_epoch == 0:
             raise UsageError(
-                f"an epoch has {self.batches} batches of {schedule.batch_size}, fewer than schedule.accumulate="
+                f"an epoch has {self.batches} batches of {together}, fewer than schedule.accumulate="
                 f"{schedule.accumulate}: lower it or the batch size"
             )
         self.detector = detector
         optimizer = make_optimizer(detector, recipe.optim)
         self.model, self.optimizer = accelerator.prepare(detector, optimizer)
         self.average = AveragedWeights(detector, schedule.ema) if schedule.ema else None
-        self.pictures_a_step = min(schedule.batch_size, pictures) * schedule.accumulate
+        self.pictures_a_step = min(together, pictures) * schedule.accumulate
         self.lr = scaled_lr(recipe.optim, self.pictures_a_step)
         self.step = 0
         self.best = Best()
@@ -158,9 +168,10 @@ class _Trainer:
             self._measure(bar)
             self._save()
         batches = iter(self._loader()) if self.step < self.total_steps and not self.stopped else iter(())
-        while self.step < self.total_steps and not ctrl_c.asked and not self.stopped:
+        while self.step < self.total_steps and not self.stopped and not self.processes.any(ctrl_c.asked):
             begin = time.perf_counter()
-            step = [next(batches) for _ in range(self.recipe.schedule.accumulate)]
+            with self.processes.own_errors():
+                step = [next(batches) for _ in range(self.recipe.schedule.accumulate)]
             if self.step == 0:
                 # With the first pictures in hand: a run that is cut off from here on can be resumed, and one that
                 # could not read its data has left nothing that a second try must get rid of.
@@ -170,7 +181,8 @@ class _Trainer:
             self._after_step(losses, bar, (self.step - first) / busy)
         if self.stopped:
             self._tell_stop(bar)
-        if ctrl_c.asked and (self.step == 0 or self.step % self.steps_an_epoch):  # otherwise all is saved
+        interrupted = self.step < self.total_steps and not self.stopped
+        if interrupted and (self.step == 0 or self.step % self.steps_an_epoch):  # otherwise all is saved
             self._save()
             if self.step:
                 self._save_weights(self.run.last)
@@ -183,8 +195,8 @@ class _Trainer:
             steps=self.step,
             seconds=time.perf_counter() - started,
             pictures_per_second=(self.step - first) * self.pictures_a_step / busy if busy else 0.0,
-            interrupted=self.step < self.total_steps and not self.stopped,
-            skipped=list(self.skipped),
+            interrupted=interrupted,
+            skipped=list(dict.fromkeys(line for lines in self.processes.gather(list(self.skipped)) for line in lines)),
         )
 
     def _tell_stop(self, bar: ProgressBar) -> None:
@@ -194,7 +206,14 @@ class _Trainer:
 
     def _loader(self) -> BatchLoader:
         return batches_from(
-            self.recipe, self.train_index, self.detector.resize, self.step, self.steps_an_epoch, self.skip_broken
+            self.recipe,
+            self.train_index,
+            self.detector.resize,
+            self.step,
+            self.steps_an_epoch,
+            self.skip_broken,
+            rank=self.processes.rank,
+            processes=self.processes.count,
         )
 
     def _one_step(self, batches: list[Batch]) -> dict[str, float]:
@@ -202,7 +221,14 @@ class _Trainer:
         clip_norm = self.recipe.optim.clip_norm
         try:
             done = optimizer_step(
-                self.detector, self.model, self.optimizer, self.accelerator, batches, lr=lr, clip_norm=clip_norm
+                self.detector,
+                self.model,
+                self.optimizer,
+                self.accelerator,
+                batches,
+                lr=lr,
+                clip_norm=clip_norm,
+                processes=self.processes,
             )
         except NotFinite as error:
             raise GfocalError(
@@ -210,8 +236,8 @@ class _Trainer:
                 f"{self.grad_norm:.4g}. Lower optim.lr, set optim.clip_norm, or lengthen schedule.warmup_steps; the "
                 f"last saved state is {self.run.state_file}"
             ) from error
-        for batch, matched in zip(batches, done.matches, strict=True):
-            self.counts.add(matched)
+        self.counts.add(done.counts)
+        for batch in batches:
             self.skipped.update(dict.fromkeys(batch.skipped))
         if self.average is not None:
             self.average.update(self.detector)
@@ -276,6 +302,7 @@ class _Trainer:
         """Measure the averaged weights if there are any, and keep the best."""
         assert self.val_index is not None
         with self.average.inside(self.detector) if self.average else nullcontext():
+            self.processes.copy_from_main(self.detector)
             measured = evaluate(
                 self.detector,
                 self.val_index,
@@ -283,6 +310,7 @@ class _Trainer:
                 workers=self.recipe.data.workers,
                 precision=self.recipe.runtime.precision,
                 skip_broken=self.skip_broken,
+                processes=self.processes,
             )
         self.skipped.update(dict.fromkeys(measured.skipped))
         self.metrics, self.measured_step = measured.to_dict(), self.step
@@ -303,7 +331,7 @@ class _Trainer:
                 "optimizer": self.optimizer.optimizer.state_dict(),
                 "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler else None,
                 "average": self.average.state_dict() if self.average else None,
-                **generator_states(),
+                "generators": self.processes.gather(generator_states()),
                 **self.best.to_dict(),
                 "metrics": self.metrics,
                 "measured_step": self.measured_step,
@@ -319,7 +347,7 @@ class _Trainer:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
-        restore_generators(state)
+        restore_generators(state["generators"][self.processes.rank])
         self.step, self.metrics = state["step"], state["metrics"]
         self.best = Best(state["best_ap"], state.get("best_epoch", 0))
         self.measured_step, self.unmeasured = state.get("measured_step", -1), state.get("unmeasured", False)
