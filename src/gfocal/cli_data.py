@@ -80,6 +80,9 @@ def stats(
         int, typer.Option("--pictures", min=0, help="Look at so many, chosen by --seed; 0 for all.")
     ] = 5000,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the choice of pictures.")] = 0,
+    augmented: Annotated[
+        bool, typer.Option("--augmented", help="With what the recipe does at random, as in a run's first epoch.")
+    ] = False,
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", metavar="DIR", help="Draw edges.png and sizes.png there (needs matplotlib)."),
@@ -101,6 +104,7 @@ def stats(
             overrides=overrides or (),
             pictures=pictures,
             seed=seed,
+            augmented=augmented,
             skip_broken=skip_broken,
             out=out,
             warn=lambda lines: warn(lines, "broken record", "left out"),

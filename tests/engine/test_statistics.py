@@ -13,15 +13,16 @@ import torch
 from gfocal.data.index import DataIndex
 from gfocal.data.loader import DetectionDataset, make_loader
 from gfocal.data.transforms import EvalTransform
-from gfocal.engine.assigned import assign, choose_pictures, reach_in_strides, resized
-from gfocal.engine.statistics import data_statistics, totals
+from gfocal.engine.assigned import assign, choose_pictures, percent, reach_in_strides, resized
+from gfocal.engine.proposal import smallest_by_delta
+from gfocal.engine.statistics import before_training, data_statistics, totals
 from gfocal.engine.step import Counts
 from gfocal.engine.train import train
 from gfocal.errors import UsageError
 from gfocal.recipe import load_recipe
 from gfocal.zoo import build_detector, build_matching
 from made_index import made_index
-from small_runs import metrics_of, small
+from small_runs import cut_run, metrics_of, small
 
 FCOS = ("model.boxes.kind=general_dfl", "model.boxes.reg_max=3")
 ROWS = ("gfl_nano", "atss_nano", "fcos_nano", "retinanet_nano", "foveabox_nano", "ssd_nano")
@@ -85,13 +86,28 @@ def test_counts_are_those_of_training(train_index: DataIndex, name: str) -> None
     assert positives > 30
 
 
-def test_a_run_without_augmentation_counts_the_same(train_index: DataIndex, tmp_path: Path) -> None:
-    recipe = small("model.boxes.reg_max=1", "data.flip=0", "data.scale=null", "data.photometric=0", "schedule.epochs=1")
+@pytest.mark.parametrize("random", [False, True])
+def test_a_run_counts_the_same(train_index: DataIndex, tmp_path: Path, random: bool) -> None:
+    changes = ["data.mosaic=0.5", "data.iou_crop=0.5", "data.zoom_out=0.5", "data.multi_scale=[0.5,2]"]
+    recipe = small(
+        *(changes if random else ["data.flip=0", "data.scale=null"]), "model.boxes.reg_max=1", "schedule.epochs=1"
+    )
     train(recipe, train_index, None, tmp_path / "run", progress=False)
     (epoch,) = metrics_of(tmp_path / "run", "epoch")
-    expected = totals(assign(train_index, recipe))
+    expected = totals(assign(train_index, recipe, augmented=random))
     assert expected["truncated"] > 0
     assert {key: epoch[key] for key in expected} == expected
+    assert random == (totals(assign(train_index, recipe)) != expected)
+
+
+def test_no_picture_is_opened(train_index: DataIndex, monkeypatch: pytest.MonkeyPatch) -> None:
+    def opened(*_: object, **__: object) -> None:
+        raise AssertionError("a picture was opened")
+
+    monkeypatch.setattr("gfocal.data.loader.read_picture", opened)
+    recipe = small("data.mosaic=0.5", "model.boxes.reg_max=1")
+    for augmented in (False, True):
+        assert data_statistics(train_index, recipe, augmented=augmented)[0]["proposal"]["reasons"]
 
 
 @pytest.mark.parametrize("kind", ["square", "short_long"])
@@ -200,3 +216,42 @@ def test_a_sample_is_looked_at_alone() -> None:
 def test_json_types(train_index: DataIndex) -> None:
     found, _ = data_statistics(train_index, small("model.boxes.reg_max=1"))
     assert json.loads(json.dumps(found, allow_nan=False)) == found
+
+
+def test_a_run_is_told_what_its_boxes_cannot_reach(train_index: DataIndex, tmp_path: Path, capsys: Any) -> None:
+    recipe = small("model.boxes.reg_max=1", "data.scale=null", "schedule.epochs=1")
+    lines = before_training(train_index, recipe)
+    assigned = assign(train_index, recipe)
+    share = 100 * assigned.truncated_share
+    assert lines[0].startswith(f"in 12 pictures {share:.2f} % of the edges lie beyond what the boxes can reach, ")
+    assert lines[1].startswith("warning: level of stride 8: ")
+    assert f"--set model.boxes.reg_max={(smallest_by_delta(recipe, assigned) or {})['1']} reaches them" in lines[1]
+    train(recipe, train_index, None, tmp_path / "run", progress=True)
+    said = capsys.readouterr().err
+    assert all(line in said for line in lines)
+
+
+def test_a_run_whose_boxes_reach_is_not_warned(train_index: DataIndex) -> None:
+    for recipe in (small("model.boxes.reg_max=30"), small(name="fcos_nano")):
+        (line,) = before_training(train_index, recipe)
+        assert " 0 % of the edges" in line
+
+
+def test_what_moves_boxes_at_random_is_looked_at(train_index: DataIndex) -> None:
+    (line,) = before_training(train_index, small("model.boxes.reg_max=30", "data.scale=[0.3,0.4]"))
+    missed = assign(train_index, small("data.scale=[0.3,0.4]"), augmented=True).missed_share
+    assert missed > assign(train_index, small()).missed_share
+    assert f"{100 * missed:.2f} % of the objects get no point" in line
+
+
+def test_a_resumed_run_is_not_told_again(train_index: DataIndex, tmp_path: Path, capsys: Any) -> None:
+    recipe = small("model.boxes.reg_max=1", "schedule.epochs=1")
+    cut_run(recipe, train_index, tmp_path / "run", 1)
+    capsys.readouterr()
+    train(recipe, train_index, None, tmp_path / "run", resume=True, progress=True)
+    assert "warning" not in capsys.readouterr().err
+
+
+def test_shares_in_words() -> None:
+    shares = [None, 0.0, 1e-7, 0.00104, 0.0042, 0.5, 1.0]
+    assert [percent(share) for share in shares] == ["-", "0 %", "0.001 %", "0.104 %", "0.42 %", "50.00 %", "100.00 %"]

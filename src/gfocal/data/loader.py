@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import signal
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -60,6 +60,7 @@ class DetectionDataset(Dataset[Sample]):
         skip_broken: take the next picture of the index that can be read in place of one that cannot, and say so in
             :attr:`Sample.skipped`.
         mosaic: which pictures become mosaics, and how; None for none. A mosaic counts as its first picture.
+        read: gives picture i of the index; where boxes alone matter, a blank of its size does.
     """
 
     def __init__(
@@ -70,9 +71,10 @@ class DetectionDataset(Dataset[Sample]):
         seed: int,
         skip_broken: bool = False,
         mosaic: Mosaic | None = None,
+        read: Callable[[DataIndex, int], Tensor] | None = None,
     ) -> None:
         self.index, self.transform, self.seed, self.skip_broken = index, transform, seed, skip_broken
-        self.mosaic = mosaic
+        self.mosaic, self.read = mosaic, read or read_indexed
 
     def __len__(self) -> int:
         return len(self.index)
@@ -107,7 +109,7 @@ class DetectionDataset(Dataset[Sample]):
         for step in range(len(self)):
             candidate = (index + step) % len(self)
             try:
-                return candidate, read_indexed(self.index, candidate), tuple(skipped)
+                return candidate, self.read(self.index, candidate), tuple(skipped)
             except BrokenInputError as error:
                 if not self.skip_broken:
                     raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
@@ -12,7 +13,9 @@ from torch import Tensor
 
 from gfocal.boxes import boxes_to_distances
 from gfocal.data.index import DataIndex
-from gfocal.data.order import mix
+from gfocal.data.loader import DetectionDataset
+from gfocal.data.order import RunBatches, mix
+from gfocal.engine.start import mosaic_of, repeats_of, train_transform
 from gfocal.errors import UsageError
 from gfocal.points import Points, grid_sizes
 from gfocal.recipe import Recipe
@@ -28,8 +31,8 @@ _SAMPLE = 3  # a stream of random numbers that neither the order of an epoch nor
 _SIZES_KEPT = 64  # picture sizes whose points are kept
 
 Progress = Callable[[int, int], None]
-Learnt = Callable[[int], tuple[Targets, tuple[int, int]]]
-"""Number of a picture -> (its objects as they are learnt, (height, width) of the picture then)."""
+Learning = tuple[Targets, tuple[int, int]]
+"""The objects of a picture as they are learnt, and (height, width) of the picture then."""
 
 
 @dataclass(frozen=True)
@@ -107,13 +110,13 @@ def choose_pictures(count: int, wanted: int, seed: int) -> np.ndarray:
     return np.sort(np.random.default_rng(mix(seed, _SAMPLE)).choice(count, wanted, replace=False))
 
 
-def resized(index: DataIndex, matching: Matching) -> Learnt:
+def resized(index: DataIndex, matching: Matching) -> Callable[[int], Learning]:
     """Objects at the size that a picture is resized to, without anything random.
 
     The numbers are those of :class:`gfocal.data.transforms.EvalTransform`, which would need the picture.
     """
 
-    def learnt(i: int) -> tuple[Targets, tuple[int, int]]:
+    def learnt(i: int) -> Learning:
         before = int(index.heights[i]), int(index.widths[i])
         height, width = matching.resize.target_size(*before)
         targets = index.targets(i)
@@ -123,8 +126,47 @@ def resized(index: DataIndex, matching: Matching) -> Learnt:
     return learnt
 
 
+def as_trained(index: DataIndex, recipe: Recipe, count: int) -> Iterator[Learning]:
+    """The first ``count`` pictures of a run's first epoch, in one process: with everything that is random.
+
+    They go through the very transforms, blank: boxes move as in training, and no file is opened.
+    """
+    data, schedule = recipe.data, recipe.schedule
+    colourless = recipe.model_copy(update={"data": data.model_copy(update={"photometric": 0.0})})
+    dataset = DetectionDataset(
+        index,
+        train_transform(colourless, build_matching(recipe).resize),
+        seed=recipe.runtime.seed,
+        mosaic=mosaic_of(recipe),
+        read=_blank,
+    )
+    batches = RunBatches(
+        len(index),
+        seed=recipe.runtime.seed,
+        batch_size=schedule.batch_size,
+        batches=-(-count // schedule.batch_size),
+        epochs=1,
+        repeats=repeats_of(recipe, index),
+        sides=data.sides if data.multi_scale else (),
+        accumulate=schedule.accumulate,
+    )
+    for key in islice((key for batch in batches for key in batch), count):
+        sample = dataset[key]
+        yield sample.targets, (sample.picture.shape[-2], sample.picture.shape[-1])
+
+
+def _blank(index: DataIndex, i: int) -> Tensor:
+    """(3, H, W) uint8 of the size of picture ``i``, in the memory of one pixel."""
+    return torch.zeros(1, dtype=torch.uint8).expand(3, int(index.heights[i]), int(index.widths[i]))
+
+
 def assign(
-    index: DataIndex, recipe: Recipe, pictures: np.ndarray | None = None, *, progress: Progress | None = None
+    index: DataIndex,
+    recipe: Recipe,
+    pictures: np.ndarray | None = None,
+    *,
+    augmented: bool = False,
+    progress: Progress | None = None,
 ) -> Assigned:
     """Assign the objects of some pictures to the points of a recipe's detector.
 
@@ -135,18 +177,20 @@ def assign(
         index: the data.
         recipe: of the detector.
         pictures: numbers of the pictures; by default all.
+        augmented: with what the recipe does at random; then not these pictures, but as many of the first epoch.
         progress: called with (pictures done, pictures in all) now and then.
     """
     matching = build_matching(recipe)
     numbers = np.arange(len(index)) if pictures is None else pictures
-    learnt = resized(index, matching)
-    return _gather(recipe, matching, (learnt(int(i)) for i in numbers), len(numbers), progress)
+    plain = map(resized(index, matching), numbers.tolist())
+    learning = as_trained(index, recipe, len(numbers)) if augmented else plain
+    return _gather(recipe, matching, learning, len(numbers), progress)
 
 
 def _gather(
     recipe: Recipe,
     matching: Matching,
-    pictures: Iterator[tuple[Targets, tuple[int, int]]],
+    pictures: Iterator[Learning],
     count: int,
     progress: Progress | None,
 ) -> Assigned:
@@ -227,9 +271,9 @@ def smallest_reg_max(edges: Tensor, delta: float, allowed: float = ALLOWED) -> i
 
 
 def percent(share: float | None) -> str:
-    """A share in words: 0.42 %; "-" where there is none; never 0 % for what is more than nothing."""
+    """A share in words: 0.42 %, 0.104 %; "-" where there is none; never 0 % for what is more than nothing."""
     if share is None:
         return "-"
     if share == 0:
         return "0 %"
-    return f"{100 * share:.2f} %" if share >= 0.00005 else "< 0.01 %"
+    return f"{100 * share:.2f} %" if share >= 2 * ALLOWED else f"{max(100 * share, 0.001):.3f} %"

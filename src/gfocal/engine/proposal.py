@@ -63,7 +63,13 @@ class Option:
 
 
 def propose(
-    index: DataIndex, recipe: Recipe, pictures: np.ndarray, now: Assigned, *, progress: Named | None = None
+    index: DataIndex,
+    recipe: Recipe,
+    pictures: np.ndarray,
+    now: Assigned,
+    *,
+    augmented: bool = False,
+    progress: Named | None = None,
 ) -> dict[str, Any]:
     """What to change so that the detector can represent the data.
 
@@ -72,6 +78,7 @@ def propose(
         recipe: as it is.
         pictures: numbers of the pictures that were looked at.
         now: what assignment gave for them.
+        augmented: as it was for them.
         progress: see :func:`gfocal.engine.statistics.data_statistics`.
 
     Returns:
@@ -79,10 +86,10 @@ def propose(
         the first is the one that we would take; each stands for itself; ``notes``: lines.
     """
     named = progress or (lambda name: lambda done, total: None)
-    trial = _Trial(index, recipe, pictures, now, named)
+    trial = _Trial(index, recipe, pictures, now, augmented, named)
     small = _small_reasons(now)
     options = _for_small_objects(trial) if small else []
-    reach = _reach_reasons(recipe, now)
+    reach = reach_reasons(recipe, now)
     if reach:
         options += _for_reach(trial)
     smaller = _smaller(trial) if not small else None
@@ -128,6 +135,7 @@ class _Trial:
     recipe: Recipe
     pictures: np.ndarray
     now: Assigned
+    augmented: bool
     progress: Named
 
     def option(self, kind: str, *overrides: str) -> Option | None:
@@ -138,7 +146,8 @@ class _Trial:
             return None
         then = self.now
         if overrides:
-            then = assign(self.index, changed, self.pictures, progress=self.progress(f"trying {overrides[-1]}"))
+            told = self.progress(f"trying {overrides[-1]}")
+            then = assign(self.index, changed, self.pictures, augmented=self.augmented, progress=told)
         worst, boxes = then.worst_share, changed.model.boxes
         channels = [_box_channels(self.recipe)] * 2
         if BOXES[boxes.kind].bins:
@@ -193,7 +202,8 @@ def _lower_quartile(assigned: Assigned) -> float:
     return float(assigned.sides.sort().values[len(assigned.boxes) // 4])
 
 
-def _reach_reasons(recipe: Recipe, now: Assigned) -> list[str]:
+def reach_reasons(recipe: Recipe, now: Assigned) -> list[str]:
+    """A line for each level of which more than 0.1 % of the edges lie too far from their points."""
     reasons = []
     for level, stride in enumerate(now.strides):
         edges, cut = now.of_level(level)

@@ -10,13 +10,16 @@ from torch import Tensor
 
 from gfocal.boxes import aligned_iou
 from gfocal.data.index import DataIndex
-from gfocal.engine.assigned import Assigned, Progress, assign, choose_pictures, reach_in_strides
-from gfocal.engine.proposal import propose, smallest_by_delta
+from gfocal.engine.assigned import Assigned, Progress, assign, choose_pictures, percent, reach_in_strides
+from gfocal.engine.proposal import least_reach, propose, reach_reasons, smallest_by_delta
 from gfocal.recipe import Recipe
+from gfocal.recipe.forms import BOXES
 from gfocal.zoo import anchor_shapes
 
 PICTURES = 5000
 """Looked at by default: enough for a share of 0.1 %, and seconds even for large data sets."""
+START_PICTURES = 400
+"""Looked at before a run: a second."""
 SIZES = (0.0, 8.0, 16.0, 32.0, 96.0)
 """Pixels at which the rows of the table by size begin."""
 ASPECTS = (0.0, 1 / 4, 1 / 2, 2.0, 4.0)
@@ -30,6 +33,7 @@ def data_statistics(
     *,
     pictures: int = PICTURES,
     seed: int = 0,
+    augmented: bool = False,
     proposal: bool = True,
     progress: Callable[[str], Progress] | None = None,
 ) -> tuple[dict[str, Any], Assigned]:
@@ -37,9 +41,11 @@ def data_statistics(
 
     Args:
         index: the data.
-        recipe: with the size that it trains at. What it does at random (``data.scale``, crops) is left out.
+        recipe: with the size that it trains at.
         pictures: of so many, chosen by the seed; 0 for all.
         seed: >= 0.
+        augmented: with what the recipe does at random (``data.scale``, crops, mosaics): so many pictures of the first
+            epoch, in its order; by default every picture is only resized.
         proposal: whether to look for a recipe that fits better.
         progress: gives what is called with (done, all) for each pass over the pictures, from the pass's name.
 
@@ -58,10 +64,11 @@ def data_statistics(
     """
     chosen = choose_pictures(len(index), pictures, seed)
     named = progress or (lambda name: lambda done, total: None)
-    now = assign(index, recipe, chosen, progress=named("assigning"))
+    now = assign(index, recipe, chosen, augmented=augmented, progress=named("assigning"))
     content: dict[str, Any] = {
         "pictures": len(chosen),
         "pictures_in_all": len(index),
+        "augmented": augmented,
         **totals(now),
         "positives": len(now.owner),
         "reach_strides": reach_in_strides(recipe),
@@ -72,7 +79,7 @@ def data_statistics(
         "smallest_reg_max": smallest_by_delta(recipe, now),
     }
     if proposal:
-        content["proposal"] = propose(index, recipe, chosen, now, progress=named)
+        content["proposal"] = propose(index, recipe, chosen, now, augmented=augmented, progress=named)
     return content, now
 
 
@@ -171,3 +178,26 @@ def _tiny(assigned: Assigned) -> dict[str, int]:
         "below_a_pixel": int((size < 1).any(1).sum()),
         "below_a_stride": int((size < assigned.strides[0]).all(1).sum()),
     }
+
+
+def before_training(index: DataIndex, recipe: Recipe) -> list[str]:
+    """What to tell whoever starts a run: two shares, and a warning; a second's work, the same for the same seed.
+
+    A recipe that moves boxes at random is looked at as its first epoch begins, any other in pictures by chance.
+    """
+    data = recipe.data
+    moved = bool(data.scale or data.multi_scale or data.zoom_out or data.iou_crop or data.mosaic)
+    chosen = choose_pictures(len(index), START_PICTURES, recipe.runtime.seed)
+    now = assign(index, recipe, chosen, augmented=moved)
+    of = f"{len(chosen):,}" if len(chosen) == len(index) else f"{len(chosen):,} of {len(index):,}"
+    lines = [
+        f"in {of} pictures {percent(now.truncated_share)} of the edges lie beyond what the boxes can reach, "
+        f"{percent(now.missed_share)} of the objects get no point"
+    ]
+    if reasons := reach_reasons(recipe, now):
+        n = least_reach(now, recipe.model.boxes.delta)
+        mends = (
+            f"--set model.boxes.reg_max={n} reaches them" if BOXES[recipe.model.boxes.kind].bins else "more levels may"
+        )
+        lines.append(f"warning: {'; '.join(reasons)}: {mends}; `gfocal data stats` shows more")
+    return lines

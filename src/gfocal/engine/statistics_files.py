@@ -22,6 +22,7 @@ def statistics_of_files(
     overrides: Sequence[str] = (),
     pictures: int = PICTURES,
     seed: int = 0,
+    augmented: bool = False,
     skip_broken: bool = False,
     out: Path | None = None,
     warn: Callable[[list[str]], None] | None = None,
@@ -35,6 +36,7 @@ def statistics_of_files(
         overrides: recipe keys.
         pictures: looked at, chosen by ``seed``; 0 for all.
         seed: >= 0.
+        augmented: with what the recipe does at random.
         skip_broken: leave broken records out.
         out: folder for edges.png, sizes.png and statistics.json.
         warn: called with one line for every record left out.
@@ -57,7 +59,9 @@ def statistics_of_files(
     if warn is not None:
         warn(index.skipped)
     with _Bars() as bars:
-        found, assigned = data_statistics(index, loaded, pictures=pictures, seed=seed, progress=bars.start)
+        found, assigned = data_statistics(
+            index, loaded, pictures=pictures, seed=seed, augmented=augmented, progress=bars.start
+        )
     about = {"data": str(index.annotations), "split": split, "recipe": recipe, "size": size_words(loaded)}
     content = {**about, "overrides": list(overrides), **found, "skipped": index.skipped}
     if out is not None:

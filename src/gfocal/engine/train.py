@@ -26,6 +26,7 @@ from gfocal.engine.processes import processes_of, synchronise_batch_norm
 from gfocal.engine.progress import CtrlC, ProgressBar
 from gfocal.engine.run import Run, TrainResult
 from gfocal.engine.start import batches_from, check_start, pictures_an_epoch, start_weights, told
+from gfocal.engine.statistics import before_training
 from gfocal.engine.step import Counts, NotFinite, make_accelerator, optimizer_step
 from gfocal.engine.stopping import Best, check_patience, stop_line
 from gfocal.engine.transfer import PARTS
@@ -150,6 +151,8 @@ class _Trainer:
             self._load(state)
             if changed := self.run.changed_environment(state):
                 lines.append(f"not bit-identical to a run without the break: {', '.join(changed)}")
+        else:
+            lines += before_training(self.train_index, self.recipe)
         self.run.track(self.recipe, self.step, measured=not self.unmeasured)
         try:
             with (
