@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from gfocal.data.coco import find_coco, read_coco
+from gfocal.data.coco import read_coco
+from gfocal.data.coco_layout import find_coco
 from gfocal.data.index import DataIndex
 from gfocal.errors import BrokenInputError, GfocalError, UsageError
 

@@ -1,16 +1,13 @@
-"""Reading a COCO data set, and finding its files."""
+"""Reading a COCO data set."""
 
 from __future__ import annotations
 
-import json
-import re
 from pathlib import Path
-from typing import Literal
 
 from gfocal.data.coco_file import check_annotations, check_categories, check_images, parse
 from gfocal.data.index import DataIndex
 from gfocal.data.problems import Problems
-from gfocal.errors import MissingSplitError, UsageError
+from gfocal.errors import UsageError
 
 
 def read_coco(
@@ -53,62 +50,3 @@ def read_coco(
         skipped=problems.lines,
         **columns,
     )
-
-
-def find_coco(path: str | Path, split: Literal["train", "val"]) -> tuple[Path, Path]:
-    """The annotation file and the picture folder of one split.
-
-    Args:
-        path: a folder with ``annotations/{split}.json`` and ``images/``, with COCO's own names
-            (``annotations/instances_{split}2017.json``, ``{split}2017/``), or with Roboflow's
-            (``{split}/_annotations.coco.json`` beside the pictures; ``valid`` for val); or an annotation file, whose
-            pictures are beside it, in ``../images`` or in the folder that it is named after.
-        split: ``train`` or ``val``.
-
-    Returns:
-        (annotation file, picture folder).
-
-    Raises:
-        MissingSplitError: nothing of the kind; the message lists what was looked for.
-        UsageError: there is no such path.
-    """
-    path = Path(path)
-    if path.is_file():
-        return path, _picture_folder(path, split)
-    if not path.is_dir():
-        raise UsageError(f"data set {path} does not exist; give a folder with annotations/ and images/")
-    files = [
-        f"annotations/{split}.json",
-        f"annotations/instances_{split}2017.json",
-        f"annotations/instances_{split}.json",
-    ]
-    files += [f"{folder}/_annotations.coco.json" for folder in (["train"] if split == "train" else ["valid", "val"])]
-    for file in files:
-        if (path / file).is_file():
-            return path / file, _picture_folder(path / file, split)
-    raise MissingSplitError(
-        f"no {split} annotations in {path}: looked for {', '.join(files)}; or give a COCO JSON file"
-    )
-
-
-def _picture_folder(annotations: Path, split: str) -> Path:
-    """Of the folders where pictures may be, the one that holds the first picture of the file."""
-    beside, root = annotations.parent, annotations.parent.parent
-    named = annotations.stem.removeprefix("instances_")
-    candidates = [root / "images", root / named, root / split, root / "images" / named, root / "images" / split, root]
-    candidates = [beside, *candidates] if annotations.name == "_annotations.coco.json" else [*candidates, beside]
-    existing = [folder for folder in candidates if folder.is_dir()]
-    first = _first_file_name(annotations)
-    holding = [folder for folder in existing if first and (folder / first).is_file()]
-    # Without any, read_coco says which pictures are missing in the likeliest one.
-    return (holding or existing)[0]
-
-
-def _first_file_name(annotations: Path) -> str | None:
-    with annotations.open("rb") as file:
-        head = file.read(1 << 20)
-    found = re.search(rb'"file_name"\s*:\s*("(?:[^"\\]|\\.)+")', head)
-    try:
-        return json.loads(found[1]) if found else None
-    except ValueError:
-        return None

@@ -12,6 +12,7 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 import numpy as np
 
+from gfocal.data.found import portable
 from gfocal.data.problems import Problems
 from gfocal.errors import UsageError
 
@@ -159,6 +160,12 @@ def check_images(images: list[ImageRecord], folder: Path, file: Path, problems: 
         if twice:
             seen.add(image.id)
     missing = _missing([image.file_name for image in kept], folder)
+    if windows := {name for name in missing if "\\" in name}:
+        # Written on Windows: "images\\1.jpg". Elsewhere a backslash may be part of a name, so that one is tried first.
+        for image in kept:
+            if image.file_name in windows:
+                image.file_name = portable(image.file_name)
+        missing = _missing([image.file_name for image in kept], folder)
     if missing and not problems.skip:
         first = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
         problems.report(

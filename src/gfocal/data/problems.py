@@ -45,6 +45,12 @@ class Problems:
         self.skip, self.found = skip, found
         self.lines: list[str] = []
         self.left_out: set[int] = set()  # Ids of pictures: their annotations go with them and are no problem.
+        self.notes: list[str] = []  # What is no fault, but should be known: how something was understood.
+
+    def note(self, line: str) -> None:
+        """Something that a person should know of how the data are read; said once."""
+        if line not in self.notes:
+            self.notes.append(line)
 
     def report(
         self, kind: str, file: Path, message: str, *, picture: str | None = None, hint: str = "correct it"

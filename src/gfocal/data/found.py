@@ -1,0 +1,123 @@
+"""What the finders of all formats share: a data set that was found, names of splits, lists of pictures."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, get_args
+
+from gfocal.data.index import DataIndex
+from gfocal.data.problems import Problems
+from gfocal.pictures import PICTURE_SUFFIXES
+
+Format = Literal["coco", "yolo", "voc"]
+FORMATS: tuple[Format, ...] = get_args(Format)
+TITLES = {"coco": "COCO JSON", "yolo": "YOLO", "voc": "Pascal VOC"}
+
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+WHOLE = "all"
+"""Stands for all pictures of a data set that is not split."""
+
+_SYNONYMS = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation"),
+    "test": ("test", "testing"),
+    WHOLE: ("default", "all"),
+}
+
+Reader = Callable[[Problems], DataIndex]
+
+
+@dataclass(frozen=True)
+class Found:
+    """A data set in one format.
+
+    Attributes:
+        format: which.
+        place: the file or folder that gives it away.
+        splits: what reads each; the one key "all" where a data set is not split.
+        absent: splits that are named somewhere but are not there, and why.
+        notes: what a person should know about how it is read.
+    """
+
+    format: Format
+    place: Path
+    splits: Mapping[str, Reader]
+    absent: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def split_of(name: str) -> str | None:
+    """The split that a folder or file is named after: "Train" and "valid" are "train" and "val"."""
+    name = name.lower()
+    return next((split for split, names in _SYNONYMS.items() if name in names), None)
+
+
+def is_hidden(name: str) -> bool:
+    """What the file managers of some systems leave in folders and archives."""
+    return name.startswith(".") or name in ("__MACOSX", "Thumbs.db", "desktop.ini")
+
+
+def folders_in(folder: Path) -> list[Path]:
+    """Its folders but the hidden ones, by name."""
+    return sorted(entry for entry in folder.iterdir() if entry.is_dir() and not is_hidden(entry.name))
+
+
+def files_in(folder: Path, *suffixes: str) -> list[Path]:
+    """Its files with one of these endings (lower case), by name, without looking into its folders."""
+    with os.scandir(folder) as entries:
+        names = [
+            entry.name
+            for entry in entries
+            if not is_hidden(entry.name) and entry.name.lower().endswith(suffixes) and entry.is_file()
+        ]
+    return [folder / name for name in sorted(names)]
+
+
+def walk(folder: Path, *suffixes: str) -> Iterator[str]:
+    """Files with one of these endings (lower case) in a folder and its folders, as relative names with "/", sorted."""
+    for place, folders, files in os.walk(folder, followlinks=True):
+        folders[:] = sorted(name for name in folders if not is_hidden(name))
+        inside = Path(place).relative_to(folder).as_posix()
+        for name in sorted(files):
+            if name.lower().endswith(suffixes) and not is_hidden(name):
+                yield name if inside == "." else f"{inside}/{name}"
+
+
+def pictures_in(folder: Path) -> Iterator[str]:
+    """:func:`walk` for pictures."""
+    return walk(folder, *PICTURE_SUFFIXES)
+
+
+def has_any(folder: Path, *suffixes: str) -> bool:
+    """Whether :func:`walk` finds anything."""
+    return folder.is_dir() and next(walk(folder, *suffixes), None) is not None
+
+
+class Listings:
+    """Which files exist, from one listing a folder: a stat a file takes minutes on network disks."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, frozenset[str]] = {}
+
+    def names(self, folder: str | Path) -> frozenset[str]:
+        key = os.fspath(folder)
+        if key not in self._names:
+            try:
+                with os.scandir(key) as entries:
+                    self._names[key] = frozenset(entry.name for entry in entries)
+            except (OSError, ValueError):  # ValueError: a null character in the name.
+                self._names[key] = frozenset()
+        return self._names[key]
+
+    def has(self, path: str | Path) -> bool:
+        folder, name = os.path.split(os.fspath(path))
+        return name in self.names(folder)
+
+
+def portable(name: str) -> str:
+    """A name with "/" between its parts, as Windows programs write it with backslashes."""
+    return name.replace("\\", "/")
