@@ -147,6 +147,29 @@ def test_killed_again_and_again(every: int, whole: Path, scenes: Path, tmp_path:
     assert_like(whole, out)
 
 
+@pytest.mark.slow
+def test_twenty_kills(scenes: Path, tmp_path: Path, train_index: DataIndex, val_index: DataIndex) -> None:
+    """At random moments, every other one while a state is being written: all 20 resume, and nothing is lost."""
+    longer = ("schedule.epochs=40", "schedule.eval_every=7", "schedule.save_every=1")
+    out, draw, saved, writing = tmp_path / "run", random.Random(), 0, 0
+    for turn in range(20):
+        process = start(scenes, out, "resume" if turn else "new", *longer)
+        wait_for_step(process, out, saved + draw.randint(1, 3))
+        deadline = time.monotonic() + (5 if turn % 2 else draw.random() * 0.5)
+        while time.monotonic() < deadline and not (turn % 2 and list(out.glob(".state.pt.*"))):
+            pass
+        _, errors = end(process, signal.SIGKILL)
+        writing += bool(list(out.glob(".state.pt.*")))
+        step = load_state(out / "state.pt")["step"]
+        assert step >= saved, errors
+        saved = step
+    assert writing >= 5, "the drill met too few half-written states"
+    train(small(*CUT, *longer), train_index, val_index, out, resume=True, progress=False)
+    train(small(*CUT, *longer), train_index, val_index, tmp_path / "whole", progress=False)
+    assert_same_weights(tmp_path / "whole", out)
+    assert metrics_of(out) == metrics_of(tmp_path / "whole")
+
+
 def test_ctrl_c(whole: Path, scenes: Path, tmp_path: Path, train_index: DataIndex, val_index: DataIndex) -> None:
     out = tmp_path / "run"
     # States would be far apart: Ctrl-C itself must save one.
