@@ -15,6 +15,8 @@ import typer
 
 import gfocal
 from gfocal.cli_data import data_app
+from gfocal.cli_options import Data, Init, Json, Model, Overrides, RecipeName, SkipBroken
+from gfocal.cli_training import find_lr
 from gfocal.terminal import (
     claim,
     fail,
@@ -38,19 +40,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(data_app)
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else there.")]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe key, e.g. optim.lr=0.01; may be repeated."),
-]
-SkipBroken = Annotated[
-    bool, typer.Option("--skip-broken", help="Leave broken annotations and pictures out, and list them.")
-]
-Data = Annotated[
-    Path, typer.Option("--data", metavar="PATH", help="A COCO data set: its folder, or one annotation file.")
-]
-Model = Annotated[str, typer.Argument(metavar="MODEL", help="A run folder or a .safetensors checkpoint.")]
 
 
 def main() -> None:
@@ -115,7 +104,7 @@ def demo(
 @app.command()
 @verb_of_many
 def train(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A name from `gfocal recipes`, or a .yaml file.")],
+    recipe: RecipeName,
     data: Annotated[
         list[Path],
         typer.Option("--data", metavar="PATH", help="A data set; repeat it to learn from several at once."),
@@ -129,10 +118,7 @@ def train(
     ] = None,
     overrides: Overrides = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the run folder.")] = False,
-    init: Annotated[
-        Path | None,
-        typer.Option("--init", metavar="MODEL", help="Start from the weights of a run folder or checkpoint."),
-    ] = None,
+    init: Init = None,
     init_parts: Annotated[
         str, typer.Option("--init-parts", metavar="PARTS", help="Which of them --init gives; the others start anew.")
     ] = "backbone,neck,head",
@@ -180,6 +166,9 @@ def train(
         from gfocal.engine.show import print_training
 
         print_training(content)
+
+
+app.command("find-lr")(find_lr)
 
 
 @app.command("eval")

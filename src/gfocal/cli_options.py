@@ -1,0 +1,26 @@
+"""Options that several verbs share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else there.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe key, e.g. optim.lr=0.01; may be repeated."),
+]
+SkipBroken = Annotated[
+    bool, typer.Option("--skip-broken", help="Leave broken annotations and pictures out, and list them.")
+]
+Data = Annotated[
+    Path, typer.Option("--data", metavar="PATH", help="A COCO data set: its folder, or one annotation file.")
+]
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="A run folder or a .safetensors checkpoint.")]
+RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="A name from `gfocal recipes`, or a .yaml file.")]
+Init = Annotated[
+    Path | None,
+    typer.Option("--init", metavar="MODEL", help="Start from the weights of a run folder or checkpoint."),
+]
