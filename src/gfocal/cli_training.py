@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from gfocal.cli_options import Data, Init, Json, Overrides, RecipeName, SkipBroken
-from gfocal.terminal import own_stdout, print_json, verb, warn
+from gfocal.terminal import claim, own_stdout, print_json, verb, warn
 
 
 @verb
@@ -33,7 +33,7 @@ def find_lr(
     with own_stdout():
         from gfocal.data.open import open_split
         from gfocal.engine import find_lr as finder
-        from gfocal.engine.find_lr_files import NO_PLOT, can_plot, told_sweep, write_sweep
+        from gfocal.engine.find_lr_files import NO_PLOT, NUMBERS, can_plot, told_sweep, write_sweep
         from gfocal.engine.prepare import default_run_folder
         from gfocal.engine.progress import ProgressBar
         from gfocal.recipe import load_recipe
@@ -42,7 +42,7 @@ def find_lr(
         if out is None:
             folder = default_run_folder(recipe, data)
             out = folder.with_name(f"{folder.name}-lr")
-        out.mkdir(parents=True, exist_ok=True)  # before the long work
+        claim(out / NUMBERS)  # before the long work
         if not can_plot():
             typer.echo(f"note: {NO_PLOT}", err=True)
         index = open_split(data, "train", skip_broken=skip_broken)
