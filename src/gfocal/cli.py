@@ -15,7 +15,7 @@ import typer
 
 import gfocal
 from gfocal.cli_data import data_app
-from gfocal.cli_options import Data, Init, Json, Model, Overrides, RecipeName, SkipBroken
+from gfocal.cli_options import Data, DataSets, Init, Json, Model, Overrides, RecipeName, SkipBroken
 from gfocal.cli_training import find_lr
 from gfocal.terminal import (
     claim,
@@ -105,10 +105,7 @@ def demo(
 @verb_of_many
 def train(
     recipe: RecipeName,
-    data: Annotated[
-        list[Path],
-        typer.Option("--data", metavar="PATH", help="A data set; repeat it to learn from several at once."),
-    ],
+    data: DataSets,
     val: Annotated[
         Path | None,
         typer.Option("--val", metavar="PATH", help="Data to measure on; by default the val split of --data."),

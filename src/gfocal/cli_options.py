@@ -18,6 +18,9 @@ SkipBroken = Annotated[
 Data = Annotated[
     Path, typer.Option("--data", metavar="PATH", help="A COCO data set: its folder, or one annotation file.")
 ]
+DataSets = Annotated[
+    list[Path], typer.Option("--data", metavar="PATH", help="A data set; repeat it to learn from several at once.")
+]
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="A run folder or a .safetensors checkpoint.")]
 RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="A name from `gfocal recipes`, or a .yaml file.")]
 Init = Annotated[

@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
-from gfocal.cli_options import Data, Init, Json, Overrides, RecipeName, SkipBroken
+from gfocal.cli_options import DataSets, Init, Json, Overrides, RecipeName, SkipBroken
 from gfocal.terminal import claim, own_stdout, print_json, verb, warn
 
 
 @verb
 def find_lr(
     recipe: RecipeName,
-    data: Data,
+    data: DataSets,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="DIR", help="For plot and numbers; by default RUN_FOLDER-lr.")
     ] = None,
@@ -31,6 +31,7 @@ def find_lr(
     Example: gfocal find-lr gfl_nano --data bccd
     """
     with own_stdout():
+        from gfocal.data.joined import join
         from gfocal.data.open import open_split
         from gfocal.engine import find_lr as finder
         from gfocal.engine.find_lr_files import NO_PLOT, NUMBERS, can_plot, told_sweep, write_sweep
@@ -45,7 +46,7 @@ def find_lr(
         claim(out / NUMBERS)  # before the long work
         if not can_plot():
             typer.echo(f"note: {NO_PLOT}", err=True)
-        index = open_split(data, "train", skip_broken=skip_broken)
+        index, _ = join([open_split(path, "train", skip_broken=skip_broken) for path in data])
         warn(index.skipped, "broken record", "left out")
         with ProgressBar(steps, "sweeping") as bar:
             sweep = finder.find_lr(
@@ -63,5 +64,10 @@ def find_lr(
     if json_:
         return print_json({**content, "files": files})
     typer.echo(
-        "\n".join([*told_sweep(content, recipe, str(data)), *(f"{name}: {file}" for name, file in files.items())])
+        "\n".join(
+            [
+                *told_sweep(content, recipe, [str(path) for path in data]),
+                *(f"{name}: {file}" for name, file in files.items()),
+            ]
+        )
     )

@@ -59,7 +59,7 @@ def test_a_loss_that_does_not_fall_suggests_nothing(loss: Callable[[float], floa
     assert suggest(sweep) is None
     content = described(sweep, small(), 12)
     assert content["set"] is None
-    assert told_sweep(content, "r", "d")[0].startswith("no suggestion: the loss did not fall by a tenth")
+    assert told_sweep(content, "r", ["d"])[0].startswith("no suggestion: the loss did not fall by a tenth")
 
 
 def test_smoothing_does_not_lag() -> None:
@@ -74,8 +74,8 @@ def test_the_value_to_set_undoes_the_scaling() -> None:
     assert content["pictures_a_step"] == 4
     assert content["recipe_lr"] == pytest.approx(0.002)
     assert float(content["set"].removeprefix("optim.lr=")) == pytest.approx(4 * content["suggested_lr"], rel=0.05)
-    lines = told_sweep(content, "my recipe.yaml", "data")
-    assert lines[-1] == f"next: gfocal train 'my recipe.yaml' --data data --set {content['set']}"
+    lines = told_sweep(content, "my recipe.yaml", ["data", "more"])
+    assert lines[-1] == f"next: gfocal train 'my recipe.yaml' --data data --data more --set {content['set']}"
 
 
 # --- a real sweep ---------------------------------------------------------------------------------------------------
@@ -125,8 +125,10 @@ def test_a_sweep_stops_where_the_loss_diverges(train_index: DataIndex, monkeypat
 
 
 def test_less_data_than_a_step(train_index: DataIndex) -> None:
-    recipe = small(*PLAIN, "schedule.batch_size=8", "schedule.accumulate=2", "optim.clip_norm=1")
+    recipe = small(*PLAIN, "schedule.batch_size=16", "optim.clip_norm=1")
     assert len(find_lr(recipe, train_index, steps=10, high=1e-5).lrs) == 10
+    with pytest.raises(UsageError, match=r"12 pictures do not fill schedule\.accumulate=2 batches of 8"):
+        find_lr(small("schedule.batch_size=8", "schedule.accumulate=2"), train_index)
 
 
 @pytest.mark.parametrize("options", [{"steps": 9}, {"low": 0.0}, {"low": 2.0, "high": 1.0}])

@@ -16,7 +16,7 @@ import torch
 
 from gfocal.data.index import DataIndex
 from gfocal.engine.optim import make_optimizer, scaled_lr
-from gfocal.engine.start import batches_from, check_start, start_weights
+from gfocal.engine.start import batches_from, check_start, pictures_an_epoch, start_weights
 from gfocal.engine.step import NotFinite, make_accelerator, optimizer_step
 from gfocal.errors import UsageError
 from gfocal.recipe import Recipe
@@ -99,9 +99,14 @@ def find_lr(
     if recipe.runtime.threads:
         torch.set_num_threads(recipe.runtime.threads)
     schedule = recipe.schedule
-    an_epoch = max(len(index) // schedule.batch_size // schedule.accumulate, 1)
-    # As many epochs as the sweep needs, whatever the schedule; and a full step from a data set of less than one.
-    longer = schedule.model_copy(update={"epochs": math.ceil(steps / an_epoch) * schedule.accumulate})
+    an_epoch = max(pictures_an_epoch(recipe, index) // schedule.batch_size, 1) // schedule.accumulate
+    if an_epoch == 0:
+        raise UsageError(
+            f"{len(index)} pictures do not fill schedule.accumulate={schedule.accumulate} batches of "
+            f"{schedule.batch_size}: lower it or the batch size"
+        )
+    # As many epochs as the sweep needs, whatever the schedule.
+    longer = schedule.model_copy(update={"epochs": math.ceil(steps / an_epoch)})
     endless = recipe.model_copy(update={"schedule": longer})
     accelerator = make_accelerator(recipe.runtime.precision)
     with torch.random.fork_rng():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,7 @@ def _plot(content: Mapping[str, Any], file: Path, title: str) -> None:
     figure.savefig(file, dpi=120, format="png")
 
 
-def told_sweep(content: Mapping[str, Any], recipe: str, data: str) -> list[str]:
+def told_sweep(content: Mapping[str, Any], recipe: str, data: Sequence[str]) -> list[str]:
     """Lines for a person: what was found, and what to type."""
     end = "never diverged" if content["diverged"] is None else f"diverged at {content['diverged']:.2g}"
     if content["set"] is None:
@@ -78,4 +78,12 @@ def told_sweep(content: Mapping[str, Any], recipe: str, data: str) -> list[str]:
         f"learning rate {content['suggested_lr']:.2g} for {content['pictures_a_step']} pictures a step; "
         f"the recipe's is {content['recipe_lr']:.2g}",
     ]
-    return [*lines, f"next: gfocal train {shlex.quote(recipe)} --data {shlex.quote(data)} --set {content['set']}"]
+    command = [
+        "gfocal",
+        "train",
+        recipe,
+        *(part for path in data for part in ("--data", path)),
+        "--set",
+        content["set"],
+    ]
+    return [*lines, f"next: {shlex.join(command)}"]
