@@ -6,8 +6,8 @@ such a tensor is about three times faster.
 
 from __future__ import annotations
 
-import io
-import warnings
+import os
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,28 +18,14 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
+from gfocal.decoding import TooLargeError, decode_picture, from_pillow, reason_of
 from gfocal.errors import BrokenInputError, UsageError
-
-try:
-    from torchvision.io import ImageReadMode, decode_image
-except ImportError:  # Announced for a release after 0.29; Pillow reads the same formats, JPEG three times slower.
-    decode_image = None
 
 if TYPE_CHECKING:
     from PIL import Image
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 """File name endings that count as pictures when a folder is searched."""
-
-MAX_PIXELS = 178_956_970
-"""The largest picture that is read: Pillow's own limit. A file of a few bytes can claim more than any memory holds."""
-
-# What Pillow may open: none of these runs another program, as its reader of EPS does.
-_PILLOW_FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
-
-# The first bytes of what torchvision decodes itself: JPEG, PNG, WebP ("RIFF????WEBP") and GIF.
-_TORCHVISION_MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"GIF8")
-
 
 def read_picture(path: str | Path, *, apply_exif: bool = True) -> Tensor:
     """Read a picture file.
@@ -57,11 +43,14 @@ def read_picture(path: str | Path, *, apply_exif: bool = True) -> Tensor:
         BrokenInputError: the file is missing, truncated or no picture; the message names it.
     """
     try:
-        data = np.fromfile(path, dtype=np.uint8)
+        # A pipe would keep the reader waiting for ever.
+        data = np.fromfile(path, dtype=np.uint8) if stat.S_ISREG(os.stat(path).st_mode) else None
     except FileNotFoundError:
         raise BrokenInputError(f"picture {path} does not exist") from None
-    except OSError as error:
-        raise BrokenInputError(f"picture {path} cannot be read: {error.strerror or error}") from None
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name.
+        raise BrokenInputError(f"picture {path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    if data is None:
+        raise BrokenInputError(f"picture {path} is no file")
     if not data.size:
         raise BrokenInputError(f"picture {path} is an empty file; replace it")
     try:
@@ -71,108 +60,8 @@ def read_picture(path: str | Path, *, apply_exif: bool = True) -> Tensor:
     # Decoders fail in many ways on damaged bytes (Pillow: OSError, SyntaxError, ValueError, struct.error, ...).
     except Exception as error:
         raise BrokenInputError(
-            f"picture {path} is truncated, damaged or not a picture ({_reason(error)}); replace it"
+            f"picture {path} is truncated, damaged or not a picture ({reason_of(error)}); replace it"
         ) from None
-
-
-class TooLargeError(Exception):
-    """A picture has, or claims, more than :data:`MAX_PIXELS`."""
-
-
-def decode_picture(data: np.ndarray, *, apply_exif: bool = True) -> Tensor:
-    """The content of a picture file; see :func:`read_picture`, which turns its errors into messages.
-
-    Args:
-        data: (bytes,) uint8, writable.
-        apply_exif: turn the picture upright.
-
-    Returns:
-        (3, H, W) uint8 RGB.
-
-    Raises:
-        TooLargeError: before any memory is taken.
-        Exception: of any type, by the decoder.
-    """
-    head = data[:32].tobytes()
-    by_torchvision = _torchvision_reads(head)
-    if by_torchvision:
-        width, height = declared_size(data)
-        if width * height > MAX_PIXELS:
-            raise TooLargeError(f"says that it is {width}x{height} pixels, more than the {MAX_PIXELS:,} that are read")
-        return _first_frame_uint8(_decode_with_torchvision(torch.from_numpy(data), apply_exif))
-    return _first_frame_uint8(_decode_with_pillow(data.tobytes(), apply_exif))
-
-
-def declared_size(data: np.ndarray) -> tuple[int, int]:
-    """(width, height) that the header of a JPEG, PNG or GIF file says; (0, 0) of others, which stay below the limit."""
-    head = data[:32].tobytes()
-    if head.startswith(b"\x89PNG"):
-        return int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big")
-    if head.startswith(b"GIF8"):
-        return int.from_bytes(head[6:8], "little"), int.from_bytes(head[8:10], "little")
-    at = 2
-    while head.startswith(b"\xff\xd8") and at + 9 <= len(data) and data[at] == 0xFF:
-        code, segment = int(data[at + 1]), data[at + 2 : at + 9].tobytes()
-        if code == 0xFF:  # Fill bytes may stand before a marker.
-            at += 1
-        elif 0xC0 <= code <= 0xCF and code not in (0xC4, 0xC8, 0xCC):
-            return int.from_bytes(segment[5:7], "big"), int.from_bytes(segment[3:5], "big")
-        else:
-            at += 2 + int.from_bytes(segment[:2], "big")
-    return 0, 0
-
-
-def _torchvision_reads(head: bytes) -> bool:
-    # It ignores the orientation of a WebP file: those that carry EXIF (a flag of the extended header) go to Pillow.
-    exif_webp = head[8:16] == b"WEBPVP8X" and len(head) > 20 and bool(head[20] & 0x08)
-    return decode_image is not None and head.startswith(_TORCHVISION_MAGIC) and not exif_webp
-
-
-def _decode_with_torchvision(data: Tensor, apply_exif: bool) -> Tensor:
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The image decoding", category=DeprecationWarning)
-        return decode_image(data, ImageReadMode.RGB, apply_exif_orientation=apply_exif)
-
-
-def _decode_with_pillow(data: bytes, apply_exif: bool) -> Tensor:
-    from PIL import ImageOps
-
-    with open_with_pillow(data) as image:
-        image.load()
-        return _from_pillow(ImageOps.exif_transpose(image) if apply_exif else image)
-
-
-def open_with_pillow(data: bytes) -> Image.Image:
-    """A picture whose header is read, in one of the formats that are read."""
-    from PIL import Image
-
-    Image.init()
-    with warnings.catch_warnings():
-        # The limit is ours, and what Pillow finds odd in metadata is not about the pixels.
-        warnings.simplefilter("ignore")
-        try:
-            return Image.open(io.BytesIO(data), formats=[name for name in _PILLOW_FORMATS if name in Image.OPEN])
-        except Image.DecompressionBombError:
-            raise TooLargeError(f"says that it has more than the {MAX_PIXELS:,} pixels that are read") from None
-
-
-def _from_pillow(image: Image.Image) -> Tensor:
-    if image.mode.startswith("I"):  # 16 bits; Pillow's own conversion to RGB clips them at 255.
-        grey = np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255).astype(np.uint8)
-        return torch.from_numpy(grey).expand(3, -1, -1)
-    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
-
-
-def _first_frame_uint8(picture: Tensor) -> Tensor:
-    picture = picture[0] if picture.ndim == 4 else picture
-    return (picture.to(torch.int32) >> 8).to(torch.uint8) if picture.dtype == torch.uint16 else picture
-
-
-def _reason(error: Exception) -> str:
-    """The decoder's words without the place in its source that torchvision puts before them."""
-    text = str(error).splitlines()[0] if str(error) else type(error).__name__
-    text = text.rsplit(".cpp:", 1)[-1].split(", ", 1)[-1]
-    return "no known picture format" if "Unsupported" in text or "cannot identify" in text else text
 
 
 def to_picture(source: str | Path | Tensor | np.ndarray | Image.Image) -> Tensor:
@@ -192,7 +81,7 @@ def to_picture(source: str | Path | Tensor | np.ndarray | Image.Image) -> Tensor
     if isinstance(source, Tensor | np.ndarray):
         return _from_numbers(source)
     if hasattr(source, "convert") and hasattr(source, "mode"):
-        return _from_pillow(source)
+        return from_pillow(source)
     kind = type(source).__name__
     raise UsageError(f"a picture must be a file name, a uint8 tensor or array, or a PIL image, not {kind}")
 

@@ -15,7 +15,8 @@ from gfocal.data.index import DataIndex
 from gfocal.data.jpeg import is_cut_off
 from gfocal.data.likeness import hash_of
 from gfocal.errors import BrokenInputError
-from gfocal.pictures import MAX_PIXELS, TooLargeError, open_with_pillow, read_picture
+from gfocal.decoding import MAX_PIXELS, TooLargeError, open_with_pillow
+from gfocal.pictures import read_picture
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -99,6 +100,8 @@ def examine_pictures(
 def examine_picture(path: Path) -> PictureFacts:
     """Decode all of a file, and say what it is."""
     try:
+        if not path.is_file():  # A folder, or a pipe, which would keep the reader waiting for ever.
+            return _faulty("picture-unreadable", "is no file")
         data = path.read_bytes()
     except OSError as error:
         return _faulty("picture-unreadable", f"cannot be read: {error.strerror or error}")
