@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 """File name endings that count as pictures when a folder is searched."""
 
+
 def read_picture(path: str | Path, *, apply_exif: bool = True) -> Tensor:
     """Read a picture file.
 

@@ -14,8 +14,8 @@ from gfocal.data.check_kinds import LARGE_PIXELS, LONG_RATIO, SMALL_SIDE, Findin
 from gfocal.data.index import DataIndex
 from gfocal.data.jpeg import is_cut_off
 from gfocal.data.likeness import hash_of
-from gfocal.errors import BrokenInputError
 from gfocal.decoding import MAX_PIXELS, TooLargeError, open_with_pillow
+from gfocal.errors import BrokenInputError
 from gfocal.pictures import read_picture
 
 if TYPE_CHECKING:
