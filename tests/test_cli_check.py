@@ -11,6 +11,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from gfocal.cli import app
+from gfocal.data.open import open_split
 from gfocal.data.scenes import make_scenes
 
 RUNNER = CliRunner()
@@ -91,3 +92,52 @@ def test_an_annotation_file_that_cannot_be_read_is_a_finding(data: Path) -> None
     assert list(content["splits"]) == ["train"]
     (found,) = [each for each in content["findings"] if each["kind"] == "annotations-broken"]
     assert "val.json is not JSON" in found["message"]
+
+
+def test_fix_writes_a_copy_that_passes(data: Path, tmp_path: Path) -> None:
+    change(data, bbox=[500, 500, 3, 3])
+    (data / "images" / "train_000002.jpg").write_bytes(b"")
+    code, out, _ = call(data, "--fix", tmp_path / "cleaned")
+    assert code == 0
+    assert "changed in the copy" in out
+    assert "2 changes, listed in" in out
+    assert call(tmp_path / "cleaned")[0] == 0
+    fixed = json.loads(call(data, "--fix", tmp_path / "again", "--json")[1])["fixed"]
+    assert (fixed["ok"], fixed["counts"]) == (True, {"box-outside": 1, "picture-unreadable": 1})
+    assert len(json.loads((tmp_path / "again" / "changes.json").read_text())["changes"]) == 2
+
+
+def test_fix_refuses_what_would_lose_something(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").write_text("mine")
+    code, out, err = call(data, "--fix", tmp_path / "full")
+    assert (code, out) == (2, "")
+    assert "not empty" in err
+    code, _, err = call(data, "--fix", data / "cleaned")
+    assert code == 2
+    assert "inside the data set" in err
+    assert not (data / "cleaned").exists()
+    (data / "annotations" / "val.json").write_text("{")
+    code, _, err = call(data, "--fix", tmp_path / "cleaned")
+    assert code == 2
+    assert "val.json" in err
+    assert not (tmp_path / "cleaned").exists()
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
+
+
+def test_a_picture_of_another_size_keeps_its_boxes_only_if_they_fit(data: Path, tmp_path: Path) -> None:
+    file = data / "annotations" / "train.json"
+    content = json.loads(file.read_text())
+    content["annotations"] = [
+        {"id": k, "image_id": k, "category_id": 1, "bbox": [100, 20, 40, 20] if k == 1 else [10, 12, 20, 16]}
+        for k in (1, 2, 3, 4)
+    ]
+    for image, size in zip(content["images"], [(200, 100), (128, 128), (60, 90), (64, 64)], strict=False):
+        image["width"], image["height"] = size
+    file.write_text(json.dumps(content))
+    assert call(data, "--fix", tmp_path / "cleaned")[0] == 0
+    index = open_split(tmp_path / "cleaned", "train")
+    boxes = {index.file_name(i)[6:12]: index.targets(i).boxes.tolist() for i in range(len(index))}
+    assert "000001" not in boxes  # Neither the shape nor the box fits 64x64.
+    assert boxes["000002"] == [[5, 6, 15, 14]]  # Half the size.
+    assert boxes["000003"] == [[10, 12, 30, 28]]  # Another shape, and inside.

@@ -42,28 +42,40 @@ def check(
         Path | None, typer.Option("--val", metavar="PATH", help="Another data set to measure on, as for `train`.")
     ] = None,
     workers: Annotated[int, typer.Option("--workers", min=1, help="Threads that read pictures.")] = 2,
+    fix: Annotated[
+        Path | None, typer.Option("--fix", metavar="OUT", help="Write a cleaned copy there; PATH is not touched.")
+    ] = None,
     every: Annotated[bool, typer.Option("--all", help="A line for every finding, not only the first errors.")] = False,
     json_: Json = False,
 ) -> None:
     """Find what is wrong with a data set: records, pictures, boxes, classes, copies between splits.
 
-    Exit code 0: no errors (there may be warnings); 1: errors; 2: there is no such data set.
+    Exit code 0: no errors (there may be warnings); 1: errors; 2: there is no such data set. With --fix it is that of
+    the cleaned copy, which is checked as well.
 
-    Example: gfocal data check bccd
+    Example: gfocal data check bccd --fix cleaned
     """
     with own_stdout():
         from gfocal.data.check import check_data
+        from gfocal.data.convert import check_out
+        from gfocal.engine.fix import fix_data
         from gfocal.engine.progress import ProgressBar
+
+        if fix is not None:
+            check_out(fix)  # before the long work
 
         with ProgressBar(0, "reading pictures") as bar:
             report = check_data(path, val=val, workers=workers, progress=bar.callback)
+        fixed = None if fix is None else fix_data(report, fix, workers=workers)
     if json_:
-        print_json(report.to_dict())
+        print_json({**report.to_dict(), "fixed": fixed and fixed.to_dict()})
     else:
-        from gfocal.engine.show_check import print_check
+        from gfocal.engine.show_check import print_check, print_fixed
 
         print_check(report, every=every)
-    if not report.ok:
+        if fixed is not None:
+            print_fixed(fixed)
+    if not (report if fixed is None else fixed.report).ok:
         raise typer.Exit(1)
 
 

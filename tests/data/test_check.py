@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -10,12 +11,24 @@ import pytest
 
 from gfocal.data import check_pictures
 from gfocal.data.check import Report, check_data
+from gfocal.data.check_fix import write_fixed
+from gfocal.data.check_fix_boxes import Change
 from gfocal.data.check_kinds import KINDS
+from gfocal.data.convert import write_dataset
+from gfocal.data.open import Format, find_data
 from gfocal.data.scenes import make_scenes
 from planted import LARGE, Key, found_in, plant_all
 
 ONCE = {"annotations-broken", "no-boxes", "long-tail"}
 """What a data set has once or not at all."""
+ELSEWHERE = {"picture-twice"}
+"""What only other formats than COCO can have."""
+KEPT = {
+    *("picture-animated", "picture-grey", "picture-alpha", "picture-16-bit", "picture-cmyk", "picture-large"),
+    *("picture-small", "picture-long", "picture-without-boxes", "box-tiny", "box-two-classes", "class-untrained"),
+    *("class-few", "class-empty", "long-tail", "leak-similar", "picture-similar"),
+}
+"""What ``--fix`` does not change."""
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +56,7 @@ def assert_all_found(before: Report, after: Report, expected: Counter[Key], time
     assert sorted(map(str, (wanted - got).elements())) == []  # planted and not found
     assert sorted(map(str, (got - wanted).elements())) == []  # found and not planted
     kinds = Counter(kind for kind, _, _ in expected.elements())
-    assert {kind for kind in KINDS if kinds[kind] < times} == ONCE
+    assert {kind for kind in KINDS if kinds[kind] < times} == ONCE | ELSEWHERE
 
 
 def test_every_fault_planted_in_generated_scenes_is_found(
@@ -56,3 +69,34 @@ def test_every_fault_planted_in_real_pictures_is_found(
     shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert_all_found(*planted_copy(shared / "data" / "bccd", tmp_path / "data", 5, monkeypatch), times=5)
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+@pytest.mark.parametrize("fmt", ["coco", "yolo", "voc"])
+def test_a_fixed_copy_has_no_errors_and_nothing_that_was_fixed(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fmt: Format
+) -> None:
+    _, report, expected = planted_copy(scenes, tmp_path / "data", 1, monkeypatch)
+    source = tmp_path / "data"
+    if fmt != "coco":
+        write_dataset(report.splits, tmp_path / fmt, fmt)
+        source = tmp_path / fmt
+        report = check_data(source)
+    before = tree(source)
+    changes, _ = write_fixed(report, tmp_path / "cleaned")
+    assert tree(source) == before
+    after = check_data(tmp_path / "cleaned")
+    assert {f.kind for f in after.findings} - KEPT == set()
+    assert find_data(tmp_path / "cleaned").format == fmt
+    listed = json.loads((tmp_path / "cleaned" / "changes.json").read_text())["changes"]
+    assert [Change(**change) for change in listed] == changes
+    # What could be mended was, and each change is listed under the kind that was found.
+    mended = {f.kind for f in report.findings} - KEPT
+    assert mended == {change.kind for change in changes}
+    if fmt == "coco":
+        assert {kind for kind, _, _ in expected} - KEPT == mended
+        # The copy of a picture of train in val stays, the original goes.
+        assert "copyval0.jpg" in tree(tmp_path / "cleaned" / "images")

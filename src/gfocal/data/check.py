@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from gfocal.data.check_boxes import box_findings, content_findings, learnt_boxes
 from gfocal.data.check_classes import class_findings
@@ -14,7 +15,7 @@ from gfocal.data.check_copies import copy_findings
 from gfocal.data.check_kinds import KINDS, SEVERITIES, Finding, Severity, kind_of
 from gfocal.data.check_pictures import PictureFacts, examine_pictures, picture_findings, refused_pictures
 from gfocal.data.index import DataIndex
-from gfocal.data.open import Split, open_split
+from gfocal.data.open import SPLITS, find_data, open_split
 from gfocal.data.problems import Problem, Problems
 from gfocal.errors import MissingSplitError, UsageError
 from gfocal.pictures import PICTURE_SUFFIXES
@@ -31,6 +32,8 @@ class Report:
         splits: what could be read of each split.
         facts: of each picture of each split.
         findings: the worst first, then in the order of :data:`gfocal.data.check_kinds.KINDS`.
+        skipped: those of the findings that are records left out by the reader.
+        understood: how the data are read where that is not obvious.
         left_out: for each split, how many "records" and "pictures" ``--skip-broken`` would leave out.
     """
 
@@ -38,6 +41,8 @@ class Report:
     splits: Mapping[str, DataIndex]
     facts: Mapping[str, Sequence[PictureFacts]]
     findings: Sequence[Finding]
+    skipped: Sequence[Finding]
+    understood: Sequence[str]
     left_out: Mapping[str, Mapping[str, int]]
 
     def count(self, severity: Severity) -> int:
@@ -84,6 +89,7 @@ class Report:
         }
         counts = {f"{severity}s": self.count(severity) for severity in SEVERITIES}
         content = {"data": str(self.path), "ok": self.ok, **counts, "splits": splits, "kinds": kinds}
+        content["understood"] = list(self.understood)
         return {**content, "left_out": {k: dict(v) for k, v in self.left_out.items()}, "findings": findings}
 
 
@@ -103,8 +109,9 @@ def check_data(
     """
     path = Path(path)
     findings: list[Finding] = []
-    broken: dict[str, int] = {}
-    splits = _open_all(path, Path(val) if val is not None else None, findings, broken)
+    understood: list[str] = []
+    splits = _open_all({"val": Path(val)} if val is not None else {}, path, findings, understood)
+    skipped = [finding for finding in findings if finding.severity == "error" and finding.kind != "annotations-broken"]
     facts = _examine_all(splits, workers, progress)
     for split, index in splits.items():
         findings += picture_findings(split, index, facts[split])
@@ -115,29 +122,30 @@ def check_data(
     if path.is_dir() and not any(finding.kind == "annotations-broken" for finding in findings):
         findings += _unlisted(splits, findings)
     left_out = {
-        split: {"records": broken.get(split, 0), "pictures": len(refused_pictures(index, facts[split]))}
+        split: {
+            "records": sum(finding.split == split for finding in skipped),
+            "pictures": len(refused_pictures(index, facts[split])),
+        }
         for split, index in splits.items()
     }
     order = {name: (SEVERITIES.index(kind.severity), place) for place, (name, kind) in enumerate(KINDS.items())}
     findings.sort(key=lambda finding: order.get(finding.kind, (0, len(order))))
-    return Report(path, splits, facts, findings, left_out)
+    return Report(path, splits, facts, findings, skipped, understood, left_out)
 
 
-def _open_all(path: Path, val: Path | None, findings: list[Finding], broken: dict[str, int]) -> dict[str, DataIndex]:
+def _open_all(
+    elsewhere: Mapping[str, Path], path: Path, findings: list[Finding], understood: list[str]
+) -> dict[str, DataIndex]:
     """The splits that can be read; what is wrong with their records goes into ``findings``."""
+    find_data(path)  # Says what is wrong where there is no data set.
     splits: dict[str, DataIndex] = {}
     missing: MissingSplitError | None = None
-    for split in get_args(Split):
-        place = val if split == "val" and val is not None else path
-        if not place.exists():
-            open_split(place, split)  # Says so.
+    for split in SPLITS:
+        place = elsewhere.get(split, path)
         own: list[Finding] = []
-
-        def collect(problem: Problem, split: str = split, own: list[Finding] = own) -> None:
-            own.append(Finding(problem.kind, split, problem.file, problem.message, picture=problem.picture))
-
+        problems = Problems(skip=True, found=partial(_collect, own, split))
         try:
-            index = open_split(place, split, problems=Problems(skip=True, found=collect))
+            index = open_split(place, split, problems=problems)
         except MissingSplitError as error:
             missing = missing or error
             continue
@@ -145,14 +153,18 @@ def _open_all(path: Path, val: Path | None, findings: list[Finding], broken: dic
             findings += [*own, Finding("annotations-broken", split, place, str(error))]
             continue
         # One annotation file is every split that is asked for.
-        if any(index.annotations == other.annotations and path.is_file() for other in splits.values()):
+        if path.suffix.lower() == ".json" and any(index.annotations == other.annotations for other in splits.values()):
             continue
         splits[split] = index
         findings += own
-        broken[split] = sum(finding.severity == "error" for finding in own)
+        understood += [note for note in problems.notes if note not in understood]
     if not splits and not findings and missing is not None:
         raise missing
     return splits
+
+
+def _collect(found: list[Finding], split: str, problem: Problem) -> None:
+    found.append(Finding(problem.kind, split, problem.file, problem.message, picture=problem.picture))
 
 
 def _examine_all(

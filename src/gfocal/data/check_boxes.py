@@ -41,6 +41,7 @@ def _box_findings(split: str, index: DataIndex) -> list[Finding]:
     beyond = np.abs(boxes - clipped).max(1)
     side = (clipped[:, 2:] - clipped[:, :2]).min(1)
     empty = (boxes[:, 2:] <= boxes[:, :2]).any(1)
+    labels, ids = np.asarray(index.labels), np.asarray(index.annotation_ids)
     faults: list[tuple[str, int, str]] = []
     for n in np.flatnonzero(empty).tolist():
         faults.append(("box-empty", n, "has no area: a side is 0"))
@@ -49,12 +50,12 @@ def _box_findings(split: str, index: DataIndex) -> list[Finding]:
     for n in np.flatnonzero((side < TINY_SIDE) & ~empty).tolist():
         faults.append(("box-tiny", n, f"its shorter side is {side[n]:.3g} pixels"))
     for first, second in same_boxes(index):
-        same_class = index.labels[first] == index.labels[second]
-        other = index.annotation_ids[first]
+        same_class = labels[first] == labels[second]
+        other = ids[first]
         if same_class:
             faults.append(("box-duplicate", second, f"is the same as box {other}"))
         else:
-            names = f"{index.names[index.labels[first]]} and {index.names[index.labels[second]]}"
+            names = f"{index.names[labels[first]]} and {index.names[labels[second]]}"
             faults.append(("box-two-classes", second, f"and box {other} are one box with two classes, {names}"))
     picture = pictures_of_boxes(index)
     return [_finding(kind, split, index, int(picture[n]), n, said) for kind, n, said in sorted(faults, key=_place)]

@@ -83,6 +83,7 @@ KINDS: dict[str, Kind] = {
     "image-id-twice": Kind("error", "two pictures have one id", "the second is left out"),
     "image-unknown": Kind("error", "a box belongs to a picture that is not in the file", _LEFT_OUT),
     "class-unknown": Kind("error", "a box has a class that is not in the file", _LEFT_OUT),
+    "picture-twice": Kind("error", "two annotation files belong to one picture", "the second is left out"),
     "picture-missing": Kind("error", "there is no such picture file", "left out with its boxes"),
     "box-not-finite": Kind("error", "a box has a coordinate that is no finite number", _LEFT_OUT),
     "box-negative": Kind("error", "a box has a negative width or height", _LEFT_OUT),

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gfocal.data.check_kinds import LARGE_PIXELS, LONG_RATIO, SMALL_SIDE, Finding
 from gfocal.data.index import DataIndex
@@ -101,7 +101,7 @@ def examine_picture(path: Path) -> PictureFacts:
     """Decode all of a file, and say what it is."""
     try:
         if not path.is_file():  # A folder, or a pipe, which would keep the reader waiting for ever.
-            return _faulty("picture-unreadable", "is no file")
+            return _faulty("picture-unreadable", "cannot be read: it is no file")
         data = path.read_bytes()
     except OSError as error:
         return _faulty("picture-unreadable", f"cannot be read: {error.strerror or error}")
@@ -266,3 +266,25 @@ def refused_pictures(index: DataIndex, facts: Sequence[PictureFacts]) -> list[in
         if own.refused
         or (not own.fault and (int(index.widths[i]), int(index.heights[i])) not in (own.upright, own.stored))
     ]
+
+
+def save_turned(source: Path, target: Path, *, upright: bool) -> None:
+    """Write a picture without an EXIF orientation, in its format; JPEG at quality 95, others without loss.
+
+    Args:
+        source: a picture that can be read.
+        target: the new file.
+        upright: turn its pixels as EXIF says first; else they stay as they are stored.
+    """
+    from PIL import ImageOps
+
+    with warnings.catch_warnings(), open_with_pillow(source.read_bytes()) as image:
+        warnings.simplefilter("ignore")
+        kind = "JPEG" if image.format == "MPO" else image.format
+        turned = ImageOps.exif_transpose(image) if upright else image.copy()
+        exif = turned.getexif()
+        exif.pop(_ORIENTATION, None)
+        options: dict[str, Any] = {"quality": 95, "subsampling": 0} if kind == "JPEG" else {}
+        options |= {"lossless": True} if kind == "WEBP" else {}
+        profile = image.info.get("icc_profile")
+        turned.save(target, kind, exif=exif, **options, **({"icc_profile": profile} if profile else {}))

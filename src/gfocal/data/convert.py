@@ -109,7 +109,7 @@ def _picture_names(splits: Mapping[str, DataIndex], fmt: Format) -> dict[str, li
             taken = set()  # each split has its own folders
         names[split] = []
         for i in range(len(index)):
-            wanted = PurePosixPath(_safe(index.file_name(i)))
+            wanted = PurePosixPath(safe_name(index.file_name(i)))
             tries = (wanted.with_name(f"{wanted.stem}{'' if n == 1 else f'_{n}'}{wanted.suffix}") for n in count(1))
             name = next(name for name in tries if _key(name, fmt) not in taken)
             taken.add(_key(name, fmt))
@@ -122,7 +122,7 @@ def _key(name: PurePosixPath, fmt: Format) -> str:
     return str(name if fmt == "coco" else name.with_suffix("")).casefold()
 
 
-def _safe(name: str) -> str:
+def safe_name(name: str) -> str:
     """A relative name that stays inside its folder, on any system."""
     parts = [re.sub(r'[\x00-\x1f<>:"|?*]', "_", part) for part in PurePosixPath(portable(name)).parts]
     if PurePosixPath(portable(name)).is_absolute() or ".." in parts or re.match(r"[A-Za-z]:", name):

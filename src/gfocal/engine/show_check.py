@@ -11,7 +11,9 @@ from rich.text import Text
 
 from gfocal.data.check import Report
 from gfocal.data.check_boxes import learnt_boxes
+from gfocal.data.check_fix import CHANGES
 from gfocal.data.check_kinds import SEVERITIES, Finding, kind_of
+from gfocal.engine.fix import Fixed
 from gfocal.engine.show import counted
 
 _COLOURS = {"error": "bold red", "warning": "yellow", "note": "cyan"}
@@ -30,6 +32,8 @@ def print_check(report: Report, *, every: bool = False) -> None:
         pictures, classes = counted(len(index), "picture"), counted(len(index.names), "class", "classes")
         boxes = counted(int(learnt_boxes(index).sum()), "box to learn", "boxes to learn")
         console.print(f"{split}: {pictures}, {boxes}, {classes} ({index.annotations})", soft_wrap=True)
+    for line in report.understood:
+        console.print(f"note: {line}", soft_wrap=True)
     grouped = report.by_kind()
     if grouped:
         console.print(_table(grouped))
@@ -41,6 +45,27 @@ def print_check(report: Report, *, every: bool = False) -> None:
             console.print(f"      ... and {len(found) - len(shown):,} more {kind}", soft_wrap=True)
     counts = [counted(report.count(severity), severity) for severity in SEVERITIES]
     console.print(f"{', '.join(counts)}; {skipped_line(report.left_out)}", soft_wrap=True)
+
+
+def print_fixed(fixed: Fixed) -> None:
+    """What is different in the cleaned copy, and what its own check found."""
+    console = Console(highlight=False, markup=False, emoji=False)
+    if fixed.changes:
+        table = Table(title="changed in the copy")
+        for column in ("", "count", "first ones"):
+            table.add_column(column, justify="right" if column == "count" else "left", overflow="fold")
+        for kind, count in fixed.counts().items():
+            own = [change for change in fixed.changes if change.kind == kind][:_EXAMPLES]
+            first = "\n".join(f"{change.subject or change.split}: {change.action}" for change in own)
+            table.add_row(kind, f"{count:,}", first + ("\n..." if count > len(own) else ""))
+        console.print(table)
+    for line in fixed.lost:
+        console.print(f"not held by its format: {line}", soft_wrap=True)
+    counts = [counted(fixed.report.count(severity), severity) for severity in SEVERITIES]
+    changes = counted(len(fixed.changes), "change")
+    console.print(
+        f"{fixed.out}: {changes}, listed in {fixed.out / CHANGES}; its check: {', '.join(counts)}", soft_wrap=True
+    )
 
 
 def _line(finding: Finding) -> str:

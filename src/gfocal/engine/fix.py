@@ -1,0 +1,57 @@
+"""Writing a cleaned copy with its bar, and checking it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from gfocal.data.check import Report, check_data
+from gfocal.data.check_fix import CHANGES, write_fixed
+from gfocal.data.check_fix_boxes import Change
+from gfocal.engine.progress import ProgressBar
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """A cleaned copy.
+
+    Attributes:
+        out: its folder.
+        changes: everything that is different there; ``changes.json`` holds them too.
+        lost: a line for each thing that its format cannot hold.
+        report: of a check of the copy.
+    """
+
+    out: Path
+    changes: Sequence[Change]
+    lost: Sequence[str]
+    report: Report
+
+    def counts(self) -> dict[str, int]:
+        """Changes of each kind, the most frequent first."""
+        return dict(Counter(change.kind for change in self.changes).most_common())
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON types."""
+        return {
+            "out": str(self.out),
+            "list": str(self.out / CHANGES),
+            "counts": self.counts(),
+            "changes": [asdict(change) for change in self.changes],
+            "lost": list(self.lost),
+            "ok": self.report.ok,
+            "errors": self.report.count("error"),
+            "warnings": self.report.count("warning"),
+        }
+
+
+def fix_data(report: Report, out: Path, *, workers: int = 2) -> Fixed:
+    """Write a cleaned copy of what ``report`` is about, and check it; see :func:`gfocal.data.check_fix.write_fixed`."""
+    total = sum(len(index) for index in report.splits.values())
+    with ProgressBar(total, "writing pictures") as bar:
+        changes, lost = write_fixed(report, out, progress=bar.update)
+    with ProgressBar(0, "checking the copy") as bar:
+        return Fixed(out, changes, lost, check_data(out, workers=workers, progress=bar.callback))
