@@ -525,7 +525,8 @@ def test_eval_prints_before_it_writes(scenes: Path, run: Path, tmp_path: Path, m
 def test_eval_takes_the_split_and_refuses_others(scenes: Path, run: Path) -> None:
     words = ("eval", run, "--data", scenes, *sets("data.workers=0"))
     assert json.loads(call(*words, "--json", "--split", "train").stdout)["num_images"] == 8
-    assert "--split is train or val, not 'test'" in refused(*words, "--split", "test")
+    assert "no test annotations in" in refused(*words, "--split", "test")
+    assert "--split is train, val or test, not 'dev'" in refused(*words, "--split", "dev")
 
 
 def test_eval_refuses_other_classes_and_fp16(data: Path, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

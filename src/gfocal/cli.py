@@ -15,7 +15,7 @@ import typer
 
 import gfocal
 from gfocal.cli_data import data_app
-from gfocal.cli_options import Data, DataSets, Init, Json, Model, Overrides, RecipeName, SkipBroken
+from gfocal.cli_options import Data, DataFormat, DataSets, Init, Json, Model, Overrides, RecipeName, SkipBroken
 from gfocal.cli_training import find_lr
 from gfocal.terminal import (
     claim,
@@ -107,9 +107,15 @@ def train(
     recipe: RecipeName,
     data: DataSets,
     val: Annotated[
-        Path | None,
-        typer.Option("--val", metavar="PATH", help="Data to measure on; by default the val split of --data."),
+        str | None,
+        typer.Option(
+            "--val",
+            metavar="PATH|SHARE",
+            help="Data to measure on, or a share of --data to set apart, e.g. 0.2; by default its val split.",
+        ),
     ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of what --val SHARE sets apart.")] = 0,
+    format_: DataFormat = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="DIR", help="The run folder; by default runs/RECIPE-DATA.")
     ] = None,
@@ -127,20 +133,30 @@ def train(
     Example: gfocal train gfl_nano --data bccd --set schedule.epochs=20
     """
     with own_stdout():
-        from gfocal.engine.prepare import default_run_folder, describe_all, open_train_data
+        from gfocal.engine.held_out import parse_val
+        from gfocal.engine.prepare import default_run_folder, describe_all, open_run_data
         from gfocal.engine.train import train as run_training
         from gfocal.recipe import load_recipe
 
         loaded = load_recipe(recipe, overrides or ())
         folder = out or default_run_folder(recipe, data)
-        train_index, val_index = open_train_data(
-            data, val, skip_broken=skip_broken, say=lambda line: typer.echo(line, err=True)
+        train_index, val_index, held_out = open_run_data(
+            data,
+            parse_val(val),
+            seed=seed,
+            resumed=folder if resume else None,
+            format=format_,
+            skip_broken=skip_broken,
+            say=say,
         )
         warn([*train_index.skipped, *(val_index.skipped if val_index else [])], "broken record", "left out")
         described, lines = describe_all(train_index, val_index)
         say("\n".join(lines))
         if val_index is None:
-            say("warning: no data to measure on (no val split, no --val): training without evaluation")
+            say(
+                "warning: no data to measure on (no val split, no --val): training without evaluation; "
+                "--val 0.2 sets a fifth of the pictures apart"
+            )
         result = run_training(
             loaded,
             train_index,
@@ -150,6 +166,7 @@ def train(
             init=init,
             init_parts=[part.strip() for part in init_parts.split(",")],
             skip_broken=skip_broken,
+            held_out=held_out.to_dict() if held_out is not None else None,
         )
         warn(result.skipped, "broken picture", "replaced by others")
     if result.interrupted:
@@ -173,7 +190,8 @@ app.command("find-lr")(find_lr)
 def evaluate(
     model: Model,
     data: Data,
-    split: Annotated[str, typer.Option("--split", help="train or val, of a data set that has both.")] = "val",
+    split: Annotated[str, typer.Option("--split", help="train, val or test, of a data set that has them.")] = "val",
+    format_: DataFormat = None,
     overrides: Overrides = None,
     batch_size: Annotated[int | None, typer.Option("--batch-size", min=1, help="Pictures a forward pass.")] = None,
     out: Annotated[
@@ -196,10 +214,12 @@ def evaluate(
             model,
             data,
             split=split,
+            format=format_,
             overrides=overrides or (),
             batch_size=batch_size,
             skip_broken=skip_broken,
             warn=lambda lines: warn(lines, "broken record", "left out"),
+            say=say,
         )
     if not is_main_process():
         return

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from gfocal.terminal import claim, own_stdout, print_json, verb, warn
+from gfocal.cli_options import DataFormat
+from gfocal.terminal import claim, own_stdout, print_json, say, verb, warn
 
 data_app = typer.Typer(
     name="data",
@@ -159,3 +160,47 @@ def preview(
     if json_:
         return print_json(result)
     typer.echo(f"{out}: {result['pictures']} pictures, {result['boxes']} boxes")
+
+
+@data_app.command()
+@verb
+def convert(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="A data set, as for `gfocal train --data`.")],
+    to: Annotated[Literal["coco", "yolo", "voc"], typer.Option("--to", help="The format to write.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="A new folder.")],
+    val: Annotated[
+        float | None, typer.Option("--val", metavar="SHARE", help="Set a share of train apart as val, e.g. 0.2.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of what --val sets apart.")] = 0,
+    copy: Annotated[bool, typer.Option("--copy/--link", help="Copy the pictures, or make hard links to them.")] = True,
+    format_: DataFormat = None,
+    skip_broken: SkipBroken = False,
+    json_: Json = False,
+) -> None:
+    """Write a data set in another format; gfocal.json beside it keeps what that format cannot hold.
+
+    Example: gfocal data convert bccd --to yolo -o bccd_yolo
+    """
+    with own_stdout():
+        from gfocal.engine.convert_files import convert_files
+
+        result = convert_files(
+            source,
+            out,
+            to,
+            val=val,
+            seed=seed,
+            copy=copy,
+            format=format_,
+            skip_broken=skip_broken,
+            warn=lambda lines: warn(lines, "broken record", "left out"),
+            say=say,
+        )
+    if json_:
+        return print_json(result)
+    for split, counts in result["splits"].items():
+        typer.echo(f"{split}: {counts['pictures']:,} pictures, {counts['boxes']:,} boxes")
+    if result["lost"]:
+        beside = f"kept in {result['sidecar']}, which other programs do not read" if result["sidecar"] else "lost"
+        typer.echo("\n".join([f"not held by the format, {beside}:", *(f"  {line}" for line in result["lost"])]))
+    typer.echo(f"written: {out}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -16,10 +16,20 @@ SkipBroken = Annotated[
     bool, typer.Option("--skip-broken", help="Leave broken annotations and pictures out, and list them.")
 ]
 Data = Annotated[
-    Path, typer.Option("--data", metavar="PATH", help="A COCO data set: its folder, or one annotation file.")
+    Path,
+    typer.Option("--data", metavar="PATH", help="A data set (COCO, YOLO, VOC): a folder, .zip, .json or .yaml."),
 ]
 DataSets = Annotated[
-    list[Path], typer.Option("--data", metavar="PATH", help="A data set; repeat it to learn from several at once.")
+    list[Path],
+    typer.Option(
+        "--data",
+        metavar="PATH",
+        help="A data set (COCO, YOLO, VOC): a folder, .zip, .json or .yaml; repeat it to learn from several at once.",
+    ),
+]
+DataFormat = Annotated[
+    Literal["coco", "yolo", "voc"] | None,
+    typer.Option("--format", help="Read the data as this; by default what is found."),
 ]
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="A run folder or a .safetensors checkpoint.")]
 RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="A name from `gfocal recipes`, or a .yaml file.")]

@@ -262,9 +262,11 @@ def test_what_is_there_is_not_touched(tmp_path: Path) -> None:
 
 def test_links_take_no_room(tmp_path: Path) -> None:
     index = index_of(tmp_path / "in")
-    done: list[int] = []
-    write_dataset({"train": index}, tmp_path / "out", "coco", copy=False, progress=done.append)
-    assert done == [1, 2, 3]
+    done: list[tuple[int, int]] = []
+    write_dataset(
+        {"train": index}, tmp_path / "out", "coco", copy=False, progress=lambda count, of: done.append((count, of))
+    )
+    assert done == [(1, 3), (2, 3), (3, 3)]
     back, _ = read(tmp_path / "out")
     assert all(back.path(i).samefile(index.path(i)) for i in range(3))
 

@@ -29,7 +29,7 @@ def write_dataset(
     fmt: Format,
     *,
     copy: bool = True,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> list[str]:
     """Write splits as a data set of a format, with copies of their pictures.
 
@@ -40,7 +40,7 @@ def write_dataset(
         out: the folder to make; it must not exist, or be empty.
         fmt: "coco", "yolo" or "voc".
         copy: False makes hard links to the pictures (symbolic ones on another disk) in place of copies.
-        progress: called with how many pictures are done.
+        progress: called with how many pictures are done, of how many.
 
     Returns:
         a line for each thing that the format does not hold: what is lost for programs that do not read the sidecar.
@@ -136,7 +136,7 @@ def _place_pictures(
     root: Path,
     fmt: Format,
     copy: bool,
-    progress: Callable[[int], None] | None,
+    progress: Callable[[int, int], None] | None,
 ) -> None:
     jobs = []
     for split, index in splits.items():
@@ -147,7 +147,7 @@ def _place_pictures(
         folder.mkdir(parents=True, exist_ok=True)
     for done, _ in enumerate(in_threads(_place, jobs), 1):
         if progress is not None:
-            progress(done)
+            progress(done, len(jobs))
 
 
 def _place(job: tuple[Path, Path, bool]) -> None:

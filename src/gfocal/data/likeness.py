@@ -90,13 +90,13 @@ def _basis() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def picture_hashes(
-    paths: Sequence[str | Path], progress: Callable[[int], None] | None = None
+    paths: Sequence[str | Path], progress: Callable[[int, int], None] | None = None
 ) -> tuple[np.ndarray, list[str | None]]:
     """The hashes of many pictures, read by a few threads.
 
     Args:
         paths: I picture files.
-        progress: called with how many are done.
+        progress: called with how many are done, of how many.
 
     Returns:
         ((I,) uint64, I reasons: None, or why a picture cannot be read; its hash is then 0).
@@ -106,7 +106,7 @@ def picture_hashes(
     for i, (value, reason) in enumerate(in_threads(_try_hash, paths)):
         hashes[i], reasons[i] = value, reason
         if progress is not None:
-            progress(i + 1)
+            progress(i + 1, len(paths))
     return hashes, reasons
 
 

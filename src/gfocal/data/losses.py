@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -80,8 +81,8 @@ def _ids(indexes: Sequence[DataIndex], fmt: Format) -> list[str]:
     return [f"ids of {', '.join(lost)}: they are numbered anew"] if lost else []
 
 
-def _counts_up(ids: np.ndarray, first: int) -> bool:
-    ids = np.asarray(ids)
+def _counts_up(column: Any, first: int) -> bool:
+    ids = np.asarray(column)
     return bool(np.array_equal(ids, np.arange(first, first + len(ids))))
 
 

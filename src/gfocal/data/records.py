@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -138,7 +139,7 @@ def subset(index: DataIndex, rows: np.ndarray) -> DataIndex:
     box_start = np.cumsum([0, *counts.tolist()])
     picked = np.repeat(start[rows] - box_start[:-1], counts) + np.arange(box_start[-1])
     ambiguity = index.edge_ambiguity
-    return DataIndex.build(
+    chosen = DataIndex.build(
         pictures_dir=index.pictures_dir,
         annotations=index.annotations,
         image_ids=np.asarray(index.image_ids)[rows],
@@ -157,3 +158,7 @@ def subset(index: DataIndex, rows: np.ndarray) -> DataIndex:
         skipped=index.skipped,
         edge_ambiguity=None if ambiguity is None else np.asarray(ambiguity)[picked],
     )
+    # Of data sets that were joined: how many pictures of each are left.
+    ends = np.cumsum([0, *index.parts])
+    left = tuple(int(((rows >= low) & (rows < high)).sum()) for low, high in pairwise(ends.tolist()))
+    return replace(chosen, parts=left)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,10 +13,11 @@ import torch
 from gfocal.data.columns import parts
 from gfocal.data.index import DataIndex
 from gfocal.data.joined import join
-from gfocal.data.open import open_split
+from gfocal.data.open import SPLITS, Format, open_split
 from gfocal.detector import DenseDetector
 from gfocal.engine.checkpoint import find_weights
 from gfocal.engine.evaluate import evaluate
+from gfocal.engine.held_out import HeldOut, open_measured, open_parts, recorded, set_apart, tell
 from gfocal.engine.predict import Prediction, collect_pictures, load_trained, predict_files
 from gfocal.engine.processes import ALONE, launched, processes_of
 from gfocal.engine.progress import ProgressBar
@@ -41,9 +42,51 @@ def _paths(data: Path | Sequence[Path]) -> Sequence[Path]:
 
 def _name_of(data: Path) -> str:
     data = data.resolve()
-    if data.suffix == ".json":
-        data = data.parent.parent if data.parent.name in ("annotations", "train", "valid", "val") else data.parent
+    if data.suffix.lower() == ".zip":
+        return data.stem
+    if data.suffix.lower() in (".yaml", ".yml") and data.stem not in ("data", "dataset"):
+        return data.stem  # coco128.yaml
+    if data.suffix.lower() in (".json", ".yaml", ".yml"):
+        inside = data.parent.name in ("annotations", "train", "valid", "val", "test")
+        data = data.parent.parent if inside else data.parent
     return data.name or "data"
+
+
+def open_run_data(
+    data: Path | Sequence[Path],
+    val: Path | float | None,
+    *,
+    seed: int = 0,
+    resumed: Path | None = None,
+    format: Format | None = None,
+    skip_broken: bool = False,
+    say: Callable[[str], None] | None = None,
+) -> tuple[DataIndex, DataIndex | None, HeldOut | None]:
+    """The training data, what to measure on, and what was set apart for that.
+
+    Args:
+        data: one data set, or several that are joined, see :func:`gfocal.data.joined.join`.
+        val: a data set, a share of ``data`` to set apart, or None for the val splits of ``data`` where it has them.
+        seed: of what is set apart.
+        resumed: the folder of a run that goes on: what it set apart stays apart.
+        format: of ``data``; by default what is found.
+        skip_broken: leave broken records out.
+        say: called with lines about how the data are understood.
+
+    Raises:
+        UsageError: data is missing or broken, or val has boxes of a class that train lacks.
+    """
+    parts = open_parts(_paths(data), "train", format=format, skip_broken=skip_broken, say=say)
+    train_index, lines = join(parts)
+    tell(lines, say)
+    held_out = recorded(resumed) if resumed is not None else None
+    if held_out is not None and not isinstance(val, Path):
+        return *held_out.divide(train_index), held_out
+    if isinstance(val, float):
+        return set_apart(train_index, val, seed, say)
+    val_index = _open_val(data, val, format, skip_broken)
+    # Training would only find out at its first evaluation.
+    return train_index, None if val_index is None else val_index.with_classes(train_index.names), None
 
 
 def open_train_data(
@@ -53,24 +96,8 @@ def open_train_data(
     skip_broken: bool = False,
     say: Callable[[str], None] | None = None,
 ) -> tuple[DataIndex, DataIndex | None]:
-    """The training data and what to measure on: ``val``, or the val splits of ``data`` where it has them.
-
-    Args:
-        data: one data set, or several that are joined, see :func:`gfocal.data.joined.join`.
-        val: a data set, or None.
-        skip_broken: leave broken records out.
-        say: called with lines about what was joined.
-
-    Raises:
-        UsageError: data is missing or broken, or val has boxes of a class that train lacks.
-    """
-    train_index, lines = join([open_split(path, "train", skip_broken=skip_broken) for path in _paths(data)])
-    val_index = _open_val(data, val, skip_broken)
-    if say is not None:
-        for line in lines:
-            say(line)
-    # Training would only find out at its first evaluation.
-    return train_index, None if val_index is None else val_index.with_classes(train_index.names)
+    """The training data and what to measure on: :func:`open_run_data` where nothing is set apart."""
+    return open_run_data(data, val, skip_broken=skip_broken, say=say)[:2]
 
 
 def describe_all(train: DataIndex, val: DataIndex | None) -> tuple[dict[str, dict[str, int]], list[str]]:
@@ -131,15 +158,17 @@ def nothing_to_learn(index: DataIndex, data: Mapping[str, int]) -> str | None:
     )
 
 
-def _open_val(data: Path | Sequence[Path], val: Path | None, skip_broken: bool) -> DataIndex | None:
+def _open_val(
+    data: Path | Sequence[Path], val: Path | None, format: Format | None, skip_broken: bool
+) -> DataIndex | None:
     if val is not None:
-        return open_split(val, "val", skip_broken=skip_broken)
+        return open_split(val, "val", whole=True, skip_broken=skip_broken)
     found = []
     for path in _paths(data):
-        if path.is_file():
+        if path.suffix.lower() == ".json":
             continue  # The one file is what the detector learns from.
         with suppress(MissingSplitError):
-            found.append(open_split(path, "val", skip_broken=skip_broken))
+            found.append(open_split(path, "val", format=format, skip_broken=skip_broken))
     return join(found)[0] if found else None
 
 
@@ -173,32 +202,36 @@ def evaluate_files(
     data: Path,
     *,
     split: str = "val",
+    format: Format | None = None,
     overrides: Sequence[str] = (),
     batch_size: int | None = None,
     skip_broken: bool = False,
     warn: Callable[[list[str]], None] | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """Measure a model on a data set; where a launcher started several processes, each takes its share.
 
     Args:
         model: run folder or checkpoint.
         data: data set.
-        split: "train" or "val".
+        split: "train", "val" or "test"; what the run set apart is "val", see :mod:`gfocal.engine.held_out`.
+        format: of the data; by default what is found.
         overrides: recipe keys.
         batch_size: pictures a forward pass; by default 16, or 2 where pictures keep their shape.
         skip_broken: leave out what is broken.
         warn: called with one line for everything left out.
+        say: called with lines about how the data are understood.
 
     Returns:
         JSON types: the 12 numbers, per_class, score_iou_correlation, num_images, num_detections, speed, skipped,
         model, data, split.
     """
-    if split not in ("train", "val"):
-        raise UsageError(f"--split is train or val, not {split!r}")
-    which: Literal["train", "val"] = "train" if split == "train" else "val"
+    which = next((name for name in SPLITS if name == split), None)
+    if which is None:
+        raise UsageError(f"--split is train, val or test, not {split!r}")
     detector, recipe, _ = open_model(model, overrides)
     processes = processes_of(make_accelerator("fp32")) if launched() else ALONE
-    index = open_split(data, which, skip_broken=skip_broken)
+    index = open_measured(model, data, which, format=format, skip_broken=skip_broken, say=say)
     with ProgressBar(len(index), "evaluating", shown=processes.main) as bar:
         measured = evaluate(
             detector.to(processes.device) if launched() else detector,

@@ -7,6 +7,7 @@ import json
 import math
 import platform
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -96,8 +97,8 @@ class Run:
     Of several processes the main one writes; in the others what writes does nothing.
     """
 
-    def __init__(self, folder: Path, processes: Processes = ALONE) -> None:
-        self.folder, self.processes = folder, processes
+    def __init__(self, folder: Path, processes: Processes = ALONE, held_out: Mapping[str, Any] | None = None) -> None:
+        self.folder, self.processes, self.held_out = folder, processes, held_out
         self.best, self.last, self.state_file = folder / BEST, folder / LAST, folder / STATE
         self.metrics_file = folder / "metrics.jsonl"
         self._recipe: dict[str, Any] = {}
@@ -148,6 +149,7 @@ class Run:
             text = yaml.safe_dump(recipe.to_dict(), sort_keys=False)
             write_atomically(self.folder / "recipe.yaml", lambda file: _write(file, text))
             about = {**self._facts, "command": sys.argv, "annotations": str(index.annotations), "init": init}
+            about["held_out"] = None if self.held_out is None else dict(self.held_out)
             write_atomically(self.folder / "run.json", lambda file: _write(file, json.dumps(about, indent=2)))
         return state
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,7 @@ def train(
     init_parts: Sequence[str] = PARTS,
     skip_broken: bool = False,
     progress: bool = True,
+    held_out: Mapping[str, Any] | None = None,
 ) -> TrainResult:
     """Train a detector into the folder ``out``.
 
@@ -60,6 +61,7 @@ def train(
         init_parts: which of backbone, neck and head take weights from ``init``.
         skip_broken: put the next readable picture in the place of a broken one, and list them.
         progress: show a bar on standard error.
+        held_out: what was set apart from the data to measure on, for run.json; see :mod:`gfocal.engine.held_out`.
 
     Raises:
         UsageError: for what cannot be trained: no pictures, fp16 on a CPU, a state of another recipe, a frozen
@@ -78,7 +80,7 @@ def train(
     started = start_weights(detector, recipe, init, init_parts) if init is not None else None
     if recipe.runtime.channels_last:
         detector = detector.to(memory_format=torch.channels_last)
-    run = Run(out, processes_of(accelerator))
+    run = Run(out, processes_of(accelerator), held_out)
     if recipe.runtime.sync_batch_norm:
         synchronise_batch_norm(detector, run.processes)
     trainer = _Trainer(recipe, detector, accelerator, train_index, val_index, run, skip_broken, progress)

@@ -1,0 +1,75 @@
+"""What ``gfocal data convert`` does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from gfocal.data.convert import check_out, write_dataset
+from gfocal.data.found import Format
+from gfocal.data.open import open_all
+from gfocal.data.problems import Problems
+from gfocal.data.sidecar import NAME
+from gfocal.engine.held_out import Say, set_apart, tell
+from gfocal.engine.progress import ProgressBar
+from gfocal.errors import UsageError
+
+
+def convert_files(
+    source: Path,
+    out: Path,
+    to: Format,
+    *,
+    val: float | None = None,
+    seed: int = 0,
+    copy: bool = True,
+    format: Format | None = None,
+    skip_broken: bool = False,
+    warn: Callable[[list[str]], None] | None = None,
+    say: Say | None = None,
+) -> dict[str, Any]:
+    """Write all splits of a data set in another format; see :func:`gfocal.data.convert.write_dataset`.
+
+    Args:
+        source: the data set.
+        out: the new folder.
+        to: its format.
+        val: a share of train to set apart as val.
+        seed: of what is set apart.
+        copy: False links the pictures.
+        format: of the source; by default what is found.
+        skip_broken: leave out what is broken.
+        warn: called with one line for everything left out.
+        say: called with lines about how the data are understood.
+
+    Returns:
+        JSON types: out, format, splits (pictures and boxes of each), lost, sidecar (its file or None), skipped.
+
+    Raises:
+        UsageError: the source cannot be read or ``out`` not be written; or there is a val split already.
+    """
+    check_out(out)
+    problems = Problems(skip_broken)
+    splits = open_all(source, format=format, problems=problems)
+    tell(problems.notes, say)
+    if warn is not None:
+        warn(problems.lines)
+    if val is not None:
+        if "val" in splits or "train" not in splits:
+            there = ", ".join(splits)
+            raise UsageError(f"{source} has the splits {there}: --val divides data that have a train and no val split")
+        train, apart, _ = set_apart(splits["train"], val, seed, say)
+        splits = {"train": train, "val": apart, **{name: index for name, index in splits.items() if name == "test"}}
+    counts = {split: {"pictures": len(index), "boxes": len(index.boxes)} for split, index in splits.items()}
+    with ProgressBar(sum(count["pictures"] for count in counts.values()), "copying pictures") as bar:
+        lost = write_dataset(splits, out, to, copy=copy, progress=bar.callback)
+    sidecar = str(out / NAME) if (out / NAME).is_file() else None
+    return {
+        "out": str(out),
+        "format": to,
+        "splits": counts,
+        "lost": lost,
+        "sidecar": sidecar,
+        "skipped": list(problems.lines),
+    }
