@@ -82,6 +82,7 @@ def evaluate(
     progress: Callable[[int, int], None] | None = None,
     skip_broken: bool = False,
     processes: Processes = ALONE,
+    resamples: int = 0,
 ) -> Evaluation:
     """Run the detector over every picture and compare with the ground truth.
 
@@ -96,6 +97,7 @@ def evaluate(
         progress: called with (pictures done, pictures in all).
         skip_broken: leave pictures that cannot be read out, with their objects, and list them, instead of stopping.
         processes: that evaluate together, each with the same detector; all of them get the result.
+        resamples: sets of pictures to draw for AP's intervals; 0 for none.
 
     Raises:
         UsageError: no pictures, none that can be read, or boxes of a class that the detector does not know.
@@ -113,7 +115,7 @@ def evaluate(
     finally:
         detector.train(training)
     parts = processes.gather(own)
-    result = _measure(index, parts, time.perf_counter() - started) if processes.main else None
+    result = _measure(index, parts, time.perf_counter() - started, resamples) if processes.main else None
     return processes.from_main(result)
 
 
@@ -158,7 +160,7 @@ def _detect_all(
     return part
 
 
-def _measure(index: DataIndex, parts: Sequence[_Part], seconds: float) -> Evaluation:
+def _measure(index: DataIndex, parts: Sequence[_Part], seconds: float, resamples: int) -> Evaluation:
     """The numbers from what all processes found, whatever their number: pictures in the order of the index."""
     found = {image_id: detections for part in parts for image_id, detections in part.found.items()}
     seen = [image_id for image_id in index.image_ids.tolist() if image_id in found]
@@ -171,7 +173,7 @@ def _measure(index: DataIndex, parts: Sequence[_Part], seconds: float) -> Evalua
         edges.update(seen, kept)
     skipped = dict.fromkeys(line for part in parts for line in part.skipped)
     return Evaluation(
-        evaluator.compute(),
+        evaluator.compute(resamples),
         ms_per_picture=1000 * sum(part.busy for part in parts) / max(sum(part.done for part in parts), 1),
         seconds=seconds,
         skipped=tuple(f"{line} (left out of the evaluation)" for line in skipped),

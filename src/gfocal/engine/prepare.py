@@ -26,6 +26,8 @@ from gfocal.engine.step import make_accelerator
 from gfocal.errors import MissingSplitError, UsageError
 from gfocal.recipe import Recipe
 
+RESAMPLES = 200
+"""Sets of pictures that are drawn for the intervals of AP."""
 DEFAULT_SCORE = 0.3
 """Of the boxes that are drawn; a recipe's own threshold is for measuring, which wants the poor ones too."""
 
@@ -242,6 +244,7 @@ def evaluate_files(
             progress=bar.callback,
             skip_broken=skip_broken,
             processes=processes,
+            resamples=RESAMPLES,
         )
     skipped = [*index.skipped, *measured.skipped]
     if warn is not None:

@@ -56,6 +56,11 @@ def print_metrics(metrics: Mapping[str, Any]) -> None:
         numbers.add_row(ap, _number(metrics[ap]), ar, _number(metrics[ar]))
     numbers.show_header = False
     console.print(numbers)
+    if "AP" in (intervals := metrics.get("intervals") or {}):
+        low, high = intervals["AP"]
+        console.print(
+            f"AP lies between {low:.3f} and {high:.3f} in 95 % of resampled pictures: smaller differences say little"
+        )
     console.print(_class_table(metrics["per_class"]))
     console.print(f"score and IoU agree (Spearman): {_number(metrics['score_iou_correlation'])}")
     if uncertainty := metrics.get("edge_uncertainty"):

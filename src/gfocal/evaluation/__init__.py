@@ -1,8 +1,10 @@
 """How good a detector is and how fast: the COCO metrics, what scores and edge_std are worth, and speed."""
 
 from gfocal.evaluation.agreement import own_ious, score_iou_correlation, spearman
+from gfocal.evaluation.bootstrap import ap_intervals
 from gfocal.evaluation.coco import STATS, CocoEvaluator, EvalResult
 from gfocal.evaluation.ground_truth import GroundTruth
+from gfocal.evaluation.matches import Matches, match_detections
 from gfocal.evaluation.speed import measure
 from gfocal.evaluation.uncertainty import EdgeUncertainty
 
@@ -12,6 +14,9 @@ __all__ = [
     "EdgeUncertainty",
     "EvalResult",
     "GroundTruth",
+    "Matches",
+    "ap_intervals",
+    "match_detections",
     "measure",
     "own_ious",
     "score_iou_correlation",

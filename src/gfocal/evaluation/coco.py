@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import hotcoco
 import numpy as np
 
 from gfocal.evaluation.agreement import own_ious, score_iou_correlation
+from gfocal.evaluation.bootstrap import ap_intervals
 from gfocal.evaluation.ground_truth import BoolArray, FloatArray, GroundTruth, IntArray
+from gfocal.evaluation.matches import match_detections
 from gfocal.structures import Detections
 
 STATS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
@@ -34,6 +36,8 @@ class EvalResult:
         score_iou_correlation: see :func:`~gfocal.evaluation.agreement.score_iou_correlation`.
         num_images: pictures in the data set that were not left out.
         num_detections: detections in all.
+        intervals: 95 % intervals of AP, AP50 and AP75 over resampled pictures, see
+            :func:`~gfocal.evaluation.bootstrap.ap_intervals`; {} where they were not asked for.
     """
 
     stats: dict[str, float]
@@ -41,6 +45,7 @@ class EvalResult:
     score_iou_correlation: float | None
     num_images: int
     num_detections: int
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON: the 12 numbers at the top level, NaN as None."""
@@ -50,6 +55,7 @@ class EvalResult:
             "score_iou_correlation": self.score_iou_correlation,
             "num_images": self.num_images,
             "num_detections": self.num_detections,
+            "intervals": {name: list(ends) for name, ends in self.intervals.items()},
         }
 
 
@@ -133,8 +139,12 @@ class CocoEvaluator:
             raise ValueError(f"image id {image_id}: label {bad} is not in 0..{len(self._index.names) - 1}")
         return boxes, scores, labels
 
-    def compute(self) -> EvalResult:
-        """The metrics over all pictures of the data set that were not left out."""
+    def compute(self, resamples: int = 0) -> EvalResult:
+        """The metrics over all pictures of the data set that were not left out.
+
+        Args:
+            resamples: sets of pictures to draw for the intervals; 0 for none.
+        """
         rows = np.concatenate([np.zeros(0, dtype=np.int64), *self._rows])
         boxes = np.concatenate([np.zeros((0, 4)), *self._boxes])
         scores = np.concatenate([np.zeros(0), *self._scores])
@@ -142,12 +152,17 @@ class CocoEvaluator:
         kept = np.array([int(image_id) not in self._left_out for image_id in self._index.image_ids], bool)
         stats, class_aps = _coco_metrics(self._index, kept, rows, boxes, scores, labels)
         ious = own_ious(self._index, rows, boxes, labels)
+        intervals = {}
+        if resamples:
+            matches = match_detections(self._index, rows, boxes, scores, labels)
+            intervals = ap_intervals(matches.only(kept), resamples=resamples)
         return EvalResult(
             stats=stats,
             per_class=dict(zip(_distinct(self._index.names), class_aps, strict=True)),
             score_iou_correlation=score_iou_correlation(scores, ious),
             num_images=int(kept.sum()),
             num_detections=len(rows),
+            intervals=intervals,
         )
 
 

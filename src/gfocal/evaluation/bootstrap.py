@@ -1,0 +1,79 @@
+"""How far average precision would move with other pictures of the same kind: a bootstrap over pictures."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gfocal.evaluation.ground_truth import FloatArray, IntArray
+from gfocal.evaluation.matches import IOUS, Matches
+
+_RECALLS = np.linspace(0, 1, 101)
+
+
+def resampled_weights(pictures: int, resamples: int, seed: int = 0) -> IntArray:
+    """(resamples, pictures): how often each picture is drawn when as many are drawn with replacement."""
+    generator = np.random.default_rng(seed)
+    chance = np.full(pictures, 1 / pictures)
+    return generator.multinomial(pictures, chance, size=resamples)
+
+
+def weighted_ap(matches: Matches, weights: IntArray) -> FloatArray:
+    """(B, T) average precision, mean over the classes, where picture i counts ``weights[b, i]`` times.
+
+    With all weights 1 this is COCO's AP (mean over T); a class without objects among the pictures drawn has no say.
+
+    Args:
+        matches: of the pictures.
+        weights: (B, I) >= 0.
+    """
+    classes = matches.objects.shape[1]
+    sums = np.zeros((len(weights), len(IOUS)))
+    counts = np.zeros((len(weights), 1))
+    by_class = np.argsort(matches.labels, kind="stable")  # within a class the order of the scores stays
+    bounds = np.searchsorted(matches.labels[by_class], np.arange(classes + 1))
+    for label in range(classes):
+        to_find = weights @ matches.objects[:, label]
+        there = to_find > 0
+        if there.any():
+            own = by_class[bounds[label] : bounds[label + 1]]
+            sums[there] += _class_ap(matches, own, weights[there], to_find[there])
+            counts[there] += 1
+    with np.errstate(invalid="ignore"):
+        return np.asarray(sums / counts)
+
+
+def _class_ap(matches: Matches, own: IntArray, weights: IntArray, to_find: IntArray) -> FloatArray:
+    """(B, T) of one class; ``own`` are its detections, best score first."""
+    result = np.zeros((len(weights), len(IOUS)))
+    weight = weights[:, matches.pictures[own]]
+    for t in range(len(IOUS)):
+        right, counted = matches.right[t, own], ~matches.ignored[t, own]
+        # Precision only peaks where something is found: the rest of the curve need not be looked at.
+        seen = np.cumsum(weight * counted, axis=1)[:, right]
+        found = np.cumsum(weight[:, right], axis=1)
+        precision = found / np.maximum(seen, 1)
+        envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+        # How many of the 101 recalls are reached up to each detection; compared as COCO does, as a float64 quotient.
+        reached = np.searchsorted(_RECALLS, found / to_find[:, None], side="right")
+        result[:, t] = (envelope * np.diff(reached, prepend=0, axis=1)).sum(1) / len(_RECALLS)
+    return result
+
+
+def ap_intervals(matches: Matches, *, resamples: int = 200, seed: int = 0) -> dict[str, tuple[float, float]]:
+    """How far AP, AP50 and AP75 move: 95 % intervals; nothing for fewer than two pictures or no object.
+
+    The middle of the resampled values is moved to the value itself: drawing a picture twice counts its detections as
+    confirmed, which lifts AP where a class has few objects, and that is no property of the detector.
+
+    This is the spread over pictures. Another seed of the training moves AP too, and is not part of it.
+    """
+    pictures = len(matches.objects)
+    if pictures < 2 or not matches.objects.sum():
+        return {}
+    weights = np.concatenate([np.ones((1, pictures), np.int64), resampled_weights(pictures, resamples, seed)])
+    aps = weighted_ap(matches, weights)
+    intervals = {}
+    for name, values in (("AP", aps.mean(1)), ("AP50", aps[:, 0]), ("AP75", aps[:, 5])):
+        low, high = np.nanpercentile(values[1:], (2.5, 97.5)) + values[0] - np.nanmean(values[1:])
+        intervals[name] = (float(max(low, 0.0)), float(min(high, 1.0)))
+    return intervals

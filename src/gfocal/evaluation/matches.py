@@ -1,0 +1,124 @@
+"""Which detection found which object, by COCO's rules, kept picture by picture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torchvision.ops import box_iou
+
+from gfocal.evaluation.ground_truth import BoolArray, FloatArray, GroundTruth, IntArray
+
+IOUS = np.linspace(0.5, 0.95, 10)
+"""COCO's thresholds."""
+MOST = 100  # detections of a class in a picture
+
+
+@dataclass(frozen=True)
+class Matches:
+    """D detections of I pictures, best score first; T IoU thresholds; objects of all sizes.
+
+    Attributes:
+        pictures: (D,) row of the picture.
+        labels: (D,) class.
+        right: (T, D): it found an object that no better one had found.
+        ignored: (T, D): it lies in a crowd or on an ignored box: neither right nor wrong.
+        objects: (I, C) how many there are to find.
+    """
+
+    pictures: IntArray
+    labels: IntArray
+    right: BoolArray
+    ignored: BoolArray
+    objects: IntArray
+
+    def only(self, kept: BoolArray) -> Matches:
+        """Those of the pictures ``kept`` (I,), as if there were no others."""
+        mine = kept[self.pictures]
+        row = np.cumsum(kept) - 1
+        return Matches(
+            row[self.pictures[mine]],
+            self.labels[mine],
+            self.right[:, mine],
+            self.ignored[:, mine],
+            self.objects[kept],
+        )
+
+
+def match_detections(
+    index: GroundTruth, rows: IntArray, boxes: FloatArray, scores: FloatArray, labels: IntArray
+) -> Matches:
+    """Match as COCO's evaluation does: in the order of the scores each takes the free object that it overlaps most.
+
+    Args:
+        index: the ground truth; boxes marked ``ignore`` count as crowds.
+        rows: (N,) row of each detection's picture.
+        boxes: (N, 4) xyxy in original pixels.
+        scores: (N,).
+        labels: (N,) in 0..C-1.
+    """
+    # Ties between pictures: by their ids, as COCO has it.
+    rank = np.argsort(np.argsort(index.image_ids, kind="stable"), kind="stable")
+    order = np.lexsort((rank[rows], -scores))
+    order = order[_among_the_first(rows[order], labels[order], len(index.names))]
+    rows, boxes, labels = rows[order], boxes[order], labels[order]
+    right = np.zeros((len(IOUS), len(rows)), bool)
+    ignored = np.zeros_like(right)
+    truth_labels = np.asarray(index.labels)
+    crowd = np.asarray(index.crowd) | np.asarray(index.ignore)
+    by_picture = np.argsort(rows, kind="stable")
+    starts = np.flatnonzero(np.diff(rows[by_picture], prepend=-1))
+    for mine in np.split(by_picture, starts[1:]) if len(rows) else []:
+        picture = rows[mine[0]]
+        own = slice(index.box_start[picture], index.box_start[picture + 1])
+        truth = np.asarray(index.boxes[own], np.float64)
+        if not len(truth):
+            continue
+        overlap = _overlaps(boxes[mine], truth, crowd[own])
+        overlap[labels[mine][:, None] != truth_labels[own]] = 0
+        near = np.flatnonzero(overlap.max(1) >= IOUS[0])  # all others found nothing at any threshold
+        right[:, mine[near]], ignored[:, mine[near]] = _in_order(overlap[near], crowd[own])
+    objects = np.zeros((len(index.image_ids), len(index.names)), np.int64)
+    picture_of = np.repeat(np.arange(len(objects)), np.diff(index.box_start))
+    np.add.at(objects, (picture_of[~crowd], truth_labels[~crowd].astype(np.int64)), 1)
+    return Matches(rows, labels, right, ignored, objects)
+
+
+def _among_the_first(rows: IntArray, labels: IntArray, classes: int) -> IntArray:
+    """Of detections in the order of their scores, those that are among the first of their class in their picture."""
+    key = rows.astype(np.int64) * classes + labels
+    order = np.argsort(key, kind="stable")
+    starts = np.flatnonzero(np.diff(key[order], prepend=-1))
+    place = np.arange(len(order)) - np.repeat(starts, np.diff([*starts, len(order)]))
+    return np.sort(order[place < MOST])
+
+
+def _overlaps(boxes: FloatArray, truth: FloatArray, crowd: BoolArray) -> FloatArray:
+    """(D, G) IoU; with a crowd the share of the detection's own area inside it."""
+    overlap = np.nan_to_num(box_iou(torch.from_numpy(boxes), torch.from_numpy(truth)).numpy())
+    if crowd.any():
+        sides = np.minimum(boxes[:, None, 2:], truth[crowd][None, :, 2:]) - np.maximum(
+            boxes[:, None, :2], truth[crowd][None, :, :2]
+        )
+        area = np.maximum((boxes[:, 2:] - boxes[:, :2]).prod(1), 1e-300)
+        overlap[:, crowd] = sides.clip(min=0).prod(2) / area[:, None]
+    return overlap
+
+
+def _in_order(overlap: FloatArray, crowd: BoolArray) -> tuple[BoolArray, BoolArray]:
+    """(T, D) right and (T, D) ignored of the detections of one picture, best score first."""
+    right = np.zeros((len(IOUS), len(overlap)), bool)
+    ignored = np.zeros_like(right)
+    free = np.tile(~crowd, (len(IOUS), 1))
+    least = np.minimum(IOUS, 1 - 1e-10)[:, None]
+    last = overlap.shape[1] - 1
+    for d, ious in enumerate(overlap):
+        reached = ious >= least
+        taken = np.where(free & reached, ious, -1.0)
+        best = last - taken[:, ::-1].argmax(1)  # of equal ones the last, as in COCO's loop
+        found = taken[np.arange(len(IOUS)), best] >= 0
+        right[:, d] = found
+        free[found, best[found]] = False
+        ignored[:, d] = ~found & (reached & crowd).any(1)
+    return right, ignored

@@ -1,0 +1,136 @@
+"""Matches by COCO's rules, and how far AP moves with the pictures."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gfocal.evaluation import ap_intervals, match_detections
+from gfocal.evaluation.bootstrap import resampled_weights, weighted_ap
+from gfocal.evaluation.coco import _coco_metrics
+
+
+def data_set(seed: int, pictures: int = 12, classes: int = 3, *, tied: bool = False) -> tuple[Any, tuple[Any, ...]]:
+    """Random ground truth with crowds and ignored boxes, and detections around it and elsewhere."""
+    rng = np.random.default_rng(seed)
+    counts = rng.integers(0, 7, pictures)
+    total = int(counts.sum())
+    corner = rng.uniform(0, 60, (total, 2))
+    boxes = np.concatenate([corner, corner + rng.uniform(5, 40, (total, 2))], 1)
+    index = SimpleNamespace(
+        image_ids=rng.permutation(100)[:pictures],
+        box_start=np.cumsum([0, *counts]),
+        boxes=boxes,
+        labels=rng.integers(0, classes, total),
+        crowd=rng.random(total) < 0.1,
+        ignore=rng.random(total) < 0.1,
+        area=(boxes[:, 2:] - boxes[:, :2]).prod(1),
+        names=tuple("abcdefgh"[:classes]),
+    )
+    rows = np.repeat(np.arange(pictures), counts)
+    rows = np.concatenate([rows, rows, rows, rng.integers(0, pictures, 30)])
+    found = np.concatenate([boxes, boxes, boxes, rng.uniform(0, 40, (30, 4))])
+    found = found + rng.normal(0, 4, found.shape)
+    found[:, 2:] = np.maximum(found[:, 2:], found[:, :2] + 1)
+    labels = np.concatenate([index.labels, index.labels, rng.integers(0, classes, total + 30)])
+    scores = rng.random(len(rows))
+    return index, (rows, found, np.round(scores, 1) if tied else scores, labels)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("seed", range(6))
+def test_with_every_picture_once_it_is_cocos_ap(seed: int, tied: bool) -> None:
+    index, found = data_set(seed, tied=tied)
+    stats, _ = _coco_metrics(index, np.ones(12, bool), *found)
+    aps = weighted_ap(match_detections(index, *found), np.ones((1, 12), int))[0]
+    assert [aps.mean(), aps[0], aps[5]] == pytest.approx([stats["AP"], stats["AP50"], stats["AP75"]], abs=1e-12)
+
+
+def test_pictures_that_are_left_out() -> None:
+    index, found = data_set(7)
+    kept = np.arange(12) % 3 != 0
+    mine = kept[found[0]]
+    stats, _ = _coco_metrics(index, kept, *(values[mine] for values in found))
+    matches = match_detections(index, *found).only(kept)
+    assert weighted_ap(matches, np.ones((1, 8), int)).mean() == pytest.approx(stats["AP"], abs=1e-12)
+
+
+def test_a_weight_is_that_many_copies_of_a_picture() -> None:
+    index, (rows, boxes, scores, labels) = data_set(3)
+    weights = np.random.default_rng(0).integers(0, 3, 12)
+    parts = [np.arange(index.box_start[i], index.box_start[i + 1]) for i in range(12)]
+    copies = [i for i in range(12) for _ in range(weights[i])]
+    truth = np.concatenate([parts[i] for i in copies])
+    names = ("boxes", "labels", "crowd", "ignore", "area")
+    repeated = SimpleNamespace(
+        image_ids=np.arange(len(copies)),
+        box_start=np.cumsum([0, *(len(parts[i]) for i in copies)]),
+        names=index.names,
+        **{name: getattr(index, name)[truth] for name in names},
+    )
+    own = [np.flatnonzero(rows == i) for i in copies]
+    again = np.concatenate(own)
+    new_rows = np.repeat(np.arange(len(copies)), [len(part) for part in own])
+    # Copies tie, and of tied detections COCO takes the first: far from a tie, copies of one detection stand together.
+    stats, _ = _coco_metrics(repeated, np.ones(len(copies), bool), new_rows, boxes[again], scores[again], labels[again])
+    aps = weighted_ap(match_detections(index, rows, boxes, scores, labels), weights[None])
+    assert aps.mean() == pytest.approx(stats["AP"], abs=1e-12)
+
+
+def test_a_hundred_detections_a_class_in_a_picture() -> None:
+    index = SimpleNamespace(
+        image_ids=np.array([5]),
+        box_start=np.array([0, 1]),
+        boxes=np.array([[0.0, 0, 10, 10]]),
+        labels=np.array([0]),
+        crowd=np.zeros(1, bool),
+        ignore=np.zeros(1, bool),
+        area=np.array([100.0]),
+        names=("a", "b"),
+    )
+    boxes = np.tile([[50.0, 50, 60, 60]], (101, 1))
+    boxes[100] = [0, 0, 10, 10]
+    for place, right in ((100, 0), (99, 1)):
+        scores = np.linspace(1, 0.5, 101)
+        scores[100] = scores[place] + (1e-6 if place < 100 else 0)
+        matches = match_detections(index, np.zeros(101, int), boxes, scores, np.zeros(101, int))
+        assert matches.right[0].sum() == right
+        assert len(matches.pictures) == 100
+
+
+def test_intervals_are_those_of_the_sampling() -> None:
+    # One object a picture, found at IoU 1 in 60 % of them: AP is the share found, whose standard deviation over samples
+    # of n pictures is sqrt(.6 * .4 / n); 95 % lie within 1.96 of them. (Precision is 1 throughout, and AP counts the
+    # recalls 0, .01, ..., .6 of 101, so it is 61 / 101 and moves in steps of .01.)
+    pictures = 600
+    index = SimpleNamespace(
+        image_ids=np.arange(pictures),
+        box_start=np.arange(pictures + 1),
+        boxes=np.tile([[0.0, 0, 10, 10]], (pictures, 1)),
+        labels=np.zeros(pictures, int),
+        crowd=np.zeros(pictures, bool),
+        ignore=np.zeros(pictures, bool),
+        area=np.full(pictures, 100.0),
+        names=("a",),
+    )
+    rows = np.arange(pictures)[np.arange(pictures) % 5 < 3]
+    matches = match_detections(
+        index, rows, index.boxes[rows], np.random.default_rng(0).random(len(rows)), np.zeros(len(rows), int)
+    )
+    intervals = ap_intervals(matches, resamples=2000)
+    half = 1.96 * (0.6 * 0.4 / pictures) ** 0.5
+    assert intervals["AP"] == pytest.approx((61 / 101 - half, 61 / 101 + half), abs=0.006)
+    assert intervals["AP"] == intervals["AP50"] == intervals["AP75"]
+    assert intervals == ap_intervals(matches, resamples=2000), "the same pictures are drawn each time"
+
+
+def test_nothing_to_resample() -> None:
+    index, found = data_set(1, pictures=1)
+    assert ap_intervals(match_detections(index, *found)) == {}
+    index, _ = data_set(2)
+    nothing = match_detections(index, np.zeros(0, int), np.zeros((0, 4)), np.zeros(0), np.zeros(0, int))
+    assert ap_intervals(nothing)["AP"] == (0.0, 0.0)
+    assert (resampled_weights(5, 7).sum(1) == 5).all()
