@@ -281,6 +281,7 @@ CHANGES: dict[str, tuple[str, list[str]]] = {
     "model.assigner.positive_iou": ("0.6", ["model.assigner.kind=max_iou"]),
     "model.assigner.negative_iou": ("0.3", ["model.assigner.kind=max_iou"]),
     "model.assigner.low_quality": ("none", ["model.assigner.kind=max_iou"]),
+    "model.assigner.within_reach": ("true", []),
     "model.quality.kind": ("none", []),
     "model.quality.beta": ("1.5", []),
     "model.quality.alpha": ("0.5", ["model.quality.kind=none"]),

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from torch import nn
 
-from gfocal.assigners import Assigner
+from gfocal.assigners import Assigner, WithinReach
 from gfocal.detector import DenseDetector, MakePoints, PixelNorm
 from gfocal.models import (
     ConvHead,
@@ -85,10 +85,12 @@ def build_matching(recipe: Recipe) -> Matching:
     """What :func:`build_detector` gives a detector of this recipe, without its network."""
     model = recipe.model
     make = partial(make_anchors, strides=model.strides, shapes=anchor_shapes(recipe), offset=model.points.offset)
+    assigner: Assigner = make_form(ASSIGNERS[model.assigner.kind], model.assigner)
+    boxes: BoxRepresentation = make_form(BOXES[model.boxes.kind], model.boxes)
     return Matching(
         make_points=cast(MakePoints, make),
-        assigner=make_form(ASSIGNERS[model.assigner.kind], model.assigner),
-        boxes=make_form(BOXES[model.boxes.kind], model.boxes),
+        assigner=WithinReach(assigner, boxes.truncated) if model.assigner.within_reach else assigner,
+        boxes=boxes,
         resize=resize_of(recipe),
     )
 

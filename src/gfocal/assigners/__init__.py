@@ -10,6 +10,7 @@ from gfocal.assigners.atss import AtssAssigner
 from gfocal.assigners.fcos import FcosAssigner
 from gfocal.assigners.fovea import FoveaAssigner
 from gfocal.assigners.max_iou import MaxIouAssigner
+from gfocal.assigners.reach import WithinReach
 from gfocal.points import Points
 from gfocal.structures import Assignment
 
@@ -22,4 +23,4 @@ class Assigner(Protocol):
         ...
 
 
-__all__ = ["Assigner", "AtssAssigner", "FcosAssigner", "FoveaAssigner", "MaxIouAssigner"]
+__all__ = ["Assigner", "AtssAssigner", "FcosAssigner", "FoveaAssigner", "MaxIouAssigner", "WithinReach"]

@@ -76,6 +76,9 @@ class AssignerRecipe(Section):
     low_quality: Literal["all", "first", "none"] = Field(
         "all", description="an object's best anchors are positive at any IoU: all that tie, the first, none (max_iou)"
     )
+    within_reach: bool = Field(
+        False, description="no positives whose boxes lie beyond reg_max, where others reach them"
+    )
 
     @model_validator(mode="after")
     def _fits(self) -> AssignerRecipe:
