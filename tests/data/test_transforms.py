@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gfocal.data.transforms import EvalTransform, TrainTransform, distort_colours, flip_horizontally
+from gfocal.data.transforms import EvalTransform, TrainTransform, distort_colours, flip_horizontally, flip_vertically
 from gfocal.errors import UsageError
 from gfocal.pictures import Resize
 from gfocal.structures import Targets
@@ -48,6 +48,23 @@ def test_flip_by_hand() -> None:
     flipped, targets = flip_horizontally(picture, Targets(torch.tensor([[1.0, 0, 3, 2]]), torch.tensor([0])))
     assert flipped[0, 0].tolist() == [5, 4, 3, 2, 1, 0]
     assert targets.boxes.tolist() == [[3.0, 0.0, 5.0, 2.0]]
+
+
+def test_vertical_flip_by_hand() -> None:
+    picture = torch.arange(6, dtype=torch.uint8)[None, :, None].expand(3, 6, 2)  # rows 0..5
+    flipped, targets = flip_vertically(picture, Targets(torch.tensor([[0.0, 1, 2, 3]]), torch.tensor([4])))
+    assert flipped[0, :, 0].tolist() == [5, 4, 3, 2, 1, 0]
+    assert targets.boxes.tolist() == [[0, 3, 2, 5]]  # rows 1 and 2 are now rows 4 and 3
+    assert targets.labels.tolist() == [4]
+    resize = Resize("square", size=8)
+    solid = torch.zeros(3, 8, 8, dtype=torch.uint8)
+    solid[:, :4] = 200
+    tops = []
+    for seed in range(200):
+        torch.manual_seed(seed)
+        changed, _ = TrainTransform(resize, vertical_flip=0.3)(solid, Targets.empty())
+        tops.append(int(changed[0, 0, 0]) == 200)
+    assert 0.6 < sum(tops) / len(tops) < 0.8  # 0.7 stay; three standard deviations are .097
 
 
 def test_flip_happens_as_often_as_said() -> None:

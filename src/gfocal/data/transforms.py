@@ -38,6 +38,9 @@ class EvalTransform:
         return resized, Targets(targets.boxes * _factors(picture.shape, resized.shape), targets.labels)
 
 
+_DRAWN = 17  # random numbers a picture
+
+
 @dataclass(frozen=True)
 class TrainTransform:
     """Zoom out, IoU crop, random scale and crop (with the resize), colour distortion, horizontal flip.
@@ -45,6 +48,7 @@ class TrainTransform:
     Attributes:
         resize: the size to train at.
         flip: probability of a horizontal flip.
+        vertical_flip: probability of a vertical flip, for pictures without up and down (microscopes, satellites).
         photometric: probability that the colours change: then each of brightness, contrast and saturation with
             probability 1/2. Hue is left alone: in uint8 it takes five times as long as the other three together.
         scale: the picture is made between ``scale[0]`` and ``scale[1]`` times as large as ``resize`` says; what does
@@ -65,6 +69,7 @@ class TrainTransform:
 
     resize: Resize
     flip: float = 0.5
+    vertical_flip: float = 0.0
     photometric: float = 0.0
     scale: tuple[float, float] | None = None
     min_visible: float = 0.2
@@ -74,7 +79,7 @@ class TrainTransform:
     fill: tuple[int, int, int] = (124, 116, 104)
 
     def __post_init__(self) -> None:
-        for name in ("flip", "photometric", "min_visible", "zoom_out", "iou_crop"):
+        for name in ("flip", "vertical_flip", "photometric", "min_visible", "zoom_out", "iou_crop"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UsageError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
         if self.scale is not None and not 0 < self.scale[0] <= self.scale[1]:
@@ -88,16 +93,16 @@ class TrainTransform:
     def __call__(self, picture: Tensor, targets: Targets) -> tuple[Tensor, Targets]:
         """(3, H, W) uint8 and boxes in its pixels -> the changed picture and the boxes left, in the new pixels."""
         # All numbers are drawn at once, whether used or not: one option never changes what another one draws.
-        draw = torch.rand(16).tolist()
+        draw = torch.rand(_DRAWN).tolist()
         return self._change(*self._frame(picture, targets, draw), draw)
 
     def finish(self, picture: Tensor, targets: Targets) -> tuple[Tensor, Targets]:
         """Colour distortion and flip of a picture that has its final size already (a mosaic)."""
-        return self._change(picture, targets, torch.rand(16).tolist())
+        return self._change(picture, targets, torch.rand(_DRAWN).tolist())
 
     def _frame(self, picture: Tensor, targets: Targets, draw: list[float]) -> tuple[Tensor, Targets]:
         """What of the picture is shown, in its final size."""
-        window, targets = self._window(picture, targets, draw[11:])
+        window, targets = self._window(picture, targets, draw[11:16])
         if self.scale is not None:
             return self._scale_and_crop(picture, targets, window, draw[:3])
         if window is None:
@@ -109,7 +114,9 @@ class TrainTransform:
     def _change(self, picture: Tensor, targets: Targets, draw: list[float]) -> tuple[Tensor, Targets]:
         if draw[3] < self.photometric:
             picture = distort_colours(picture, draw[4:10])
-        return flip_horizontally(picture, targets) if draw[10] < self.flip else (picture, targets)
+        if draw[10] < self.flip:
+            picture, targets = flip_horizontally(picture, targets)
+        return flip_vertically(picture, targets) if draw[16] < self.vertical_flip else (picture, targets)
 
     def _window(self, picture: Tensor, targets: Targets, draw: list[float]) -> tuple[Window | None, Targets]:
         """What zoom out and IoU crop show of the picture (None: just the picture), and the boxes in its pixels."""
@@ -156,6 +163,13 @@ def flip_horizontally(picture: Tensor, targets: Targets) -> tuple[Tensor, Target
     x1, y1, x2, y2 = targets.boxes.unbind(1)
     width = picture.shape[-1]
     return F.horizontal_flip(picture), Targets(torch.stack([width - x2, y1, width - x1, y2], 1), targets.labels)
+
+
+def flip_vertically(picture: Tensor, targets: Targets) -> tuple[Tensor, Targets]:
+    """A picture (3, H, W) upside down, and its boxes."""
+    x1, y1, x2, y2 = targets.boxes.unbind(1)
+    height = picture.shape[-2]
+    return F.vertical_flip(picture), Targets(torch.stack([x1, height - y2, x2, height - y1], 1), targets.labels)
 
 
 def distort_colours(picture: Tensor, draw: list[float]) -> Tensor:

@@ -70,6 +70,7 @@ def train_transform(recipe: Recipe, resize: Resize) -> TrainTransform:
     return TrainTransform(
         resize,
         flip=data.flip,
+        vertical_flip=data.vertical_flip,
         photometric=data.photometric,
         scale=data.scale,
         zoom_out=data.zoom_out,

@@ -31,6 +31,7 @@ class DataRecipe(Section):
 
     resize: ResizeRecipe = ResizeRecipe()
     flip: Fraction = Field(0.5, description="probability of a horizontal flip")
+    vertical_flip: Fraction = Field(0.0, description="probability of a vertical flip")
     photometric: Fraction = Field(0.0, description="probability of brightness, contrast, saturation changes")
     scale: tuple[PositiveFloat, PositiveFloat] | None = Field(
         None, description="range of the random scale, followed by a random crop"
