@@ -207,7 +207,7 @@ def evaluate(
     with own_stdout():
         if out is not None:
             claim(out)  # before the long work
-        from gfocal.engine.checkpoint import write_atomically
+        from gfocal.engine.disk import write_atomically
         from gfocal.engine.prepare import evaluate_files
 
         content = evaluate_files(

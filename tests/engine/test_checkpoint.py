@@ -23,12 +23,11 @@ from gfocal.engine.checkpoint import (
     generator_states,
     load_detector,
     load_state,
-    remove_unfinished,
     restore_generators,
     save_detector,
     save_state,
-    write_atomically,
 )
+from gfocal.engine.disk import remove_unfinished, write_atomically
 from gfocal.errors import UsageError
 from gfocal.zoo import build_detector
 from small_runs import small
@@ -258,7 +257,8 @@ DRILL = """
 import os, random, signal, sys, time
 from pathlib import Path
 import torch
-from gfocal.engine.checkpoint import STATE, load_state, remove_unfinished, save_state
+from gfocal.engine.checkpoint import STATE, load_state, save_state
+from gfocal.engine.disk import remove_unfinished
 
 torch.set_num_threads(1)
 folder, rounds = Path(sys.argv[1]), int(sys.argv[2])

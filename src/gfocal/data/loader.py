@@ -5,6 +5,7 @@ The order and what is random follow from :mod:`gfocal.data.order`.
 
 from __future__ import annotations
 
+import os
 import signal
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -14,11 +15,12 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from gfocal.data.index import DataIndex
 from gfocal.data.mosaic import Mosaic
 from gfocal.data.order import AUGMENT, Key, PositionSampler, RunBatches, mix
+from gfocal.data.workers import Board, raise_file_limit
 from gfocal.errors import BrokenInputError, UsageError
 from gfocal.pictures import Resize, pad_batch, read_picture
 from gfocal.structures import Batch, Targets
@@ -205,11 +207,22 @@ def collate(
     )
 
 
-def _start_worker(worker: int) -> None:
+def _start_worker(worker: int, board: Board) -> None:
     torch.set_num_threads(1)
+    board.start(worker, os.getpid())
+    own = get_worker_info()
+    if own is not None and isinstance(own.dataset, _Caught):  # of this process alone
+        own.dataset.dataset.read = board.watched(worker, own.dataset.dataset.read)
     # Ctrl-C reaches the whole process group. The main process decides what to do; a worker that dies of it would make
     # the last checkpoint impossible.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _worker_start(dataset: DetectionDataset, workers: int) -> Callable[[int], None] | None:
+    if not workers:
+        return None
+    raise_file_limit()
+    return partial(_start_worker, board=Board(dataset.index, workers))
 
 
 def make_loader(
@@ -250,7 +263,7 @@ def make_loader(
             num_workers=workers,
             collate_fn=partial(collate, multiple=multiple, fill=dataset.transform.resize.fill),
             drop_last=drop_last,
-            worker_init_fn=_start_worker,
+            worker_init_fn=_worker_start(dataset, workers),
             # The iterator draws a base seed: from its own generator it leaves the caller's random numbers alone.
             generator=torch.Generator().manual_seed(0),
         )
@@ -265,7 +278,7 @@ def make_run_loader(dataset: DetectionDataset, batches: RunBatches, *, workers: 
             batch_sampler=batches,
             num_workers=workers,
             collate_fn=partial(collate, fill=dataset.transform.resize.fill),
-            worker_init_fn=_start_worker,
+            worker_init_fn=_worker_start(dataset, workers),
             generator=torch.Generator().manual_seed(0),
         )
     )

@@ -8,9 +8,7 @@ place and moved there, so a run killed while writing keeps the previous one.
 from __future__ import annotations
 
 import json
-import os
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,35 +19,13 @@ from torch import Tensor
 
 import gfocal
 from gfocal.detector import DenseDetector
+from gfocal.engine.disk import write_atomically
 from gfocal.errors import UsageError
 from gfocal.recipe import Recipe, build_recipe
 from gfocal.zoo import build_detector
 
 FORMAT = 1
 BEST, LAST, STATE = "best.safetensors", "last.safetensors", "state.pt"
-
-
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` fill a temporary file beside ``path``, then move it there in one step."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        write(temporary)
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def remove_unfinished(folder: Path, names: Sequence[str]) -> None:
-    """Delete what writers of these files left behind when they were killed."""
-    for name in names:
-        for unfinished in folder.glob(f".{name}.*"):
-            unfinished.unlink(missing_ok=True)
 
 
 def save_detector(
@@ -82,7 +58,7 @@ def save_detector(
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     # Not save_file: it writes to a temporary file of its own, which a killed process would leave behind for good.
     content = save(tensors, metadata={"gfocal": json.dumps(about)})
-    write_atomically(path, lambda file: file.write_bytes(content))
+    write_atomically(path, lambda file: file.write_bytes(content), needed=len(content))
 
 
 def find_weights(path: Path) -> Path:
@@ -225,8 +201,25 @@ def restore_generators(state: dict[str, Any]) -> None:
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
-    """Write everything that a run needs to go on."""
-    write_atomically(path, lambda file: torch.save(state, file))
+    """Write everything that a run needs to go on.
+
+    Raises:
+        DiskFull: there is no room; the state that was there before is whole.
+    """
+
+    def write(file: Path) -> None:
+        with file.open("wb") as opened:  # given a path, torch hides why it could not write
+            torch.save(state, opened)
+
+    write_atomically(path, write, needed=_bytes_in(state))
+
+
+def _bytes_in(content: Any) -> int:
+    """Of all tensors in nested dicts and lists."""
+    if isinstance(content, Tensor):
+        return content.nbytes
+    inner = content.values() if isinstance(content, dict) else content if isinstance(content, list | tuple) else ()
+    return sum(map(_bytes_in, inner))
 
 
 def load_state(path: Path) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from PIL import Image
 import gfocal
 from gfocal.data.coco_classes import COCO_NAMES
 from gfocal.data.scenes import draw_indexed, usable_cpus
-from gfocal.engine.checkpoint import write_atomically
+from gfocal.engine.disk import write_atomically
 from gfocal.evaluation import CocoEvaluator
 from gfocal.pictures import read_picture
 from gfocal.recipe import load_recipe

@@ -15,6 +15,7 @@ from gfocal.data.index import DataIndex
 from gfocal.data.loader import DetectionDataset, make_loader
 from gfocal.data.transforms import EvalTransform
 from gfocal.detector import DenseDetector, to_original
+from gfocal.engine.failures import failures_told
 from gfocal.engine.processes import ALONE, Processes
 from gfocal.errors import UsageError
 from gfocal.evaluation import CocoEvaluator, EdgeUncertainty, EvalResult
@@ -71,6 +72,7 @@ def check_names(detector: DenseDetector, index: DataIndex) -> DataIndex:
         ) from None
 
 
+@failures_told()
 @torch.no_grad()
 def evaluate(
     detector: DenseDetector,

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from gfocal.data.index import DataIndex
+from gfocal.engine.failures import failures_told
 from gfocal.engine.optim import make_optimizer, scaled_lr
 from gfocal.engine.start import batches_from, check_start, pictures_an_epoch, start_weights
 from gfocal.engine.step import NotFinite, make_accelerator, optimizer_step
@@ -61,6 +62,7 @@ class Suggestion:
     end: float
 
 
+@failures_told()
 def find_lr(
     recipe: Recipe,
     index: DataIndex,

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from gfocal.engine.checkpoint import write_atomically
+from gfocal.engine.disk import write_atomically
 
 PLOT, NUMBERS = "lr.png", "lr.json"
 NO_PLOT = "no plot: matplotlib is not installed: pip install 'gfocal[plot]'"

@@ -16,7 +16,8 @@ from PIL import Image
 
 import gfocal
 from gfocal.detector import DenseDetector
-from gfocal.engine.checkpoint import load_detector, write_atomically
+from gfocal.engine.checkpoint import load_detector
+from gfocal.engine.disk import write_atomically
 from gfocal.engine.drawing import draw
 from gfocal.engine.evaluate import autocast
 from gfocal.errors import BrokenInputError, UsageError

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from gfocal.data.open import open_split
-from gfocal.engine.checkpoint import write_atomically
+from gfocal.engine.disk import write_atomically
 from gfocal.engine.drawing import contact_sheet, draw
 from gfocal.engine.start import batches_from, pictures_an_epoch
 from gfocal.errors import UsageError

@@ -26,11 +26,10 @@ from gfocal.engine.checkpoint import (
     LAST,
     STATE,
     load_state,
-    remove_unfinished,
     save_detector,
     save_state,
-    write_atomically,
 )
+from gfocal.engine.disk import disk_full_told, remove_unfinished, write_atomically
 from gfocal.engine.processes import ALONE, Processes
 from gfocal.errors import GfocalError, UsageError
 from gfocal.recipe import Recipe, build_recipe
@@ -207,7 +206,7 @@ class Run:
             return
         # With fp16 the norm of a gradient may be infinite, which JSON has no word for.
         plain = {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in values.items()}
-        with self.metrics_file.open("a", encoding="utf-8") as file:
+        with disk_full_told(self.metrics_file), self.metrics_file.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"kind": kind, "step": step, **plain}, allow_nan=False) + "\n")
         if self._tracker is not None:
             for name, value in plain.items():

@@ -21,6 +21,7 @@ from gfocal.data.loader import BatchLoader
 from gfocal.detector import DenseDetector
 from gfocal.engine.checkpoint import generator_states, restore_generators
 from gfocal.engine.evaluate import evaluate
+from gfocal.engine.failures import failures_told
 from gfocal.engine.optim import AveragedWeights, idle_settings, lr_factor, make_optimizer, scaled_lr
 from gfocal.engine.processes import processes_of, synchronise_batch_norm
 from gfocal.engine.progress import CtrlC, ProgressBar
@@ -84,7 +85,8 @@ def train(
     if recipe.runtime.sync_batch_norm:
         synchronise_batch_norm(detector, run.processes)
     trainer = _Trainer(recipe, detector, accelerator, train_index, val_index, run, skip_broken, progress)
-    return trainer.run_all(resume=resume, started=started)
+    with failures_told():
+        return trainer.run_all(resume=resume, started=started)
 
 
 class _Trainer:

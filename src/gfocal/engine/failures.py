@@ -1,0 +1,31 @@
+"""Failures of the machine, told so that a person knows what to do: memory, disk, loader processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from gfocal.data.workers import dead_worker
+from gfocal.errors import GfocalError
+
+Explain = Callable[[BaseException], GfocalError | None]
+
+
+@contextmanager
+def failures_told(*explain: Explain) -> Iterator[None]:
+    """Errors that torch raises for a machine that failed become one line of ours.
+
+    torch reports a dead worker from a signal handler, anywhere in the main process: this goes around all of the work.
+
+    Args:
+        explain: further translations; the first that knows an error wins. Dead loader processes are always known.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if isinstance(error, GfocalError):
+            raise
+        for one in (dead_worker, *explain):
+            if told := one(error):
+                raise told from error
+        raise

@@ -1,0 +1,206 @@
+"""Machines that fail: dead loader processes, full disks. What is said, and what is left."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+import gfocal
+from gfocal.data import loader as loader_module
+from gfocal.data.index import DataIndex
+from gfocal.data.workers import Board, dead_worker, shared_memory_note
+from gfocal.engine.disk import DiskFull, write_atomically
+from gfocal.engine.evaluate import evaluate
+from gfocal.engine.train import train
+from gfocal.errors import GfocalError, UsageError
+from gfocal.zoo import build_detector
+from small_runs import SMALL, assert_same_weights, metrics_of, small, state_of
+
+# --- loader processes -----------------------------------------------------------------------------------------------
+
+
+def dying_reader(index: DataIndex, picture: int, how: Callable[[], None]) -> Callable[[DataIndex, int], torch.Tensor]:
+    """Reads pictures, and dies at one of them if it is a worker."""
+    main, real = os.getpid(), loader_module.read_indexed
+
+    def read(index: DataIndex, i: int) -> torch.Tensor:
+        if i == picture and os.getpid() != main:
+            how()
+        return real(index, i)
+
+    return read
+
+
+def killed() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def crashed() -> None:
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def left() -> None:
+    os._exit(3)
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        (killed, "a loader process was killed from outside, mostly because memory ran out"),
+        (crashed, "a loader process died (Segmentation fault); the last picture"),
+        (left, "a loader process ended without a word; the last picture"),
+    ],
+)
+def test_a_dead_worker_names_its_picture(
+    how: Callable, words: str, tmp_path: Path, train_index: DataIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loader_module, "read_indexed", dying_reader(train_index, 7, how))
+    started = time.monotonic()
+    with pytest.raises(GfocalError) as caught:
+        train(small("data.workers=2", "schedule.epochs=4"), train_index, None, tmp_path / "run", progress=False)
+    assert time.monotonic() - started < 60, "no hang"
+    message = str(caught.value)
+    assert not isinstance(caught.value, UsageError), "exit code 1"
+    assert message.startswith(words)
+    assert f"the last picture that it read is {train_index.path(7)}. " in message
+    assert "data.workers" in message
+    monkeypatch.undo()
+    if (tmp_path / "run" / "state.pt").exists():  # it died after the first batch
+        assert state_of(tmp_path / "run")["step"] >= 0
+
+
+def test_a_worker_that_dies_in_an_evaluation(val_index: DataIndex, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loader_module, "read_indexed", dying_reader(val_index, 2, killed))
+    detector = build_detector(small(), val_index.names)
+    with pytest.raises(GfocalError, match=f"the last picture that it read is {val_index.path(2)}"):
+        evaluate(detector, val_index, batch_size=2, workers=1)
+
+
+def test_the_board_tells_workers_apart(train_index: DataIndex) -> None:
+    boards = [Board(train_index, 2), Board(train_index, 1)]
+    for board, worker, pid, picture in ((0, 0, 100, 3), (0, 1, 101, 4), (1, 0, 102, None)):
+        boards[board].start(worker, pid)
+        if picture is not None:
+            boards[board].watched(worker, lambda index, i: torch.tensor(i))(train_index, picture)
+    said = [
+        str(dead_worker(RuntimeError(f"DataLoader worker (pid {pid}) is killed by signal: Killed. ")))
+        for pid in (100, 101, 102)
+    ]
+    assert [str(train_index.path(i)) in line for i, line in zip((3, 4, 0), said, strict=True)] == [True, True, False]
+    both = str(dead_worker(RuntimeError("DataLoader worker (pid(s) 101, 100) exited unexpectedly")))
+    assert str(train_index.path(3)) in both
+    assert str(train_index.path(4)) in both
+    bus = str(dead_worker(RuntimeError("DataLoader worker (pid 100) is killed by signal: Bus error. It is ...")))
+    assert "got no shared memory (/dev/shm is full" in bus
+    assert "--shm-size" in bus
+    assert dead_worker(RuntimeError("something else")) is None
+    assert dead_worker(ValueError("DataLoader worker (pid 100) is killed by signal: Killed")) is None
+
+
+def test_batches_that_do_not_fit_into_shared_memory() -> None:
+    megabyte = 2**20
+    # Two workers hold two batches each, one more is in use: 5 x 10 MB.
+    assert shared_memory_note(10 * megabyte, 2, free=50 * megabyte) is None
+    said = shared_memory_note(10 * megabyte, 2, free=49 * megabyte)
+    assert said is not None
+    assert "the batches of 2 loader processes may take 50 MB of shared memory, but /dev/shm has 49 MB" in said
+    assert "--set data.workers=1," in said  # 3 x 10 MB
+    assert "--set data.workers=0," in str(shared_memory_note(10 * megabyte, 2, free=megabyte))
+    assert shared_memory_note(10 * megabyte, 0, free=0) is None
+
+
+# --- a full disk ----------------------------------------------------------------------------------------------------
+
+FULL = """
+import resource, sys
+from pathlib import Path
+from gfocal.data.open import open_split
+from gfocal.engine import train as module
+from gfocal.recipe import load_recipe
+
+data, out, step, limit, *overrides = sys.argv[1:]
+real, done = module.optimizer_step, []
+
+def fill(*args, **options):
+    done.append(1)
+    if len(done) == int(step):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), int(limit)))
+    return real(*args, **options)
+
+module.optimizer_step = fill
+try:
+    module.train(load_recipe("gfl_nano", overrides), open_split(Path(data), "train"), None, Path(out), progress=False)
+except module.GfocalError as error:
+    print(type(error).__name__, error)
+"""
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, train_index: DataIndex) -> Path:
+    out = tmp_path_factory.mktemp("whole") / "run"
+    torch.set_num_threads(1)
+    train(small(), train_index, None, out, progress=False)
+    return out
+
+
+@pytest.mark.parametrize(
+    ("limit", "file", "kept"),
+    [
+        (1_000_000, "state.pt", 1),  # the second state has no room
+        (300, "metrics.jsonl", 1),  # a line of the metrics is cut off in the middle
+    ],
+)
+def test_a_full_disk_leaves_the_last_state(
+    limit: int, file: str, kept: int, whole: Path, scenes: Path, tmp_path: Path, train_index: DataIndex
+) -> None:
+    out = tmp_path / "run"
+    environment = {**os.environ, "PYTHONPATH": str(Path(gfocal.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", FULL, str(scenes), str(out), "2", str(limit), *SMALL]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"DiskFull no room on the disk for {out / file} (File too large)"), done.stdout
+    assert "the file that was there before is whole" in done.stdout
+    assert "repeat the command (a training: with --resume)" in done.stdout
+    if file == "state.pt":
+        needed = sum(t.nbytes for t in torch.load(whole / file, weights_only=True)["model"].values())
+        assert float(done.stdout.partition("it needs ")[2].split(" MB")[0]) > 2 * needed / 2**20
+    else:
+        lines = (out / file).read_text().splitlines()
+        with pytest.raises(json.JSONDecodeError):
+            json.loads(lines[-1])
+    assert state_of(out)["step"] == kept
+    assert [p.name for p in out.iterdir() if p.name.startswith(".")] == []
+    train(small(), train_index, None, out, resume=True, progress=False)
+    assert_same_weights(whole, out)
+    assert metrics_of(whole) == metrics_of(out)
+
+
+def test_other_errors_stay_what_they_are(tmp_path: Path) -> None:
+    def fail(error: BaseException) -> Callable[[Path], None]:
+        def write(file: Path) -> None:
+            file.write_text("half")
+            raise error
+
+        return write
+
+    (tmp_path / "x").write_text("before")
+    for error in (PermissionError(13, "no"), RuntimeError("broken"), ValueError("wrong")):
+        with pytest.raises(type(error)) as caught:
+            write_atomically(tmp_path / "x", fail(error))
+        assert caught.value is error
+    with pytest.raises(DiskFull, match=r"no room on the disk for .*x, it needs 3\.0 GB; .* are free.*is whole"):
+        write_atomically(tmp_path / "x", fail(OSError(28, "No space left on device")), needed=3 * 2**30)
+    with pytest.raises(DiskFull) as told:
+        write_atomically(tmp_path / "y", fail(OSError(28, "No space left on device")))
+    assert "before" not in str(told.value)
+    assert [p.name for p in tmp_path.iterdir()] == ["x"]
+    assert (tmp_path / "x").read_text() == "before"
