@@ -33,7 +33,7 @@ _SHAPE = 0.01
 
 
 def write_fixed(
-    report: Report, out: str | Path, *, progress: Callable[[int], None] | None = None
+    report: Report, out: str | Path, *, progress: Callable[[int, int], None] | None = None
 ) -> tuple[list[Change], list[str]]:
     """Write a cleaned copy of what a check read, in its format, with ``changes.json`` beside it.
 
@@ -43,7 +43,7 @@ def write_fixed(
     Args:
         report: of :func:`gfocal.data.check.check_data`.
         out: a new folder outside the data set.
-        progress: called with how many pictures are copied.
+        progress: called with (pictures copied, pictures in all).
 
     Returns:
         (the changes, a line for each thing that the format cannot hold).

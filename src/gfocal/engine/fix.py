@@ -52,6 +52,6 @@ def fix_data(report: Report, out: Path, *, workers: int = 2) -> Fixed:
     """Write a cleaned copy of what ``report`` is about, and check it; see :func:`gfocal.data.check_fix.write_fixed`."""
     total = sum(len(index) for index in report.splits.values())
     with ProgressBar(total, "writing pictures") as bar:
-        changes, lost = write_fixed(report, out, progress=bar.update)
+        changes, lost = write_fixed(report, out, progress=bar.callback)
     with ProgressBar(0, "checking the copy") as bar:
         return Fixed(out, changes, lost, check_data(out, workers=workers, progress=bar.callback))
