@@ -13,6 +13,7 @@ from torch import Tensor
 
 from gfocal.data.index import DataIndex
 from gfocal.data.loader import DetectionDataset, collate
+from gfocal.data.mosaic import Mosaic
 from gfocal.data.open import open_split
 from gfocal.data.scenes import make_scenes
 from gfocal.data.transforms import EvalTransform, TrainTransform
@@ -51,10 +52,12 @@ def rows(repeats: int) -> list[Row]:
         resize, norm = Resize("square", SIDE), PixelNorm(MEAN, STD, "bgr")
         plain = DetectionDataset(index, EvalTransform(resize), seed=0)
         full = DetectionDataset(index, TrainTransform(resize, flip=0.5, photometric=0.5, scale=(0.6, 1.4)), seed=0)
+        mosaics = DetectionDataset(index, full.transform, seed=0, mosaic=Mosaic(1.0, epochs=1))
         timed: dict[str, tuple[Callable[[], Tensor], bool]] = {
             "Pillow, float32, normalised in the loader": (lambda: float_pipeline(index), False),
             "gfocal, uint8, and PixelNorm": (lambda: norm(batch_of(plain).pictures), True),
             "gfocal with gfl_nano's augmentation, and PixelNorm": (lambda: norm(batch_of(full).pictures), True),
+            "gfocal, mosaics only, and PixelNorm": (lambda: norm(batch_of(mosaics).pictures), True),
         }
         # Two ways to decode and to resize: not the same bits.
         difference = float((timed["gfocal, uint8, and PixelNorm"][0]() - float_pipeline(index)).abs().mean())

@@ -73,6 +73,35 @@ def test_a_centre_aside_crops_and_fills() -> None:
     ]
 
 
+def test_a_small_picture_touches_the_centre_and_a_large_one_shows_the_part_drawn() -> None:
+    tiles = [solid(40 * (i + 1), 64, 64, (0, 0, 64, 64), (48, 32, 64, 48)) for i in range(4)]
+    # The centre at 48: 32 pixels of the first end there; the last has 16 x 16 of its 32 to show, from half of what is
+    # free along y and from all of it along x (0.999).
+    draw = np.zeros((4, 3))
+    draw[3] = 0, 0.5, 0.999
+    canvas, targets = WHOLE.paint(plan_of(0.75, 0.75, draw), tiles, SQUARE)
+    assert (canvas[:, 16:48, 16:48] == 40).all()
+    assert (canvas[:, :16] == torch.tensor(FILL).view(3, 1, 1)).all()
+    assert (canvas[:, 48:, 48:] == 160).all()
+    assert targets.boxes[targets.labels == 40].tolist() == [[16, 16, 48, 48], [40, 32, 48, 40]]
+    # Free are 32 of the 64 pixels; int(0.5 * 33) = 16 and int(0.999 * 33) = 32 are not shown: the box at (48, 32) lies
+    # at (16, 16) of what is, and so at half of that.
+    assert targets.boxes[targets.labels == 160].tolist() == [[48, 48, 64, 64], [56, 56, 64, 64]]
+
+
+def test_the_plan_is_pinned() -> None:
+    # A recorded plan: runs that are resumed with a later release must go on with the same mosaics.
+    plan = Mosaic(1.0, 1).plan(0, 0, 0, 100)
+    assert plan is not None
+    assert plan.partners == (36, 84, 81)
+    assert [round(value, 3) for value in (*plan.centre, plan.tiles[0, 0], plan.tiles[3, 2])] == [
+        0.622,
+        0.453,
+        0.171,
+        0.464,
+    ]
+
+
 def test_little_of_a_box_or_a_sliver_is_dropped() -> None:
     # The top left quarter shows the first half of each axis, 16 of 32 pixels after scaling.
     boxes = [(0, 0, 64, 64), (30, 0, 50, 10), (0, 0, 2, 20), (0, 0, 1, 20), (40, 40, 60, 60)]
