@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gfocal.data.coco_file import check_annotations, check_categories, check_images, parse
+from gfocal.data.coco_checks import check_annotations, check_categories, check_images
+from gfocal.data.coco_file import parse
 from gfocal.data.index import DataIndex
 from gfocal.data.problems import Problems
 from gfocal.errors import UsageError

@@ -1,18 +1,23 @@
-"""Reading and checking a COCO JSON file: every record is right, or named in one message."""
+"""Reading a COCO JSON file: every record is of the right form, or named in one message.
+
+A file of 1 GB holds some ten million annotations, which take several times its size as objects of Python. So the file
+is first taken apart into records without looking into them; then some thousand at a time become objects, and rows of
+arrays.
+"""
 
 from __future__ import annotations
 
 import json
-import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import msgspec
 import numpy as np
 
-from gfocal.data.found import portable
 from gfocal.data.problems import Problems
 from gfocal.errors import UsageError
 
@@ -49,49 +54,192 @@ class CategoryRecord(msgspec.Struct, gc=False):
     name: str
 
 
-class CocoFile(msgspec.Struct, gc=False):
+_Record = TypeVar("_Record", ImageRecord, AnnotationRecord, CategoryRecord)
+_CHUNK = 1 << 14  # Records that are objects at the same time.
+
+
+class Annotations:
+    """The annotations of a file as columns, in its order; M of at most ``room`` so far.
+
+    Attributes:
+        image_ids: (M,) int64.
+        category_ids: (M,) int64.
+        boxes: (M, 4) float64 x, y, width, height.
+        area: (M,) float64, NaN where there is none.
+        crowd: (M,) bool.
+        ignore: (M,) bool.
+        ids: (M,) int64, 0 where there is none.
+        has_id: (M,) bool.
+        ambiguity: (M, 4) float64, NaN where there is none; None where no annotation has one.
+        has_ambiguity: (M,) bool.
+    """
+
+    def __init__(self, room: int) -> None:
+        self._room, self._count = room, 0
+        self.image_ids, self.category_ids, self.ids = (np.empty(room, np.int64) for _ in range(3))
+        self.boxes, self.area = np.empty((room, 4)), np.empty(room)
+        self.crowd, self.ignore, self.has_id, self.has_ambiguity = (np.zeros(room, bool) for _ in range(4))
+        self.ambiguity: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, records: list[AnnotationRecord]) -> None:
+        rows = slice(self._count, self._count + len(records))
+        self._count = rows.stop
+        self.image_ids[rows] = [record.image_id for record in records]
+        self.category_ids[rows] = [record.category_id for record in records]
+        numbers = np.fromiter(chain.from_iterable([record.bbox for record in records]), np.float64, 4 * len(records))
+        self.boxes[rows] = numbers.reshape(-1, 4) + 0.0  # Of -0 and 0 it makes 0: no file means the sign.
+        self.area[rows] = [np.nan if record.area is None else record.area for record in records]
+        self.crowd[rows] = [bool(record.iscrowd) for record in records]
+        self.ignore[rows] = [bool(record.ignore) for record in records]
+        self.ids[rows] = [record.id or 0 for record in records]
+        self.has_id[rows] = [record.id is not None for record in records]
+        told = np.array([record.edge_ambiguity is not None for record in records], bool)
+        if told.any():
+            if self.ambiguity is None:
+                self.ambiguity = np.full((self._room, 4), np.nan)
+            self.ambiguity[rows][told] = [r.edge_ambiguity for r in records if r.edge_ambiguity is not None]
+            self.has_ambiguity[rows] = told
+
+    def trim(self) -> None:
+        """Let go of the room that was not needed."""
+        for name, column in vars(self).items():
+            if isinstance(column, np.ndarray):
+                setattr(self, name, column[: self._count])
+
+
+@dataclass
+class CocoFile:
     """What a file holds."""
 
     images: list[ImageRecord]
-    annotations: list[AnnotationRecord]
+    annotations: Annotations
     categories: list[CategoryRecord]
 
 
-_Record = TypeVar("_Record", ImageRecord, AnnotationRecord, CategoryRecord)
+class _Frame(msgspec.Struct, gc=False):
+    """The records of a file, not looked into."""
+
+    images: list[msgspec.Raw]
+    annotations: list[msgspec.Raw]
+    categories: list[msgspec.Raw]
 
 
 def parse(file: Path, problems: Problems) -> CocoFile:
     try:
-        raw = file.read_bytes()
+        raw = file.read_bytes().removeprefix(b"\xef\xbb\xbf")
     except OSError as error:
         reason = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}"
         raise UsageError(f"annotation file {file} {reason}") from None
+    framed, frame = raw, _framed(raw)
+    if frame is None:
+        # Python's json writes NaN and Infinity, which are no JSON. Numbers of the same length keep every record in its
+        # place; the records themselves are read from the file as it is.
+        framed = raw.replace(b"NaN", b"0.0").replace(b"Infinity", b"0.000000")
+        frame = _framed(framed)
+    if frame is None:
+        return _parse_whole(file, raw, problems)
+
+    def records(raws: list[msgspec.Raw], kind: type[_Record], problems: Problems) -> Iterator[list[_Record]]:
+        return _records(raws, kind, raw, _address(framed), file, problems)
+
     try:
-        return msgspec.json.decode(raw, type=CocoFile)
+        categories = list(chain.from_iterable(records(frame.categories, CategoryRecord, Problems(skip=False))))
+        images = list(chain.from_iterable(records(frame.images, ImageRecord, problems)))
+        annotations = Annotations(len(frame.annotations))
+        for some in records(frame.annotations, AnnotationRecord, problems):
+            annotations.add(some)
+    except _NotJsonError:
+        return _parse_whole(file, raw, problems)
+    annotations.trim()
+    return CocoFile(images, annotations, categories)
+
+
+def _framed(text: bytes) -> _Frame | None:
+    try:
+        return msgspec.json.decode(text, type=_Frame)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        # Something is wrong, or Python's json wrote NaN, which is no JSON, or ids are written as 1.0. Record by record
-        # it takes longer, but each broken one can be named and left out.
-        return _parse_slowly(file, raw, problems)
+        return None
 
 
-def _parse_slowly(file: Path, raw: bytes, problems: Problems) -> CocoFile:
+class _NotJsonError(Exception):
+    """What stands in the place of a record is no JSON."""
+
+
+def _address(text: bytes | msgspec.Raw) -> int:
+    return int(np.frombuffer(text, np.uint8).__array_interface__["data"][0])
+
+
+def _records(
+    raws: list[Any], kind: type[_Record], raw: bytes, origin: int, file: Path, problems: Problems
+) -> Iterator[list[_Record]]:
+    """Objects of the records, some at a time; the records are let go of on the way.
+
+    Args:
+        raws: the records, which stand in a text of the length of ``raw``.
+        kind: of the objects.
+        raw: the text to read them from.
+        origin: address of the text that ``raws`` are parts of.
+        file: for messages.
+        problems: told of each record that is broken; it is left out.
+
+    Raises:
+        _NotJsonError: a record is no JSON, not even Python's.
+    """
+    for first in range(0, len(raws), _CHUNK):
+        some = raws[first : first + _CHUNK]
+        raws[first : first + _CHUNK] = [None] * len(some)
+        start, last = _address(some[0]) - origin, _address(some[-1]) - origin
+        try:
+            yield msgspec.json.decode(b"[%b]" % raw[start : last + memoryview(some[-1]).nbytes], type=list[kind])  # type: ignore[valid-type]
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            # Something is wrong, or Python's json wrote NaN, or ids are written as 1.0. Record by record it takes
+            # longer, but each broken one can be named and left out.
+            starts = [_address(record) - origin for record in some]
+            texts = (raw[at : at + memoryview(record).nbytes] for at, record in zip(starts, some, strict=True))
+            yield list(_converted(map(_loaded, texts), kind, first, file, problems))
+
+
+def _loaded(text: bytes) -> Any:
     try:
-        content = json.loads(raw)
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        raise _NotJsonError from None
+
+
+def _parse_whole(file: Path, raw: bytes, problems: Problems) -> CocoFile:
+    """A file that cannot be taken apart: it is no COCO file, as mostly, or in an encoding of its own."""
+    _check_outline(file, raw)
+    content = json.loads(raw)
+    categories = list(_converted(content["categories"], CategoryRecord, 0, file, Problems(skip=False)))
+    images = list(_converted(content["images"], ImageRecord, 0, file, problems))
+    annotations = Annotations(len(content["annotations"]))
+    annotations.add(list(_converted(content["annotations"], AnnotationRecord, 0, file, problems)))
+    annotations.trim()
+    return CocoFile(images, annotations, categories)
+
+
+def _check_outline(file: Path, raw: bytes) -> None:
+    """Refuse what is no JSON, or lacks one of the lists, without making objects of its content."""
+    lists, nothing = ("images", "annotations", "categories"), dict[str, Any]()
+
+    def outline(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        return {key: value for key, value in pairs if key in lists} or nothing
+
+    try:
+        content = json.loads(raw, object_pairs_hook=outline)
     except (ValueError, RecursionError) as error:
         raise UsageError(f"annotation file {file} is not JSON: {error}; give a COCO JSON file") from None
     if not isinstance(content, dict):
         raise UsageError(f"annotation file {file} holds no object with images, annotations and categories")
-    for key in ("images", "annotations", "categories"):
+    for key in lists:
         if not isinstance(content.get(key), list):
             fault = f"has no list under the key '{key}'" if key in content else f"lacks the key '{key}'"
             raise UsageError(
                 f"annotation file {file} {fault}; a COCO detection file has images, annotations and categories"
             )
-    categories = _convert_all(content["categories"], CategoryRecord, "category", file, Problems(skip=False))
-    images = _convert_all(content["images"], ImageRecord, "image", file, problems)
-    return CocoFile(
-        images, _convert_all(content["annotations"], AnnotationRecord, "annotation", file, problems), categories
-    )
 
 
 _WHOLE = ("id", "image_id", "category_id", "width", "height", "iscrowd", "ignore")
@@ -105,11 +253,17 @@ def _with_integers(record: Any) -> Any:
     return record | whole if whole else record
 
 
-def _convert_all(records: list[Any], kind: type[_Record], word: str, file: Path, problems: Problems) -> list[_Record]:
-    converted = []
-    for position, record in enumerate(map(_with_integers, records)):
+_WORDS: dict[type, str] = {CategoryRecord: "category", ImageRecord: "image", AnnotationRecord: "annotation"}
+
+
+def _converted(
+    records: Iterable[Any], kind: type[_Record], first: int, file: Path, problems: Problems
+) -> Iterator[_Record]:
+    """Those that are right; ``first`` is the position of the first one in the file."""
+    word = _WORDS[kind]
+    for position, record in enumerate(map(_with_integers, records), first):
         try:
-            converted.append(msgspec.convert(record, kind))
+            yield msgspec.convert(record, kind)
         except msgspec.ValidationError as error:
             identity = record.get("id") if isinstance(record, dict) else None
             where = f"{word} at position {position}" if identity is None else f"{word} {identity!r}"
@@ -118,7 +272,6 @@ def _convert_all(records: list[Any], kind: type[_Record], word: str, file: Path,
             problems.report("record-broken", file, f"{where}: {_plain(str(error))}")
             if word == "image" and type(identity) is int:
                 problems.left_out.add(identity)
-    return converted
 
 
 def _plain(message: str) -> str:
@@ -126,181 +279,3 @@ def _plain(message: str) -> str:
     message = re.sub(r"^Object missing required field `(.*?)`", r"lacks the key '\1'", message)
     message = re.sub(r" - at `\$\.(\w+)(.*?)`$", r" (key '\1')", message)
     return (message[0].lower() + message[1:]).replace("`", "'")
-
-
-def _duplicates(values: Sequence[int]) -> set[int]:
-    unique, counts = np.unique(np.array(values, np.int64), return_counts=True)
-    return set(unique[counts > 1].tolist())
-
-
-def check_categories(file: Path, categories: list[CategoryRecord]) -> tuple[np.ndarray, tuple[str, ...]]:
-    if not categories:
-        raise UsageError(f"{file}: 'categories' is empty; name at least one class")
-    if twice := _duplicates([category.id for category in categories]):
-        raise UsageError(f"{file}: category id {min(twice)} stands there twice; give each class its own id")
-    ordered = sorted(categories, key=lambda category: category.id)
-    return np.array([c.id for c in ordered], np.int64), tuple(c.name for c in ordered)
-
-
-def check_images(images: list[ImageRecord], folder: Path, file: Path, problems: Problems) -> list[ImageRecord]:
-    """The pictures to keep."""
-    seen: set[int] = set()
-    kept: list[ImageRecord] = []
-    twice = _duplicates([image.id for image in images])
-    for image in images:
-        if image.id in twice and image.id in seen:
-            problems.report(
-                "image-id-twice",
-                file,
-                f"image id {image.id} stands there twice, the second time for {image.file_name}",
-                picture=image.file_name,
-            )
-        else:
-            kept.append(image)
-        if twice:
-            seen.add(image.id)
-    missing = _missing([image.file_name for image in kept], folder)
-    if windows := {name for name in missing if "\\" in name}:
-        # Written on Windows: "images\\1.jpg". Elsewhere a backslash may be part of a name, so that one is tried first.
-        for image in kept:
-            if image.file_name in windows:
-                image.file_name = portable(image.file_name)
-        missing = _missing([image.file_name for image in kept], folder)
-    if missing and not problems.skip:
-        first = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
-        problems.report(
-            "picture-missing",
-            file,
-            f"{len(missing)} of {len(images)} pictures are missing in {folder}: {first}",
-            hint="give the folder that the file names start from",
-        )
-    absent = set(missing)
-    for image in kept:
-        if image.file_name in absent:
-            problems.report(
-                "picture-missing",
-                file,
-                f"image {image.id}: picture {folder / image.file_name} does not exist",
-                picture=image.file_name,
-            )
-            problems.left_out.add(image.id)
-    return [image for image in kept if image.file_name not in absent]
-
-
-def _missing(file_names: list[str], folder: Path) -> list[str]:
-    """The names without a file. Each folder is listed once: a stat a picture takes minutes on network disks."""
-    listings: dict[str, set[str]] = {}
-    missing = []
-    for name in file_names:
-        parent, base = os.path.split(name)
-        if parent not in listings:
-            try:
-                with os.scandir(folder / parent) as entries:
-                    listings[parent] = {entry.name for entry in entries}
-            except (OSError, ValueError):  # ValueError: a null character in the name.
-                listings[parent] = set()
-        if base not in listings[parent]:
-            missing.append(name)
-    return missing
-
-
-_KINDS = {
-    "unknown image id": "image-unknown",
-    "unknown category id": "class-unknown",
-    "box is not finite": "box-not-finite",
-    "box has a negative width or height": "box-negative",
-    "box lies outside its picture": "box-outside",
-    "edge_ambiguity has a number that is no standard deviation": "record-broken",
-}
-
-
-def check_annotations(
-    annotations: list[AnnotationRecord],
-    images: list[ImageRecord],
-    category_ids: np.ndarray,
-    file: Path,
-    problems: Problems,
-) -> dict[str, Any]:
-    """The annotations as the columns of a :class:`gfocal.data.index.DataIndex`, sorted by picture."""
-    image_ids = np.array([image.id for image in images], np.int64)
-    sizes = np.array([(image.width, image.height) for image in images], np.float64).reshape(-1, 2)
-    own_image = np.array([a.image_id for a in annotations], np.int64)
-    own_category = np.array([a.category_id for a in annotations], np.int64)
-    xywh = np.array([a.bbox for a in annotations], np.float64).reshape(-1, 4)
-    picture, known_picture = _positions(own_image, image_ids)
-    label, known_category = _positions(own_category, category_ids)
-    faults: dict[str, np.ndarray] = {
-        "unknown image id": ~known_picture,
-        "unknown category id": ~known_category,
-        "box is not finite": ~np.all(np.isfinite(xywh), axis=1),
-    }
-    with np.errstate(invalid="ignore", over="ignore"):
-        boxes = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], 1)
-        # A side of 0 is no fault: COCO's own train2017 has such a box. It is kept for evaluation and never learnt.
-        faults["box has a negative width or height"] = np.any(xywh[:, 2:] < 0, axis=1)
-        outside = np.any((boxes[:, :2] >= sizes[picture]) | (boxes[:, 2:] <= 0), axis=1)
-        faults["box lies outside its picture"] = known_picture & outside
-    unknown = (np.nan,) * 4
-    ambiguity = np.array([a.edge_ambiguity or unknown for a in annotations], np.float64).reshape(-1, 4)
-    told = np.array([a.edge_ambiguity is not None for a in annotations], bool)
-    with np.errstate(invalid="ignore"):
-        faults["edge_ambiguity has a number that is no standard deviation"] = told & ~np.all(
-            (ambiguity >= 0) & (ambiguity < np.inf), axis=1
-        )
-    bad: np.ndarray = np.any(np.stack(list(faults.values())), axis=0)
-    for i in np.flatnonzero(bad).tolist():
-        if annotations[i].image_id not in problems.left_out:
-            fault = next(fault for fault, where in faults.items() if where[i])
-            problems.report(
-                _KINDS[fault],
-                file,
-                _describe(fault, annotations[i], i, images[picture[i]], category_ids),
-                picture=images[picture[i]].file_name if known_picture[i] else None,
-            )
-    # Stable: within a picture the order of the file stays.
-    order = np.flatnonzero(~bad)[np.argsort(picture[~bad], kind="stable")]
-    area = np.array([np.nan if a.area is None else a.area for a in annotations], np.float64)
-    area = np.where(np.isfinite(area), area, xywh[:, 2] * xywh[:, 3])
-    return {
-        "box_start": np.searchsorted(picture[order], np.arange(len(images) + 1)),
-        "boxes": boxes[order],
-        "labels": label[order],
-        "crowd": np.array([bool(a.iscrowd) for a in annotations], bool)[order],
-        "ignore": np.array([bool(a.ignore) for a in annotations], bool)[order],
-        "area": area[order],
-        "annotation_ids": _unique_ids(annotations, file, problems)[order],
-        "edge_ambiguity": ambiguity[order] if told[order].any() else None,
-    }
-
-
-def _positions(values: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where each value stands in ``ids`` (0 if nowhere), and whether it does."""
-    order = np.argsort(ids, kind="stable")
-    found = order[np.minimum(np.searchsorted(ids, values, sorter=order), len(ids) - 1)]
-    known = ids[found] == values
-    return np.where(known, found, 0), known
-
-
-def _unique_ids(annotations: list[AnnotationRecord], file: Path, problems: Problems) -> np.ndarray:
-    # Files that were merged, or that number boxes within a picture, repeat ids; evaluation needs different ones.
-    ids = [a.id for a in annotations if a.id is not None]
-    if len(set(ids)) < len(annotations):
-        for number in sorted(_duplicates(ids)):
-            problems.remark("annotation-id-twice", file, f"annotation id {number} stands there twice")
-        return np.arange(1, len(annotations) + 1)
-    return np.array(ids, np.int64)
-
-
-def _describe(
-    fault: str, annotation: AnnotationRecord, position: int, image: ImageRecord, category_ids: np.ndarray
-) -> str:
-    name = f"annotation at position {position}" if annotation.id is None else f"annotation {annotation.id}"
-    where = f"{name} (image {annotation.image_id})"
-    if fault == "unknown image id":
-        return f"{where}: no image has the id {annotation.image_id}"
-    if fault == "unknown category id":
-        known = ", ".join(map(str, category_ids[:20].tolist())) + (", ..." if len(category_ids) > 20 else "")
-        return f"{where}: unknown category id {annotation.category_id}; known are {known}"
-    box = "[" + ", ".join(f"{number:g}" for number in annotation.bbox) + "]"
-    size = f", {image.width}x{image.height}" if "outside" in fault else ""
-    return f"{where}: {fault}{size}: bbox {box} (x, y, width, height)"
