@@ -125,6 +125,10 @@ def train(
     init_parts: Annotated[
         str, typer.Option("--init-parts", metavar="PARTS", help="Which of them --init gives; the others start anew.")
     ] = "backbone,neck,head",
+    batch: Annotated[
+        str | None,
+        typer.Option("--batch", metavar="N|auto", help="Pictures a batch; auto finds how many fit into memory."),
+    ] = None,
     skip_broken: SkipBroken = False,
     json_: Json = False,
 ) -> None:
@@ -133,6 +137,7 @@ def train(
     Example: gfocal train gfl_nano --data bccd --set schedule.epochs=20
     """
     with own_stdout():
+        from gfocal.engine.batch_size import with_batch
         from gfocal.engine.held_out import parse_val
         from gfocal.engine.prepare import default_run_folder, describe_all, open_run_data
         from gfocal.engine.train import train as run_training
@@ -152,6 +157,7 @@ def train(
         warn([*train_index.skipped, *(val_index.skipped if val_index else [])], "broken record", "left out")
         described, lines = describe_all(train_index, val_index)
         say("\n".join(lines))
+        loaded = with_batch(loaded, batch, train_index, folder, resume=resume)
         if val_index is None:
             say(
                 "warning: no data to measure on (no val split, no --val): training without evaluation; "

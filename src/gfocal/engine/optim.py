@@ -39,6 +39,12 @@ def scaled_lr(recipe: OptimRecipe, pictures_a_step: int) -> float:
     return recipe.lr * (pictures_a_step / recipe.reference_batch if recipe.reference_batch else 1.0)
 
 
+def lr_line(recipe: OptimRecipe, pictures_a_step: int) -> str:
+    """What is said about the learning rate of a run."""
+    origin = f" (optim.lr={recipe.lr:g} is for {recipe.reference_batch})" if recipe.reference_batch else ""
+    return f"{pictures_a_step} pictures a step, learning rate {scaled_lr(recipe, pictures_a_step):.3g}{origin}"
+
+
 def lr_factor(schedule: ScheduleRecipe, step: int, steps_an_epoch: int) -> float:
     """Share of the learning rate at optimizer step 0, 1, ...: a pure function, so nothing of it is saved.
 

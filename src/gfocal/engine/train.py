@@ -22,7 +22,8 @@ from gfocal.detector import DenseDetector
 from gfocal.engine.checkpoint import generator_states, restore_generators
 from gfocal.engine.evaluate import evaluate
 from gfocal.engine.failures import failures_told
-from gfocal.engine.optim import AveragedWeights, idle_settings, lr_factor, make_optimizer, scaled_lr
+from gfocal.engine.memory import memory_notes, out_of_memory
+from gfocal.engine.optim import AveragedWeights, idle_settings, lr_factor, lr_line, make_optimizer, scaled_lr
 from gfocal.engine.processes import processes_of, synchronise_batch_norm
 from gfocal.engine.progress import CtrlC, ProgressBar
 from gfocal.engine.run import Run, TrainResult
@@ -85,7 +86,7 @@ def train(
     if recipe.runtime.sync_batch_norm:
         synchronise_batch_norm(detector, run.processes)
     trainer = _Trainer(recipe, detector, accelerator, train_index, val_index, run, skip_broken, progress)
-    with failures_told():
+    with failures_told(lambda error: out_of_memory(error, recipe, detector, run.state_file)):
         return trainer.run_all(resume=resume, started=started)
 
 
@@ -147,7 +148,8 @@ class _Trainer:
 
     def run_all(self, *, resume: bool, started: dict[str, Any] | None) -> TrainResult:
         """Train to the end of the schedule, or until Ctrl-C."""
-        lines = idle_settings(self.recipe.schedule, self.total_steps)
+        lines = [lr_line(self.recipe.optim, self.pictures_a_step)]
+        lines += idle_settings(self.recipe.schedule, self.total_steps)
         state = self.run.open(self.recipe, self.train_index, resume=resume, init=started)
         if started is not None:
             lines += told(started)
@@ -157,6 +159,7 @@ class _Trainer:
                 lines.append(f"not bit-identical to a run without the break: {', '.join(changed)}")
         else:
             lines += before_training(self.train_index, self.recipe)
+        lines += memory_notes(self.detector, self.recipe)
         self.run.track(self.recipe, self.step, measured=not self.unmeasured)
         try:
             with (
