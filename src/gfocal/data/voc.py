@@ -118,24 +118,37 @@ def _pairs(reading: _Reading) -> Iterator[_Pair]:
     """Every picture of the split with its XML file; what lacks a picture is reported."""
     place, problems = reading.place, reading.problems
     files = {portable(name)[:-4]: place.labels / name for name in walk(place.labels, ".xml")}
-    pictures: dict[str, str] = {}
-    for name in pictures_in(place.pictures):
-        pictures.setdefault(os.path.splitext(name)[0], name)
-    wanted = place.stems if place.stems is not None else tuple(dict.fromkeys([*pictures, *files]))
-    used: dict[str, str] = {}
-    for given in wanted:
-        stem = _known_stem(given, files, pictures)
-        xml = files.get(stem)
-        picture = pictures.get(stem) or (_named_picture(xml, pictures) if xml is not None else None)
+    pictures = _by_stem(reading)
+    if place.stems is None:
+        wanted = list(dict.fromkeys([*pictures, *files]))
+    else:
+        wanted = list(dict.fromkeys(_known_stem(given, files, pictures) for given in place.stems))
+    # An XML file without a picture of its name may name another one, which then is no background.
+    names = {stem: _named_picture(files[stem], pictures) for stem in wanted if stem in files and stem not in pictures}
+    claims = {name: stem for stem, name in reversed(names.items()) if name is not None}
+    for stem in wanted:
+        xml, picture = files.get(stem), pictures.get(stem) or names.get(stem)
         if picture is None:
-            message = "has no picture" if xml is not None else f"picture {given} does not exist"
+            message = "has no picture" if xml is not None else f"picture {stem} does not exist"
             where = xml or place.listed or place.labels
-            problems.report("picture-missing", where, f"{message} in {place.pictures}", picture=given)
-        elif picture not in used:
-            used[picture] = stem
+            problems.report("picture-missing", where, f"{message} in {place.pictures}", picture=stem)
+            continue
+        own = os.path.splitext(picture)[0]
+        owner = own if own in files else claims.get(picture, own)
+        if owner == stem:
             yield _Pair(picture, xml)
-        elif xml is not None and place.stems is None and stem not in pictures:
-            problems.report("picture-twice", xml, f"belongs to the picture {picture}, as {used[picture]}.xml does")
+        elif xml is not None:
+            problems.report("picture-twice", xml, f"belongs to the picture {picture}, as {owner}.xml does")
+
+
+def _by_stem(reading: _Reading) -> dict[str, str]:
+    """The pictures by their names without ending."""
+    found: dict[str, str] = {}
+    for name in pictures_in(reading.place.pictures):
+        first = found.setdefault(os.path.splitext(name)[0], name)
+        if first != name:
+            reading.problems.note(f"{reading.place.pictures}: {name} is not read, since {first} has its name")
+    return found
 
 
 def _known_stem(given: str, files: dict[str, Path], pictures: dict[str, str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,6 +12,7 @@ from gfocal.data.found import WHOLE, Found, files_in, folders_in, has_any, pictu
 from gfocal.data.index import DataIndex
 from gfocal.data.problems import Problems
 from gfocal.errors import UsageError
+from gfocal.pictures import PICTURE_SUFFIXES
 
 LOOKED_FOR = "Annotations/*.xml with JPEGImages/; .xml files beside their pictures"
 _LABEL_FOLDERS = ("annotations", "labels", "xml", "xmls")
@@ -103,6 +105,7 @@ def _from_lists(root: Path, labels: Path, pictures: Path) -> Found | None:
     notes = []
     if WHOLE not in stems:
         listed = {stem for names in stems.values() for stem in names}
+        listed |= {os.path.splitext(stem)[0] for stem in listed if stem.lower().endswith(PICTURE_SUFFIXES)}
         rest = [name for name in walk(labels, ".xml") if name[:-4] not in listed and Path(name).stem not in listed]
         if rest:
             notes.append(
