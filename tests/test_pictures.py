@@ -259,3 +259,10 @@ def test_padding_with_the_mean_is_nearly_zero_after_normalisation() -> None:
 def test_what_is_no_colour(fill: tuple) -> None:
     with pytest.raises(UsageError, match="resize fill must be three whole numbers"):
         Resize(fill=fill)
+
+
+def test_another_side_keeps_the_proportion() -> None:
+    assert Resize("square", size=320, fill=(1, 2, 3)).at(96) == Resize("square", size=96, fill=(1, 2, 3))
+    small = Resize("short_long", short_side=800, long_side=1333).at(480)
+    assert (small.short_side, small.long_side) == (480, 800)  # 1333 * 0.6 = 799.8
+    assert small.target_size(1000, 1000) == (480, 480)
