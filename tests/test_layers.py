@@ -19,7 +19,7 @@ TABLE: list[tuple[int, set[str]]] = [
     (2, {"assigners"}),
     (2, {"representation"}),
     (3, {"models"}),
-    (4, {"criterion", "detector"}),
+    (4, {"criterion", "detector", "tiles"}),
     (5, {"recipe", "zoo"}),
     (6, {"data"}),
     (6, {"evaluation"}),

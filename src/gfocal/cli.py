@@ -15,7 +15,19 @@ import typer
 
 import gfocal
 from gfocal.cli_data import data_app
-from gfocal.cli_options import Data, DataFormat, DataSets, Init, Json, Model, Overrides, RecipeName, SkipBroken
+from gfocal.cli_options import (
+    Data,
+    DataFormat,
+    DataSets,
+    Init,
+    Json,
+    Model,
+    Overlap,
+    Overrides,
+    RecipeName,
+    SkipBroken,
+    Tile,
+)
 from gfocal.cli_training import find_lr
 from gfocal.terminal import (
     claim,
@@ -199,7 +211,11 @@ def evaluate(
     split: Annotated[str, typer.Option("--split", help="train, val or test, of a data set that has them.")] = "val",
     format_: DataFormat = None,
     overrides: Overrides = None,
-    batch_size: Annotated[int | None, typer.Option("--batch-size", min=1, help="Pictures a forward pass.")] = None,
+    tile: Tile = None,
+    overlap: Overlap = None,
+    batch_size: Annotated[
+        int | None, typer.Option("--batch-size", min=1, help="Pictures, or tiles, a forward pass.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write the results to this JSON file too.")
     ] = None,
@@ -222,6 +238,8 @@ def evaluate(
             split=split,
             format=format_,
             overrides=overrides or (),
+            tile=tile,
+            overlap=overlap,
             batch_size=batch_size,
             skip_broken=skip_broken,
             warn=lambda lines: warn(lines, "broken record", "left out"),
@@ -254,6 +272,9 @@ def predict(
         float | None,
         typer.Option("--score", help="Leave out lower scores; by default predict.score_threshold if --set, else 0.3."),
     ] = None,
+    tile: Tile = None,
+    overlap: Overlap = None,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Tiles a forward pass.")] = 8,
     overrides: Overrides = None,
     json_: Json = False,
 ) -> None:
@@ -264,7 +285,16 @@ def predict(
     with own_stdout():
         from gfocal.engine.prepare import predict_patterns
 
-        result = predict_patterns(model, pictures, out, score=score, overrides=overrides or ())
+        result = predict_patterns(
+            model,
+            pictures,
+            out,
+            score=score,
+            overrides=overrides or (),
+            tile=tile,
+            overlap=overlap,
+            batch_size=batch_size,
+        )
         warn(result.skipped, "unreadable picture", "left out")
         if result.left_out:
             typer.echo(f"note: drawings of an earlier call left out: {len(result.left_out)}, in {out}", err=True)

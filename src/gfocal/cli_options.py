@@ -37,3 +37,13 @@ Init = Annotated[
     Path | None,
     typer.Option("--init", metavar="MODEL", help="Start from the weights of a run folder or checkpoint."),
 ]
+Tile = Annotated[
+    int | None,
+    typer.Option(
+        "--tile", min=0, metavar="PIXELS", help="Look at overlapping tiles of so many pixels; 0: whole pictures alone."
+    ),
+]
+Overlap = Annotated[
+    float | None,
+    typer.Option("--overlap", min=0, max=0.9, help="Share of a tile that the next one has too; by default 0.2."),
+]

@@ -12,11 +12,13 @@ from torch import Tensor, nn
 from gfocal.assigners import Assigner
 from gfocal.boxes import clip_boxes
 from gfocal.criterion import BoxWeight, Matched, Norm, detection_losses, match, step_sums
+from gfocal.errors import UsageError
 from gfocal.models import PostProcess
 from gfocal.pictures import Resize, pad_batch, to_picture
 from gfocal.points import Points, grid_sizes
 from gfocal.representation import BoxRepresentation, Quality
 from gfocal.structures import Detections, HeadOutput, Targets
+from gfocal.tiles import Tiling, find_in_tiles
 
 _SIZES_KEPT = 64  # picture sizes whose points are kept; those of 800 x 1333 take 0.8 MB
 
@@ -67,6 +69,7 @@ class DenseDetector(nn.Module):
         box_weight: see :func:`gfocal.criterion.positive_weights`.
         loss_weights: factor of each loss term.
         norm: how positives are counted, see :func:`gfocal.criterion.count_positives`.
+        tiling: how :meth:`predict` cuts pictures into tiles; None looks at whole pictures alone.
     """
 
     def __init__(
@@ -87,6 +90,7 @@ class DenseDetector(nn.Module):
         box_weight: BoxWeight,
         loss_weights: Mapping[str, float],
         norm: Norm = "step",
+        tiling: Tiling | None = None,
     ) -> None:
         super().__init__()
         self.pixels, self.backbone, self.neck, self.head = pixels, backbone, neck, head
@@ -97,6 +101,7 @@ class DenseDetector(nn.Module):
         self.box_weight: BoxWeight = box_weight
         self.loss_weights = dict(loss_weights)
         self.norm: Norm = norm
+        self.tiling = tiling
         self._points: dict[tuple[Any, ...], Points] = {}
 
     @property
@@ -188,11 +193,33 @@ class DenseDetector(nn.Module):
 
     @overload
     def predict(
-        self, source: list[Any] | tuple[Any, ...], *, score_threshold: float | None = None
+        self,
+        source: list[Any] | tuple[Any, ...],
+        *,
+        score_threshold: float | None = None,
+        tile: int | None = None,
+        overlap: float | None = None,
+        batch_size: int = 8,
     ) -> list[Detections]: ...
     @overload
-    def predict(self, source: Any, *, score_threshold: float | None = None) -> Detections: ...
-    def predict(self, source: Any, *, score_threshold: float | None = None) -> Detections | list[Detections]:
+    def predict(
+        self,
+        source: Any,
+        *,
+        score_threshold: float | None = None,
+        tile: int | None = None,
+        overlap: float | None = None,
+        batch_size: int = 8,
+    ) -> Detections: ...
+    def predict(
+        self,
+        source: Any,
+        *,
+        score_threshold: float | None = None,
+        tile: int | None = None,
+        overlap: float | None = None,
+        batch_size: int = 8,
+    ) -> Detections | list[Detections]:
         """Detections in pixels of the pictures given, on the CPU.
 
         Args:
@@ -200,34 +227,60 @@ class DenseDetector(nn.Module):
                 list or tuple of them.
             score_threshold: in [0, 1), instead of the detector's own. Final scores lie above it, not only those of
                 the classes (which a quality branch lowers afterwards).
+            tile: side in pixels of the picture of overlapping tiles that are looked at one by one, see
+                :mod:`gfocal.tiles`; 0 for none. By default the detector's own :attr:`tiling`.
+            overlap: share of their side that tiles have in common, in [0, 0.9]; by default the detector's, or 0.2.
+            batch_size: tiles a forward pass.
 
         Returns:
             Detections; a list of them for a list or tuple.
 
         Raises:
             BrokenInputError: a picture cannot be read.
-            UsageError: a threshold out of range, or a source of another kind.
+            UsageError: a threshold, tile, overlap or batch size out of range, or a source of another kind.
         """
-        if isinstance(source, list | tuple):
-            return [self._predict_one(item, score_threshold) for item in source]
-        return self._predict_one(source, score_threshold)
-
-    def _predict_one(self, source: Any, score_threshold: float | None) -> Detections:
-        post = self.postprocess
+        post, tiling = self.postprocess, _tiling(self.tiling, tile, overlap)
         if score_threshold is not None:
             post = replace(post, score_threshold=score_threshold)
-        picture = to_picture(source)
-        resized = self.resize(picture)
-        batch = pad_batch([resized], fill=self.resize.fill).to(self.device)
+        if batch_size < 1:
+            raise UsageError(f"batch_size must be at least 1, got {batch_size}")
+
+        def find(pictures: Sequence[Tensor]) -> list[Detections]:
+            found = self._find(pictures, post)
+            return found if score_threshold is None else [f[f.scores > score_threshold] for f in found]
+
+        def look(item: Any) -> Detections:
+            picture = to_picture(item)
+            if tiling is None:
+                return find([picture])[0]
+            return find_in_tiles(picture, tiling, find, nms_iou=post.nms_iou, batch_size=batch_size)
+
         training = self.training
         self.eval()
         try:
-            found = self.detect(batch, torch.tensor([resized.shape[-2:]]), postprocess=post)[0].cpu()
+            return [look(item) for item in source] if isinstance(source, list | tuple) else look(source)
         finally:
             self.train(training)
-        if score_threshold is not None:
-            found = found[found.scores > score_threshold]
-        return to_original(found, resized.shape[-2:], picture.shape[-2:])
+
+    def _find(self, pictures: Sequence[Tensor], post: PostProcess) -> list[Detections]:
+        """What is found on uint8 RGB pictures (3, H, W), in one batch; in their own pixels, on the CPU."""
+        resized = [self.resize(picture) for picture in pictures]
+        sizes = [tuple(one.shape[-2:]) for one in resized]
+        batch = pad_batch(resized, fill=self.resize.fill).to(self.device)
+        found = self.detect(batch, torch.tensor(sizes), postprocess=post)
+        return [to_original(f.cpu(), s, p.shape[-2:]) for f, s, p in zip(found, sizes, pictures, strict=True)]
+
+
+def _tiling(own: Tiling | None, tile: int | None, overlap: float | None) -> Tiling | None:
+    """What is asked for; the rest as the detector has it."""
+    if tile == 0 or (tile is None and own is None):
+        if overlap is not None:
+            raise UsageError("overlap is that of tiles: give tile too")
+        return None
+    side = own.side if tile is None and own is not None else tile
+    assert side is not None
+    shared = (own.overlap if own is not None else 0.2) if overlap is None else overlap
+    return Tiling(side, shared, True if own is None else own.whole)
 
 
 def to_original(found: Detections, size: Sequence[int], original: Sequence[int]) -> Detections:

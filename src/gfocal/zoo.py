@@ -30,6 +30,7 @@ from gfocal.points import Shapes, make_anchors, octave_shapes, ssd_shapes
 from gfocal.recipe import ModelRecipe, Recipe
 from gfocal.recipe.forms import ASSIGNERS, BOXES, QUALITIES, Form
 from gfocal.representation import BoxRepresentation, Quality
+from gfocal.tiles import Tiling
 
 
 def _square(recipe: Recipe) -> Shapes:
@@ -131,7 +132,14 @@ def build_detector(recipe: Recipe, names: Sequence[str], *, pretrained: bool = T
         box_weight=model.box_weight,
         loss_weights=model.loss_weights.model_dump(),
         norm=model.norm,
+        tiling=tiling_of(recipe),
     )
+
+
+def tiling_of(recipe: Recipe) -> Tiling | None:
+    """How a recipe cuts pictures into tiles; None where it does not."""
+    data = recipe.data
+    return None if data.tile is None else Tiling(data.tile, data.tile_overlap, data.tile_whole)
 
 
 def resize_of(recipe: Recipe) -> Resize:

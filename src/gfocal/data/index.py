@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from itertools import count
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,6 +17,9 @@ from gfocal.data.columns import Column, parts
 from gfocal.data.packing import pack_areas, pack_boxes, pack_whole
 from gfocal.errors import UsageError
 from gfocal.structures import Targets
+
+if TYPE_CHECKING:
+    from gfocal.data.tiles import Tiles
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +53,7 @@ class DataIndex:
         edge_ambiguity: (N, 4) float64: how uncertain left, top, right and bottom are by nature, a standard deviation in
             pixels (generated scenes say so); NaN for boxes, None for files, that do not say.
         parts: pictures of each data set that was joined into this one, in order; () for a single one.
+        tiles: where each picture lies in one of another data set, see :mod:`gfocal.data.tiles`; None for files.
     """
 
     pictures_dir: Path
@@ -70,6 +75,7 @@ class DataIndex:
     skipped: list[str] = field(default_factory=list)
     edge_ambiguity: np.ndarray | None = None
     parts: tuple[int, ...] = ()
+    tiles: Tiles | None = None
 
     @classmethod
     def build(
@@ -161,6 +167,8 @@ class DataIndex:
 
     def file_name(self, i: int) -> str:
         """Of picture ``i``, as the annotation file writes it."""
+        if self.tiles is not None:
+            return self.tiles.of.file_name(int(self.tiles.picture[i]))
         return self.name_bytes[self.name_start[i] : self.name_start[i + 1]].tobytes().decode(errors="surrogatepass")
 
     def path(self, i: int) -> Path:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
@@ -24,6 +25,7 @@ from gfocal.data.workers import Board, raise_file_limit
 from gfocal.errors import BrokenInputError, UsageError
 from gfocal.pictures import Resize, pad_batch, read_picture
 from gfocal.structures import Batch, Targets
+from gfocal.tiles import cut_out
 
 
 class Transform(Protocol):
@@ -63,6 +65,8 @@ class DetectionDataset(Dataset[Sample]):
             :attr:`Sample.skipped`.
         mosaic: which pictures become mosaics, and how; None for none. A mosaic counts as its first picture.
         read: gives picture i of the index; where boxes alone matter, a blank of its size does.
+        repeats: (I,) how often each picture is drawn to be part of another one's mosaic, beside the others; None: all
+            as often.
     """
 
     def __init__(
@@ -74,9 +78,11 @@ class DetectionDataset(Dataset[Sample]):
         skip_broken: bool = False,
         mosaic: Mosaic | None = None,
         read: Callable[[DataIndex, int], Tensor] | None = None,
+        repeats: np.ndarray | None = None,
     ) -> None:
         self.index, self.transform, self.seed, self.skip_broken = index, transform, seed, skip_broken
         self.mosaic, self.read = mosaic, read or read_indexed
+        self.ends = None if repeats is None or mosaic is None else np.cumsum(repeats)
 
     def __len__(self) -> int:
         return len(self.index)
@@ -89,7 +95,7 @@ class DetectionDataset(Dataset[Sample]):
         """
         index, epoch, position, *side = key
         transform = self.transform.at(*side) if side else self.transform
-        plan = self.mosaic.plan(self.seed, epoch, position, len(self)) if self.mosaic else None
+        plan = self.mosaic.plan(self.seed, epoch, position, len(self), self.ends) if self.mosaic else None
         index, picture, skipped = self._read_from(index)
         tiles = [(picture, self.index.targets(index))]
         for partner in plan.partners if plan else ():
@@ -115,12 +121,13 @@ class DetectionDataset(Dataset[Sample]):
             except BrokenInputError as error:
                 if not self.skip_broken:
                     raise
-                skipped.append(str(error))
+                if str(error) not in skipped:  # the next tile may be of the same file
+                    skipped.append(str(error))
         raise UsageError(f"none of the {len(self)} pictures in {self.index.pictures_dir} can be read; {skipped[0]}")
 
 
 def read_indexed(index: DataIndex, i: int) -> Tensor:
-    """Picture ``i`` of an index, turned the way in which its annotations were made.
+    """Picture ``i`` of an index, or tile, turned the way in which its annotations were made.
 
     Returns:
         (3, H, W) uint8 of the annotated size.
@@ -129,6 +136,10 @@ def read_indexed(index: DataIndex, i: int) -> Tensor:
         BrokenInputError: it cannot be read, or has the annotated size neither with nor without its EXIF rotation.
     """
     path, wanted = index.path(i), (int(index.heights[i]), int(index.widths[i]))
+    if (tiles := index.tiles) is not None:
+        left, top = int(tiles.left[i]), int(tiles.top[i])
+        whole = read_indexed(tiles.of, int(tiles.picture[i]))
+        return cut_out(whole, (left, top, left + wanted[1], top + wanted[0]))
     picture = read_picture(path)
     if tuple(picture.shape[-2:]) == wanted:
         return picture

@@ -72,14 +72,17 @@ class Mosaic:
             raise UsageError(f"mosaic scale must be two positive numbers, the smaller first, got {list(self.scale)}")
         check_colour("mosaic fill", self.fill)
 
-    def plan(self, seed: int, epoch: int, position: int, count: int) -> MosaicPlan | None:
+    def plan(
+        self, seed: int, epoch: int, position: int, count: int, ends: np.ndarray | None = None
+    ) -> MosaicPlan | None:
         """The mosaic at a position of an epoch, or None: that picture is shown alone.
 
         Args:
             seed: of the run.
             epoch: >= 0.
             position: in the epoch.
-            count: pictures in the data set, of which the partners are drawn, each as likely.
+            count: pictures in the data set, of which the partners are drawn.
+            ends: (count,) running sums of how often each is drawn; None: each as likely.
         """
         if epoch >= self.epochs:
             return None
@@ -87,7 +90,9 @@ class Mosaic:
         if draw[0] >= self.share:
             return None
         y, x = (_MARGIN + (1 - 2 * _MARGIN) * draw[1:3]).tolist()
-        partners = tuple((draw[3 : 2 + TILES] * count).astype(np.int64).tolist())
+        chosen = draw[3 : 2 + TILES]
+        rows = chosen * count if ends is None else np.searchsorted(ends, chosen * ends[-1], side="right")
+        partners = tuple(np.minimum(rows.astype(np.int64), count - 1).tolist())
         return MosaicPlan(partners, (y, x), draw[2 + TILES :].reshape(TILES, 3))
 
     def paint(

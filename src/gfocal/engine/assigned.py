@@ -133,12 +133,14 @@ def as_trained(index: DataIndex, recipe: Recipe, count: int) -> Iterator[Learnin
     """
     data, schedule = recipe.data, recipe.schedule
     colourless = recipe.model_copy(update={"data": data.model_copy(update={"photometric": 0.0})})
+    repeats = repeats_of(recipe, index)
     dataset = DetectionDataset(
         index,
         train_transform(colourless, build_matching(recipe).resize),
         seed=recipe.runtime.seed,
         mosaic=mosaic_of(recipe),
         read=_blank,
+        repeats=repeats if index.tiles is not None else None,
     )
     batches = RunBatches(
         len(index),
@@ -146,7 +148,7 @@ def as_trained(index: DataIndex, recipe: Recipe, count: int) -> Iterator[Learnin
         batch_size=schedule.batch_size,
         batches=-(-count // schedule.batch_size),
         epochs=1,
-        repeats=repeats_of(recipe, index),
+        repeats=repeats,
         sides=data.sides if data.multi_scale else (),
         accumulate=schedule.accumulate,
     )

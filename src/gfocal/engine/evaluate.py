@@ -13,13 +13,14 @@ import torch
 
 from gfocal.data.index import DataIndex
 from gfocal.data.loader import DetectionDataset, make_loader
+from gfocal.data.tiles import Unchanged
 from gfocal.data.transforms import EvalTransform
 from gfocal.detector import DenseDetector, to_original
 from gfocal.engine.failures import failures_told
 from gfocal.engine.processes import ALONE, Processes
 from gfocal.errors import UsageError
 from gfocal.evaluation import CocoEvaluator, EdgeUncertainty, EvalResult
-from gfocal.structures import Detections
+from gfocal.structures import Batch, Detections
 
 
 @dataclass(frozen=True)
@@ -86,14 +87,14 @@ def evaluate(
     processes: Processes = ALONE,
     resamples: int = 0,
 ) -> Evaluation:
-    """Run the detector over every picture and compare with the ground truth.
+    """Run the detector over every picture and compare with the ground truth; in tiles, if it has a ``tiling``.
 
     Several processes take every n-th picture each; the main one puts together what they found and measures.
 
     Args:
         detector: in any mode; it is left as it was.
         index: the data set; the detector must know its classes, in any order.
-        batch_size: pictures a forward pass.
+        batch_size: pictures, or tiles of one picture, a forward pass.
         workers: loader processes.
         precision: "fp32", "bf16" or "fp16" (autocast).
         progress: called with (pictures done, pictures in all).
@@ -108,7 +109,8 @@ def evaluate(
     if len(index) == 0:
         raise UsageError(f"{index.annotations} lists no pictures: there is nothing to evaluate")
     index = check_names(detector, index)
-    dataset = DetectionDataset(index, EvalTransform(detector.resize), seed=0, skip_broken=skip_broken)
+    transform = EvalTransform(detector.resize) if detector.tiling is None else Unchanged(detector.resize)
+    dataset = DetectionDataset(index, transform, seed=0, skip_broken=skip_broken)
     training, started = detector.training, time.perf_counter()
     detector.eval()
     try:
@@ -141,25 +143,35 @@ def _detect_all(
     processes: Processes,
 ) -> _Part:
     part = _Part()
+    tiled = detector.tiling is not None
     loader = make_loader(
-        dataset, batch_size=batch_size, workers=workers, rank=processes.rank, processes=processes.count
+        dataset,
+        batch_size=1 if tiled else batch_size,
+        workers=workers,
+        multiple=1 if tiled else 32,
+        rank=processes.rank,
+        processes=processes.count,
     )
     for batch in loader:
         begin = time.perf_counter()
         with autocast(detector.device, precision):
-            found = detector.detect(batch.pictures.to(detector.device), batch.sizes)
-        found = [f.cpu() for f in found]
+            found = [detector.predict(batch.pictures[0], batch_size=batch_size)] if tiled else _detect(detector, batch)
         part.busy += time.perf_counter() - begin
         part.skipped.extend(batch.skipped)
-        for i, image_id in enumerate(batch.image_ids.tolist()):
+        for image_id, one in zip(batch.image_ids.tolist(), found, strict=True):
             # A picture that stands in for a broken one has its own turn too; a broken one never comes.
             if image_id not in part.found:
-                original = to_original(found[i], batch.sizes[i].tolist(), batch.original_sizes[i].tolist())
-                part.found[image_id] = replace(original, edge_probs=None)  # large, and nothing here reads them
+                part.found[image_id] = replace(one, edge_probs=None)  # large, and nothing here reads them
         part.done += len(batch)
         if progress is not None:
             progress(min(part.done * processes.count, len(dataset)), len(dataset))
     return part
+
+
+def _detect(detector: DenseDetector, batch: Batch) -> list[Detections]:
+    found = detector.detect(batch.pictures.to(detector.device), batch.sizes)
+    sizes = zip(batch.sizes.tolist(), batch.original_sizes.tolist(), strict=True)
+    return [to_original(one.cpu(), *size) for one, size in zip(found, sizes, strict=True)]
 
 
 def _measure(index: DataIndex, parts: Sequence[_Part], seconds: float, resamples: int) -> Evaluation:

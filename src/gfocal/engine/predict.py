@@ -159,6 +159,7 @@ def predict_files(
     score_threshold: float | None = 0.3,
     category_ids: Sequence[int] | None = None,
     precision: str = "fp32",
+    batch_size: int = 8,
     progress: Callable[[int, int], None] | None = None,
 ) -> Prediction:
     """Find objects in picture files; write a drawing of each and one ``predictions.json`` into ``out``.
@@ -174,6 +175,7 @@ def predict_files(
         score_threshold: in [0, 1); None takes the detector's own.
         category_ids: the data set's id of each class; by default 1..C.
         precision: "fp32", "bf16" or "fp16" (autocast).
+        batch_size: tiles a forward pass, where the detector has a ``tiling``.
         progress: called with (pictures done, pictures in all).
 
     Raises:
@@ -194,7 +196,7 @@ def predict_files(
             skipped.append(str(error))
         else:
             with autocast(detector.device, precision):
-                found = detector.predict(picture, score_threshold=score_threshold)
+                found = detector.predict(picture, score_threshold=score_threshold, batch_size=batch_size)
             drawing = names.take(path)
             _save(draw(picture, found), drawing)
             height, width = picture.shape[-2:]

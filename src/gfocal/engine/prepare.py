@@ -25,6 +25,7 @@ from gfocal.engine.show import counted
 from gfocal.engine.step import make_accelerator
 from gfocal.errors import MissingSplitError, UsageError
 from gfocal.recipe import Recipe
+from gfocal.tiles import Tiling
 
 RESAMPLES = 200
 """Sets of pictures that are drawn for the intervals of AP."""
@@ -174,13 +175,27 @@ def _open_val(
     return join(found)[0] if found else None
 
 
-def open_model(model: str, overrides: Sequence[str]) -> tuple[DenseDetector, Recipe, dict[str, Any]]:
+def open_model(
+    model: str, overrides: Sequence[str], *, tile: int | None = None, overlap: float | None = None
+) -> tuple[DenseDetector, Recipe, dict[str, Any]]:
     """A trained detector on the device it will run on, its recipe, and what its checkpoint says about it.
 
+    Args:
+        model: run folder or checkpoint.
+        overrides: recipe keys.
+        tile: ``data.tile``, 0 for none; by default the recipe's.
+        overlap: ``data.tile_overlap``; by default the recipe's.
+
     Raises:
-        UsageError: there is none, or fp16 was asked for on a CPU.
+        UsageError: there is none, tile or overlap is out of range, or fp16 was asked for on a CPU.
     """
-    detector, recipe, about = load_trained(model, overrides)
+    if tile:  # checked here, or the message would be about a key that nobody typed
+        Tiling(tile, 0.2 if overlap is None else overlap)
+    keys = [] if tile is None else [f"data.tile={tile or 'null'}"]
+    keys += [] if overlap is None else [f"data.tile_overlap={overlap}"]
+    detector, recipe, about = load_trained(model, [*overrides, *keys])
+    if overlap is not None and detector.tiling is None:
+        raise UsageError("--overlap is that of tiles: give --tile too")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if recipe.runtime.precision == "fp16" and device.type == "cpu" and _sets(overrides, "runtime.precision"):
         raise UsageError("runtime.precision: fp16 needs a CUDA device; on a CPU use bf16 or fp32")
@@ -206,6 +221,8 @@ def evaluate_files(
     split: str = "val",
     format: Format | None = None,
     overrides: Sequence[str] = (),
+    tile: int | None = None,
+    overlap: float | None = None,
     batch_size: int | None = None,
     skip_broken: bool = False,
     warn: Callable[[list[str]], None] | None = None,
@@ -219,19 +236,21 @@ def evaluate_files(
         split: "train", "val" or "test"; what the run set apart is "val", see :mod:`gfocal.engine.held_out`.
         format: of the data; by default what is found.
         overrides: recipe keys.
-        batch_size: pictures a forward pass; by default 16, or 2 where pictures keep their shape.
+        tile: ``data.tile``, 0 for none; by default the recipe's.
+        overlap: ``data.tile_overlap``; by default the recipe's.
+        batch_size: pictures, or tiles, a forward pass; by default 16, or 2 where pictures keep their shape.
         skip_broken: leave out what is broken.
         warn: called with one line for everything left out.
         say: called with lines about how the data are understood.
 
     Returns:
         JSON types: the 12 numbers, per_class, score_iou_correlation, num_images, num_detections, speed, skipped,
-        model, data, split.
+        model, data, split; tile and tile_overlap (None for whole pictures).
     """
     which = next((name for name in SPLITS if name == split), None)
     if which is None:
         raise UsageError(f"--split is train, val or test, not {split!r}")
-    detector, recipe, _ = open_model(model, overrides)
+    detector, recipe, _ = open_model(model, overrides, tile=tile, overlap=overlap)
     processes = processes_of(make_accelerator("fp32")) if launched() else ALONE
     index = open_measured(model, data, which, format=format, skip_broken=skip_broken, say=say)
     with ProgressBar(len(index), "evaluating", shown=processes.main) as bar:
@@ -250,11 +269,21 @@ def evaluate_files(
     if warn is not None:
         warn(skipped)
     place = {"model": str(find_weights(Path(model))), "data": str(index.annotations), "split": split}
-    return {**measured.to_dict(), "skipped": skipped, **place}
+    tiling = detector.tiling
+    tiles = {"tile": tiling and tiling.side, "tile_overlap": tiling and tiling.overlap}
+    return {**measured.to_dict(), "skipped": skipped, **place, **tiles}
 
 
 def predict_patterns(
-    model: str, patterns: Sequence[str], out: Path, *, score: float | None = None, overrides: Sequence[str] = ()
+    model: str,
+    patterns: Sequence[str],
+    out: Path,
+    *,
+    score: float | None = None,
+    overrides: Sequence[str] = (),
+    tile: int | None = None,
+    overlap: float | None = None,
+    batch_size: int = 8,
 ) -> Prediction:
     """Find pictures and objects in them; see :func:`gfocal.engine.predict.predict_files`.
 
@@ -265,11 +294,14 @@ def predict_patterns(
         score: leave out boxes with a lower score; by default ``predict.score_threshold`` where the overrides set it,
             else 0.3.
         overrides: recipe keys.
+        tile: ``data.tile``, 0 for none; by default the recipe's.
+        overlap: ``data.tile_overlap``; by default the recipe's.
+        batch_size: tiles a forward pass.
     """
     if score is not None and not 0 <= score < 1:
         raise UsageError(f"--score must be at least 0 and below 1, got {score:g}")
     pictures = collect_pictures(patterns)
-    detector, recipe, about = open_model(model, overrides)
+    detector, recipe, about = open_model(model, overrides, tile=tile, overlap=overlap)
     if score is None:
         score = recipe.predict.score_threshold if _sets(overrides, "predict.score_threshold") else DEFAULT_SCORE
     with ProgressBar(len(pictures), "predicting") as bar:
@@ -280,5 +312,6 @@ def predict_patterns(
             score_threshold=score,
             category_ids=about["category_ids"],
             precision=usable_precision(detector, recipe),
+            batch_size=batch_size,
             progress=bar.callback,
         )

@@ -11,7 +11,7 @@ import torch
 from gfocal.data.open import open_split
 from gfocal.engine.disk import write_atomically
 from gfocal.engine.drawing import contact_sheet, draw
-from gfocal.engine.start import batches_from, pictures_an_epoch
+from gfocal.engine.start import batches_from, in_tiles, pictures_an_epoch
 from gfocal.errors import UsageError
 from gfocal.recipe import Recipe
 from gfocal.structures import Detections
@@ -51,6 +51,7 @@ def draw_preview(
     # One picture a batch, or those of a batch would have one size.
     schedule = recipe.schedule.model_copy(update={"batch_size": 1, "accumulate": 1})
     alone = recipe.model_copy(update={"schedule": schedule})
+    index = in_tiles(recipe, index)
     steps = pictures_an_epoch(recipe, index)
     batches = batches_from(alone, index, resize_of(recipe), epoch * steps, steps, skip_broken)
     drawn, boxes, sizes, ids, skipped = [], 0, [], [], list(index.skipped)

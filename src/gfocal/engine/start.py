@@ -13,6 +13,7 @@ from gfocal.data.loader import BatchLoader, DetectionDataset, RunBatches, make_r
 from gfocal.data.mosaic import Mosaic
 from gfocal.data.order import epoch_length
 from gfocal.data.repeats import repeat_factors
+from gfocal.data.tiles import cut_into_tiles
 from gfocal.data.transforms import TrainTransform
 from gfocal.detector import DenseDetector
 from gfocal.engine.checkpoint import find_weights, read_about
@@ -22,6 +23,7 @@ from gfocal.errors import UsageError
 from gfocal.models.backbones import RANDOM_START
 from gfocal.pictures import Resize
 from gfocal.recipe import ModelRecipe, Recipe
+from gfocal.zoo import tiling_of
 
 
 def check_start(model: ModelRecipe) -> None:
@@ -85,20 +87,65 @@ def mosaic_of(recipe: Recipe) -> Mosaic | None:
     return Mosaic(data.mosaic, epochs, data.mosaic_scale) if data.mosaic and epochs else None
 
 
+def in_tiles(recipe: Recipe, index: DataIndex) -> DataIndex:
+    """What a run of the recipe learns from: the pictures of an index, or their tiles."""
+    tiling = tiling_of(recipe)
+    return index if tiling is None or index.tiles is not None else cut_into_tiles(index, tiling)
+
+
+def tile_lines(recipe: Recipe, index: DataIndex) -> list[str]:
+    """What to tell of the tiles that are learnt from; [] of whole pictures."""
+    tiles = index.tiles
+    if tiles is None:
+        return []
+    empty, shown = int(tiles.empty.sum()), pictures_an_epoch(recipe, index)
+    lines = [
+        f"tiles: {len(tiles.of):,} pictures are {len(index):,} tiles of {tiles.tiling.side} pixels"
+        f"{', whole pictures included,' if tiles.tiling.whole else ''} {empty:,} of them without objects; "
+        f"an epoch shows {shown:,}"
+    ]
+    if tiles.cut:
+        where = "they are learnt whole from whole pictures" if tiles.tiling.whole else "none is learnt whole"
+        lines.append(
+            f"tiles: {tiles.cut:,} of {tiles.objects:,} objects are larger than the {tiles.tiling.shared} pixels that "
+            f"tiles share and whole in none: {where}; a larger data.tile or data.tile_overlap holds them"
+        )
+    if tiles.lost:
+        lines.append(
+            f"warning: {tiles.lost:,} objects are in no tile at all and never learnt: set data.tile_whole=true"
+        )
+    return lines
+
+
 def repeats_of(recipe: Recipe, index: DataIndex) -> np.ndarray | None:
     """How often each picture comes in an epoch on average; None for once."""
     mix, threshold = recipe.data.mix, recipe.data.repeat_threshold
-    if mix is None and threshold is None:
+    empty = _empty_share(recipe, index)
+    if mix is None and threshold is None and empty == 1:
         return None
     repeats = np.ones(len(index)) if threshold is None else repeat_factors(index, threshold)
+    if index.tiles is not None:
+        repeats[index.tiles.empty] *= empty
     parts = index.parts or (len(index),)
     if mix is not None and len(mix) != len(parts):
         raise UsageError(f"data.mix={list(mix)} has {len(mix)} numbers for {len(parts)} data sets: give one for each")
     return repeats if mix is None else repeats * np.repeat(mix, parts)
 
 
+def _empty_share(recipe: Recipe, index: DataIndex) -> float:
+    """How often a tile without objects comes in an epoch."""
+    wanted = recipe.data.tile_empty
+    if index.tiles is None or wanted is None:
+        return 1.0
+    empty = int(index.tiles.empty.sum())
+    full = len(index) - empty
+    # Where nothing is to be learnt at all, training says so; it needs pictures for that.
+    return min(1.0, wanted * full / empty) if empty and full else 1.0
+
+
 def pictures_an_epoch(recipe: Recipe, index: DataIndex) -> int:
     """The same for every epoch: more than the data set has where rare classes are shown more often."""
+    index = in_tiles(recipe, index)
     return epoch_length(len(index), repeats_of(recipe, index))
 
 
@@ -126,8 +173,15 @@ def batches_from(
         processes: that share each batch, ``schedule.batch_size`` pictures for each.
     """
     schedule, seed = recipe.schedule, recipe.runtime.seed
+    index = in_tiles(recipe, index)
+    repeats = repeats_of(recipe, index)
     dataset = DetectionDataset(
-        index, train_transform(recipe, resize), seed=seed, skip_broken=skip_broken, mosaic=mosaic_of(recipe)
+        index,
+        train_transform(recipe, resize),
+        seed=seed,
+        skip_broken=skip_broken,
+        mosaic=mosaic_of(recipe),
+        repeats=repeats if index.tiles is not None else None,
     )
     epoch, within = divmod(step, steps_an_epoch)
     batches = RunBatches(
@@ -138,7 +192,7 @@ def batches_from(
         epochs=schedule.epochs,
         epoch=epoch,
         batch=within * schedule.accumulate,
-        repeats=repeats_of(recipe, index),
+        repeats=repeats,
         sides=recipe.data.sides if recipe.data.multi_scale else (),
         accumulate=schedule.accumulate,
         rank=rank,

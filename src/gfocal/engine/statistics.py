@@ -12,6 +12,7 @@ from gfocal.boxes import aligned_iou
 from gfocal.data.index import DataIndex
 from gfocal.engine.assigned import Assigned, Progress, assign, choose_pictures, percent, reach_in_strides
 from gfocal.engine.proposal import least_reach, propose, reach_reasons, smallest_by_delta
+from gfocal.engine.start import in_tiles
 from gfocal.recipe import Recipe
 from gfocal.recipe.forms import BOXES
 from gfocal.zoo import anchor_shapes
@@ -40,7 +41,7 @@ def data_statistics(
     """What of this data the detector of a recipe can represent.
 
     Args:
-        index: the data.
+        index: the data; where the recipe has ``data.tile``, its tiles are what "pictures" are here.
         recipe: with the size that it trains at.
         pictures: of so many, chosen by the seed; 0 for all.
         seed: >= 0.
@@ -62,6 +63,7 @@ def data_statistics(
         >>> found["truncated_share"]  # doctest: +SKIP
         0.0012
     """
+    index = in_tiles(recipe, index)
     chosen = choose_pictures(len(index), pictures, seed)
     named = progress or (lambda name: lambda done, total: None)
     now = assign(index, recipe, chosen, augmented=augmented, progress=named("assigning"))

@@ -27,7 +27,7 @@ from gfocal.engine.optim import AveragedWeights, idle_settings, lr_factor, lr_li
 from gfocal.engine.processes import processes_of, synchronise_batch_norm
 from gfocal.engine.progress import CtrlC, ProgressBar
 from gfocal.engine.run import Run, TrainResult
-from gfocal.engine.start import batches_from, check_start, pictures_an_epoch, start_weights, told
+from gfocal.engine.start import batches_from, check_start, in_tiles, pictures_an_epoch, start_weights, tile_lines, told
 from gfocal.engine.statistics import before_training
 from gfocal.engine.step import Counts, NotFinite, make_accelerator, optimizer_step
 from gfocal.engine.stopping import Best, check_patience, stop_line
@@ -78,6 +78,7 @@ def train(
         torch.set_num_threads(recipe.runtime.threads)
     accelerator = make_accelerator(recipe.runtime.precision)
     torch.manual_seed(recipe.runtime.seed)
+    train_index = in_tiles(recipe, train_index)
     detector = build_detector(recipe, train_index.names, pretrained=not resume and init is None)
     started = start_weights(detector, recipe, init, init_parts) if init is not None else None
     if recipe.runtime.channels_last:
@@ -158,7 +159,7 @@ class _Trainer:
             if changed := self.run.changed_environment(state):
                 lines.append(f"not bit-identical to a run without the break: {', '.join(changed)}")
         else:
-            lines += before_training(self.train_index, self.recipe)
+            lines += [*tile_lines(self.recipe, self.train_index), *before_training(self.train_index, self.recipe)]
         lines += memory_notes(self.detector, self.recipe)
         self.run.track(self.recipe, self.step, measured=not self.unmeasured)
         try:

@@ -52,6 +52,16 @@ class DataRecipe(Section):
     mix: tuple[PositiveFloat, ...] | None = Field(
         None, description="how often an epoch shows each picture of the first --data, of the second, ..."
     )
+    tile: Pixels | None = Field(
+        None, description="side of the tiles that pictures are cut into, to learn from and to look at, in their pixels"
+    )
+    tile_overlap: Annotated[float, Field(ge=0, le=0.9)] = Field(
+        0.2, description="share of its side that a tile has in common with the next"
+    )
+    tile_whole: bool = Field(True, description="the whole picture is one more tile, for large objects")
+    tile_empty: NotNegative | None = Field(
+        0.5, description="tiles without objects an epoch, as a share of those with objects; null for all of them"
+    )
     workers: Natural = Field(2, description="loader processes")
 
     @property
