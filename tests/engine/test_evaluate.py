@@ -45,6 +45,7 @@ class Knows:
     """A detector that knows the answers, in pixels of the resized picture, off by ``shift`` of them."""
 
     device = torch.device("cpu")
+    tiling = None
     training = True
 
     def __init__(self, index: DataIndex, resize: Resize, shift: float = 0.0) -> None:
