@@ -160,7 +160,7 @@ def parse(file: Path, problems: Problems) -> CocoFile:
 def _framed(text: bytes) -> _Frame | None:
     try:
         return msgspec.json.decode(text, type=_Frame)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 
@@ -194,7 +194,7 @@ def _records(
         start, last = _address(some[0]) - origin, _address(some[-1]) - origin
         try:
             yield msgspec.json.decode(b"[%b]" % raw[start : last + memoryview(some[-1]).nbytes], type=list[kind])  # type: ignore[valid-type]
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             # Something is wrong, or Python's json wrote NaN, or ids are written as 1.0. Record by record it takes
             # longer, but each broken one can be named and left out.
             starts = [_address(record) - origin for record in some]

@@ -129,7 +129,7 @@ def picture_folder(annotations: Path, split: str) -> Path:
 def _holds(folder: Path, name: str) -> bool:
     try:
         return (folder / name).is_file() or (folder / portable(name)).is_file()
-    except ValueError:  # a null character in the name
+    except (OSError, ValueError):  # too long a name, or a null character in it
         return False
 
 

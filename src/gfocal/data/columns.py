@@ -166,7 +166,8 @@ class Products:
 
     def read(self, rows: Rows) -> np.ndarray:
         sides = self.boxes.sides(rows)
-        return sides[..., 0] * sides[..., 1]
+        with np.errstate(over="ignore"):  # Sides of 1e308 are finite, and may stand in a file.
+            return sides[..., 0] * sides[..., 1]
 
 
 def parts(count: int) -> Iterator[slice]:

@@ -69,12 +69,9 @@ def folders_in(folder: Path) -> list[Path]:
 def files_in(folder: Path, *suffixes: str) -> list[Path]:
     """Its files with one of these endings (lower case), by name, without looking into its folders."""
     with os.scandir(folder) as entries:
-        names = [
-            entry.name
-            for entry in entries
-            if not is_hidden(entry.name) and entry.name.lower().endswith(suffixes) and entry.is_file()
-        ]
-    return [folder / name for name in sorted(names)]
+        names = [entry.name for entry in entries if entry.name.lower().endswith(suffixes) and not is_hidden(entry.name)]
+    # Not entry.is_file, which fails on a link to itself.
+    return [folder / name for name in sorted(names) if os.path.isfile(folder / name)]
 
 
 def walk(folder: Path, *suffixes: str) -> Iterator[str]:

@@ -118,9 +118,13 @@ def _find_file(path: Path, format: Format | None) -> Found:
     suffix = path.suffix.lower()
     if suffix == ".zip":
         try:
-            return find_data(unpacked(path), format)
+            folder = unpacked(path)
         except OSError as error:
             raise UsageError(f"archive {path} cannot be read: {error.strerror or error}") from None
+        try:
+            return find_data(folder, format)
+        except UsageError as error:  # It names the folder in the cache, which nobody knows.
+            raise UsageError(f"archive {path}: {str(error).replace(str(folder), 'it')}") from None
     kind: Format = "yolo" if suffix in (".yaml", ".yml") else "coco"
     if suffix in (".xml", ".txt", ".tar", ".gz", ".tgz", ".rar", ".7z", ".csv", ".ndjson", ".tfrecord"):
         raise UsageError(f"{path} is no data set; give its folder, a .zip, a COCO .json or a YOLO data.yaml")

@@ -253,10 +253,11 @@ class _OutputNames:
         existing = {p.name for p in out.iterdir()}
         self.ours = self._written_before() & existing
         drawn = {out.resolve() / name for name in self.ours}
-        self.inputs = [p for p in inputs if p.resolve() not in drawn]
+        real = {p: Path(os.path.realpath(p)) for p in inputs}  # Path.resolve fails on a link to itself.
+        self.inputs = [p for p in inputs if real[p] not in drawn]
         # Lower case, since file systems exist on which x.JPG and x.jpg are one file.
         self.taken = {name.lower() for name in existing - self.ours} | {RESULTS}
-        self.taken |= {p.resolve().name.lower() for p in self.inputs if p.resolve().parent == out.resolve()}
+        self.taken |= {real[p].name.lower() for p in self.inputs if real[p].parent == out.resolve()}
 
     def _written_before(self) -> set[str]:
         file = self.out / RESULTS
