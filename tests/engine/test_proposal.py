@@ -10,7 +10,8 @@ import torch
 
 from gfocal.data.index import DataIndex
 from gfocal.engine.assigned import smallest_reg_max
-from gfocal.engine.proposal import cost_line, least_reach, out_of_reach
+from gfocal.engine.misfits import least_reach, out_of_reach
+from gfocal.engine.proposal import cost_line
 from gfocal.engine.statistics import data_statistics
 from gfocal.recipe import load_recipe
 from gfocal.representation import GeneralBoxes
@@ -44,6 +45,11 @@ def test_n_is_the_smallest(count: int, delta: float) -> None:
     n = smallest_reg_max(edges, delta)
     assert int((edges > n * delta).sum()) <= 0.001 * count
     assert n == 1 or int((edges > (n - 1) * delta).sum()) > 0.001 * count
+
+
+@pytest.mark.parametrize(("far", "n"), [(2, 3), (3, 10)])
+def test_a_thousandth_may_stay_out(far: int, n: int) -> None:
+    assert smallest_reg_max(torch.tensor([9.5] * far + [2.5] * (2000 - far)), 1.0) == n
 
 
 @pytest.mark.parametrize("delta", [0.1, 0.3, 0.7, 1.0])
@@ -122,6 +128,20 @@ def test_small_objects_get_larger_pictures_or_a_finer_level() -> None:
     assert "the pictures' own longer side is 320 pixels" in found["proposal"]["notes"][0]
 
 
+def test_anchors_where_objects_lie_between_two() -> None:
+    # 56 pixels lie between anchors of 5 * 8 and 5 * 16; with 4 strides a side those are 32, 64 and 128.
+    index = made_index([(320, 320, [(40.0 + i, 60.0 + 2 * i, 96.0 + i, 116.0 + 2 * i)]) for i in range(60)])
+    found, _ = data_statistics(index, load_recipe("gfl_nano"))
+    assert found["missed_share"] > 0.01
+    option = next(option for option in found["proposal"]["options"] if option["kind"] == "anchors")
+    assert again(index, "gfl_nano", (), option)["missed_share"] == option["missed_share"] < 0.6 * found["missed_share"]
+    assert option["cost"]["points"][0] == option["cost"]["points"][1]
+    assert any("must learn them anew" in note for note in found["proposal"]["notes"])
+    assert not any(
+        o["kind"] == "anchors" for o in data_statistics(index, load_recipe("fcos_nano"))[0]["proposal"]["options"]
+    )
+
+
 def test_both_sides_grow_where_pictures_keep_their_shape() -> None:
     boxes = [(4.0 * i + 0.8, 41.0, 4.0 * i + 3.2, 43.0) for i in range(2, 30)]
     base = ("data.resize.short_side=320", "data.resize.long_side=533")
@@ -160,7 +180,9 @@ def test_edges_that_no_n_mends_are_told_apart() -> None:
         "gfl_nano",
         ["model.assigner.kind=max_iou", "model.assigner.positive_iou=0.1", "model.assigner.negative_iou=0.05"],
     )
-    found, _ = data_statistics(made_index([(320, 320, [(100, 100, 112, 180), (30, 200, 290, 214)])]), recipe)
+    index = made_index([(320, 320, [(100, 100, 112, 180), (30, 200, 290, 214)])])
+    found, assigned = data_statistics(index, recipe)
+    assert out_of_reach(assigned, 7, 1.0) == assigned.worst_share
     assert any("which no reg_max mends" in note for note in found["proposal"]["notes"])
     assert sum(row["behind"] for row in found["levels"]) > 0
 

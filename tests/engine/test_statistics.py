@@ -14,7 +14,7 @@ from gfocal.data.index import DataIndex
 from gfocal.data.loader import DetectionDataset, make_loader
 from gfocal.data.transforms import EvalTransform
 from gfocal.engine.assigned import assign, choose_pictures, percent, reach_in_strides, resized
-from gfocal.engine.proposal import smallest_by_delta
+from gfocal.engine.misfits import smallest_by_delta
 from gfocal.engine.statistics import before_training, data_statistics, totals
 from gfocal.engine.step import Counts
 from gfocal.engine.train import train
@@ -71,7 +71,7 @@ def test_an_object_without_a_point_is_counted_with_its_size() -> None:
 
 @pytest.mark.parametrize("name", ROWS)
 def test_counts_are_those_of_training(train_index: DataIndex, name: str) -> None:
-    recipe = small("model.boxes.reg_max=2", name=name)
+    recipe = small("model.boxes.reg_max=2", "data.resize.size=80", name=name)  # padded to 96
     detector = build_detector(recipe, train_index.names)
     dataset = DetectionDataset(train_index, EvalTransform(detector.resize), seed=0)
     counts, positives = Counts(), 0

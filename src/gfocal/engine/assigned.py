@@ -45,7 +45,6 @@ class Assigned:
         points: of all of them together.
         pixels: of all of them together, padded.
         boxes: (G, 4) float32 xyxy of the objects, in pixels of the picture as it enters.
-        longest: (G,) float32: the longer side of each object's picture as it enters.
         owner: (N,) int64: the object of each positive.
         level: (N,) int64.
         edges: (N, 4) float32: distances from the point to left, top, right and bottom, in strides.
@@ -57,7 +56,6 @@ class Assigned:
     points: int
     pixels: int
     boxes: Tensor
-    longest: Tensor
     owner: Tensor
     level: Tensor
     edges: Tensor
@@ -197,7 +195,7 @@ def _gather(
     progress: Progress | None,
 ) -> Assigned:
     kept: dict[tuple[int, int], Points] = {}
-    objects, longest, owners, levels, edges, cut = [], [], [], [], [], []
+    objects, owners, levels, edges, cut = [], [], [], [], []
     total = points_seen = pixels = 0
     for done, (targets, size) in enumerate(pictures, start=1):
         padded = -(-size[0] // PADDED_TO) * PADDED_TO, -(-size[1] // PADDED_TO) * PADDED_TO
@@ -217,7 +215,6 @@ def _gather(
             edges.append(boxes_to_distances(at.xy, boxes) / at.stride[:, None])
             cut.append(matching.boxes.truncated(at, boxes))
             objects.append(targets.boxes)
-            longest.append(torch.full((len(targets),), float(max(size))))
             total += len(targets)
         if progress is not None and (done % 200 == 0 or done == count):
             progress(done, count)
@@ -228,7 +225,6 @@ def _gather(
         points=points_seen,
         pixels=pixels,
         boxes=torch.cat([torch.zeros(0, 4), *objects]),
-        longest=torch.cat([torch.zeros(0), *longest]),
         owner=torch.cat([whole, *owners]),
         level=torch.cat([whole, *levels]),
         edges=torch.cat([torch.zeros(0, 4), *edges]),

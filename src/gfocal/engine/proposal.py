@@ -11,23 +11,27 @@ from typing import Any
 import numpy as np
 
 from gfocal.data.index import DataIndex
-from gfocal.engine.assigned import ALLOWED, Assigned, Progress, assign, percent, smallest_reg_max
+from gfocal.engine.assigned import ALLOWED, Assigned, Progress, assign, percent
+from gfocal.engine.misfits import (
+    LEAST_SIDE,
+    MISSED,
+    least_reach,
+    lower_quartile,
+    out_of_reach,
+    reach_reasons,
+    small_reasons,
+)
 from gfocal.errors import UsageError
 from gfocal.recipe import Recipe
 from gfocal.recipe.forms import BOXES
 from gfocal.recipe.reading import build_recipe
-from gfocal.recipe.rows import AXES
 
-DELTAS = (0.5, 1.0, 2.0)
-"""Beside the recipe's own. The paper (Table 2c) finds no gain in others: AP 40.2, 40.2, 39.9 for these."""
-MISSED = 0.01
-"""Share of the objects without a point from which other sizes and strides are tried."""
-LEAST_SIDE = 8.0
-"""Pixels that the median of the smaller half of the objects should have."""
 LARGE_SIDE = 64.0
 """Where 95 % of the objects are larger than so many pixels, smaller pictures may do."""
 _FACTORS = (1.25, 1.5, 2.0)  # of the picture size that are tried; no larger ones, for their cost
+_ANCHORS = (4.0, 5.0, 6.0, 8.0)  # sides in strides that are tried
 _STEP, _SMALLEST = 32, 128  # pixels
+_FOR_POINTS = ("larger", "finer", "anchors")  # kinds of options that give objects points
 _BETTER = 0.6  # of the missed objects a proposal may leave at most
 
 Named = Callable[[str], Progress]
@@ -38,7 +42,7 @@ class Option:
     """A change of the recipe and what it comes to on the pictures that were looked at.
 
     Attributes:
-        kind: reach, coarser, larger, finer or smaller.
+        kind: reach, coarser, larger, finer, anchors or smaller.
         overrides: "a.b=c" each, on top of the recipe.
         truncated_share: largest share of edges out of reach that a level has then.
         missed_share: of the objects that get no point then.
@@ -87,7 +91,7 @@ def propose(
     """
     named = progress or (lambda name: lambda done, total: None)
     trial = _Trial(index, recipe, pictures, now, augmented, named)
-    small = _small_reasons(now)
+    small = small_reasons(now)
     options = _for_small_objects(trial) if small else []
     reach = reach_reasons(recipe, now)
     if reach:
@@ -99,32 +103,6 @@ def propose(
         "options": [option.to_dict() for option in [*options, *([smaller] if smaller else [])]],
         "notes": notes,
     }
-
-
-def smallest_by_delta(recipe: Recipe, assigned: Assigned) -> dict[str, int] | None:
-    """The least n that leaves at most 0.1 % of the edges of every level out, by delta.
-
-    None where the recipe's points have no such boxes, or nothing is positive.
-    """
-    if "general" not in AXES[recipe.model.points.kind]["boxes.kind"] or not len(assigned.owner):
-        return None
-    deltas = sorted({*DELTAS, recipe.model.boxes.delta})
-    return {f"{delta:g}": least_reach(assigned, delta) for delta in deltas}
-
-
-def least_reach(assigned: Assigned, delta: float) -> int:
-    """The least n that leaves at most 0.1 % of the edges of every level out."""
-    return max(smallest_reg_max(assigned.of_level(level)[0], delta) for level in range(len(assigned.strides)))
-
-
-def out_of_reach(assigned: Assigned, n: int, delta: float) -> float:
-    """The largest share of a level's edges that General boxes with such bins cannot reach."""
-    shares = []
-    for level in range(len(assigned.strides)):
-        edges, _ = assigned.of_level(level)
-        if len(edges):
-            shares.append(int(((edges < 0) | (edges > n * delta)).sum()) / len(edges))
-    return max(shares, default=0.0)
 
 
 @dataclass(frozen=True)
@@ -183,59 +161,33 @@ class _Trial:
         return self.option(kind, f"data.resize.long_side={long}", f"data.resize.short_side={short}")
 
 
-def _small_reasons(now: Assigned) -> list[str]:
-    if not len(now.boxes):
-        return []
-    reasons = []
-    if now.missed_share > MISSED:
-        side = float(now.sides[now.missed].median())
-        reasons.append(
-            f"{percent(now.missed_share)} of the objects get no point: half of those are smaller than {side:.3g} pixels"
-        )
-    if _lower_quartile(now) < LEAST_SIDE:
-        reasons.append(f"a quarter of the objects is smaller than {_lower_quartile(now):.3g} pixels as they enter")
-    return reasons
-
-
-def _lower_quartile(assigned: Assigned) -> float:
-    """Pixels: the median of the smaller half of the objects."""
-    return float(assigned.sides.sort().values[len(assigned.boxes) // 4])
-
-
-def reach_reasons(recipe: Recipe, now: Assigned) -> list[str]:
-    """A line for each level of which more than 0.1 % of the edges lie too far from their points."""
-    reasons = []
-    for level, stride in enumerate(now.strides):
-        edges, cut = now.of_level(level)
-        far = int((cut & (edges >= 0)).sum())
-        if len(edges) and far / len(edges) > ALLOWED:
-            reasons.append(
-                f"level of stride {stride}: {percent(far / len(edges))} of the edges lie beyond "
-                f"{_reach_words(recipe)}, the farthest {float(edges.max()):.3g} strides from its point"
-            )
-    return reasons
-
-
-def _reach_words(recipe: Recipe) -> str:
-    boxes = recipe.model.boxes
-    if BOXES[boxes.kind].bins:
-        return f"reg_max * delta = {boxes.reg_max * boxes.delta:g} strides"
-    return "what the boxes can reach"
-
-
 def _for_small_objects(trial: _Trial) -> list[Option]:
-    """Larger pictures, as little as helps, and a finer level, where they help."""
+    """Larger pictures, as little as helps, a finer level, other anchors: where they help."""
 
     def helps(option: Option | None) -> bool:
         return option is not None and option.missed_share <= max(_BETTER * trial.now.missed_share, ALLOWED)
 
-    least = max(_FACTORS[0], min(LEAST_SIDE / _lower_quartile(trial.now), _FACTORS[-1]))
+    least = max(_FACTORS[0], min(LEAST_SIDE / lower_quartile(trial.now), _FACTORS[-1]))
     sizes = (trial.resized("larger", factor) for factor in sorted({least, *(f for f in _FACTORS if f > least)}))
     tried = [next((option for option in sizes if helps(option)), None)]
     first = trial.now.strides[0]
     if first % 2 == 0:
         tried.append(trial.strides("finer", (first // 2, *trial.now.strides)))
+    tried.append(_other_anchors(trial))
     return [option for option in tried if option is not None and helps(option)]
+
+
+def _other_anchors(trial: _Trial) -> Option | None:
+    """Anchors of the side that leaves the fewest objects without a point.
+
+    ATSS compares an object with the anchors of all levels: one that lies between two sizes, as far from either, may
+    beat the mean by a standard deviation nowhere. Which sides do that depends on the sizes of the objects.
+    """
+    if trial.recipe.model.assigner.kind != "atss" or trial.now.missed_share <= MISSED:
+        return None
+    sides = [side for side in _ANCHORS if side != trial.recipe.model.points.scale]
+    options = [trial.option("anchors", f"model.points.scale={side:g}") for side in sides]
+    return min((option for option in options if option is not None), key=lambda o: o.missed_share, default=None)
 
 
 def _for_reach(trial: _Trial) -> list[Option]:
@@ -274,13 +226,15 @@ def _notes(trial: _Trial, options: Sequence[Option]) -> list[str]:
         notes.append(
             f"reg_max {n} would do ({4 * (n + 1)} box channels instead of {4 * (boxes.reg_max + 1)}); more costs little"
         )
+    if any(option.kind == "anchors" for option in options):
+        notes.append("other anchors cost nothing, but weights trained with the old ones must learn them anew")
     if any(option.kind == "larger" for option in options):
         native = int(np.median(np.maximum(trial.index.widths, trial.index.heights)[trial.pictures]))
         notes.append(f"the pictures' own longer side is {native} pixels (median): beyond it there is no more detail")
-    if len(now.boxes) and now.missed_share > MISSED and not any(o.kind in ("larger", "finer") for o in options):
+    if len(now.boxes) and now.missed_share > MISSED and not any(o.kind in _FOR_POINTS for o in options):
         notes.append(
-            "no size or stride that this recipe accepts gives most of the objects without a point one: other objects "
-            "that overlap them take their points, or a recipe with finer strides is needed"
+            "no size, stride or anchor that this recipe accepts gives most of the objects without a point one: they "
+            "overlap others that take their points, or a recipe with finer strides is needed"
         )
     return notes
 

@@ -11,7 +11,8 @@ from torch import Tensor
 from gfocal.boxes import aligned_iou
 from gfocal.data.index import DataIndex
 from gfocal.engine.assigned import Assigned, Progress, assign, choose_pictures, percent, reach_in_strides
-from gfocal.engine.proposal import least_reach, propose, reach_reasons, smallest_by_delta
+from gfocal.engine.misfits import least_reach, reach_reasons, smallest_by_delta
+from gfocal.engine.proposal import propose
 from gfocal.engine.start import in_tiles
 from gfocal.recipe import Recipe
 from gfocal.recipe.forms import BOXES

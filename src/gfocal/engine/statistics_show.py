@@ -140,5 +140,6 @@ _LEAD = {
     "coarser": "a coarser level",
     "larger": "larger pictures",
     "finer": "a finer level",
+    "anchors": "other anchors",
     "smaller": "smaller pictures, for speed (measure AP)",
 }
