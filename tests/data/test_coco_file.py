@@ -87,6 +87,19 @@ def test_a_broken_record_is_counted_from_the_start_of_the_file(tmp_path: Path, m
         read_coco(write(tmp_path, data), tmp_path)
 
 
+def test_only_records_near_a_broken_one_are_read_slowly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slowly: list[bytes] = []
+    loads = json.loads
+    monkeypatch.setattr(coco_file, "_CHUNK", 4)
+    monkeypatch.setattr(json, "loads", lambda text, **options: (slowly.append(text), loads(text, **options))[1])
+    read_coco(write(tmp_path, content()), tmp_path)
+    assert slowly == []
+    data = content()
+    data["annotations"][6]["area"] = math.nan
+    read_coco(write(tmp_path, data), tmp_path)
+    assert [loads(text)["id"] for text in slowly] == [5, 6, 7, 8]
+
+
 def test_numbers_that_are_no_json_stay_what_they_are_in_names(tmp_path: Path) -> None:
     data = content()
     data["images"][0]["file_name"] = "NaN Infinity.png"
