@@ -314,3 +314,10 @@ LAYOUTS: dict[str, tuple[str, Maker, tuple[str, ...]]] = {
         ("voc", _folders_of_voc, "train val"),
     ]
 }
+
+
+def lay_out(root: Path, name: str) -> Path:
+    """The data set of a layout in a new folder."""
+    root.mkdir(parents=True, exist_ok=True)
+    LAYOUTS[name][1](root)
+    return root

@@ -2,8 +2,8 @@
 
 Measured on 292 pictures of blood cells and 1,550 photographs (1.2 million pairs): the nearest two different photographs
 are 13 bits apart, the nearest two blood pictures 14 (one field, taken twice with another focus, 3). The same picture
-saved again as JPEG (quality 30..75), at 0.33..1.5 of its size, or 15 % brighter is at most 5 bits away; cropped by 2 %
-on each side 5 in the median and at most 11.
+saved again as JPEG (quality 30..75) or at 0.33..1.5 of its size is at most 4 bits away; 15 % brighter at most 7;
+cropped by 2 % on each side 4 in the median and at most 11. See docs/data-formats.md.
 """
 
 from __future__ import annotations

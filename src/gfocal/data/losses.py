@@ -53,7 +53,7 @@ def _marks(indexes: Sequence[DataIndex], fmt: Format) -> list[str]:
     crowd = _sum(np.asarray(index.crowd) for index in indexes)
     ignored = _sum(np.asarray(index.ignore) & ~np.asarray(index.crowd) for index in indexes)
     if fmt == "voc":
-        return [f"{crowd} crowds: become difficult, which is ignored but matches one detection only"] if crowd else []
+        return [f"{crowd} crowds: become difficult objects, which are ignored as well"] if crowd else []
     what = "not in the label files, where they would count as objects"
     return [f"{n} {word}: {what}" for n, word in ((crowd, "crowds"), (ignored, "ignored boxes")) if n]
 

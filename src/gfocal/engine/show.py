@@ -141,7 +141,7 @@ def print_demo(result: Mapping[str, Any]) -> None:
     console.print("seconds: " + ", ".join(f"{stage} {seconds:.0f}" for stage, seconds in result["seconds"].items()))
     for what, path in result["files"].items():
         console.print(f"{what + ':':<12} {path}", soft_wrap=True)
-    console.print(f"next, on a COCO data set of your own: {result['next']}", soft_wrap=True)
+    console.print(f"next, on a data set of your own: {result['next']}", soft_wrap=True)
 
 
 def print_doctor(content: Mapping[str, Any]) -> None:

@@ -1,0 +1,120 @@
+"""The command line with data of other formats: convert, --val SHARE, --format, zips."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from gfocal.cli import app
+from gfocal.data.open import open_split
+from gfocal.data.scenes import make_scenes
+from layouts import boxes_of, coco, lay_out, pictures, yolo_labels, zipped
+
+SMALL = ["data.resize.size=64", "schedule.batch_size=4", "schedule.epochs=1", "data.workers=0", "runtime.threads=1"]
+SETS = [word for pair in SMALL for word in ("--set", pair)]
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GFOCAL_DEBUG", "0")
+    monkeypatch.setenv("GFOCAL_CACHE", str(tmp_path / "cache"))
+
+
+def call(*words: str | Path) -> Result:
+    return CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
+
+
+def refused(*words: str | Path) -> str:
+    result = call(*words)
+    assert (result.exit_code, result.stdout) == (2, "")
+    (error,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    return error
+
+
+def test_convert_there_and_back(tmp_path: Path) -> None:
+    lay_out(tmp_path / "robo", "roboflow_yolo")
+    result = call("data", "convert", tmp_path / "robo", "--to", "voc", "-o", tmp_path / "voc")
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert lines[:3] == [f"{split}: 3 pictures, 3 boxes" for split in ("train", "val", "test")]
+    assert lines[-1] == f"written: {tmp_path / 'voc'}"
+    assert any("kept in" in line and "gfocal.json" in line for line in lines)
+    result = call("data", "convert", tmp_path / "voc", "--to", "coco", "-o", tmp_path / "coco", "--link", "--json")
+    content = json.loads(result.stdout)
+    assert content["splits"]["val"] == {"pictures": 3, "boxes": 3}
+    assert content["sidecar"] is None
+    first, last = (open_split(tmp_path / name, "test") for name in ("robo", "coco"))
+    assert sorted(boxes_of(first).values()) == sorted(boxes_of(last).values())
+
+
+def test_convert_says_no(tmp_path: Path) -> None:
+    lay_out(tmp_path / "in", "label_studio_yolo")
+    out = tmp_path / "out"
+    words = ("data", "convert", tmp_path / "in", "--to", "coco", "-o")
+    assert "is not empty" in refused(*words, tmp_path / "in")
+    (tmp_path / "in" / "labels" / "a.txt").write_text("7 0.5 0.5 1 1\n")
+    assert "a.txt: line 1: unknown class 7" in refused(*words, out)
+    assert not out.exists()
+    result = call(*words, out, "--skip-broken")
+    assert result.exit_code == 0
+    assert "warning: 1 broken record left out" in result.stderr
+    assert "does not exist" in refused("data", "convert", tmp_path / "none", "--to", "coco", "-o", tmp_path / "new")
+    lay_out(tmp_path / "voc", "voc")
+    message = refused("data", "convert", tmp_path / "voc", "--to", "coco", "-o", tmp_path / "new", "--val", "0.3")
+    assert "has the splits train, val: --val divides data that have a train and no val split" in message
+
+
+def test_convert_writes_a_split(tmp_path: Path) -> None:
+    make_scenes(tmp_path / "scenes", train=12, val=1, size=64)
+    words = ("data", "convert", tmp_path / "scenes" / "annotations" / "train.json", "--to", "yolo", "--val", "0.25")
+    result = call(*words, "-o", tmp_path / "one", "--seed", "3")
+    assert result.exit_code == 0
+    assert "4 of 12 pictures set apart" in result.stderr
+    call(*words, "-o", tmp_path / "two", "--seed", "3")
+    names = [sorted(p.name for p in (tmp_path / run / "images/val").iterdir()) for run in ("one", "two")]
+    assert names[0] == names[1]
+    assert len(names[0]) == 4
+
+
+def test_train_and_eval_a_zip_without_a_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_scenes(tmp_path / "scenes", train=12, val=1, size=64)
+    source = tmp_path / "scenes" / "annotations" / "train.json"
+    assert call("data", "convert", source, "--to", "yolo", "-o", tmp_path / "yolo").exit_code == 0
+    archive = zipped(tmp_path / "yolo", tmp_path / "toys.zip", "toys")
+    monkeypatch.chdir(tmp_path)
+    result = call("train", "gfl_nano", "--data", archive, "--val", "0.25", *SETS, "--json")
+    assert result.exit_code == 0, result.stderr
+    assert "3 of 12 pictures set apart to measure on (share 0.25, seed 0)" in result.stderr
+    content = json.loads(result.stdout)
+    assert content["data"]["val"]["pictures"] == 3
+    run = tmp_path / "runs" / "gfl_nano-toys"
+    assert run.is_dir()
+    measured = call("eval", run, "--data", archive, "--set", "data.workers=0", "--json")
+    assert json.loads(measured.stdout)["num_images"] == 3
+    assert json.loads(measured.stdout)["AP"] == content["metrics"]["AP"]
+    assert "as the run divided" in measured.stderr
+
+
+def test_train_says_no(tmp_path: Path) -> None:
+    lay_out(tmp_path / "in", "label_studio_yolo")
+    words = ("train", "gfl_nano", "--data", tmp_path / "in", "--out", tmp_path / "run", *SETS)
+    assert "--val 2: a share of the pictures is above 0 and below 1" in refused(*words, "--val", "2")
+    assert "data set none does not exist" in refused(*words, "--val", "none")
+    assert "no data set found" in refused(*words, "--format", "voc")
+    assert not (tmp_path / "run").exists()
+
+
+def test_format_chooses(tmp_path: Path) -> None:
+    coco(tmp_path / "annotations" / "train.json")
+    pictures(tmp_path / "images")
+    yolo_labels(tmp_path / "labels")
+    (tmp_path / "classes.txt").write_text("kitten\ndog\n")
+    words = ("data", "convert", tmp_path, "--to", "coco", "-o")
+    result = call(*words, tmp_path / "first")
+    assert "COCO JSON is read; --format yolo reads the other" in result.stderr
+    assert open_split(tmp_path / "first", "train").names == ("cat", "dog")
+    call(*words, tmp_path / "second", "--format", "yolo")
+    assert open_split(tmp_path / "second", "train").names == ("kitten", "dog")
