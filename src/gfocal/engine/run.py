@@ -31,6 +31,7 @@ from gfocal.engine.checkpoint import (
 )
 from gfocal.engine.disk import disk_full_told, remove_unfinished, write_atomically
 from gfocal.engine.processes import ALONE, Processes
+from gfocal.engine.trackers import Trackers, check_trackers
 from gfocal.errors import GfocalError, UsageError
 from gfocal.recipe import Recipe, build_recipe
 
@@ -102,7 +103,7 @@ class Run:
         self.metrics_file = folder / "metrics.jsonl"
         self._recipe: dict[str, Any] = {}
         self._facts: dict[str, Any] = {}
-        self._tracker: Any = None
+        self._trackers: Trackers | None = None
 
     def open(
         self, recipe: Recipe, index: DataIndex, *, resume: bool, init: dict[str, Any] | None = None
@@ -115,6 +116,7 @@ class Run:
             UsageError: the folder holds a run already; when resuming, none or one of another recipe or other data.
                 Raised in all processes.
         """
+        check_trackers(recipe.runtime.trackers)
         self._recipe = recipe.to_dict()
         self._facts = {"environment": environment(recipe, self.processes.count), "data": fingerprint(index)}
         state, error = None, None
@@ -191,14 +193,8 @@ class Run:
                 lines = [line for line in lines if _step_of(line) < step or json.loads(line)["kind"] != "val"]
             text = "".join(line + "\n" for line in lines)
             write_atomically(self.metrics_file, lambda file: _write(file, text))
-        if "tensorboard" in recipe.runtime.trackers:
-            try:
-                from torch.utils.tensorboard import SummaryWriter
-            except ImportError as error:
-                raise UsageError(
-                    "runtime.trackers: tensorboard is not installed: pip install 'gfocal[tensorboard]'"
-                ) from error
-            self._tracker = SummaryWriter(str(self.folder / "tensorboard"), purge_step=step + 1 if step else None)
+        if recipe.runtime.trackers:
+            self._trackers = Trackers(recipe.runtime.trackers, self.folder, _flat(self._recipe), step)
 
     def log(self, kind: str, step: int, values: dict[str, Any]) -> None:
         """One JSON line: {"kind", "step", ...}."""
@@ -208,14 +204,13 @@ class Run:
         plain = {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in values.items()}
         with disk_full_told(self.metrics_file), self.metrics_file.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"kind": kind, "step": step, **plain}, allow_nan=False) + "\n")
-        if self._tracker is not None:
-            for name, value in plain.items():
-                if isinstance(value, int | float):
-                    self._tracker.add_scalar(f"{kind}/{name}", value, step)
+        if self._trackers is not None:
+            numbers = {f"{kind}/{name}": value for name, value in plain.items() if isinstance(value, int | float)}
+            self._trackers.log(numbers, step)
 
     def close(self) -> None:
-        if self._tracker is not None:
-            self._tracker.close()
+        if self._trackers is not None:
+            self._trackers.close()
 
     def save(self, state: dict[str, Any]) -> None:
         """Save the state together with what it is the state of."""

@@ -137,4 +137,6 @@ class RuntimeRecipe(Section):
     sync_batch_norm: bool = Field(False, description="batch norm over the pictures of all processes (GPUs)")
     channels_last: bool = True
     threads: Natural = Field(0, description="CPU threads of torch; 0 leaves torch's own choice")
-    trackers: tuple[Literal["tensorboard"], ...] = Field((), description="where metrics go beside metrics.jsonl")
+    trackers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = Field(
+        (), description="where metrics go beside metrics.jsonl"
+    )
