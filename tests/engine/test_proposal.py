@@ -163,6 +163,16 @@ def test_smaller_pictures_where_all_is_large() -> None:
     assert again(index, "gfl_nano", base, option)["missed"] == 0
 
 
+def test_smaller_pictures_must_not_cost_points() -> None:
+    # One object over another: at 160 pixels their centres are 3 pixels apart, and the smaller one takes all points.
+    starts = [(40.0 + 4 * i, 60.0 + 8 * i) for i in range(50)]
+    index = made_index([(640, 640, [(x, y, x + 112, y + 112), (x + 10, y - 2, x + 126, y + 114)]) for x, y in starts])
+    found, _ = data_statistics(index, load_recipe("fcos_nano", ["data.resize.size=640"]))
+    small, _ = data_statistics(index, load_recipe("fcos_nano", ["data.resize.size=160"]), proposal=False)
+    assert (found["missed"], found["proposal"]["options"]) == (0, [])
+    assert small["missed_share"] > 0.1
+
+
 def test_enough_bins_are_said_to_be_more_than_needed() -> None:
     index = made_index([(320, 320, [(40.0 + i, 40.0, 90.0 + i, 90.0)]) for i in range(9)])
     found, assigned = data_statistics(index, load_recipe("gfl_nano", ["model.boxes.reg_max=16"]))
@@ -178,11 +188,17 @@ def test_edges_that_no_n_mends_are_told_apart() -> None:
     # Max-IoU takes points outside of an object: their edges lie behind them, whatever n is.
     recipe = load_recipe(
         "gfl_nano",
-        ["model.assigner.kind=max_iou", "model.assigner.positive_iou=0.1", "model.assigner.negative_iou=0.05"],
+        [
+            "model.assigner.kind=max_iou",
+            "model.assigner.positive_iou=0.1",
+            "model.assigner.negative_iou=0.05",
+            "model.boxes.reg_max=40",
+        ],
     )
     index = made_index([(320, 320, [(100, 100, 112, 180), (30, 200, 290, 214)])])
     found, assigned = data_statistics(index, recipe)
-    assert out_of_reach(assigned, 7, 1.0) == assigned.worst_share
+    assert out_of_reach(assigned, 40, 1.0) == assigned.worst_share
+    assert not any(line.startswith("level of") for line in found["proposal"]["reasons"])
     assert any("which no reg_max mends" in note for note in found["proposal"]["notes"])
     assert sum(row["behind"] for row in found["levels"]) > 0
 

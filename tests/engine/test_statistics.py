@@ -57,6 +57,11 @@ def test_sizes_and_shapes_are_those_at_which_pictures_enter() -> None:
     assert [row["objects"] for row in found["aspects"]] == [0, 0, 1, 0, 0]
 
 
+def test_a_line_is_tiny_and_not_small() -> None:
+    found, _ = data_statistics(made_index([(320, 320, [(10, 10, 110, 10.5)])]), load_recipe("gfl_nano"))
+    assert found["tiny"] == {"below_a_pixel": 1, "below_a_stride": 0}
+
+
 def test_an_object_without_a_point_is_counted_with_its_size() -> None:
     # 3 pixels between the points of stride 8, at 4, 12, ...: FCOS has no point inside.
     found, assigned = data_statistics(
