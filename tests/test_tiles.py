@@ -141,6 +141,13 @@ def test_a_cut_box_stays_where_nothing_better_is_known() -> None:
     assert len(merged({TOP_LEFT: [cut], TOP_RIGHT: [(94.5, 10, 115, 30, 0.9, 0)]})) == 1
 
 
+@pytest.mark.parametrize(("end", "left"), [(98.9, 2), (99.1, 1), (100, 1)])
+def test_a_cut_box_need_not_end_just_at_the_border(end: float, left: int) -> None:
+    holder = (82, 10, 130, 60, 0.9, 0)
+    assert len(merged({TOP_LEFT: [(85, 15, end, 30, 0.9, 0)], TOP_RIGHT: [holder]})) == left
+    assert len(merged({TOP_LEFT: [(15, 85, 30, end, 0.9, 0)], BOTTOM_LEFT: [(10, 82, 60, 130, 0.9, 0)]})) == left
+
+
 def test_a_box_at_the_border_of_the_picture_is_whole() -> None:
     # Each would be held by the other; neither ends where a tile cuts.
     found = {TOP_LEFT: [(0, 0, 30, 30, 0.9, 0), (0, 0, 60, 60, 0.8, 0)]}
@@ -166,8 +173,8 @@ def test_a_small_box_of_the_whole_picture_gives_way_to_a_tile_s() -> None:
     coarse, fine = (30, 30, 46, 46, 0.9, 0), (34, 34, 48, 48, 0.6, 0)
     assert merged({WHOLE: [coarse], TOP_LEFT: [fine]}) == [[34, 34, 48, 48, 0.6, 0]]
     assert merged({WHOLE: [coarse]}) == [[30, 30, 46, 46, 0.9, 0]], "found nowhere else"
-    large = (30, 30, 54, 54, 0.9, 0)  # 24 pixels are not: both are asked for what they are
-    assert len(merged({WHOLE: [large], TOP_LEFT: [(36, 36, 60, 60, 0.6, 0)]})) == 2
+    for large in ((30, 30, 54, 54, 0.9, 0), (30, 30, 40, 54, 0.9, 0)):  # 24 pixels need not be whole in a tile
+        assert len(merged({WHOLE: [large], TOP_LEFT: [(31, 36, 60, 60, 0.6, 0)]})) == 2
 
 
 def test_everything_that_detections_have_is_merged() -> None:

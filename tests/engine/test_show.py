@@ -48,3 +48,12 @@ def test_the_table_of_edge_std(capsys: pytest.CaptureFixture[str]) -> None:
 def test_no_table_without_it(capsys: pytest.CaptureFixture[str]) -> None:
     print_metrics(metrics(None))
     assert "edge_std" not in capsys.readouterr().out
+
+
+def test_a_number_that_is_missing_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    print_metrics(metrics(None))
+    assert "no object of that size" not in capsys.readouterr().out
+    print_metrics({**metrics(None), "APs": None, "ARs": None})
+    printed = capsys.readouterr().out
+    assert "-: the data have no object of that size" in printed
+    assert "-1" not in printed

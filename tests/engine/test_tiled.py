@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from typer.testing import CliRunner
 
+import gfocal
+from gfocal.cli import app
 from gfocal.data.index import DataIndex
 from gfocal.data.open import open_split
 from gfocal.data.scenes import make_scenes
@@ -90,6 +93,9 @@ def test_an_epoch_shows_objects_and_some_background(large: Path) -> None:
     by_epoch = [{row for row, epoch, _ in shown if epoch == e} for e in range(12)]
     assert all(len(rows) == 6 and {0, 1} <= rows for rows in by_epoch)
     assert len(set.union(*by_epoch)) > 15, "other background each epoch"
+    mosaics = small(*TILED, "data.tile_empty=0", "data.mosaic=1")
+    drawn = batches_from(mosaics, index, Resize("square", 64), 0, 2, False).loader.dataset.dataset
+    assert drawn.ends.tolist() == [1, *[2] * 24], "parts of mosaics are drawn as pictures are"
 
 
 def test_what_is_told(learn: DataIndex) -> None:
@@ -185,6 +191,27 @@ def test_a_run_of_tiles_is_measured_and_used_in_tiles(run: Path, large: Path, tm
     corners = np.array([[a["bbox"][0] + a["bbox"][2], a["bbox"][1] + a["bbox"][3]] for a in content["annotations"]])
     assert 64 < corners.max() <= 100.001
     assert all(len(a["edge_std"]) == 4 for a in content["annotations"])
+
+
+def test_the_command_line(run: Path, large: Path, tmp_path: Path) -> None:
+    def call(*words: object) -> tuple[int, str]:
+        result = CliRunner().invoke(app, list(map(str, words)))
+        return result.exit_code, result.stdout + result.stderr
+
+    picture = large / "images" / "val_000001.jpg"
+    options = ("--out", tmp_path / "out", "--tile", 48, "--overlap", 0.5, "--batch-size", 2, "--score", 0.005)
+    code, _ = call("predict", run, picture, *options)
+    assert code == 0
+    content = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    [expected] = [gfocal.load(run).predict(p, score_threshold=0.005, tile=48, overlap=0.5) for p in (picture,)]
+    assert len(content["annotations"]) == len(expected)
+    code, text = call("eval", run, "--data", large, "--tile", 0, "--json", "-o", tmp_path / "eval.json")
+    assert code == 0
+    assert json.loads((tmp_path / "eval.json").read_text())["tile"] is None
+    code, text = call("eval", run, "--data", large, "--tile", 16)
+    assert code == 2
+    assert "the side of a tile must be at least 32 pixels, got 16" in text
+    assert call("predict", run, picture, "--tile", 64, "--overlap", 0.95)[0] == 2
 
 
 # --- a finer level --------------------------------------------------------------------------------------------------

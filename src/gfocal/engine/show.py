@@ -56,6 +56,8 @@ def print_metrics(metrics: Mapping[str, Any]) -> None:
         numbers.add_row(ap, _number(metrics[ap]), ar, _number(metrics[ar]))
     numbers.show_header = False
     console.print(numbers)
+    if any(metrics[name] is None for name in _AP + _AR):
+        console.print("-: the data have no object of that size (s: below 32 x 32 pixels of the file, l: over 96 x 96)")
     if "AP" in (intervals := metrics.get("intervals") or {}):
         low, high = intervals["AP"]
         console.print(
