@@ -17,9 +17,9 @@ from gfocal.data.open import find_data, open_split
 from gfocal.data.problems import Problems
 from gfocal.data.records import subset
 from gfocal.data.splits import choose_val
+from gfocal.engine.card import fingerprint
 from gfocal.engine.checkpoint import find_weights
 from gfocal.engine.progress import ProgressBar
-from gfocal.engine.run import fingerprint
 from gfocal.errors import UsageError
 
 Say = Callable[[str], None]

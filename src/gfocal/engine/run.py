@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
-import platform
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-import torchvision
 import yaml
 from torch import Tensor
 
-import gfocal
-from gfocal.data.columns import parts
 from gfocal.data.index import DataIndex
+from gfocal.engine import card
+from gfocal.engine.card import environment, fingerprint, pictures_fingerprint
 from gfocal.engine.checkpoint import (
     BEST,
     FORMAT,
@@ -34,32 +30,6 @@ from gfocal.engine.processes import ALONE, Processes
 from gfocal.engine.trackers import Trackers, check_trackers
 from gfocal.errors import GfocalError, UsageError
 from gfocal.recipe import Recipe, build_recipe
-
-
-def environment(recipe: Recipe, processes: int = 1) -> dict[str, Any]:
-    """What two runs must share to be bit-identical, beside recipe and data."""
-    return {
-        "gfocal": gfocal.__version__,
-        "torch": str(torch.__version__),
-        "torchvision": str(torchvision.__version__),
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
-        "threads": torch.get_num_threads(),
-        "processes": processes,
-        "precision": recipe.runtime.precision,
-        "channels_last": recipe.runtime.channels_last,
-    }
-
-
-def fingerprint(index: DataIndex) -> str:
-    """A hash of pictures, boxes and classes of a data set (not of the pictures' content)."""
-    digest = hashlib.sha256()
-    for values in (index.image_ids, index.box_start, index.boxes, index.labels, index.crowd, index.ignore):
-        for rows in parts(len(values)):
-            digest.update(values[rows].tobytes())
-    digest.update("\0".join(index.names).encode())
-    return digest.hexdigest()[:16]
 
 
 @dataclass
@@ -90,6 +60,11 @@ class TrainResult:
     interrupted: bool = False
     skipped: list[str] = field(default_factory=list)
 
+    @property
+    def outcome(self) -> str:
+        """Of this call, in words."""
+        return "stopped early" if self.stopped_early else "interrupted" if self.interrupted else "finished"
+
 
 class Run:
     """One run folder. Files: recipe.yaml, run.json, metrics.jsonl, best and last weights, state.pt.
@@ -103,10 +78,17 @@ class Run:
         self.metrics_file = folder / "metrics.jsonl"
         self._recipe: dict[str, Any] = {}
         self._facts: dict[str, Any] = {}
+        self._card: dict[str, Any] = {}
         self._trackers: Trackers | None = None
 
     def open(
-        self, recipe: Recipe, index: DataIndex, *, resume: bool, init: dict[str, Any] | None = None
+        self,
+        recipe: Recipe,
+        index: DataIndex,
+        val: DataIndex | None = None,
+        *,
+        resume: bool,
+        init: dict[str, Any] | None = None,
     ) -> dict[str, Any] | None:
         """Make the folder, or read the state to resume from and return it.
 
@@ -122,16 +104,16 @@ class Run:
         state, error = None, None
         if self.processes.main:
             try:
-                state = self._open(recipe, index, resume=resume, init=init)
+                self._facts["pictures"] = pictures_fingerprint(index)
+                state = self._open(recipe, index, resume=resume)
+                self._write_card(recipe, index, val, init, state)
             except GfocalError as problem:
                 error = problem
         if error := self.processes.from_main(error):
             raise error
         return load_state(self.state_file) if resume and state is None else state
 
-    def _open(
-        self, recipe: Recipe, index: DataIndex, *, resume: bool, init: dict[str, Any] | None
-    ) -> dict[str, Any] | None:
+    def _open(self, recipe: Recipe, index: DataIndex, *, resume: bool) -> dict[str, Any] | None:
         state = None
         if resume:
             state = load_state(self.state_file)
@@ -149,10 +131,39 @@ class Run:
         if state is None:
             text = yaml.safe_dump(recipe.to_dict(), sort_keys=False)
             write_atomically(self.folder / "recipe.yaml", lambda file: _write(file, text))
-            about = {**self._facts, "command": sys.argv, "annotations": str(index.annotations), "init": init}
-            about["held_out"] = None if self.held_out is None else dict(self.held_out)
-            write_atomically(self.folder / "run.json", lambda file: _write(file, json.dumps(about, indent=2)))
         return state
+
+    def _write_card(
+        self,
+        recipe: Recipe,
+        index: DataIndex,
+        val: DataIndex | None,
+        init: dict[str, Any] | None,
+        state: dict[str, Any] | None,
+    ) -> None:
+        facts = {
+            **self._facts,
+            "seed": recipe.runtime.seed,
+            "command": sys.argv,
+            "annotations": str(index.annotations),
+            "val": None
+            if val is None
+            else {
+                "annotations": str(val.annotations),
+                "data": fingerprint(val),
+                "pictures": pictures_fingerprint(val),
+            },
+            "init": init,
+            "held_out": None if self.held_out is None else dict(self.held_out),
+            "recipe": recipe.to_dict(),
+        }
+        step = 0 if state is None else state["step"]
+        self._card = card.begin(self.folder, facts, step, resumed=state is not None)
+
+    def ended(self, outcome: str, step: int) -> None:
+        """Record in run.json how this call of the run ended."""
+        if self.processes.main and self._card:
+            card.end(self.folder, self._card, outcome, step)
 
     def _check_resumable(self, state: dict[str, Any], index: DataIndex) -> None:
         # A state of an older version lacks keys: they had no effect then, as their defaults have none now.
@@ -176,7 +187,10 @@ class Run:
     def changed_environment(self, state: dict[str, Any]) -> list[str]:
         """What differs from where the state was saved, as "torch 2.8.0 -> 2.9.0"."""
         then, now = state["environment"], self._facts["environment"]
-        return [f"{name} {then.get(name)} -> {now[name]}" for name in now if then.get(name) != now[name]]
+        changed = [f"{name} {then.get(name)} -> {now[name]}" for name in now if then.get(name) != now[name]]
+        # Not refused: somebody may have mended the picture that ended the run. Only the main process looks.
+        pictures = {state.get("pictures"), self._facts.get("pictures")} - {None}
+        return [*changed, "the content of pictures"] if len(pictures) > 1 else changed
 
     def track(self, recipe: Recipe, step: int, *, measured: bool = True) -> None:
         """Open the metrics; lines of steps after ``step`` belong to what a kill undid and go.

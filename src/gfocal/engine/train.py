@@ -151,7 +151,7 @@ class _Trainer:
         """Train to the end of the schedule, or until Ctrl-C."""
         lines = [lr_line(self.recipe.optim, self.pictures_a_step)]
         lines += idle_settings(self.recipe.schedule, self.total_steps)
-        state = self.run.open(self.recipe, self.train_index, resume=resume, init=started)
+        state = self.run.open(self.recipe, self.train_index, self.val_index, resume=resume, init=started)
         if started is not None:
             lines += told(started)
         if state is not None:
@@ -169,7 +169,12 @@ class _Trainer:
             ):
                 for line in lines:
                     bar.say(line)
-                return self._steps(bar, ctrl_c)
+                result = self._steps(bar, ctrl_c)
+            self.run.ended(result.outcome, self.step)
+            return result
+        except BaseException as error:
+            self.run.ended(f"failed: {type(error).__name__}: {error}", self.step)
+            raise
         finally:
             self.run.close()
 

@@ -1,0 +1,138 @@
+"""The run card says what a run was made of, and how each call of it ended."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from gfocal.data.index import DataIndex
+from gfocal.engine.card import fingerprint, pictures_fingerprint, versions
+from gfocal.engine.train import train
+from gfocal.errors import UsageError
+from small_runs import cut_run, small
+
+
+def card(out: Path) -> dict[str, Any]:
+    return json.loads((out / "run.json").read_text())
+
+
+def test_what_a_run_was_made_of(tmp_path: Path, train_index: DataIndex, val_index: DataIndex) -> None:
+    recipe = small("runtime.seed=7", "schedule.epochs=1")
+    train(recipe, train_index, val_index, tmp_path / "run", progress=False)
+    content = card(tmp_path / "run")
+    assert content["seed"] == 7
+    assert content["recipe"] == json.loads(json.dumps(recipe.to_dict()))
+    assert (content["data"], content["pictures"]) == (fingerprint(train_index), pictures_fingerprint(train_index))
+    assert content["val"] == {
+        "annotations": str(val_index.annotations),
+        "data": fingerprint(val_index),
+        "pictures": pictures_fingerprint(val_index),
+    }
+    (call,) = content["calls"]
+    assert call["command"] == content["command"]
+    assert (call["outcome"], call["steps"]) == ("finished", [0, 3])
+    assert datetime.fromisoformat(call["started"]) <= datetime.fromisoformat(call["ended"])
+    assert call["versions"].keys() >= {
+        "gfocal",
+        "python",
+        "torch",
+        "torchvision",
+        "numpy",
+        "timm",
+        "accelerate",
+        "cuda",
+    }
+    assert call["versions"] == versions()
+    assert call["versions"]["torch"] == str(torch.__version__)
+    assert call["host"]["threads"] == 1
+    assert call["host"]["cpus"] >= 1
+    assert call["host"]["memory_gb"] > 0.1
+
+
+def test_every_call_is_recorded(tmp_path: Path, train_index: DataIndex) -> None:
+    out = tmp_path / "run"
+    cut_run(small(), train_index, out, 2)
+    with pytest.raises(UsageError, match="another recipe"):
+        train(small("optim.lr=3"), train_index, None, out, resume=True, progress=False)
+    train(small("data.workers=1"), train_index, None, out, resume=True, progress=False)
+    content = card(out)
+    assert [(call["outcome"], call["steps"]) for call in content["calls"]] == [
+        ("failed: RuntimeError: power cut", [0, 2]),
+        ("finished", [2, 6]),
+    ]
+    assert content["recipe"]["data"]["workers"] == 0, "of the run's beginning"
+    assert content["val"] is None
+
+
+def test_a_killed_call_is_told_from_one_that_ended(tmp_path: Path, train_index: DataIndex) -> None:
+    out = tmp_path / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gfocal.engine.run.Run.ended", lambda *a: None)  # what SIGKILL leaves
+        cut_run(small(), train_index, out, 2)
+    assert card(out)["calls"][0]["outcome"] == "killed, or still running"
+    (out / "run.json").write_text("{ not json")
+    train(small(), train_index, None, out, resume=True, progress=False)
+    assert [call["outcome"] for call in card(out)["calls"]] == ["finished"]
+
+
+# --- pictures -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def copied(tmp_path: Path, train_index: DataIndex) -> DataIndex:
+    """The same pictures in another place, with other dates."""
+    return replace(train_index, pictures_dir=shutil.copytree(train_index.pictures_dir, tmp_path / "pictures"))
+
+
+def test_content_counts_and_nothing_else(copied: DataIndex, train_index: DataIndex) -> None:
+    before = pictures_fingerprint(train_index)
+    assert pictures_fingerprint(copied) == before
+    file = copied.path(5)
+    kept = file.read_bytes()
+    for place in (0, len(kept) // 2, len(kept) - 1):
+        file.write_bytes(kept[:place] + bytes([kept[place] ^ 1]) + kept[place + 1 :])
+        assert pictures_fingerprint(copied) != before, place
+    file.write_bytes(kept + b"x")
+    assert pictures_fingerprint(copied) != before
+    file.unlink()
+    assert pictures_fingerprint(copied) != before
+    file.write_bytes(kept)
+    assert pictures_fingerprint(copied) == before
+
+
+def test_a_hundred_thousand_pictures_take_seconds(train_index: DataIndex) -> None:
+    # The same 12 files over and over: what is measured is the work, not the disk.
+    turns = np.arange(20_000) % 12
+    starts, names = train_index.name_start, train_index.name_bytes
+    pieces = [names[starts[i] : starts[i + 1]] for i in range(12)]
+    many = replace(
+        train_index,
+        image_ids=np.arange(len(turns)),
+        name_bytes=np.concatenate([pieces[i] for i in turns]),
+        name_start=np.concatenate([[0], np.cumsum([len(pieces[i]) for i in turns])]),
+    )
+    started = time.perf_counter()
+    pictures_fingerprint(many)
+    assert time.perf_counter() - started < 20
+
+
+def test_changed_pictures_are_told_when_resuming(
+    copied: DataIndex, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, recipe = tmp_path / "run", small("schedule.epochs=1")
+    cut_run(recipe, copied, out, 2)
+    same = shutil.copytree(out, tmp_path / "same")
+    train(recipe, copied, None, same, resume=True)
+    assert "not bit-identical" not in capsys.readouterr().err
+    shutil.copy(copied.path(1), copied.path(2))
+    train(recipe, copied, None, out, resume=True)
+    assert "not bit-identical to a run without the break: the content of pictures" in capsys.readouterr().err
