@@ -231,6 +231,23 @@ def _cvat_yolo_subsets(root: Path) -> None:
         yolo_labels(root / folder)
 
 
+def _cvat_ultralytics(root: Path) -> None:
+    (root / "data.yaml").write_text("names:\n  0: cat\n  1: dog\npath: .\ntrain: train.txt\nval: val.txt\n")
+    for split in ("train", "val"):
+        names = "".join(f"data/images/{split}/{name}\n" for name in CONTENT)
+        (root / f"{split}.txt").write_text(names, encoding="utf-8")
+        pictures(root / "images" / split)
+        yolo_labels(root / "labels" / split)
+
+
+def _cvat_yolo_other_names(root: Path) -> None:
+    (root / "obj.names").write_text("cat\ndog\n")
+    pictures(root / "obj_Street_data")
+    yolo_labels(root / "obj_Street_data")
+    names = "".join(f"data/obj_Street_data/{name}\n" for name in CONTENT)
+    (root / "Street.txt").write_text(names, encoding="utf-8")
+
+
 def _label_img_yolo(root: Path) -> None:
     (root / "classes.txt").write_text("cat\ndog\n\n")
     pictures(root)
@@ -304,6 +321,8 @@ LAYOUTS: dict[str, tuple[str, Maker, tuple[str, ...]]] = {
         ("yolo", _label_studio_yolo, "all"),
         ("yolo", _cvat_yolo, "all"),
         ("yolo", _cvat_yolo_subsets, "train val"),
+        ("yolo", _cvat_ultralytics, "train val"),
+        ("yolo", _cvat_yolo_other_names, "all"),
         ("yolo", _label_img_yolo, "all"),
         ("voc", _voc, "train val"),
         ("voc", _voc_from_one, "train val"),

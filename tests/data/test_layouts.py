@@ -72,6 +72,26 @@ def test_a_folder_of_one_folder(tmp_path: Path) -> None:
     assert boxes_of(open_split(tmp_path, "val")) == WANTED
 
 
+@pytest.mark.parametrize("name", ["ultralytics", "folders_of_voc"])
+def test_pictures_outside_all_splits_are_told(tmp_path: Path, name: str) -> None:
+    LAYOUTS[name][1](tmp_path)
+    if name == "ultralytics":
+        (tmp_path / "toys.yaml").unlink()
+        (tmp_path / "classes.txt").write_text("cat\ndog\n")
+    pictures(tmp_path / "images" / "extra")
+    pictures(tmp_path / "images")
+    problems = Problems(False)
+    assert boxes_of(open_split(tmp_path, "train", problems=problems)) == WANTED
+    assert len(problems.notes) == 1
+    assert "images: extra, 3 pictures beside the folders of its splits: these belong to no split" in problems.notes[0]
+
+
+def test_links_that_lead_back(tmp_path: Path) -> None:
+    LAYOUTS["label_studio_yolo"][1](tmp_path)
+    (tmp_path / "images" / "again").symlink_to(tmp_path / "images")
+    assert boxes_of(open_split(tmp_path, "train")) == WANTED
+
+
 def test_several_data_sets_in_a_folder_are_named(tmp_path: Path) -> None:
     for year in ("VOC2007", "VOC2012"):
         LAYOUTS["voc"][1](tmp_path / year)

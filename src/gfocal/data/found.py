@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
@@ -63,7 +63,14 @@ def is_hidden(name: str) -> bool:
 
 def folders_in(folder: Path) -> list[Path]:
     """Its folders but the hidden ones, by name."""
-    return sorted(entry for entry in folder.iterdir() if entry.is_dir() and not is_hidden(entry.name))
+    with os.scandir(folder) as entries:
+        return sorted(folder / entry.name for entry in entries if not is_hidden(entry.name) and entry.is_dir())
+
+
+def split_folders(folder: Path) -> dict[str, Path]:
+    """Its folders that are named after a split."""
+    named = {split_of(inside.name): inside for inside in folders_in(folder)}
+    return {split: named[split] for split in SPLITS if split in named}
 
 
 def files_in(folder: Path, *suffixes: str) -> list[Path]:
@@ -76,8 +83,14 @@ def files_in(folder: Path, *suffixes: str) -> list[Path]:
 
 def walk(folder: Path, *suffixes: str) -> Iterator[str]:
     """Files with one of these endings (lower case) in a folder and its folders, as relative names with "/", sorted."""
+    seen: set[str] = set()
     for place, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not is_hidden(name))
+        # A link may lead back to a folder above: each is looked into once.
+        real = os.path.realpath(place)
+        folders[:] = sorted(name for name in folders if not is_hidden(name)) if real not in seen else []
+        if real in seen:
+            continue
+        seen.add(real)
         inside = Path(place).relative_to(folder).as_posix()
         for name in sorted(files):
             if name.lower().endswith(suffixes) and not is_hidden(name):
@@ -87,6 +100,15 @@ def walk(folder: Path, *suffixes: str) -> Iterator[str]:
 def pictures_in(folder: Path) -> Iterator[str]:
     """:func:`walk` for pictures."""
     return walk(folder, *PICTURE_SUFFIXES)
+
+
+def rest_of(folder: Path, used: Iterable[Path]) -> list[str]:
+    """A note where a folder of splits holds pictures that are in none of them."""
+    known = {path.name for path in used}
+    others = [path.name for path in folders_in(folder) if path.name not in known and has_any(path, *PICTURE_SUFFIXES)]
+    beside = len(files_in(folder, *PICTURE_SUFFIXES))
+    left = [*others, *([f"{beside} pictures beside the folders of its splits"] if beside else [])]
+    return [f"{folder}: {', '.join(left)}: these belong to no split and are not read"] if left else []
 
 
 def has_any(folder: Path, *suffixes: str) -> bool:

@@ -1,7 +1,7 @@
 """Reading Pascal VOC data sets: one XML file a picture.
 
 Where a coordinate lies: the files of the VOC challenge count pixels from 1 and name the last one inside
-("The PASCAL Visual Object Classes Challenge 2012 Development Kit", sec. 3.3), so that
+("The PASCAL Visual Object Classes Challenge 2012 Development Kit"), so that
 xmin..xmax = 1..W is the whole picture and a box begins at xmin - 1. Tools of today write the edges themselves, 0..W. A
 file is taken as one of the challenge's if its ``source`` says so, as all of theirs do ("The VOC2007 Database", "PASCAL
 VOC2007").

@@ -8,7 +8,18 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from gfocal.data.found import WHOLE, Found, files_in, folders_in, has_any, pictures_in, portable, split_of, walk
+from gfocal.data.found import (
+    WHOLE,
+    Found,
+    files_in,
+    folders_in,
+    has_any,
+    portable,
+    rest_of,
+    split_folders,
+    split_of,
+    walk,
+)
 from gfocal.data.index import DataIndex
 from gfocal.data.problems import Problems
 from gfocal.errors import UsageError
@@ -47,8 +58,8 @@ def find_voc(root: Path) -> Found | None:
     pair = _folders(root)
     if pair is not None:
         return _from_lists(root, *pair) or _from_subfolders(root, *pair)
-    pairs = {split_of(folder.name): _folders(folder, beside=True) for folder in folders_in(root)}
-    found = {split: pair for split, pair in pairs.items() if split and pair}
+    pairs = {split: _folders(folder, beside=True) for split, folder in split_folders(root).items()}
+    found = {split: pair for split, pair in pairs.items() if pair}
     if found:
         folders = tuple(labels for labels, _ in found.values())
         places = {split: VocPlace(root, *pair, None, None, folders) for split, pair in found.items()}
@@ -123,10 +134,11 @@ def _stems(file: Path) -> tuple[str, ...]:
 
 
 def _from_subfolders(root: Path, labels: Path, pictures: Path) -> Found:
-    splits = {split_of(folder.name): folder for folder in folders_in(labels) if has_any(folder, ".xml")}
     places = {
         split: VocPlace(root, folder, pictures / folder.name, None, None, (labels,))
-        for split, folder in splits.items()
-        if split and (pictures / folder.name).is_dir() and next(pictures_in(pictures / folder.name), None)
+        for split, folder in split_folders(labels).items()
+        if has_any(folder, ".xml") and has_any(pictures / folder.name, *PICTURE_SUFFIXES)
     }
-    return _found(labels, places or {WHOLE: VocPlace(root, labels, pictures, None, None, (labels,))})
+    if places:
+        return _found(labels, places, rest_of(pictures, (place.pictures for place in places.values())))
+    return _found(labels, {WHOLE: VocPlace(root, labels, pictures, None, None, (labels,))})

@@ -10,10 +10,24 @@ from typing import Any
 
 import yaml
 
-from gfocal.data.found import WHOLE, Found, files_in, folders_in, has_any, is_hidden, pictures_in, portable, split_of
+from gfocal.data.found import (
+    SPLITS,
+    WHOLE,
+    Found,
+    files_in,
+    folders_in,
+    has_any,
+    is_hidden,
+    pictures_in,
+    portable,
+    rest_of,
+    split_folders,
+    split_of,
+)
 from gfocal.data.index import DataIndex
 from gfocal.data.problems import Problems
 from gfocal.errors import UsageError
+from gfocal.pictures import PICTURE_SUFFIXES
 
 LOOKED_FOR = "data.yaml; images/ and labels/; obj.names and obj_train_data/; pictures, .txt files and classes.txt"
 _YAML_NAMES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
@@ -182,22 +196,19 @@ def _from_folders(root: Path) -> Found | None:
 
     pictures, labels = _named(root, "images"), _named(root, "labels")
     if pictures and labels and (has_any(labels, ".txt") or names):
-        parts = {split_of(folder.name): folder for folder in folders_in(pictures)}
-        places = {split: place(folder) for split, folder in parts.items() if split and has_any(folder, *_ANY)}
-        return _found(labels, places or {WHOLE: place(pictures)}, {})
-    splits = {split_of(folder.name): folder for folder in folders_in(root)}
+        used = {
+            split: folder for split, folder in split_folders(pictures).items() if has_any(folder, *PICTURE_SUFFIXES)
+        }
+        if used:
+            places = {split: place(folder) for split, folder in used.items()}
+            return _found(labels, places, {}, rest_of(pictures, used.values()))
+        return _found(labels, {WHOLE: place(pictures)}, {})
     places = {
         split: place(folder / "images")
-        for split, folder in splits.items()
-        if split
-        and (folder / "images").is_dir()
-        and (folder / "labels").is_dir()
-        and has_any(folder / "labels", ".txt")
+        for split, folder in split_folders(root).items()
+        if (folder / "images").is_dir() and (folder / "labels").is_dir() and has_any(folder / "labels", ".txt")
     }
     return _found(root, places, {}) if places else _darknet(root, names, ids)
-
-
-_ANY = ("",)
 
 
 def _named(root: Path, name: str) -> Path | None:
@@ -209,16 +220,18 @@ def _darknet(root: Path, names: tuple[str, ...] | None, ids: tuple[int, ...]) ->
     if names is None:
         return None
     places: dict[str, YoloPlace] = {}
-    lists = {split_of(file.stem): file for file in files_in(root, ".txt") if split_of(file.stem)}
+    lists = {split: file for file in files_in(root, ".txt") if (split := split_of(file.stem))}
     folders = [folder for folder in folders_in(root) if folder.name.startswith("obj_")]
     for split, file in lists.items():
-        if split and folders:
+        if split in SPLITS and folders:
             places[split] = YoloPlace(root, file, (file,), names, ids)
     for folder in folders:
         named = split_of(folder.name.removeprefix("obj_").removesuffix("_data").replace("_", ""))
         if named and named not in places and not lists:
             places[named] = YoloPlace(root, folder, (folder,), names, ids)
-    if not places and not folders and _beside(root):
+    if not places and folders:
+        places[WHOLE] = YoloPlace(root, root, tuple(folders), names, ids)  # subsets of other names
+    elif not places and _beside(root):
         places[WHOLE] = YoloPlace(root, root, (root,), names, ids)
     if set(places) == {"train"} and folders:
         places = {WHOLE: places["train"]}  # CVAT calls what nobody split "train"
