@@ -172,7 +172,7 @@ def _examine(path: Path, data: bytes, image: Image.Image) -> PictureFacts:
 def _ends_early(data: bytes, kind: str, reason: str) -> bool:
     """Whether a file that does not decode lacks its end."""
     if kind == "JPEG":
-        return b"\xff\xd9" not in data[data.rfind(b"\xff\xda") :]
+        return "incomplete" in reason or b"\xff\xd9" not in data[data.rfind(b"\xff\xda") :]
     if kind == "PNG":
         return b"IEND" not in data[-64:]
     if kind == "GIF":
