@@ -82,7 +82,7 @@ def same_boxes(index: DataIndex) -> list[tuple[int, int]]:
     boxes, labels = np.asarray(index.boxes), np.asarray(index.labels)
     usable = np.flatnonzero((boxes[:, 2:] > boxes[:, :2]).all(1) & ~np.asarray(index.crowd))
     picture, own = pictures_of_boxes(index)[usable], boxes[usable]
-    # With an IoU above t every edge lies within (1 - t) / t of a side from its twin's: those are neighbours in the order
+    # With an IoU above t every edge lies within (1 - t) / t of a side from its twin: those are neighbours in the order
     # of any sum of the edges. With these weights boxes in rows and columns do not fall together.
     key = own @ _WEIGHTS
     sides = own[:, 2:] - own[:, :2]
