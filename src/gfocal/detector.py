@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal, Protocol, overload
+from typing import Any, Literal, Protocol, Self, overload
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from gfocal.boxes import clip_boxes
 from gfocal.criterion import BoxWeight, Matched, Norm, detection_losses, match, step_sums
 from gfocal.errors import UsageError
 from gfocal.models import PostProcess
+from gfocal.models.freezing import frozen_norms_in_eval
 from gfocal.pictures import Resize, pad_batch, to_picture
 from gfocal.points import Points, grid_sizes
 from gfocal.representation import BoxRepresentation, Quality
@@ -103,6 +104,12 @@ class DenseDetector(nn.Module):
         self.norm: Norm = norm
         self.tiling = tiling
         self._points: dict[tuple[Any, ...], Points] = {}
+
+    def train(self, mode: bool = True) -> Self:
+        """As of any module, but for batch normalisation that is frozen: it keeps its running statistics."""
+        super().train(mode)
+        frozen_norms_in_eval(self)
+        return self
 
     @property
     def device(self) -> torch.device:

@@ -25,6 +25,7 @@ from gfocal.models import (
     TimmBackbone,
     VggBackbone,
 )
+from gfocal.models.freezing import freeze
 from gfocal.pictures import Resize
 from gfocal.points import Shapes, make_anchors, octave_shapes, ssd_shapes
 from gfocal.recipe import ModelRecipe, Recipe
@@ -51,9 +52,11 @@ def _ssd(recipe: Recipe) -> Shapes:
 
 
 SHAPES: dict[str, Callable[[Recipe], Shapes]] = {"square": _square, "octave": _octave, "ssd": _ssd}
-BACKBONES: dict[str, Callable[[bool | str, bool], nn.Module]] = {
-    "shufflenet_v2_x1_0": lambda weights, norm_eval: ShuffleNetBackbone(pretrained=weights, norm_eval=norm_eval),
-    "vgg16": lambda weights, norm_eval: VggBackbone(pretrained=weights),
+BACKBONES: dict[str, Callable[[bool | str, ModelRecipe], nn.Module]] = {
+    "shufflenet_v2_x1_0": lambda weights, model: ShuffleNetBackbone(
+        pretrained=weights, norm_eval=model.norm_eval, frozen_stages=model.frozen_stages
+    ),
+    "vgg16": lambda weights, model: VggBackbone(pretrained=weights, frozen_stages=model.frozen_stages),
 }
 """Backbones that are not timm's."""
 
@@ -115,6 +118,7 @@ def build_detector(recipe: Recipe, names: Sequence[str], *, pretrained: bool = T
     quality: Quality = make_form(form, model.quality, **({"num_bins": boxes.channels // 4} if form.bins else {}))
     backbone = _backbone(model, pretrained=pretrained)
     neck = _neck(model, backbone.channels)
+    freeze(part for name, part in (("backbone", backbone), ("neck", neck)) if name in model.frozen)
     anchors = [len(level) for level in anchor_shapes(recipe)]
     return DenseDetector(
         pixels=PixelNorm(model.pixels.mean, model.pixels.std, model.pixels.order),
@@ -160,7 +164,7 @@ def _padding(recipe: Recipe) -> tuple[int, int, int]:
 def _backbone(model: ModelRecipe, *, pretrained: bool) -> Any:
     weights = model.pretrained if pretrained else False
     if model.backbone in BACKBONES:
-        return BACKBONES[model.backbone](weights, model.norm_eval)
+        return BACKBONES[model.backbone](weights, model)
     return TimmBackbone(
         model.backbone,
         [stride for stride in model.strides if stride <= 32],

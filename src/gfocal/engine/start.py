@@ -32,11 +32,17 @@ def check_start(model: ModelRecipe) -> None:
     Raises:
         UsageError: naming the keys.
     """
-    if not model.pretrained and (model.frozen_stages or model.norm_eval):
+    if "neck" in model.frozen:
         raise UsageError(
-            f"the backbone starts from random values, of which model.frozen_stages={model.frozen_stages} and "
-            f"model.norm_eval={str(model.norm_eval).lower()} would keep some for good: give it weights "
-            f"(model.pretrained, --init), or let all of it learn with {RANDOM_START}"
+            "model.frozen has the neck, which starts from random values and would keep them for good: give it weights "
+            "(--init), or let it learn with --set model.frozen=[]"
+        )
+    if not model.pretrained and (model.frozen_stages or model.norm_eval or model.frozen):
+        raise UsageError(
+            f"the backbone starts from random values, of which model.frozen_stages={model.frozen_stages}, "
+            f"model.frozen={list(model.frozen)} and model.norm_eval={str(model.norm_eval).lower()} would keep some for "
+            f"good: give it weights (model.pretrained, --init), or let all of it learn with {RANDOM_START}"
+            + (" --set model.frozen=[]" if model.frozen else "")
         )
 
 

@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,12 @@ from gfocal.data.index import DataIndex
 from gfocal.data.loader import BatchLoader
 from gfocal.detector import DenseDetector
 from gfocal.engine.checkpoint import generator_states, restore_generators
+from gfocal.engine.deterministic import deterministic, no_deterministic_form
 from gfocal.engine.evaluate import evaluate
 from gfocal.engine.failures import failures_told
 from gfocal.engine.memory import memory_notes, out_of_memory
 from gfocal.engine.optim import AveragedWeights, idle_settings, lr_factor, lr_line, make_optimizer, scaled_lr
+from gfocal.engine.precision import precision_notes
 from gfocal.engine.processes import processes_of, synchronise_batch_norm
 from gfocal.engine.progress import CtrlC, ProgressBar
 from gfocal.engine.run import Run, TrainResult
@@ -87,7 +90,8 @@ def train(
     if recipe.runtime.sync_batch_norm:
         synchronise_batch_norm(detector, run.processes)
     trainer = _Trainer(recipe, detector, accelerator, train_index, val_index, run, skip_broken, progress)
-    with failures_told(lambda error: out_of_memory(error, recipe, detector, run.state_file)):
+    oom = partial(out_of_memory, recipe=recipe, detector=detector, saved=run.state_file)
+    with deterministic(recipe.runtime.deterministic), failures_told(oom, no_deterministic_form):
         return trainer.run_all(resume=resume, started=started)
 
 
@@ -189,6 +193,9 @@ class _Trainer:
             with self.processes.own_errors():
                 step = [next(batches) for _ in range(self.recipe.schedule.accumulate)]
             if self.step == 0:
+                with self.processes.own_errors():
+                    for line in precision_notes(self.detector, step[0], self.recipe.runtime.precision):
+                        bar.say(line)
                 # With the first pictures in hand: a run that is cut off from here on can be resumed, and one that
                 # could not read its data has left nothing that a second try must get rid of.
                 self._save()

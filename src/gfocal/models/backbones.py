@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gfocal.errors import UsageError
+from gfocal.models.freezing import freeze
 
 
 class TimmBackbone(nn.Module):
@@ -181,11 +182,13 @@ class ShuffleNetBackbone(nn.Module):
     Args:
         pretrained: path of a file with torchvision's names of these layers, or False.
         norm_eval: batch normalisation keeps its running statistics while training.
+        frozen_stages: parameters up to the map of stride 2 * 2^frozen_stages keep their values (0: none; 1: the first
+            convolution; 4: all).
     """
 
     channels = (116, 232, 464)
 
-    def __init__(self, *, pretrained: bool | str = False, norm_eval: bool = False) -> None:
+    def __init__(self, *, pretrained: bool | str = False, norm_eval: bool = False, frozen_stages: int = 0) -> None:
         super().__init__()
         from torchvision.models import shufflenet_v2_x1_0
 
@@ -205,6 +208,7 @@ class ShuffleNetBackbone(nn.Module):
                 self.load_state_dict({k: v for k, v in state.items() if not k.startswith(("conv5.", "fc."))})
             except Exception as error:  # torch raises many kinds for a file that is none
                 raise no_weights("shufflenet_v2_x1_0", pretrained, first_line(error)) from error
+        freeze((self.conv1, self.stage2, self.stage3, self.stage4)[:frozen_stages])
 
     def forward(self, pictures: Tensor) -> list[Tensor]:
         c3 = self.stage2(self.maxpool(self.conv1(pictures)))

@@ -10,9 +10,11 @@ from torch import Tensor, nn
 
 from gfocal.errors import UsageError
 from gfocal.models.backbones import first_line, no_weights
+from gfocal.models.freezing import freeze
 
 _STAGES = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))  # channels and number of 3x3 convolutions
 _FIRST_MAP = 22  # in `features`: the ReLU after conv4_3
+_ENDS = (16, _FIRST_MAP + 1, 35)  # in `features`: after conv3_3, conv4_3 and conv7, the maps of strides 4, 8 and 16
 _NEW = ("features.31.", "features.33.")  # conv6 and conv7, which torchvision's VGG-16 has not
 
 _PIXEL_SCALE = 58.0  # standard deviation of pictures on 0..255
@@ -29,6 +31,8 @@ class VggBackbone(nn.Module):
         pretrained: True downloads torchvision's weights of the features that SSD started from; a path is a file with
             torchvision's names (``features.N.weight``). conv6 and conv7 start from random values unless the file has
             them (``features.31``, ``features.33``).
+        frozen_stages: layers up to the map of stride 2 * 2^frozen_stages keep their values (0: none; 1: conv1_1 to
+            conv3_3; 2: to conv4_3; 3: all).
 
     Raises:
         UsageError: the weights cannot be had.
@@ -39,7 +43,7 @@ class VggBackbone(nn.Module):
 
     channels = (512, 1024)
 
-    def __init__(self, *, pretrained: bool | str = False) -> None:
+    def __init__(self, *, pretrained: bool | str = False, frozen_stages: int = 0) -> None:
         super().__init__()
         if isinstance(pretrained, str) and not Path(pretrained).is_file():
             raise UsageError(f"model.pretrained: there is no file {pretrained}")
@@ -57,6 +61,8 @@ class VggBackbone(nn.Module):
                 self._load(_read(pretrained))
             except Exception as error:  # no network, damaged files: many kinds
                 raise no_weights("vgg16", pretrained, first_line(error)) from error
+
+        freeze(self.features[: (0, *_ENDS)[frozen_stages]])
 
     def forward(self, pictures: Tensor) -> list[Tensor]:
         first = self.features[: _FIRST_MAP + 1](pictures)

@@ -109,6 +109,7 @@ class ModelRecipe(Section):
     style: Literal["pytorch", "caffe"] = Field("pytorch", description="stride of a bottleneck on its 3x3, or first 1x1")
     pretrained: bool | str = Field(False, description="backbone weights: true downloads, or the path of a file")
     frozen_stages: Annotated[int, Field(ge=0, le=4, strict=True)] = 0
+    frozen: tuple[Literal["backbone", "neck"], ...] = Field((), description="parts that keep their values as a whole")
     norm_eval: bool = Field(False, description="batch norm of the backbone keeps its running statistics")
     neck: Literal["fpn", "light_pan", "ssd"] = "fpn"
     extra_from: Literal["output", "input"] = Field("output", description="extra levels start at P5 or at C5 (fpn)")
@@ -172,8 +173,8 @@ class ModelRecipe(Section):
         if self.neck == "ssd" and strides != [8 * 2**i for i in range(7)]:
             raise ValueError(f"neck ssd makes the strides {[8 * 2**i for i in range(7)]}, not {strides}")
         if self.backbone in ("shufflenet_v2_x1_0", "vgg16"):
-            if self.frozen_stages:
-                raise ValueError(f"frozen_stages works with timm's backbones; set it to 0 for {self.backbone}")
+            if self.backbone == "vgg16" and self.frozen_stages > 3:
+                raise ValueError(f"vgg16 has 3 stages to freeze, not {self.frozen_stages}")
             if self.style == "caffe":
                 raise ValueError(f"style caffe is a ResNet's; {self.backbone} has none")
         if self.head == "conv" and self.head_norm == "group" and self.channels % 32:

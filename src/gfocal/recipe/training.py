@@ -135,6 +135,7 @@ class RuntimeRecipe(Section):
     seed: Seed = 0
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     sync_batch_norm: bool = Field(False, description="batch norm over the pictures of all processes (GPUs)")
+    deterministic: bool = Field(False, description="only operations that give the same bits each time, or an error")
     channels_last: bool = True
     threads: Natural = Field(0, description="CPU threads of torch; 0 leaves torch's own choice")
     trackers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = Field(

@@ -1,0 +1,52 @@
+"""Mixed precision beside float32, on one batch before the first step."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from gfocal.detector import DenseDetector
+from gfocal.engine.evaluate import autocast
+from gfocal.engine.memory import untouched
+from gfocal.errors import GfocalError
+from gfocal.structures import Batch
+
+_FAR = 0.1  # of a term, or of a tenth of the whole loss where the term is small
+
+
+def precision_notes(detector: DenseDetector, batch: Batch, precision: str) -> list[str]:
+    """Compare the loss terms of a batch in ``precision`` with those in float32; the detector stays as it is.
+
+    Returns:
+        A line for each term that is more than 10 % off; none for "fp32".
+
+    Raises:
+        GfocalError: a term is finite in float32 and not in ``precision``.
+    """
+    if precision == "fp32":
+        return []
+    exact, half = (_terms(detector, batch, kind) for kind in ("fp32", precision))
+    broken = [name for name in exact if math.isfinite(exact[name]) and not math.isfinite(half[name])]
+    if broken:
+        raise GfocalError(
+            f"runtime.precision={precision}: on the first batch the loss terms {', '.join(broken)} are not finite, in "
+            "fp32 they are: set runtime.precision to bf16 or fp32"
+        )
+    whole = sum(abs(value) for value in exact.values())
+    return [
+        f"warning: runtime.precision={precision}: on the first batch the loss term {name} is {half[name]:.4g}, in fp32 "
+        f"{value:.4g}: expect other results, or set runtime.precision=fp32"
+        for name, value in exact.items()
+        if abs(half[name] - value) > _FAR * max(abs(value), _FAR * whole)
+    ]
+
+
+@torch.no_grad()
+def _terms(detector: DenseDetector, batch: Batch, precision: str) -> dict[str, float]:
+    pictures = batch.pictures.to(detector.device)
+    matched = detector.match(pictures, batch.targets)
+    with untouched(detector), autocast(detector.device, precision):
+        size = pictures.shape[-2], pictures.shape[-1]
+        losses = detector.losses(detector(pictures), matched, size)
+    return {name: value.item() for name, value in losses.items()}
