@@ -26,3 +26,7 @@ class BrokenInputError(UsageError):
 
 class MissingSplitError(UsageError):
     """A data set is there, but not the split that was asked for."""
+
+
+class EmptySplitError(UsageError):
+    """A split is there, but no picture of it can be used."""

@@ -382,3 +382,36 @@ def test_any_xml_file_is_read_or_refused(
     with contextlib.suppress(GfocalError):
         index = open_split(root, "train", skip_broken=skip)
         assert np.isfinite(np.asarray(index.boxes)).all()
+
+
+def test_absolute_and_relative_entries_of_a_yaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder in ("one", "two"):
+        picture(tmp_path / folder / "images" / f"{folder}.jpg", (40, 30))
+        (tmp_path / folder / "labels").mkdir()
+        (tmp_path / folder / "labels" / f"{folder}.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+    text = f"train: [one/images, {tmp_path / 'two' / 'images'}]\nnames: [cat]\n"
+    (tmp_path / "data.yaml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    index = open_split("data.yaml", "train")
+    assert boxes_of(index).keys() == {"one.jpg", "two.jpg"}
+    assert len(index.boxes) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [("café".encode("iso-8859-1"), "café"), (b"<![CDATA[a & b]]>", "a & b"), (b"a &amp; b", "a & b")],
+)
+def test_class_names_are_those_of_the_parsed_file(tmp_path: Path, name: bytes, wanted: str) -> None:
+    root = made(tmp_path, "voc")
+    file = next(root.rglob("a.xml"))
+    head = b'<?xml version="1.0" encoding="ISO-8859-1"?>'
+    file.write_bytes(head + voc_xml("a.jpg").encode("ascii").replace(b"<name>cat<", b"<name>" + name + b"<"))
+    assert open_split(root, "train").names == tuple(sorted(["dog", wanted]))
+
+
+def test_an_object_without_a_name_takes_none_of_the_next(tmp_path: Path) -> None:
+    root = made(tmp_path, "voc")
+    file = next(root.rglob("a.xml"))
+    unnamed = "<object><bndbox/></object><other><name>tail</name></other>"
+    file.write_text(voc_xml("a.jpg", extra=unnamed))
+    assert open_split(root, "train", skip_broken=True).names == ("cat", "dog")

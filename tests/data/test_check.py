@@ -17,6 +17,7 @@ from gfocal.data.check_kinds import KINDS
 from gfocal.data.convert import write_dataset
 from gfocal.data.open import Format, find_data
 from gfocal.data.scenes import make_scenes
+from gfocal.errors import UsageError
 from planted import LARGE, Key, found_in, plant_all
 
 ONCE = {"annotations-broken", "no-boxes", "long-tail"}
@@ -100,3 +101,18 @@ def test_a_fixed_copy_has_no_errors_and_nothing_that_was_fixed(
         assert {kind for kind, _, _ in expected} - KEPT == mended
         # The copy of a picture of train in val stays, the original goes.
         assert "copyval0.jpg" in tree(tmp_path / "cleaned" / "images")
+
+
+def test_a_split_of_which_no_picture_is_left(tmp_path: Path, scenes: Path) -> None:
+    root = tmp_path / "data"
+    shutil.copytree(scenes, root)
+    val = json.loads((root / "annotations" / "val.json").read_text())
+    for image in val["images"]:
+        (root / "images" / image["file_name"]).unlink()
+    report = check_data(root)
+    kinds = Counter(finding.kind for finding in report.findings if finding.split == "val")
+    assert kinds == {"picture-missing": len(val["images"])}
+    assert report.left_out["val"] == {"records": len(val["images"]), "pictures": 0}
+    with pytest.raises(UsageError, match="no picture of val can be used"):
+        write_fixed(report, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -348,15 +348,34 @@ def test_find_coco(tmp_path: Path, file: str, pictures: str) -> None:
     root = layout(tmp_path, file, pictures)
     (root / "images").mkdir(exist_ok=True)  # An empty folder of a likelier name does not lead astray.
     for given_path in (root, str(root), root / file):
-        annotations, folder = find_coco(given_path, "val")  # type: ignore[arg-type]
-        assert (annotations, folder) == (root / file, root / pictures)
-        assert len(read_coco(annotations, folder)) == 3
+        annotations, folders = find_coco(given_path, "val")  # type: ignore[arg-type]
+        index = read_coco(annotations, folders)
+        assert (annotations, index.pictures_dir) == (root / file, root / pictures)
+        assert len(index) == 3
 
 
 def test_find_coco_beside_and_train(tmp_path: Path) -> None:
-    assert find_coco(layout(tmp_path / "a", "mine.json", ".") / "mine.json", "val")[1] == tmp_path / "a"
+    mine = layout(tmp_path / "a", "mine.json", ".") / "mine.json"
+    assert read_coco(*find_coco(mine, "val")).pictures_dir == tmp_path / "a"
     layout(tmp_path / "b", "train/_annotations.coco.json", "train")
-    assert find_coco(tmp_path / "b", "train")[1] == tmp_path / "b" / "train"
+    assert read_coco(*find_coco(tmp_path / "b", "train")).pictures_dir == tmp_path / "b" / "train"
+
+
+@pytest.mark.parametrize("far", [False, True], ids=["images first", "annotations first"])
+@pytest.mark.parametrize("gone", range(3))
+def test_one_missing_picture_does_not_hide_the_folder_of_the_others(tmp_path: Path, gone: int, far: bool) -> None:
+    layout(tmp_path, "annotations/train.json", "images/train")
+    file = tmp_path / "annotations" / "train.json"
+    content = json.loads(file.read_text())
+    if far:  # the names begin behind the first MB
+        file.write_text(json.dumps({"annotations": content.pop("annotations"), "info": "x" * (1 << 20)} | content))
+    name = content["images"][gone]["file_name"]
+    (tmp_path / "images" / "train" / name).unlink()
+    index = read_coco(*find_coco(tmp_path, "train"), skip_broken=True)
+    assert index.pictures_dir == tmp_path / "images" / "train"
+    assert len(index) == 2
+    assert len(index.skipped) == 1
+    assert name in index.skipped[0]
 
 
 def test_find_coco_says_what_it_looked_for(tmp_path: Path) -> None:

@@ -219,3 +219,30 @@ def test_encrypted_archives_are_refused(tmp_path: Path) -> None:
     file.write_bytes(bytes(raw))
     with pytest.raises(UsageError, match="is encrypted"):
         unpacked(file)
+
+
+def test_archives_with_damage_of_every_kind(tmp_path: Path) -> None:
+    noise = bytes(np.random.default_rng(0).integers(0, 256, 5000, np.uint8))
+    file = tmp_path / "x.zip"
+    for method in (zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2, zipfile.ZIP_DEFLATED):
+        with zipfile.ZipFile(file, "w", method) as opened:
+            opened.writestr("a.txt", noise)
+        raw = bytearray(file.read_bytes())
+        raw[40:90] = bytes(255 - byte for byte in raw[40:90])
+        file.write_bytes(raw)
+        with pytest.raises(UsageError, match=r"archive .*x\.zip"):
+            unpacked(file)
+    archive_of(file, {"ü.txt": b"x"})
+    file.write_bytes(file.read_bytes().replace("ü".encode(), b"\xff\xff"))  # marked as UTF-8, and is not
+    with pytest.raises(UsageError, match="damaged or not a zip"):
+        unpacked(file)
+
+
+def test_archives_with_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "x.zip"
+    with zipfile.ZipFile(file, "w") as opened:
+        opened.writestr("labels/a.txt", b"0")
+        with pytest.warns(UserWarning, match="Duplicate name"):
+            opened.writestr("labels/a.txt", b"1")
+    with pytest.raises(UsageError, match=r"1 files more than once, the first is 'labels/a\.txt'"):
+        unpacked(file)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import lzma
 import os
 import re
 import shutil
@@ -11,6 +12,7 @@ import sys
 import tempfile
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
@@ -22,6 +24,8 @@ _RATIO = 100
 _SMALL = 256 << 20
 """Up to this many bytes no ratio is wrong: a folder of black pictures is no attack."""
 _ENTRIES = 5_000_000
+_DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError, ValueError)
+"""What zipfile raises of damaged bytes: its decompressors their own errors, bad names a UnicodeDecodeError."""
 
 
 def cache_folder() -> Path:
@@ -55,7 +59,9 @@ def unpacked(archive: Path) -> Path:
             if not target.is_dir():
                 _unpack(archive, opened, entries, target)
             return target
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+    except UsageError:
+        raise
+    except _DAMAGED as error:
         raise UsageError(f"archive {archive} is damaged or not a zip ({error}); export it anew") from None
 
 
@@ -82,7 +88,14 @@ def _checked(archive: Path, entries: list[zipfile.ZipInfo]) -> list[zipfile.ZipI
             f"archive {archive} of {size:,} bytes would unpack to {len(entries):,} files of {total:,} bytes: that is "
             "no data set; unpack it by hand if it is one"
         )
-    return [entry for entry in entries if not entry.is_dir()]
+    files = [entry for entry in entries if not entry.is_dir()]
+    counted = Counter(PurePosixPath(portable(entry.filename)) for entry in files)
+    if twice := [str(name) for name, count in counted.items() if count > 1]:
+        raise UsageError(
+            f"archive {archive} holds {len(twice)} files more than once, the first is {twice[0]!r}: which one is "
+            "meant is unknown; unpack it by hand"
+        )
+    return files
 
 
 def _unpack(archive: Path, opened: zipfile.ZipFile, entries: Iterable[zipfile.ZipInfo], target: Path) -> None:

@@ -17,7 +17,7 @@ from gfocal.data.check_pictures import PictureFacts, examine_pictures, picture_f
 from gfocal.data.index import DataIndex
 from gfocal.data.open import SPLITS, find_data, open_split
 from gfocal.data.problems import Problem, Problems
-from gfocal.errors import MissingSplitError, UsageError
+from gfocal.errors import EmptySplitError, MissingSplitError, UsageError
 from gfocal.pictures import PICTURE_SUFFIXES
 
 Progress = Callable[[int, int], None]
@@ -110,7 +110,8 @@ def check_data(
     path = Path(path)
     findings: list[Finding] = []
     understood: list[str] = []
-    splits = _open_all({"val": Path(val)} if val is not None else {}, path, findings, understood)
+    lost: list[str] = []
+    splits = _open_all({"val": Path(val)} if val is not None else {}, path, findings, understood, lost)
     skipped = [finding for finding in findings if finding.severity == "error" and finding.kind != "annotations-broken"]
     facts = _examine_all(splits, workers, progress)
     for split, index in splits.items():
@@ -119,14 +120,14 @@ def check_data(
         findings += content_findings(split, index)
     findings += class_findings(splits)
     findings += copy_findings(splits, facts)
-    if path.is_dir() and not any(finding.kind == "annotations-broken" for finding in findings):
+    if path.is_dir() and not lost and not any(finding.kind == "annotations-broken" for finding in findings):
         findings += _unlisted(splits, findings)
     left_out = {
         split: {
             "records": sum(finding.split == split for finding in skipped),
-            "pictures": len(refused_pictures(index, facts[split])),
+            "pictures": len(refused_pictures(splits[split], facts[split])) if split in splits else 0,
         }
-        for split, index in splits.items()
+        for split in (*splits, *lost)
     }
     order = {name: (SEVERITIES.index(kind.severity), place) for place, (name, kind) in enumerate(KINDS.items())}
     findings.sort(key=lambda finding: order.get(finding.kind, (0, len(order))))
@@ -134,9 +135,12 @@ def check_data(
 
 
 def _open_all(
-    elsewhere: Mapping[str, Path], path: Path, findings: list[Finding], understood: list[str]
+    elsewhere: Mapping[str, Path], path: Path, findings: list[Finding], understood: list[str], lost: list[str]
 ) -> dict[str, DataIndex]:
-    """The splits that can be read; what is wrong with their records goes into ``findings``."""
+    """The splits that can be read; what is wrong with their records goes into ``findings``.
+
+    Splits of which no picture is left go into ``lost``.
+    """
     find_data(path)  # Says what is wrong where there is no data set.
     splits: dict[str, DataIndex] = {}
     missing: MissingSplitError | None = None
@@ -148,6 +152,10 @@ def _open_all(
             index = open_split(place, split, problems=problems)
         except MissingSplitError as error:
             missing = missing or error
+            continue
+        except EmptySplitError as error:
+            findings += own or [Finding("annotations-broken", split, place, str(error))]
+            lost.append(split)
             continue
         except UsageError as error:
             findings += [*own, Finding("annotations-broken", split, place, str(error))]

@@ -59,6 +59,8 @@ def write_fixed(
     for finding in report.findings:
         if finding.kind == "annotations-broken":
             raise UsageError(f"{finding.message}; mend this file first, then --fix can do the rest")
+    if empty := [split for split in report.left_out if split not in report.splits]:
+        raise UsageError(f"no picture of {', '.join(empty)} can be used; mend that first, then --fix can do the rest")
     changes = [Change(f.kind, f.split, f.picture, f"left out: {f.message}") for f in report.skipped]
     for f in report.findings:
         if f.kind in _BY_WRITING:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from functools import partial
 from pathlib import Path
 
 from gfocal.data.coco import read_coco
-from gfocal.data.found import WHOLE, Found, files_in, folders_in, portable, split_of
+from gfocal.data.found import WHOLE, Found, files_in, folders_in, split_of
 from gfocal.data.index import DataIndex
 from gfocal.data.problems import Problems
 from gfocal.errors import MissingSplitError, UsageError
@@ -29,11 +28,11 @@ def find_coco_data(path: Path) -> Found | None:
 
 
 def _read(file: Path, split: str, problems: Problems) -> DataIndex:
-    return read_coco(file, picture_folder(file, split), problems=problems)
+    return read_coco(file, picture_folders(file, split), problems=problems)
 
 
-def find_coco(path: str | Path, split: str) -> tuple[Path, Path]:
-    """The annotation file and the picture folder of one split.
+def find_coco(path: str | Path, split: str) -> tuple[Path, list[Path]]:
+    """The annotation file of one split, and the folders where its pictures may be.
 
     Args:
         path: a folder in a layout of :func:`coco_files`; or an annotation file, whose pictures are beside it, in
@@ -41,7 +40,7 @@ def find_coco(path: str | Path, split: str) -> tuple[Path, Path]:
         split: "train", "val" or "test".
 
     Returns:
-        (annotation file, picture folder).
+        (annotation file, folders as :func:`picture_folders` gives them).
 
     Raises:
         MissingSplitError: nothing of the kind; the message lists what was looked for.
@@ -49,7 +48,7 @@ def find_coco(path: str | Path, split: str) -> tuple[Path, Path]:
     """
     path = Path(path)
     if path.is_file():
-        return path, picture_folder(path, split)
+        return path, picture_folders(path, split)
     if not path.is_dir():
         raise UsageError(f"data set {path} does not exist; give a folder with annotations/ and images/")
     file = coco_files(path).get(split)
@@ -57,7 +56,7 @@ def find_coco(path: str | Path, split: str) -> tuple[Path, Path]:
         raise MissingSplitError(
             f"no {split} annotations in {path}: looked for {', '.join(_places(split))}; or give a COCO JSON file"
         )
-    return file, picture_folder(file, split)
+    return file, picture_folders(file, split)
 
 
 def _places(split: str) -> list[str]:
@@ -110,8 +109,8 @@ def _looks_like_coco(file: Path) -> bool:
     return head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{") and sum(key in ends for key in keys) >= 2
 
 
-def picture_folder(annotations: Path, split: str) -> Path:
-    """Of the folders where pictures may be, the one that holds the first picture of the file."""
+def picture_folders(annotations: Path, split: str) -> list[Path]:
+    """The folders that are there of those where the pictures of a file may be, the likeliest first; at least one."""
     beside, root = annotations.parent, annotations.parent.parent
     named = annotations.stem.removeprefix("instances_")
     names = ["images", named, split, f"images/{named}", f"images/{split}", ".", "data", f"data/{named}"]
@@ -119,25 +118,4 @@ def picture_folder(annotations: Path, split: str) -> Path:
     near = [beside, beside / "images", beside / "data", beside / named, beside / split]
     exports = annotations.name in ("_annotations.coco.json", "result.json", "labels.json")
     candidates = [*near, *candidates] if exports else [*candidates, *near]
-    existing = [folder for folder in candidates if folder.is_dir()]
-    first = _first_file_name(annotations)
-    holding = [folder for folder in existing if first and _holds(folder, first)]
-    # Without any, read_coco says which pictures are missing in the likeliest one.
-    return (holding or existing)[0]
-
-
-def _holds(folder: Path, name: str) -> bool:
-    try:
-        return (folder / name).is_file() or (folder / portable(name)).is_file()
-    except (OSError, ValueError):  # too long a name, or a null character in it
-        return False
-
-
-def _first_file_name(annotations: Path) -> str | None:
-    with annotations.open("rb") as file:
-        head = file.read(1 << 20)
-    found = re.search(rb'"file_name"\s*:\s*("(?:[^"\\]|\\.)+")', head)
-    try:
-        return json.loads(found[1]) if found else None
-    except ValueError:
-        return None
+    return [folder for folder in dict.fromkeys(candidates) if folder.is_dir()]

@@ -11,7 +11,7 @@ import numpy as np
 
 from gfocal.data.index import DataIndex
 from gfocal.data.problems import Problems
-from gfocal.errors import UsageError
+from gfocal.errors import EmptySplitError
 
 
 @dataclass(frozen=True)
@@ -57,10 +57,12 @@ def to_index(
     """Join records; pictures and boxes without an id, or with one that is taken, get the next free ones.
 
     Raises:
-        UsageError: there are none.
+        EmptySplitError: there are none.
     """
     if not records:
-        raise UsageError(f"{annotations}: no picture {'is left' if problems.lines else 'in it'}; nothing can be done")
+        raise EmptySplitError(
+            f"{annotations}: no picture {'is left' if problems.lines else 'in it'}; nothing can be done"
+        )
     records = sorted(records, key=lambda record: record.rank)
     counts = [len(record.labels) for record in records]
     boxes = _joined([record.boxes for record in records]).reshape(-1, 4)

@@ -9,7 +9,6 @@ VOC2007").
 
 from __future__ import annotations
 
-import html
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -33,7 +32,6 @@ from gfocal.errors import BrokenInputError, UsageError
 from gfocal.pictures import PICTURE_SUFFIXES
 
 _OWN = re.compile(r"VOC\s?20\d\d", re.IGNORECASE)
-_NAMED = re.compile(rb"<object\b.*?<name>(.*?)</name>", re.DOTALL)
 
 
 @dataclass
@@ -102,16 +100,16 @@ def read_voc(place: VocPlace, split: str, problems: Problems) -> DataIndex:
 
 
 def _names(folders: Sequence[Path]) -> set[str]:
-    """All class names, with no more care than finding them takes."""
-    found: set[bytes] = set()
+    """All class names; what cannot be read is left to the reading of its split, which reports it."""
+    found: set[str] = set()
     for folder in folders:
         for name in walk(folder, ".xml"):
             try:
-                found.update(_NAMED.findall((folder / name).read_bytes()))
-            except OSError:
-                continue  # reading its split reports it
-    names = (html.unescape(name.decode(errors="replace")).strip() for name in found)
-    return {name for name in names if name}
+                root = fromstring((folder / name).read_bytes())
+            except (OSError, ParseError, DefusedXmlException, ValueError, LookupError):
+                continue
+            found.update((one.findtext("name") or "").strip() for one in root.findall("object"))
+    return found - {""}
 
 
 def _pairs(reading: _Reading) -> Iterator[_Pair]:

@@ -55,18 +55,31 @@ def read_yolo(place: YoloPlace, split: str, problems: Problems) -> DataIndex:
     pictures = _pictures(reading)
     if not pictures:
         raise UsageError(f"no pictures in {', '.join(map(str, place.entries))}; named by {place.marker}")
-    folder = Path(os.path.commonpath([picture.parent for picture in pictures]))
+    folder, file_names = _common(pictures)
     labels = [_label_file(picture, reading.listings) for picture in pictures]
     _report_orphans(pictures, labels, reading)
     sidecar = read_sidecar(place.root, "yolo", split, place.names, problems)
     if sidecar is not None and place.names is None:
         reading.place = replace(place, names=sidecar.names, class_ids=tuple(range(len(sidecar.names))))
-    records = list(_records(pictures, labels, folder, sidecar, reading))
+    records = list(_records(pictures, labels, file_names, sidecar, reading))
     names, ids = _classes(place, sidecar, reading)
     _tell(reading, sidecar)
     return to_index(
         records, pictures_dir=folder, annotations=place.marker, names=names, category_ids=ids, problems=problems
     )
+
+
+def _common(pictures: Sequence[Path]) -> tuple[Path, list[str]]:
+    """The folder around all pictures, and their names in it."""
+    parents = [picture.parent for picture in pictures]
+    if len({parent.is_absolute() for parent in parents}) > 1:  # one entry of a yaml file may be, another not
+        parents = [Path(os.path.abspath(parent)) for parent in parents]
+        pictures = [parent / picture.name for parent, picture in zip(parents, pictures, strict=True)]
+    try:
+        folder = Path(os.path.commonpath(parents))
+    except ValueError:  # drives of Windows: all names get their whole path
+        return Path(), [picture.absolute().as_posix() for picture in pictures]
+    return folder, [picture.relative_to(folder).as_posix() for picture in pictures]
 
 
 def _tell(reading: _Reading, sidecar: Sidecar | None) -> None:
@@ -163,13 +176,16 @@ def _report_orphans(pictures: Sequence[Path], labels: Sequence[Path | None], rea
 
 
 def _records(
-    pictures: Sequence[Path], labels: Sequence[Path | None], folder: Path, sidecar: Sidecar | None, reading: _Reading
+    pictures: Sequence[Path],
+    labels: Sequence[Path | None],
+    names: Sequence[str],
+    sidecar: Sidecar | None,
+    reading: _Reading,
 ) -> Iterator[Record]:
     """The record of every picture that can be used; sizes are read only where no record has them."""
     root = Path(os.path.abspath(reading.place.root))
     pending: list[tuple[Path, str, bytes, Path | None, tuple[int | None, int]]] = []
-    for picture, label in zip(pictures, labels, strict=True):
-        name = picture.relative_to(folder).as_posix()
+    for picture, label, name in zip(pictures, labels, names, strict=True):
         try:
             content = b"" if label is None else label.read_bytes()
         except OSError as error:
