@@ -334,6 +334,10 @@ def test_predict_in_tiles() -> None:
     assert torch.allclose(wider.scores, again.scores, atol=1e-5)
     detector.predict(picture, tile=0)
     assert [shape[0] for shape in seen] == [1, *[2] * 6, 1]
+    detector.tiling = Tiling(96, 0.6, whole=False)
+    seen.clear()
+    detector.predict(picture, tile=64)  # the rest as the detector has it: 7 x 5 tiles that share 39 pixels
+    assert sum(shape[0] for shape in seen) == 35
 
 
 def test_scales_that_differ_by_axis_reach_edge_std() -> None:

@@ -123,6 +123,7 @@ def test_statistics_are_those_of_tiles(learn: DataIndex) -> None:
     plain, _ = data_statistics(learn, small("data.resize.size=64"), proposal=False)
     tiled, assigned = data_statistics(learn, small(*TILED, "data.tile_whole=false"), proposal=False)
     assert (plain["pictures_in_all"], tiled["pictures_in_all"]) == (4, 16)
+    assert (plain["tile"], tiled["tile"]) == (None, 64)
     # 100 pixels shrink to 64, a tile of 64 does not: what is whole in a tile is 1.56 times as large.
     rows = in_tiles(small(*TILED, "data.tile_whole=false"), learn)
     exact = torch.cat([rows.targets(i).boxes for i in range(16)])

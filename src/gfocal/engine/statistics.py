@@ -52,10 +52,10 @@ def data_statistics(
         progress: gives what is called with (done, all) for each pass over the pictures, from the pass's name.
 
     Returns:
-        JSON types, and what they are made from. ``pictures`` that were looked at, of ``pictures_in_all``; ``objects``,
-        ``missed``, ``edges``, ``truncated`` and the two shares, as training counts them; ``positives``;
-        ``reach_strides`` (None: unlimited); ``levels``, ``sizes``, ``aspects``: rows of tables; ``tiny``;
-        ``smallest_reg_max`` by delta; ``proposal`` (see :func:`gfocal.engine.proposal.propose`).
+        JSON types, and what they are made from. ``tile`` (``data.tile``); ``pictures`` that were looked at, of
+        ``pictures_in_all``; ``objects``, ``missed``, ``edges``, ``truncated`` and the two shares, as training counts
+        them; ``positives``; ``reach_strides`` (None: unlimited); ``levels``, ``sizes``, ``aspects``: rows of
+        tables; ``tiny``; ``smallest_reg_max`` by delta; ``proposal`` (see :func:`gfocal.engine.proposal.propose`).
 
     Example:
         >>> from gfocal.recipe import load_recipe
@@ -69,6 +69,7 @@ def data_statistics(
     named = progress or (lambda name: lambda done, total: None)
     now = assign(index, recipe, chosen, augmented=augmented, progress=named("assigning"))
     content: dict[str, Any] = {
+        "tile": recipe.data.tile,
         "pictures": len(chosen),
         "pictures_in_all": len(index),
         "augmented": augmented,

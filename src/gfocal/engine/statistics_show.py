@@ -30,11 +30,12 @@ def print_statistics(content: Mapping[str, Any], *, console: Console | None = No
 
 
 def _headline(content: Mapping[str, Any]) -> str:
+    what = "tile" if content.get("tile") else "picture"
     of = "" if content["pictures"] == content["pictures_in_all"] else f" (of {content['pictures_in_all']:,}, by chance)"
     return (
         f"{content['data']}, {content['split']}, as {content['recipe']} trains at {content['size']}"
         f"{', augmented' if content['augmented'] else ''}: "
-        f"{counted(content['pictures'], 'picture')}{of}, {counted(content['objects'], 'object')}, "
+        f"{counted(content['pictures'], what)}{of}, {counted(content['objects'], 'object')}, "
         f"{counted(content['positives'], 'positive point')}"
     )
 
