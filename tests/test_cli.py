@@ -619,7 +619,7 @@ def test_demo_from_nothing_to_drawings_and_again(tmp_path: Path) -> None:
     for file in files:
         assert (out / file).exists()
         assert str(out / file) in printed
-    assert "next, on a COCO data set of your own: gfocal train" in printed
+    assert "next, on a data set of your own: gfocal train" in printed
     assert len(list((out / "predictions").glob("*.jpg"))) == 4
     weights = (out / "run/best.safetensors").stat().st_mtime_ns
     again = call(*words, "--json")
