@@ -11,6 +11,8 @@ from typer.testing import CliRunner, Result
 from gfocal.cli import app
 from gfocal.data.open import open_split
 from gfocal.data.scenes import make_scenes
+from gfocal.errors import UsageError
+from gfocal.recipe import Recipe
 from layouts import boxes_of, coco, lay_out, pictures, yolo_labels, zipped
 
 SMALL = ["data.resize.size=64", "schedule.batch_size=4", "schedule.epochs=1", "data.workers=0", "runtime.threads=1"]
@@ -96,6 +98,26 @@ def test_train_and_eval_a_zip_without_a_split(tmp_path: Path, monkeypatch: pytes
     assert json.loads(measured.stdout)["num_images"] == 3
     assert json.loads(measured.stdout)["AP"] == content["metrics"]["AP"]
     assert "as the run divided" in measured.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "of_training", "of_split"),
+    [((), 0, 0), (("--seed", "7"), 7, 7), (("--seed", "7", "--set", "runtime.seed=3"), 3, 7)],
+)
+def test_a_seed_is_that_of_training_and_split(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], of_training: int, of_split: int
+) -> None:
+    given: list[tuple[int, int]] = []
+
+    def run(recipe: Recipe, *args: object, held_out: dict[str, int], **kwargs: object) -> None:
+        given.append((recipe.runtime.seed, held_out["seed"]))
+        raise UsageError("enough")
+
+    monkeypatch.setattr("gfocal.engine.train.train", run)
+    make_scenes(tmp_path / "scenes", train=6, val=1, size=64)
+    data = tmp_path / "scenes" / "annotations" / "train.json"
+    line = refused("train", "gfl_nano", "--data", data, "--val", "0.5", "-o", tmp_path / "run", *SETS, *words)
+    assert (given, line) == ([(of_training, of_split)], "error: enough")
 
 
 def test_train_says_no(tmp_path: Path) -> None:

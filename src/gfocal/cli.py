@@ -126,7 +126,12 @@ def train(
             help="Data to measure on, or a share of --data to set apart, e.g. 0.2; by default its val split.",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of what --val SHARE sets apart.")] = 0,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            "--seed", min=0, help="Of the training (runtime.seed) and of what --val SHARE sets apart; by default 0."
+        ),
+    ] = None,
     format_: DataFormat = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="DIR", help="The run folder; by default runs/RECIPE-DATA.")
@@ -155,7 +160,8 @@ def train(
         from gfocal.engine.train import train as run_training
         from gfocal.recipe import load_recipe
 
-        loaded = load_recipe(recipe, overrides or ())
+        # A seed that --set names is of the training alone, so that one split serves several trainings.
+        loaded = load_recipe(recipe, [*([] if seed is None else [f"runtime.seed={seed}"]), *(overrides or ())])
         folder = out or default_run_folder(recipe, data)
         train_index, val_index, held_out = open_run_data(
             data,

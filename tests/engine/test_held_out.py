@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,8 @@ import pytest
 from gfocal.data.convert import write_dataset
 from gfocal.data.index import DataIndex
 from gfocal.data.open import open_split
-from gfocal.engine.held_out import parse_val, recorded
+from gfocal.engine.card import fingerprint
+from gfocal.engine.held_out import open_measured, parse_val, recorded
 from gfocal.engine.prepare import default_run_folder, evaluate_files, open_run_data
 from gfocal.engine.train import train
 from gfocal.errors import UsageError
@@ -64,10 +67,13 @@ def test_run_resume_and_eval_share_the_split(unsplit: Path, tmp_path: Path) -> N
     run = tmp_path / "run"
     train(small(), first, apart, run, progress=False, held_out=held_out.to_dict())
     assert recorded(run) == recorded(run / "last.safetensors") == held_out
-    for val, seed in ((0.25, 3), (0.5, 0), (None, 0)):
+    for val, seed in ((0.25, 3), (0.25, None), (None, 3), (None, None)):
         again, same, _ = open_run_data(unsplit, val, seed=seed, resumed=run)
         assert same is not None
         assert (names(again), names(same)) == (names(first), names(apart))
+    for val, seed, key in ((0.5, 3, "--val 0.5"), (unsplit, None, "--val"), (None, 4, "--seed 4")):
+        with pytest.raises(UsageError, match=f"{key}.*--val 0.25 --seed 3"):
+            open_run_data(unsplit, val, seed=seed, resumed=run)
     resumed = train(small(), again, same, run, resume=True, progress=False, held_out=held_out.to_dict())
     assert resumed.steps == 2
     said: list[str] = []
@@ -96,15 +102,17 @@ def test_other_data_are_measured_as_they_are(unsplit: Path, scenes: Path, tmp_pa
             (other / kind / file.name).write_bytes(file.read_bytes())
     (other / "classes.txt").write_bytes((unsplit / "classes.txt").read_bytes())
     assert evaluate_files(str(run), other, **words)["num_images"] == 5
-    assert any("is not split: all of it is measured" in line for line in said)
+    assert said[-1].startswith(f"warning: all 5 pictures of {other} are measured; the run set pictures apart, but not")
     content = json.loads((run / "run.json").read_text())
-    assert sorted(content["held_out"]["val"]) == sorted(names(apart)) if apart is not None else False
+    assert apart is not None
+    assert [part["val"] for part in content["held_out"]["parts"]] == [names(apart)]
 
 
 def test_changed_data_are_not_divided_as_before(unsplit: Path, tmp_path: Path) -> None:
     _, _, held_out = open_run_data(unsplit, 0.25)
     assert held_out is not None
-    (tmp_path / "run.json").write_text(json.dumps({"held_out": {**held_out.to_dict(), "of": "0" * 16}}))
+    parts = [{"of": "0" * 16, "val": list(held_out.parts[0].val)}]
+    (tmp_path / "run.json").write_text(json.dumps({"held_out": {**held_out.to_dict(), "parts": parts}}))
     with pytest.raises(UsageError, match="changed since the run set pictures apart"):
         open_run_data(unsplit, 0.25, resumed=tmp_path)
 
@@ -119,6 +127,74 @@ def test_several_data_sets_are_divided_together(unsplit: Path, scenes: Path) -> 
     numbers = [{name.rsplit("/", 1)[-1] for name in names(index)} for index in (learnt, apart)]
     assert not numbers[0] & numbers[1]
     assert np.array_equal(learnt.parts, [len(learnt) // 2] * 2)
+
+
+def test_joined_data_may_move_and_each_part_is_measured(unsplit: Path, scenes: Path, tmp_path: Path) -> None:
+    place = tmp_path / "far" / "toys"
+    shutil.copytree(unsplit, place)
+    learnt, apart, held_out = open_run_data([scenes, place], 0.25)
+    assert apart is not None
+    assert held_out is not None
+    run = tmp_path / "run"
+    train(small(), learnt, apart, run, progress=False, held_out=held_out.to_dict())
+    moved = tmp_path / "near" / "at" / "hand"
+    shutil.copytree(place, moved)
+    shutil.rmtree(place)
+    again, same, _ = open_run_data([scenes, moved], None, resumed=run)
+    assert same is not None
+    assert np.array_equal(again.image_ids, learnt.image_ids)
+    assert fingerprint(again) == fingerprint(learnt)
+    said: list[str] = []
+    for data, own in zip((scenes, moved), held_out.parts, strict=True):
+        val = open_measured(str(run), data, "val", format=None, skip_broken=False, say=said.append)
+        assert tuple(names(val)) == own.val
+        assert own.val
+        rest = open_measured(str(run), data, "train", format=None, skip_broken=False)
+        assert not set(names(rest)) & set(own.val)
+    for line, data in zip(said, (scenes, moved), strict=True):
+        assert line.startswith(f"val: as the run divided {data} ")
+
+
+def test_what_was_set_apart_is_found_to_the_last_picture(unsplit: Path) -> None:
+    index, _, held_out = open_run_data(unsplit, 0.25)
+    assert held_out is not None
+    (part,) = held_out.parts
+    whole = open_split(unsplit, "train")
+    assert part.chosen(whole).sum() == len(part.val)
+    with pytest.raises(UsageError, match="changed since the run set pictures apart"):
+        replace(part, val=(*part.val[1:], "renamed.jpg")).chosen(whole)
+    with pytest.raises(UsageError, match="1 data sets, not from 2"):
+        held_out.divide(index, [whole, whole])
+
+
+def test_a_run_that_set_nothing_apart_does_not_begin_with_it(unsplit: Path, tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text(json.dumps({"held_out": None}))
+    with pytest.raises(UsageError, match=r"--val 0\.25: the run in .* set nothing apart"):
+        open_run_data(unsplit, 0.25, resumed=tmp_path)
+
+
+def test_pictures_that_are_learnt_and_measured_are_told(scenes: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    open_run_data(scenes, None, say=said.append)
+    assert said == []
+    (tmp_path / "again").symlink_to(scenes)
+    open_run_data(scenes, tmp_path / "again/annotations/train.json", say=said.append)
+    assert len(said) == 1
+    assert said[0].startswith("warning: 12 pictures of 12 to measure on will be learnt too")
+
+
+def test_the_fingerprint_sees_pictures_and_classes(scenes: Path) -> None:
+    index = open_split(scenes, "train")
+    other = index.name_bytes.copy()
+    other[0] += 1
+    for changed in (
+        replace(index, name_bytes=other),
+        replace(index, widths=index.widths + 1),
+        replace(index, heights=index.heights + 1),
+        replace(index, category_ids=index.category_ids + 1),
+    ):
+        assert fingerprint(changed) != fingerprint(index)
+    assert fingerprint(replace(index, pictures_dir=Path("elsewhere"))) == fingerprint(index)
 
 
 @pytest.mark.parametrize(

@@ -49,12 +49,24 @@ def environment(recipe: Recipe, processes: int = 1) -> dict[str, Any]:
 
 
 def fingerprint(index: DataIndex) -> str:
-    """A hash of pictures, boxes and classes of a data set (not of the pictures' content)."""
+    """A hash of a data set: pictures (ids, file names, sizes), boxes and classes, not the pictures' content.
+
+    Where the folders lie does not count, not even those of data sets that were joined.
+    """
     digest = hashlib.sha256()
-    for values in (index.image_ids, index.box_start, index.boxes, index.labels, index.crowd, index.ignore):
+    columns = (index.image_ids, index.widths, index.heights, index.box_start, index.boxes, index.labels)
+    for values in (*columns, index.crowd, index.ignore, index.category_ids):
         for rows in parts(len(values)):
             digest.update(values[rows].tobytes())
-    digest.update("\0".join(index.names).encode())
+    digest.update("\0".join(index.names).encode(errors="surrogatepass"))
+    start = 0
+    for count in index.parts or (len(index),):
+        names = [index.file_name(i) for i in range(start, start + count)]
+        start += count
+        # A joined index writes names relative to a folder around all of its data sets.
+        common = os.path.commonpath([os.path.dirname(name) for name in names]) if index.parts and names else ""
+        own = (os.path.relpath(name, common) if common else name for name in names)
+        digest.update("\0".join(["", *own]).encode(errors="surrogatepass"))
     return digest.hexdigest()[:16]
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ def open_run_data(
     data: Path | Sequence[Path],
     val: Path | float | None,
     *,
-    seed: int = 0,
+    seed: int | None = None,
     resumed: Path | None = None,
     format: Format | None = None,
     skip_broken: bool = False,
@@ -70,26 +71,45 @@ def open_run_data(
     Args:
         data: one data set, or several that are joined, see :func:`gfocal.data.joined.join`.
         val: a data set, a share of ``data`` to set apart, or None for the val splits of ``data`` where it has them.
-        seed: of what is set apart.
+        seed: of what is set apart, 0 if it is not given.
         resumed: the folder of a run that goes on: what it set apart stays apart.
         format: of ``data``; by default what is found.
         skip_broken: leave broken records out.
         say: called with lines about how the data are understood.
 
     Raises:
-        UsageError: data is missing or broken, or val has boxes of a class that train lacks.
+        UsageError: data is missing or broken, val has boxes of a class that train lacks, or a run that goes on set
+            other pictures apart than is asked for.
     """
-    parts = open_parts(_paths(data), "train", format=format, skip_broken=skip_broken, say=say)
-    train_index, lines = join(parts)
+    opened = open_parts(_paths(data), "train", format=format, skip_broken=skip_broken, say=say)
+    train_index, lines = join(opened)
     tell(lines, say)
     held_out = recorded(resumed) if resumed is not None else None
-    if held_out is not None and not isinstance(val, Path):
-        return *held_out.divide(train_index), held_out
+    if held_out is not None:
+        held_out.check_same(val, seed)
+        return *held_out.divide(train_index, opened), held_out
     if isinstance(val, float):
-        return set_apart(train_index, val, seed, say)
+        if resumed is not None and (resumed / "run.json").exists():
+            raise UsageError(f"--val {val:g}: the run in {resumed} set nothing apart; leave --val SHARE out")
+        return set_apart(train_index, val, seed or 0, say, opened)
     val_index = _open_val(data, val, format, skip_broken)
+    if val_index is None:
+        return train_index, None, None
+    if shared := _in_both(train_index, val_index):
+        both = f"{counted(shared, 'picture')} of {len(val_index):,} to measure on"
+        tell([f"warning: {both} will be learnt too: the numbers will be too good; see `gfocal data check`"], say)
     # Training would only find out at its first evaluation.
-    return train_index, None if val_index is None else val_index.with_classes(train_index.names), None
+    return train_index, val_index.with_classes(train_index.names), None
+
+
+def _in_both(train: DataIndex, val: DataIndex) -> int:
+    """How many files of val are files of train; copies under another name do not count."""
+
+    def files(index: DataIndex) -> Iterator[str]:
+        folder = os.path.realpath(index.pictures_dir)
+        return (os.path.normpath(os.path.join(folder, index.file_name(i))) for i in range(len(index)))
+
+    return len(set(files(val)) & set(files(train)))
 
 
 def open_train_data(
