@@ -203,4 +203,6 @@ def convert(
     if result["lost"]:
         beside = f"kept in {result['sidecar']}, which other programs do not read" if result["sidecar"] else "lost"
         typer.echo("\n".join([f"not held by the format, {beside}:", *(f"  {line}" for line in result["lost"])]))
+    if result["unread"]:
+        typer.echo("\n".join(["not read, lost:", *(f"  {line}" for line in result["unread"])]))
     typer.echo(f"written: {out}")

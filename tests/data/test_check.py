@@ -116,3 +116,35 @@ def test_a_split_of_which_no_picture_is_left(tmp_path: Path, scenes: Path) -> No
     with pytest.raises(UsageError, match="no picture of val can be used"):
         write_fixed(report, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_what_is_not_read_is_listed(tmp_path: Path, scenes: Path) -> None:
+    root = tmp_path / "data"
+    shutil.copytree(scenes, root)
+    file = root / "annotations" / "train.json"
+    content = json.loads(file.read_text())
+    for annotation in content["annotations"]:
+        annotation.pop("segmentation", None)
+    content["annotations"][0]["segmentation"] = [[1, 1, 5, 1, 5, 5]]
+    content["annotations"][1] |= {"segmentation": [], "attributes": {"occluded": True}}
+    file.write_text(json.dumps(content))
+    report = check_data(root)
+    masks = [line for line in report.unread if "masks" in line]
+    assert masks == ["train: train.json: 1 masks are not read"]
+    assert "train: train.json: 1 attributes are not read" in report.unread
+    _, lost = write_fixed(report, tmp_path / "out")
+    assert f"{masks[0]}: the copy lacks them" in lost
+    assert masks[0] in json.loads((tmp_path / "out" / "changes.json").read_text())["unread"]
+
+
+def test_copies_in_val_and_test_are_found(tmp_path: Path, scenes: Path) -> None:
+    root = tmp_path / "data"
+    shutil.copytree(scenes, root)
+    val = json.loads((root / "annotations" / "val.json").read_text())
+    image = val["images"][0]
+    shutil.copy(root / "images" / image["file_name"], root / "images" / "other.png")
+    (root / "annotations" / "test.json").write_text(
+        json.dumps(val | {"images": [image | {"file_name": "other.png"}], "annotations": []})
+    )
+    leaks = [f for f in check_data(root).findings if f.kind == "leak-exact"]
+    assert [(f.split, f.picture, f.other) for f in leaks] == [("test", "other.png", f"val: {image['file_name']}")]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from gfocal.data import archive
 from gfocal.data.archive import cache_folder, unpacked
 from gfocal.data.open import find_data, open_all, open_split
 from gfocal.data.problems import Problems
@@ -208,7 +211,9 @@ def test_damaged_archives_are_refused(tmp_path: Path, own_cache: Path) -> None:
     good.write_bytes(bytes(raw))
     with pytest.raises(UsageError, match="damaged or not a zip"):
         unpacked(good)
-    assert list((own_cache / "data").iterdir()) == [], "nothing half unpacked is left"
+    assert [path for path in (own_cache / "data").iterdir() if path.suffix != ".lock"] == [], (
+        "nothing half unpacked is left"
+    )
 
 
 def test_encrypted_archives_are_refused(tmp_path: Path) -> None:
@@ -246,3 +251,33 @@ def test_archives_with_two_files_of_one_name_are_refused(tmp_path: Path) -> None
             opened.writestr("labels/a.txt", b"1")
     with pytest.raises(UsageError, match=r"1 files more than once, the first is 'labels/a\.txt'"):
         unpacked(file)
+
+
+def test_what_a_killed_process_left_is_removed_and_others_stay(tmp_path: Path, own_cache: Path) -> None:
+    file = archive_of(tmp_path / "x.zip", {"a.txt": b"x"})
+    place = unpacked(file)
+    (place / "a.txt").unlink()
+    place.rmdir()
+    left, other = place.parent / f".{place.name}.dead", place.parent / ".y-0123.busy"
+    for folder in (left, other):
+        (folder / "labels").mkdir(parents=True)
+    assert unpacked(file) == place
+    assert (place / "a.txt").read_bytes() == b"x"
+    assert not left.exists()
+    assert other.exists()
+
+
+def test_processes_unpack_one_after_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = archive_of(tmp_path / "x.zip", {"a.txt": b"x"})
+    calls: list[Path] = []
+    unpack = archive._unpack
+
+    def slow(*given: object) -> None:
+        time.sleep(0.2)
+        calls.append(file)
+        unpack(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(archive, "_unpack", slow)
+    with ThreadPoolExecutor(3) as pool:
+        places = set(pool.map(unpacked, [file] * 3))
+    assert len(places) == len(calls) == 1

@@ -156,3 +156,12 @@ def test_a_subset_has_all_that_belongs_to_its_pictures(tmp_path: Path) -> None:
     assert np.asarray(part.boxes).tolist() == np.asarray(index.boxes)[[3, 4, 5, 0, 1]].tolist()
     assert np.asarray(part.annotation_ids).tolist() == [4, 5, 6, 1, 2]
     assert (part.names, part.parts) == (index.names, ())
+
+
+def test_pictures_of_one_colour_are_alike_in_nothing(tmp_path: Path) -> None:
+    index = index_of(tmp_path, [[0]] * 10)
+    for i in range(6):
+        Image.new("RGB", (80, 60), (40 * i, 90, 160)).save(tmp_path / f"{i}.png")
+    chosen, lines = choose_val(index, 0.4, 0)
+    assert len(chosen) == 4
+    assert not any("alike" in line or "cannot be read" in line for line in lines)

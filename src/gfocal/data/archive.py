@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import lzma
 import os
@@ -13,7 +14,8 @@ import tempfile
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from gfocal.data.found import is_hidden, portable
@@ -57,7 +59,11 @@ def unpacked(archive: Path) -> Path:
             name = re.sub(r"[^\w.-]+", "_", archive.stem)[:60]
             target = cache_folder() / "data" / f"{name}-{fingerprint}"
             if not target.is_dir():
-                _unpack(archive, opened, entries, target)
+                with _alone(target) as alone:
+                    if not target.is_dir():
+                        if alone:
+                            _remove_unfinished(target)
+                        _unpack(archive, opened, entries, target)
             return target
     except UsageError:
         raise
@@ -96,6 +102,39 @@ def _checked(archive: Path, entries: list[zipfile.ZipInfo]) -> list[zipfile.ZipI
             "meant is unknown; unpack it by hand"
         )
     return files
+
+
+@contextmanager
+def _alone(target: Path) -> Iterator[bool]:
+    """Let the processes of this machine unpack one after the other: all but the first then find it done.
+
+    Yields:
+        whether no other one is at work: False on systems and disks without locks, where each unpacks into a folder of
+        its own and the first to finish gives it its name.
+    """
+    try:
+        import fcntl
+
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # The file stays: without it a third process would not wait for the second.
+        lock = (target.parent / f".{target.name}.lock").open("ab")
+    except (ImportError, OSError):
+        yield False
+        return
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError:
+            yield False
+        else:
+            yield True
+
+
+def _remove_unfinished(target: Path) -> None:
+    """What processes that were killed left behind."""
+    for folder in target.parent.glob(f".{glob.escape(target.name)}.*"):
+        if folder.is_dir():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _unpack(archive: Path, opened: zipfile.ZipFile, entries: Iterable[zipfile.ZipInfo], target: Path) -> None:

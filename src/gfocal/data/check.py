@@ -35,6 +35,7 @@ class Report:
         skipped: those of the findings that are records left out by the reader.
         understood: how the data are read where that is not obvious.
         left_out: for each split, how many "records" and "pictures" ``--skip-broken`` would leave out.
+        unread: what stands in the files and is not read, so that a copy lacks it.
     """
 
     path: Path
@@ -44,6 +45,7 @@ class Report:
     skipped: Sequence[Finding]
     understood: Sequence[str]
     left_out: Mapping[str, Mapping[str, int]]
+    unread: Sequence[str] = ()
 
     def count(self, severity: Severity) -> int:
         """Findings of a severity."""
@@ -89,7 +91,7 @@ class Report:
         }
         counts = {f"{severity}s": self.count(severity) for severity in SEVERITIES}
         content = {"data": str(self.path), "ok": self.ok, **counts, "splits": splits, "kinds": kinds}
-        content["understood"] = list(self.understood)
+        content |= {"understood": list(self.understood), "unread": list(self.unread)}
         return {**content, "left_out": {k: dict(v) for k, v in self.left_out.items()}, "findings": findings}
 
 
@@ -111,7 +113,8 @@ def check_data(
     findings: list[Finding] = []
     understood: list[str] = []
     lost: list[str] = []
-    splits = _open_all({"val": Path(val)} if val is not None else {}, path, findings, understood, lost)
+    unread: list[str] = []
+    splits = _open_all({"val": Path(val)} if val is not None else {}, path, findings, understood, lost, unread)
     skipped = [finding for finding in findings if finding.severity == "error" and finding.kind != "annotations-broken"]
     facts = _examine_all(splits, workers, progress)
     for split, index in splits.items():
@@ -131,11 +134,16 @@ def check_data(
     }
     order = {name: (SEVERITIES.index(kind.severity), place) for place, (name, kind) in enumerate(KINDS.items())}
     findings.sort(key=lambda finding: order.get(finding.kind, (0, len(order))))
-    return Report(path, splits, facts, findings, skipped, understood, left_out)
+    return Report(path, splits, facts, findings, skipped, understood, left_out, unread)
 
 
 def _open_all(
-    elsewhere: Mapping[str, Path], path: Path, findings: list[Finding], understood: list[str], lost: list[str]
+    elsewhere: Mapping[str, Path],
+    path: Path,
+    findings: list[Finding],
+    understood: list[str],
+    lost: list[str],
+    unread: list[str],
 ) -> dict[str, DataIndex]:
     """The splits that can be read; what is wrong with their records goes into ``findings``.
 
@@ -147,7 +155,7 @@ def _open_all(
     for split in SPLITS:
         place = elsewhere.get(split, path)
         own: list[Finding] = []
-        problems = Problems(skip=True, found=partial(_collect, own, split))
+        problems = Problems(skip=True, found=partial(_collect, own, split), unread=[])
         try:
             index = open_split(place, split, problems=problems)
         except MissingSplitError as error:
@@ -165,6 +173,7 @@ def _open_all(
             continue
         splits[split] = index
         findings += own
+        unread += [f"{split}: {line}" for line in problems.unread or ()]
         understood += [note for note in problems.notes if note not in understood]
     if not splits and not findings and missing is not None:
         raise missing

@@ -18,7 +18,7 @@ _ROWS = 256  # of a group that are compared at once
 def copy_findings(splits: Mapping[str, DataIndex], facts: Mapping[str, Sequence[PictureFacts]]) -> list[Finding]:
     """Pictures that are there more than once.
 
-    A picture of another split is compared with train, and each picture with those before it in its own split.
+    Each picture is compared with the splits before its own, and with those before it in its own.
 
     Args:
         splits: by name; what trains is called "train".
@@ -35,7 +35,7 @@ def copy_findings(splits: Mapping[str, DataIndex], facts: Mapping[str, Sequence[
     places = [place for place in places if facts[place[0]][place[1]].likeness]
     hashes = np.array([facts[split][i].likeness for split, i in places], np.uint64)
     for group in similar_groups(hashes):
-        for kind, a, b, bits in _pairs(places, hashes, group):
+        for kind, a, b, bits in _pairs(places, hashes, group, list(splits)):
             same = facts[a[0]][a[1]].content == facts[b[0]][b[1]].content
             if not same and splits[a[0]].path(a[1]) != splits[b[0]].path(b[1]):
                 found.append(_finding(kind, splits, a, b, f"({bits} of 64 bits differ) looks like"))
@@ -45,26 +45,34 @@ def copy_findings(splits: Mapping[str, DataIndex], facts: Mapping[str, Sequence[
 def exact_copies(
     splits: Mapping[str, DataIndex], facts: Mapping[str, Sequence[PictureFacts]]
 ) -> list[tuple[_Place, _Place]]:
-    """(first, second) where the second is a copy of the first: of one in train, and of the first in its own split.
+    """(first, second) where the second is a copy of the first: in each split before its own, and in its own.
 
     One file that a split lists twice is another matter.
     """
     first_of: dict[tuple[str, bytes], int] = {}
     pairs: list[tuple[_Place, _Place]] = []
+    names = list(splits)
     for split, index in splits.items():
+        before_it = names[: names.index(split)]
         for i, own in enumerate(facts[split]):
             if own.fault:
                 continue
-            if split != "train" and ("train", own.content) in first_of:
-                pairs.append((("train", first_of["train", own.content]), (split, i)))
+            for other in before_it:
+                if (other, own.content) in first_of:
+                    pairs.append(((other, first_of[other, own.content]), (split, i)))
             before = first_of.setdefault((split, own.content), i)
             if before != i and index.path(before) != index.path(i):
                 pairs.append(((split, before), (split, i)))
     return pairs
 
 
-def _pairs(places: Sequence[_Place], hashes: np.ndarray, group: Sequence[int]) -> list[tuple[str, _Place, _Place, int]]:
-    """(kind, first, second, bits) within a group: each picture with the nearest one in train and in its own split."""
+def _pairs(
+    places: Sequence[_Place], hashes: np.ndarray, group: Sequence[int], names: Sequence[str]
+) -> list[tuple[str, _Place, _Place, int]]:
+    """(kind, first, second, bits) within a group: each picture with the nearest in its own split and in those before.
+
+    ``names`` gives the order of the splits.
+    """
     members = np.array(group)
     splits = np.array([places[m][0] for m in group])
     found = []
@@ -74,8 +82,7 @@ def _pairs(places: Sequence[_Place], hashes: np.ndarray, group: Sequence[int]) -
         for row, m in enumerate(rows.tolist()):
             own = places[m][0]
             wanted = [("picture-similar", (splits == own) & (members < m))]
-            if own != "train":
-                wanted.append(("leak-similar", splits == "train"))
+            wanted += [("leak-similar", splits == other) for other in names[: names.index(own)]]
             for kind, candidates in wanted:
                 if candidates.any():
                     nearest = int(np.argmin(np.where(candidates, bits[row], 65)))

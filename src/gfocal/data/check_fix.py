@@ -46,7 +46,7 @@ def write_fixed(
         progress: called with (pictures copied, pictures in all).
 
     Returns:
-        (the changes, a line for each thing that the format cannot hold).
+        (the changes, a line for each thing that was not read or that the format cannot hold).
 
     Raises:
         UsageError: ``out`` is not empty or inside the data set, or a whole split cannot be read.
@@ -80,14 +80,16 @@ def write_fixed(
         unified = with_one_name_each(splits, changes)
         lost = write_dataset(unified, staging / "data", _format(report), progress=progress)
         listed = [asdict(change) for change in changes]
-        text = json.dumps({"generator": "gfocal data check --fix", "changes": listed}, indent=1)
+        text = json.dumps(
+            {"generator": "gfocal data check --fix", "changes": listed, "unread": list(report.unread)}, indent=1
+        )
         (staging / "data" / CHANGES).write_text(text + "\n", encoding="utf-8")
         if out.is_dir():
             out.rmdir()
         (staging / "data").rename(out)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    return changes, lost
+    return changes, [*(f"{line}: the copy lacks them" for line in report.unread), *lost]
 
 
 def _format(report: Report) -> Format:

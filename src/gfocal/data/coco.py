@@ -7,6 +7,7 @@ from pathlib import Path
 
 from gfocal.data.coco_checks import check_annotations, check_categories, check_images
 from gfocal.data.coco_file import parse
+from gfocal.data.coco_unread import tell_unread
 from gfocal.data.found import portable
 from gfocal.data.index import DataIndex
 from gfocal.data.problems import Problems
@@ -47,6 +48,8 @@ def read_coco(
     content = parse(annotations, problems)
     category_ids, names = check_categories(annotations, content.categories)
     pictures_dir = _likeliest(folders, [image.file_name for image in content.images])
+    if problems.unread is not None:
+        tell_unread(annotations, problems)
     images = check_images(content.images, pictures_dir, annotations, problems)
     if not images:
         raise EmptySplitError(

@@ -39,10 +39,15 @@ class Problems:
     Args:
         skip: False raises at the first fault.
         found: called with each fault that is skipped.
+        unread: takes a line for each kind of thing in the files that no reader keeps, such as masks: whoever writes the
+            data again loses it. None: nobody asks, and it is not counted.
     """
 
-    def __init__(self, skip: bool, found: Callable[[Problem], None] | None = None) -> None:
+    def __init__(
+        self, skip: bool, found: Callable[[Problem], None] | None = None, unread: list[str] | None = None
+    ) -> None:
         self.skip, self.found = skip, found
+        self.unread = unread
         self.lines: list[str] = []
         self.left_out: set[int] = set()  # Ids of pictures: their annotations go with them and are no problem.
         self.notes: list[str] = []  # What is no fault, but should be known: how something was understood.
@@ -51,6 +56,11 @@ class Problems:
         """Something that a person should know of how the data are read; said once."""
         if line not in self.notes:
             self.notes.append(line)
+
+    def lose(self, file: Path, what: str) -> None:
+        """Something that stands in a file, is not kept, and so cannot be written again."""
+        if self.unread is not None:
+            self.unread.append(f"{file.name}: {what} are not read")
 
     def report(
         self, kind: str, file: Path, message: str, *, picture: str | None = None, hint: str = "correct it"

@@ -24,7 +24,8 @@ def choose_val(
     Pictures that look alike (:func:`gfocal.data.likeness.similar_groups`) stay on one side: otherwise the detector
     would be measured on what it has learnt. Classes are dealt out one by one, the rarest first, as in K. Sechidis, G.
     Tsoumakas and I. Vlahavas, "On the Stratification of Multi-Label Data", 2011, with groups in place of pictures; one
-    that two groups have gets one on each side. A picture that cannot be read counts as like no other.
+    that two groups have gets one on each side. A picture that cannot be read or is of one colour counts as like no
+    other.
 
     Args:
         index: I pictures.
@@ -42,7 +43,7 @@ def choose_val(
         raise UsageError(f"the share of pictures to measure on must be above 0 and below 1, got {share:g}")
     hashes, reasons = picture_hashes([index.path(i) for i in range(len(index))], progress)
     unread = np.array([reason is not None for reason in reasons], bool)
-    readable = np.flatnonzero(~unread)
+    readable = np.flatnonzero(~unread & (hashes != 0))  # 0: of one colour, which says nothing of what is on it
     alike = [[int(readable[i]) for i in group] for group in similar_groups(hashes[readable])]
     groups = np.arange(len(index))
     for group in alike:

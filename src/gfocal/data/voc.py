@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +34,9 @@ from gfocal.pictures import PICTURE_SUFFIXES
 
 _OWN = re.compile(r"VOC\s?20\d\d", re.IGNORECASE)
 
+_UNREAD = ("polygon", "segm", "part", "attributes", "actions", "pose", "truncated", "occluded")
+"""What an object may have beside its name, box and ``difficult``."""
+
 
 @dataclass
 class _Reading:
@@ -44,6 +48,7 @@ class _Reading:
     names: list[str] = field(default_factory=list)
     labels: dict[str, int] = field(default_factory=dict)
     from_one: int = 0  # files of the challenge
+    unread: Counter[str] = field(default_factory=Counter)
 
     def label(self, name: str) -> int:
         """The first class of a name; a new one is added behind the others."""
@@ -91,6 +96,8 @@ def read_voc(place: VocPlace, split: str, problems: Problems) -> DataIndex:
     ids += range(following, following + len(names) - len(ids))
     if reading.from_one:
         problems.note(f"{place.labels}: boxes of the VOC challenge count pixels from 1: left and top are lowered by 1")
+    for what, times in reading.unread.items():
+        problems.lose(place.labels, f"{times} objects' {what}")
     if sidecar is not None:
         sidecar.tell(problems)
     return to_index(
@@ -234,8 +241,15 @@ def _objects(
             label = f"object {number}" + (f" ({name})" if name else "")
             reading.problems.report(kind, xml, f"{label}: {message}", picture=picture)
             continue
+        reading.unread.update(tag for tag in _UNREAD if _says_something(one.find(tag)))
         difficult = (one.findtext("difficult") or "0").strip().lower() in ("1", "true", "yes")
         yield reading.label(name), box, difficult
+
+
+def _says_something(element: Element | None) -> bool:
+    if element is None:
+        return False
+    return len(element) > 0 or (element.text or "").strip().lower() not in ("", "0", "unspecified")
 
 
 def _box(one: Element, size: tuple[int, int], first: float) -> tuple[tuple[str, str] | None, tuple[float, ...]]:

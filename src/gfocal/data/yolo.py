@@ -71,25 +71,26 @@ def read_yolo(place: YoloPlace, split: str, problems: Problems) -> DataIndex:
 
 def _common(pictures: Sequence[Path]) -> tuple[Path, list[str]]:
     """The folder around all pictures, and their names in it."""
-    parents = [picture.parent for picture in pictures]
-    if len({parent.is_absolute() for parent in parents}) > 1:  # one entry of a yaml file may be, another not
-        parents = [Path(os.path.abspath(parent)) for parent in parents]
-        pictures = [parent / picture.name for parent, picture in zip(parents, pictures, strict=True)]
+    if len({picture.is_absolute() for picture in pictures}) > 1:  # one entry of a yaml file may be, another not
+        pictures = [Path(os.path.abspath(picture)) for picture in pictures]
     try:
-        folder = Path(os.path.commonpath(parents))
+        folder = Path(os.path.commonpath([picture.parent for picture in pictures]))
     except ValueError:  # drives of Windows: all names get their whole path
         return Path(), [picture.absolute().as_posix() for picture in pictures]
     return folder, [picture.relative_to(folder).as_posix() for picture in pictures]
 
 
 def _tell(reading: _Reading, sidecar: Sidecar | None) -> None:
-    note = reading.problems.note
+    note, lose, marker = reading.problems.note, reading.problems.lose, reading.place.marker
     if reading.polygons:
-        note(f"{reading.place.marker}: {reading.polygons} polygons are read as the boxes around them")
+        note(f"{marker}: {reading.polygons} polygons are read as the boxes around them")
+        lose(marker, f"{reading.polygons} polygons (only the boxes around them)")
     if reading.scored:
-        note(f"{reading.place.marker}: {reading.scored} lines end with a sixth number (a score?), which is not read")
+        lose(marker, f"{reading.scored} sixth numbers (scores?)")
+        note(f"{marker}: {reading.scored} lines end with a sixth number (a score?), which is not read")
     if reading.place.keypoints:
-        note(f"{reading.place.marker}: key points are not read, only boxes")
+        lose(marker, "key points")
+        note(f"{marker}: key points are not read, only boxes")
     if reading.place.names is None:
         note(f"{reading.place.root}: nothing gives the names of the classes: they are called by their numbers")
     if sidecar is not None:
@@ -269,8 +270,7 @@ def _boxes(
     for line, (number, x, y, width, height) in rows:
         fault = _fault(number, (x, y, width, height), None if reading.place.names is None else label_of)
         if fault is not None:
-            kind, message = fault
-            reading.problems.report(kind, file, f"line {line}: {message}", picture=name)
+            reading.problems.report(fault[0], file, f"line {line}: {fault[1]}", picture=name)
             continue
         reading.largest = max(reading.largest, int(number))
         labels.append(label_of.get(int(number), int(number)))
@@ -291,12 +291,10 @@ def _fault(number: float, box: Sequence[float], label_of: dict[int, int] | None)
         return "class-unknown", f"unknown class {int(number)}; known are {known}"
     if width < 0 or height < 0:
         return "box-negative", f"box has a negative width or height: {text}"
+    outside = f"box lies outside its picture: {text}"
     low, high = (x - width / 2, y - height / 2), (x + width / 2, y + height / 2)
     if max(high) > 1 + _BEYOND or min(low) < -_BEYOND:
-        return (
-            "box-outside",
-            f"box lies outside its picture: {text} (shares of its width and height are wanted, 0 to 1)",
-        )
+        return "box-outside", f"{outside} (shares of its width and height are wanted, 0 to 1)"
     if max(low) >= 1 or min(high) <= 0:
-        return "box-outside", f"box lies outside its picture: {text}"
+        return "box-outside", outside
     return None

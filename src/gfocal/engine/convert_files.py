@@ -44,13 +44,14 @@ def convert_files(
         say: called with lines about how the data are understood.
 
     Returns:
-        JSON types: out, format, splits (pictures and boxes of each), lost, sidecar (its file or None), skipped.
+        JSON types: out, format, splits (pictures and boxes of each), lost, unread (lines
+        about what no reader keeps), sidecar (its file or None), skipped.
 
     Raises:
         UsageError: the source cannot be read or ``out`` not be written; or there is a val split already.
     """
     check_out(out)
-    problems = Problems(skip_broken)
+    problems = Problems(skip_broken, unread=[])
     splits = open_all(source, format=format, problems=problems)
     tell(problems.notes, say)
     if warn is not None:
@@ -70,6 +71,7 @@ def convert_files(
         "format": to,
         "splits": counts,
         "lost": lost,
+        "unread": list(problems.unread or ()),
         "sidecar": sidecar,
         "skipped": list(problems.lines),
     }
