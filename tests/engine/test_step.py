@@ -11,9 +11,10 @@ from torch import nn
 
 from gfocal.data.index import DataIndex
 from gfocal.engine import train as train_module
+from gfocal.engine.batch_norm import batch_norm_untouched
 from gfocal.engine.checkpoint import load_state, save_state
 from gfocal.engine.optim import lr_factor, make_optimizer
-from gfocal.engine.step import batch_norm_untouched, make_accelerator, optimizer_step
+from gfocal.engine.step import make_accelerator, optimizer_step
 from gfocal.engine.train import train
 from gfocal.errors import GfocalError
 from gfocal.structures import Batch, Targets

@@ -11,7 +11,7 @@ import torch
 
 from gfocal.data.index import DataIndex
 from gfocal.detector import DenseDetector
-from gfocal.engine.evaluate import autocast
+from gfocal.engine.casting import autocast, real_precision
 from gfocal.engine.memory import (
     KEEP,
     available_memory,
@@ -131,7 +131,7 @@ def step_peak(detector: DenseDetector, recipe: Recipe, batch: int) -> int:
         average = AveragedWeights(other, recipe.schedule.ema) if recipe.schedule.ema else None
         optimizer = make_optimizer(other, recipe.optim)
         for _ in range(2):  # the first step makes the optimizer's state, the second has it
-            with autocast(device, recipe.runtime.precision):
+            with autocast(device, real_precision(recipe.runtime.precision)):
                 loss = synthetic_loss(other, largest_size(recipe.data), batch)
             loss.backward()
             optimizer.step()

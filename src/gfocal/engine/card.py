@@ -21,6 +21,7 @@ import torchvision
 import gfocal
 from gfocal.data.columns import parts
 from gfocal.data.index import DataIndex
+from gfocal.engine.casting import real_precision
 from gfocal.engine.disk import write_atomically
 from gfocal.errors import GfocalError
 from gfocal.recipe import Recipe
@@ -43,7 +44,7 @@ def environment(recipe: Recipe, processes: int = 1) -> dict[str, Any]:
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "threads": torch.get_num_threads(),
         "processes": processes,
-        "precision": recipe.runtime.precision,
+        "precision": real_precision(recipe.runtime.precision),
         "channels_last": recipe.runtime.channels_last,
     }
 

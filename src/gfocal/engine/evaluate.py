@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,6 +15,7 @@ from gfocal.data.loader import DetectionDataset, make_loader
 from gfocal.data.tiles import Unchanged
 from gfocal.data.transforms import EvalTransform
 from gfocal.detector import DenseDetector, to_original
+from gfocal.engine.casting import autocast
 from gfocal.engine.failures import failures_told
 from gfocal.engine.processes import ALONE, Processes
 from gfocal.errors import UsageError
@@ -193,10 +193,3 @@ def _measure(index: DataIndex, parts: Sequence[_Part], seconds: float, resamples
         skipped=tuple(f"{line} (left out of the evaluation)" for line in skipped),
         edge_uncertainty=None if edges is None else edges.compute(),
     )
-
-
-def autocast(device: torch.device, precision: str) -> Any:
-    """A context that computes in "fp32", "bf16" or "fp16"."""
-    if precision == "fp32":
-        return nullcontext()
-    return torch.autocast(device.type, dtype=torch.bfloat16 if precision == "bf16" else torch.float16)

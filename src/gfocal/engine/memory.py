@@ -14,7 +14,7 @@ from torch import Tensor
 
 from gfocal.data.workers import shared_memory_note
 from gfocal.detector import DenseDetector
-from gfocal.engine.step import batch_norm_untouched
+from gfocal.engine.batch_norm import batch_norm_untouched
 from gfocal.errors import GfocalError
 from gfocal.recipe import DataRecipe, Recipe
 from gfocal.structures import Targets

@@ -7,7 +7,7 @@ import math
 import torch
 
 from gfocal.detector import DenseDetector
-from gfocal.engine.evaluate import autocast
+from gfocal.engine.casting import autocast
 from gfocal.engine.memory import untouched
 from gfocal.errors import GfocalError
 from gfocal.structures import Batch
@@ -48,5 +48,6 @@ def _terms(detector: DenseDetector, batch: Batch, precision: str) -> dict[str, f
     matched = detector.match(pictures, batch.targets)
     with untouched(detector), autocast(detector.device, precision):
         size = pictures.shape[-2], pictures.shape[-1]
-        losses = detector.losses(detector(pictures), matched, size)
+        # raw: accelerate wraps the forward pass in its own autocast.
+        losses = detector.losses(detector.raw(pictures), matched, size)
     return {name: value.item() for name, value in losses.items()}

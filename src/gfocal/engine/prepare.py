@@ -16,6 +16,7 @@ from gfocal.data.index import DataIndex
 from gfocal.data.joined import join
 from gfocal.data.open import SPLITS, Format, open_split
 from gfocal.detector import DenseDetector
+from gfocal.engine.casting import real_precision
 from gfocal.engine.checkpoint import find_weights
 from gfocal.engine.evaluate import evaluate
 from gfocal.engine.held_out import HeldOut, open_measured, open_parts, recorded, set_apart, tell
@@ -226,8 +227,8 @@ def open_model(
 
 def usable_precision(detector: DenseDetector, recipe: Recipe) -> str:
     """The recipe's, but a model trained in fp16 on a GPU runs in fp32 on a CPU."""
-    slow_half = detector.device.type == "cpu" and recipe.runtime.precision == "fp16"
-    return "fp32" if slow_half else recipe.runtime.precision
+    precision = real_precision(recipe.runtime.precision)
+    return "fp32" if detector.device.type == "cpu" and precision == "fp16" else precision
 
 
 def _sets(overrides: Sequence[str], key: str) -> bool:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 from gfocal.criterion import Matched, count_positives, divisors
 from gfocal.detector import DenseDetector
+from gfocal.engine.batch_norm import batch_norm_untouched
+from gfocal.engine.casting import real_precision
 from gfocal.engine.optim import set_lr
 from gfocal.engine.processes import ALONE, Processes, launched
 from gfocal.errors import GfocalError, UsageError
@@ -23,11 +25,12 @@ from gfocal.structures import Batch
 
 
 def make_accelerator(precision: str) -> Accelerator:
-    """Device, precision ("fp32", "bf16" or "fp16") and the processes that a launcher started.
+    """Device, precision ("auto", "fp32", "bf16" or "fp16") and the processes that a launcher started.
 
     Raises:
         UsageError: fp16 without a CUDA device.
     """
+    precision = real_precision(precision)
     if precision == "fp16" and not torch.cuda.is_available():
         raise UsageError("runtime.precision: fp16 needs a CUDA device; on a CPU use bf16 or fp32")
     # accelerate keeps the first precision for the whole process and refuses another one.
@@ -174,22 +177,6 @@ def _sums(detector: DenseDetector, each: list[Tensor], processes: Processes) -> 
     # Unweighted box terms are divided by a count, which is known already.
     box_norm = {} if detector.box_weight == "none" else {"box_norm": sums[0].clamp(min=1)}
     return {**box_norm, "quality_sums": sums[1:] if detector.quality.summed else None}
-
-
-@contextmanager
-def batch_norm_untouched(module: nn.Module) -> Iterator[None]:
-    """Forward passes in training mode leave the running statistics as they are."""
-    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]
-    before = [(m.momentum, None if m.num_batches_tracked is None else m.num_batches_tracked.clone()) for m in norms]
-    for norm in norms:
-        norm.momentum = 0.0
-    try:
-        yield
-    finally:
-        for norm, (momentum, count) in zip(norms, before, strict=True):
-            norm.momentum = momentum
-            if count is not None and norm.num_batches_tracked is not None:
-                norm.num_batches_tracked.copy_(count)
 
 
 def _guilty(terms: Tensor, batches: Sequence[Batch]) -> list[Batch]:

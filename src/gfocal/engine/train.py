@@ -20,6 +20,7 @@ from accelerate import Accelerator
 from gfocal.data.index import DataIndex
 from gfocal.data.loader import BatchLoader
 from gfocal.detector import DenseDetector
+from gfocal.engine.casting import real_precision
 from gfocal.engine.checkpoint import generator_states, restore_generators
 from gfocal.engine.deterministic import deterministic, no_deterministic_form
 from gfocal.engine.evaluate import evaluate
@@ -194,8 +195,9 @@ class _Trainer:
                 step = [next(batches) for _ in range(self.recipe.schedule.accumulate)]
             if self.step == 0:
                 with self.processes.own_errors():
-                    for line in precision_notes(self.detector, step[0], self.recipe.runtime.precision):
-                        bar.say(line)
+                    lines = precision_notes(self.detector, step[0], real_precision(self.recipe.runtime.precision))
+                for line in lines:
+                    bar.say(line)
                 # With the first pictures in hand: a run that is cut off from here on can be resumed, and one that
                 # could not read its data has left nothing that a second try must get rid of.
                 self._save()
@@ -331,7 +333,7 @@ class _Trainer:
                 self.val_index,
                 batch_size=self.recipe.schedule.batch_size,
                 workers=self.recipe.data.workers,
-                precision=self.recipe.runtime.precision,
+                precision=real_precision(self.recipe.runtime.precision),
                 skip_broken=self.skip_broken,
                 processes=self.processes,
             )

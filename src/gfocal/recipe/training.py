@@ -133,7 +133,7 @@ class RuntimeRecipe(Section):
     """How it is computed; two runs are bit-identical only if these agree."""
 
     seed: Seed = 0
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     sync_batch_norm: bool = Field(False, description="batch norm over the pictures of all processes (GPUs)")
     deterministic: bool = Field(False, description="only operations that give the same bits each time, or an error")
     channels_last: bool = True

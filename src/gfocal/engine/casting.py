@@ -1,0 +1,22 @@
+"""Which precision is computed in."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+
+
+def real_precision(asked: str) -> str:
+    """What "fp32", "bf16", "fp16" or "auto" stands for: auto is bf16 where a CUDA device computes in it, else fp32."""
+    if asked != "auto":
+        return asked
+    native = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bf16" if native else "fp32"
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
+    """A context that computes in "fp32", "bf16" or "fp16"."""
+    if precision == "fp32":
+        return nullcontext()
+    return torch.autocast(device.type, dtype=torch.bfloat16 if precision == "bf16" else torch.float16)
