@@ -8,9 +8,11 @@ class GfocalError(Exception):
 
     Attributes:
         process: of several that train together, the one that met it; None: all of them do.
+        together: raised in all of them, by their common decision.
     """
 
     process: int | None = None
+    together: bool = False
 
 
 class UsageError(GfocalError, ValueError):

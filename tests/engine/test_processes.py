@@ -114,14 +114,20 @@ def assert_same_step(
 
 
 RUN = """
-import json, sys
+import json, os, sys
+import torch
 from pathlib import Path
 from gfocal.data.open import open_split
+from gfocal.engine import train as module
 from gfocal.engine.train import train
 from gfocal.errors import GfocalError
 from gfocal.recipe import load_recipe
 
 data, out, how, *overrides = sys.argv[1:]
+if how == "fail" and os.environ["RANK"] == "1":
+    def fail(*args, **options):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+    module.optimizer_step = fail
 try:
     result = train(
         load_recipe("gfl_nano", overrides), open_split(data, "train"), open_split(data, "val"), Path(out),
@@ -212,6 +218,16 @@ def test_faults_are_told_by_those_who_met_them(scenes: Path, tmp_path: Path) -> 
     lines = [json.loads(output)[3] for _, output, _ in skipped]
     assert lines[0] == lines[1]
     assert names[rows[1]] in lines[0][0], "the main process tells what the other one met"
+
+
+def test_a_failure_of_one_is_told_by_all(scenes: Path, tmp_path: Path) -> None:
+    first, second = run(scenes, tmp_path / "run", "fail")
+    lost, _ = first.communicate(timeout=120)
+    told, _ = second.communicate(timeout=120)
+    assert (first.returncode, second.returncode) == (2, 2)
+    assert told.startswith("GfocalError 1: ")
+    assert "memory" in told
+    assert lost.startswith("GfocalError 0: the other processes are gone")
 
 
 def test_what_all_of_them_meet_is_nobodys_own(whole: tuple[Path, list[Any]], scenes: Path) -> None:

@@ -118,7 +118,8 @@ def evaluate(
             own = _detect_all(detector, dataset, batch_size, workers, precision, progress, processes)
     finally:
         detector.train(training)
-    parts = processes.gather(own)
+    with processes.own_errors():
+        parts = processes.gather(own)
     result = _measure(index, parts, time.perf_counter() - started, resamples) if processes.main else None
     return processes.from_main(result)
 

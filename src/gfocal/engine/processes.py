@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -74,19 +75,31 @@ class Processes:
 
     @contextmanager
     def own_errors(self) -> Iterator[None]:
-        """What goes wrong inside, only this process knows of: its message says which one it is."""
+        """What goes wrong inside, only this process knows of, unless they decided it together: say which one it is.
+
+        Raises:
+            GfocalError: the others are gone, which torch tells in a long message about sockets.
+        """
         try:
             yield
         except GfocalError as error:
-            if self.count > 1:
+            if self.count > 1 and not error.together:
                 error.process = self.rank
             raise
+        except RuntimeError as error:
+            if self.count == 1 or not _CONNECTION.search(str(error)):
+                raise
+            lost = GfocalError("the other processes are gone: one of them failed, and its own message says why")
+            lost.process = self.rank
+            raise lost from error
 
     def wait(self) -> None:
         """Until all of them are here."""
         if self.count > 1:
             distributed.barrier()
 
+
+_CONNECTION = re.compile(r"gloo|nccl|connection (closed|reset)|recvvalue failed", re.IGNORECASE)
 
 ALONE = Processes()
 

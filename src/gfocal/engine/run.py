@@ -110,6 +110,7 @@ class Run:
             except GfocalError as problem:
                 error = problem
         if error := self.processes.from_main(error):
+            error.together = True
             raise error
         return load_state(self.state_file) if resume and state is None else state
 

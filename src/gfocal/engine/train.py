@@ -92,7 +92,8 @@ def train(
         synchronise_batch_norm(detector, run.processes)
     trainer = _Trainer(recipe, detector, accelerator, train_index, val_index, run, skip_broken, progress)
     oom = partial(out_of_memory, recipe=recipe, detector=detector, saved=run.state_file)
-    with deterministic(recipe.runtime.deterministic), failures_told(oom, no_deterministic_form):
+    own = run.processes.own_errors()
+    with deterministic(recipe.runtime.deterministic), own, failures_told(oom, no_deterministic_form):
         return trainer.run_all(resume=resume, started=started)
 
 
@@ -256,11 +257,13 @@ class _Trainer:
                 processes=self.processes,
             )
         except NotFinite as error:
-            raise GfocalError(
+            stopped = GfocalError(
                 f"step {self.step + 1} stopped the run: {error}; gradient norm of the step before "
                 f"{self.grad_norm:.4g}. Lower optim.lr, set optim.clip_norm, or lengthen schedule.warmup_steps; the "
                 f"last saved state is {self.run.state_file}"
-            ) from error
+            )
+            stopped.together = True
+            raise stopped from error
         self.counts.add(done.counts)
         for batch in batches:
             self.skipped.update(dict.fromkeys(batch.skipped))
@@ -361,6 +364,9 @@ class _Trainer:
                 "metrics": self.metrics,
                 "measured_step": self.measured_step,
                 "unmeasured": self.unmeasured,
+                "skipped": self.processes.gather(list(self.skipped)),
+                "told_share": self.told_share,
+                "grad_norm": self.grad_norm,
                 "counts": vars(self.counts),
             }
         )
@@ -377,6 +383,8 @@ class _Trainer:
         self.best = Best(state["best_ap"], state.get("best_epoch", 0))
         self.measured_step, self.unmeasured = state.get("measured_step", -1), state.get("unmeasured", False)
         self.counts = Counts(**state["counts"])
+        self.skipped = dict.fromkeys(state["skipped"][self.processes.rank])
+        self.told_share, self.grad_norm = state["told_share"], state["grad_norm"]
 
 
 def _number(value: float | None) -> str:
