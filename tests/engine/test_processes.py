@@ -225,7 +225,7 @@ def test_a_failure_of_one_is_told_by_all(scenes: Path, tmp_path: Path) -> None:
     lost, _ = first.communicate(timeout=120)
     told, _ = second.communicate(timeout=120)
     assert (first.returncode, second.returncode) == (2, 2)
-    assert told.startswith("GfocalError 1: ")
+    assert told.startswith("OutOfMemory 1: ")
     assert "memory" in told
     assert lost.startswith("GfocalError 0: the other processes are gone")
 
