@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from gfocal.cli_options import DataFormat
+from gfocal.cli_options import DataFormat, Json, Overrides, SkipBroken
 from gfocal.terminal import claim, own_stdout, print_json, say, verb, warn
 
 data_app = typer.Typer(
@@ -17,17 +17,7 @@ data_app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else there.")]
 Data = Annotated[Path, typer.Argument(metavar="PATH", help="A data set, as for `gfocal train --data`.")]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set", metavar="KEY=VALUE", help="Override a recipe key, e.g. data.resize.size=416; may be repeated."
-    ),
-]
-SkipBroken = Annotated[
-    bool, typer.Option("--skip-broken", help="Leave broken annotations and pictures out, and list them.")
-]
 
 
 @data_app.callback()
