@@ -506,7 +506,7 @@ def test_eval_sees_before_the_work_that_it_cannot_write(
 ) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "folder").mkdir()
-    monkeypatch.setattr("gfocal.engine.prepare.evaluate_files", lambda *args, **kwargs: pytest.fail("it was run"))
+    monkeypatch.setattr("gfocal.engine.trained.evaluate_files", lambda *args, **kwargs: pytest.fail("it was run"))
     assert f"cannot write {tmp_path / place}" in refused("eval", run, "--data", scenes, "--out", tmp_path / place)
 
 
@@ -514,7 +514,7 @@ def test_eval_prints_before_it_writes(scenes: Path, run: Path, tmp_path: Path, m
     def full(path: Path, write: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("gfocal.engine.prepare.evaluate_files", lambda *args, **kwargs: {"AP": 0.5})
+    monkeypatch.setattr("gfocal.engine.trained.evaluate_files", lambda *args, **kwargs: {"AP": 0.5})
     monkeypatch.setattr("gfocal.engine.disk.write_atomically", full)
     result = call("eval", run, "--data", scenes, "--json", "--out", tmp_path / "result.json")
     assert result.exit_code == 1
@@ -571,7 +571,7 @@ def test_predict_hands_on_threshold_and_precision(
         given.update(kwargs)
         return Prediction((), tmp_path, 0, ())
 
-    monkeypatch.setattr("gfocal.engine.prepare.predict_files", predict_files)
+    monkeypatch.setattr("gfocal.engine.trained.predict_files", predict_files)
     result = call("predict", run, first_picture(scenes), *sets("runtime.precision=bf16"), *words, "--json")
     assert result.exit_code == 0, result.stderr
     assert (given["score_threshold"], given["precision"]) == (threshold, "bf16")

@@ -18,20 +18,16 @@ from gfocal.cli_data import data_app
 from gfocal.cli_options import (
     Data,
     DataFormat,
-    DataSets,
-    Init,
     Json,
     Model,
     Overlap,
     Overrides,
-    RecipeName,
     SkipBroken,
     Tile,
 )
-from gfocal.cli_training import find_lr
+from gfocal.cli_training import find_lr, train
 from gfocal.terminal import (
     claim,
-    fail,
     is_main_process,
     own_stdout,
     print_json,
@@ -113,99 +109,7 @@ def demo(
     print_demo(result)
 
 
-@app.command()
-@verb_of_many
-def train(
-    recipe: RecipeName,
-    data: DataSets,
-    val: Annotated[
-        str | None,
-        typer.Option(
-            "--val",
-            metavar="PATH|SHARE",
-            help="Data to measure on, or a share of --data to set apart, e.g. 0.2; by default its val split.",
-        ),
-    ] = None,
-    seed: Annotated[
-        int | None,
-        typer.Option(
-            "--seed", min=0, help="Of the training (runtime.seed) and of what --val SHARE sets apart; by default 0."
-        ),
-    ] = None,
-    format_: DataFormat = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="DIR", help="The run folder; by default runs/RECIPE-DATA.")
-    ] = None,
-    overrides: Overrides = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the run folder.")] = False,
-    init: Init = None,
-    init_parts: Annotated[
-        str, typer.Option("--init-parts", metavar="PARTS", help="Which of them --init gives; the others start anew.")
-    ] = "backbone,neck,head",
-    batch: Annotated[
-        str | None,
-        typer.Option("--batch", metavar="N|auto", help="Pictures a batch; auto finds how many fit into memory."),
-    ] = None,
-    skip_broken: SkipBroken = False,
-    json_: Json = False,
-) -> None:
-    """Train a detector; Ctrl-C stops it so that --resume can go on.
-
-    Example: gfocal train gfl_nano --data bccd --set schedule.epochs=20
-    """
-    with own_stdout():
-        from gfocal.engine.batch_size import with_batch
-        from gfocal.engine.held_out import parse_val
-        from gfocal.engine.prepare import default_run_folder, describe_all, open_run_data
-        from gfocal.engine.train import train as run_training
-        from gfocal.recipe import load_recipe
-
-        # A seed that --set names is of the training alone, so that one split serves several trainings.
-        loaded = load_recipe(recipe, [*([] if seed is None else [f"runtime.seed={seed}"]), *(overrides or ())])
-        folder = out or default_run_folder(recipe, data)
-        train_index, val_index, held_out = open_run_data(
-            data,
-            parse_val(val),
-            seed=seed,
-            resumed=folder if resume else None,
-            format=format_,
-            skip_broken=skip_broken,
-            say=say,
-        )
-        warn([*train_index.skipped, *(val_index.skipped if val_index else [])], "broken record", "left out")
-        described, lines = describe_all(train_index, val_index)
-        say("\n".join(lines))
-        loaded = with_batch(loaded, batch, train_index, folder, resume=resume)
-        if val_index is None:
-            say(
-                "warning: no data to measure on (no val split, no --val): training without evaluation; "
-                "--val 0.2 sets a fifth of the pictures apart"
-            )
-        result = run_training(
-            loaded,
-            train_index,
-            val_index,
-            folder,
-            resume=resume,
-            init=init,
-            init_parts=[part.strip() for part in init_parts.split(",")],
-            skip_broken=skip_broken,
-            held_out=held_out.to_dict() if held_out is not None else None,
-        )
-        warn(result.skipped, "broken picture", "replaced by others")
-    if result.interrupted:
-        again = f"--resume (--out {shlex.quote(str(folder))})"
-        fail(f"interrupted after step {result.steps}; go on with the same command and {again}", 130)
-    skipped = [*train_index.skipped, *(val_index.skipped if val_index else []), *result.skipped]
-    content = {**vars(result), "skipped": skipped, "data": described}
-    if json_:
-        return print_json(content)
-    if is_main_process():
-        from gfocal.engine.show import print_training
-
-        print_training(content)
-
-
+app.command()(train)
 app.command("find-lr")(find_lr)
 
 
@@ -236,7 +140,7 @@ def evaluate(
         if out is not None:
             claim(out)  # before the long work
         from gfocal.engine.disk import write_atomically
-        from gfocal.engine.prepare import evaluate_files
+        from gfocal.engine.trained import evaluate_files
 
         content = evaluate_files(
             model,
@@ -289,7 +193,7 @@ def predict(
     Example: gfocal predict runs/gfl_nano-bccd photos/ --score 0.4
     """
     with own_stdout():
-        from gfocal.engine.prepare import predict_patterns
+        from gfocal.engine.trained import predict_patterns
 
         result = predict_patterns(
             model,

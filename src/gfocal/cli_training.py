@@ -2,13 +2,110 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from gfocal.cli_options import DataSets, Init, Json, Overrides, RecipeName, SkipBroken
-from gfocal.terminal import claim, own_stdout, print_json, verb, warn
+from gfocal.cli_options import DataFormat, DataSets, Init, Json, Overrides, RecipeName, SkipBroken
+from gfocal.terminal import claim, fail, is_main_process, own_stdout, print_json, say, verb, verb_of_many, warn
+
+Val = Annotated[
+    str | None,
+    typer.Option(
+        "--val",
+        metavar="PATH|SHARE",
+        help="Data to measure on, or a share of --data to set apart, e.g. 0.2; by default its val split.",
+    ),
+]
+Seed = Annotated[
+    int | None,
+    typer.Option(
+        "--seed", min=0, help="Of the training (runtime.seed) and of what --val SHARE sets apart; by default 0."
+    ),
+]
+RunFolder = Annotated[
+    Path | None, typer.Option("--out", "-o", metavar="DIR", help="The run folder; by default runs/RECIPE-DATA.")
+]
+InitParts = Annotated[
+    str, typer.Option("--init-parts", metavar="PARTS", help="Which of them --init gives; the others start anew.")
+]
+Batch = Annotated[
+    str | None,
+    typer.Option("--batch", metavar="N|auto", help="Pictures a batch; auto finds how many fit into memory."),
+]
+
+
+@verb_of_many
+def train(
+    recipe: RecipeName,
+    data: DataSets,
+    val: Val = None,
+    seed: Seed = None,
+    format_: DataFormat = None,
+    out: RunFolder = None,
+    overrides: Overrides = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the run folder.")] = False,
+    init: Init = None,
+    init_parts: InitParts = "backbone,neck,head",
+    batch: Batch = None,
+    skip_broken: SkipBroken = False,
+    json_: Json = False,
+) -> None:
+    """Train a detector; Ctrl-C stops it so that --resume can go on.
+
+    Example: gfocal train gfl_nano --data bccd --set schedule.epochs=20
+    """
+    with own_stdout():
+        from gfocal.engine.batch_size import with_batch
+        from gfocal.engine.held_out import parse_val
+        from gfocal.engine.prepare import default_run_folder, describe_all, open_run_data
+        from gfocal.engine.train import train as run_training
+        from gfocal.recipe import load_recipe
+
+        # A seed that --set names is of the training alone, so that one split serves several trainings.
+        loaded = load_recipe(recipe, [*([] if seed is None else [f"runtime.seed={seed}"]), *(overrides or ())])
+        folder = out or default_run_folder(recipe, data)
+        train_index, val_index, held_out = open_run_data(
+            data,
+            parse_val(val),
+            seed=seed,
+            resumed=folder if resume else None,
+            format=format_,
+            skip_broken=skip_broken,
+            say=say,
+        )
+        warn([*train_index.skipped, *(val_index.skipped if val_index else [])], "broken record", "left out")
+        described, lines = describe_all(train_index, val_index)
+        say("\n".join(lines))
+        loaded = with_batch(loaded, batch, train_index, folder, resume=resume)
+        result = run_training(
+            loaded,
+            train_index,
+            val_index,
+            folder,
+            resume=resume,
+            init=init,
+            init_parts=[part.strip() for part in init_parts.split(",")],
+            skip_broken=skip_broken,
+            held_out=held_out.to_dict() if held_out is not None else None,
+        )
+        warn(result.skipped, "broken picture", "replaced by others")
+    if result.interrupted:
+        again = f"--resume (--out {shlex.quote(str(folder))})"
+        fail(f"interrupted after step {result.steps}; go on with the same command and {again}", 130)
+    left_out = [*train_index.skipped, *(val_index.skipped if val_index else [])]
+    _print_trained({**vars(result), "skipped": [*left_out, *result.skipped], "data": described}, json_)
+
+
+def _print_trained(content: dict[str, Any], json_: bool) -> None:
+    if json_:
+        print_json(content)
+    elif is_main_process():
+        from gfocal.engine.show import print_training
+
+        print_training(content)
 
 
 @verb

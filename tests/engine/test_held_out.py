@@ -15,8 +15,9 @@ from gfocal.data.index import DataIndex
 from gfocal.data.open import open_split
 from gfocal.engine.card import fingerprint
 from gfocal.engine.held_out import open_measured, parse_val, recorded
-from gfocal.engine.prepare import default_run_folder, evaluate_files, open_run_data
+from gfocal.engine.prepare import default_run_folder, open_run_data
 from gfocal.engine.train import train
+from gfocal.engine.trained import evaluate_files
 from gfocal.errors import UsageError
 from gfocal.recipe import Recipe, load_recipe
 

@@ -238,15 +238,20 @@ def test_a_run_is_told_what_its_boxes_cannot_reach(train_index: DataIndex, tmp_p
 
 def test_a_run_whose_boxes_reach_is_not_warned(train_index: DataIndex) -> None:
     for recipe in (small("model.boxes.reg_max=30"), small(name="fcos_nano")):
-        (line,) = before_training(train_index, recipe)
+        line, *warnings = before_training(train_index, recipe)
         assert " 0 % of the edges" in line
+        # Points between small objects are another matter.
+        expected = assign(train_index, recipe, augmented=bool(recipe.data.scale)).missed_share > 0.001
+        assert [" of the objects get no point and " in warning for warning in warnings] == [True] * expected
 
 
 def test_what_moves_boxes_at_random_is_looked_at(train_index: DataIndex) -> None:
-    (line,) = before_training(train_index, small("model.boxes.reg_max=30", "data.scale=[0.3,0.4]"))
+    line, warning = before_training(train_index, small("model.boxes.reg_max=30", "data.scale=[0.3,0.4]"))
     missed = assign(train_index, small("data.scale=[0.3,0.4]"), augmented=True).missed_share
     assert missed > assign(train_index, small()).missed_share
     assert f"{100 * missed:.2f} % of the objects get no point" in line
+    assert warning.startswith(f"warning: {100 * missed:.2f} % of the objects get no point and teach nothing, half of ")
+    assert "`gfocal data stats` shows more" in warning
 
 
 def test_a_resumed_run_is_not_told_again(train_index: DataIndex, tmp_path: Path, capsys: Any) -> None:

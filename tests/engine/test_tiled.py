@@ -17,11 +17,11 @@ from gfocal.data.index import DataIndex
 from gfocal.data.open import open_split
 from gfocal.data.scenes import make_scenes
 from gfocal.engine.evaluate import evaluate
-from gfocal.engine.prepare import evaluate_files, predict_patterns
 from gfocal.engine.preview import draw_preview
 from gfocal.engine.start import batches_from, in_tiles, pictures_an_epoch, tile_lines
 from gfocal.engine.statistics import data_statistics
 from gfocal.engine.train import train
+from gfocal.engine.trained import evaluate_files, predict_patterns
 from gfocal.errors import UsageError
 from gfocal.pictures import Resize
 from gfocal.recipe import load_recipe

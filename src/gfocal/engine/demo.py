@@ -19,10 +19,10 @@ from gfocal.engine.disk import write_atomically
 from gfocal.engine.drawing import contact_sheet
 from gfocal.engine.evaluate import evaluate
 from gfocal.engine.predict import predict_files
-from gfocal.engine.prepare import open_model, usable_precision
 from gfocal.engine.progress import ProgressBar
 from gfocal.engine.show import counted, program
 from gfocal.engine.train import train
+from gfocal.engine.trained import open_model, usable_precision
 from gfocal.errors import UsageError
 from gfocal.recipe import Recipe, load_recipe
 

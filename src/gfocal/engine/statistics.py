@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gfocal.boxes import aligned_iou
 from gfocal.data.index import DataIndex
-from gfocal.engine.assigned import Assigned, Progress, assign, choose_pictures, percent, reach_in_strides
+from gfocal.engine.assigned import ALLOWED, Assigned, Progress, assign, choose_pictures, percent, reach_in_strides
 from gfocal.engine.misfits import least_reach, reach_reasons, smallest_by_delta
 from gfocal.engine.proposal import propose
 from gfocal.engine.start import in_tiles
@@ -185,8 +185,9 @@ def _tiny(assigned: Assigned) -> dict[str, int]:
 
 
 def before_training(index: DataIndex, recipe: Recipe) -> list[str]:
-    """What to tell whoever starts a run: two shares, and a warning; a second's work, the same for the same seed.
+    """What to tell whoever starts a run: two shares, and a warning for each above 0.1 %.
 
+    A second's work, the same for the same seed.
     A recipe that moves boxes at random is looked at as its first epoch begins, any other in pictures by chance.
     """
     data = recipe.data
@@ -204,4 +205,9 @@ def before_training(index: DataIndex, recipe: Recipe) -> list[str]:
             f"--set model.boxes.reg_max={n} reaches them" if BOXES[recipe.model.boxes.kind].bins else "more levels may"
         )
         lines.append(f"warning: {'; '.join(reasons)}: {mends}; `gfocal data stats` shows more")
+    if now.missed_share > ALLOWED:
+        lines.append(
+            f"warning: {percent(now.missed_share)} of the objects get no point and teach nothing, half of those "
+            f"smaller than {float(now.sides[now.missed].median()):.3g} pixels: `gfocal data stats` shows more"
+        )
     return lines
