@@ -140,3 +140,30 @@ def test_format_chooses(tmp_path: Path) -> None:
     assert open_split(tmp_path / "first", "train").names == ("cat", "dog")
     call(*words, tmp_path / "second", "--format", "yolo")
     assert open_split(tmp_path / "second", "train").names == ("kitten", "dog")
+
+
+def test_two_formats_in_one_folder(tmp_path: Path) -> None:
+    """A folder of COCO and YOLO can be looked at as the one that is trained on."""
+    make_scenes(tmp_path / "both", train=4, val=2, size=64)
+    folder = tmp_path / "both"
+    (folder / "labels").mkdir()
+    names = [path.stem for path in sorted((folder / "images").iterdir())]
+    for name in names:
+        (folder / "labels" / f"{name}.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+    counts = {}
+    for fmt in ("coco", "yolo"):
+        checked = json.loads(call("data", "check", folder, "--format", fmt, "--json").stdout)
+        stats = json.loads(
+            call(
+                "data", "stats", folder, "-r", "gfl_nano", "--format", fmt, "--set", "data.resize.size=64", "--json"
+            ).stdout
+        )
+        counts[fmt] = (checked["splits"]["train"]["pictures"], stats["pictures"], stats["objects"])
+        sheet = call("data", "preview", folder, "--format", fmt, "-o", tmp_path / f"{fmt}.jpg", "--json")
+        assert json.loads(sheet.stdout)["pictures"] > 0
+    assert counts["yolo"] == (6, 6, 6)
+    assert counts["coco"][:2] == (4, 4)
+    assert counts["coco"][2] > 6
+    assert "there is no" not in refused(
+        "data", "stats", folder, "-r", "gfl_nano", "--format", "coco", "--split", "test"
+    )

@@ -36,6 +36,7 @@ def check(
     fix: Annotated[
         Path | None, typer.Option("--fix", metavar="OUT", help="Write a cleaned copy there; PATH is not touched.")
     ] = None,
+    format_: DataFormat = None,
     every: Annotated[bool, typer.Option("--all", help="A line for every finding, not only the first errors.")] = False,
     json_: Json = False,
 ) -> None:
@@ -56,7 +57,7 @@ def check(
             check_out(fix)  # before the long work
 
         with ProgressBar(0, "reading pictures") as bar:
-            report = check_data(path, val=val, workers=workers, progress=bar.callback)
+            report = check_data(path, val=val, format=format_, workers=workers, progress=bar.callback)
         fixed = None if fix is None else fix_data(report, fix, workers=workers)
     if json_:
         print_json({**report.to_dict(), "fixed": fixed and fixed.to_dict()})
@@ -77,7 +78,8 @@ def stats(
     recipe: Annotated[
         str, typer.Option("--recipe", "-r", metavar="RECIPE", help="A name from `gfocal recipes`, or a .yaml file.")
     ],
-    split: Annotated[str, typer.Option("--split", help="train or val, of a data set that has both.")] = "train",
+    split: Annotated[str, typer.Option("--split", help="train, val or test, of a data set that has it.")] = "train",
+    format_: DataFormat = None,
     overrides: Overrides = None,
     pictures: Annotated[
         int, typer.Option("--pictures", min=0, help="Look at so many, chosen by --seed; 0 for all.")
@@ -104,6 +106,7 @@ def stats(
             data,
             recipe,
             split=split,
+            format=format_,
             overrides=overrides or (),
             pictures=pictures,
             seed=seed,
@@ -130,6 +133,7 @@ def preview(
         Path, typer.Option("--out", "-o", metavar="FILE", help="The sheet of pictures, .jpg or .png.")
     ] = Path("preview.jpg"),
     count: Annotated[int, typer.Option("--count", "-n", min=1, max=100, help="How many pictures.")] = 16,
+    format_: DataFormat = None,
     epoch: Annotated[int, typer.Option("--epoch", min=1, help="From which epoch: mosaics end before the last.")] = 1,
     overrides: Overrides = None,
     skip_broken: SkipBroken = False,
@@ -145,7 +149,7 @@ def preview(
         from gfocal.recipe import load_recipe
 
         loaded = load_recipe(recipe, overrides or ())
-        result = draw_preview(data, loaded, out, count=count, epoch=epoch - 1, skip_broken=skip_broken)
+        result = draw_preview(data, loaded, out, count=count, epoch=epoch - 1, format=format_, skip_broken=skip_broken)
         warn(result["skipped"], "broken record", "left out")
     if json_:
         return print_json(result)

@@ -15,7 +15,7 @@ from gfocal.data.check_copies import copy_findings
 from gfocal.data.check_kinds import KINDS, SEVERITIES, Finding, Severity, kind_of
 from gfocal.data.check_pictures import PictureFacts, examine_pictures, picture_findings, refused_pictures
 from gfocal.data.index import DataIndex
-from gfocal.data.open import SPLITS, find_data, open_split
+from gfocal.data.open import SPLITS, Format, find_data, open_split
 from gfocal.data.problems import Problem, Problems
 from gfocal.errors import EmptySplitError, MissingSplitError, UsageError
 from gfocal.pictures import PICTURE_SUFFIXES
@@ -36,6 +36,7 @@ class Report:
         understood: how the data are read where that is not obvious.
         left_out: for each split, how many "records" and "pictures" ``--skip-broken`` would leave out.
         unread: what stands in the files and is not read, so that a copy lacks it.
+        format: which the data set is read as.
     """
 
     path: Path
@@ -46,6 +47,7 @@ class Report:
     understood: Sequence[str]
     left_out: Mapping[str, Mapping[str, int]]
     unread: Sequence[str] = ()
+    format: Format | None = None
 
     def count(self, severity: Severity) -> int:
         """Findings of a severity."""
@@ -96,13 +98,19 @@ class Report:
 
 
 def check_data(
-    path: str | Path, *, val: str | Path | None = None, workers: int = 2, progress: Progress | None = None
+    path: str | Path,
+    *,
+    val: str | Path | None = None,
+    format: Format | None = None,
+    workers: int = 2,
+    progress: Progress | None = None,
 ) -> Report:
     """Examine all splits of a data set, every record and every picture.
 
     Args:
         path: a data set, as for training.
         val: another data set to measure on, as for training.
+        format: read the data set as this; by default what is found.
         workers: threads that read pictures.
         progress: called with (pictures done, pictures in all).
 
@@ -114,7 +122,7 @@ def check_data(
     understood: list[str] = []
     lost: list[str] = []
     unread: list[str] = []
-    splits = _open_all({"val": Path(val)} if val is not None else {}, path, findings, understood, lost, unread)
+    splits = _open_all({"val": Path(val)} if val is not None else {}, path, format, findings, understood, lost, unread)
     skipped = [finding for finding in findings if finding.severity == "error" and finding.kind != "annotations-broken"]
     facts = _examine_all(splits, workers, progress)
     for split, index in splits.items():
@@ -134,12 +142,13 @@ def check_data(
     }
     order = {name: (SEVERITIES.index(kind.severity), place) for place, (name, kind) in enumerate(KINDS.items())}
     findings.sort(key=lambda finding: order.get(finding.kind, (0, len(order))))
-    return Report(path, splits, facts, findings, skipped, understood, left_out, unread)
+    return Report(path, splits, facts, findings, skipped, understood, left_out, unread, find_data(path, format).format)
 
 
 def _open_all(
     elsewhere: Mapping[str, Path],
     path: Path,
+    format: Format | None,
     findings: list[Finding],
     understood: list[str],
     lost: list[str],
@@ -149,7 +158,7 @@ def _open_all(
 
     Splits of which no picture is left go into ``lost``.
     """
-    find_data(path)  # Says what is wrong where there is no data set.
+    find_data(path, format)  # Says what is wrong where there is no data set.
     splits: dict[str, DataIndex] = {}
     missing: MissingSplitError | None = None
     for split in SPLITS:
@@ -157,7 +166,7 @@ def _open_all(
         own: list[Finding] = []
         problems = Problems(skip=True, found=partial(_collect, own, split), unread=[])
         try:
-            index = open_split(place, split, problems=problems)
+            index = open_split(place, split, format=None if split in elsewhere else format, problems=problems)
         except MissingSplitError as error:
             missing = missing or error
             continue

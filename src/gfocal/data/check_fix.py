@@ -93,7 +93,7 @@ def write_fixed(
 
 
 def _format(report: Report) -> Format:
-    return find_data(report.path).format
+    return report.format or find_data(report.path).format
 
 
 def _copies_to_drop(report: Report) -> dict[tuple[str, int], tuple[str, str]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from gfocal.data.open import open_split
+from gfocal.data.open import Format, open_split
 from gfocal.engine.disk import write_atomically
 from gfocal.engine.drawing import contact_sheet, draw
 from gfocal.engine.start import batches_from, in_tiles, pictures_an_epoch
@@ -21,7 +21,14 @@ _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
 
 def draw_preview(
-    data: Path, recipe: Recipe, out: Path, *, count: int = 16, epoch: int = 0, skip_broken: bool = False
+    data: Path,
+    recipe: Recipe,
+    out: Path,
+    *,
+    count: int = 16,
+    epoch: int = 0,
+    format: Format | None = None,
+    skip_broken: bool = False,
 ) -> dict[str, Any]:
     """Draw the first pictures that a run would see in an epoch, with their boxes, on one sheet.
 
@@ -33,6 +40,7 @@ def draw_preview(
         out: the sheet, a picture file.
         count: pictures on the sheet, at most as many as an epoch has.
         epoch: >= 0.
+        format: read the data set as this; by default what is found.
         skip_broken: put the next readable picture in the place of a broken one.
 
     Returns:
@@ -45,7 +53,7 @@ def draw_preview(
         raise UsageError(f"--out must be a picture file ({', '.join(_SUFFIXES)}), got {out}")
     if epoch >= recipe.schedule.epochs:
         raise UsageError(f"--epoch must be at most schedule.epochs={recipe.schedule.epochs}, got {epoch + 1}")
-    index = open_split(data, "train", skip_broken=skip_broken)
+    index = open_split(data, "train", format=format, skip_broken=skip_broken)
     if not len(index):
         raise UsageError(f"{index.annotations} lists no pictures: there is nothing to draw")
     # One picture a batch, or those of a batch would have one size.

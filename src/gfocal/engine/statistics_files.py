@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from gfocal.data.open import open_split
+from gfocal.data.open import SPLITS, Format, Split, open_split
 from gfocal.engine.assigned import Progress
 from gfocal.engine.progress import ProgressBar
 from gfocal.engine.statistics import PICTURES, data_statistics
@@ -19,6 +19,7 @@ def statistics_of_files(
     recipe: str,
     *,
     split: str = "train",
+    format: Format | None = None,
     overrides: Sequence[str] = (),
     pictures: int = PICTURES,
     seed: int = 0,
@@ -32,7 +33,8 @@ def statistics_of_files(
     Args:
         data: data set.
         recipe: name or file.
-        split: "train" or "val".
+        split: "train", "val" or "test".
+        format: read the data set as this; by default what is found.
         overrides: recipe keys.
         pictures: looked at, chosen by ``seed``; 0 for all.
         seed: >= 0.
@@ -47,15 +49,15 @@ def statistics_of_files(
     Raises:
         UsageError: split, data or recipe are wrong; or ``out`` is given and matplotlib is missing.
     """
-    if split not in ("train", "val"):
-        raise UsageError(f"--split is train or val, not {split!r}")
+    if split not in SPLITS:
+        raise UsageError(f"--split is {', '.join(SPLITS)}, not {split!r}")
     if out is not None:
         from gfocal.engine.statistics_picture import draw_statistics, require_matplotlib
 
         require_matplotlib()
     loaded = load_recipe(recipe, overrides)
-    which: Literal["train", "val"] = "train" if split == "train" else "val"
-    index = open_split(data, which, skip_broken=skip_broken)
+    which: Split = split
+    index = open_split(data, which, format=format, skip_broken=skip_broken)
     if warn is not None:
         warn(index.skipped)
     with _Bars() as bars:
