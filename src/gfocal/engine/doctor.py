@@ -20,6 +20,15 @@ import gfocal
 from gfocal.data.coco_classes import COCO_NAMES
 from gfocal.data.scenes import draw_indexed, usable_cpus
 from gfocal.engine.disk import write_atomically
+from gfocal.engine.doctor_machine import (
+    EXTRAS,
+    boxes_on_device,
+    half_precision,
+    libraries_fit,
+    loader_process,
+    room,
+    room_notes,
+)
 from gfocal.evaluation import CocoEvaluator
 from gfocal.pictures import read_picture
 from gfocal.recipe import load_recipe
@@ -41,17 +50,12 @@ _PACKAGES = (
     "typer",
     "rich",
 )
-_OPTIONAL = {
-    "tensorboard": "curves of a training run: --set runtime.trackers=[tensorboard]",
-    "matplotlib": "pictures of `gfocal data stats --out DIR`",
-    "supervision": "Detections.to_supervision()",
-    "pycocotools": "a second opinion on the COCO metrics, in the tests",
-}
 
 
 def examine() -> dict[str, Any]:
-    """Versions, device, checks and optional packages, as JSON types; ``ok`` is whether every check passed."""
+    """Versions, device, room, checks and optional packages, as JSON types; ``ok`` is whether every check passed."""
     checks = [_check(name, function) for name, function in _CHECKS.items()]
+    free = room()
     return {
         "ok": all(check["ok"] for check in checks),
         "versions": {
@@ -60,8 +64,13 @@ def examine() -> dict[str, Any]:
             **{name: _version(name) or "MISSING" for name in _PACKAGES},
         },
         "device": _device(),
+        "room": free,
+        "notes": room_notes(free),
         "checks": checks,
-        "optional": {name: {"version": _version(name), "use": use} for name, use in _OPTIONAL.items()},
+        "optional": {
+            name: {"version": _version(name), "use": use, "install": _install(name, extra)}
+            for name, (extra, use) in EXTRAS.items()
+        },
     }
 
 
@@ -70,6 +79,11 @@ def _version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def _install(package: str, extra: str | None) -> str:
+    """What brings an optional package."""
+    return f"pip install {package}" if extra is None else f"pip install 'gfocal[{extra}]'"
 
 
 def _device() -> dict[str, Any]:
@@ -119,17 +133,6 @@ def _train_step() -> str:
     if not math.isfinite(total.item()):
         raise ArithmeticError(f"the loss is {total.item()}")
     return f"loss {total.item():.3f} on {len(targets)} objects"
-
-
-def _predict() -> str:
-    """Post-processing: two boxes of one object become one."""
-    from gfocal.models.postprocess import suppress
-
-    boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 9], [20, 20, 30, 30]])
-    kept = suppress(boxes, torch.tensor([0.5, 0.9, 0.7]), torch.zeros(3, dtype=torch.int64), iou=0.6, limit=10)
-    if kept.tolist() != [1, 2]:
-        raise ArithmeticError(f"kept boxes {kept.tolist()} instead of [1, 2]")
-    return "non-maximum suppression"
 
 
 class _OneBox:
@@ -190,9 +193,12 @@ def _write_text(text: str, path: Path) -> None:
 
 
 _CHECKS: dict[str, Callable[[], str]] = {
+    "libraries": libraries_fit,
     "reading pictures": _read_picture,
+    "loader process": loader_process,
     "writing files": _write_file,
     "training step": _train_step,
-    "post-processing": _predict,
+    "half precision": half_precision,
+    "post-processing": boxes_on_device,
     "COCO metrics": _metrics,
 }

@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 from yaml import safe_dump
 
+from gfocal.engine.doctor_machine import readable
 from gfocal.engine.predict import Prediction
 from gfocal.recipe import Recipe, load_recipe, recipe_names
 
@@ -147,21 +148,28 @@ def print_demo(result: Mapping[str, Any]) -> None:
 
 
 def print_doctor(content: Mapping[str, Any]) -> None:
-    """Versions, device, checks, optional packages."""
+    """Versions, device, room, checks, optional packages."""
     console = _console()
     for section in ("versions", "device"):
         table = Table(title=section, show_header=False)
         for name, value in content[section].items():
             table.add_row(name.replace("_", " "), Text(_plain(value)))
         console.print(table)
+    table = Table(title="room", show_header=False)
+    for name, value in content["room"].items():
+        table.add_row(name.replace("_", " "), readable(name, value))
+    console.print(table)
     table = Table(title="checks", show_header=False)
     for check in content["checks"]:
         table.add_row("ok" if check["ok"] else "FAILED", check["name"], Text(check["detail"]))
     console.print(table)
     table = Table(title="optional packages", show_header=False)
     for name, package in content["optional"].items():
-        table.add_row(name, package["version"] or "not installed", package["use"])
+        install = Text(f"{package['use']}; {package['install']}" if package["version"] is None else package["use"])
+        table.add_row(name, package["version"] or "not installed", install)
     console.print(table)
+    for note in content["notes"]:
+        console.print(f"note: {note}", markup=False, soft_wrap=True)
     console.print("all is well" if content["ok"] else "something does not work; see FAILED above")
 
 
