@@ -118,6 +118,7 @@ def find_lr(
     steps: Annotated[int, typer.Option("--steps", min=10, help="Optimizer steps of the sweep.")] = 100,
     low: Annotated[float, typer.Option("--low", help="Learning rate of the first step.")] = 1e-6,
     high: Annotated[float, typer.Option("--high", help="Learning rate of the last step.")] = 10.0,
+    format_: DataFormat = None,
     overrides: Overrides = None,
     init: Init = None,
     skip_broken: SkipBroken = False,
@@ -143,7 +144,7 @@ def find_lr(
         claim(out / NUMBERS)  # before the long work
         if not can_plot():
             typer.echo(f"note: {NO_PLOT}", err=True)
-        index, _ = join([open_split(path, "train", skip_broken=skip_broken) for path in data])
+        index, _ = join([open_split(path, "train", format=format_, skip_broken=skip_broken) for path in data])
         warn(index.skipped, "broken record", "left out")
         with ProgressBar(steps, "sweeping") as bar:
             sweep = finder.find_lr(

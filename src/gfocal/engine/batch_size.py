@@ -23,7 +23,7 @@ from gfocal.engine.memory import (
 )
 from gfocal.engine.optim import AveragedWeights, make_optimizer
 from gfocal.engine.processes import launched
-from gfocal.engine.start import pictures_an_epoch
+from gfocal.engine.start import in_tiles, pictures_an_epoch
 from gfocal.errors import GfocalError, UsageError
 from gfocal.recipe import Recipe, load_recipe
 from gfocal.zoo import build_detector
@@ -103,7 +103,7 @@ def find_batch_size(recipe: Recipe, index: DataIndex, device: torch.device | Non
         if recipe.runtime.channels_last:
             detector = detector.to(memory_format=torch.channels_last)
         detector = detector.to(device)
-        most = min(pictures_an_epoch(recipe, index), MOST)
+        most = min(pictures_an_epoch(recipe, in_tiles(recipe, index)), MOST)
         free = available_memory(device)
         if device.type == "cuda":
             found = largest_batch(lambda size: step_peak(detector, recipe, size), int(KEEP * (free or 0)), most)

@@ -17,7 +17,7 @@ import torch
 from gfocal.data.index import DataIndex
 from gfocal.engine.failures import failures_told
 from gfocal.engine.optim import make_optimizer, scaled_lr
-from gfocal.engine.start import batches_from, check_start, pictures_an_epoch, start_weights
+from gfocal.engine.start import batches_from, check_start, in_tiles, pictures_an_epoch, start_weights
 from gfocal.engine.step import NotFinite, make_accelerator, optimizer_step
 from gfocal.errors import UsageError
 from gfocal.recipe import Recipe
@@ -100,7 +100,7 @@ def find_lr(
         check_start(recipe.model)
     if recipe.runtime.threads:
         torch.set_num_threads(recipe.runtime.threads)
-    schedule = recipe.schedule
+    schedule, index = recipe.schedule, in_tiles(recipe, index)
     an_epoch = max(pictures_an_epoch(recipe, index) // schedule.batch_size, 1) // schedule.accumulate
     if an_epoch == 0:
         raise UsageError(
