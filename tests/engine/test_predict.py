@@ -27,7 +27,7 @@ def picture(path: Path, size: tuple[int, int] = (40, 30), colour: tuple[int, int
     return path
 
 
-def finds_one_dog(source: Tensor, score_threshold: float | None = None) -> Detections:
+def finds_one_dog(source: Tensor, score_threshold: float | None = None, batch_size: int = 1) -> Detections:
     """Stands in for a detector: a dog with score 0.6 in the left half of every picture."""
     height, width = source.shape[-2:]
     count = 1 if score_threshold is None or score_threshold < 0.6 else 0
@@ -166,7 +166,7 @@ def test_a_second_call_does_not_draw_on_drawings(tmp_path: Path, detector: Dense
 def test_the_network_runs_in_the_precision_asked_for(tmp_path: Path, precision: str, low: bool) -> None:
     seen: list[bool] = []
 
-    def predict(source: Tensor, score_threshold: float | None = None) -> Detections:
+    def predict(source: Tensor, score_threshold: float | None = None, batch_size: int = 1) -> Detections:
         seen.append(torch.is_autocast_enabled("cpu"))
         return finds_one_dog(source, score_threshold)
 
