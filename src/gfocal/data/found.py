@@ -61,10 +61,17 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or name in ("__MACOSX", "Thumbs.db", "desktop.ini")
 
 
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
 def folders_in(folder: Path) -> list[Path]:
     """Its folders but the hidden ones, by name."""
     with os.scandir(folder) as entries:
-        return sorted(folder / entry.name for entry in entries if not is_hidden(entry.name) and entry.is_dir())
+        return sorted(folder / entry.name for entry in entries if not is_hidden(entry.name) and _is_folder(entry))
 
 
 def split_folders(folder: Path) -> dict[str, Path]:

@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import stat
 import sys
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -76,7 +77,7 @@ def pictures_fingerprint(index: DataIndex) -> str:
 
     It covers the size of every file, and 12 KiB (beginning, middle, end) of up to 2,000 of them, evenly spread: all of
     a small data set. Names, dates and places do not count; the annotations have a hash of their own. A file that is
-    missing counts as one of size -1.
+    missing, or no file, counts as one of size -1.
     """
     count = len(index)
     looked_into = set(range(0, count, max(-(-count // _LOOKED_INTO), 1)))
@@ -84,10 +85,14 @@ def pictures_fingerprint(index: DataIndex) -> str:
     def describe(i: int) -> bytes:
         try:
             path = index.path(i)
-            size = path.stat().st_size
-            return size.to_bytes(8, "little") + (_pieces(path, size) if i in looked_into else b"")
-        except OSError:
-            return (-1).to_bytes(8, "little", signed=True)
+            about = path.stat()
+            # Opening a pipe would wait for somebody to write into it; whoever reads it as a picture says what is wrong.
+            if stat.S_ISREG(about.st_mode):
+                size = about.st_size
+                return size.to_bytes(8, "little") + (_pieces(path, size) if i in looked_into else b"")
+        except (OSError, ValueError):  # ValueError: a null character in the name
+            pass
+        return (-1).to_bytes(8, "little", signed=True)
 
     digest = hashlib.sha256()
     with ThreadPoolExecutor(_THREADS) as pool:
