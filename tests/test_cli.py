@@ -186,7 +186,8 @@ def test_a_printed_recipe_can_be_used(tmp_path: Path) -> None:
 def test_doctor_finds_a_working_machine() -> None:
     content = json.loads(call("doctor", "--json").stdout)
     assert content["ok"] is True
-    assert [check["ok"] for check in content["checks"]] == [True] * 5
+    assert len(content["checks"]) == 8
+    assert all(check["ok"] is True for check in content["checks"])
     assert {"pyyaml", "pillow", "torch"} <= content["versions"].keys()
     assert "MISSING" not in content["versions"].values()
     assert content["versions"]["gfocal"] == gfocal.__version__

@@ -106,7 +106,8 @@ def test_without_matplotlib(scenes: Path, tmp_path: Path, monkeypatch: pytest.Mo
     ("words", "message"),
     [
         (["--recipe", "gfl_nan"], "did you mean gfl_nano"),
-        (["--recipe", "gfl_nano", "--split", "test"], "--split is train or val"),
+        (["--recipe", "gfl_nano", "--split", "middle"], "--split is train, val, test"),
+        (["--recipe", "gfl_nano", "--split", "test"], "no test annotations"),
         (["--recipe", "gfl_nano", "--set", "model.boxes.regmax=3"], "did you mean model.boxes.reg_max"),
     ],
 )

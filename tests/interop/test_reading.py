@@ -309,6 +309,14 @@ def test_a_file_that_was_cut_off_is_refused(tmp_path: Path, kind: str) -> None:
         assert "part.pth" in refused(tmp_path / "part.pth")
 
 
+def test_a_file_that_ends_inside_the_count_of_an_empty_storage(tmp_path: Path) -> None:
+    whole = save({"state_dict": {"empty": torch.zeros(0)}}, tmp_path / "whole.pth", "legacy").read_bytes()
+    assert read_checkpoint(tmp_path / "whole.pth").state["empty"].numel() == 0
+    for missing in (1, 7):
+        (tmp_path / "part.pth").write_bytes(whole[:-missing])
+        assert "part.pth" in refused(tmp_path / "part.pth")
+
+
 def test_other_kinds_of_files_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "other.pth"
     for content in (b"", b"P", b"no checkpoint", pickle.dumps({"a": 1}), b"PK\x03\x04", b"\x80\x02", bytes(2000)):

@@ -164,6 +164,8 @@ def _read_legacy(file: Path) -> Checkpoint:
                 raise _Unreadable("it has tensors of a type that cannot be read")
             count, start = int.from_bytes(mapped[end : end + 8], "little"), end + 8
             end = start + count * storages[key].dtype.itemsize
+            if end > len(mapped):  # also where it ends inside the count of an empty storage
+                raise _Unreadable("it is cut off")
             places[key] = slice(start, end)
         return _checkpoint(content, machine, lambda storage: mapped[places[storage.key]])
 
