@@ -156,7 +156,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory, train_index: DataIndex) -> P
     ("limit", "file", "kept"),
     [
         (1_000_000, "state.pt", 1),  # the second state has no room
-        (300, "metrics.jsonl", 1),  # a line of the metrics is cut off in the middle
+        # A line of the metrics is cut off in the middle.
+        pytest.param(300, "metrics.jsonl", 1, marks=pytest.mark.slow),
     ],
 )
 def test_a_full_disk_leaves_the_last_state(

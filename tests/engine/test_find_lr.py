@@ -83,6 +83,7 @@ def test_the_value_to_set_undoes_the_scaling() -> None:
 PLAIN = ("data.scale=null", "data.photometric=0", "schedule.ema=0")
 
 
+@pytest.mark.slow
 def test_the_suggestion_trains_better_than_others(tmp_path: Path, train_index: DataIndex) -> None:
     before, threads = torch.get_rng_state(), torch.get_num_threads()
     recipe = small(*PLAIN)

@@ -70,7 +70,7 @@ def cases(rows: Sequence[int], batch: int, accumulate: int) -> str:
     return json.dumps(made)
 
 
-@pytest.mark.parametrize("rows", [(0, 1, 3), pytest.param((2, 4, 5, 6), marks=pytest.mark.slow)])
+@pytest.mark.parametrize("rows", [(0, 1), pytest.param((2, 3, 4, 5, 6), marks=pytest.mark.slow)])
 def test_a_step_does_not_depend_on_the_processes(rows: tuple[int, ...], tmp_path: Path) -> None:
     data = [str(sixteen(tmp_path / name, second_half=name == "mixed")) for name in ("mixed", "half-empty")]
     splits = {"1x16": (1, 16, 1), "2x8": (2, 8, 1), "1x4x4": (1, 4, 4), "2x4x2": (2, 4, 2)}

@@ -84,7 +84,7 @@ def test_a_run_stops_and_keeps_the_best(
     assert metrics_of(tmp_path / "whole")[: len(metrics_of(tmp_path / "run")) - 1] == metrics_of(tmp_path / "run")[:-1]
 
 
-@pytest.mark.parametrize("steps", [12, 14])
+@pytest.mark.parametrize("steps", [pytest.param(12, marks=pytest.mark.slow), 14])
 def test_a_resumed_run_stops_at_the_same_place(
     steps: int, measured: Callable, tmp_path: Path, train_index: DataIndex, val_index: DataIndex
 ) -> None:
