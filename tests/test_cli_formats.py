@@ -167,3 +167,18 @@ def test_two_formats_in_one_folder(tmp_path: Path) -> None:
     assert "there is no" not in refused(
         "data", "stats", folder, "-r", "gfl_nano", "--format", "coco", "--split", "test"
     )
+
+
+def test_how_data_are_understood_is_said_by_all_who_read_them(tmp_path: Path) -> None:
+    make_scenes(tmp_path / "data", train=4, val=2, size=64)
+    folder = tmp_path / "data"
+    (folder / "annotations").rename(tmp_path / "away")
+    (folder / "labels").mkdir()
+    for path in (folder / "images").iterdir():
+        (folder / "labels" / f"{path.stem}.txt").write_text("0 0.2 0.2 0.6 0.2 0.4 0.7\n")
+    note = "6 polygons are read as the boxes around them"
+    small = ("--set", "data.resize.size=64")
+    assert note in call("data", "stats", folder, "-r", "gfl_nano", *small).stderr
+    assert note in call("data", "preview", folder, "-o", tmp_path / "sheet.jpg", *small).stderr
+    sets = [*SETS, "--set", "schedule.batch_size=2"]
+    assert note in call("find-lr", "gfl_nano", "--data", folder, "--steps", "10", "-o", tmp_path / "lr", *sets).stderr

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "src" / "gfocal"
 # A module or package may import its own package, those beside it on its line, and everything further up. Lines of
 # one layer that are apart do not know each other. `__init__` is the facade: whoever needs it needs everything.
 TABLE: list[tuple[int, set[str]]] = [
-    (0, {"errors", "structures", "boxes", "pictures", "decoding"}),
+    (0, {"errors", "structures", "boxes", "pictures", "decoding", "disk"}),
     (1, {"losses"}),
     (1, {"points"}),
     (2, {"assigners"}),

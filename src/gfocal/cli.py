@@ -139,7 +139,7 @@ def evaluate(
     with own_stdout():
         if out is not None:
             claim(out)  # before the long work
-        from gfocal.engine.disk import write_atomically
+        from gfocal.disk import write_atomically
         from gfocal.engine.trained import evaluate_files
 
         content = evaluate_files(

@@ -114,6 +114,7 @@ def stats(
             skip_broken=skip_broken,
             out=out,
             warn=lambda lines: warn(lines, "broken record", "left out"),
+            say=say,
         )
     if json_:
         return print_json(content)
@@ -149,7 +150,9 @@ def preview(
         from gfocal.recipe import load_recipe
 
         loaded = load_recipe(recipe, overrides or ())
-        result = draw_preview(data, loaded, out, count=count, epoch=epoch - 1, format=format_, skip_broken=skip_broken)
+        result = draw_preview(
+            data, loaded, out, count=count, epoch=epoch - 1, format=format_, skip_broken=skip_broken, say=say
+        )
         warn(result["skipped"], "broken record", "left out")
     if json_:
         return print_json(result)

@@ -130,9 +130,9 @@ def find_lr(
     """
     with own_stdout():
         from gfocal.data.joined import join
-        from gfocal.data.open import open_split
         from gfocal.engine import find_lr as finder
         from gfocal.engine.find_lr_files import NO_PLOT, NUMBERS, can_plot, told_sweep, write_sweep
+        from gfocal.engine.held_out import open_parts
         from gfocal.engine.prepare import default_run_folder
         from gfocal.engine.progress import ProgressBar
         from gfocal.recipe import load_recipe
@@ -144,7 +144,7 @@ def find_lr(
         claim(out / NUMBERS)  # before the long work
         if not can_plot():
             typer.echo(f"note: {NO_PLOT}", err=True)
-        index, _ = join([open_split(path, "train", format=format_, skip_broken=skip_broken) for path in data])
+        index, _ = join(open_parts(data, "train", format=format_, skip_broken=skip_broken, say=say))
         warn(index.skipped, "broken record", "left out")
         with ProgressBar(steps, "sweeping") as bar:
             sweep = finder.find_lr(
@@ -164,8 +164,18 @@ def find_lr(
     typer.echo(
         "\n".join(
             [
-                *told_sweep(content, recipe, [str(path) for path in data]),
+                *told_sweep(content, _typed(recipe, data, format_, overrides, init)),
                 *(f"{name}: {file}" for name, file in files.items()),
             ]
         )
     )
+
+
+def _typed(
+    recipe: str, data: list[Path], format_: str | None, overrides: list[str] | None, init: Path | None
+) -> list[str]:
+    """The words of a training on the same as a sweep."""
+    words = ["gfocal", "train", recipe, *(part for path in data for part in ("--data", str(path)))]
+    words += [] if format_ is None else ["--format", format_]
+    words += [] if init is None else ["--init", str(init)]
+    return [*words, *(part for override in overrides or () for part in ("--set", override))]

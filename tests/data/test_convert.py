@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from gfocal.data.open import open_all, open_split
 from gfocal.data.problems import Problems
 from gfocal.data.sidecar import NAME
 from gfocal.data.writers import sides
+from gfocal.disk import DiskFull
 from gfocal.errors import UsageError
 
 COLUMNS = [
@@ -240,6 +242,22 @@ def test_it_is_all_or_nothing(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"sub/a\.png cannot be copied"):
         write_dataset({"train": index}, tmp_path / "out", "yolo")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in"]
+
+
+@pytest.mark.parametrize("where", ["pictures", "labels"])
+def test_a_full_disk_is_told_and_leaves_nothing(where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    index = index_of(tmp_path / "in")
+
+    def full(*args: object, **options: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    if where == "pictures":
+        monkeypatch.setattr("gfocal.data.convert.shutil.copyfile", full)
+    else:
+        monkeypatch.setattr("gfocal.data.writers.write_sidecar", full)
+    with pytest.raises(DiskFull, match=rf"no room on the disk for {tmp_path / 'out'}; .* are free"):
+        write_dataset({"train": index}, tmp_path / "out", "yolo")
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
 
 
 def test_what_is_there_is_not_touched(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 import gfocal
+from gfocal.disk import remove_unfinished, write_atomically
 from gfocal.engine.checkpoint import (
     BEST,
     LAST,
@@ -27,7 +28,6 @@ from gfocal.engine.checkpoint import (
     save_detector,
     save_state,
 )
-from gfocal.engine.disk import remove_unfinished, write_atomically
 from gfocal.errors import UsageError
 from gfocal.zoo import build_detector
 from small_runs import small
@@ -258,7 +258,7 @@ import os, random, signal, sys, time
 from pathlib import Path
 import torch
 from gfocal.engine.checkpoint import STATE, load_state, save_state
-from gfocal.engine.disk import remove_unfinished
+from gfocal.disk import remove_unfinished
 
 torch.set_num_threads(1)
 folder, rounds = Path(sys.argv[1]), int(sys.argv[2])

@@ -18,7 +18,7 @@ import gfocal
 from gfocal.data import loader as loader_module
 from gfocal.data.index import DataIndex
 from gfocal.data.workers import Board, dead_worker, shared_memory_note
-from gfocal.engine.disk import DiskFull, write_atomically
+from gfocal.disk import DiskFull, write_atomically
 from gfocal.engine.evaluate import evaluate
 from gfocal.engine.train import train
 from gfocal.errors import GfocalError, UsageError

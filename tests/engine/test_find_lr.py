@@ -59,7 +59,9 @@ def test_a_loss_that_does_not_fall_suggests_nothing(loss: Callable[[float], floa
     assert suggest(sweep) is None
     content = described(sweep, small(), 12)
     assert content["set"] is None
-    assert told_sweep(content, "r", ["d"])[0].startswith("no suggestion: the loss did not fall by a tenth")
+    assert told_sweep(content, ["gfocal", "train", "r"])[0].startswith(
+        "no suggestion: the loss did not fall by a tenth"
+    )
 
 
 def test_smoothing_does_not_lag() -> None:
@@ -74,8 +76,8 @@ def test_the_value_to_set_undoes_the_scaling() -> None:
     assert content["pictures_a_step"] == 4
     assert content["recipe_lr"] == pytest.approx(0.002)
     assert float(content["set"].removeprefix("optim.lr=")) == pytest.approx(4 * content["suggested_lr"], rel=0.05)
-    lines = told_sweep(content, "my recipe.yaml", ["data", "more"])
-    assert lines[-1] == f"next: gfocal train 'my recipe.yaml' --data data --data more --set {content['set']}"
+    lines = told_sweep(content, ["gfocal", "train", "my recipe.yaml", "--data", "data"])
+    assert lines[-1] == f"next: gfocal train 'my recipe.yaml' --data data --set {content['set']}"
 
 
 # --- a real sweep ---------------------------------------------------------------------------------------------------
@@ -160,6 +162,9 @@ def test_the_command(scenes: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     content = json.loads((out / "lr.json").read_text())
     assert content["set"] is not None
+    assert f"next: gfocal train gfl_nano --data {scenes} --set {SMALL[0]}" in result.stdout, (
+        "with what it was swept with"
+    )
     assert f"--set {content['set']}\nnumbers: {out / 'lr.json'}\nplot: {out / 'lr.png'}\n" in result.stdout
     assert 10 <= len(content["lrs"]) == len(content["losses"]) == len(content["smoothed"]) <= 40
     pixels = np.asarray(Image.open(out / "lr.png").convert("RGB"))

@@ -9,7 +9,7 @@ import numpy as np
 
 from gfocal.data.check_boxes import learnt_boxes
 from gfocal.data.check_kinds import FEW_BOXES, LONG_TAIL, Finding
-from gfocal.data.index import DataIndex
+from gfocal.data.index import DataIndex, plain_name
 
 
 def boxes_of_classes(index: DataIndex) -> Counter[str]:
@@ -19,11 +19,6 @@ def boxes_of_classes(index: DataIndex) -> Counter[str]:
     for name, count in zip(index.names, counts.tolist(), strict=True):
         total[name] += count
     return total
-
-
-def plain_name(name: str) -> str:
-    """A name without what people write differently: capitals and blanks."""
-    return "".join(name.split()).casefold()
 
 
 def class_findings(splits: Mapping[str, DataIndex]) -> list[Finding]:

@@ -20,6 +20,7 @@ from gfocal.data.convert import check_out, safe_name, write_dataset
 from gfocal.data.found import Format
 from gfocal.data.index import DataIndex
 from gfocal.data.open import find_data
+from gfocal.disk import disk_full_told
 from gfocal.errors import UsageError
 
 CHANGES = "changes.json"
@@ -68,27 +69,22 @@ def write_fixed(
     dropped = _copies_to_drop(report)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+        # Links to the pictures that stay, and those that are written anew; write_dataset copies them.
+        folder = tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent)
     except OSError as error:
         raise UsageError(f"{out} cannot be made: {error.strerror or error}") from None
-    try:
+    with folder as staging, disk_full_told(out):
         splits = {
-            split: _fixed(index, report.facts[split], dropped, staging / split, split, changes)
+            split: _fixed(index, report.facts[split], dropped, Path(staging) / split, split, changes)
             for split, index in report.splits.items()
         }
         splits = {split: index for split, index in splits.items() if len(index)}
         unified = with_one_name_each(splits, changes)
-        lost = write_dataset(unified, staging / "data", _format(report), progress=progress)
         listed = [asdict(change) for change in changes]
         text = json.dumps(
             {"generator": "gfocal data check --fix", "changes": listed, "unread": list(report.unread)}, indent=1
         )
-        (staging / "data" / CHANGES).write_text(text + "\n", encoding="utf-8")
-        if out.is_dir():
-            out.rmdir()
-        (staging / "data").rename(out)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        lost = write_dataset(unified, out, _format(report), also={CHANGES: text + "\n"}, progress=progress)
     return changes, [*(f"{line}: the copy lacks them" for line in report.unread), *lost]
 
 

@@ -14,6 +14,7 @@ from gfocal.data.check_kinds import LARGE_PIXELS, LONG_RATIO, SMALL_SIDE, Findin
 from gfocal.data.index import DataIndex
 from gfocal.data.jpeg import is_cut_off
 from gfocal.data.likeness import hash_of
+from gfocal.data.picture_size import ORIENTATION, exif_orientation
 from gfocal.decoding import MAX_PIXELS, TooLargeError, open_with_pillow
 from gfocal.errors import BrokenInputError
 from gfocal.pictures import read_picture
@@ -31,7 +32,6 @@ SUFFIXES: dict[str, tuple[str, ...]] = {
 }
 """Endings that go with each format, the usual one first."""
 
-_ORIENTATION = 0x0112  # the EXIF tag
 # What else people have in such folders, by its first bytes: (offset, bytes, what it is).
 _KNOWN = (
     (4, b"ftypheic", "a HEIC picture"),
@@ -150,7 +150,7 @@ def _examine(path: Path, data: bytes, image: Image.Image) -> PictureFacts:
             return _faulty("picture-truncated", "is cut off: the file ends before the picture does")
         reason = str(error).removeprefix(f"picture {path} ").removesuffix("; replace it")
         return _faulty("picture-unreadable", reason)
-    orientation = _orientation(image)
+    orientation = exif_orientation(image)
     stored = read_picture(path, apply_exif=False) if orientation != 1 else picture
     if kind == "JPEG" and is_cut_off(data, stored):
         fault = "picture-truncated", "is cut off and closed again: the rest of the picture is missing"
@@ -180,14 +180,6 @@ def _ends_early(data: bytes, kind: str, reason: str) -> bool:
     if kind == "WEBP":
         return int.from_bytes(data[4:8], "little") + 8 > len(data)
     return "truncated" in reason.split("(", 1)[-1].lower()
-
-
-def _orientation(image: Image.Image) -> int:
-    try:
-        value = image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # Pillow's reader of damaged metadata: the decoders ignore them as well.
-        return 1
-    return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
 def _likeness(data: bytes) -> int:
@@ -283,7 +275,7 @@ def save_turned(source: Path, target: Path, *, upright: bool) -> None:
         kind = "JPEG" if image.format == "MPO" else image.format
         turned = ImageOps.exif_transpose(image) if upright else image.copy()
         exif = turned.getexif()
-        exif.pop(_ORIENTATION, None)
+        exif.pop(ORIENTATION, None)
         options: dict[str, Any] = {"quality": 95, "subsampling": 0} if kind == "JPEG" else {}
         options |= {"lossless": True} if kind == "WEBP" else {}
         profile = image.info.get("icc_profile")

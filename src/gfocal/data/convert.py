@@ -18,6 +18,7 @@ from gfocal.data.index import DataIndex
 from gfocal.data.likeness import in_threads
 from gfocal.data.losses import lost_lines
 from gfocal.data.writers import write_coco, write_voc, write_yolo
+from gfocal.disk import disk_full_told, is_disk_full
 from gfocal.errors import UsageError
 
 _WRITERS = {"coco": write_coco, "yolo": write_yolo, "voc": write_voc}
@@ -29,6 +30,7 @@ def write_dataset(
     fmt: Format,
     *,
     copy: bool = True,
+    also: Mapping[str, str] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[str]:
     """Write splits as a data set of a format, with copies of their pictures.
@@ -40,6 +42,7 @@ def write_dataset(
         out: the folder to make; it must not exist, or be empty.
         fmt: "coco", "yolo" or "voc".
         copy: False makes hard links to the pictures (symbolic ones on another disk) in place of copies.
+        also: further text files to put into ``out``, by name.
         progress: called with how many pictures are done, of how many.
 
     Returns:
@@ -47,6 +50,7 @@ def write_dataset(
 
     Raises:
         UsageError: ``out`` is not empty, there is nothing to write, or a picture cannot be copied; nothing is left.
+        DiskFull: there is no room; nothing is left.
     """
     out = Path(out)
     if fmt not in FORMATS:
@@ -62,12 +66,15 @@ def write_dataset(
     except OSError as error:
         raise UsageError(f"{out} cannot be made: {error.strerror or error}") from None
     try:
-        unfinished.chmod(0o755)
-        _WRITERS[fmt](splits, names, unfinished)
-        _place_pictures(splits, names, unfinished, fmt, copy, progress)
-        if out.is_dir():
-            out.rmdir()
-        unfinished.rename(out)
+        with disk_full_told(out):
+            unfinished.chmod(0o755)
+            _WRITERS[fmt](splits, names, unfinished)
+            _place_pictures(splits, names, unfinished, fmt, copy, progress)
+            for name, text in (also or {}).items():
+                (unfinished / name).write_text(text, encoding="utf-8")
+            if out.is_dir():
+                out.rmdir()
+            unfinished.rename(out)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return lost_lines(splits, names, fmt)
@@ -162,4 +169,6 @@ def _place(job: tuple[Path, Path, bool]) -> None:
         except OSError:  # another disk, or a system without hard links
             target.symlink_to(real)
     except OSError as error:
+        if is_disk_full(error):
+            raise  # no fault of this picture
         raise UsageError(f"picture {source} cannot be copied to {target.name}: {error.strerror or error}") from None

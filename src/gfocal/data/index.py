@@ -267,3 +267,8 @@ def _distinguished(names: Sequence[str]) -> list[tuple[str, int]]:
 
 def _some(words: Sequence[str]) -> str:
     return ", ".join(words[:5]) + (", ..." if len(words) > 5 else "")
+
+
+def plain_name(name: str) -> str:
+    """A name without what people write differently: capitals and blanks."""
+    return "".join(name.split()).casefold()

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gfocal.data.index import DataIndex
+from gfocal.data.index import DataIndex, plain_name
 from gfocal.errors import UsageError
 
 
@@ -121,7 +121,7 @@ def _lines(indices: Sequence[DataIndex], names: Sequence[str], kept: bool) -> li
         lines.append("joined: pictures are numbered anew from 1, since two data sets share ids")
     alike: dict[str, str] = {}
     for name in dict.fromkeys(names):
-        other = alike.setdefault("".join(name.split()).casefold(), name)
+        other = alike.setdefault(plain_name(name), name)
         if other != name:
             lines.append(
                 f"warning: {other!r} and {name!r} differ only in case or blanks and are learnt as two classes: "

@@ -9,6 +9,7 @@ cropped by 2 % on each side 4 in the median and at most 11. See docs/data-format
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -121,8 +122,13 @@ def in_threads(function: Callable[[_A], _B], items: Iterable[_A]) -> Iterable[_B
     """``map`` by a few threads, in order, without running far ahead: reading files waits more than it computes."""
     remaining = iter(items)
     with ThreadPoolExecutor(min(8, 2 * (cpu_count() or 1))) as pool:
-        while chunk := list(islice(remaining, 256)):
-            yield from pool.map(function, chunk)
+        while chunk := list(islice(remaining, 64)):
+            # Of odd metadata and sizes. Out here: the filters are one list for all threads, and one that puts back
+            # what it found would undo what another has set.
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                done = list(pool.map(function, chunk))
+            yield from done
 
 
 def content_hash(path: str | Path) -> str:

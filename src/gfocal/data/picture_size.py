@@ -5,9 +5,15 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gfocal.data.likeness import in_threads
 from gfocal.errors import BrokenInputError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+ORIENTATION = 0x0112  # the EXIF tag
 
 
 def picture_size(path: str | Path, *, apply_exif: bool = True) -> tuple[int, int]:
@@ -20,14 +26,18 @@ def picture_size(path: str | Path, *, apply_exif: bool = True) -> tuple[int, int
     Raises:
         BrokenInputError: the file is missing or no picture.
     """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of sizes that decoding would refuse, and of odd metadata
+        return _size_of(path, apply_exif)
+
+
+def _size_of(path: str | Path, apply_exif: bool) -> tuple[int, int]:
     from PIL import Image
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of sizes that decoding would refuse, and of odd metadata
-            with Image.open(path) as image:
-                width, height = image.size
-                turned = apply_exif and _orientation(image) >= 5
+        with Image.open(path) as image:
+            width, height = image.size
+            turned = apply_exif and exif_orientation(image) >= 5
     except FileNotFoundError:
         raise BrokenInputError(f"picture {path} does not exist") from None
     # Readers of headers fail in many ways on damaged bytes.
@@ -37,10 +47,10 @@ def picture_size(path: str | Path, *, apply_exif: bool = True) -> tuple[int, int
     return (height, width) if turned else (width, height)
 
 
-def _orientation(image: object) -> int:
-    """1..8; 5 and more turn by a quarter."""
+def exif_orientation(image: Image.Image) -> int:
+    """1..8, 1 where a picture has none; 5 and more turn by a quarter."""
     try:
-        value = image.getexif().get(0x0112, 1)  # type: ignore[attr-defined]
+        value = image.getexif().get(ORIENTATION, 1)
     except Exception:  # Damaged metadata: decoders ignore them, too.
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
@@ -53,6 +63,6 @@ def picture_sizes(paths: Iterable[Path]) -> Iterable[tuple[int, int] | str]:
 
 def _try_size(path: Path) -> tuple[int, int] | str:
     try:
-        return picture_size(path)
+        return _size_of(path, apply_exif=True)
     except BrokenInputError as error:
         return str(error)

@@ -22,8 +22,8 @@ import torchvision
 import gfocal
 from gfocal.data.columns import parts
 from gfocal.data.index import DataIndex
+from gfocal.disk import write_atomically
 from gfocal.engine.casting import real_precision
-from gfocal.engine.disk import write_atomically
 from gfocal.errors import GfocalError
 from gfocal.recipe import Recipe
 

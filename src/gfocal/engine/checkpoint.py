@@ -19,7 +19,7 @@ from torch import Tensor
 
 import gfocal
 from gfocal.detector import DenseDetector
-from gfocal.engine.disk import write_atomically
+from gfocal.disk import write_atomically
 from gfocal.errors import UsageError
 from gfocal.recipe import Recipe, build_recipe
 from gfocal.zoo import build_detector

@@ -14,8 +14,8 @@ import gfocal
 from gfocal.data.index import DataIndex
 from gfocal.data.open import open_split
 from gfocal.data.scenes import make_scenes
+from gfocal.disk import write_atomically
 from gfocal.engine.checkpoint import STATE, find_weights
-from gfocal.engine.disk import write_atomically
 from gfocal.engine.drawing import contact_sheet
 from gfocal.engine.evaluate import evaluate
 from gfocal.engine.predict import predict_files

@@ -19,7 +19,7 @@ from PIL import Image
 import gfocal
 from gfocal.data.coco_classes import COCO_NAMES
 from gfocal.data.scenes import draw_indexed, usable_cpus
-from gfocal.engine.disk import write_atomically
+from gfocal.disk import write_atomically
 from gfocal.engine.doctor_machine import (
     EXTRAS,
     boxes_on_device,

@@ -120,26 +120,31 @@ def find_lr(
             detector = detector.to(memory_format=torch.channels_last)
         model, optimizer = accelerator.prepare(detector, make_optimizer(detector, recipe.optim))
         batches = iter(batches_from(endless, index, detector.resize, 0, an_epoch, skip_broken))
-        lrs: list[float] = []
-        losses: list[float] = []
-        lowest = mean = math.inf
-        for step in range(steps):
-            lr = low * (high / low) ** (step / (steps - 1))
+
+        def step(lr: float) -> float:
             taken = [next(batches) for _ in range(schedule.accumulate)]
-            try:
-                done = optimizer_step(
-                    detector, model, optimizer, accelerator, taken, lr=lr, clip_norm=recipe.optim.clip_norm
-                )
-            except NotFinite:
-                return Sweep(tuple(lrs), tuple(losses), lr)
-            lrs.append(lr)
-            losses.append(sum(done.losses.values()))
-            mean = _running_mean(losses)
-            lowest = min(lowest, mean)
-            if progress is not None:
-                progress(step + 1, f"learning rate {lr:.2g}, loss {mean:.3f}")
-            if mean > DIVERGED * lowest:
-                return Sweep(tuple(lrs), tuple(losses), lr)
+            clip_norm = recipe.optim.clip_norm
+            done = optimizer_step(detector, model, optimizer, accelerator, taken, lr=lr, clip_norm=clip_norm)
+            return sum(done.losses.values())
+
+        return _sweep(step, np.geomspace(low, high, steps).tolist(), progress)
+
+
+def _sweep(step: Callable[[float], float], lrs: Sequence[float], progress: Callable[[int, str], None] | None) -> Sweep:
+    """Steps at rising learning rates until the loss diverges; ``step`` gives the loss before it."""
+    losses: list[float] = []
+    lowest = math.inf
+    for lr in lrs:
+        try:
+            losses.append(step(lr))
+        except NotFinite:
+            return Sweep(tuple(lrs[: len(losses)]), tuple(losses), lr)
+        mean = _running_mean(losses)
+        lowest = min(lowest, mean)
+        if progress is not None:
+            progress(len(losses), f"learning rate {lr:.2g}, loss {mean:.3f}")
+        if mean > DIVERGED * lowest:
+            return Sweep(tuple(lrs[: len(losses)]), tuple(losses), lr)
     return Sweep(tuple(lrs), tuple(losses), None)
 
 

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from gfocal.engine.disk import write_atomically
+from gfocal.disk import write_atomically
 
 PLOT, NUMBERS = "lr.png", "lr.json"
 NO_PLOT = "no plot: matplotlib is not installed: pip install 'gfocal[plot]'"
@@ -65,8 +65,8 @@ def _plot(content: Mapping[str, Any], file: Path, title: str) -> None:
     figure.savefig(file, dpi=120, format="png")
 
 
-def told_sweep(content: Mapping[str, Any], recipe: str, data: Sequence[str]) -> list[str]:
-    """Lines for a person: what was found, and what to type."""
+def told_sweep(content: Mapping[str, Any], command: Sequence[str]) -> list[str]:
+    """Lines for a person: what was found, and what to type: the words of ``command`` and the learning rate."""
     end = "never diverged" if content["diverged"] is None else f"diverged at {content['diverged']:.2g}"
     if content["set"] is None:
         return [
@@ -78,12 +78,4 @@ def told_sweep(content: Mapping[str, Any], recipe: str, data: Sequence[str]) -> 
         f"learning rate {content['suggested_lr']:.2g} for {content['pictures_a_step']} pictures a step; "
         f"the recipe's is {content['recipe_lr']:.2g}",
     ]
-    command = [
-        "gfocal",
-        "train",
-        recipe,
-        *(part for path in data for part in ("--data", path)),
-        "--set",
-        content["set"],
-    ]
-    return [*lines, f"next: {shlex.join(command)}"]
+    return [*lines, f"next: {shlex.join([*command, '--set', content['set']])}"]

@@ -16,9 +16,9 @@ from PIL import Image
 
 import gfocal
 from gfocal.detector import DenseDetector
+from gfocal.disk import write_atomically
 from gfocal.engine.casting import autocast
 from gfocal.engine.checkpoint import load_detector
-from gfocal.engine.disk import write_atomically
 from gfocal.engine.drawing import draw
 from gfocal.errors import BrokenInputError, UsageError
 from gfocal.pictures import PICTURE_SUFFIXES, read_picture

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from gfocal.data.open import Format, open_split
-from gfocal.engine.disk import write_atomically
+from gfocal.data.open import Format
+from gfocal.disk import write_atomically
 from gfocal.engine.drawing import contact_sheet, draw
+from gfocal.engine.held_out import open_parts
 from gfocal.engine.start import batches_from, in_tiles, pictures_an_epoch
 from gfocal.errors import UsageError
 from gfocal.recipe import Recipe
@@ -29,6 +31,7 @@ def draw_preview(
     epoch: int = 0,
     format: Format | None = None,
     skip_broken: bool = False,
+    say: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """Draw the first pictures that a run would see in an epoch, with their boxes, on one sheet.
 
@@ -42,6 +45,7 @@ def draw_preview(
         epoch: >= 0.
         format: read the data set as this; by default what is found.
         skip_broken: put the next readable picture in the place of a broken one.
+        say: called with lines about how the data are understood.
 
     Returns:
         JSON types: out, pictures, boxes, image_ids, sizes (height, width), skipped.
@@ -53,7 +57,7 @@ def draw_preview(
         raise UsageError(f"--out must be a picture file ({', '.join(_SUFFIXES)}), got {out}")
     if epoch >= recipe.schedule.epochs:
         raise UsageError(f"--epoch must be at most schedule.epochs={recipe.schedule.epochs}, got {epoch + 1}")
-    index = open_split(data, "train", format=format, skip_broken=skip_broken)
+    (index,) = open_parts([data], "train", format=format, skip_broken=skip_broken, say=say)
     if not len(index):
         raise UsageError(f"{index.annotations} lists no pictures: there is nothing to draw")
     # One picture a batch, or those of a batch would have one size.

@@ -14,6 +14,7 @@ import yaml
 from torch import Tensor
 
 from gfocal.data.index import DataIndex
+from gfocal.disk import disk_full_told, remove_unfinished, write_atomically
 from gfocal.engine import card
 from gfocal.engine.card import environment, fingerprint, pictures_fingerprint
 from gfocal.engine.checkpoint import (
@@ -25,7 +26,6 @@ from gfocal.engine.checkpoint import (
     save_detector,
     save_state,
 )
-from gfocal.engine.disk import disk_full_told, remove_unfinished, write_atomically
 from gfocal.engine.processes import ALONE, Processes
 from gfocal.engine.trackers import Trackers, check_trackers
 from gfocal.errors import GfocalError, UsageError

@@ -62,7 +62,7 @@ def data_statistics(
         >>> from gfocal.data.open import open_split
         >>> found, _ = data_statistics(open_split("bccd", "train"), load_recipe("gfl_nano"))  # doctest: +SKIP
         >>> found["truncated_share"]  # doctest: +SKIP
-        0.0012
+        6.458835687219259e-05
     """
     index = in_tiles(recipe, index)
     chosen = choose_pictures(len(index), pictures, seed)

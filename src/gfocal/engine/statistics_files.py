@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from gfocal.data.open import SPLITS, Format, Split, open_split
+from gfocal.data.open import SPLITS, Format, Split
 from gfocal.engine.assigned import Progress
+from gfocal.engine.held_out import open_parts
 from gfocal.engine.progress import ProgressBar
 from gfocal.engine.statistics import PICTURES, data_statistics
 from gfocal.errors import UsageError
@@ -27,6 +28,7 @@ def statistics_of_files(
     skip_broken: bool = False,
     out: Path | None = None,
     warn: Callable[[list[str]], None] | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """What of a data set the detector of a recipe can represent.
 
@@ -42,6 +44,7 @@ def statistics_of_files(
         skip_broken: leave broken records out.
         out: folder for edges.png, sizes.png and statistics.json.
         warn: called with one line for every record left out.
+        say: called with lines about how the data are understood.
 
     Returns:
         See :func:`gfocal.engine.statistics.data_statistics`; and data, split, recipe, size, skipped, files.
@@ -57,7 +60,7 @@ def statistics_of_files(
         require_matplotlib()
     loaded = load_recipe(recipe, overrides)
     which: Split = split
-    index = open_split(data, which, format=format, skip_broken=skip_broken)
+    (index,) = open_parts([data], which, format=format, skip_broken=skip_broken, say=say)
     if warn is not None:
         warn(index.skipped)
     with _Bars() as bars:

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from gfocal.disk import write_atomically
 from gfocal.engine.assigned import Assigned, percent
-from gfocal.engine.disk import write_atomically
 from gfocal.errors import UsageError
 
 _IN, _OUT, _LOST, _LINE = "#4c86c6", "#d1495b", "#d1495b", "#222222"

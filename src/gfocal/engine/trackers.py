@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from gfocal.engine.disk import write_atomically
+from gfocal.disk import write_atomically
 from gfocal.errors import UsageError
 
 RUNS = "trackers.json"

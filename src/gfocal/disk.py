@@ -56,10 +56,15 @@ def disk_full_told(path: Path, needed: int | None = None) -> Iterator[None]:
         raise DiskFull(_message(path, needed, full)) from error
 
 
+def is_disk_full(error: OSError) -> bool:
+    """Whether it says that there is no room: on the disk, in a quota, or below a limit on the size of files."""
+    return error.errno in _FULL
+
+
 def _full(error: BaseException | None) -> OSError | None:
     """The error of a full disk behind ``error``: torch's writer raises one of its own while it handles that."""
     while error is not None:
-        if isinstance(error, OSError) and error.errno in _FULL:
+        if isinstance(error, OSError) and is_disk_full(error):
             return error
         error = error.__cause__ or error.__context__
     return None
