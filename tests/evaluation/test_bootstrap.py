@@ -101,6 +101,26 @@ def test_a_hundred_detections_a_class_in_a_picture() -> None:
         assert len(matches.pictures) == 100
 
 
+def test_of_two_objects_with_one_iou_the_last_is_taken() -> None:
+    # The first detection overlaps both objects by 9 / 11. It takes the last, as COCO does, so the second detection, which
+    # overlaps only that one by half (8 / 12), finds nothing.
+    index = SimpleNamespace(
+        image_ids=np.array([1]),
+        box_start=np.array([0, 2]),
+        boxes=np.array([[0.0, 0, 10, 10], [2, 0, 12, 10]]),
+        labels=np.zeros(2, int),
+        crowd=np.zeros(2, bool),
+        ignore=np.zeros(2, bool),
+        area=np.full(2, 100.0),
+        names=("a",),
+    )
+    found = np.zeros(2, int), np.array([[1.0, 0, 11, 10], [4, 0, 14, 10]]), np.array([0.9, 0.8]), np.zeros(2, int)
+    matches = match_detections(index, *found)
+    assert matches.right[0].tolist() == [True, False]
+    stats, _ = _coco_metrics(index, np.ones(1, bool), *found)
+    assert weighted_ap(matches, np.ones((1, 1), int)).mean() == pytest.approx(stats["AP"], abs=1e-12)
+
+
 def test_intervals_are_those_of_the_sampling() -> None:
     # One object a picture, found at IoU 1 in 60 % of them: AP is the share found, whose standard deviation over samples
     # of n pictures is sqrt(.6 * .4 / n); 95 % lie within 1.96 of them. (Precision is 1 throughout, and AP counts the

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
+from gfocal.boxes import clip_boxes
 from gfocal.data.crops import Window, clip, crop_axis, iou_crop, on_canvas, paint, zoom_out
 from gfocal.errors import UsageError
 from gfocal.pictures import Resize, check_colour
@@ -109,7 +110,8 @@ class TrainTransform:
             return EvalTransform(self.resize)(picture, targets)
         size = self.resize.target_size(window.height, window.width)
         resized, boxes = paint(picture, targets.boxes, window, size, self.fill)
-        return resized, Targets(boxes, targets.labels)
+        # A crop's boxes end at its border; rounding may put them beyond it.
+        return resized, Targets(clip_boxes(boxes, *size), targets.labels)
 
     def _change(self, picture: Tensor, targets: Targets, draw: list[float]) -> tuple[Tensor, Targets]:
         if draw[3] < self.photometric:
