@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -18,7 +19,7 @@ from gfocal.data.index import DataIndex
 from gfocal.engine.card import fingerprint, pictures_fingerprint, versions
 from gfocal.engine.train import train
 from gfocal.errors import UsageError
-from small_runs import cut_run, small
+from small_runs import cut_run, rewritten, small
 
 
 def card(out: Path) -> dict[str, Any]:
@@ -136,3 +137,38 @@ def test_changed_pictures_are_told_when_resuming(
     shutil.copy(copied.path(1), copied.path(2))
     train(recipe, copied, None, out, resume=True)
     assert "not bit-identical to a run without the break: the content of pictures" in capsys.readouterr().err
+
+
+def _renamed(content: dict[str, Any]) -> None:
+    content["images"][3]["file_name"] = content["images"][4]["file_name"]
+
+
+def _other_id(content: dict[str, Any]) -> None:
+    content["images"][0]["id"] = 999
+    for annotation in content["annotations"]:
+        if annotation["image_id"] == 1:
+            annotation["image_id"] = 999
+
+
+def _first(key: str, field: str, value: object) -> Callable[[dict[str, Any]], None]:
+    return lambda content: content[key][0].update({field: value})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _renamed,
+        _other_id,
+        _first("images", "width", 65),
+        _first("annotations", "bbox", [1.0, 2.0, 3.0, 4.0]),
+        _first("annotations", "iscrowd", 1),
+        _first("annotations", "ignore", 1),
+        _first("categories", "name", "another"),
+    ],
+    ids=["file name", "image id", "width", "box", "crowd", "ignore", "class name"],
+)
+def test_the_fingerprint_of_data_covers(
+    change: Callable[[dict[str, Any]], None], train_index: DataIndex, tmp_path: Path
+) -> None:
+    assert fingerprint(rewritten(train_index, tmp_path / "same", lambda content: None)) == fingerprint(train_index)
+    assert fingerprint(rewritten(train_index, tmp_path / "changed", change)) != fingerprint(train_index)

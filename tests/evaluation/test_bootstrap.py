@@ -102,8 +102,8 @@ def test_a_hundred_detections_a_class_in_a_picture() -> None:
 
 
 def test_of_two_objects_with_one_iou_the_last_is_taken() -> None:
-    # The first detection overlaps both objects by 9 / 11. It takes the last, as COCO does, so the second detection, which
-    # overlaps only that one by half (8 / 12), finds nothing.
+    # The first detection overlaps both objects by 9 / 11. It takes the last, as COCO does, so the second detection,
+    # which overlaps only that one by half (8 / 12), finds nothing.
     index = SimpleNamespace(
         image_ids=np.array([1]),
         box_start=np.array([0, 2]),
