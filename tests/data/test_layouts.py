@@ -14,6 +14,7 @@ from gfocal.data import archive
 from gfocal.data.archive import cache_folder, unpacked
 from gfocal.data.open import find_data, open_all, open_split
 from gfocal.data.problems import Problems
+from gfocal.data.yolo import label_path
 from gfocal.errors import MissingSplitError, UsageError
 from layouts import CONTENT, LAYOUTS, boxes_of, coco, pictures, voc_labels, yolo_labels, zipped
 
@@ -281,3 +282,15 @@ def test_processes_unpack_one_after_the_other(tmp_path: Path, monkeypatch: pytes
     with ThreadPoolExecutor(3) as pool:
         places = set(pool.map(unpacked, [file] * 3))
     assert len(places) == len(calls) == 1
+
+
+@pytest.mark.parametrize(
+    ("picture", "label"),
+    [
+        ("/my/images/set/images/train/a.b.jpg", "/my/images/set/labels/train/a.b.txt"),  # the last one alone
+        ("set/Images/a.jpg", "set/Labels/a.txt"),
+        ("set/pictures/a.jpg", "set/pictures/a.txt"),
+    ],
+)
+def test_where_a_label_file_belongs(picture: str, label: str) -> None:
+    assert label_path(Path(picture)) == Path(label)
