@@ -6,6 +6,7 @@ import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -215,6 +216,14 @@ def test_damaged_archives_are_refused(tmp_path: Path, own_cache: Path) -> None:
     assert [path for path in (own_cache / "data").iterdir() if path.suffix != ".lock"] == [], (
         "nothing half unpacked is left"
     )
+
+
+def test_an_archive_that_has_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = archive_of(tmp_path / "x.zip", {"a.txt": bytes(5000)})
+    monkeypatch.setattr(archive.shutil, "disk_usage", lambda place: SimpleNamespace(free=10))
+    with pytest.raises(UsageError, match=r"unpacks to [\d,]+ bytes; .* has 10 left\. Set GFOCAL_CACHE"):
+        unpacked(file)
+    assert not [path for path in cache_folder().rglob("*") if path.is_dir() and path.name != "data"]
 
 
 def test_encrypted_archives_are_refused(tmp_path: Path) -> None:

@@ -16,8 +16,9 @@ from typer.testing import CliRunner
 from gfocal.cli import app
 from gfocal.data.index import DataIndex
 from gfocal.engine import find_lr as finder
-from gfocal.engine.find_lr import Sweep, described, find_lr, smooth, suggest
+from gfocal.engine.find_lr import Sweep, _sweep, described, find_lr, smooth, suggest
 from gfocal.engine.find_lr_files import told_sweep
+from gfocal.engine.step import NotFinite
 from gfocal.engine.train import train
 from gfocal.errors import UsageError
 from small_runs import SMALL, metrics_of, small
@@ -62,6 +63,24 @@ def test_a_loss_that_does_not_fall_suggests_nothing(loss: Callable[[float], floa
     assert told_sweep(content, ["gfocal", "train", "r"])[0].startswith(
         "no suggestion: the loss did not fall by a tenth"
     )
+
+
+def test_a_sweep_ends_where_the_loss_diverges() -> None:
+    lrs = [10.0**x for x in range(-6, 4)]
+    seen: list[float] = []
+
+    def step(lr: float) -> float:
+        seen.append(lr)
+        if lr > 100:
+            raise NotFinite("the loss is not finite")
+        return 2.0 if lr < 1 else 1000.0
+
+    sweep = _sweep(step, lrs, None)
+    assert sweep.diverged == 1.0, "one loss of 1000 lifts the running mean far beyond the bound"
+    assert sweep.lrs == tuple(lrs[:7]) == tuple(seen)
+    assert sweep.losses == (2.0,) * 6 + (1000.0,)
+    broken = _sweep(step, [0.1, 0.5, 200.0, 300.0], None)
+    assert (broken.diverged, broken.lrs, broken.losses) == (200.0, (0.1, 0.5), (2.0, 2.0))
 
 
 def test_smoothing_does_not_lag() -> None:

@@ -189,6 +189,8 @@ def test_broken_pictures_are_replaced_and_listed(workers: int, tmp_path: Path, t
     assert result.steps == 6
     assert len(result.skipped) == 1, "once, not once an epoch"
     assert index.file_name(3) in result.skipped[0]
+    again = train(recipe, index, None, tmp_path / "other", skip_broken=True, resume=True, progress=False)
+    assert (again.steps, again.skipped) == (6, result.skipped), "a call that takes no step knows what the run has met"
 
 
 # --- what a run leaves ----------------------------------------------------------------------------------------------
