@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shlex
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -53,7 +51,6 @@ def test_unlimited_reach_and_val(scenes: Path) -> None:
 
 
 def test_pictures_are_drawn(scenes: Path, tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
     out = tmp_path / "drawn"
     result = stats(scenes, "--recipe", "gfl_nano", "--set", "model.boxes.reg_max=2", "-o", out, "--json")
     content = json.loads(result.stdout)
@@ -75,7 +72,6 @@ def red_pixels(file: Path) -> int:
 
 
 def test_pictures_of_nothing(scenes: Path, tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
     empty = {"images": [{"id": 1, "file_name": "a.jpg", "width": 8, "height": 8}], "annotations": []}
     (tmp_path / "images").mkdir()
     Image.new("RGB", (8, 8)).save(tmp_path / "images" / "a.jpg")
@@ -86,20 +82,6 @@ def test_pictures_of_nothing(scenes: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0
     assert "there is no object to learn" in result.stdout
     assert (tmp_path / "drawn" / "sizes.png").is_file()
-
-
-def test_without_matplotlib(scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = importlib.util.find_spec
-
-    def missing(name: str, *rest: Any) -> Any:
-        return None if name == "matplotlib" else real(name, *rest)
-
-    monkeypatch.setattr("gfocal.engine.statistics_picture.find_spec", missing)
-    result = stats(scenes, "--recipe", "gfl_nano", "-o", tmp_path / "drawn")
-    assert result.exit_code == 2
-    assert "pip install 'gfocal[plot]'" in result.stderr
-    assert not (tmp_path / "drawn").exists()
-    assert stats(scenes, "--recipe", "gfl_nano").exit_code == 0
 
 
 @pytest.mark.parametrize(
@@ -119,7 +101,6 @@ def test_what_is_refused(scenes: Path, words: list[str], message: str) -> None:
 
 
 def test_a_file_is_no_folder(scenes: Path, tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
     (tmp_path / "file").write_text("mine")
     result = stats(scenes, "--recipe", "gfl_nano", "-o", tmp_path / "file")
     assert result.exit_code == 2

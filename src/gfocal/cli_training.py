@@ -131,7 +131,7 @@ def find_lr(
     with own_stdout():
         from gfocal.data.joined import join
         from gfocal.engine import find_lr as finder
-        from gfocal.engine.find_lr_files import NO_PLOT, NUMBERS, can_plot, told_sweep, write_sweep
+        from gfocal.engine.find_lr_files import NUMBERS, told_sweep, write_sweep
         from gfocal.engine.held_out import open_parts
         from gfocal.engine.prepare import default_run_folder
         from gfocal.engine.progress import ProgressBar
@@ -142,8 +142,6 @@ def find_lr(
             folder = default_run_folder(recipe, data)
             out = folder.with_name(f"{folder.name}-lr")
         claim(out / NUMBERS)  # before the long work
-        if not can_plot():
-            typer.echo(f"note: {NO_PLOT}", err=True)
         index, _ = join(open_parts(data, "train", format=format_, skip_broken=skip_broken, say=say))
         warn(index.skipped, "broken record", "left out")
         with ProgressBar(steps, "sweeping") as bar:

@@ -195,10 +195,9 @@ def test_the_command(scenes: Path, tmp_path: Path) -> None:
 
 def test_the_command_as_json(scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(finder, "find_lr", lambda *a, **o: curve(ramp))
-    monkeypatch.setattr("gfocal.engine.find_lr_files.find_spec", lambda name: None)
     command = ["find-lr", "gfl_nano", "--data", str(scenes), "-o", str(tmp_path / "lr"), "--json"]
     result = CliRunner().invoke(app, command)
     content = json.loads(result.stdout)
     assert content["suggested_lr"] == pytest.approx(suggest(curve(ramp)).lr)
-    assert content["files"] == {"numbers": str(tmp_path / "lr" / "lr.json")}
-    assert "no plot: matplotlib is not installed: pip install 'gfocal[plot]'" in result.stderr
+    files = {"numbers": "lr.json", "plot": "lr.png"}
+    assert content["files"] == {name: str(tmp_path / "lr" / file) for name, file in files.items()}

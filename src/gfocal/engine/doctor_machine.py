@@ -24,7 +24,6 @@ EXTRAS = {
     "tensorboard": ("tensorboard", "curves of a training run: --set runtime.trackers=[tensorboard]"),
     "wandb": ("wandb", "runs in Weights & Biases: --set runtime.trackers=[wandb]"),
     "mlflow": ("mlflow", "runs in MLflow: --set runtime.trackers=[mlflow]"),
-    "matplotlib": ("plot", "plots of `gfocal data stats --out DIR` and `gfocal find-lr`"),
     "supervision": ("supervision", "Detections.to_supervision()"),
     "pycocotools": (None, "a second opinion on the COCO metrics, in the tests"),
 }

@@ -5,23 +5,16 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from gfocal.disk import write_atomically
 
 PLOT, NUMBERS = "lr.png", "lr.json"
-NO_PLOT = "no plot: matplotlib is not installed: pip install 'gfocal[plot]'"
-
-
-def can_plot() -> bool:
-    """Whether matplotlib is there."""
-    return find_spec("matplotlib") is not None
 
 
 def write_sweep(content: Mapping[str, Any], out: Path, title: str) -> dict[str, str]:
-    """Write ``lr.json``, and ``lr.png`` where matplotlib is installed; an earlier sweep's are replaced.
+    """Write ``lr.json`` and ``lr.png``; an earlier sweep's are replaced.
 
     Args:
         content: of :func:`gfocal.engine.find_lr.described`.
@@ -33,11 +26,8 @@ def write_sweep(content: Mapping[str, Any], out: Path, title: str) -> dict[str, 
     """
     text = json.dumps(content, indent=2, allow_nan=False) + "\n"
     write_atomically(out / NUMBERS, lambda file: file.write_text(text, encoding="utf-8"))
-    files = {"numbers": str(out / NUMBERS)}
-    if can_plot():
-        write_atomically(out / PLOT, lambda file: _plot(content, file, title))
-        files["plot"] = str(out / PLOT)
-    return files
+    write_atomically(out / PLOT, lambda file: _plot(content, file, title))
+    return {"numbers": str(out / NUMBERS), "plot": str(out / PLOT)}
 
 
 def _plot(content: Mapping[str, Any], file: Path, title: str) -> None:

@@ -50,14 +50,10 @@ def statistics_of_files(
         See :func:`gfocal.engine.statistics.data_statistics`; and data, split, recipe, size, skipped, files.
 
     Raises:
-        UsageError: split, data or recipe are wrong; or ``out`` is given and matplotlib is missing.
+        UsageError: split, data or recipe are wrong.
     """
     if split not in SPLITS:
         raise UsageError(f"--split is {', '.join(SPLITS)}, not {split!r}")
-    if out is not None:
-        from gfocal.engine.statistics_picture import draw_statistics, require_matplotlib
-
-        require_matplotlib()
     loaded = load_recipe(recipe, overrides)
     which: Split = split
     (index,) = open_parts([data], which, format=format, skip_broken=skip_broken, say=say)
@@ -70,6 +66,8 @@ def statistics_of_files(
     about = {"data": str(index.annotations), "split": split, "recipe": recipe, "size": size_words(loaded)}
     content = {**about, "overrides": list(overrides), **found, "skipped": index.skipped}
     if out is not None:
+        from gfocal.engine.statistics_picture import draw_statistics
+
         content["files"] = draw_statistics(out, content, assigned)
     return content
 

@@ -1,11 +1,10 @@
-"""The statistics of a data set as pictures; drawn with matplotlib, which is an extra."""
+"""The statistics of a data set as pictures; drawn with matplotlib."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +20,6 @@ _FINEST, _COARSEST = np.array([0.73, 0.83, 0.94]), np.array([0.03, 0.19, 0.42]) 
 _LEAST = 1e-3  # percent: the foot of the logarithmic axis
 
 
-def require_matplotlib() -> None:
-    """Raise UsageError, with what to type, where matplotlib is not installed."""
-    if find_spec("matplotlib") is None:
-        raise UsageError("--out draws pictures with matplotlib: pip install 'gfocal[plot]', or leave --out away")
-
-
 def draw_statistics(out: Path, content: Mapping[str, Any], assigned: Assigned) -> list[str]:
     """Write edges.png, sizes.png and statistics.json into a folder, which is made.
 
@@ -34,9 +27,8 @@ def draw_statistics(out: Path, content: Mapping[str, Any], assigned: Assigned) -
         The files.
 
     Raises:
-        UsageError: matplotlib is not installed, or the folder cannot be made.
+        UsageError: the folder cannot be made.
     """
-    require_matplotlib()
     if out.exists() and not out.is_dir():
         raise UsageError(f"cannot write to {out}: it is a file; name a folder")
     title = f"{_place(content)}, {content['recipe']} at {content['size']}"
