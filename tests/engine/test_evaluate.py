@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -17,6 +18,7 @@ from gfocal.data.index import DataIndex
 from gfocal.engine.evaluate import check_names, evaluate
 from gfocal.engine.prepare import open_train_data
 from gfocal.errors import BrokenInputError, UsageError
+from gfocal.evaluation import weighted_ap
 from gfocal.pictures import Resize
 from gfocal.structures import Detections
 from gfocal.zoo import build_detector
@@ -89,6 +91,19 @@ def test_right_boxes_score_one(index: DataIndex, resize: Resize, workers: int) -
     assert content["AP"] == 1.0
     assert content["speed"].keys() == {"ms_per_picture", "seconds"}
     json.dumps(content, allow_nan=False)
+
+
+def test_matches_are_handed_out_when_asked_for(index: DataIndex) -> None:
+    knows: Any = Knows(index, RESIZES[0], shift=3.0)
+    measured = evaluate(knows, index, batch_size=2, workers=0, keep_matches=True, resamples=10)
+    assert measured.matches is not None
+    assert measured.matches.objects.sum(1).tolist() == [2, 2, 0, 2, 2]
+    ap = weighted_ap(measured.matches, np.ones((1, 5), int)).mean()
+    assert ap == pytest.approx(measured.result.stats["AP"], abs=1e-12)
+    assert sorted(measured.matches.pictures) == [0, 0, 1, 1, 3, 3, 4, 4]
+    assert "matches" not in measured.to_dict()
+    assert measured.matches.scores == pytest.approx(np.full(8, 0.9))
+    assert evaluate(Knows(index, RESIZES[0]), index, workers=0).matches is None  # type: ignore[arg-type]
 
 
 def test_boxes_that_are_off_do_not(index: DataIndex) -> None:

@@ -2,42 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
 
-from gfocal.evaluation import ap_intervals, match_detections
-from gfocal.evaluation.bootstrap import resampled_weights, weighted_ap
+from gfocal.evaluation import (
+    ap_intervals,
+    bootstrap,
+    match_detections,
+    own_ious,
+    resampled_weights,
+    score_iou_correlation,
+    weighted_ap,
+    weighted_correlation,
+)
 from gfocal.evaluation.coco import _coco_metrics
-
-
-def data_set(seed: int, pictures: int = 12, classes: int = 3, *, tied: bool = False) -> tuple[Any, tuple[Any, ...]]:
-    """Random ground truth with crowds and ignored boxes, and detections around it and elsewhere."""
-    rng = np.random.default_rng(seed)
-    counts = rng.integers(0, 7, pictures)
-    total = int(counts.sum())
-    corner = rng.uniform(0, 60, (total, 2))
-    boxes = np.concatenate([corner, corner + rng.uniform(5, 40, (total, 2))], 1)
-    index = SimpleNamespace(
-        image_ids=rng.permutation(100)[:pictures],
-        box_start=np.cumsum([0, *counts]),
-        boxes=boxes,
-        labels=rng.integers(0, classes, total),
-        crowd=rng.random(total) < 0.1,
-        ignore=rng.random(total) < 0.1,
-        area=(boxes[:, 2:] - boxes[:, :2]).prod(1),
-        names=tuple("abcdefgh"[:classes]),
-    )
-    rows = np.repeat(np.arange(pictures), counts)
-    rows = np.concatenate([rows, rows, rows, rng.integers(0, pictures, 30)])
-    found = np.concatenate([boxes, boxes, boxes, rng.uniform(0, 40, (30, 4))])
-    found = found + rng.normal(0, 4, found.shape)
-    found[:, 2:] = np.maximum(found[:, 2:], found[:, :2] + 1)
-    labels = np.concatenate([index.labels, index.labels, rng.integers(0, classes, total + 30)])
-    scores = rng.random(len(rows))
-    return index, (rows, found, np.round(scores, 1) if tied else scores, labels)
+from made_detections import data_set
 
 
 @pytest.mark.parametrize("tied", [False, True])
@@ -154,3 +136,48 @@ def test_nothing_to_resample() -> None:
     nothing = match_detections(index, np.zeros(0, int), np.zeros((0, 4)), np.zeros(0), np.zeros(0, int))
     assert ap_intervals(nothing)["AP"] == (0.0, 0.0)
     assert (resampled_weights(5, 7).sum(1) == 5).all()
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_with_every_picture_once_it_is_the_correlation(tied: bool) -> None:
+    index, (rows, boxes, scores, labels) = data_set(4, 40, tied=tied)
+    matches = match_detections(index, rows, boxes, scores, labels)
+    ious = own_ious(index, rows, boxes, labels)
+    expected = score_iou_correlation(scores, ious)
+    assert expected is not None
+    assert abs(expected) > 0.01, "a correlation of nothing would hide a lost sign"
+    assert weighted_correlation(matches, np.ones((2, 40), int)) == pytest.approx([expected] * 2, abs=1e-12)
+    order = np.lexsort((rows, scores))
+    assert sorted(zip(matches.scores, matches.ious, strict=True)) == sorted(
+        zip(scores[order], ious[order], strict=True)
+    ), "each score beside the IoU of the same detection"
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_the_correlation_of_copies_of_pictures(tied: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    index, found = data_set(9, tied=tied)
+    matches = match_detections(index, *found)
+    weights = resampled_weights(12, 7)
+    copies = [np.repeat(np.arange(len(matches.scores)), own[matches.pictures]) for own in weights]
+    expected = [score_iou_correlation(matches.scores[rows], matches.ious[rows]) for rows in copies]
+    assert len(set(expected)) == 7
+    assert weighted_correlation(matches, weights) == pytest.approx(expected, abs=1e-12)
+    monkeypatch.setattr(bootstrap, "_AT_ONCE", 200)  # a resample or two at a time
+    assert weighted_correlation(matches, weights) == pytest.approx(expected, abs=1e-12)
+
+
+def test_correlation_of_nothing() -> None:
+    index, (rows, boxes, scores, labels) = data_set(9)
+    matches = match_detections(index, rows, boxes, scores, labels)
+    assert np.isnan(weighted_correlation(matches, np.zeros((2, 12), int))).all()
+    constant = match_detections(index, rows, boxes, np.full_like(scores, 0.5), labels)
+    assert np.isnan(weighted_correlation(constant, np.ones((1, 12), int))).all()
+    weak = match_detections(index, rows, boxes, np.full_like(scores, 0.04), labels)
+    assert np.isnan(weighted_correlation(weak, np.ones((3, 12), int))).tolist() == [True] * 3
+    # Of one picture that is drawn, two detections are drawn: too few, and enough when it is drawn twice.
+    two = matches.only(np.arange(12) == int(matches.pictures[0]))
+    counted = np.flatnonzero((two.scores >= 0.05) & (two.ious >= 0.1))[:2]
+    kept = np.isin(np.arange(len(two.scores)), counted)
+    two = replace(two, pictures=two.pictures[kept], scores=two.scores[kept], ious=two.ious[kept])
+    values = weighted_correlation(two, np.array([[1], [2]]))
+    assert np.isnan(values).tolist() == [True, False]

@@ -19,7 +19,7 @@ from gfocal.engine.casting import autocast
 from gfocal.engine.failures import failures_told
 from gfocal.engine.processes import ALONE, Processes
 from gfocal.errors import UsageError
-from gfocal.evaluation import CocoEvaluator, EdgeUncertainty, EvalResult
+from gfocal.evaluation import CocoEvaluator, EdgeUncertainty, EvalResult, Matches
 from gfocal.structures import Batch, Detections
 
 
@@ -34,6 +34,8 @@ class Evaluation:
         skipped: one line for each picture that could not be read and is not part of the result.
         edge_uncertainty: see :meth:`gfocal.evaluation.EdgeUncertainty.compute`; None unless the data say how uncertain
             their edges are and the detector predicts it.
+        matches: which detection found which object, in all pictures that could be read; None unless asked for, and not
+            in :meth:`to_dict`.
     """
 
     result: EvalResult
@@ -41,6 +43,7 @@ class Evaluation:
     seconds: float
     skipped: tuple[str, ...] = ()
     edge_uncertainty: dict[str, Any] | None = None
+    matches: Matches | None = field(default=None, repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON types: the 12 numbers at the top, beside the rest."""
@@ -86,6 +89,7 @@ def evaluate(
     skip_broken: bool = False,
     processes: Processes = ALONE,
     resamples: int = 0,
+    keep_matches: bool = False,
 ) -> Evaluation:
     """Run the detector over every picture and compare with the ground truth; in tiles, if it has a ``tiling``.
 
@@ -101,6 +105,8 @@ def evaluate(
         skip_broken: leave pictures that cannot be read out, with their objects, and list them, instead of stopping.
         processes: that evaluate together, each with the same detector; all of them get the result.
         resamples: sets of pictures to draw for AP's intervals; 0 for none.
+        keep_matches: return :class:`~gfocal.evaluation.Matches` too, for comparisons of detectors on one set of
+            pictures.
 
     Raises:
         UsageError: no pictures, none that can be read, or boxes of a class that the detector does not know.
@@ -120,7 +126,8 @@ def evaluate(
         detector.train(training)
     with processes.own_errors():
         parts = processes.gather(own)
-    result = _measure(index, parts, time.perf_counter() - started, resamples) if processes.main else None
+    seconds = time.perf_counter() - started
+    result = _measure(index, parts, seconds, resamples, keep_matches) if processes.main else None
     return processes.from_main(result)
 
 
@@ -175,7 +182,9 @@ def _detect(detector: DenseDetector, batch: Batch) -> list[Detections]:
     return [to_original(one.cpu(), *size) for one, size in zip(found, sizes, strict=True)]
 
 
-def _measure(index: DataIndex, parts: Sequence[_Part], seconds: float, resamples: int) -> Evaluation:
+def _measure(
+    index: DataIndex, parts: Sequence[_Part], seconds: float, resamples: int, keep_matches: bool
+) -> Evaluation:
     """The numbers from what all processes found, whatever their number: pictures in the order of the index."""
     found = {image_id: detections for part in parts for image_id, detections in part.found.items()}
     seen = [image_id for image_id in index.image_ids.tolist() if image_id in found]
@@ -193,4 +202,5 @@ def _measure(index: DataIndex, parts: Sequence[_Part], seconds: float, resamples
         seconds=seconds,
         skipped=tuple(f"{line} (left out of the evaluation)" for line in skipped),
         edge_uncertainty=None if edges is None else edges.compute(),
+        matches=evaluator.matches() if keep_matches else None,
     )

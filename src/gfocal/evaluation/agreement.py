@@ -10,6 +10,10 @@ from torchvision.ops import box_iou
 
 from gfocal.evaluation.ground_truth import FloatArray, GroundTruth, IntArray
 
+MIN_SCORE = 0.05
+MIN_IOU = 0.1
+"""From where on a detection counts in :func:`score_iou_correlation`."""
+
 
 def own_ious(index: GroundTruth, rows: IntArray, boxes: FloatArray, labels: IntArray) -> FloatArray:
     """The IoU of each detection with its own ground truth: the box of its class that it overlaps most.
@@ -41,7 +45,7 @@ def own_ious(index: GroundTruth, rows: IntArray, boxes: FloatArray, labels: IntA
 
 
 def score_iou_correlation(
-    scores: FloatArray, ious: FloatArray, *, min_score: float = 0.05, min_iou: float = 0.1
+    scores: FloatArray, ious: FloatArray, *, min_score: float = MIN_SCORE, min_iou: float = MIN_IOU
 ) -> float | None:
     """Spearman's rank correlation of score and IoU over matched boxes: does a better box get a higher score?
 

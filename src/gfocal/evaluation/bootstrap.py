@@ -1,13 +1,16 @@
-"""How far average precision would move with other pictures of the same kind: a bootstrap over pictures."""
+"""How far a measure would move with other pictures of the same kind: a bootstrap over pictures."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from gfocal.evaluation.agreement import MIN_IOU, MIN_SCORE
 from gfocal.evaluation.ground_truth import FloatArray, IntArray
 from gfocal.evaluation.matches import IOUS, Matches
 
 _RECALLS = np.linspace(0, 1, 101)
+_AT_ONCE = 2_000_000
+"""Ranks in memory at a time: 16 MB an array."""
 
 
 def resampled_weights(pictures: int, resamples: int, seed: int = 0) -> IntArray:
@@ -57,6 +60,45 @@ def _class_ap(matches: Matches, own: IntArray, weights: IntArray, to_find: IntAr
         reached = np.searchsorted(_RECALLS, found / to_find[:, None], side="right")
         result[:, t] = (envelope * np.diff(reached, prepend=0, axis=1)).sum(1) / len(_RECALLS)
     return result
+
+
+def weighted_correlation(matches: Matches, weights: IntArray) -> FloatArray:
+    """(B,) correlation of score and IoU (Spearman) where picture i counts ``weights[b, i]`` times.
+
+    Exact: what :func:`~gfocal.evaluation.agreement.score_iou_correlation` says of a data set with that many copies of
+    each picture. Copies of a detection tie, so ranks follow from cumulative weights in one order of the scores and one
+    of the IoUs, for all B: 15,000 matched detections and 200 resamples take 0.1 s.
+
+    Args:
+        matches: of the pictures.
+        weights: (B, I) >= 0, whole numbers.
+
+    Returns:
+        In [-1, 1]; NaN with fewer than 3 matched boxes, or where all scores or all IoUs drawn are equal.
+    """
+    own = np.flatnonzero((matches.scores >= MIN_SCORE) & (matches.ious >= MIN_IOU))
+    result = np.full(len(weights), np.nan)
+    if not len(own):
+        return result
+    sides = [np.unique(values[own], return_inverse=True)[1] for values in (matches.scores, matches.ious)]
+    step = max(_AT_ONCE // len(own), 1)
+    for first in range(0, len(weights), step):
+        weight = weights[first : first + step, matches.pictures[own]].astype(np.float64)
+        total = weight.sum(1, keepdims=True)
+        x, y = (_weighted_ranks(group, weight) - (total + 1) / 2 for group in sides)
+        norm = np.sqrt((weight * x * x).sum(1) * (weight * y * y).sum(1))
+        there = (total[:, 0] >= 3) & (norm > 0)
+        result[first : first + step][there] = ((weight * x * y).sum(1)[there] / norm[there]).clip(-1.0, 1.0)
+    return result
+
+
+def _weighted_ranks(group: IntArray, weight: FloatArray) -> FloatArray:
+    """(B, M) average ranks from 1 on; ``group`` (M,) numbers the distinct values from the smallest up."""
+    order = np.argsort(group, kind="stable")
+    starts = np.flatnonzero(np.diff(group[order], prepend=-1))
+    sums = np.add.reduceat(weight[:, order], starts, axis=1)
+    ranks: FloatArray = np.cumsum(sums, axis=1) - (sums - 1) / 2
+    return ranks[:, group]
 
 
 def ap_intervals(matches: Matches, *, resamples: int = 200, seed: int = 0) -> dict[str, tuple[float, float]]:

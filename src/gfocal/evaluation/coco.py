@@ -17,7 +17,7 @@ import numpy as np
 from gfocal.evaluation.agreement import own_ious, score_iou_correlation
 from gfocal.evaluation.bootstrap import ap_intervals
 from gfocal.evaluation.ground_truth import BoolArray, FloatArray, GroundTruth, IntArray
-from gfocal.evaluation.matches import match_detections
+from gfocal.evaluation.matches import Matches, match_detections
 from gfocal.structures import Detections
 
 STATS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
@@ -59,6 +59,17 @@ class EvalResult:
         }
 
 
+@dataclass(frozen=True)
+class _Collected:
+    """All detections so far, in the order they came; ``ious`` with their own ground truth."""
+
+    rows: IntArray
+    boxes: FloatArray
+    scores: FloatArray
+    labels: IntArray
+    ious: FloatArray
+
+
 class CocoEvaluator:
     """Collects the detections of a data set, then computes the COCO metrics.
 
@@ -80,6 +91,8 @@ class CocoEvaluator:
         self._boxes: list[FloatArray] = []
         self._scores: list[FloatArray] = []
         self._labels: list[IntArray] = []
+        self._collected: _Collected | None = None
+        self._matches: Matches | None = None
 
     def update(self, image_ids: Sequence[int], detections: Sequence[Detections]) -> None:
         """Add some pictures; of equal scores in a picture the first counts as the better.
@@ -103,6 +116,7 @@ class CocoEvaluator:
             again = next(i for n, i in enumerate(ids) if i in self._seen or i in ids[:n])
             raise ValueError(f"image id {again} was evaluated already")
         arrays = [self._checked(i, found) for i, found in zip(ids, detections, strict=True)]
+        self._collected = self._matches = None
         for image_id, (boxes, scores, labels) in zip(ids, arrays, strict=True):
             self._seen.add(image_id)
             self._rows.append(np.full(len(boxes), self._row_of[image_id], dtype=np.int64))
@@ -125,6 +139,7 @@ class CocoEvaluator:
         if given := ids & self._seen:
             raise ValueError(f"image id {min(given)} was evaluated already")
         self._left_out |= ids
+        self._matches = None
 
     def _checked(self, image_id: int, found: Detections) -> tuple[FloatArray, FloatArray, IntArray]:
         # To the CPU first: not every accelerator has float64. Copied: the caller may use its buffers again.
@@ -145,25 +160,41 @@ class CocoEvaluator:
         Args:
             resamples: sets of pictures to draw for the intervals; 0 for none.
         """
-        rows = np.concatenate([np.zeros(0, dtype=np.int64), *self._rows])
-        boxes = np.concatenate([np.zeros((0, 4)), *self._boxes])
-        scores = np.concatenate([np.zeros(0), *self._scores])
-        labels = np.concatenate([np.zeros(0, dtype=np.int64), *self._labels])
-        kept = np.array([int(image_id) not in self._left_out for image_id in self._index.image_ids], bool)
-        stats, class_aps = _coco_metrics(self._index, kept, rows, boxes, scores, labels)
-        ious = own_ious(self._index, rows, boxes, labels)
-        intervals = {}
-        if resamples:
-            matches = match_detections(self._index, rows, boxes, scores, labels)
-            intervals = ap_intervals(matches.only(kept), resamples=resamples)
+        found, kept = self._collect(), self._kept()
+        stats, class_aps = _coco_metrics(self._index, kept, found.rows, found.boxes, found.scores, found.labels)
+        intervals = ap_intervals(self.matches(), resamples=resamples) if resamples else {}
         return EvalResult(
             stats=stats,
             per_class=dict(zip(_distinct(self._index.names), class_aps, strict=True)),
-            score_iou_correlation=score_iou_correlation(scores, ious),
+            score_iou_correlation=score_iou_correlation(found.scores, found.ious),
             num_images=int(kept.sum()),
-            num_detections=len(rows),
+            num_detections=len(found.rows),
             intervals=intervals,
         )
+
+    def matches(self) -> Matches:
+        """Which detection found which object, over all pictures of the data set that were not left out.
+
+        Computed once: asking again, or for intervals, costs nothing more.
+        """
+        if self._matches is None:
+            found = self._collect()
+            arrays = (found.rows, found.boxes, found.scores, found.labels)
+            self._matches = match_detections(self._index, *arrays, ious=found.ious).only(self._kept())
+        return self._matches
+
+    def _kept(self) -> BoolArray:
+        return np.array([int(image_id) not in self._left_out for image_id in self._index.image_ids], bool)
+
+    def _collect(self) -> _Collected:
+        if self._collected is None:
+            rows = np.concatenate([np.zeros(0, dtype=np.int64), *self._rows])
+            boxes = np.concatenate([np.zeros((0, 4)), *self._boxes])
+            scores = np.concatenate([np.zeros(0), *self._scores])
+            labels = np.concatenate([np.zeros(0, dtype=np.int64), *self._labels])
+            ious = own_ious(self._index, rows, boxes, labels)
+            self._collected = _Collected(rows, boxes, scores, labels, ious)
+        return self._collected
 
 
 def _coco_metrics(

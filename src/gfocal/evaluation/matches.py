@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torchvision.ops import box_iou
 
+from gfocal.evaluation.agreement import own_ious
 from gfocal.evaluation.ground_truth import BoolArray, FloatArray, GroundTruth, IntArray
 
 IOUS = np.linspace(0.5, 0.95, 10)
@@ -25,6 +26,9 @@ class Matches:
         right: (T, D): it found an object that no better one had found.
         ignored: (T, D): it lies in a crowd or on an ignored box: neither right nor wrong.
         objects: (I, C) how many there are to find.
+        scores: (D,) in [0, 1].
+        ious: (D,) in [0, 1]: with the object of its class that it overlaps most, whether another detection found that
+            one or not (:func:`~gfocal.evaluation.agreement.own_ious`).
     """
 
     pictures: IntArray
@@ -32,6 +36,8 @@ class Matches:
     right: BoolArray
     ignored: BoolArray
     objects: IntArray
+    scores: FloatArray
+    ious: FloatArray
 
     def only(self, kept: BoolArray) -> Matches:
         """Those of the pictures ``kept`` (I,), as if there were no others."""
@@ -43,11 +49,19 @@ class Matches:
             self.right[:, mine],
             self.ignored[:, mine],
             self.objects[kept],
+            self.scores[mine],
+            self.ious[mine],
         )
 
 
 def match_detections(
-    index: GroundTruth, rows: IntArray, boxes: FloatArray, scores: FloatArray, labels: IntArray
+    index: GroundTruth,
+    rows: IntArray,
+    boxes: FloatArray,
+    scores: FloatArray,
+    labels: IntArray,
+    *,
+    ious: FloatArray | None = None,
 ) -> Matches:
     """Match as COCO's evaluation does: in the order of the scores each takes the free object that it overlaps most.
 
@@ -57,12 +71,18 @@ def match_detections(
         boxes: (N, 4) xyxy in original pixels.
         scores: (N,).
         labels: (N,) in 0..C-1.
+        ious: (N,) what :func:`~gfocal.evaluation.agreement.own_ious` says of them, where that is known already.
+
+    Returns:
+        Of each class in a picture the 100 best detections; those beyond COCO does not look at.
     """
+    if ious is None:
+        ious = own_ious(index, rows, boxes, labels)
     # Ties between pictures: by their ids, as COCO has it.
     rank = np.argsort(np.argsort(index.image_ids, kind="stable"), kind="stable")
     order = np.lexsort((rank[rows], -scores))
     order = order[_among_the_first(rows[order], labels[order], len(index.names))]
-    rows, boxes, labels = rows[order], boxes[order], labels[order]
+    rows, boxes, labels, scores, ious = rows[order], boxes[order], labels[order], scores[order], ious[order]
     right = np.zeros((len(IOUS), len(rows)), bool)
     ignored = np.zeros_like(right)
     truth_labels = np.asarray(index.labels)
@@ -82,7 +102,7 @@ def match_detections(
     objects = np.zeros((len(index.image_ids), len(index.names)), np.int64)
     picture_of = np.repeat(np.arange(len(objects)), np.diff(index.box_start))
     np.add.at(objects, (picture_of[~crowd], truth_labels[~crowd].astype(np.int64)), 1)
-    return Matches(rows, labels, right, ignored, objects)
+    return Matches(rows, labels, right, ignored, objects, scores, ious)
 
 
 def _among_the_first(rows: IntArray, labels: IntArray, classes: int) -> IntArray:
