@@ -4,7 +4,8 @@ import time
 
 import pytest
 
-from gfocal.evaluation import measure
+from gfocal.evaluation import measure, measure_interleaved, paired_ratio
+from gfocal.evaluation.speed import summary
 
 
 def test_times_a_call_in_milliseconds() -> None:
@@ -40,3 +41,49 @@ def test_statistics(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_refuses_impossible_counts(bad: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="repeats >= 1"):
         measure(lambda: None, **bad)
+
+
+def test_turns_change_and_every_second_round_goes_backwards() -> None:
+    called: list[str] = []
+    functions = {name: (lambda name=name: called.append(name)) for name in "abcd"}
+    rounds: list[tuple[int, int]] = []
+    times = measure_interleaved(functions, warmup=1, repeats=7, progress=lambda *at: rounds.append(at))
+    orders = [called[start : start + 4] for start in range(0, len(called), 4)]
+    assert len(orders) == 8
+    assert all(sorted(order) == list("abcd") for order in orders)
+    assert all(orders[i] == orders[i - 1][::-1] for i in (1, 3, 5, 7))
+    assert len({tuple(order) for order in orders}) > 2, "the order of a pair of rounds is drawn"
+    assert list(times) == list("abcd")
+    assert all(len(spent) == 7 for spent in times.values()), "the warm-up is not among them"
+    assert rounds == [(i, 8) for i in range(1, 9)]
+
+
+def test_times_belong_to_their_functions() -> None:
+    times = measure_interleaved({"short": lambda: None, "long": lambda: time.sleep(0.01)}, warmup=0, repeats=3)
+    assert min(times["long"]) >= 10
+    assert sorted(times["short"])[1] < 10
+
+
+@pytest.mark.parametrize("bad", [{"warmup": -1}, {"repeats": 0}])
+def test_interleaved_refuses_impossible_counts(bad: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="repeats >= 1"):
+        measure_interleaved({"a": lambda: None}, **bad)
+    with pytest.raises(ValueError, match="0 functions"):
+        measure_interleaved({})
+
+
+def test_a_ratio_is_taken_round_by_round() -> None:
+    # The machine is ten times slower in the last two rounds; 1.1 times as long in each all the same.
+    baseline = [10.0, 10.0, 10.0, 100.0, 100.0]
+    assert paired_ratio([1.1 * b for b in baseline], baseline) == pytest.approx(
+        {"median": 1.1, "low": 1.1, "high": 1.1}
+    )
+    # Ratios 1, 1, 1, 2, 4, 4, 4: of seven drawn four or more are 1 with chance 0.33, and as often 4.
+    assert paired_ratio([1, 1, 1, 2, 4, 4, 4], [1] * 7) == {"median": 2.0, "low": 1.0, "high": 4.0}
+    with pytest.raises(ValueError, match="as many times as baselines"):
+        paired_ratio([1.0], [1.0, 2.0])
+
+
+def test_summary_of_times() -> None:
+    # 1..11: percentiles fall on the values themselves.
+    assert summary(list(range(1, 12))) == {"median_ms": 6.0, "p10_ms": 2.0, "p90_ms": 10.0}

@@ -6,7 +6,7 @@ from gfocal.evaluation.coco import STATS, CocoEvaluator, EvalResult
 from gfocal.evaluation.ground_truth import GroundTruth
 from gfocal.evaluation.matches import Matches, match_detections
 from gfocal.evaluation.matches_file import load_matches, save_matches
-from gfocal.evaluation.speed import measure
+from gfocal.evaluation.speed import measure, measure_interleaved, paired_ratio
 from gfocal.evaluation.uncertainty import EdgeUncertainty
 
 __all__ = [
@@ -20,7 +20,9 @@ __all__ = [
     "load_matches",
     "match_detections",
     "measure",
+    "measure_interleaved",
     "own_ious",
+    "paired_ratio",
     "resampled_weights",
     "save_matches",
     "score_iou_correlation",

@@ -1,12 +1,15 @@
-"""How long a call takes."""
+"""How long a call takes, alone or beside others that take turns with it."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
+
+RESAMPLES = 2000
+"""Sets of rounds that are drawn for the interval of a ratio."""
 
 
 def _wait_for_device() -> None:
@@ -38,13 +41,7 @@ def measure(fn: Callable[[], object], *, warmup: int = 3, repeats: int = 20) -> 
         raise ValueError(f"need warmup >= 0 and repeats >= 1, got warmup={warmup}, repeats={repeats}")
     for _ in range(warmup):
         fn()
-    milliseconds = np.empty(repeats)
-    for i in range(repeats):
-        _wait_for_device()
-        start = time.perf_counter()
-        fn()
-        _wait_for_device()
-        milliseconds[i] = (time.perf_counter() - start) * 1e3
+    milliseconds = np.array([_milliseconds(fn) for _ in range(repeats)])
     return {
         "median_ms": float(np.median(milliseconds)),
         "mean_ms": float(milliseconds.mean()),
@@ -53,3 +50,89 @@ def measure(fn: Callable[[], object], *, warmup: int = 3, repeats: int = 20) -> 
         "max_ms": float(milliseconds.max()),
         "repeats": repeats,
     }
+
+
+def measure_interleaved(
+    functions: Mapping[str, Callable[[], object]],
+    *,
+    warmup: int = 1,
+    repeats: int = 10,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, list[float]]:
+    """Wall-clock times of functions that take turns: every round calls each of them once.
+
+    Whatever disturbs the machine meets all of them alike, so that a ratio of two times of one round says more than one
+    of two medians. The order changes from round to round, every second one is the one before backwards: nobody always
+    runs behind the same other one, and a clock that slows down steadily favours none.
+
+    Args:
+        functions: at least one; their results are dropped.
+        warmup: untimed rounds before, >= 0.
+        repeats: timed rounds R, >= 1.
+        progress: called with (rounds done, rounds in all), those of the warm-up among them.
+
+    Returns:
+        R milliseconds of each function, round by round.
+
+    Raises:
+        ValueError: ``warmup`` or ``repeats`` out of range, or no function.
+
+    Example:
+        >>> times = measure_interleaved({"short": lambda: sum(range(10)), "long": lambda: sum(range(9999))}, repeats=3)
+        >>> {name: len(spent) for name, spent in times.items()}
+        {'short': 3, 'long': 3}
+    """
+    if warmup < 0 or repeats < 1 or not functions:
+        raise ValueError(
+            f"need warmup >= 0, repeats >= 1 and functions, got {warmup=}, {repeats=} and {len(functions)} functions"
+        )
+    names = list(functions)
+    times: dict[str, list[float]] = {name: [] for name in names}
+    generator = np.random.default_rng(0)
+    order = np.arange(len(names))
+    for turn in range(warmup + repeats):
+        order = order[::-1] if turn % 2 else generator.permutation(len(names))
+        for i in order.tolist():
+            spent = _milliseconds(functions[names[i]])
+            if turn >= warmup:
+                times[names[i]].append(spent)
+        if progress is not None:
+            progress(turn + 1, warmup + repeats)
+    return times
+
+
+def summary(milliseconds: Sequence[float]) -> dict[str, float]:
+    """``median_ms``, ``p10_ms`` and ``p90_ms`` of times in milliseconds, at least one."""
+    low, median, high = np.percentile(milliseconds, (10, 50, 90)).tolist()
+    return {"median_ms": median, "p10_ms": low, "p90_ms": high}
+
+
+def paired_ratio(times: Sequence[float], baseline: Sequence[float], *, seed: int = 0) -> dict[str, float]:
+    """How many times as long as the baseline something takes, from rounds that both were measured in.
+
+    Args:
+        times: R >= 1 of one function.
+        baseline: R > 0 of the other, of the same rounds.
+        seed: of the rounds drawn.
+
+    Returns:
+        ``median`` of the rounds' ratios, and ``low`` and ``high``: its 95 % interval when as many rounds are drawn with
+        replacement. It says how far the rounds agree; what disturbs every round alike is not part of it.
+
+    Raises:
+        ValueError: not as many times as baselines, or none.
+    """
+    if len(times) != len(baseline) or not len(times):
+        raise ValueError(f"as many times as baselines are needed, at least 1, got {len(times)} and {len(baseline)}")
+    ratios = np.asarray(times, np.float64) / np.asarray(baseline, np.float64)
+    drawn = np.random.default_rng(seed).integers(len(ratios), size=(RESAMPLES, len(ratios)))
+    low, high = np.percentile(np.median(ratios[drawn], axis=1), (2.5, 97.5)).tolist()
+    return {"median": float(np.median(ratios)), "low": low, "high": high}
+
+
+def _milliseconds(fn: Callable[[], object]) -> float:
+    _wait_for_device()
+    start = time.perf_counter()
+    fn()
+    _wait_for_device()
+    return (time.perf_counter() - start) * 1e3

@@ -1,0 +1,68 @@
+"""What gfl costs over atss: FLOPs and time of the network, and with the post-processing; two backbones.
+
+    python benchmarks/overhead.py                       # on a quiet machine, about twenty minutes on two cores
+    python benchmarks/overhead.py --only r18 --repeats 3 --out /tmp/overhead.json
+
+One picture of 800 x 1333; both detectors take turns in one process, so that what disturbs one disturbs the other.
+Writes benchmarks/results/overhead.json and says whether the ratios are those that the design allows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import harness
+from gfocal.engine.progress import ProgressBar
+from gfocal.recipe import load_recipe
+from gfocal.studies.speed import PICTURE, measure_rows, told_speed
+
+RESULTS = Path(__file__).parent / "results" / "overhead.json"
+BACKBONES = {"r50": "resnet50.tv_in1k", "r18": "resnet18.tv_in1k"}
+# FLOPs: by arithmetic, 63 outputs more a point. Time: as much, and half as much again for what is not arithmetic.
+FLOPS = {"r50": 1.015, "r18": 1.020}
+MOST = {"r50": 1.03, "r18": 1.035}
+
+
+def measure(backbone: str, repeats: int, threads: int | None) -> dict[str, Any]:
+    change = [f"model.backbone={BACKBONES[backbone]}"]
+    recipes = {f"{name}_{backbone}": load_recipe(f"{name}_r50", change) for name in ("atss", "gfl")}
+    with ProgressBar(0, f"measuring {backbone}") as bar:
+        return measure_rows(recipes, PICTURE, repeats=repeats, threads=threads, progress=bar.callback)
+
+
+def verdicts(backbone: str, content: dict[str, Any]) -> list[str]:
+    row = content["rows"][1]
+    exact = abs(row["ratio_flops"] - FLOPS[backbone]) < 0.0005
+    lines = [f"{backbone} FLOPs: {row['ratio_flops']:.4f}, {'as' if exact else 'NOT'} expected ({FLOPS[backbone]})"]
+    whole = row["ratio_whole"]
+    times = {"network": (row["ratio_network"], *row["ratio_network_between"])}
+    times["whole"] = (whole["median"], whole["low"], whole["high"])
+    for what, (median, low, high) in times.items():
+        told = "holds" if median <= MOST[backbone] else "DOES NOT hold"
+        lines.append(f"{backbone} {what}: {median:.3f} ({low:.3f} to {high:.3f}) <= {MOST[backbone]}: {told}")
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=BACKBONES, nargs="+", default=list(BACKBONES), metavar="BACKBONE")
+    parser.add_argument("--repeats", type=int, default=30)
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    if hasattr(os, "getloadavg") and os.getloadavg()[0] > 0.5:
+        print(f"the machine is busy (load {os.getloadavg()[0]:.1f}): do not quote these figures", file=sys.stderr)
+    about = {**harness.machine(), "command": shlex.join(["python", "benchmarks/overhead.py", *sys.argv[1:]])}
+    found = {name: measure(name, options.repeats, options.threads) for name in options.only}
+    options.out.write_text(harness.dumps({"machine": about, "backbones": found}))
+    for name, content in found.items():
+        print("\n".join([*told_speed(content), "", *verdicts(name, content), ""]))
+
+
+if __name__ == "__main__":
+    main()
