@@ -89,7 +89,7 @@ def test_help_takes_less_than_half_a_second(verb: str | None) -> None:
 def test_help_and_the_package_itself_load_nothing_heavy() -> None:
     code = (
         "import sys, gfocal, gfocal.cli; gfocal.__version__; dir(gfocal);"
-        "print([m for m in ('torch', 'numpy', 'pydantic', 'PIL', 'yaml') if m in sys.modules])"
+        "print([m for m in ('torch', 'numpy', 'pydantic', 'PIL', 'yaml', 'jinja2', 'matplotlib') if m in sys.modules])"
     )
     assert python("-c", code).stdout == "[]\n"
 

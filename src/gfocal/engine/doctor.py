@@ -49,6 +49,8 @@ _PACKAGES = (
     "msgspec",
     "typer",
     "rich",
+    "jinja2",
+    "matplotlib",
 )
 
 

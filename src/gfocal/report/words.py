@@ -1,0 +1,126 @@
+"""Numbers as a reader sees them: AP in points, differences with a sign, and ``NONE`` where there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+NONE = "–"
+VERDICTS = {"holds": "holds", "does not": "does not hold", "cannot tell": "cannot tell at this budget"}
+SHORT = {"holds": "holds", "does not": "does not hold", "cannot tell": "cannot tell"}
+MARKS = {"holds": "✓", "does not": "✗", "cannot tell": "?"}
+"""Beside the words, so that colour is never all there is."""
+
+SPREADS = {
+    "pictures": "pictures",
+    "pictures and seeds": "pictures and seeds",
+    "timing": "repeated timing",
+    "nothing": NONE,
+}
+
+
+def percent(share: float | None) -> str:
+    """0.392 is 39.2, as the paper prints AP."""
+    return NONE if share is None else _minus(f"{100 * share:.1f}")
+
+
+def printed(value: float | None) -> str:
+    """A figure of the paper, which is in percent already."""
+    return NONE if value is None else f"{value:.1f}"
+
+
+def signed(points: float | None) -> str:
+    """Points with a sign: +0.7; two decimals where one would round a difference away: +0.04."""
+    if points is None:
+        return NONE
+    if points == 0:
+        return "0.0"
+    return _minus(f"{points:+.1f}" if abs(points) >= 0.05 else f"{points:+.2f}")
+
+
+def signed_share(share: float | None) -> str:
+    """A difference of two shares, in points."""
+    return NONE if share is None else signed(100 * share)
+
+
+def with_spread(statistic: Mapping[str, Any] | None, measure: str = "AP") -> str:
+    """Mean and spread over seeds: 61.2 ± 0.4; the mean alone of one seed."""
+    if statistic is None:
+        return NONE
+    if measure == "correlation":
+        mean, spread = _decimals(statistic["mean"]), _decimals(statistic["spread"])
+    else:
+        mean, spread = percent(statistic["mean"]), percent(statistic["spread"])
+    return mean if statistic["spread"] is None else f"{mean} ± {spread}"
+
+
+def _decimals(value: float | None) -> str:
+    return NONE if value is None else _minus(f"{value:.3f}")
+
+
+def measured(value: float | None, measure: str) -> str:
+    """A difference in the unit of its measure: points of AP, correlation as it is, time in percent."""
+    if value is None:
+        return NONE
+    if measure == "correlation":
+        return _minus(f"{value:+.3f}")
+    return signed_share(value) + (" %" if measure == "time" else "")
+
+
+def interval(low: float | None, high: float | None, measure: str = "AP") -> str:
+    """-0.3 to +2.7."""
+    if low is None or high is None:
+        return NONE
+    return f"{measured(low, measure).removesuffix(' %')} to {measured(high, measure)}"
+
+
+def published(value: float | None, measure: str) -> str:
+    """The paper's difference, in the unit of :func:`measured`."""
+    return NONE if value is None else signed(value) + (" %" if measure == "time" else "")
+
+
+def share(value: float | None) -> str:
+    """0.0012 is 0.12 %."""
+    if value is None:
+        return NONE
+    return f"{100 * value:.1f} %" if value >= 0.01 or value == 0 else f"{100 * value:.2g} %"
+
+
+def counted(number: int, one: str, many: str | None = None) -> str:
+    """1 picture, 2,337 pictures."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def listed(items: Sequence[Any]) -> str:
+    """0; 0 and 1; 0, 1 and 2."""
+    words = [str(item) for item in items]
+    return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)
+
+
+def milliseconds(value: float | None) -> str:
+    return NONE if value is None else f"{value:.1f}"
+
+
+def large(value: float | None) -> str:
+    """1.23 G, 0.93 M."""
+    if value is None:
+        return NONE
+    return f"{value / 1e9:.2f} G" if value >= 1e9 else f"{value / 1e6:.2f} M"
+
+
+def duration(seconds: float | None) -> str:
+    """98 s, 3.5 min, 2.1 h."""
+    if seconds is None:
+        return NONE
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def line(text: object) -> str:
+    """On one line."""
+    return " ".join(str(text).split())
+
+
+def _minus(text: str) -> str:
+    return text.replace("-", "−")
