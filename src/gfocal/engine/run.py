@@ -168,8 +168,8 @@ class Run:
 
     def _check_resumable(self, state: dict[str, Any], index: DataIndex) -> None:
         # A state of an older version lacks keys: they had no effect then, as their defaults have none now.
-        theirs = _flat(build_recipe(state["recipe"], (), str(self.state_file)).to_dict())
-        ours = _flat(self._recipe)
+        theirs = flat(build_recipe(state["recipe"], (), str(self.state_file)).to_dict())
+        ours = flat(self._recipe)
         changed = [key for key in ours if theirs.get(key) != ours[key] and not key.startswith(_FREE)]
         if changed:
             raise UsageError(
@@ -209,7 +209,7 @@ class Run:
             text = "".join(line + "\n" for line in lines)
             write_atomically(self.metrics_file, lambda file: _write(file, text))
         if recipe.runtime.trackers:
-            self._trackers = Trackers(recipe.runtime.trackers, self.folder, _flat(self._recipe), step)
+            self._trackers = Trackers(recipe.runtime.trackers, self.folder, flat(self._recipe), step)
 
     def log(self, kind: str, step: int, values: dict[str, Any]) -> None:
         """One JSON line: {"kind", "step", ...}."""
@@ -256,11 +256,12 @@ _FREE = (
 bits, which is told."""
 
 
-def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A recipe's plain data by full keys, "optim.lr" and so on."""
+    found: dict[str, Any] = {}
     for key, value in content.items():
-        flat.update(_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
-    return flat
+        found.update(flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
+    return found
 
 
 def _step_of(line: str) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -32,18 +34,24 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
         UsageError: unknown recipe, unknown key (with the nearest right one), or a value of the wrong type.
     """
     text, where = _read(name_or_path)
+    return build_recipe(_parsed(text, where), overrides, where)
+
+
+@functools.lru_cache(maxsize=32)
+def _parsed(text: str, where: str) -> dict[str, Any]:
+    """Parsing takes longer than all the rest, and a study reads a few recipes a hundred times."""
     try:
         content = yaml.safe_load(text) or {}
     except yaml.YAMLError as error:
         raise UsageError(f"{where} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise UsageError(f"{where} must hold sections such as 'model:', not {type(content).__name__}")
-    return build_recipe(content, overrides, where)
+    return content
 
 
 def build_recipe(content: dict[str, Any], overrides: Sequence[str] = (), where: str = "recipe") -> Recipe:
     """A recipe from plain data and overrides; see :func:`load_recipe`."""
-    content = yaml.safe_load(yaml.safe_dump(content))  # a copy: overrides must not reach the caller's data
+    content = copy.deepcopy(content)  # overrides must not reach the caller's data
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals or not key.strip():

@@ -1,1 +1,1 @@
-"""The tables and figures of the paper: what fills them, and how fast their detectors are."""
+"""The paper's tables as data, the runner that fills them with runs of our own, and what their claims come to."""

@@ -1,0 +1,114 @@
+"""A study from what a person typed: data, plan, runs, and what is left to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gfocal.data.scenes import make_scenes
+from gfocal.engine.progress import ProgressBar
+from gfocal.errors import UsageError
+from gfocal.studies.budget import Budget
+from gfocal.studies.plan import Plan, StudyData, make_plan, open_study_data
+from gfocal.studies.runner import Outcome, default_jobs, do_runs
+from gfocal.studies.starts import init_identity
+from gfocal.studies.tables import TABLES, Table
+
+SCENES = "scenes"
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class StudySettings:
+    """What was asked for.
+
+    Attributes:
+        tables: names of :data:`gfocal.studies.tables.TABLES`.
+        data: a data set, or "scenes" for generated ones.
+        budget: how large the runs are.
+        seeds: how many runs each row has.
+        val: data to measure on; None for the val split.
+        overrides: recipe keys of all rows.
+        init: weights whose backbone and neck all runs start from.
+        out: the study's folder.
+        jobs: runs at a time; None for what suits the machine.
+    """
+
+    tables: tuple[str, ...]
+    data: str
+    budget: Budget
+    seeds: int
+    out: Path
+    val: Path | None = None
+    overrides: tuple[str, ...] = ()
+    init: Path | None = None
+    jobs: int | None = None
+
+    @property
+    def chosen(self) -> tuple[Table, ...]:
+        """The tables themselves."""
+        return tuple(TABLES[name] for name in self.tables)
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study whose data are there and whose runs are planned."""
+
+    settings: StudySettings
+    data: StudyData
+    plan: Plan
+
+    @property
+    def jobs(self) -> int:
+        """Runs at a time."""
+        return self.settings.jobs or default_jobs(self.data, self.plan.runs)
+
+    def run(self, say: Callable[[str], None]) -> Outcome:
+        """Do what is not done yet; see :func:`gfocal.studies.runner.do_runs`."""
+        own = self.settings
+        return do_runs(self.plan.runs, self.data, own.out, init=own.init, jobs=self.jobs, say=say)
+
+
+def default_folder(data: str, budget: Budget) -> Path:
+    """``runs/study-DATA-BUDGET``."""
+    path = Path(data).resolve()
+    name = SCENES if data == SCENES else path.stem if path.suffix else path.name
+    return Path("runs") / f"study-{name}-{budget.name.rstrip('*')}"
+
+
+def open_study(settings: StudySettings) -> Study:
+    """Make or open the data and plan the runs.
+
+    Raises:
+        UsageError: no such data or weights, or an override that a row's recipe cannot have.
+    """
+    init = None if settings.init is None else init_identity(settings.init)
+    data = _data(settings)
+    plan = make_plan(
+        settings.chosen,
+        data,
+        settings.budget,
+        seeds=range(settings.seeds),
+        overrides=settings.overrides,
+        init=init,
+    )
+    return Study(settings, data, plan)
+
+
+def _data(settings: StudySettings) -> StudyData:
+    if settings.data != SCENES:
+        return open_study_data(Path(settings.data), settings.val)
+    if settings.val is not None:
+        raise UsageError("--data scenes has pictures to measure on: leave --val out")
+    train, val = settings.budget.scenes
+    size = settings.budget.size or 512
+    folder = settings.out / f"scenes-{size}-{train}-{val}"
+    with ProgressBar(train + val, "scenes") as bar:
+        make_scenes(folder, train=train, val=val, size=size, seed=0, progress=bar.callback)
+    return open_study_data(folder, name=SCENES)
+
+
+def names_of(asked: str) -> Sequence[str]:
+    """The tables that a name stands for."""
+    return list(TABLES) if asked == ALL else [asked]
