@@ -35,7 +35,8 @@ def settings(**changes: Any) -> dict[str, Any]:
         "init": "nanodet_m (backbone, neck)",
         "budget": "small",
         "versions": {"gfocal": "0.1.0", "torch": "2.14.0"},
-        "host": {"cpu": "a processor", "cpus": 2},
+        "host": {"cpu": "a processor", "cpus": 2, "memory_gb": None, "gpus": []},
+        "overrides": [],
         "data_fingerprint": "5f1c8e2a77d0",
         "command": "gfocal study table1a --data scenes --budget small --seeds 0 1",
     } | changes
@@ -257,6 +258,7 @@ def table3() -> dict[str, Any]:
         "threads": 2,
         "device": "cpu",
         "repeats": 30,
+        "candidates": 1234,
         "rows": [
             {
                 "key": key,
@@ -265,6 +267,7 @@ def table3() -> dict[str, Any]:
                 "network": {"median_ms": time, "p10_ms": time - 0.8, "p90_ms": time + 2.4},
                 "whole": {"median_ms": time + 2.2, "p10_ms": time + 1.3, "p90_ms": time + 5.1},
                 "ratio_network": time / 21.3,
+                "ratio_network_between": [time / 21.5, time / 21.1],
                 "ratio_whole": {"median": (time + 2.2) / 23.5, "low": time / 21.6, "high": time / 21.0},
                 "ratio_flops": 1.008 if key in ("atss-dfl", "gfl") else 1.0,
                 "fps": 1000 / (time + 2.2),

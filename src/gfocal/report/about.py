@@ -27,7 +27,7 @@ def settings(results: Results) -> list[tuple[str, str]]:
         ("Pictures enter as", _with(told.get("picture"), " pixels")),
         ("Each run", _training(told)),
         ("Seeds", _seeds(told.get("seeds") or [])),
-        ("Starts from", told.get("init") or "random weights"),
+        ("Starts from", _start(told)),
         ("Budget", told.get("budget")),
         ("Versions", _pairs(told.get("versions"), " ", ", ")),
         ("Machine", _pairs(told.get("host"))),
@@ -45,7 +45,13 @@ def command(results: Results) -> str:
 def place(results: Results) -> str:
     """On what, in a few words, to tell two runs of the same table apart."""
     told = results["settings"]
-    return f"{line(told.get('data'))}, {told.get('pyramid')}, from {line(told.get('init') or 'random weights')}"
+    return f"{line(told.get('data'))}, {told.get('pyramid')}, from {line(_start(told))}"
+
+
+def _start(told: Mapping[str, Any]) -> str:
+    if told.get("init"):
+        return str(told["init"])
+    return "random weights" if told.get("pyramid") == "nano" else "the backbone weights that the recipes name"
 
 
 def _data(told: Mapping[str, Any]) -> str:
@@ -81,7 +87,7 @@ def _with(value: Any, unit: str) -> str:
 def _plain(value: Any) -> str:
     if isinstance(value, Mapping):
         return _pairs(value)
-    return ", ".join(map(str, value)) if isinstance(value, list) else "" if value is None else str(value)
+    return ", ".join(map(_plain, value)) if isinstance(value, list) else "" if value is None else str(value)
 
 
 def _pairs(values: Mapping[str, Any] | None, between: str = ": ", end: str = "; ") -> str:
@@ -90,16 +96,18 @@ def _pairs(values: Mapping[str, Any] | None, between: str = ": ", end: str = "; 
 
 
 VERDICT = (
-    "How a verdict comes about. Each claim is split into parts, each a difference of two rows with its 95 % interval. "
-    "A part holds if its whole interval lies where the claim puts it, does not hold if all of it lies elsewhere, and "
-    "cannot be told if the interval reaches over the border: then more pictures, seeds or training would be needed. "
-    "A claim holds if all of its parts hold; it does not hold as soon as one of them does not."
+    "How a verdict comes about. Each claim is split into parts, each about one difference with its 95 % interval. A "
+    "part holds if the whole interval lies where the claim puts it (for “within 0.5 points”: between −0.5 and "
+    "+0.5). It does not hold if an interval lies wholly elsewhere; in a claim of several parts that interval is wider, "
+    "of confidence 1 − 0.05 / parts, since one of many misses by chance. Otherwise it cannot be told: that takes "
+    "more pictures, seeds or training. Rows with an AP below 5 have learnt next to nothing and are not called equally "
+    "good. A claim holds if all of its parts hold; it does not as soon as one of them does not."
 )
 SPREAD = (
     "What an interval comes from. Over pictures: both rows are measured on the same validation pictures, which are "
-    "drawn again and again (paired bootstrap); this is of one seed, so that another seed may give another "
-    "difference. Over pictures and seeds: the difference between seeds is in the interval too. Repeated timing: rows "
-    "are timed in turn in one process."
+    "drawn again and again (paired bootstrap); what another seed would give is not in it. Over pictures and seeds: "
+    "the spread between seeds, pooled over all rows of the study, is in it too. Repeated timing: rows are timed in "
+    "turn in one process. A claim is labelled by the weakest of what its parts rest on."
 )
 READ: list[tuple[str, str]] = [
     ("AP", "average precision of COCO in percent, mean over IoU thresholds 0.50 to 0.95; the higher the better. "

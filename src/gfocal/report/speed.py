@@ -25,10 +25,13 @@ def speed_words(results: Results) -> str:
     """How it was timed."""
     told = results["speed"]
     height, width = told["picture"]
+    count = told.get("candidates")
+    candidates = "" if count is None else f" {counted(count, 'candidate')} of each go into post-processing."
     return (
         f"Medians of {counted(told['repeats'], 'repeat')}, one picture of {height} x {width} pixels at a time, "
         f"{line(told['device'])}, {counted(told['threads'], 'thread')}; rows are timed in turn, so that a slow moment "
-        "meets all of them. Ratios are to the first row, brackets their 95 % interval."
+        f"meets all of them.{candidates} p10 to p90: the middle 80 % of the repeats. Ratios are to the first row, brackets "
+        "their 95 % interval. FLOPs are those of the network, two for each multiply-add."
     )
 
 
@@ -46,7 +49,10 @@ def _speeds(entry: Mapping[str, Any], row: Mapping[str, Any]) -> list[str]:
 
 
 def _costs(entry: Mapping[str, Any], row: Mapping[str, Any]) -> list[str]:
-    ratios = (ratio(entry.get(name)) for name in ("ratio_flops", "ratio_network", "ratio_whole"))
+    network = entry.get("ratio_network")
+    if between := entry.get("ratio_network_between"):
+        network = {"median": network, "low": between[0], "high": between[1]}
+    ratios = (ratio(entry.get("ratio_flops")), ratio(network), ratio(entry.get("ratio_whole")))
     return [line(row["title"]), large(entry.get("flops")), large(entry.get("parameters")), *ratios]
 
 

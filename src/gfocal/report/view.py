@@ -170,7 +170,9 @@ def _seeds(row: Mapping[str, Any]) -> tuple[str, ...]:
     done = [run["seed"] for run in row["runs"] if run["state"] == "done"]
     statistic = (row["measured"] or {}).get("AP")
     values = statistic["runs"] if statistic else []
-    return tuple(f"{percent(value)} (seed {seed})" for seed, value in zip(done, values, strict=False))
+    if len(done) != len(values):  # AP of a run may be unknown
+        return tuple(map(percent, values))
+    return tuple(f"{percent(value)} (seed {seed})" for seed, value in zip(done, values, strict=True))
 
 
 def _problem(row: Mapping[str, Any], rows: Mapping[str, Any]) -> str:
