@@ -30,8 +30,8 @@ def speed_words(results: Results) -> str:
     return (
         f"Medians of {counted(told['repeats'], 'repeat')}, one picture of {height} x {width} pixels at a time, "
         f"{line(told['device'])}, {counted(told['threads'], 'thread')}; rows are timed in turn, so that a slow moment "
-        f"meets all of them.{candidates} p10 to p90: the middle 80 % of the repeats. Ratios are to the first row, brackets "
-        "their 95 % interval. FLOPs are those of the network, two for each multiply-add."
+        f"meets all of them.{candidates} p10 to p90: the middle 80 % of the repeats. Ratios are to the first row, "
+        "brackets their 95 % interval. FLOPs are those of the network, two for each multiply-add."
     )
 
 
