@@ -25,6 +25,7 @@ from gfocal.cli_options import (
     SkipBroken,
     Tile,
 )
+from gfocal.cli_studies import study_app
 from gfocal.cli_training import find_lr, train
 from gfocal.terminal import (
     claim,
@@ -48,6 +49,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(data_app)
+app.add_typer(study_app)
 
 
 def main() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,9 +14,11 @@ from gfocal.engine.casting import autocast, real_precision
 from gfocal.engine.memory import largest_size, synthetic_loss
 from gfocal.engine.run import flat
 from gfocal.engine.show import counted
+from gfocal.errors import GfocalError
 from gfocal.recipe import Recipe, load_recipe
+from gfocal.studies.measured import read_measured
 from gfocal.studies.plan import RunPlan
-from gfocal.studies.runner import is_done, steps_done
+from gfocal.studies.runner import RUNS, is_done, steps_done, threads_a_run
 from gfocal.studies.study import Study
 from gfocal.zoo import build_detector
 
@@ -24,26 +28,29 @@ _MEASURING = 0.35  # of a training step's time for a picture, a picture that is 
 def dry_run(study: Study) -> dict[str, Any]:
     """Every run, what its recipe changes, what is left of it, and how long that may take on this machine.
 
-    The time comes from a training step of each detector that is still to be trained, on pictures of the size of the
-    run's, measured now. Reading pictures is not part of it.
+    The pace of a detector is that of its runs that are done; of one without, that of a training step measured now, on
+    pictures of the size of the run's, reading not included.
     """
-    left = {run.name: run.steps - steps_done(study.settings.out, run) for run in study.plan.runs}
-    paces: dict[str, float] = {}
+    out, runs = study.settings.out, study.plan.runs
+    left = {run.name: run.steps - steps_done(out, run) for run in runs}
+    paces = {run.base: seconds for run in study.related if (seconds := _pace_of_done(out, run)) is not None}
     entries = []
-    for run in study.plan.runs:
+    for run in runs:
         if left[run.name] and run.base not in paces:
-            paces[run.base] = seconds_a_picture(run.recipe, study.data.train.names)
-        each = run.recipe.schedule.batch_size * run.recipe.schedule.accumulate
-        measured = 0 if is_done(study.settings.out, run) else len(study.data.val_index) * _MEASURING
-        hours = (left[run.name] * each + measured) * paces.get(run.base, 0.0) / 3600
-        entries.append({**_described(run, study), "hours": hours})
-    at_once = max(study.jobs, 1) if torch.cuda.is_available() else 1
-    return {
-        "runs": entries,
-        "hours": sum(entry["hours"] for entry in entries) / at_once,
-        "jobs": study.jobs,
-        "seconds_a_picture": paces,
-    }
+            paces[run.base] = seconds_a_picture(run.recipe, study.data.train.names, threads_a_run(study.jobs))
+        measured = 0 if is_done(out, run) else len(study.data.val_index) * _MEASURING
+        pictures = left[run.name] * run.pictures / run.steps + measured
+        entries.append({**_described(run, study), "hours": pictures * paces.get(run.base, 0.0) / 3600})
+    hours = sum(entry["hours"] for entry in entries)
+    return {"runs": entries, "hours": hours / study.jobs, "jobs": study.jobs, "seconds_a_picture": paces}
+
+
+def _pace_of_done(out: Path, run: RunPlan) -> float | None:
+    """Seconds a picture of a finished run; None of one that is not, or whose results cannot be read."""
+    with suppress(GfocalError):
+        measured = read_measured(out / RUNS / run.name)
+        return None if measured is None else float(measured.facts["train_seconds"]) / run.pictures
+    return None
 
 
 def _described(run: RunPlan, study: Study) -> dict[str, Any]:
@@ -68,21 +75,25 @@ def differences(run: RunPlan, study: Study) -> list[str]:
     return [f"{key}={ours[key]}" for key in ours if ours[key] != theirs.get(key) and key != "runtime.seed"]
 
 
-def seconds_a_picture(recipe: Recipe, names: Sequence[str], steps: int = 3) -> float:
+def seconds_a_picture(recipe: Recipe, names: Sequence[str], threads: int, steps: int = 3) -> float:
     """A training step's time for each of its pictures on this machine, the quickest of a few; reading not included."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with torch.random.fork_rng():
         detector = build_detector(recipe, names, pretrained=False).to(device).train()
     batch = min(recipe.schedule.batch_size, 16 if device.type == "cuda" or recipe.data.resize.kind == "square" else 1)
-    taken = []
-    for _ in range(steps):
-        begin = time.perf_counter()
-        with autocast(device, real_precision(recipe.runtime.precision)):
-            loss = synthetic_loss(detector, largest_size(recipe.data), batch)
-        loss.backward()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        taken.append((time.perf_counter() - begin) / batch)
+    before, taken = torch.get_num_threads(), []
+    torch.set_num_threads(threads or before)
+    try:
+        for _ in range(steps):
+            begin = time.perf_counter()
+            with autocast(device, real_precision(recipe.runtime.precision)):
+                loss = synthetic_loss(detector, largest_size(recipe.data), batch)
+            loss.backward()
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            taken.append((time.perf_counter() - begin) / batch)
+    finally:
+        torch.set_num_threads(before)
     return min(taken)
 
 

@@ -85,6 +85,11 @@ def default_jobs(data: StudyData, runs: Sequence[RunPlan]) -> int:
     return max(1, min(usable_cpus(), 8)) if small else 1
 
 
+def threads_a_run(jobs: int) -> int:
+    """CPU threads of each of ``jobs`` runs; 0 for torch's own choice."""
+    return 0 if torch.cuda.is_available() else max(1, usable_cpus() // jobs)
+
+
 def do_runs(
     runs: Sequence[RunPlan],
     data: StudyData,
@@ -113,9 +118,8 @@ def do_runs(
     waiting = [run for run in runs if not is_done(out, run)]
     tell = say or (lambda line: None)
     with _one_study(out):
-        threads = max(1, usable_cpus() // jobs) if not torch.cuda.is_available() else 0
         for run in waiting:
-            _write_job(run, data, out, init, threads)
+            _write_job(run, data, out, init, threads_a_run(jobs))
         total = sum(run.steps for run in runs)
         running: list[_Running] = []
         with ProgressBar(total, "study", done=_all_done(out, runs), shown=progress) as bar, CtrlC(bar.say) as ctrl_c:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from gfocal.data.scenes import make_scenes
 from gfocal.engine.progress import ProgressBar
 from gfocal.errors import UsageError
 from gfocal.studies.budget import Budget
-from gfocal.studies.plan import Plan, StudyData, make_plan, open_study_data
+from gfocal.studies.plan import Plan, RunPlan, StudyData, make_plan, open_study_data
 from gfocal.studies.runner import Outcome, default_jobs, do_runs
 from gfocal.studies.starts import init_identity
 from gfocal.studies.tables import TABLES, Table
@@ -53,11 +54,20 @@ class StudySettings:
 
 @dataclass(frozen=True)
 class Study:
-    """A study whose data are there and whose runs are planned."""
+    """A study whose data are there and whose runs are planned.
+
+    Attributes:
+        settings: what was asked for.
+        data: of all runs.
+        plan: what is to be done.
+        related: the runs of all tables with the same settings; those that an earlier call did say how far a run moves
+            with its seed.
+    """
 
     settings: StudySettings
     data: StudyData
     plan: Plan
+    related: tuple[RunPlan, ...]
 
     @property
     def jobs(self) -> int:
@@ -85,15 +95,17 @@ def open_study(settings: StudySettings) -> Study:
     """
     init = None if settings.init is None else init_identity(settings.init)
     data = _data(settings)
-    plan = make_plan(
-        settings.chosen,
-        data,
-        settings.budget,
-        seeds=range(settings.seeds),
-        overrides=settings.overrides,
-        init=init,
+    plan = _plan(settings, settings.chosen, data, init)
+    related = plan
+    with suppress(UsageError):  # --set has what another table's rows are made by
+        related = _plan(settings, TABLES.values(), data, init)
+    return Study(settings, data, plan, related.runs)
+
+
+def _plan(settings: StudySettings, tables: Iterable[Table], data: StudyData, init: str | None) -> Plan:
+    return make_plan(
+        tables, data, settings.budget, seeds=range(settings.seeds), overrides=settings.overrides, init=init
     )
-    return Study(settings, data, plan)
 
 
 def _data(settings: StudySettings) -> StudyData:

@@ -1,0 +1,238 @@
+"""The verb that fills the paper's tables; parse, call, print. See :mod:`gfocal.cli`."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from gfocal.cli_options import Init, Json, Overrides
+from gfocal.errors import UsageError
+from gfocal.terminal import fail, own_stdout, print_json, say, verb
+
+study_app = typer.Typer(
+    name="study",
+    help="Fill the paper's tables with runs of your own, and see which of its claims hold on your data.",
+    epilog="Start with: gfocal study table3 --data scenes --budget tiny",
+    no_args_is_help=True,
+)
+# As gfocal.studies.tables has them; spelled out, since that module takes longer to load than --help may.
+TABLES = {
+    "table1a": "Six forms of quality on FCOS and ATSS.",
+    "table1b": "QFL on FoveaBox, RetinaNet and SSD512.",
+    "table1c": "The exponent beta of QFL.",
+    "table2a": "Four representations of boxes on FCOS and ATSS.",
+    "table2b": "The number of bins n of DFL.",
+    "table2c": "The width delta of DFL's bins.",
+    "table3": "QFL and DFL on ATSS, alone and together, with their speed.",
+    "all": "Every table; rows that are the same run are run once.",
+}
+
+StudyDataOption = Annotated[
+    str,
+    typer.Option("--data", metavar="PATH|scenes", help="A data set with a val split (COCO, YOLO, VOC), or scenes."),
+]
+Val = Annotated[
+    Path | None, typer.Option("--val", metavar="PATH", help="Data to measure on; by default the val split.")
+]
+BudgetName = Annotated[
+    str | None,
+    typer.Option(
+        "--budget",
+        metavar="full|small|tiny",
+        help="full: the published recipes; small and tiny: minutes a run on a CPU. By default full, for scenes small.",
+    ),
+]
+Pyramid = Annotated[
+    str | None, typer.Option("--pyramid", metavar="full|nano", help="Instead of the budget's: ResNet-50, or small.")
+]
+Iterations = Annotated[
+    int | None, typer.Option("--iterations", metavar="N", help="Optimizer steps of a run, instead of the budget's.")
+]
+Size = Annotated[
+    int | None, typer.Option("--size", metavar="PIXELS", help="Side of the pictures, instead of the budget's.")
+]
+Seeds = Annotated[
+    int | None, typer.Option("--seeds", min=1, metavar="N", help="Runs of each row; by default 1, small and tiny 2.")
+]
+Jobs = Annotated[
+    int | None, typer.Option("--jobs", min=1, metavar="K", help="Runs at a time; by default what suits the machine.")
+]
+Out = Annotated[
+    Path | None, typer.Option("--out", "-o", metavar="DIR", help="Where all goes; by default runs/study-DATA-BUDGET.")
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Show every run, what it changes and how long it may take; train nothing.")
+]
+
+
+def _study_verb(asked: str) -> Callable[..., None]:
+    @verb
+    def command(
+        data: StudyDataOption,
+        val: Val = None,
+        budget: BudgetName = None,
+        seeds: Seeds = None,
+        jobs: Jobs = None,
+        init: Init = None,
+        overrides: Overrides = None,
+        pyramid: Pyramid = None,
+        iterations: Iterations = None,
+        size: Size = None,
+        out: Out = None,
+        dry_run: DryRun = False,
+        json_: Json = False,
+    ) -> None:
+        with own_stdout():
+            from gfocal.studies.budget import chosen_budget
+            from gfocal.studies.study import SCENES, StudySettings, default_folder, names_of, open_study
+
+            chosen = chosen_budget(
+                budget or ("small" if data == SCENES else "full"), pyramid=pyramid, iterations=iterations, size=size
+            )
+            settings = StudySettings(
+                tables=tuple(names_of(asked)),
+                data=data,
+                budget=chosen,
+                seeds=seeds or chosen.seeds,
+                out=out or default_folder(data, chosen),
+                val=val,
+                overrides=tuple(overrides or ()),
+                init=init,
+                jobs=jobs,
+            )
+            study = open_study(settings)
+            if dry_run:
+                from gfocal.studies.dry_run import dry_run as look_ahead
+                from gfocal.studies.dry_run import told_plan
+
+                content = look_ahead(study)
+                lines = told_plan(content)
+            else:
+                content, lines = _run(study)
+        if json_:
+            print_json(content)
+        else:
+            typer.echo("\n".join(lines))
+        if content.get("interrupted"):
+            fail("interrupted: the same command goes on from there", 130)
+        if content.get("failures"):
+            raise typer.Exit(1)
+
+    return command
+
+
+def _run(study: Any) -> tuple[dict[str, Any], list[str]]:
+    """Do the runs and write the reports; the results, and what to print of them."""
+    from gfocal.report import told, write_overview, write_report
+    from gfocal.studies.dry_run import about
+    from gfocal.studies.results import collect
+    from gfocal.studies.table_speed import table_speed
+
+    say(about(study))
+    outcome = study.run(say)
+    command = shlex.join(["gfocal", *sys.argv[1:]])
+    results, files, lines = [], {}, []
+    for table in study.settings.chosen:
+        speed = table_speed(study, table) if table.timed and not outcome.interrupted else None
+        result = collect(study, table, outcome, speed, command)
+        files[table.name] = write_report(result, study.settings.out / table.name)
+        results.append(result)
+        lines += [*told(result, files[table.name]), ""]
+    if len(results) > 1:
+        files["all"] = write_overview(results, study.settings.out)
+        lines.append(f"all tables: {files['all']['html']}")
+    content = {
+        "tables": results,
+        "files": files,
+        "failures": outcome.failures,
+        "interrupted": outcome.interrupted,
+        "runs_done": outcome.done,
+        "runs_skipped": outcome.skipped,
+    }
+    return content, lines
+
+
+for _name, _help in TABLES.items():
+    study_app.command(_name, help=_help)(_study_verb(_name))
+
+
+@study_app.command("speed")
+@verb
+def speed(
+    recipes: Annotated[
+        list[str], typer.Argument(metavar="RECIPES...", help="Names from `gfocal recipes`, or .yaml files.")
+    ],
+    size: Annotated[
+        str | None,
+        typer.Option(
+            "--size", metavar="HEIGHTxWIDTH", help="Of the picture; by default what the first one resizes to."
+        ),
+    ] = None,
+    classes: Annotated[int, typer.Option("--classes", min=1, help="How many the detectors tell apart.")] = 80,
+    repeats: Annotated[int | None, typer.Option("--repeats", min=1, help="Rounds in which they take turns.")] = None,
+    threads: Annotated[int | None, typer.Option("--threads", min=1, help="Of the CPU.")] = None,
+    overrides: Overrides = None,
+    json_: Json = False,
+) -> None:
+    """How fast detectors are beside each other: they take turns, one picture at a time, on random weights.
+
+    Example: gfocal study speed atss_r50 gfl_r50
+    """
+    with own_stdout():
+        from gfocal.engine.progress import ProgressBar
+        from gfocal.studies.speed import REPEATS, speed_of, told_speed
+
+        rounds = repeats or REPEATS
+        with ProgressBar(rounds, "measuring") as bar:
+            content = speed_of(
+                recipes,
+                picture=None if size is None else _height_width(size),
+                overrides=overrides or (),
+                num_classes=classes,
+                repeats=rounds,
+                threads=threads,
+                progress=bar.callback,
+            )
+    if json_:
+        return print_json(content)
+    typer.echo("\n".join(told_speed(content)))
+
+
+def _height_width(text: str) -> tuple[int, int]:
+    height, _, width = text.lower().partition("x")
+    if not (height.isdecimal() and width.isdecimal()):
+        raise UsageError(f"--size takes HEIGHTxWIDTH in pixels, for example 800x1333, not {text!r}")
+    return int(height), int(width)
+
+
+@study_app.command("figures")
+@verb
+def figures(
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where the figures go.")] = Path("figures"),
+    data: Annotated[
+        Path | None, typer.Option("--data", metavar="PATH", help="A data set; by default generated scenes.")
+    ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option("--model", metavar="MODEL", help="Run folders or checkpoints, for what detectors predict."),
+    ] = None,
+    format_: Annotated[Literal["png", "svg"], typer.Option("--format", help="Of the files.")] = "png",
+    json_: Json = False,
+) -> None:
+    """Draw the paper's figures from gfocal's own code: representations, losses, scores, targets, edges.
+
+    Example: gfocal study figures --model runs/gfl_nano-street --data street
+    """
+    with own_stdout():
+        from gfocal.studies.figures import draw_figures
+
+        files = draw_figures(out, data=data, model=model, format=format_, say=say)
+    if json_:
+        return print_json({name: str(file) for name, file in files.items()})
+    for name, file in files.items():
+        typer.echo(f"{name}: {file}")

@@ -1,0 +1,204 @@
+"""What the runs of a study come to: the content of ``results.json``, which the report shows."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gfocal.engine.card import host, versions
+from gfocal.errors import GfocalError
+from gfocal.studies.claims import judge
+from gfocal.studies.compare import RunMeasure, SeedNoise, difference, seed_noise
+from gfocal.studies.measured import Measured, read_measured
+from gfocal.studies.plan import RunPlan
+from gfocal.studies.published import COLUMNS
+from gfocal.studies.runner import RUNS, Outcome
+from gfocal.studies.study import Study
+from gfocal.studies.tables import Row, Table
+from gfocal.studies.worker import METRICS
+
+CURVE_POINTS = 200
+MEASURES = ("AP", "correlation")
+
+Finished = dict[str, Measured]
+"""Finished runs by name."""
+
+
+def read_finished(study: Study) -> tuple[Finished, dict[str, str]]:
+    """All finished runs of a study and those related to it, and one line for each whose results cannot be read."""
+    found: Finished = {}
+    failures: dict[str, str] = {}
+    for run in {run.name: run for run in (*study.plan.runs, *study.related)}.values():
+        try:
+            measured = read_measured(study.settings.out / RUNS / run.name)
+        except GfocalError as error:
+            failures[run.name] = str(error)
+            continue
+        if measured is not None:
+            found[run.name] = measured
+    return found, failures
+
+
+def collect(
+    study: Study, table: Table, outcome: Outcome, speed: dict[str, Any] | None = None, command: str = ""
+) -> dict[str, Any]:
+    """The results of a table, as JSON types.
+
+    Args:
+        study: whose runs were done, or some of them.
+        table: one of its tables.
+        outcome: how its runs ended.
+        speed: see :func:`gfocal.studies.speed.measure_rows`; None where it was not measured.
+        command: what a person types to get this.
+    """
+    finished, unreadable = read_finished(study)
+    failures = {**outcome.failures, **unreadable}
+    rows = table.shown(study.settings.budget.pyramid)
+    measures = {
+        row.key: {measure: _by_seed(study.plan.of_row[table.name, row.key], finished, measure) for measure in MEASURES}
+        for row in rows
+    }
+    noise = {measure: _noise(study, finished, measure) for measure in MEASURES}
+    entries = [_row(study, table, row, measures, noise["AP"], finished, failures) for row in rows]
+    own = {run.name for row in rows for run in study.plan.of_row[table.name, row.key]}
+    return {
+        "table": table.name,
+        "title": table.title,
+        "source": table.source,
+        "note": table.note,
+        "settings": {**_settings(study, table), "command": command},
+        "columns": list(table.columns),
+        "rows": entries,
+        "claims": judge(
+            table.name,
+            {measure: {key: own_runs[measure] for key, own_runs in measures.items()} for measure in MEASURES},
+            speed,
+            published={row.key: row.figures for row in rows},
+            noise=noise,
+        ),
+        "speed": speed,
+        "failures": [f"{name}: {line}" for name, line in failures.items() if name in own],
+        "finished": own <= finished.keys(),
+    }
+
+
+def _by_seed(runs: Sequence[RunPlan], finished: Finished, measure: str) -> dict[int, RunMeasure]:
+    """The finished runs of a row."""
+    key = "AP" if measure == "AP" else "score_iou_correlation"
+    return {
+        run.seed: RunMeasure(finished[run.name].facts["metrics"][key], finished[run.name].resampled[measure])
+        for run in runs
+        if run.name in finished
+    }
+
+
+def _noise(study: Study, finished: Finished, measure: str) -> SeedNoise | None:
+    """Pooled over the rows of all tables with these settings, each run once."""
+    alike: dict[tuple[str, tuple[str, ...]], dict[int, RunMeasure]] = {}
+    for run in study.related:
+        if run.name in finished:
+            alike.setdefault((run.base, run.changes), {}).update(_by_seed([run], finished, measure))
+    return seed_noise(alike.values())
+
+
+def _row(
+    study: Study,
+    table: Table,
+    row: Row,
+    measures: Mapping[str, Mapping[str, dict[int, RunMeasure]]],
+    noise: SeedNoise | None,
+    finished: Finished,
+    failures: Mapping[str, str],
+) -> dict[str, Any]:
+    runs = study.plan.of_row[table.name, row.key]
+    done = [finished[run.name].facts for run in runs if run.name in finished]
+    own = measures[row.key]["AP"]
+    apart = None if row.baseline is None else difference(own, measures[row.baseline]["AP"], noise)
+    return {
+        "key": row.key,
+        "title": row.title,
+        "group": row.group,
+        "baseline": row.baseline,
+        "recipe": runs[0].base,
+        "changes": list(row.changes),
+        "box_weight": runs[0].recipe.model.box_weight,
+        "published": row.figures,
+        "published_difference": row.published_difference,
+        "measured": {name: spread([facts["metrics"][name] for facts in done]) for name in COLUMNS} if done else None,
+        "difference": None if apart is None else apart.to_dict(),
+        "correlation": spread([facts["metrics"]["score_iou_correlation"] for facts in done]),
+        "truncated_share": statistics.fmean(facts["truncated_share"] for facts in done) if done else None,
+        "runs": [_run(run, finished, failures) for run in runs],
+        "curve": _curve(study.settings.out / RUNS / runs[0].name / METRICS) if runs[0].name in finished else None,
+    }
+
+
+def spread(values: Sequence[float | None]) -> dict[str, Any] | None:
+    """Mean and standard deviation over the seeds for which there is a value; None where there is none."""
+    known = [value for value in values if value is not None and math.isfinite(value)]
+    if not known:
+        return None
+    deviation = statistics.stdev(known) if len(known) > 1 else None
+    return {"mean": statistics.fmean(known), "spread": deviation, "runs": known}
+
+
+def _run(run: RunPlan, finished: Finished, failures: Mapping[str, str]) -> dict[str, Any]:
+    facts = finished[run.name].facts if run.name in finished else None
+    seconds = None if facts is None else round(facts["train_seconds"] + facts["measure_seconds"], 1)
+    state = "done" if facts is not None else "failed" if run.name in failures else "missing"
+    return {
+        "seed": run.seed,
+        "state": state,
+        "error": failures.get(run.name),
+        "folder": f"{RUNS}/{run.name}",
+        "seconds": seconds,
+    }
+
+
+def _curve(file: Path) -> dict[str, list[float]] | None:
+    """The loss over the steps, means of as many steps as make :data:`CURVE_POINTS` points."""
+    try:
+        lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+        points = [(line["step"], line["loss"]) for line in lines if line["kind"] == "train"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    every = -(-len(points) // CURVE_POINTS)
+    groups = [points[i : i + every] for i in range(0, len(points), every)] if points else []
+    return {
+        "step": [group[-1][0] for group in groups],
+        "loss": [round(statistics.fmean(loss for _, loss in group), 5) for group in groups],
+    }
+
+
+def _settings(study: Study, table: Table) -> dict[str, Any]:
+    own, data = study.settings, study.data
+    run = study.plan.of_row[table.name, table.shown(own.budget.pyramid)[0].key][0]
+    resize, schedule = run.recipe.data.resize, run.recipe.schedule
+    picture = (
+        f"{resize.size} x {resize.size}"
+        if resize.kind == "square"
+        else f"short side {resize.short_side}, long side at most {resize.long_side}"
+    )
+    found = versions()
+    return {
+        "data": data.name,
+        "train_pictures": len(data.train),
+        "val_pictures": len(data.val_index),
+        "classes": len(data.train.names),
+        "pyramid": own.budget.pyramid,
+        "picture": picture,
+        "iterations": run.steps,
+        "epochs": schedule.epochs,
+        "pictures_a_step": min(schedule.batch_size, len(data.train)) * schedule.accumulate,
+        "seeds": list(range(own.seeds)),
+        "init": None if own.init is None else f"{own.init.stem} (backbone, neck)",
+        "budget": own.budget.name,
+        "overrides": list(own.overrides),
+        "versions": {name: version for name, version in found.items() if version is not None},
+        "host": host(),
+        "data_fingerprint": data.fingerprint,
+    }

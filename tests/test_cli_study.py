@@ -1,0 +1,160 @@
+"""`gfocal study`: what it prints, what it refuses, and a study that is killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner, Result
+
+import gfocal
+from gfocal.cli import app
+from gfocal.cli_studies import TABLES as SPELLED_OUT
+from gfocal.data.scenes import make_scenes
+from gfocal.studies.tables import TABLES
+
+TINY = ("--budget", "tiny", "--size", "64", "--iterations", "10", "--seeds", "1")
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("study") / "street"
+    make_scenes(out, train=48, val=24, size=64)
+    return out
+
+
+def call(*words: str | Path) -> Result:
+    command = ["study", *map(str, words)]
+    return CliRunner().invoke(app, command, catch_exceptions=False, env={"GFOCAL_DEBUG": "0", "COLUMNS": "100"})
+
+
+def test_every_table_is_a_verb() -> None:
+    assert set(SPELLED_OUT) == {*TABLES, "all"}
+    listed = call("--help").stdout
+    for name in (*SPELLED_OUT, "speed", "figures"):
+        assert name in listed
+
+
+def test_a_dry_run_shows_every_run_and_trains_nothing(scenes: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    result = call("table1c", "--data", scenes, *TINY, "--out", out, "--dry-run")
+    assert result.exit_code == 0, result.output
+    assert "atss_nano, model.quality.kind=joint, model.quality.beta=2.5" in result.stdout
+    assert "5 runs, 5 of them to do" in result.stdout
+    assert "all runs: " in result.stdout
+    assert "optim.lr=0.005" in result.stdout
+    assert not (out / "runs").exists()
+    content = json.loads(call("table2b", "--data", scenes, *TINY, "--out", out, "--dry-run", "--json").stdout)
+    assert [run["changes"] for run in content["runs"]] == [[f"model.boxes.reg_max={n}"] for n in (4, 7, 12, 14, 16, 18)]
+    assert content["hours"] > 0
+
+
+def test_coco_gets_the_published_recipes(scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a budget nothing but the row changes a recipe; ResNet-50's pace is not what is tested here."""
+    monkeypatch.setattr("gfocal.studies.dry_run.seconds_a_picture", lambda *_: 0.1)
+    content = json.loads(call("all", "--data", scenes, "--out", tmp_path, "--dry-run", "--json").stdout)
+    assert len(content["runs"]) == 36
+    assert {run["recipe"] for run in content["runs"]} == {
+        "fcos_r50", "atss_r50", "gfl_r50", "retinanet_r50", "foveabox_r50", "ssd512_vgg16",
+    }  # fmt: skip
+    assert all(run["budget_changes"] == [] for run in content["runs"])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("table3", "--data", "nowhere"), "nowhere"),
+        (("table3", "--data", "DATA", "--budget", "huge"), "--budget is one of full, small, tiny"),
+        (("table3", "--data", "DATA", "--size", "100"), "--size must be a multiple of 32"),
+        (("table3", "--data", "DATA", "--init", "nothing"), "no run folder or checkpoint nothing"),
+        (("table3", "--data", "DATA", "--set", "optim.lrr=1"), "optim.lrr"),
+        (("table1c", "--data", "DATA", "--set", "model.quality.beta=3"), "is made by"),
+        (("table3", "--data", "scenes", "--val", "DATA"), "leave --val out"),
+        (("table3", "--data", "TRAIN"), "no val split"),
+        (("speed", "atss_nano", "--size", "large"), "--size takes HEIGHTxWIDTH"),
+    ],
+)
+def test_refusals(scenes: Path, tmp_path: Path, words: tuple[str, ...], message: str) -> None:
+    given = {"DATA": scenes, "TRAIN": scenes / "annotations" / "train.json"}
+    out = () if words[0] == "speed" else ("--out", tmp_path / "out")
+    result = call(*(given.get(word, word) for word in words), *out)
+    assert result.exit_code == 2, result.output
+    assert message in result.stderr.splitlines()[-1]
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def start(*words: str | Path) -> subprocess.Popen[str]:
+    environment = {**os.environ, "PYTHONPATH": str(Path(gfocal.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "gfocal", "study", *map(str, words)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def measured(out: Path) -> dict[str, Any]:
+    found = {}
+    for folder in sorted((out / "runs").iterdir()):
+        facts = json.loads((folder / "measured.json").read_text())
+        with np.load(folder / "resampled.npz") as arrays:
+            found[folder.name] = facts["metrics"] | {"speed": None}, arrays["AP"].tolist()
+    return found
+
+
+def calls(folder: Path) -> list[list[int]]:
+    return [call["steps"] for call in json.loads((folder / "run.json").read_text())["calls"]]
+
+
+@pytest.mark.slow
+def test_a_study_that_is_killed_goes_on(scenes: Path, tmp_path: Path) -> None:
+    """SIGKILL in the middle: what is done is not done again, what was begun goes on, and the table is the same."""
+    words = ["table3", "--data", scenes, "--budget", "tiny", "--size", "64", "--iterations", "90", "--seeds", "1"]
+    words += ["--jobs", "1"]
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    first = start(*words, "--out", whole)
+    output, errors = first.communicate(timeout=280)
+    assert first.returncode == 0, errors
+    assert "ATSS" in output
+    assert "claims" in output
+    killed = start(*words, "--out", cut)
+    done: Path | None = None
+    begun: Path | None = None
+    until = time.monotonic() + 120
+    while begun is None and time.monotonic() < until:
+        for folder in (cut / "runs").glob("*"):
+            if (folder / "measured.json").is_file():
+                done = folder
+            elif done is not None and (folder / "state.pt").is_file():
+                begun = folder
+        time.sleep(0.02)
+    assert done is not None
+    assert begun is not None
+    time.sleep(1)
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    before = (done / "measured.json").stat().st_mtime_ns
+    again = start(*words, "--out", cut)
+    output, errors = again.communicate(timeout=280)
+    assert again.returncode == 0, errors
+    assert (done / "measured.json").stat().st_mtime_ns == before
+    assert len(calls(done)) == 1
+    steps = calls(begun)
+    assert len(steps) == 2
+    assert 0 < steps[1][0] < steps[1][1] == 90
+    assert measured(cut) == measured(whole)
+    one, other = (json.loads((out / "table3" / "results.json").read_text()) for out in (whole, cut))
+    for key in ("claims", "columns"):
+        assert [c for c in one[key] if "time" not in str(c)] == [c for c in other[key] if "time" not in str(c)]
+    assert [row["measured"] for row in one["rows"]] == [row["measured"] for row in other["rows"]]
+    assert [row["difference"] for row in one["rows"]] == [row["difference"] for row in other["rows"]]
