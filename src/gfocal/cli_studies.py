@@ -59,6 +59,10 @@ Size = Annotated[
 Seeds = Annotated[
     int | None, typer.Option("--seeds", min=1, metavar="N", help="Runs of each row; by default 1, small and tiny 2.")
 ]
+Rows = Annotated[
+    list[str] | None,
+    typer.Option("--rows", metavar="PATTERN", help="Only rows of such names, e.g. 'atss-*'; may be repeated."),
+]
 Jobs = Annotated[
     int | None, typer.Option("--jobs", min=1, metavar="K", help="Runs at a time; by default what suits the machine.")
 ]
@@ -76,6 +80,7 @@ def _study_verb(asked: str) -> Callable[..., None]:
         data: StudyDataOption,
         val: Val = None,
         budget: BudgetName = None,
+        rows: Rows = None,
         seeds: Seeds = None,
         jobs: Jobs = None,
         init: Init = None,
@@ -104,6 +109,7 @@ def _study_verb(asked: str) -> Callable[..., None]:
                 overrides=tuple(overrides or ()),
                 init=init,
                 jobs=jobs,
+                rows=tuple(rows or ()),
             )
             study = open_study(settings)
             if dry_run:
@@ -137,7 +143,7 @@ def _run(study: Any) -> tuple[dict[str, Any], list[str]]:
     outcome = study.run(say)
     command = shlex.join(["gfocal", *sys.argv[1:]])
     results, files, lines = [], {}, []
-    for table in study.settings.chosen:
+    for table in study.tables:
         speed = table_speed(study, table) if table.timed and not outcome.interrupted else None
         result = collect(study, table, outcome, speed, command)
         files[table.name] = write_report(result, study.settings.out / table.name)

@@ -82,6 +82,18 @@ def test_what_a_row_is_made_by_is_not_set(data: StudyData) -> None:
         make_plan([TABLES["table2b"]], data, SECONDS, overrides=["model.boxes.reg_max=8"])
 
 
+def test_some_rows_with_their_baselines(data: StudyData) -> None:
+    plan = make_plan(TABLES.values(), data, SECONDS, only=["atss-joint", "n-1*"])
+    keys = {
+        ("table1a", "atss-joint"),
+        ("table1a", "atss-centerness"),
+        *(("table2b", f"n-{n}") for n in (12, 14, 16, 18)),
+    }
+    assert set(plan.of_row) == keys
+    with pytest.raises(UsageError, match=r"--rows resnet\*: no row"):
+        make_plan(TABLES.values(), data, SECONDS, only=["resnet*"])
+
+
 def test_nothing_to_measure_on(data: StudyData) -> None:
     with pytest.raises(UsageError, match="no val split"):
         open_study_data(data.train.annotations)

@@ -142,6 +142,17 @@ def test_other_tables_runs_say_how_far_a_seed_moves_a_run(data: StudyData, tmp_p
     assert quiet["high"] - quiet["low"] < 0.02 < 0.05 < loud["high"] - loud["low"]
 
 
+def test_some_rows(data: StudyData, tmp_path: Path) -> None:
+    study = open_study(StudySettings(("table1a", "table1b"), str(data.path), SECONDS, 1, tmp_path, rows=("atss-iou",)))
+    assert [table.name for table in study.tables] == ["table1a"]
+    finish(study, "table1a", "atss-iou", 0, 0.4)
+    finish(study, "table1a", "atss-centerness", 0, 0.3)
+    results = collect(study, TABLES["table1a"], Outcome())
+    assert [row["key"] for row in results["rows"]] == ["atss-centerness", "atss-iou"]
+    assert row_of(results, "atss-iou")["difference"]["value"] == pytest.approx(0.1)
+    assert results["finished"]
+
+
 def test_spread() -> None:
     assert spread([]) is None
     assert spread([None, float("nan")]) is None

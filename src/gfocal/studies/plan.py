@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +110,7 @@ def row_recipe(row: Row, budget: Budget, overrides: Sequence[str], pictures: int
     Raises:
         UsageError: an override that the row's recipe cannot have.
     """
-    own = {change.partition("=")[0] for change in row.changes}
+    own = {key for change in row.changes if (key := change.partition("=")[0]).startswith("model.")}
     if taken := [override for override in overrides if override.partition("=")[0].strip() in own]:
         raise UsageError(f"--set {taken[0]}: it is what the row {row.key} is made by; leave it out")
     base = RECIPES[budget.pyramid][row.detector]
@@ -131,6 +132,7 @@ def make_plan(
     seeds: Sequence[int] = (0,),
     overrides: Sequence[str] = (),
     init: str | None = None,
+    only: Sequence[str] = (),
 ) -> Plan:
     """Expand rows x seeds.
 
@@ -141,14 +143,17 @@ def make_plan(
         seeds: of the runs.
         overrides: recipe keys of all rows.
         init: what tells the weights they start from apart from others; None for the recipes' own.
+        only: patterns of row keys, such as "atss-*"; the baselines of those rows come along. Empty: all rows.
 
     Raises:
-        UsageError: an override that a row's recipe cannot have.
+        UsageError: an override that a row's recipe cannot have, or no row that ``only`` names.
     """
     found: dict[str, RunPlan] = {}
     of_row: dict[tuple[str, str], tuple[RunPlan, ...]] = {}
     facts = f"{data.fingerprint} {init}"
-    rows = [(table.name, row) for table in tables for row in table.shown(budget.pyramid)]
+    rows = [(table.name, row) for table in tables for row in _wanted(table.shown(budget.pyramid), only)]
+    if not rows:
+        raise UsageError(f"--rows {', '.join(only)}: no row of these tables has such a name")
     recipes = [row_recipe(row, budget, overrides, len(data.train)) for _, row in rows]
     steps = [steps_of(recipe, data.train) for recipe in recipes]
     for seed in seeds:
@@ -172,6 +177,14 @@ def make_plan(
     runs = {run.name: run for run in found.values()}
     by_row = {place: tuple(runs[run.name] for run in own) for place, own in of_row.items()}
     return Plan(tuple(runs.values()), by_row)
+
+
+def _wanted(rows: Sequence[Row], only: Sequence[str]) -> list[Row]:
+    if not only:
+        return list(rows)
+    named = {row.key for row in rows if any(fnmatchcase(row.key, pattern) for pattern in only)}
+    baselines = {row.baseline for row in rows if row.key in named}
+    return [row for row in rows if row.key in named | baselines]
 
 
 def steps_of(recipe: Recipe, train: DataIndex) -> int:

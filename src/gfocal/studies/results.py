@@ -57,7 +57,7 @@ def collect(
     """
     finished, unreadable = read_finished(study)
     failures = {**outcome.failures, **unreadable}
-    rows = table.shown(study.settings.budget.pyramid)
+    rows = study.rows(table)
     measures = {
         row.key: {measure: _by_seed(study.plan.of_row[table.name, row.key], finished, measure) for measure in MEASURES}
         for row in rows
@@ -117,7 +117,9 @@ def _row(
     runs = study.plan.of_row[table.name, row.key]
     done = [finished[run.name].facts for run in runs if run.name in finished]
     own = measures[row.key]["AP"]
-    apart = None if row.baseline is None else difference(own, measures[row.baseline]["AP"], noise)
+    # A row that --rows brought in as a baseline may have one of its own that it did not.
+    base = measures.get(row.baseline or "")
+    apart = None if base is None else difference(own, base["AP"], noise)
     return {
         "key": row.key,
         "title": row.title,
@@ -176,7 +178,7 @@ def _curve(file: Path) -> dict[str, list[float]] | None:
 
 def _settings(study: Study, table: Table) -> dict[str, Any]:
     own, data = study.settings, study.data
-    run = study.plan.of_row[table.name, table.shown(own.budget.pyramid)[0].key][0]
+    run = study.plan.of_row[table.name, study.rows(table)[0].key][0]
     resize, schedule = run.recipe.data.resize, run.recipe.schedule
     picture = (
         f"{resize.size} x {resize.size}"

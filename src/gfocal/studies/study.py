@@ -14,7 +14,7 @@ from gfocal.studies.budget import Budget
 from gfocal.studies.plan import Plan, RunPlan, StudyData, make_plan, open_study_data
 from gfocal.studies.runner import Outcome, default_jobs, do_runs
 from gfocal.studies.starts import init_identity
-from gfocal.studies.tables import TABLES, Table
+from gfocal.studies.tables import TABLES, Row, Table
 
 SCENES = "scenes"
 ALL = "all"
@@ -34,6 +34,7 @@ class StudySettings:
         init: weights whose backbone and neck all runs start from.
         out: the study's folder.
         jobs: runs at a time; None for what suits the machine.
+        rows: patterns of the rows' keys; () for all rows.
     """
 
     tables: tuple[str, ...]
@@ -45,6 +46,7 @@ class StudySettings:
     overrides: tuple[str, ...] = ()
     init: Path | None = None
     jobs: int | None = None
+    rows: tuple[str, ...] = ()
 
     @property
     def chosen(self) -> tuple[Table, ...]:
@@ -68,6 +70,16 @@ class Study:
     data: StudyData
     plan: Plan
     related: tuple[RunPlan, ...]
+
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        """Those that have rows in it."""
+        return tuple(table for table in self.settings.chosen if self.rows(table))
+
+    def rows(self, table: Table) -> list[Row]:
+        """The rows of a table that are part of it."""
+        shown = table.shown(self.settings.budget.pyramid)
+        return [row for row in shown if (table.name, row.key) in self.plan.of_row]
 
     @property
     def jobs(self) -> int:
@@ -95,17 +107,18 @@ def open_study(settings: StudySettings) -> Study:
     """
     init = None if settings.init is None else init_identity(settings.init)
     data = _data(settings)
-    plan = _plan(settings, settings.chosen, data, init)
+    plan = _plan(settings, settings.chosen, data, init, settings.rows)
     related = plan
     with suppress(UsageError):  # --set has what another table's rows are made by
         related = _plan(settings, TABLES.values(), data, init)
     return Study(settings, data, plan, related.runs)
 
 
-def _plan(settings: StudySettings, tables: Iterable[Table], data: StudyData, init: str | None) -> Plan:
-    return make_plan(
-        tables, data, settings.budget, seeds=range(settings.seeds), overrides=settings.overrides, init=init
-    )
+def _plan(
+    settings: StudySettings, tables: Iterable[Table], data: StudyData, init: str | None, only: Sequence[str] = ()
+) -> Plan:
+    seeds, overrides = range(settings.seeds), settings.overrides
+    return make_plan(tables, data, settings.budget, seeds=seeds, overrides=overrides, init=init, only=only)
 
 
 def _data(settings: StudySettings) -> StudyData:

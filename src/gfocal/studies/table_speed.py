@@ -26,7 +26,7 @@ def table_speed(study: Study, table: Table) -> dict[str, Any]:
         See :func:`gfocal.studies.speed.measure_rows`.
     """
     own = study.settings
-    recipes = {row.key: study.plan.of_row[table.name, row.key][0].recipe for row in table.shown(own.budget.pyramid)}
+    recipes = {row.key: study.plan.of_row[table.name, row.key][0].recipe for row in study.rows(table)}
     picture = own.budget.timed
     repeats = REPEATS if picture[0] * picture[1] > _SMALL else 10 * REPEATS
     classes = len(study.data.train.names)
