@@ -121,20 +121,21 @@ def calls(folder: Path) -> list[list[int]]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_study_that_is_killed_goes_on(scenes: Path, tmp_path: Path) -> None:
     """SIGKILL in the middle: what is done is not done again, what was begun goes on, and the table is the same."""
-    words = ["table3", "--data", scenes, "--budget", "tiny", "--size", "64", "--iterations", "90", "--seeds", "1"]
-    words += ["--jobs", "1"]
+    words = ["table1c", "--rows", "beta-1", "--data", scenes, "--budget", "tiny", "--size", "64"]
+    words += ["--iterations", "90", "--seeds", "1", "--jobs", "1"]
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     first = start(*words, "--out", whole)
-    output, errors = first.communicate(timeout=280)
+    output, errors = first.communicate(timeout=400)
     assert first.returncode == 0, errors
-    assert "ATSS" in output
-    assert "claims" in output
+    assert "beta = 2" in output
+    assert "1 claim" in output
     killed = start(*words, "--out", cut)
     done: Path | None = None
     begun: Path | None = None
-    until = time.monotonic() + 120
+    until = time.monotonic() + 300
     while begun is None and time.monotonic() < until:
         for folder in (cut / "runs").glob("*"):
             if (folder / "measured.json").is_file():
@@ -149,7 +150,7 @@ def test_a_study_that_is_killed_goes_on(scenes: Path, tmp_path: Path) -> None:
     killed.communicate()
     before = (done / "measured.json").stat().st_mtime_ns
     again = start(*words, "--out", cut)
-    output, errors = again.communicate(timeout=280)
+    output, errors = again.communicate(timeout=400)
     assert again.returncode == 0, errors
     assert (done / "measured.json").stat().st_mtime_ns == before
     assert len(calls(done)) == 1
@@ -157,8 +158,7 @@ def test_a_study_that_is_killed_goes_on(scenes: Path, tmp_path: Path) -> None:
     assert len(steps) == 2
     assert 0 < steps[1][0] < steps[1][1] == 90
     assert measured(cut) == measured(whole)
-    one, other = (json.loads((out / "table3" / "results.json").read_text()) for out in (whole, cut))
-    for key in ("claims", "columns"):
-        assert [c for c in one[key] if "time" not in str(c)] == [c for c in other[key] if "time" not in str(c)]
+    one, other = (json.loads((out / "table1c" / "results.json").read_text()) for out in (whole, cut))
+    assert one["claims"] == other["claims"]
     assert [row["measured"] for row in one["rows"]] == [row["measured"] for row in other["rows"]]
     assert [row["difference"] for row in one["rows"]] == [row["difference"] for row in other["rows"]]

@@ -51,7 +51,7 @@ def place(results: Results) -> str:
 def _start(told: Mapping[str, Any]) -> str:
     if told.get("init"):
         return str(told["init"])
-    return "random weights" if told.get("pyramid") == "nano" else "the backbone weights that the recipes name"
+    return "the backbone weights that the recipes name" if told.get("pretrained") else "random weights"
 
 
 def _data(told: Mapping[str, Any]) -> str:

@@ -198,6 +198,7 @@ def _settings(study: Study, table: Table) -> dict[str, Any]:
         "pictures_a_step": min(schedule.batch_size, len(data.train)) * schedule.accumulate,
         "seeds": list(range(own.seeds)),
         "init": None if own.init is None else f"{own.init.stem} (backbone, neck)",
+        "pretrained": own.init is None and bool(run.recipe.model.pretrained),
         "budget": own.budget.name,
         "overrides": list(own.overrides),
         "versions": {name: version for name, version in found.items() if version is not None},
