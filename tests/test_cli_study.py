@@ -46,30 +46,32 @@ def test_every_table_is_a_verb() -> None:
 def test_a_dry_run_shows_every_run_and_trains_nothing(
     scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gfocal.studies.dry_run.seconds_a_picture", lambda *_: 2.0)
+    monkeypatch.setattr("gfocal.studies.dry_run.paces", lambda recipes, *_: dict.fromkeys(recipes, 2.0))
     out = tmp_path / "out"
     result = call("table1c", "--data", scenes, *TINY, "--out", out, "--dry-run", "--jobs", "5")
     assert result.exit_code == 0, result.output
     assert "atss_nano, model.quality.kind=joint, model.quality.beta=2.5" in result.stdout
-    # A run learns 9 steps of 16 pictures and measures 24: 144 + 0.35 x 24 pictures of 2 s.
-    assert "5 runs, 5 of them to do, 5 at a time: about 5 min" in result.stdout
+    # A run learns 12 steps of 16 pictures (four epochs of 48) and measures 24: 192 + 0.35 x 24 pictures of 2 s, and
+    # starts in 8 s.
+    assert "5 runs, 5 of them to do, 5 at a time: about 7 min" in result.stdout
     assert "all runs: " in result.stdout
     assert "optim.lr=0.005" in result.stdout
     assert not (out / "runs").exists()
     content = json.loads(call("table2b", "--data", scenes, *TINY, "--out", out, "--dry-run", "--json").stdout)
     assert [run["changes"] for run in content["runs"]] == [[f"model.boxes.reg_max={n}"] for n in (4, 7, 12, 14, 16, 18)]
-    assert sum(run["hours"] for run in content["runs"]) == pytest.approx(6 * 2 * (144 + 0.35 * 24) / 3600)
+    assert sum(run["hours"] for run in content["runs"]) == pytest.approx(6 * (2 * (192 + 0.35 * 24) + 8) / 3600)
 
 
 def test_coco_gets_the_published_recipes(scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a budget nothing but the row changes a recipe; ResNet-50's pace is not what is tested here."""
-    monkeypatch.setattr("gfocal.studies.dry_run.seconds_a_picture", lambda *_: 0.1)
+    monkeypatch.setattr("gfocal.studies.dry_run.paces", lambda *_: {})
     content = json.loads(call("all", "--data", scenes, "--out", tmp_path, "--dry-run", "--json").stdout)
     assert len(content["runs"]) == 36
     assert {run["recipe"] for run in content["runs"]} == {
         "fcos_r50", "atss_r50", "gfl_r50", "retinanet_r50", "foveabox_r50", "ssd512_vgg16",
     }  # fmt: skip
     assert all(run["budget_changes"] == [] for run in content["runs"])
+    assert content["hours"] is None  # no pace is known: that is said, and nothing else is lost
 
 
 @pytest.mark.parametrize(

@@ -144,7 +144,12 @@ def _run(study: Any) -> tuple[dict[str, Any], list[str]]:
     command = shlex.join(["gfocal", *sys.argv[1:]])
     results, files, lines = [], {}, []
     for table in study.tables:
-        speed = table_speed(study, table) if table.timed and not outcome.interrupted else None
+        speed = None
+        if table.timed and not outcome.interrupted:
+            try:
+                speed = table_speed(study, table)
+            except KeyboardInterrupt:  # the runs are done: they are reported without it
+                outcome.interrupted = True
         result = collect(study, table, outcome, speed, command)
         files[table.name] = write_report(result, study.settings.out / table.name)
         results.append(result)

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
+from gfocal.data.order import epoch_length
 from gfocal.errors import UsageError
 from gfocal.recipe import load_recipe
 from gfocal.studies.budget import BUDGETS, chosen_budget, shrunk
@@ -12,19 +14,25 @@ def test_full_changes_nothing(name: str) -> None:
     assert shrunk(load_recipe(name), BUDGETS["full"], 117_266) == load_recipe(name)
 
 
-def test_iterations_become_epochs() -> None:
-    small = shrunk(load_recipe("gfl_nano"), BUDGETS["small"], 3200)
-    assert (small.schedule.epochs, small.data.mix, small.schedule.batch_size) == (1, None, 16)
-    few = shrunk(load_recipe("gfl_nano"), BUDGETS["small"], 205)  # 200 steps of 16 are 15.6 epochs
-    assert (few.schedule.epochs, few.data.mix) == (16, None)
-    assert (small.data.resize.size, small.optim.lr, small.schedule.ema) == (256, 5e-3, 0.99)
-
-
-def test_large_data_show_a_part_of_themselves() -> None:
-    recipe = shrunk(load_recipe("gfl_nano"), BUDGETS["small"], 117_266)
-    assert recipe.schedule.epochs == 1
-    assert recipe.data.mix is not None
-    assert int(117_266 * recipe.data.mix[0]) // 16 == 200
+@pytest.mark.parametrize(
+    ("pictures", "iterations", "epochs", "steps"),
+    [
+        (3200, 200, 1, 200),
+        (205, 200, 17, 12),  # 204: epochs have one length
+        (3200, 300, 2, 150),
+        (3300, 300, 2, 150),
+        (2100, 200, 2, 100),
+        (117_266, 200, 1, 200),
+        (10, 20, 20, 1),
+    ],
+)
+def test_iterations_become_epochs(pictures: int, iterations: int, epochs: int, steps: int) -> None:
+    recipe = shrunk(load_recipe("gfl_nano"), chosen_budget("small", iterations=iterations), pictures)
+    assert recipe.schedule.epochs == epochs
+    shown = pictures if recipe.data.mix is None else epoch_length(pictures, np.full(pictures, recipe.data.mix[0]))
+    assert max(shown // 16, 1) == steps
+    assert iterations <= epochs * steps < iterations + epochs
+    assert (recipe.data.resize.size, recipe.optim.lr, recipe.schedule.ema) == (256, 5e-3, 0.99)
 
 
 def test_iterations_of_a_full_recipe_end_its_milestones() -> None:

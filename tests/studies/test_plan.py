@@ -63,7 +63,7 @@ def test_rows_of_a_study_differ_in_the_row_alone(data: StudyData) -> None:
     for part in ("data", "optim", "schedule", "runtime"):
         assert len({getattr(run.recipe, part).model_dump_json() for run in runs}) == 1, part
     assert {run.recipe.schedule.batch_size for run in runs} == {8}
-    assert {run.steps for run in runs} == {steps_of(runs[0].recipe, data.train)} == {12}
+    assert {run.steps for run in runs} == {steps_of(runs[0].recipe, data.train)} == {10}
 
 
 def test_steps_are_those_that_training_takes(data: StudyData) -> None:
@@ -77,9 +77,24 @@ def test_an_override_that_a_row_cannot_have(data: StudyData) -> None:
         make_plan([TABLES["table3"]], data, SECONDS, overrides=["optim.lrr=1"])
 
 
-def test_what_a_row_is_made_by_is_not_set(data: StudyData) -> None:
-    with pytest.raises(UsageError, match="the row n-4 is made by"):
-        make_plan([TABLES["table2b"]], data, SECONDS, overrides=["model.boxes.reg_max=8"])
+@pytest.mark.parametrize("override", ["model.boxes.reg_max=8", "model.boxes={kind: general_dfl, reg_max: 8}"])
+def test_what_a_row_is_made_by_is_not_set(data: StudyData, override: str) -> None:
+    with pytest.raises(UsageError, match=r"--set model.boxes.reg_max: .*the row n-4 is made by"):
+        make_plan([TABLES["table2b"]], data, SECONDS, overrides=[override])
+
+
+def test_seeds_are_the_study_s(data: StudyData) -> None:
+    with pytest.raises(UsageError, match="--seeds N"):
+        make_plan([TABLES["table3"]], data, SECONDS, overrides=["runtime.seed=7"])
+
+
+def test_other_pictures_are_other_runs(data: StudyData, tmp_path: Path) -> None:
+    """The same annotations with other pictures: what was measured on these is not compared with them."""
+    other = scenes(tmp_path / "scenes")
+    assert other.fingerprint == data.fingerprint
+    picture = other.train.path(0)
+    picture.write_bytes(picture.read_bytes() + b"0")
+    assert open_study_data(other.path).fingerprint != data.fingerprint
 
 
 def test_some_rows_with_their_baselines(data: StudyData) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,8 @@ def finish(study: Study, table: str, key: str, seed: int, ap: float, **more: Any
         "train_seconds": 10.0,
         "measure_seconds": 2.5,
         "truncated_share": 0.01 * (seed + 1),
+        "versions": {"torch": "2.8" if seed else "2.9"},
+        "host": {"cpu": "a good one"},
         **more,
     }
     noise = np.random.default_rng([len(key), ord(key[-1]), seed]).normal(0, 0.002, 50)
@@ -87,7 +90,10 @@ def test_a_finished_table(data: StudyData, tmp_path: Path) -> None:
     assert {claim["verdict"] for claim in results["claims"]} <= {"holds", "does not", "cannot tell"}
     assert next(c for c in results["claims"] if c["statement"] == "QFL improves ATSS")["verdict"] == "holds"
     settings = results["settings"]
-    assert (settings["iterations"], settings["seeds"], settings["picture"]) == (9, [0, 1], "64 x 64")
+    assert (settings["iterations"], settings["seeds"], settings["picture"]) == (12, [0, 1], "64 x 64")
+    assert settings["unlike_the_others"] == []
+    assert settings["versions"] == {"torch": "2.9 and 2.8"}
+    assert settings["host"] == {"cpu": "a good one"}
     assert (settings["train_pictures"], settings["val_pictures"], settings["classes"]) == (48, 24, 6)
     json.dumps(results, allow_nan=False)
 
@@ -114,7 +120,7 @@ def test_a_damaged_run_is_a_failure(data: StudyData, tmp_path: Path) -> None:
     (tmp_path / RUNS / run / RESAMPLED).write_bytes(b"")
     results = collect(study, TABLES["table3"], Outcome())
     assert row_of(results, "atss")["runs"][0]["state"] == "failed"
-    assert "remove the folder" in results["failures"][0]
+    assert "does that run again" in results["failures"][0]
 
 
 def test_one_seed_speaks_of_pictures_alone(data: StudyData, tmp_path: Path) -> None:
@@ -140,6 +146,29 @@ def test_other_tables_runs_say_how_far_a_seed_moves_a_run(data: StudyData, tmp_p
     loud = row_of(collect(study, TABLES["table3"], Outcome()), "gfl")["difference"]
     assert loud["value"] == quiet["value"] == 0
     assert quiet["high"] - quiet["low"] < 0.02 < 0.05 < loud["high"] - loud["low"]
+
+
+def test_rows_that_learnt_nothing_do_not_make_others_look_steady(data: StudyData, tmp_path: Path) -> None:
+    def width(*blank: str) -> float:
+        study = study_of(data, tmp_path / str(len(blank)), "table3", "table1b")
+        for key, values in AP.items():
+            for seed, value in enumerate(values):
+                finish(study, "table3", key, seed, value)
+        for key in blank:
+            for seed in (0, 1):
+                finish(study, "table1b", key, seed, 0.001)
+        apart = row_of(collect(study, TABLES["table3"], Outcome()), "gfl")["difference"]
+        return apart["high"] - apart["low"]
+
+    assert width("ssd", "ssd-joint", "foveabox", "retinanet") == pytest.approx(width())
+
+
+def test_a_detector_with_a_schedule_of_its_own(data: StudyData, tmp_path: Path) -> None:
+    budget = replace(SECONDS, name="full", pyramid="full", iterations=None, size=None, lr=None)
+    study = open_study(StudySettings(("table1b",), str(data.path), budget, 1, tmp_path))
+    settings = collect(study, TABLES["table1b"], Outcome())["settings"]
+    assert (settings["picture"], settings["pictures_a_step"]) == ("short side 800, long side at most 1333", 16)
+    assert settings["unlike_the_others"] == ["ssd512_vgg16: 512 x 512 pixels, 120 steps of 48 pictures (120 epochs)"]
 
 
 def test_some_rows(data: StudyData, tmp_path: Path) -> None:

@@ -10,13 +10,18 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
+import gfocal
+from gfocal.data.scenes import usable_cpus
 from gfocal.errors import UsageError
+from gfocal.recipe import build_recipe
 from gfocal.studies import runner
-from gfocal.studies.plan import Plan, StudyData, make_plan
-from gfocal.studies.runner import do_runs, is_done, steps_done
+from gfocal.studies.plan import Plan, RunPlan, StudyData, make_plan
+from gfocal.studies.runner import device_of, do_runs, is_done, steps_done
 from gfocal.studies.tables import TABLES
 from made_study import SECONDS, scenes
 
@@ -42,7 +47,7 @@ if fate == "kill":
 if fate == "wait":
     time.sleep(60)
 np.savez(folder / "resampled.npz", AP=np.zeros(3), correlation=np.zeros(3))
-facts = {"metrics": {"AP": 0.5, "score_iou_correlation": 0.1}, "threads": job["threads"]}
+facts = {"metrics": {"AP": 0.5, "score_iou_correlation": 0.1}}
 (folder / "measured.json").write_text(json.dumps(facts))
 """
 
@@ -81,7 +86,9 @@ def test_every_run_is_done_once(plan: Plan, data: StudyData, tmp_path: Path) -> 
     assert len(calls(out)) == 4
     # A job says what its run is; runs of one seed start from one file.
     jobs = [json.loads((out / "runs" / name / "job.json").read_text()) for name in names]
-    assert [job["recipe"] for job in jobs] == [run.recipe.to_dict() for run in plan.runs]
+    threads = max(1, usable_cpus() // 2)
+    for job, run in zip(jobs, plan.runs, strict=True):
+        assert job["recipe"] == build_recipe(run.recipe.to_dict(), [f"runtime.threads={threads}"]).to_dict()
     assert len({job["start"] for job in jobs}) == 1
 
 
@@ -135,12 +142,60 @@ def test_steps_of_a_run_that_is_cut_off(plan: Plan, tmp_path: Path) -> None:
     assert steps_done(tmp_path, run) == run.steps
 
 
-def test_a_damaged_result_is_told(plan: Plan, data: StudyData, tmp_path: Path) -> None:
-    out = tmp_path / "study"
-    do_runs(plan.runs[:1], data, out, progress=False)
+def test_a_run_with_damaged_results_is_done_again(plan: Plan, data: StudyData, tmp_path: Path) -> None:
+    out, told = tmp_path / "study", []
+    do_runs(plan.runs[:2], data, out, progress=False)
     (out / "runs" / plan.runs[0].name / "resampled.npz").write_bytes(b"PK\x03\x04 not a zip")
-    with pytest.raises(runner.GfocalError, match="remove the folder"):
-        runner.read_measured(out / "runs" / plan.runs[0].name)
+    again = do_runs(plan.runs[:2], data, out, say=told.append, progress=False)
+    assert (again.done, again.skipped) == (1, 1)
+    assert "cannot be read" in told[0]
+    assert runner.read_measured(out / "runs" / plan.runs[0].name) is not None
+
+
+def test_the_reason_is_that_of_the_last_attempt(plan: Plan, data: StudyData, tmp_path: Path) -> None:
+    out, name = tmp_path / "study", plan.runs[0].name
+    fates(out, **{name: "fail"})
+    do_runs(plan.runs[:1], data, out, progress=False)
+    fates(out, **{name: "kill"})
+    assert "it wrote nothing" in do_runs(plan.runs[:1], data, out, progress=False).failures[name]
+
+
+def test_first_weights_that_one_run_cannot_have(
+    plan: Plan, data: StudyData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = runner.make_start
+
+    def make(run: RunPlan, *rest: Any) -> Path:
+        if run is plan.runs[1]:
+            raise UsageError("no such weights")
+        return real(run, *rest)
+
+    monkeypatch.setattr(runner, "make_start", make)
+    outcome = do_runs(plan.runs[:3], data, tmp_path, progress=False)
+    assert (outcome.done, outcome.failures) == (2, {plan.runs[1].name: "no such weights"})
+    # Where the first has none, nothing begins.
+    with pytest.raises(UsageError, match="no such weights"):
+        do_runs(plan.runs[1:2], data, tmp_path / "other", progress=False)
+    assert not (tmp_path / "other" / "runs").exists()
+
+
+def test_each_slot_has_its_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert [device_of(slot, None) for slot in range(3)] == ["0", "1", "0"]
+    assert [device_of(slot, "2,3") for slot in range(3)] == ["2", "3", "2"]
+    assert device_of(1, "GPU-5a, GPU-77") == "GPU-77"
+    assert device_of(1, "") == "1"
+
+
+def test_a_worker_ends_with_its_runner(tmp_path: Path) -> None:
+    """Also one whose runner was gone before it could look: it is told whose it is."""
+    script = (
+        "import os, sys, time; from gfocal.studies.worker import _end_with; _end_with(int(sys.argv[1])); time.sleep(60)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(gfocal.__file__).parents[1])}
+    begin = time.monotonic()
+    assert subprocess.run([sys.executable, "-c", script, "1"], env=environment, timeout=50).returncode == 1
+    assert time.monotonic() - begin < 50
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no such locks")

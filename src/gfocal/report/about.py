@@ -14,7 +14,8 @@ _PYRAMIDS = {
 }
 _TOLD = {
     "data", "train_pictures", "val_pictures", "classes", "pyramid", "picture", "iterations", "epochs",
-    "pictures_a_step", "seeds", "init", "budget", "versions", "host", "data_fingerprint", "command",
+    "pictures_a_step", "unlike_the_others", "overrides", "seeds", "init", "pretrained", "budget", "versions", "host",
+    "data_fingerprint", "command",
 }  # fmt: skip
 
 
@@ -26,9 +27,11 @@ def settings(results: Results) -> list[tuple[str, str]]:
         ("Network", _PYRAMIDS.get(told.get("pyramid") or "", told.get("pyramid"))),
         ("Pictures enter as", _with(told.get("picture"), " pixels")),
         ("Each run", _training(told)),
+        ("Unlike that", "; ".join(map(line, told.get("unlike_the_others") or ()))),
+        ("Changed in all rows", ", ".join(map(line, told.get("overrides") or ()))),
         ("Seeds", _seeds(told.get("seeds") or [])),
         ("Starts from", _start(told)),
-        ("Budget", told.get("budget")),
+        ("Budget", _budget(told.get("budget") or "")),
         ("Versions", _pairs(told.get("versions"), " ", ", ")),
         ("Machine", _pairs(told.get("host"))),
         ("Fingerprint of the data", told.get("data_fingerprint")),
@@ -78,6 +81,10 @@ def _seeds(seeds: list[int]) -> str:
         return f"{seeds[0]}: every row is trained once, so chance of training is not in any interval"
     times = {2: "twice"}.get(len(seeds), f"{len(seeds)} times")
     return f"{listed(seeds)}: every row is trained {times}" if seeds else ""
+
+
+def _budget(name: str) -> str:
+    return f"{name.rstrip('*')}, with settings of its own" if name.endswith("*") else name
 
 
 def _with(value: Any, unit: str) -> str:

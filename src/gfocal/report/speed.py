@@ -49,10 +49,7 @@ def _speeds(entry: Mapping[str, Any], row: Mapping[str, Any]) -> list[str]:
 
 
 def _costs(entry: Mapping[str, Any], row: Mapping[str, Any]) -> list[str]:
-    network = entry.get("ratio_network")
-    if between := entry.get("ratio_network_between"):
-        network = {"median": network, "low": between[0], "high": between[1]}
-    ratios = (ratio(entry.get("ratio_flops")), ratio(network), ratio(entry.get("ratio_whole")))
+    ratios = (ratio(entry.get("ratio_flops")), ratio(entry.get("ratio_network")), ratio(entry.get("ratio_whole")))
     return [line(row["title"]), large(entry.get("flops")), large(entry.get("parameters")), *ratios]
 
 

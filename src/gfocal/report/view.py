@@ -189,7 +189,11 @@ def _problem(row: Mapping[str, Any], rows: Mapping[str, Any]) -> str:
     base = rows.get(row["baseline"])
     if row["measured"] is not None and row["baseline"] and row["difference"] is None:
         without = base is None or base["measured"] is None
-        reasons.append("its baseline is not measured" if without else "no pictures to compare with its baseline")
+        reasons.append(
+            "its baseline is not measured"
+            if without
+            else "nothing to compare with its baseline by: they have no seed in common, or the pictures are too few"
+        )
     return "; ".join(reasons)
 
 

@@ -89,13 +89,14 @@ def shrunk(recipe: Recipe, budget: Budget, pictures: int) -> Recipe:
 
 
 def _iterations(recipe: Recipe, iterations: int, pictures: int) -> list[str]:
-    """A schedule of so many optimizer steps, as nearly as whole epochs have them."""
-    step = min(recipe.schedule.batch_size, pictures) * recipe.schedule.accumulate
-    wanted = iterations * step
-    epochs = max(1, round(wanted / pictures))
+    """A schedule of so many optimizer steps: whole epochs of equal length, up to one step an epoch more."""
+    schedule = recipe.schedule
+    step = min(schedule.batch_size, pictures) * schedule.accumulate
+    most = max(pictures // step, 1)
+    epochs = -(-iterations // most)
+    steps = -(-iterations // epochs)
     changes = [f"schedule.epochs={epochs}", "schedule.kind=cosine"]
-    if wanted < pictures:
+    if steps < most:
         # Rounded up a little, so that the last batch is whole.
-        changes.append(f"data.mix=[{math.ceil(wanted * 1e6 / pictures) / 1e6}]")
-    warmup = min(recipe.schedule.warmup_steps, iterations // 4)
-    return [*changes, f"schedule.warmup_steps={warmup}"]
+        changes.append(f"data.mix=[{math.ceil(steps * step * 1e6 / pictures) / 1e6}]")
+    return [*changes, f"schedule.warmup_steps={min(schedule.warmup_steps, iterations // 4)}"]

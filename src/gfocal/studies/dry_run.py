@@ -2,47 +2,46 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from gfocal.engine.casting import autocast, real_precision
-from gfocal.engine.memory import largest_size, synthetic_loss
 from gfocal.engine.run import flat
 from gfocal.engine.show import counted
 from gfocal.errors import GfocalError
-from gfocal.recipe import Recipe, load_recipe
+from gfocal.recipe import load_recipe
 from gfocal.studies.measured import read_measured
+from gfocal.studies.pace import paces
 from gfocal.studies.plan import RunPlan
 from gfocal.studies.runner import RUNS, is_done, steps_done, threads_a_run
 from gfocal.studies.study import Study
-from gfocal.zoo import build_detector
 
 _MEASURING = 0.35  # of a training step's time for a picture, a picture that is measured takes
+_STARTING = 8  # seconds in which a run loads libraries and data
 
 
 def dry_run(study: Study) -> dict[str, Any]:
     """Every run, what its recipe changes, what is left of it, and how long that may take on this machine.
 
     The pace of a detector is that of its runs that are done; of one without, that of a training step measured now, on
-    pictures of the size of the run's, reading not included.
+    pictures of the size of the run's, reading not included. ``hours`` is None where no pace is known.
     """
     out, runs = study.settings.out, study.plan.runs
-    left = {run.name: run.steps - steps_done(out, run) for run in runs}
-    paces = {run.base: seconds for run in study.related if (seconds := _pace_of_done(out, run)) is not None}
-    entries = []
+    left = {run.name: run.steps - steps_done(out, run) for run in runs if not is_done(out, run)}
+    pace = {run.base: seconds for run in study.related if (seconds := _pace_of_done(out, run)) is not None}
+    unknown = {run.base: run.recipe for run in runs if run.name in left and run.base not in pace}
+    pace |= paces(unknown, len(study.data.train.names), threads_a_run(study.jobs))
+    entries: list[dict[str, Any]] = []
     for run in runs:
-        if left[run.name] and run.base not in paces:
-            paces[run.base] = seconds_a_picture(run.recipe, study.data.train.names, threads_a_run(study.jobs))
-        measured = 0 if is_done(out, run) else len(study.data.val_index) * _MEASURING
-        pictures = left[run.name] * run.pictures / run.steps + measured
-        entries.append({**_described(run, study), "hours": pictures * paces.get(run.base, 0.0) / 3600})
-    hours = sum(entry["hours"] for entry in entries)
-    return {"runs": entries, "hours": hours / study.jobs, "jobs": study.jobs, "seconds_a_picture": paces}
+        hours: float | None = 0.0
+        if run.name in left:
+            pictures = left[run.name] * run.pictures / run.steps + len(study.data.val_index) * _MEASURING
+            hours = (pictures * pace[run.base] + _STARTING) / 3600 if run.base in pace else None
+        entries.append({**_described(run, study), "hours": hours})
+    known = [entry["hours"] for entry in entries if entry["hours"] is not None]
+    whole = sum(known) / max(min(study.jobs, len(left)), 1) if len(known) == len(entries) else None
+    return {"runs": entries, "hours": whole, "jobs": study.jobs, "seconds_a_picture": pace}
 
 
 def _pace_of_done(out: Path, run: RunPlan) -> float | None:
@@ -75,28 +74,6 @@ def differences(run: RunPlan, study: Study) -> list[str]:
     return [f"{key}={ours[key]}" for key in ours if ours[key] != theirs.get(key) and key != "runtime.seed"]
 
 
-def seconds_a_picture(recipe: Recipe, names: Sequence[str], threads: int, steps: int = 3) -> float:
-    """A training step's time for each of its pictures on this machine, the quickest of a few; reading not included."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    with torch.random.fork_rng():
-        detector = build_detector(recipe, names, pretrained=False).to(device).train()
-    batch = min(recipe.schedule.batch_size, 16 if device.type == "cuda" or recipe.data.resize.kind == "square" else 1)
-    before, taken = torch.get_num_threads(), []
-    torch.set_num_threads(threads or before)
-    try:
-        for _ in range(steps):
-            begin = time.perf_counter()
-            with autocast(device, real_precision(recipe.runtime.precision)):
-                loss = synthetic_loss(detector, largest_size(recipe.data), batch)
-            loss.backward()
-            if device.type == "cuda":
-                torch.cuda.synchronize()
-            taken.append((time.perf_counter() - begin) / batch)
-    finally:
-        torch.set_num_threads(before)
-    return min(taken)
-
-
 def told_plan(content: Mapping[str, Any]) -> list[str]:
     """What :func:`dry_run` gave, for a terminal."""
     runs = content["runs"]
@@ -120,8 +97,10 @@ def told_plan(content: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def told_hours(hours: float) -> str:
+def told_hours(hours: float | None) -> str:
     """5 s, 12 min, 3.5 h, 12 days."""
+    if hours is None:
+        return "an unknown time"
     if hours >= 72:
         return f"{hours / 24:.0f} days"
     if hours >= 1:

@@ -7,12 +7,14 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from gfocal.data.index import DataIndex
-from gfocal.engine.card import fingerprint
+from gfocal.engine.card import fingerprint, pictures_fingerprint
 from gfocal.engine.prepare import open_run_data
+from gfocal.engine.run import flat
 from gfocal.engine.start import pictures_an_epoch
 from gfocal.errors import UsageError
 from gfocal.recipe import Recipe, build_recipe, load_recipe
@@ -42,10 +44,11 @@ class StudyData:
     train: DataIndex
     val_index: DataIndex
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
-        """Of both splits."""
-        return f"{fingerprint(self.train)}-{fingerprint(self.val_index)}"
+        """Of both splits, annotations and pictures."""
+        parts = [look(index) for index in (self.train, self.val_index) for look in (fingerprint, pictures_fingerprint)]
+        return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
 
 
 def open_study_data(path: Path, val: Path | None = None, *, name: str | None = None) -> StudyData:
@@ -110,14 +113,23 @@ def row_recipe(row: Row, budget: Budget, overrides: Sequence[str], pictures: int
     Raises:
         UsageError: an override that the row's recipe cannot have.
     """
-    own = {key for change in row.changes if (key := change.partition("=")[0]).startswith("model.")}
-    if taken := [override for override in overrides if override.partition("=")[0].strip() in own]:
-        raise UsageError(f"--set {taken[0]}: it is what the row {row.key} is made by; leave it out")
     base = RECIPES[budget.pyramid][row.detector]
     where = f"{base} ({row.key})"
+    published = load_recipe(base, row.changes)
     # Twice: what a person sets decides how many epochs the budget's iterations are, and has the last word.
-    asked = build_recipe(load_recipe(base, row.changes).to_dict(), overrides, where)
-    return build_recipe(shrunk(asked, budget, pictures).to_dict(), overrides, where)
+    asked = build_recipe(published.to_dict(), overrides, where)
+    recipe = build_recipe(shrunk(asked, budget, pictures).to_dict(), overrides, where)
+    made_by, ours, theirs = _made_by(row), flat(recipe.to_dict()), flat(published.to_dict())
+    if changed := [key for key in made_by if ours[key] != theirs[key]]:
+        raise UsageError(f"--set {changed[0]}: it is what the row {row.key} is made by; leave it out")
+    if recipe.runtime.seed != published.runtime.seed:
+        raise UsageError("--set runtime.seed: a study gives every row the seeds 0, 1, ... of --seeds N")
+    return recipe
+
+
+def _made_by(row: Row) -> list[str]:
+    """The keys that set a row apart; what else it changes (the norm of a gradient) a person may have otherwise."""
+    return [key for change in row.changes if (key := change.partition("=")[0]).startswith("model.")]
 
 
 def _seeded(recipe: Recipe, seed: int) -> Recipe:

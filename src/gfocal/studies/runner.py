@@ -53,6 +53,7 @@ class _Running:
     run: RunPlan
     process: subprocess.Popen[bytes]
     log: Any
+    begin: int  # of what this attempt writes to the log
     slot: int
 
 
@@ -114,12 +115,14 @@ def do_runs(
     Raises:
         UsageError: another study is running in ``out``, or the first weights cannot be made.
     """
-    outcome = Outcome(skipped=sum(is_done(out, run) for run in runs))
-    waiting = [run for run in runs if not is_done(out, run)]
     tell = say or (lambda line: None)
     with _one_study(out):
-        for run in waiting:
-            _write_job(run, data, out, init, threads_a_run(jobs))
+        for run in runs:
+            _forget_damaged(out / RUNS / run.name, tell)
+        outcome = Outcome(skipped=sum(is_done(out, run) for run in runs))
+        waiting = [run for run in runs if not is_done(out, run)]
+        if waiting:  # weights that fit no run are told before anything begins
+            make_start(waiting[0], data.train.names, init, out / STARTS)
         total = sum(run.steps for run in runs)
         running: list[_Running] = []
         with ProgressBar(total, "study", done=_all_done(out, runs), shown=progress) as bar, CtrlC(bar.say) as ctrl_c:
@@ -127,7 +130,14 @@ def do_runs(
                 while running or (waiting and not ctrl_c.asked):
                     while waiting and len(running) < jobs and not ctrl_c.asked:
                         slot = min(set(range(jobs)) - {other.slot for other in running})
-                        running.append(_start(waiting.pop(0), out, slot))
+                        run = waiting.pop(0)
+                        try:
+                            _write_job(run, data, out, init, threads_a_run(jobs))
+                        except GfocalError as error:  # weights of another backbone that cannot be had
+                            outcome.failures[run.name] = str(error)
+                            bar.say(f"{run.name} FAILED: {error}")
+                            continue
+                        running.append(_start(run, out, slot))
                     time.sleep(_POLL)
                     if ctrl_c.asked and not outcome.interrupted:
                         outcome.interrupted = True
@@ -158,8 +168,10 @@ def _note(running: Sequence[_Running], outcome: Outcome, runs: Sequence[RunPlan]
 def _write_job(run: RunPlan, data: StudyData, out: Path, init: Path | None, threads: int) -> None:
     """Say in the run's folder what it is."""
     start = make_start(run, data.train.names, init, out / STARTS)
+    recipe = run.recipe.to_dict()
+    recipe["runtime"]["threads"] = recipe["runtime"]["threads"] or threads
     content = {
-        "recipe": run.recipe.to_dict(),
+        "recipe": recipe,
         "base": run.base,
         "changes": list(run.changes),
         "rows": [list(row) for row in run.rows],
@@ -167,7 +179,6 @@ def _write_job(run: RunPlan, data: StudyData, out: Path, init: Path | None, thre
         "val": None if data.val is None else str(data.val.resolve()),
         "start": str(start.resolve()),
         "start_from": {"first weights": start.name, "init": None if init is None else init_identity(init)},
-        "threads": threads,
     }
     text = json.dumps(content, indent=1) + "\n"
     write_atomically(out / RUNS / run.name / JOB, lambda file: file.write_text(text, encoding="utf-8"))
@@ -177,18 +188,25 @@ def _start(run: RunPlan, out: Path, slot: int) -> _Running:
     folder = out / RUNS / run.name
     environment = dict(os.environ)
     environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    if torch.cuda.is_available() and "CUDA_VISIBLE_DEVICES" not in environment:
-        environment["CUDA_VISIBLE_DEVICES"] = str(slot % torch.cuda.device_count())
+    if torch.cuda.is_available():
+        environment["CUDA_VISIBLE_DEVICES"] = device_of(slot, environment.get("CUDA_VISIBLE_DEVICES"))
     log = (folder / LOG).open("ab")
     process = subprocess.Popen(
-        [*WORKER, str(folder)],
+        [*WORKER, str(folder), str(os.getpid())],
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=log,
         env=environment,
         start_new_session=True,  # Ctrl-C reaches the runner alone, which passes it on once
     )
-    return _Running(run, process, log, slot)
+    return _Running(run, process, log, log.tell(), slot)
+
+
+def device_of(slot: int, visible: str | None) -> str:
+    """The GPU of a slot, for CUDA_VISIBLE_DEVICES; a scheduler may have named those that this process may use."""
+    own = [name.strip() for name in visible.split(",") if name.strip()] if visible else []
+    own = own or [str(number) for number in range(torch.cuda.device_count())]
+    return own[slot % len(own)]
 
 
 def _ended(one: _Running, out: Path, outcome: Outcome, tell: Callable[[str], None]) -> None:
@@ -196,24 +214,30 @@ def _ended(one: _Running, out: Path, outcome: Outcome, tell: Callable[[str], Non
     folder = out / RUNS / one.run.name
     if is_done(out, one.run):
         outcome.done += 1
-        try:
-            measured = read_measured(folder)
-            ap = None if measured is None else measured.facts["metrics"]["AP"]
-            tell(f"{one.run.name}: AP {'n/a' if ap is None else f'{100 * ap:.1f}'}")
-        except GfocalError as error:
-            outcome.failures[one.run.name] = str(error)
+        measured = read_measured(folder)
+        ap = None if measured is None else measured.facts["metrics"]["AP"]
+        tell(f"{one.run.name}: AP {'n/a' if ap is None else f'{100 * ap:.1f}'}")
     elif not outcome.interrupted:
-        outcome.failures[one.run.name] = _why(folder, one.process.returncode)
+        outcome.failures[one.run.name] = _why(folder / LOG, one.begin, one.process.returncode)
         tell(f"{one.run.name} FAILED: {outcome.failures[one.run.name]}")
 
 
-def _why(folder: Path, code: int) -> str:
-    """The last line that a run wrote, and how it ended."""
-    text = (folder / LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()
+def _why(log: Path, begin: int, code: int) -> str:
+    """How an attempt ended, and the last line that it wrote."""
+    text = log.read_bytes()[begin:].decode(errors="replace").strip().splitlines()
     last = text[-1].strip() if text else "it wrote nothing"
     how = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
     hint = " (the system takes memory back that way)" if code == -signal.SIGKILL else ""
-    return f"{how}{hint}: {last.removeprefix('error: ')} ({folder / LOG})"
+    return f"{how}{hint}: {last.removeprefix('error: ')} ({log})"
+
+
+def _forget_damaged(folder: Path, tell: Callable[[str], None]) -> None:
+    """A run whose results cannot be read is one that has to be done again."""
+    try:
+        read_measured(folder)
+    except GfocalError as error:
+        tell(f"warning: {error}")
+        (folder / MEASURED).unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""One run of a study in a process of its own: ``python -m gfocal.studies.worker FOLDER``.
+"""One run of a study in a process of its own: ``python -m gfocal.studies.worker FOLDER RUNNER``.
 
 A run that is killed takes nothing else with it, and its memory comes back whole. The folder holds ``job.json``, which
 the runner wrote; at the end it holds what :mod:`gfocal.studies.measured` reads.
@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from gfocal.engine.card import CARD, versions
+from gfocal.engine.card import CARD, host, versions
 from gfocal.engine.checkpoint import BEST, LAST, STATE
 from gfocal.engine.evaluate import evaluate
 from gfocal.engine.train import train
@@ -35,7 +35,7 @@ METRICS = "metrics.jsonl"
 def main() -> None:
     """Do the run of the folder that is named; one line on standard error and 1 or 2 where it fails."""
     folder = Path(sys.argv[1])
-    _end_with(os.getppid())
+    _end_with(int(sys.argv[2]))
     try:
         with _alone(folder):
             do_run(folder)
@@ -51,7 +51,7 @@ def do_run(folder: Path) -> None:
     if (folder / MEASURED).is_file():
         return
     job: dict[str, Any] = json.loads((folder / JOB).read_text(encoding="utf-8"))
-    recipe = build_recipe(job["recipe"], [f"runtime.threads={job['threads']}"], str(folder / JOB))
+    recipe = build_recipe(job["recipe"], (), str(folder / JOB))
     data = open_study_data(Path(job["data"]), None if job["val"] is None else Path(job["val"]))
     resume = (folder / STATE).is_file()
     if not resume:  # cut off before the first state: nothing to go on with
@@ -63,7 +63,7 @@ def do_run(folder: Path) -> None:
     if result.interrupted:
         raise KeyboardInterrupt
     begin = time.perf_counter()
-    detector, _, _ = open_model(str(folder / LAST), [f"runtime.threads={job['threads']}"])
+    detector, _, _ = open_model(str(folder / LAST), ())
     measured = evaluate(
         detector,
         data.val_index,
@@ -80,6 +80,7 @@ def do_run(folder: Path) -> None:
         "measure_seconds": round(time.perf_counter() - begin, 2),
         "data": data.fingerprint,
         "versions": versions(),
+        "host": host(),
         "start": job["start_from"],
     }
     write_measured(folder, facts, measured.matches)
@@ -116,7 +117,10 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _end_with(parent: int) -> None:
-    """End when the runner is gone: a run that nobody waits for would go on beside the one that takes its place."""
+    """End when the runner is gone: a run that nobody waits for would go on beside the one that takes its place.
+
+    ``parent`` is told and not asked for: by the time that all is imported the runner may be gone.
+    """
 
     def watch() -> None:
         while os.getppid() == parent:
