@@ -19,7 +19,9 @@ import gfocal
 from gfocal.cli import app
 from gfocal.cli_studies import TABLES as SPELLED_OUT
 from gfocal.data.scenes import make_scenes
+from gfocal.report import write_report
 from gfocal.studies.tables import TABLES
+from report import samples
 
 TINY = ("--budget", "tiny", "--size", "64", "--iterations", "10", "--seeds", "1")
 
@@ -39,7 +41,7 @@ def call(*words: str | Path) -> Result:
 def test_every_table_is_a_verb() -> None:
     assert set(SPELLED_OUT) == {*TABLES, "all"}
     listed = call("--help").stdout
-    for name in (*SPELLED_OUT, "speed", "figures"):
+    for name in (*SPELLED_OUT, "overview", "speed", "figures"):
         assert name in listed
 
 
@@ -96,6 +98,23 @@ def test_refusals(scenes: Path, tmp_path: Path, words: tuple[str, ...], message:
     assert message in result.stderr.splitlines()[-1]
     assert "Traceback" not in result.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_tables_of_several_calls_on_one_page(tmp_path: Path) -> None:
+    for number, sample in enumerate((samples.table3(), samples.table1a())):
+        write_report(sample, tmp_path / str(9 - number))
+    result = call("overview", tmp_path)
+    assert result.exit_code == 0, result.output
+    page = (tmp_path / "overview.html").read_text()
+    # In the order of the folders' names.
+    assert page.index(samples.table1a()["title"]) < page.index(samples.table3()["title"])
+    (tmp_path / "9" / "results.json").write_text("{}")
+    damaged = call("overview", tmp_path)
+    assert damaged.exit_code == 2
+    assert "9/results.json cannot be read" in damaged.stderr
+    empty = call("overview", tmp_path / "nothing")
+    assert empty.exit_code == 2
+    assert "holds no results of a table" in empty.stderr
 
 
 def start(*words: str | Path) -> subprocess.Popen[str]:

@@ -247,3 +247,23 @@ def figures(
         return print_json({name: str(file) for name, file in files.items()})
     for name, file in files.items():
         typer.echo(f"{name}: {file}")
+
+
+@study_app.command("overview")
+@verb
+def overview(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a study.")],
+    json_: Json = False,
+) -> None:
+    """Put all tables that a study's folder holds on one page, however many calls filled them.
+
+    Example: gfocal study overview runs/study-scenes-small
+    """
+    with own_stdout():
+        from gfocal.report import read_results, write_overview
+
+        files = write_overview(read_results(folder), folder)
+    if json_:
+        return print_json({name: str(file) for name, file in files.items()})
+    for name, file in files.items():
+        typer.echo(f"{name}: {file}")

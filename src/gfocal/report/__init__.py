@@ -5,7 +5,7 @@ The input is the content of a study's ``results.json``, a plain dict. Nothing is
 
 from __future__ import annotations
 
-from gfocal.report.files import write_overview, write_report
+from gfocal.report.files import read_results, write_overview, write_report
 from gfocal.report.page import overview_html, render_html
 from gfocal.report.text import overview_markdown, render_markdown
 from gfocal.report.told import told
@@ -13,6 +13,7 @@ from gfocal.report.told import told
 __all__ = [
     "overview_html",
     "overview_markdown",
+    "read_results",
     "render_html",
     "render_markdown",
     "told",

@@ -13,6 +13,8 @@ from gfocal.report.plot import write_plot
 from gfocal.report.text import overview_markdown, render_markdown
 from gfocal.report.view import Results, checked
 
+RESULTS = "results.json"
+
 
 def write_report(results: Results, folder: Path) -> dict[str, Path]:
     """Write ``report.md``, ``report.html``, ``plot.png`` and ``results.json`` into a folder, which is made.
@@ -30,7 +32,7 @@ def write_report(results: Results, folder: Path) -> dict[str, Path]:
     """
     checked(results)
     _refuse_file(folder)
-    names = {"markdown": "report.md", "html": "report.html", "plot": "plot.png", "results": "results.json"}
+    names = {"markdown": "report.md", "html": "report.html", "plot": "plot.png", "results": RESULTS}
     files = {name: folder / file for name, file in names.items()}
     # Written last, so that results.json never stands beside a report of other results for long.
     markdown, html = render_markdown(results, names["plot"]), render_html(results)
@@ -78,3 +80,23 @@ def _refuse_file(folder: Path) -> None:
 
 def _write(path: Path, text: str) -> None:
     write_atomically(path, lambda file: file.write_text(text, encoding="utf-8"))
+
+
+def read_results(folder: Path) -> list[Results]:
+    """The results of all tables that a study left in its folder, in the order of their names.
+
+    Raises:
+        UsageError: there are none, or one cannot be read.
+    """
+    files = sorted(folder.glob(f"*/{RESULTS}"))
+    if not files:
+        raise UsageError(f"{folder} holds no results of a table: run `gfocal study TABLE --out {folder}` first")
+    found = []
+    for file in files:
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+            checked(content)
+        except (OSError, ValueError, TypeError) as error:
+            raise UsageError(f"{file} cannot be read ({error}); the command of its study writes it anew") from error
+        found.append(content)
+    return found
