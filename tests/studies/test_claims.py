@@ -193,7 +193,7 @@ def test_noise_of_seeds_is_that_of_the_table_or_given() -> None:
     rows = {"AP": {"ssd": a, "ssd-joint": b}}
     assert first("table1b", "SSD", rows)["verdict"] == "cannot tell"
     assert first("table1b", "SSD", rows)["by"] == "pictures and seeds"
-    told = first("table1b", "SSD", rows, noise={"AP": SeedNoise(1e-8, 20)})
+    told = first("table1b", "SSD", rows, noise={"AP": SeedNoise(2.5e-4, 20)})
     assert (told["verdict"], told["by"]) == ("holds", "pictures and seeds")
     told = first("table1b", "SSD", rows, noise={})
     assert (told["verdict"], told["by"]) == ("holds", "pictures")

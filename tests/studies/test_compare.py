@@ -18,6 +18,11 @@ def flat(*values: float | None, sets: int = 20) -> Runs:
     return {seed: RunMeasure(value, np.full(sets, value or 0.0)) for seed, value in enumerate(values)}
 
 
+def steadily(*values: float) -> Runs:
+    """Runs whose value hardly depends on the pictures."""
+    return {s: RunMeasure(v, v + 1e-4 * np.sin(np.arange(20) + 7 * s + 100 * v)) for s, v in enumerate(values)}
+
+
 def spread(value: float, noise: list[float], seed: int = 0) -> Runs:
     return {seed: RunMeasure(value, value + np.array(noise))}
 
@@ -163,3 +168,36 @@ def test_coverage() -> None:
     # The standard error of a share of 0.95 in 400 is 0.011.
     assert 0.92 < inside["both"] / studies < 0.98
     assert inside["pictures"] / studies < 0.75, "seeds that are ignored make an interval too narrow"
+
+
+def test_a_row_that_some_seeds_upset_does_not_blur_the_others() -> None:
+    generator = np.random.default_rng(3)
+    steady = [steadily(*(0.4 + 0.005 * generator.standard_normal(2))) for _ in range(12)]
+    upset = steadily(0.45, 0.60)
+    known = seed_noise(steady)
+    assert known is not None
+    again = seed_noise([*steady[:4], upset, *steady[4:]])
+    assert again is not None
+    assert (again.variance, again.dof) == pytest.approx((known.variance, known.dof))
+    assert math.sqrt(known.variance) == pytest.approx(0.005, rel=0.6)
+    # In its own differences it counts with its own spread, of one degree of freedom.
+    found = difference(upset, steady[0], known)
+    assert found is not None
+    assert found.high - found.low > 0.9 * 2 * 12.7 * np.std([0.45, 0.60], ddof=1) / math.sqrt(2)
+    # Two rows cannot tell which of them is upset.
+    two = seed_noise([steady[0], upset])
+    assert two is not None
+    assert two.variance > 0.001
+
+
+def test_rows_of_one_spread_are_all_kept() -> None:
+    """The rule hardly ever takes a row out of a study whose rows are alike, however far a seed moves all of them."""
+    generator = np.random.default_rng(4)
+    out = 0
+    for _ in range(200):
+        seeds = 10 * generator.standard_normal(2)
+        rows = [flat(*(seeds + generator.standard_normal(2))) for _ in range(16)]
+        found = seed_noise(rows)
+        assert found is not None
+        out += found.dof < 15
+    assert out <= 8

@@ -116,6 +116,8 @@ def do_runs(
         UsageError: another study is running in ``out``, or the first weights cannot be made.
     """
     tell = say or (lambda line: None)
+    if all(_is_readable(out / RUNS / run.name) for run in runs):
+        return Outcome(skipped=len(runs))  # a report of finished runs disturbs no study that is still running
     with _one_study(out):
         for run in runs:
             _forget_damaged(out / RUNS / run.name, tell)
@@ -229,6 +231,12 @@ def _why(log: Path, begin: int, code: int) -> str:
     how = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
     hint = " (the system takes memory back that way)" if code == -signal.SIGKILL else ""
     return f"{how}{hint}: {last.removeprefix('error: ')} ({log})"
+
+
+def _is_readable(folder: Path) -> bool:
+    with contextlib.suppress(GfocalError):
+        return read_measured(folder) is not None
+    return False
 
 
 def _forget_damaged(folder: Path, tell: Callable[[str], None]) -> None:

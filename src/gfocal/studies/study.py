@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gfocal.data.scenes import make_scenes
@@ -18,6 +18,7 @@ from gfocal.studies.tables import TABLES, Row, Table
 
 SCENES = "scenes"
 ALL = "all"
+_RELATED_SEEDS = 5  # of other calls in the same folder
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,8 @@ def open_study(settings: StudySettings) -> Study:
     plan = _plan(settings, settings.chosen, data, init, settings.rows)
     related = plan
     with suppress(UsageError):  # --set has what another table's rows are made by
-        related = _plan(settings, TABLES.values(), data, init)
+        seeds = replace(settings, seeds=max(settings.seeds, _RELATED_SEEDS))
+        related = _plan(seeds, TABLES.values(), data, init)
     return Study(settings, data, plan, related.runs)
 
 
