@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from gfocal.engine.start import pictures_an_epoch
 from gfocal.errors import UsageError
 from gfocal.recipe import Recipe, build_recipe, load_recipe
 from gfocal.studies.budget import Budget, shrunk
-from gfocal.studies.tables import RECIPES, Row, Table
+from gfocal.studies.tables import RECIPES, TABLES, Row, Table
 
 SCHEME = 1
 """Raised whenever the same recipe, data and seed would give other results."""
@@ -44,7 +44,7 @@ class StudyData:
     train: DataIndex
     val_index: DataIndex
 
-    @cached_property
+    @functools.cached_property
     def fingerprint(self) -> str:
         """Of both splits, annotations and pictures."""
         parts = [look(index) for index in (self.train, self.val_index) for look in (fingerprint, pictures_fingerprint)]
@@ -207,11 +207,26 @@ def steps_of(recipe: Recipe, train: DataIndex) -> int:
 
 
 def _slug(row: Row) -> str:
-    """A folder's name: detector, kinds, then the numbers with their keys' last words."""
-    pairs = [change.split("=") for change in row.changes]
+    """A folder's name: detector, kinds, then the numbers with their keys' last words.
+
+    Of rows that are the same run the first of all tables gives it, whatever tables are planned.
+    """
+    pairs = [change.split("=") for change in _first_like()[row.detector, row.changes]]
     kinds = [value for key, value in pairs if key.endswith(".kind")]
     numbers = [f"{key.rpartition('.')[2]}_{value}" for key, value in pairs if not key.endswith(".kind")]
     return "-".join([row.detector, *kinds, *numbers])
+
+
+@functools.cache
+def _first_like() -> dict[tuple[str, tuple[str, ...]], tuple[str, ...]]:
+    """(detector, changes) -> the changes of the first row of all tables that comes to the same recipe."""
+    first: dict[str, tuple[str, ...]] = {}
+    found = {}
+    for table in TABLES.values():
+        for row in table.rows:
+            recipe = load_recipe(RECIPES["full"][row.detector], row.changes).model_dump_json()
+            found[row.detector, row.changes] = first.setdefault(recipe, row.changes)
+    return found
 
 
 def _identity(recipe: Recipe, facts: str) -> str:
