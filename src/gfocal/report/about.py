@@ -29,7 +29,7 @@ def settings(results: Results) -> list[tuple[str, str]]:
         ("Each run", _training(told)),
         ("Unlike that", "; ".join(map(line, told.get("unlike_the_others") or ()))),
         ("Changed in all rows", ", ".join(map(line, told.get("overrides") or ()))),
-        ("Seeds", _seeds(told.get("seeds") or [])),
+        ("Seeds", _seeds(told.get("seeds") or [], results)),
         ("Starts from", _start(told)),
         ("Budget", _budget(told.get("budget") or "")),
         ("Versions", _pairs(told.get("versions"), " ", ", ")),
@@ -76,9 +76,15 @@ def _training(told: Mapping[str, Any]) -> str:
     return words + ("" if epochs is None else f" ({epochs:g} {'epoch' if epochs == 1 else 'epochs'})")
 
 
-def _seeds(seeds: list[int]) -> str:
+def _seeds(seeds: list[int], results: Results) -> str:
     if len(seeds) == 1:
-        return f"{seeds[0]}: every row is trained once, so chance of training is not in any interval"
+        known = any(row["difference"] and row["difference"]["by"] != "pictures" for row in results["rows"])
+        chance = (
+            "how far chance moves a training is known from rows of other tables in the same folder"
+            if known
+            else "so chance of training is not in any interval"
+        )
+        return f"{seeds[0]}: every row is trained once{'; ' if known else ', '}{chance}"
     times = {2: "twice"}.get(len(seeds), f"{len(seeds)} times")
     return f"{listed(seeds)}: every row is trained {times}" if seeds else ""
 
