@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 import re
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -34,6 +31,7 @@ from gfocal.engine.predict import Prediction, load, predict_files
 from gfocal.engine.prepare import open_train_data
 from gfocal.engine.train import TrainResult, train
 from gfocal.errors import UsageError
+from launched import Started
 from small_runs import small
 
 pytestmark = pytest.mark.timeout(60)
@@ -253,7 +251,7 @@ LINES = [  # (words before the path, case, exit code)
 
 
 PROCESSES = (0, 6, 9)
-"""Those that get a process of their own as well: starting one takes seconds."""
+"""Those that get a process of their own as well."""
 
 
 def command_line(number: int, folder: Path) -> list[str]:
@@ -295,9 +293,7 @@ def test_the_command_line(number: int, model: Path, tmp_path: Path, monkeypatch:
 @pytest.mark.parametrize("number", PROCESSES)
 def test_processes(number: int, model: Path, tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").symlink_to(model)
-    command = [sys.executable, "-m", "gfocal", *command_line(number, tmp_path)]
-    environment = {**os.environ, "COLUMNS": "200"}
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=50, env=environment, cwd=tmp_path, check=False
-    )
-    assert_said(number, done.returncode, done.stdout + done.stderr)
+    program = "import runpy; runpy.run_module('gfocal', run_name='__main__', alter_sys=True)"
+    process = Started(program, *command_line(number, tmp_path), environment={"COLUMNS": "200"}, cwd=tmp_path)
+    said = "".join(process.communicate(timeout=50))
+    assert_said(number, process.returncode, said)

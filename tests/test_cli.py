@@ -83,6 +83,8 @@ def test_help_takes_less_than_half_a_second(verb: str | None) -> None:
         started = time.perf_counter()
         assert python("-m", "gfocal", *([verb] if verb else []), "--help").returncode == 0
         best = min(best, time.perf_counter() - started)
+        if best < 0.5:
+            break
     assert best < 0.5
 
 

@@ -19,7 +19,7 @@ from gfocal.data.index import DataIndex
 from gfocal.engine.card import fingerprint, pictures_fingerprint, versions
 from gfocal.engine.train import train
 from gfocal.errors import UsageError
-from small_runs import cut_run, rewritten, small
+from small_runs import EVERY_STEP, cut_run, rewritten, small
 
 
 def card(out: Path) -> dict[str, Any]:
@@ -61,7 +61,7 @@ def test_what_a_run_was_made_of(tmp_path: Path, train_index: DataIndex, val_inde
 
 def test_every_call_is_recorded(tmp_path: Path, train_index: DataIndex) -> None:
     out = tmp_path / "run"
-    cut_run(small(), train_index, out, 2)
+    cut_run(small(EVERY_STEP), train_index, out, 2)
     with pytest.raises(UsageError, match="another recipe"):
         train(small("optim.lr=3"), train_index, None, out, resume=True, progress=False)
     train(small("data.workers=1"), train_index, None, out, resume=True, progress=False)
@@ -78,7 +78,7 @@ def test_a_killed_call_is_told_from_one_that_ended(tmp_path: Path, train_index: 
     out = tmp_path / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("gfocal.engine.run.Run.ended", lambda *a: None)  # what SIGKILL leaves
-        cut_run(small(), train_index, out, 2)
+        cut_run(small(EVERY_STEP), train_index, out, 2)
     assert card(out)["calls"][0]["outcome"] == "killed, or still running"
     (out / "run.json").write_text("{ not json")
     train(small(), train_index, None, out, resume=True, progress=False)
@@ -129,7 +129,7 @@ def test_a_hundred_thousand_pictures_take_seconds(train_index: DataIndex) -> Non
 def test_changed_pictures_are_told_when_resuming(
     copied: DataIndex, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out, recipe = tmp_path / "run", small("schedule.epochs=1")
+    out, recipe = tmp_path / "run", small(EVERY_STEP, "schedule.epochs=1")
     cut_run(recipe, copied, out, 2)
     same = shutil.copytree(out, tmp_path / "same")
     train(recipe, copied, None, same, resume=True)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +28,7 @@ from gfocal.engine.checkpoint import (
 )
 from gfocal.errors import UsageError
 from gfocal.zoo import build_detector
+from launched import Started
 from small_runs import small
 
 
@@ -290,12 +289,10 @@ print(leftovers, steps[-1])
 def test_killed_while_writing_a_state(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
-    source = str(Path(gfocal.__file__).parents[1])
-    environment = {**os.environ, "PYTHONPATH": source, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", DRILL, str(folder), "30"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
-    leftovers, steps = map(int, done.stdout.split())
+    drill = Started(DRILL, str(folder), "30")
+    said, errors = drill.communicate()
+    assert drill.returncode == 0, errors
+    leftovers, steps = map(int, said.split())
     # Otherwise the drill was none: some kills met a half-written file, and some states were finished.
     assert leftovers > 0
     assert steps > 0

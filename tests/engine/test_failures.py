@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +12,6 @@ from pathlib import Path
 import pytest
 import torch
 
-import gfocal
 from gfocal.data import loader as loader_module
 from gfocal.data.index import DataIndex
 from gfocal.data.workers import Board, dead_worker, shared_memory_note
@@ -23,7 +20,8 @@ from gfocal.engine.evaluate import evaluate
 from gfocal.engine.train import train
 from gfocal.errors import GfocalError, UsageError
 from gfocal.zoo import build_detector
-from small_runs import SMALL, assert_same_weights, metrics_of, small, state_of
+from launched import Started
+from small_runs import EVERY_STEP, SMALL, assert_same_weights, metrics_of, small, state_of
 
 # --- loader processes -----------------------------------------------------------------------------------------------
 
@@ -129,17 +127,19 @@ from gfocal.recipe import load_recipe
 
 data, out, step, limit, *overrides = sys.argv[1:]
 real, done = module.optimizer_step, []
+_, most = resource.getrlimit(resource.RLIMIT_FSIZE)
 
 def fill(*args, **options):
     done.append(1)
     if len(done) == int(step):
-        resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), int(limit)))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), most))
     return real(*args, **options)
 
 module.optimizer_step = fill
 try:
     module.train(load_recipe("gfl_nano", overrides), open_split(Path(data), "train"), None, Path(out), progress=False)
 except module.GfocalError as error:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))  # the line itself goes to a file
     print(type(error).__name__, error)
 """
 
@@ -164,16 +164,15 @@ def test_a_full_disk_leaves_the_last_state(
     limit: int, file: str, kept: int, whole: Path, scenes: Path, tmp_path: Path, train_index: DataIndex
 ) -> None:
     out = tmp_path / "run"
-    environment = {**os.environ, "PYTHONPATH": str(Path(gfocal.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", FULL, str(scenes), str(out), "2", str(limit), *SMALL]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(f"DiskFull no room on the disk for {out / file} (File too large)"), done.stdout
-    assert "the file that was there before is whole" in done.stdout
-    assert "repeat the command (a training: with --resume)" in done.stdout
+    process = Started(FULL, str(scenes), str(out), "2", str(limit), *SMALL, EVERY_STEP)
+    said, errors = process.communicate()
+    assert process.returncode == 0, errors
+    assert said.startswith(f"DiskFull no room on the disk for {out / file} (File too large)"), said
+    assert "the file that was there before is whole" in said
+    assert "repeat the command (a training: with --resume)" in said
     if file == "state.pt":
         needed = sum(t.nbytes for t in torch.load(whole / file, weights_only=True)["model"].values())
-        assert float(done.stdout.partition("it needs ")[2].split(" MB")[0]) > 2 * needed / 2**20
+        assert float(said.partition("it needs ")[2].split(" MB")[0]) > 2 * needed / 2**20
     else:
         lines = (out / file).read_text().splitlines()
         with pytest.raises(json.JSONDecodeError):

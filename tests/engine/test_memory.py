@@ -31,7 +31,7 @@ from gfocal.engine.memory import (
 from gfocal.engine.train import train
 from gfocal.errors import GfocalError, UsageError
 from gfocal.zoo import build_detector
-from small_runs import SMALL, metrics_of, small, state_of
+from small_runs import EVERY_STEP, SMALL, metrics_of, small, state_of
 
 MB, GB = 2**20, 2**30
 
@@ -150,7 +150,7 @@ def test_too_little_memory_is_told_before_the_start(
 def test_out_of_memory_says_what_would_fit(
     error: Exception, tmp_path: Path, train_index: DataIndex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipe = small("schedule.accumulate=3")
+    recipe = small(EVERY_STEP, "schedule.accumulate=3")
     need = need_of(build_detector(recipe, train_index.names), recipe)
     real, done = train_module.optimizer_step, []
 

@@ -75,7 +75,7 @@ def test_a_step_does_not_depend_on_the_processes(rows: tuple[int, ...], tmp_path
     data = [str(sixteen(tmp_path / name, second_half=name == "mixed")) for name in ("mixed", "half-empty")]
     splits = {"1x16": (1, 16, 1), "2x8": (2, 8, 1), "1x4x4": (1, 4, 4), "2x4x2": (2, 4, 2)}
     for name, (count, batch, accumulate) in splits.items():
-        ended = finish(launch(count, "-c", STEPS, str(tmp_path / name), cases(rows, batch, accumulate), *data))
+        ended = finish(launch(count, STEPS, str(tmp_path / name), cases(rows, batch, accumulate), *data))
         assert [code for code, _, _ in ended] == [0] * count, [errors[-2000:] for _, _, errors in ended]
     for i in rows:
         quality, *_, dtype = SPLITS[i]
@@ -157,7 +157,7 @@ TWO = (
 
 
 def run(scenes: Path, out: Path, how: str = "new", count: int = 2) -> list[Any]:
-    return launch(count, "-c", RUN, str(scenes), str(out), how, *SMALL, *TWO)
+    return launch(count, RUN, str(scenes), str(out), how, *SMALL, *TWO)
 
 
 @pytest.fixture(scope="module")

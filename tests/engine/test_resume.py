@@ -6,8 +6,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -16,13 +14,13 @@ import numpy as np
 import pytest
 import torch
 
-import gfocal
 from gfocal.data.index import DataIndex
 from gfocal.engine import train as train_module
 from gfocal.engine.checkpoint import load_detector, load_state
 from gfocal.engine.train import train
 from gfocal.errors import GfocalError
-from small_runs import SMALL, assert_same_weights, cut_run, metrics_of, small, state_of
+from launched import Started
+from small_runs import EVERY_STEP, SMALL, assert_same_weights, cut_run, metrics_of, small, state_of
 
 # Six batches of two an epoch, so three steps; states between them, evaluations at epochs 2, 4 and 5.
 CUT = (
@@ -66,16 +64,12 @@ def whole(tmp_path_factory: pytest.TempPathFactory, train_index: DataIndex, val_
     return out
 
 
-def start(scenes: Path, out: Path, how: str = "new", *overrides: str) -> subprocess.Popen[str]:
+def start(scenes: Path, out: Path, how: str = "new", *overrides: str) -> Started:
     """Train in a process of its own, with two workers."""
-    environment = {**os.environ, "PYTHONPATH": str(Path(gfocal.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", SCRIPT, str(scenes), str(out), how, *SMALL, *CUT, "data.workers=2", *overrides]
-    return subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
+    return Started(SCRIPT, str(scenes), str(out), how, *SMALL, *CUT, "data.workers=2", *overrides)
 
 
-def wait_for_step(process: subprocess.Popen[str], out: Path, step: int) -> None:
+def wait_for_step(process: Started, out: Path, step: int) -> None:
     """Return as soon as a line of that step is in the metrics."""
     deadline = time.monotonic() + 120
     while not (out / "metrics.jsonl").is_file() or f'"step": {step},' not in (out / "metrics.jsonl").read_text():
@@ -85,12 +79,12 @@ def wait_for_step(process: subprocess.Popen[str], out: Path, step: int) -> None:
         time.sleep(0.002)
 
 
-def end(process: subprocess.Popen[str], number: int) -> tuple[str, str]:
+def end(process: Started, number: int) -> tuple[str, str]:
     """Signal the process and its workers, as a terminal does, and return what it wrote."""
     (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
     if number == signal.SIGKILL:
         process.wait(60)
-        # Its workers notice within seconds, or have already; they hold its pipes open until then.
+        # Its workers notice within seconds, or have already.
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
     return process.communicate(timeout=60)
@@ -247,7 +241,7 @@ def test_a_finished_run_has_nothing_to_do(
 
 def test_a_line_that_a_kill_cut_off_goes(tmp_path: Path, train_index: DataIndex) -> None:
     out = tmp_path / "run"
-    cut_run(small(), train_index, out, 2)
+    cut_run(small(EVERY_STEP), train_index, out, 2)
     with (out / "metrics.jsonl").open("a") as file:
         file.write('{"kind": "train", "step": 3, "loss": 1.0}\n{"kind": "train", "st')
     train(small(), train_index, None, out, resume=True, progress=False)
@@ -262,7 +256,7 @@ def test_a_line_that_a_kill_cut_off_goes(tmp_path: Path, train_index: DataIndex)
 def test_a_poisoned_step_keeps_the_last_good_state(
     tmp_path: Path, train_index: DataIndex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipe = small("schedule.ema=0.9")
+    recipe = small(EVERY_STEP, "schedule.ema=0.9")
     train(recipe, train_index, None, tmp_path / "whole", progress=False)
     real, done = train_module.optimizer_step, []
 

@@ -14,14 +14,21 @@ from gfocal.data.index import DataIndex
 from gfocal.engine.checkpoint import load_state, save_state
 from gfocal.engine.train import train
 from gfocal.errors import UsageError
-from small_runs import assert_same_weights, cut_run, metrics_of, rewritten, small, state_of
+from small_runs import EVERY_STEP, assert_same_weights, cut_run, metrics_of, rewritten, small, state_of
+
+
+@pytest.fixture(scope="module")
+def cut_once(tmp_path_factory: pytest.TempPathFactory, train_index: DataIndex) -> Path:
+    torch.set_num_threads(1)
+    out = tmp_path_factory.mktemp("cut") / "run"
+    cut_run(small(EVERY_STEP), train_index, out, 2)
+    return out
 
 
 @pytest.fixture
-def cut(tmp_path: Path, train_index: DataIndex) -> Path:
-    """A run of two steps of six."""
-    cut_run(small(), train_index, tmp_path / "run", 2)
-    return tmp_path / "run"
+def cut(tmp_path: Path, cut_once: Path) -> Path:
+    """A run of two steps of six, to do with as one likes."""
+    return Path(shutil.copytree(cut_once, tmp_path / "run"))
 
 
 def test_another_recipe_is_named(cut: Path, train_index: DataIndex) -> None:

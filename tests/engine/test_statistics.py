@@ -22,7 +22,7 @@ from gfocal.errors import UsageError
 from gfocal.recipe import load_recipe
 from gfocal.zoo import build_detector, build_matching
 from made_index import made_index
-from small_runs import cut_run, metrics_of, small
+from small_runs import EVERY_STEP, cut_run, metrics_of, small
 
 FCOS = ("model.boxes.kind=general_dfl", "model.boxes.reg_max=3")
 ROWS = ("gfl_nano", "atss_nano", "fcos_nano", "retinanet_nano", "foveabox_nano", "ssd_nano")
@@ -255,7 +255,7 @@ def test_what_moves_boxes_at_random_is_looked_at(train_index: DataIndex) -> None
 
 
 def test_a_resumed_run_is_not_told_again(train_index: DataIndex, tmp_path: Path, capsys: Any) -> None:
-    recipe = small("model.boxes.reg_max=1", "schedule.epochs=1")
+    recipe = small(EVERY_STEP, "model.boxes.reg_max=1", "schedule.epochs=1")
     cut_run(recipe, train_index, tmp_path / "run", 1)
     capsys.readouterr()
     train(recipe, train_index, None, tmp_path / "run", resume=True, progress=True)

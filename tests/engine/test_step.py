@@ -48,7 +48,7 @@ class Loop:
     """Five steps of two batches, and a state that another one can go on from."""
 
     def __init__(self) -> None:
-        self.recipe = small(*NO_BATCH_STATISTICS, "schedule.warmup_steps=3", name="gfl_r18")
+        self.recipe = small(*NO_BATCH_STATISTICS, "model.backbone=resnet18", "schedule.warmup_steps=3", name="gfl_r18")
         torch.manual_seed(4)
         self.detector = build_detector(self.recipe, ("a", "b", "c")).double()
         self.accelerator = make_accelerator("fp32")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,31 +20,47 @@ from gfocal.errors import UsageError
 from small_runs import assert_same_weights, cut_run, metrics_of, rewritten, small, state_of
 
 APS = (0.0, 0.1, 0.3, 0.3, 0.2, 0.25, 0.5, 0.6)
-LONG = ("schedule.epochs=8", "schedule.eval_every=1", "schedule.ema=0.9", "schedule.patience=2")
+LONG = (
+    "schedule.epochs=8",
+    "schedule.eval_every=1",
+    "schedule.save_every=2",
+    "schedule.ema=0.9",
+    "schedule.patience=2",
+)
+
+
+def measure(patch: pytest.MonkeyPatch, aps: Sequence[float | None]) -> None:
+    """Set the AP of each epoch; the rest of the evaluation is real."""
+    real, keep = train_module.evaluate, train_module._Trainer._evaluate
+    epochs: list[int] = []
+
+    def evaluate(detector: object, *args: object, **options: object) -> object:
+        found = real(detector, *args, **options)
+        stats = {**found.result.stats, "AP": aps[epochs[-1] - 1]}
+        return replace(found, result=replace(found.result, stats=stats))
+
+    def remember(trainer: train_module._Trainer, bar: object) -> None:
+        epochs.append(trainer.epoch)
+        keep(trainer, bar)
+
+    patch.setattr(train_module, "evaluate", evaluate)
+    patch.setattr(train_module._Trainer, "_evaluate", remember)
 
 
 @pytest.fixture
-def measured(monkeypatch: pytest.MonkeyPatch, val_index: DataIndex) -> Callable[[Sequence[float | None]], None]:
-    """Sets the AP of each epoch; the rest of the evaluation is real."""
-    real = train_module.evaluate
+def measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    measure(monkeypatch, APS)
 
-    def set_aps(aps: Sequence[float | None]) -> None:
-        def evaluate(detector: object, *args: object, **options: object) -> object:
-            found = real(detector, *args, **options)
-            epoch = set_aps.epoch()
-            stats = {**found.result.stats, "AP": aps[epoch - 1]}
-            return replace(found, result=replace(found.result, stats=stats))
 
-        monkeypatch.setattr(train_module, "evaluate", evaluate)
-        keep = train_module._Trainer._evaluate
-
-        def remember(trainer: train_module._Trainer, bar: object) -> None:
-            set_aps.epoch = lambda: trainer.epoch
-            keep(trainer, bar)
-
-        monkeypatch.setattr(train_module._Trainer, "_evaluate", remember)
-
-    return set_aps
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, train_index: DataIndex, val_index: DataIndex) -> Path:
+    """A run that stopped after its fifth epoch."""
+    torch.set_num_threads(1)
+    out = tmp_path_factory.mktemp("stopped") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        measure(patch, APS)
+        train(small(*LONG), train_index, val_index, out, progress=False)
+    return out
 
 
 def test_the_rule() -> None:
@@ -59,9 +76,8 @@ def test_the_rule() -> None:
 
 
 def test_a_run_stops_and_keeps_the_best(
-    measured: Callable, tmp_path: Path, train_index: DataIndex, val_index: DataIndex, capsys: pytest.CaptureFixture
+    measured: None, tmp_path: Path, train_index: DataIndex, val_index: DataIndex, capsys: pytest.CaptureFixture
 ) -> None:
-    measured(APS)
     result = train(small(*LONG), train_index, val_index, tmp_path / "run")
     assert (result.steps, result.stopped_early, result.interrupted) == (15, True, False)
     assert (result.best_ap, result.best_epoch) == (0.3, 3)
@@ -86,24 +102,21 @@ def test_a_run_stops_and_keeps_the_best(
 
 @pytest.mark.parametrize("steps", [pytest.param(12, marks=pytest.mark.slow), 14])
 def test_a_resumed_run_stops_at_the_same_place(
-    steps: int, measured: Callable, tmp_path: Path, train_index: DataIndex, val_index: DataIndex
+    steps: int, measured: None, whole: Path, tmp_path: Path, train_index: DataIndex, val_index: DataIndex
 ) -> None:
-    measured(APS)
-    train(small(*LONG), train_index, val_index, tmp_path / "whole", progress=False)
     cut_run(small(*LONG), train_index, tmp_path / "cut", steps, val_index)
     result = train(small(*LONG), train_index, val_index, tmp_path / "cut", resume=True, progress=False)
     assert (result.steps, result.stopped_early, result.best_epoch) == (15, True, 3)
-    assert_same_weights(tmp_path / "whole", tmp_path / "cut")
-    assert metrics_of(tmp_path / "whole") == metrics_of(tmp_path / "cut")
-    one, other = (load_detector(tmp_path / run / BEST)[0].state_dict() for run in ("whole", "cut"))
+    assert_same_weights(whole, tmp_path / "cut")
+    assert metrics_of(whole) == metrics_of(tmp_path / "cut")
+    one, other = (load_detector(run / BEST)[0].state_dict() for run in (whole, tmp_path / "cut"))
     assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
 
 
 def test_a_stopped_run_can_go_on(
-    measured: Callable, tmp_path: Path, train_index: DataIndex, val_index: DataIndex
+    measured: None, whole: Path, tmp_path: Path, train_index: DataIndex, val_index: DataIndex
 ) -> None:
-    measured(APS)
-    train(small(*LONG), train_index, val_index, tmp_path / "run", progress=False)
+    shutil.copytree(whole, tmp_path / "run")
     again = train(small(*LONG), train_index, val_index, tmp_path / "run", resume=True, progress=False)
     assert (again.steps, again.stopped_early) == (15, True)
     assert len(metrics_of(tmp_path / "run", "stop")) == 1
@@ -114,9 +127,8 @@ def test_a_stopped_run_can_go_on(
 
 
 def test_the_last_epoch_is_no_early_stop(
-    measured: Callable, tmp_path: Path, train_index: DataIndex, val_index: DataIndex
+    measured: None, tmp_path: Path, train_index: DataIndex, val_index: DataIndex
 ) -> None:
-    measured(APS)
     result = train(small(*LONG, "schedule.epochs=5"), train_index, val_index, tmp_path / "run", progress=False)
     assert (result.steps, result.stopped_early) == (15, False)
     assert state_of(tmp_path / "run")["best_epoch"] == 3

@@ -29,7 +29,7 @@ from gfocal.structures import Detections, Targets
 from gfocal.tiles import Tiling
 from gfocal.zoo import build_detector
 from made_index import made_index
-from small_runs import assert_same_weights, cut_run, metrics_of, small
+from small_runs import EVERY_STEP, assert_same_weights, cut_run, metrics_of, small
 
 # Pictures of 100 pixels: the whole and four tiles of 64 each.
 TILED = ("data.tile=64", "data.tile_overlap=0.25")
@@ -70,7 +70,7 @@ def test_a_run_that_was_cut_in_the_middle_of_an_epoch_ends_alike(
     steps = pictures_an_epoch(small(*ALL), learn) // 4
     assert steps > 3
     train(small(*ALL), learn, measure, whole, progress=False)
-    cut_run(small(*ALL), learn, cut, steps + 2, measure)
+    cut_run(small(*ALL, EVERY_STEP), learn, cut, steps + 2, measure)
     train(small(*ALL, "data.workers=1"), learn, measure, cut, resume=True, progress=False)
     assert_same_weights(whole, cut)
     assert [line["AP"] for line in metrics_of(whole, "val")] == [line["AP"] for line in metrics_of(cut, "val")]

@@ -13,7 +13,7 @@ from gfocal.data.index import DataIndex
 from gfocal.engine import trackers as module
 from gfocal.engine.train import train
 from gfocal.errors import UsageError
-from small_runs import assert_same_weights, cut_run, metrics_of, small
+from small_runs import EVERY_STEP, assert_same_weights, cut_run, metrics_of, small
 
 # What their packages import says more than this project would.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -82,7 +82,7 @@ def test_numbers_and_settings(fakes: list, tmp_path: Path, train_index: DataInde
 
 
 def test_a_resumed_run_goes_on_with_its_tracker(fakes: list, tmp_path: Path, train_index: DataIndex) -> None:
-    recipe = small("runtime.trackers=[wandb]")
+    recipe = small(EVERY_STEP, "runtime.trackers=[wandb]")
     cut_run(recipe, train_index, tmp_path / "run", 2)
     assert json.loads((tmp_path / "run" / "trackers.json").read_text()) == {"wandb": "run-1"}
     train(recipe, train_index, None, tmp_path / "run", resume=True, progress=False)
@@ -134,7 +134,7 @@ def test_mlflow(tmp_path: Path, train_index: DataIndex, val_index: DataIndex, mo
     mlflow = installed("mlflow")
     for key in [key for key in module.os.environ if key.startswith("MLFLOW_")]:
         monkeypatch.delenv(key)
-    recipe = small("runtime.trackers=[mlflow]")
+    recipe = small(EVERY_STEP, "runtime.trackers=[mlflow]")
     cut_run(recipe, train_index, tmp_path / "run", 4, val_index)
     run = json.loads((tmp_path / "run" / "trackers.json").read_text())["mlflow"]
     train(recipe, train_index, val_index, tmp_path / "run", resume=True, progress=False)
@@ -153,7 +153,7 @@ def test_wandb(tmp_path: Path, train_index: DataIndex, monkeypatch: pytest.Monke
     wandb = installed("wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
-    recipe = small("runtime.trackers=[wandb]")
+    recipe = small(EVERY_STEP, "runtime.trackers=[wandb]")
     cut_run(recipe, train_index, tmp_path / "run", 2)
     train(recipe, train_index, None, tmp_path / "run", resume=True, progress=False)
     run = json.loads((tmp_path / "run" / "trackers.json").read_text())["wandb"]

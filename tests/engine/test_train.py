@@ -20,7 +20,7 @@ from gfocal.engine import train as train_module
 from gfocal.engine.checkpoint import LAST, load_detector
 from gfocal.engine.train import train
 from gfocal.errors import GfocalError, UsageError
-from small_runs import assert_same_weights, cut_run, metrics_of, rewritten, small, state_of
+from small_runs import EVERY_STEP, assert_same_weights, cut_run, metrics_of, rewritten, small, state_of
 
 
 def run(index: DataIndex, out: Path, *overrides: str, val: DataIndex | None = None, **options: Any) -> Path:
@@ -82,8 +82,9 @@ def ids_of_step(step: int) -> str:
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path, train_index: DataIndex) -> None:
+    options = ("optim.lr=1e30", "optim.reference_batch=null", "schedule.warmup_steps=0")
     with pytest.raises(GfocalError) as caught:
-        run(train_index, tmp_path / "run", "optim.lr=1e30", "optim.reference_batch=null", "schedule.warmup_steps=0")
+        run(train_index, tmp_path / "run", *options, EVERY_STEP)
     assert not isinstance(caught.value, UsageError), "exit code 1, not 2"
     message = str(caught.value)
     assert f"the last saved state is {tmp_path / 'run' / 'state.pt'}" in message
