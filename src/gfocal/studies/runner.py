@@ -127,6 +127,7 @@ def do_runs(
             make_start(waiting[0], data.train.names, init, out / STARTS)
         total = sum(run.steps for run in runs)
         running: list[_Running] = []
+        shown: tuple[int, str] | None = None
         with ProgressBar(total, "study", done=_all_done(out, runs), shown=progress) as bar, CtrlC(bar.say) as ctrl_c:
             try:
                 while running or (waiting and not ctrl_c.asked):
@@ -148,13 +149,20 @@ def do_runs(
                     for one in [one for one in running if one.process.poll() is not None]:
                         running.remove(one)
                         _ended(one, out, outcome, tell if not bar.shown else bar.say)
-                    bar.update(_all_done(out, runs), _note(running, outcome, runs))
+                    shown = _shown(bar, shown, _all_done(out, runs), _note(running, outcome, runs))
             finally:
                 for one in running:  # an error or a second Ctrl-C: what is saved stays
                     one.process.kill()
                     one.process.wait()
                     one.log.close()
     return outcome
+
+
+def _shown(bar: ProgressBar, before: tuple[int, str] | None, done: int, note: str) -> tuple[int, str]:
+    """Move the bar where something moved: at the end of the training runs are still measured."""
+    if (done, note) != before:
+        bar.update(done, note)
+    return done, note
 
 
 def _all_done(out: Path, runs: Sequence[RunPlan]) -> int:
