@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from gfocal.data.scenes import usable_cpus
 from gfocal.disk import write_atomically
 from gfocal.engine.progress import CtrlC, ProgressBar
 from gfocal.errors import GfocalError, UsageError
+from gfocal.studies.locks import held
 from gfocal.studies.measured import MEASURED, read_measured
 from gfocal.studies.plan import RunPlan, StudyData
 from gfocal.studies.starts import init_identity, make_start
@@ -118,44 +119,80 @@ def do_runs(
     tell = say or (lambda line: None)
     if all(_is_readable(out / RUNS / run.name) for run in runs):
         return Outcome(skipped=len(runs))  # a report of finished runs disturbs no study that is still running
-    with _one_study(out):
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot write to {out}: {error.strerror}; give another --out") from error
+    with held(out / _LOCK, wait=False):
         for run in runs:
             _forget_damaged(out / RUNS / run.name, tell)
         outcome = Outcome(skipped=sum(is_done(out, run) for run in runs))
         waiting = [run for run in runs if not is_done(out, run)]
         if waiting:  # weights that fit no run are told before anything begins
             make_start(waiting[0], data.train.names, init, out / STARTS)
-        total = sum(run.steps for run in runs)
-        running: list[_Running] = []
-        shown: tuple[int, str] | None = None
-        with ProgressBar(total, "study", done=_all_done(out, runs), shown=progress) as bar, CtrlC(bar.say) as ctrl_c:
+        total, done = sum(run.steps for run in runs), _all_done(out, runs)
+        with ProgressBar(total, "study", done=done, shown=progress) as bar, CtrlC(bar.say) as ctrl_c:
+            crew = _Crew(waiting, data, out, init, jobs, outcome, bar.say if bar.shown else tell)
+            shown: tuple[int, str] | None = None
             try:
-                while running or (waiting and not ctrl_c.asked):
-                    while waiting and len(running) < jobs and not ctrl_c.asked:
-                        slot = min(set(range(jobs)) - {other.slot for other in running})
-                        run = waiting.pop(0)
-                        try:
-                            _write_job(run, data, out, init, threads_a_run(jobs))
-                        except GfocalError as error:  # weights of another backbone that cannot be had
-                            outcome.failures[run.name] = str(error)
-                            bar.say(f"{run.name} FAILED: {error}")
-                            continue
-                        running.append(_start(run, out, slot))
+                while crew.running or (crew.waiting and not ctrl_c.asked):
+                    if ctrl_c.asked:
+                        crew.interrupt()
+                    else:
+                        crew.start()
                     time.sleep(_POLL)
-                    if ctrl_c.asked and not outcome.interrupted:
-                        outcome.interrupted = True
-                        for one in running:
-                            one.process.send_signal(signal.SIGINT)
-                    for one in [one for one in running if one.process.poll() is not None]:
-                        running.remove(one)
-                        _ended(one, out, outcome, tell if not bar.shown else bar.say)
-                    shown = _shown(bar, shown, _all_done(out, runs), _note(running, outcome, runs))
+                    crew.collect()
+                    shown = _shown(bar, shown, _all_done(out, runs), _note(crew.running, outcome, runs))
             finally:
-                for one in running:  # an error or a second Ctrl-C: what is saved stays
-                    one.process.kill()
-                    one.process.wait()
-                    one.log.close()
+                crew.kill()  # an error or a second Ctrl-C: what is saved stays
+            outcome.interrupted |= ctrl_c.asked and bool(crew.waiting)
     return outcome
+
+
+@dataclass
+class _Crew:
+    """The processes at work, and the runs that wait for one."""
+
+    waiting: list[RunPlan]
+    data: StudyData
+    out: Path
+    init: Path | None
+    jobs: int
+    outcome: Outcome
+    say: Callable[[str], None]
+    running: list[_Running] = field(default_factory=list)
+
+    def start(self) -> None:
+        """Give every free slot a run."""
+        while self.waiting and len(self.running) < self.jobs:
+            slot = min(set(range(self.jobs)) - {other.slot for other in self.running})
+            run = self.waiting.pop(0)
+            try:
+                _write_job(run, self.data, self.out, self.init, threads_a_run(self.jobs))
+            except GfocalError as error:  # weights of another backbone that cannot be had
+                self.outcome.failures[run.name] = str(error)
+                self.say(f"{run.name} FAILED: {error}")
+                continue
+            self.running.append(_start(run, self.out, slot))
+
+    def interrupt(self) -> None:
+        """Let every process end in good order, once."""
+        if not self.outcome.interrupted:
+            self.outcome.interrupted = True
+            for one in self.running:
+                one.process.send_signal(signal.SIGINT)
+
+    def collect(self) -> None:
+        """See which processes have ended, and how."""
+        for one in [one for one in self.running if one.process.poll() is not None]:
+            self.running.remove(one)
+            _ended(one, self.out, self.outcome, self.say)
+
+    def kill(self) -> None:
+        for one in self.running:
+            one.process.kill()
+            one.process.wait()
+            one.log.close()
 
 
 def _shown(bar: ProgressBar, before: tuple[int, str] | None, done: int, note: str) -> tuple[int, str]:
@@ -254,26 +291,3 @@ def _forget_damaged(folder: Path, tell: Callable[[str], None]) -> None:
     except GfocalError as error:
         tell(f"warning: {error}")
         (folder / MEASURED).unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _one_study(out: Path) -> Iterator[None]:
-    """Refuse a second runner in the same folder."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        file = (out / _LOCK).open("w")
-    except OSError as error:
-        raise UsageError(f"cannot write to {out}: {error.strerror}; give another --out") from error
-    with file:
-        try:
-            import fcntl
-        except ImportError:  # Windows
-            pass
-        else:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise UsageError(
-                    f"another study is running in {out}: wait for it, or give this one another --out"
-                ) from None
-        yield

@@ -11,8 +11,6 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +23,13 @@ from gfocal.engine.train import train
 from gfocal.engine.trained import open_model, usable_precision
 from gfocal.errors import GfocalError, UsageError
 from gfocal.recipe import build_recipe
+from gfocal.studies.locks import held
 from gfocal.studies.measured import MEASURED, write_measured
 from gfocal.studies.plan import open_study_data
 
 JOB = "job.json"
 METRICS = "metrics.jsonl"
+LOCK = "lock"
 
 
 def main() -> None:
@@ -37,7 +37,7 @@ def main() -> None:
     folder = Path(sys.argv[1])
     _end_with(int(sys.argv[2]))
     try:
-        with _alone(folder):
+        with held(folder / LOCK, wait=True):  # for one whose runner is gone, until it has noticed
             do_run(folder)
     except KeyboardInterrupt:
         sys.exit(130)
@@ -101,19 +101,6 @@ def _trained(folder: Path, pictures_a_step: int) -> dict[str, Any]:
         "truncated_share": epochs[-1]["truncated_share"],
         "missed_share": epochs[-1]["missed_share"],
     }
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Wait until no other process works on this run; the lock goes with the process, however it ends."""
-    with (folder / "lock").open("w") as file:
-        try:
-            import fcntl
-        except ImportError:  # Windows
-            pass
-        else:
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _end_with(parent: int) -> None:
