@@ -179,6 +179,10 @@ def test_some_rows(data: StudyData, tmp_path: Path) -> None:
     results = collect(study, TABLES["table1a"], Outcome())
     assert [row["key"] for row in results["rows"]] == ["atss-centerness", "atss-iou"]
     assert row_of(results, "atss-iou")["difference"]["value"] == pytest.approx(0.1)
+    # Claims about rows that were left out are not judged.
+    assert [claim["statement"] for claim in results["claims"]] == [
+        "On ATSS: joint > IoU branch > centerness branch > none"
+    ]
     assert results["finished"]
 
 

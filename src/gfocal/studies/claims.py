@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,6 +52,7 @@ def judge(
     *,
     published: Published | None = None,
     noise: Mapping[str, SeedNoise | None] | None = None,
+    rows: Collection[str] | None = None,
 ) -> list[dict[str, Any]]:
     """The claims of a table with their verdicts, as JSON types.
 
@@ -66,6 +67,7 @@ def judge(
             None if it was not measured.
         published: the paper's figures by row key, in percent: ``AP``, and ``fps`` where it has one.
         noise: between seeds, by measure; None: that of the table's own rows.
+        rows: those that are part of the study, where it leaves some out: claims about others alone are not judged.
 
     Returns:
         For each claim ``statement``; ``verdict``: "holds" if all parts do, "does not" if one does not, else "cannot
@@ -79,7 +81,13 @@ def judge(
     """
     if noise is None:
         noise = {name: seed_noise(rows.values()) for name, rows in measures.items()}
-    return [_claim(claim, measures, speed, published or {}, noise) for claim in CLAIMS.get(table, ())]
+    claims = [claim for claim in CLAIMS.get(table, ()) if rows is None or _speaks_of(claim, rows)]
+    return [_claim(claim, measures, speed, published or {}, noise) for claim in claims]
+
+
+def _speaks_of(claim: Claim, rows: Collection[str]) -> bool:
+    """Whether a part of it has all of its rows."""
+    return any(all(key in rows for key, _ in part.weights) for part in claim.parts)
 
 
 def _claim(

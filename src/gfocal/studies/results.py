@@ -84,6 +84,7 @@ def collect(
             speed,
             published={row.key: row.figures for row in rows},
             noise=noise,
+            rows={row.key for row in rows},
         ),
         "speed": speed,
         "failures": [f"{name}: {line}" for name, line in failures.items() if name in own],
