@@ -21,7 +21,7 @@ from gfocal.report import (
     write_overview,
     write_report,
 )
-from gfocal.report.plot import write_plot
+from gfocal.report.plot import _limits, write_plot
 from report import samples
 
 ALL = [samples.table1a, samples.table2b, samples.table3, samples.unfinished, samples.hostile]
@@ -214,6 +214,22 @@ def test_the_plot_shows_rows_and_both_marks(tmp_path: Path) -> None:
     nothing = tmp_path / "nothing.png"
     write_plot(samples.unfinished(), nothing)
     assert mark(nothing, (31, 95, 169)) < mark(file, (31, 95, 169)) / 10
+
+
+def test_an_interval_that_is_far_wider_than_the_others_is_cut_off(tmp_path: Path) -> None:
+    """Otherwise all others are dots on the zero line."""
+    results = samples.table1a()
+    before = _limits(results["rows"])
+    row = next(row for row in results["rows"] if row["key"] == "atss-joint")
+    row["difference"] = {"value": -0.181, "low": -0.811, "high": 0.449, "by": "pictures and seeds"}
+    low, high = _limits(results["rows"])
+    assert before[0] <= low < high <= before[1]
+    page = render_html(results)
+    assert ">−18.1 (−81.1 to +44.9)</text>" in page
+    assert ">−18.1 (−81.1 to +44.9)</text>" not in page_of(samples.table1a)
+    # Of two intervals none is unlike the other.
+    two = [{**row, "difference": {"value": 0, "low": -low, "high": low}} for low in (0.01, 0.4)]
+    assert _limits(two)[1] > 40
 
 
 def mark(file: Path, colour: tuple[int, int, int]) -> int:

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from gfocal.report.view import Results
+from gfocal.report.words import signed
 
 _HERE, _PAPER, _INK, _QUIET, _PAGE = "#1f5fa9", "#b0480e", "#1c1d1f", "#66696e", "#fefefd"
 # In a page these colours become those of its light or dark form.
 _THEME = {_HERE: "--here", _PAPER: "--paper", _INK: "--ink", _QUIET: "--quiet", _PAGE: "--page"}
 _APART = 0.14  # of a row, measured above and paper below its middle
 _SIDE_BY_SIDE = 2
+_FAR = 5.0  # times as wide as the interval in the middle: it would press all the others together
 
 Row = Mapping[str, Any]
 
@@ -43,7 +45,8 @@ def svg_plots(results: Results) -> list[tuple[str, str]]:
 
 DESCRIBED = (
     "Difference in AP to the baseline, in points; right of the line is better than the baseline. "
-    "Filled dot and bar: measured here, with its 95 % interval. Open diamond: the paper."
+    "Filled dot and bar: measured here, with its 95 % interval. Open diamond: the paper. A bar that is cut off with an "
+    "arrow is many times longer than the others; its numbers stand below it."
 )
 """What the plot shows, for who cannot see it or wonders what the marks are."""
 
@@ -66,22 +69,30 @@ def _figure(results: Results, shown: Sequence[tuple[str, list[Row]]], legend: bo
 
 
 def _limits(rows: Sequence[Row]) -> tuple[float, float]:
-    """The same for all panels of a table, and a point wide at least: tiny differences must look tiny."""
-    values = [-0.5, 0.5]
-    for row in rows:
-        values += [row["published_difference"] or 0.0]
-        if row["difference"]:
-            values += [
-                100 * row["difference"][key] for key in ("value", "low", "high") if row["difference"][key] is not None
-            ]
+    """The same for all panels of a table, and a point wide at least: tiny differences must look tiny.
+
+    An interval that is many times as wide as most is no measure for the others.
+    """
+    ends = [_ends(row["difference"]) for row in rows if row["difference"]]
+    widths = sorted(high - low for _, low, high in ends)
+    usual = _FAR * widths[len(widths) // 2] if widths else 0.0
+    values = [-0.5, 0.5, *(row["published_difference"] or 0.0 for row in rows)]
+    values += [value for own in ends if own[2] - own[1] <= usual for value in own]
     low, high = min(values), max(values)
     room = 0.08 * (high - low)
     return low - room, high + room
 
 
+def _ends(difference: Mapping[str, float | None]) -> tuple[float, float, float]:
+    """Value, low and high in points; without an interval its ends are the value."""
+    value = difference["value"] or 0.0
+    low, high = (value if difference[key] is None else difference[key] for key in ("low", "high"))
+    return 100 * value, 100 * (low or 0.0), 100 * (high or 0.0)
+
+
 def _panel(panel: Any, name: str, rows: Sequence[Row], limits: tuple[float, float]) -> None:
     for place, row in enumerate(rows):
-        _marks(panel, row, place)
+        _marks(panel, row, place, limits)
     # Both have a place in the legend, whichever rows have values.
     panel.plot([], [], "o-", color=_HERE, markersize=6.5, linewidth=1.8, label="measured here, 95 % interval")
     panel.plot([], [], "D", color=_PAPER, markerfacecolor=_PAGE, markeredgewidth=1.6, label="paper")
@@ -104,15 +115,10 @@ def _panel(panel: Any, name: str, rows: Sequence[Row], limits: tuple[float, floa
     panel.spines["bottom"].set_color(_QUIET)
 
 
-def _marks(panel: Any, row: Row, place: int) -> None:
+def _marks(panel: Any, row: Row, place: int, limits: tuple[float, float]) -> None:
     difference = row["difference"]
     if difference:
-        value, low, high = (
-            None if difference[key] is None else 100 * difference[key] for key in ("value", "low", "high")
-        )
-        if low is not None and high is not None:
-            panel.plot([low, high], [place - _APART] * 2, "|-", color=_HERE, linewidth=1.8, markersize=7)
-        panel.plot([value], [place - _APART], "o", color=_HERE, markersize=6.5)
+        _bar(panel, _ends(difference), place - _APART, limits)
     elif row["baseline"] is None or row["measured"] is None:
         words = "not measured" if row["measured"] is None else "baseline"
         panel.annotate(
@@ -128,6 +134,25 @@ def _marks(panel: Any, row: Row, place: int) -> None:
     if row["published_difference"] is not None:
         point = {"markersize": 6, "markeredgewidth": 1.6, "markerfacecolor": _PAGE}
         panel.plot([row["published_difference"]], [place + _APART], "D", color=_PAPER, **point)
+
+
+def _bar(panel: Any, ends: tuple[float, float, float], height: float, limits: tuple[float, float]) -> None:
+    """A dot in its interval; what lies beyond the plot ends in an arrow and is told in words."""
+    value, low, high = ends
+    left, right = limits
+    seen = [min(max(end, left), right) for end in (low, high)]
+    if low < high:
+        panel.plot(seen, [height] * 2, "-", color=_HERE, linewidth=1.8)
+    for end, shown, arrow in ((low, seen[0], "<"), (high, seen[1], ">")):
+        if low < high or end != shown:
+            mark = "|" if end == shown else arrow
+            panel.plot([shown], [height], mark, color=_HERE, markersize=7, clip_on=False)
+    if left <= value <= right:
+        panel.plot([value], [height], "o", color=_HERE, markersize=6.5)
+    if seen != [low, high]:
+        words = f"{signed(value)} ({signed(low)} to {signed(high)})"
+        place = {"xytext": (8, -9), "textcoords": "offset points", "va": "center", "fontsize": 8}
+        panel.annotate(words, (left, height), color=_HERE, **place)
 
 
 def _svg(figure: Any) -> str:
