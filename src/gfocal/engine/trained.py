@@ -63,6 +63,11 @@ def usable_precision(detector: DenseDetector, recipe: Recipe) -> str:
     return "fp32" if detector.device.type == "cpu" and precision == "fp16" else precision
 
 
+def usual_batch(recipe: Recipe) -> int:
+    """Pictures a forward pass of a measurement: few where they keep their shape, since those are large."""
+    return 16 if recipe.data.resize.kind == "square" else 2
+
+
 def _sets(overrides: Sequence[str], key: str) -> bool:
     return any(override.partition("=")[0].strip() == key for override in overrides)
 
@@ -110,7 +115,7 @@ def evaluate_files(
         measured = evaluate(
             detector.to(processes.device) if launched() else detector,
             index,
-            batch_size=batch_size or (16 if recipe.data.resize.kind == "square" else 2),
+            batch_size=batch_size or usual_batch(recipe),
             workers=recipe.data.workers,
             precision=usable_precision(detector, recipe),
             progress=bar.callback,

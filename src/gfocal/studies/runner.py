@@ -79,7 +79,7 @@ def steps_done(out: Path, run: RunPlan) -> int:
     return 0
 
 
-def default_jobs(data: StudyData, runs: Sequence[RunPlan]) -> int:
+def default_jobs(runs: Sequence[RunPlan]) -> int:
     """Runs at a time: on a CPU small detectors are quickest with a core each; anything else takes the whole device."""
     small = all(run.base.endswith("_nano") for run in runs)
     if torch.cuda.is_available():

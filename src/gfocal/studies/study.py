@@ -85,7 +85,7 @@ class Study:
     @property
     def jobs(self) -> int:
         """Runs at a time."""
-        return self.settings.jobs or default_jobs(self.data, self.plan.runs)
+        return self.settings.jobs or default_jobs(self.plan.runs)
 
     def run(self, say: Callable[[str], None]) -> Outcome:
         """Do what is not done yet; see :func:`gfocal.studies.runner.do_runs`."""

@@ -20,7 +20,7 @@ from gfocal.engine.card import CARD, host, versions
 from gfocal.engine.checkpoint import BEST, LAST, STATE
 from gfocal.engine.evaluate import evaluate
 from gfocal.engine.train import train
-from gfocal.engine.trained import open_model, usable_precision
+from gfocal.engine.trained import open_model, usable_precision, usual_batch
 from gfocal.errors import GfocalError, UsageError
 from gfocal.recipe import build_recipe
 from gfocal.studies.locks import held
@@ -67,7 +67,7 @@ def do_run(folder: Path) -> None:
     measured = evaluate(
         detector,
         data.val_index,
-        batch_size=16 if recipe.data.resize.kind == "square" else 2,
+        batch_size=usual_batch(recipe),
         workers=recipe.data.workers,
         precision=usable_precision(detector, recipe),
         keep_matches=True,
