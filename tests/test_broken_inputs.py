@@ -18,9 +18,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-import broken_formats
-import broken_inputs
-from broken_inputs import BYTES, COCO, Case, write_coco
 from gfocal.cli import app
 from gfocal.data.check import Report, check_data
 from gfocal.data.index import DataIndex
@@ -31,8 +28,10 @@ from gfocal.engine.predict import Prediction, load, predict_files
 from gfocal.engine.prepare import open_train_data
 from gfocal.engine.train import TrainResult, train
 from gfocal.errors import UsageError
-from launched import Started
-from small_runs import small
+from helpers import broken_formats, broken_inputs
+from helpers.broken_inputs import BYTES, COCO, Case, write_coco
+from helpers.launched import Started
+from helpers.small_runs import small
 
 pytestmark = pytest.mark.timeout(60)
 

@@ -23,7 +23,7 @@ from gfocal.data.scenes import make_scenes
 from gfocal.engine.predict import Prediction
 from gfocal.engine.show import counted
 from gfocal.terminal import plain, warn
-from mmdetection_files import empty_weights, save_as
+from helpers.mmdetection_files import empty_weights, save_as
 
 VERBS = ("demo", "train", "eval", "predict", "import", "recipes", "doctor")
 SMALL = ["data.resize.size=64", "schedule.batch_size=4", "schedule.epochs=1", "data.workers=0", "runtime.threads=1"]

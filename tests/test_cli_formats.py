@@ -13,7 +13,7 @@ from gfocal.data.open import open_split
 from gfocal.data.scenes import make_scenes
 from gfocal.errors import UsageError
 from gfocal.recipe import Recipe
-from layouts import boxes_of, coco, lay_out, pictures, yolo_labels, zipped
+from helpers.layouts import boxes_of, coco, lay_out, pictures, yolo_labels, zipped
 
 SMALL = ["data.resize.size=64", "schedule.batch_size=4", "schedule.epochs=1", "data.workers=0", "runtime.threads=1"]
 SETS = [word for pair in SMALL for word in ("--set", pair)]

@@ -21,7 +21,7 @@ from gfocal.cli_studies import TABLES as SPELLED_OUT
 from gfocal.data.scenes import make_scenes
 from gfocal.report import write_report
 from gfocal.studies.tables import TABLES
-from report import samples
+from helpers import report_samples as samples
 
 TINY = ("--budget", "tiny", "--size", "64", "--iterations", "10", "--seeds", "1")
 

@@ -13,7 +13,7 @@ from gfocal.criterion import Matched, count_positives, detection_losses, divisor
 from gfocal.points import make_points
 from gfocal.representation import DiracBoxes, GeneralBoxes, JointQuality, NoQuality
 from gfocal.structures import IGNORED, NEGATIVE, Assignment, HeadOutput, Targets
-from oracles import quality_focal, quality_focal_slope
+from oracles.losses import quality_focal, quality_focal_slope
 
 WEIGHTS = {"cls": 1.0, "box": 2.0, "dfl": 0.25}
 

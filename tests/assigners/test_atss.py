@@ -6,7 +6,7 @@ from torch import Tensor
 
 from gfocal.assigners import AtssAssigner
 from gfocal.points import Points, grid_sizes, make_points
-from oracles import atss as slow_atss
+from oracles.assigners import atss as slow_atss
 
 
 def assign(points: Points, boxes: Tensor | list[list[float]], top_k: int = 9) -> list[int]:

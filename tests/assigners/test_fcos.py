@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gfocal.assigners import FcosAssigner
 from gfocal.points import Points, grid_sizes, make_points
-from oracles_assigners import fcos as slow_fcos
+from oracles.assigners import fcos as slow_fcos
 
 
 def assign(points: Points, boxes: Tensor | list[list[float]], **options: float) -> list[int]:

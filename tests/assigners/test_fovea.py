@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gfocal.assigners import FoveaAssigner
 from gfocal.points import Points, grid_sizes, make_points
-from oracles_assigners import fovea as slow_fovea
+from oracles.assigners import fovea as slow_fovea
 
 
 def assign(points: Points, boxes: Tensor | list[list[float]], **options: float) -> list[int]:

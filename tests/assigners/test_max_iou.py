@@ -11,7 +11,7 @@ from torchvision.ops import box_iou
 from gfocal.assigners import MaxIouAssigner
 from gfocal.assigners import max_iou as module
 from gfocal.points import Points, Shapes, grid_sizes, make_anchors, make_points, octave_shapes
-from oracles_assigners import max_iou as slow_max_iou
+from oracles.assigners import max_iou as slow_max_iou
 
 
 def assign(points: Points, boxes: Tensor | list[list[float]], **options: Any) -> list[int]:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from gfocal.data.open import open_split
 from gfocal.data.problems import Problem, Problems
 from gfocal.errors import BrokenInputError, GfocalError, UsageError
-from layouts import CONTENT, LAYOUTS, boxes_of, picture, voc_xml, yolo_text
+from helpers.layouts import CONTENT, LAYOUTS, boxes_of, picture, voc_xml, yolo_text
 
 WANTED = {name: boxes for name, (_, boxes) in CONTENT.items()}
 A, B = WANTED["a.jpg"]

@@ -18,7 +18,7 @@ from gfocal.data.convert import write_dataset
 from gfocal.data.open import Format, find_data
 from gfocal.data.scenes import make_scenes
 from gfocal.errors import UsageError
-from planted import LARGE, Key, found_in, plant_all
+from helpers.planted import LARGE, Key, found_in, plant_all
 
 ONCE = {"annotations-broken", "no-boxes", "long-tail"}
 """What a data set has once or not at all."""

@@ -15,7 +15,7 @@ from gfocal.data.check_boxes import same_boxes
 from gfocal.data.check_kinds import SAME_IOU
 from gfocal.data.check_pictures import examine_picture, examine_pictures
 from gfocal.data.index import DataIndex
-from planted import encoded, huge_png
+from helpers.planted import encoded, huge_png
 
 
 def photo(width: int = 97, height: int = 83) -> Image.Image:

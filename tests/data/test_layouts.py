@@ -17,7 +17,7 @@ from gfocal.data.open import find_data, open_all, open_split
 from gfocal.data.problems import Problems
 from gfocal.data.yolo import label_path
 from gfocal.errors import MissingSplitError, UsageError
-from layouts import CONTENT, LAYOUTS, boxes_of, coco, pictures, voc_labels, yolo_labels, zipped
+from helpers.layouts import CONTENT, LAYOUTS, boxes_of, coco, pictures, voc_labels, yolo_labels, zipped
 
 WANTED = {name: boxes for name, (_, boxes) in CONTENT.items()}
 

@@ -21,7 +21,7 @@ from gfocal.data.transforms import EvalTransform
 from gfocal.errors import BrokenInputError
 from gfocal.pictures import Resize, read_picture
 from gfocal.tiles import Tiling
-from made_index import Box, made_index
+from helpers.made_index import Box, made_index
 
 
 def tiles_of(index: DataIndex) -> Tiles:

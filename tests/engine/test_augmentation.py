@@ -15,7 +15,7 @@ from gfocal.errors import UsageError
 from gfocal.pictures import Resize
 from gfocal.recipe import load_recipe
 from gfocal.structures import Batch
-from small_runs import small
+from helpers.small_runs import small
 
 SQUARE = Resize("square", size=64)
 

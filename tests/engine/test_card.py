@@ -19,7 +19,7 @@ from gfocal.data.index import DataIndex
 from gfocal.engine.card import fingerprint, pictures_fingerprint, versions
 from gfocal.engine.train import train
 from gfocal.errors import UsageError
-from small_runs import EVERY_STEP, cut_run, rewritten, small
+from helpers.small_runs import EVERY_STEP, cut_run, rewritten, small
 
 
 def card(out: Path) -> dict[str, Any]:

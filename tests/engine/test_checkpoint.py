@@ -28,8 +28,8 @@ from gfocal.engine.checkpoint import (
 )
 from gfocal.errors import UsageError
 from gfocal.zoo import build_detector
-from launched import Started
-from small_runs import small
+from helpers.launched import Started
+from helpers.small_runs import small
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from gfocal.engine.train import train
 from gfocal.engine.transfer import start_from
 from gfocal.recipe import Recipe
 from gfocal.zoo import build_detector
-from small_runs import rewritten, small
+from helpers.small_runs import rewritten, small
 
 # --- names ----------------------------------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from gfocal.engine.train import train
 from gfocal.errors import GfocalError
 from gfocal.structures import Batch
 from gfocal.zoo import build_detector
-from small_runs import assert_same_weights, metrics_of, small
+from helpers.small_runs import assert_same_weights, metrics_of, small
 
 # --- deterministic --------------------------------------------------------------------------------------------------
 

@@ -22,7 +22,7 @@ from gfocal.evaluation import weighted_ap
 from gfocal.pictures import Resize
 from gfocal.structures import Detections
 from gfocal.zoo import build_detector
-from small_runs import rewritten, small
+from helpers.small_runs import rewritten, small
 
 SIZES = [(90, 40), (50, 120), (64, 64), (33, 101), (100, 70)]  # width, height
 

@@ -20,8 +20,8 @@ from gfocal.engine.evaluate import evaluate
 from gfocal.engine.train import train
 from gfocal.errors import GfocalError, UsageError
 from gfocal.zoo import build_detector
-from launched import Started
-from small_runs import EVERY_STEP, SMALL, assert_same_weights, metrics_of, small, state_of
+from helpers.launched import Started
+from helpers.small_runs import EVERY_STEP, SMALL, assert_same_weights, metrics_of, small, state_of
 
 # --- loader processes -----------------------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ from gfocal.engine.find_lr_files import told_sweep
 from gfocal.engine.step import NotFinite
 from gfocal.engine.train import train
 from gfocal.errors import UsageError
-from small_runs import SMALL, metrics_of, small
+from helpers.small_runs import SMALL, metrics_of, small
 
 LRS = tuple(np.logspace(-6, 1, 141).tolist())  # 20 a factor of ten
 

@@ -31,7 +31,7 @@ from gfocal.engine.memory import (
 from gfocal.engine.train import train
 from gfocal.errors import GfocalError, UsageError
 from gfocal.zoo import build_detector
-from small_runs import EVERY_STEP, SMALL, metrics_of, small, state_of
+from helpers.small_runs import EVERY_STEP, SMALL, metrics_of, small, state_of
 
 MB, GB = 2**20, 2**30
 

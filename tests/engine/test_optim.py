@@ -11,7 +11,7 @@ from torch import nn
 from gfocal.engine.optim import AveragedWeights, idle_settings, lr_factor, make_optimizer, scaled_lr, set_lr
 from gfocal.recipe import OptimRecipe, ScheduleRecipe
 from gfocal.zoo import build_detector
-from small_runs import small
+from helpers.small_runs import small
 
 
 def schedule(**values: object) -> ScheduleRecipe:

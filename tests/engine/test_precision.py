@@ -16,7 +16,7 @@ from gfocal.engine.step import make_accelerator
 from gfocal.engine.train import train
 from gfocal.structures import Batch, HeadOutput, Targets
 from gfocal.zoo import build_detector
-from small_runs import small, state_of
+from helpers.small_runs import small, state_of
 
 
 @pytest.mark.parametrize(

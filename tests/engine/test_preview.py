@@ -17,7 +17,7 @@ from gfocal.engine.start import batches_from
 from gfocal.errors import UsageError
 from gfocal.structures import Detections
 from gfocal.zoo import resize_of
-from small_runs import small
+from helpers.small_runs import small
 
 
 def test_it_shows_what_training_sees(

@@ -22,8 +22,8 @@ from gfocal.data.scenes import make_scenes
 from gfocal.engine.processes import ALONE, Processes, synchronise_batch_norm
 from gfocal.errors import UsageError
 from gfocal.zoo import build_detector
-from launched import finish, free_port, kill, launch
-from small_runs import NO_BATCH_STATISTICS, SMALL, SPLITS, assert_same_weights, metrics_of, small, state_of
+from helpers.launched import finish, free_port, kill, launch
+from helpers.small_runs import NO_BATCH_STATISTICS, SMALL, SPLITS, assert_same_weights, metrics_of, small, state_of
 
 # Each case trains one step of 16 pictures, in data that are mixed, and in data whose second half shows background only.
 STEPS = """

@@ -15,7 +15,7 @@ from gfocal.engine.proposal import cost_line
 from gfocal.engine.statistics import data_statistics
 from gfocal.recipe import load_recipe
 from gfocal.representation import GeneralBoxes
-from made_index import made_index
+from helpers.made_index import made_index
 
 LARGE = ("data.resize.kind=square", "data.resize.size=512", "model.strides=[8,16,32]")
 

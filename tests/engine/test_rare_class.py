@@ -12,7 +12,7 @@ from gfocal.data.scenes import make_scenes
 from gfocal.engine.start import pictures_an_epoch
 from gfocal.engine.train import train
 from gfocal.interop.load import import_weights
-from small_runs import rewritten, small
+from helpers.small_runs import rewritten, small
 
 RARE, LEFT = "star", 20
 OPTIONS = ("data.resize.size=96", "data.photometric=0", "schedule.batch_size=8", "schedule.warmup_steps=20")

@@ -19,8 +19,8 @@ from gfocal.engine import train as train_module
 from gfocal.engine.checkpoint import load_detector, load_state
 from gfocal.engine.train import train
 from gfocal.errors import GfocalError
-from launched import Started
-from small_runs import EVERY_STEP, SMALL, assert_same_weights, cut_run, metrics_of, small, state_of
+from helpers.launched import Started
+from helpers.small_runs import EVERY_STEP, SMALL, assert_same_weights, cut_run, metrics_of, small, state_of
 
 # Six batches of two an epoch, so three steps; states between them, evaluations at epochs 2, 4 and 5.
 CUT = (

@@ -14,7 +14,7 @@ from gfocal.data.index import DataIndex
 from gfocal.engine.checkpoint import load_state, save_state
 from gfocal.engine.train import train
 from gfocal.errors import UsageError
-from small_runs import EVERY_STEP, assert_same_weights, cut_run, metrics_of, rewritten, small, state_of
+from helpers.small_runs import EVERY_STEP, assert_same_weights, cut_run, metrics_of, rewritten, small, state_of
 
 
 @pytest.fixture(scope="module")

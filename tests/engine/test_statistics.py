@@ -21,8 +21,8 @@ from gfocal.engine.train import train
 from gfocal.errors import UsageError
 from gfocal.recipe import load_recipe
 from gfocal.zoo import build_detector, build_matching
-from made_index import made_index
-from small_runs import EVERY_STEP, cut_run, metrics_of, small
+from helpers.made_index import made_index
+from helpers.small_runs import EVERY_STEP, cut_run, metrics_of, small
 
 FCOS = ("model.boxes.kind=general_dfl", "model.boxes.reg_max=3")
 ROWS = ("gfl_nano", "atss_nano", "fcos_nano", "retinanet_nano", "foveabox_nano", "ssd_nano")

@@ -19,7 +19,7 @@ from gfocal.engine.train import train
 from gfocal.errors import GfocalError
 from gfocal.structures import Batch, Targets
 from gfocal.zoo import build_detector
-from small_runs import NO_BATCH_STATISTICS, SPLITS, metrics_of, rewritten, small, state_of
+from helpers.small_runs import NO_BATCH_STATISTICS, SPLITS, metrics_of, rewritten, small, state_of
 
 
 def fixed_batches(count: int) -> list[Batch]:

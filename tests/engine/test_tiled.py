@@ -28,8 +28,8 @@ from gfocal.recipe import load_recipe
 from gfocal.structures import Detections, Targets
 from gfocal.tiles import Tiling
 from gfocal.zoo import build_detector
-from made_index import made_index
-from small_runs import EVERY_STEP, assert_same_weights, cut_run, metrics_of, small
+from helpers.made_index import made_index
+from helpers.small_runs import EVERY_STEP, assert_same_weights, cut_run, metrics_of, small
 
 # Pictures of 100 pixels: the whole and four tiles of 64 each.
 TILED = ("data.tile=64", "data.tile_overlap=0.25")

@@ -13,7 +13,7 @@ from gfocal.data.index import DataIndex
 from gfocal.engine import trackers as module
 from gfocal.engine.train import train
 from gfocal.errors import UsageError
-from small_runs import EVERY_STEP, assert_same_weights, cut_run, metrics_of, small
+from helpers.small_runs import EVERY_STEP, assert_same_weights, cut_run, metrics_of, small
 
 # What their packages import says more than this project would.
 pytestmark = pytest.mark.filterwarnings("ignore")

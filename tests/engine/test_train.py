@@ -20,7 +20,7 @@ from gfocal.engine import train as train_module
 from gfocal.engine.checkpoint import LAST, load_detector
 from gfocal.engine.train import train
 from gfocal.errors import GfocalError, UsageError
-from small_runs import EVERY_STEP, assert_same_weights, cut_run, metrics_of, rewritten, small, state_of
+from helpers.small_runs import EVERY_STEP, assert_same_weights, cut_run, metrics_of, rewritten, small, state_of
 
 
 def run(index: DataIndex, out: Path, *overrides: str, val: DataIndex | None = None, **options: Any) -> Path:

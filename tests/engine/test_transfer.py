@@ -13,7 +13,7 @@ from gfocal.engine.checkpoint import load_detector, save_detector
 from gfocal.engine.transfer import PARTS, other_inputs, start_from
 from gfocal.errors import UsageError
 from gfocal.zoo import build_detector
-from small_runs import small
+from helpers.small_runs import small
 
 
 @pytest.fixture

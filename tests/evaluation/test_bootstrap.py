@@ -19,7 +19,7 @@ from gfocal.evaluation import (
     weighted_correlation,
 )
 from gfocal.evaluation.coco import _coco_metrics
-from made_detections import data_set
+from helpers.made_detections import data_set
 
 
 @pytest.mark.parametrize("tied", [False, True])

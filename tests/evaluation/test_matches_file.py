@@ -12,7 +12,7 @@ import pytest
 
 from gfocal.errors import BrokenInputError
 from gfocal.evaluation import CocoEvaluator, Matches, load_matches, match_detections, save_matches
-from made_detections import data_set
+from helpers.made_detections import data_set
 
 
 def assert_same(one: Matches, other: Matches) -> None:

@@ -18,7 +18,7 @@ from gfocal.interop.mmdetection_recipe import Found, find_row, recipe_of
 from gfocal.interop.reading import Checkpoint
 from gfocal.recipe import load_recipe
 from gfocal.zoo import build_detector
-from mmdetection_files import CAFFE, config_text, config_text_3, empty_weights, rule_weights, save_as
+from helpers.mmdetection_files import CAFFE, config_text, config_text_3, empty_weights, rule_weights, save_as
 
 CLS, REG = "bbox_head.gfl_cls.weight", "bbox_head.gfl_reg.weight"
 

@@ -18,7 +18,7 @@ from gfocal.interop.load import import_weights
 from gfocal.interop.report import ImportReport
 from gfocal.models.heads import flatten_level
 from gfocal.recipe import Recipe
-from mmdetection_files import config_text, config_text_3, rule_weights, save_as
+from helpers.mmdetection_files import config_text, config_text_3, rule_weights, save_as
 
 FORMS = {
     "gfl_r50": "2.x",

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-import oracles
 from gfocal.losses import distribution_focal_loss
+from oracles import losses as oracle
 
 
 def gradient(loss: Tensor, logits: Tensor) -> Tensor:
@@ -69,7 +69,7 @@ def test_the_minimum_is_the_paper_s_optimum() -> None:
     # entropy of (.4, .6): -(0.4 ln 0.4 + 0.6 ln 0.6)
     assert loss.item() == pytest.approx(0.6730117, abs=1e-6)
     assert gradient(loss, logits).abs().max() < 1e-6
-    assert oracles.expectation(logits.detach(), spacing) == pytest.approx(y, abs=1e-6)
+    assert oracle.expectation(logits.detach(), spacing) == pytest.approx(y, abs=1e-6)
 
 
 @pytest.mark.parametrize("spacing", [0.3, 0.5, 1.0, 4.0])
@@ -80,7 +80,7 @@ def test_agrees_with_the_oracle(spacing: float, bins: int) -> None:
     # A tenth of the targets lies beyond either end.
     y = (torch.rand(20, 4, generator=generator) * 1.2 - 0.1) * (bins - 1) * spacing
     expected = [
-        [oracles.distribution_focal(edge, t, spacing) for edge, t in zip(edges, targets, strict=True)]
+        [oracle.distribution_focal(edge, t, spacing) for edge, t in zip(edges, targets, strict=True)]
         for edges, targets in zip(logits.tolist(), y.tolist(), strict=True)
     ]
     loss = distribution_focal_loss(logits, y, spacing=spacing)

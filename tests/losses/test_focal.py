@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-import oracles
 from gfocal.losses import focal_loss
+from oracles import losses as oracle
 
 GAMMAS = [0.0, 0.5, 1.0, 1.5, 2.0, 4.0]
 
@@ -67,7 +67,7 @@ def test_gamma_zero_without_alpha_is_binary_cross_entropy() -> None:
 def test_agrees_with_the_oracle(alpha: float | None, gamma: float) -> None:
     logits, labels, dense = random_case(2)
     expected = [
-        [oracles.focal(x, int(c == label), alpha, gamma) for c, x in enumerate(row)]
+        [oracle.focal(x, int(c == label), alpha, gamma) for c, x in enumerate(row)]
         for row, label in zip(logits.tolist(), labels.tolist(), strict=True)
     ]
     for target in (labels, dense):

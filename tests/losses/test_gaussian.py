@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gfocal.losses import gaussian_nll_loss
-from oracles_boxes import gaussian_nll
+from oracles.boxes import gaussian_nll
 
 
 def random_case(count: int = 60, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:

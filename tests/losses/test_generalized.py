@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-import oracles
 from gfocal.losses import distribution_focal_loss, generalized_focal_loss, quality_focal_loss
+from oracles import losses as oracle
 
 
 def random_case(seed: int, points: int = 12, classes: int = 3, bins: int = 6) -> dict[str, Any]:
@@ -75,7 +75,7 @@ def test_agrees_with_the_oracle(weighted: bool, beta: float, spacing: float) -> 
     case = random_case(1)
     weight = torch.linspace(0.2, 0.9, len(case["boxes"])) if weighted else None
     found = call(case, beta=beta, spacing=spacing, box_weight=weight)
-    expected = oracles.generalized_focal(**case, beta=beta, spacing=spacing, box_weight=weight)
+    expected = oracle.generalized_focal(**case, beta=beta, spacing=spacing, box_weight=weight)
     assert {name: value.item() for name, value in found.items()} == pytest.approx(expected, rel=1e-5)
 
 

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-import oracles
 from gfocal.losses import focal_loss, quality, quality_focal_loss
+from oracles import losses as oracle
 
 BETAS = [0.0, 0.5, 1.0, 1.5, 2.0, 4.0]
 
@@ -87,7 +87,7 @@ def test_hard_targets_give_focal_loss_without_alpha(beta: float) -> None:
     for row, label in enumerate(labels.tolist()):
         for c, x in enumerate(logits[row].tolist()):
             assert ours[row, c].item() == pytest.approx(
-                oracles.focal(x, int(c == label), None, beta), abs=2e-6, rel=1e-5
+                oracle.focal(x, int(c == label), None, beta), abs=2e-6, rel=1e-5
             )
 
 
@@ -127,8 +127,8 @@ def test_sigma_equal_to_y_is_the_minimum_for_a_quality() -> None:
 def test_float32_agrees_with_the_oracle(beta: float) -> None:
     logits, labels, score, dense = random_case(3)
     logits.requires_grad_()
-    value = [[oracles.quality_focal(x, y, beta) for x, y in zip(*r, strict=True)] for r in rows(logits, dense)]
-    slope = [[oracles.quality_focal_slope(x, y, beta) for x, y in zip(*r, strict=True)] for r in rows(logits, dense)]
+    value = [[oracle.quality_focal(x, y, beta) for x, y in zip(*r, strict=True)] for r in rows(logits, dense)]
+    slope = [[oracle.quality_focal_slope(x, y, beta) for x, y in zip(*r, strict=True)] for r in rows(logits, dense)]
     for target in (dense, (labels, score)):
         loss = quality_focal_loss(logits, target, beta=beta)
         assert loss.dtype == torch.float32

@@ -6,7 +6,7 @@ from torch import nn
 
 from gfocal.errors import UsageError
 from gfocal.models import TimmBackbone
-from oracles_models import bottleneck_resnet
+from oracles.models import bottleneck_resnet
 
 
 def randomise(module: nn.Module) -> None:

@@ -15,7 +15,7 @@ from gfocal.errors import UsageError
 from gfocal.models import ShuffleNetBackbone, VggBackbone
 from gfocal.structures import Targets
 from gfocal.zoo import build_detector
-from small_runs import small
+from helpers.small_runs import small
 
 
 @pytest.mark.parametrize(

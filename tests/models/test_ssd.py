@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from gfocal.errors import UsageError
 from gfocal.models import PlainHead, SsdNeck, VggBackbone
 from gfocal.points import grid_sizes
-from oracles_models import ssd_levels, ssd_vgg
+from oracles.models import ssd_levels, ssd_vgg
 
 STRIDES = (8, 16, 32, 64, 128, 256, 512)
 

@@ -22,7 +22,7 @@ from gfocal.report import (
     write_report,
 )
 from gfocal.report.plot import _limits, write_plot
-from report import samples
+from helpers import report_samples as samples
 
 ALL = [samples.table1a, samples.table2b, samples.table3, samples.unfinished, samples.hostile]
 # What opens and needs no end.

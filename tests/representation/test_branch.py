@@ -10,8 +10,9 @@ from gfocal.boxes import centerness
 from gfocal.points import make_points
 from gfocal.representation import BranchQuality
 from gfocal.structures import HeadOutput
-from oracles import binary_cross_entropy, focal, iou
-from oracles_qualities import centerness as slow_centerness
+from oracles.boxes import iou
+from oracles.losses import binary_cross_entropy, focal
+from oracles.qualities import centerness as slow_centerness
 
 POINTS = make_points([(2, 2)], [8], anchor_scale=5, offset=0.5)  # (4, 4), (12, 4), (4, 12), (12, 12)
 TARGETS = torch.tensor([[2.0, 1, 10, 7], [11, 0, 16, 16], [-4, 2, 8, 22], [13, 13, 20, 20]])

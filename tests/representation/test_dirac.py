@@ -8,8 +8,16 @@ from torch import Tensor
 
 from gfocal.points import Points, make_points
 from gfocal.representation import DiracBoxes
-from oracles import decode_deltas, decode_distances, encode_deltas, encode_distances, giou
-from oracles_boxes import absolute, decode_log_deltas, encode_log_deltas
+from oracles.boxes import (
+    absolute,
+    decode_deltas,
+    decode_distances,
+    decode_log_deltas,
+    encode_deltas,
+    encode_distances,
+    encode_log_deltas,
+    giou,
+)
 
 POINTS = make_points([(4, 6), (2, 3)], [8, 16], anchor_scale=8, offset=0)
 STDS = (0.1, 0.1, 0.2, 0.2)

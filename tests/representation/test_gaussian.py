@@ -8,8 +8,7 @@ from torch import Tensor
 
 from gfocal.points import Points, make_points
 from gfocal.representation import DiracBoxes, GaussianBoxes
-from oracles import decode_distances, encode_distances, giou
-from oracles_boxes import bounded_log_std, gaussian_nll
+from oracles.boxes import bounded_log_std, decode_distances, encode_distances, gaussian_nll, giou
 
 POINTS = make_points([(4, 6), (2, 3)], [8, 16], anchor_scale=8, offset=0.5)
 ONE = POINTS[torch.tensor([0])]  # at (4, 4), stride 8

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from gfocal.points import Points, make_points
 from gfocal.representation import DiracBoxes, GeneralBoxes
-from oracles import decode_distances, deviation, distribution_focal, encode_distances, expectation, giou
+from oracles.boxes import decode_distances, encode_distances, giou
+from oracles.losses import deviation, distribution_focal, expectation
 
 GRIDS, STRIDES = [(4, 6), (2, 3)], [8, 16]
 POINTS = make_points(GRIDS, STRIDES, anchor_scale=8, offset=0.5)

@@ -9,8 +9,8 @@ from torch import Tensor
 from gfocal.points import make_points
 from gfocal.representation import GuidedQuality, NoQuality
 from gfocal.structures import HeadOutput
-from oracles import focal
-from oracles_qualities import guided
+from oracles.losses import focal
+from oracles.qualities import guided
 
 POINTS = make_points([(1, 2)], [8], anchor_scale=5, offset=0.5)  # (4, 4), (12, 4)
 

@@ -7,7 +7,8 @@ from torch import Tensor
 from gfocal.points import make_points
 from gfocal.representation import JointQuality
 from gfocal.structures import HeadOutput
-from oracles import focal, iou, quality_focal
+from oracles.boxes import iou
+from oracles.losses import focal, quality_focal
 
 POINT = make_points([(1, 1)], [8], anchor_scale=5, offset=0.5)  # neither form looks at it
 

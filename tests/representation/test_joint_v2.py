@@ -10,8 +10,8 @@ from gfocal.points import make_points
 from gfocal.representation import GeneralBoxes, JointQuality, JointV2
 from gfocal.representation.joint_v2 import product_logits
 from gfocal.structures import HeadOutput
-from oracles import quality_focal
-from oracles_qualities import product_logit, shape_statistics, two_layers
+from oracles.losses import quality_focal
+from oracles.qualities import product_logit, shape_statistics, two_layers
 
 BINS = 6
 

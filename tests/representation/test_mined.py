@@ -14,8 +14,8 @@ from gfocal.criterion import match
 from gfocal.points import make_anchors, make_points, ssd_shapes
 from gfocal.representation import DiracBoxes, MinedSoftmax
 from gfocal.structures import HeadOutput, Targets
-from oracles import log_softmax
-from oracles_qualities import mined
+from oracles.losses import log_softmax
+from oracles.qualities import mined
 
 POINT = make_points([(1, 1)], [8], anchor_scale=5, offset=0.5)  # this form does not look at it
 

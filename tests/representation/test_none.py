@@ -9,7 +9,7 @@ from torch import Tensor
 from gfocal.points import make_points
 from gfocal.representation import NoQuality
 from gfocal.structures import HeadOutput
-from oracles import binary_cross_entropy, focal
+from oracles.losses import binary_cross_entropy, focal
 
 POINT = make_points([(1, 1)], [8], anchor_scale=5, offset=0.5)  # neither form looks at it
 

@@ -9,7 +9,7 @@ from gfocal.errors import UsageError
 from gfocal.studies.budget import BUDGETS
 from gfocal.studies.plan import StudyData, make_plan, open_study_data, steps_of
 from gfocal.studies.tables import TABLES
-from made_study import SECONDS, scenes
+from helpers.made_study import SECONDS, scenes
 
 
 @pytest.fixture(scope="module")

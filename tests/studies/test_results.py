@@ -16,7 +16,7 @@ from gfocal.studies.results import collect, spread
 from gfocal.studies.runner import RUNS, Outcome
 from gfocal.studies.study import Study, StudySettings, open_study
 from gfocal.studies.tables import TABLES
-from made_study import SECONDS, scenes
+from helpers.made_study import SECONDS, scenes
 
 AP = {"atss": (0.30, 0.31), "atss-qfl": (0.34, 0.36), "atss-dfl": (0.32, 0.32), "gfl": (0.36, 0.38)}
 

@@ -23,7 +23,7 @@ from gfocal.studies import runner
 from gfocal.studies.plan import Plan, RunPlan, StudyData, make_plan
 from gfocal.studies.runner import device_of, do_runs, is_done, steps_done
 from gfocal.studies.tables import TABLES
-from made_study import SECONDS, scenes
+from helpers.made_study import SECONDS, scenes
 
 # Stands in for a training: it says what happened to it, and ends as the run's folder asks.
 WORKER = """

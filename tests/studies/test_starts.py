@@ -17,7 +17,7 @@ from gfocal.studies.plan import Plan, RunPlan, StudyData, make_plan
 from gfocal.studies.starts import init_identity, make_start, reference_of
 from gfocal.studies.tables import TABLES
 from gfocal.zoo import build_detector
-from made_study import SECONDS, scenes
+from helpers.made_study import SECONDS, scenes
 
 Weights = dict[str, Tensor]
 

@@ -16,7 +16,7 @@ from gfocal.studies.plan import RunPlan, StudyData, make_plan
 from gfocal.studies.runner import RUNS, _write_job
 from gfocal.studies.tables import TABLES
 from gfocal.studies.worker import do_run
-from made_study import SECONDS, scenes
+from helpers.made_study import SECONDS, scenes
 
 
 @pytest.fixture(scope="module")

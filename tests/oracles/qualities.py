@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from decimal import Decimal, localcontext
 from typing import Any
 
-from oracles import focal, log_softmax, plain
+from oracles.boxes import plain
+from oracles.losses import focal, log_softmax
 
 
 def centerness(x: float, y: float, box: Sequence[float]) -> float:

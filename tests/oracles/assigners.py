@@ -7,10 +7,11 @@ or -2 (learns nothing).
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from oracles import box_area, iou, plain
+from oracles.boxes import Box, box_area, centre_and_size, encode_distances, iou, plain
 
 
 def fcos(
@@ -116,4 +117,53 @@ def max_iou(
         takers = [p for p, value in enumerate(row) if value == best]
         for p in takers if low_quality == "all" else takers[:1]:
             chosen[p] = g
+    return chosen
+
+
+def atss_candidates(anchors: Sequence[Box], levels: Sequence[int], gt: Box, nearest: int = 9) -> list[int]:
+    """The ``nearest`` anchors of each level by centre distance; ties go to the lowest index."""
+    gx, gy, _, _ = centre_and_size(gt)
+    found = []
+    for level in sorted(set(levels)):
+        ranked = []
+        for index, anchor in enumerate(anchors):
+            if levels[index] == level:
+                ax, ay, _, _ = centre_and_size(anchor)
+                ranked.append(((ax - gx) ** 2 + (ay - gy) ** 2, index))
+        found += [index for _, index in sorted(ranked)[:nearest]]
+    return found
+
+
+def atss_threshold(ious: Sequence[float]) -> float:
+    """Mean plus unbiased standard deviation, that of one candidate being 0; exact, so that equal values pass."""
+    return statistics.mean(ious) + (statistics.stdev(ious) if len(ious) > 1 else 0.0)
+
+
+def atss(anchors: Any, levels: Any, gt_boxes: Any, nearest: int = 9) -> list[int]:
+    """Adaptive Training Sample Selection, arXiv 1912.02424, algorithm 1.
+
+    Args:
+        anchors: (P, 4) xyxy, one a point; the point is the anchor's centre.
+        levels: (P,) level of each.
+        gt_boxes: (G, 4) xyxy.
+        nearest: candidates a level.
+
+    Returns:
+        For each point the ground truth that it learns, or -1. A point claimed by several goes to the one of
+        highest IoU, then of lowest index. Its centre must lie more than 0.01 pixels inside the box.
+    """
+    anchors, levels, gt_boxes = plain(anchors), plain(levels), plain(gt_boxes)
+    chosen = [-1] * len(anchors)
+    best = [-1.0] * len(anchors)
+    for g, gt in enumerate(gt_boxes):
+        candidates = atss_candidates(anchors, levels, gt, nearest)
+        if not candidates:
+            continue
+        ious = [iou(anchors[index], gt) for index in candidates]
+        threshold = atss_threshold(ious)
+        for index, value in zip(candidates, ious, strict=True):
+            x, y, _, _ = centre_and_size(anchors[index])
+            inside = min(encode_distances(x, y, gt)) > 0.01
+            if value >= threshold and inside and value > best[index]:
+                chosen[index], best[index] = g, value
     return chosen

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from planted import encoded, huge_png, with_orientation
+from helpers.planted import encoded, huge_png, with_orientation
 
 SIZE = (40, 32)
 NAMES = ("a.png", "b.jpg", "c.png", "d.jpg")

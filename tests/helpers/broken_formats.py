@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from broken_inputs import BYTES, NAMES, TEXT, WHOLE, Case, dead_link, own_link, replaced, text, write_coco
+from helpers.broken_inputs import BYTES, NAMES, TEXT, WHOLE, Case, dead_link, own_link, replaced, text, write_coco
 
 LINES = "0 0.3 0.34375 0.5 0.5\n1 0.6 0.625 0.3 0.625\n"
 YAML = "path: .\ntrain: images/train\nnames:\n  0: cat\n  1: dog\n"
