@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import harness
-from gfocal.engine.progress import ProgressBar
 from gfocal.recipe import load_recipe
 from gfocal.studies.speed import PICTURE, measure_rows, told_speed
+from gfocal.utils.progress import ProgressBar
 
 RESULTS = Path(__file__).parent / "results" / "overhead.json"
 BACKBONES = {"r50": "resnet50.tv_in1k", "r18": "resnet18.tv_in1k"}

@@ -18,7 +18,7 @@ from gfocal.data.open import open_split
 from gfocal.data.scenes import make_scenes
 from gfocal.data.transforms import EvalTransform, TrainTransform
 from gfocal.detector import PixelNorm
-from gfocal.pictures import Resize
+from gfocal.images.io import Resize
 from gfocal.structures import Batch
 from harness import Candidate, Row, compare
 

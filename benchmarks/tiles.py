@@ -24,11 +24,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from gfocal import tiles
 from gfocal.data.open import open_split
 from gfocal.data.scenes import draw_indexed
 from gfocal.engine.prepare import evaluate_files
 from gfocal.engine.start import pictures_an_epoch
+from gfocal.models import tiled_prediction as tiles
 from gfocal.recipe import load_recipe
 
 RESULTS = Path(__file__).parent / "results" / "tiles.json"

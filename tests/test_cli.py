@@ -518,7 +518,7 @@ def test_eval_prints_before_it_writes(scenes: Path, run: Path, tmp_path: Path, m
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("gfocal.engine.trained.evaluate_files", lambda *args, **kwargs: {"AP": 0.5})
-    monkeypatch.setattr("gfocal.disk.write_atomically", full)
+    monkeypatch.setattr("gfocal.utils.files.write_atomically", full)
     result = call("eval", run, "--data", scenes, "--json", "--out", tmp_path / "result.json")
     assert result.exit_code == 1
     assert json.loads(result.stdout) == {"AP": 0.5}

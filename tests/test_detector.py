@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from gfocal.assigners import AtssAssigner
 from gfocal.detector import DenseDetector, PixelNorm, to_original
 from gfocal.errors import UsageError
+from gfocal.images.io import Resize, pad_batch
 from gfocal.models import PostProcess
-from gfocal.pictures import Resize, pad_batch
 from gfocal.points import make_points
 from gfocal.recipe import load_recipe
 from gfocal.representation import GeneralBoxes, JointQuality

@@ -141,8 +141,8 @@ def evaluate(
     with own_stdout():
         if out is not None:
             claim(out)  # before the long work
-        from gfocal.disk import write_atomically
         from gfocal.engine.trained import evaluate_files
+        from gfocal.utils.files import write_atomically
 
         content = evaluate_files(
             model,

@@ -51,7 +51,7 @@ def check(
         from gfocal.data.check import check_data
         from gfocal.data.convert import check_out
         from gfocal.engine.fix import fix_data
-        from gfocal.engine.progress import ProgressBar
+        from gfocal.utils.progress import ProgressBar
 
         if fix is not None:
             check_out(fix)  # before the long work

@@ -195,8 +195,8 @@ def speed(
     Example: gfocal study speed atss_r50 gfl_r50
     """
     with own_stdout():
-        from gfocal.engine.progress import ProgressBar
         from gfocal.studies.speed import REPEATS, speed_of, told_speed
+        from gfocal.utils.progress import ProgressBar
 
         rounds = repeats or REPEATS
         with ProgressBar(rounds, "measuring") as bar:

@@ -134,8 +134,8 @@ def find_lr(
         from gfocal.engine.find_lr_files import NUMBERS, told_sweep, write_sweep
         from gfocal.engine.held_out import open_parts
         from gfocal.engine.prepare import default_run_folder
-        from gfocal.engine.progress import ProgressBar
         from gfocal.recipe import load_recipe
+        from gfocal.utils.progress import ProgressBar
 
         loaded = load_recipe(recipe, overrides or ())
         if out is None:

@@ -13,13 +13,13 @@ from gfocal.assigners import Assigner
 from gfocal.boxes import clip_boxes
 from gfocal.criterion import BoxWeight, Matched, Norm, detection_losses, match, step_sums
 from gfocal.errors import UsageError
+from gfocal.images.io import Resize, pad_batch, to_picture
 from gfocal.models import PostProcess
 from gfocal.models.freezing import frozen_norms_in_eval
-from gfocal.pictures import Resize, pad_batch, to_picture
+from gfocal.models.tiled_prediction import Tiling, find_in_tiles
 from gfocal.points import Points, grid_sizes
 from gfocal.representation import BoxRepresentation, Quality
 from gfocal.structures import Detections, HeadOutput, Targets
-from gfocal.tiles import Tiling, find_in_tiles
 
 _SIZES_KEPT = 64  # picture sizes whose points are kept; those of 800 x 1333 take 0.8 MB
 
@@ -235,7 +235,7 @@ class DenseDetector(nn.Module):
             score_threshold: in [0, 1), instead of the detector's own. Final scores lie above it, not only those of
                 the classes (which a quality branch lowers afterwards).
             tile: side in pixels of the picture of overlapping tiles that are looked at one by one, see
-                :mod:`gfocal.tiles`; 0 for none. By default the detector's own :attr:`tiling`.
+                :mod:`gfocal.models.tiled_prediction`; 0 for none. By default the detector's own :attr:`tiling`.
             overlap: share of their side that tiles have in common, in [0, 0.9]; by default the detector's, or 0.2.
             batch_size: tiles a forward pass.
 

@@ -13,6 +13,7 @@ from torch import nn
 
 from gfocal.assigners import Assigner, WithinReach
 from gfocal.detector import DenseDetector, MakePoints, PixelNorm
+from gfocal.images.io import Resize
 from gfocal.models import (
     ConvHead,
     DepthwiseHead,
@@ -26,12 +27,11 @@ from gfocal.models import (
     VggBackbone,
 )
 from gfocal.models.freezing import freeze
-from gfocal.pictures import Resize
+from gfocal.models.tiled_prediction import Tiling
 from gfocal.points import Shapes, make_anchors, octave_shapes, ssd_shapes
 from gfocal.recipe import ModelRecipe, Recipe
 from gfocal.recipe.forms import ASSIGNERS, BOXES, QUALITIES, Form
 from gfocal.representation import BoxRepresentation, Quality
-from gfocal.tiles import Tiling
 
 
 def _square(recipe: Recipe) -> Shapes:

@@ -17,8 +17,8 @@ from gfocal.data.open import open_all, open_split
 from gfocal.data.problems import Problems
 from gfocal.data.sidecar import NAME
 from gfocal.data.writers import sides
-from gfocal.disk import DiskFull
 from gfocal.errors import UsageError
+from gfocal.utils.files import DiskFull
 
 COLUMNS = [
     "image_ids",

@@ -25,7 +25,7 @@ from gfocal.data.loader import (
 from gfocal.data.open import open_split
 from gfocal.data.transforms import EvalTransform, TrainTransform
 from gfocal.errors import BrokenInputError, UsageError
-from gfocal.pictures import Resize
+from gfocal.images.io import Resize
 from gfocal.structures import Batch
 
 COUNT = 11

@@ -19,7 +19,7 @@ from gfocal.data.loader import DetectionDataset, Sample, make_loader
 from gfocal.data.mosaic import Mosaic, MosaicPlan
 from gfocal.data.transforms import TrainTransform
 from gfocal.errors import BrokenInputError, UsageError
-from gfocal.pictures import Resize
+from gfocal.images.io import Resize
 from gfocal.structures import Targets
 
 FILL = (124, 116, 104)

@@ -19,8 +19,8 @@ from gfocal.data.scenes import make_scenes
 from gfocal.data.tiles import MIN_SIDE, MIN_VISIBLE, Tiles, cut_into_tiles
 from gfocal.data.transforms import EvalTransform
 from gfocal.errors import BrokenInputError
-from gfocal.pictures import Resize, read_picture
-from gfocal.tiles import Tiling
+from gfocal.images.io import Resize, read_picture
+from gfocal.models.tiled_prediction import Tiling
 from helpers.made_index import Box, made_index
 
 

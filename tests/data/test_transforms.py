@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gfocal.data.transforms import EvalTransform, TrainTransform, distort_colours, flip_horizontally, flip_vertically
 from gfocal.errors import UsageError
-from gfocal.pictures import Resize
+from gfocal.images.io import Resize
 from gfocal.structures import Targets
 
 

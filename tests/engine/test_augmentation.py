@@ -12,7 +12,7 @@ from gfocal.data.scenes import make_scenes
 from gfocal.engine.prepare import default_run_folder, open_train_data
 from gfocal.engine.start import batches_from, mosaic_of, pictures_an_epoch
 from gfocal.errors import UsageError
-from gfocal.pictures import Resize
+from gfocal.images.io import Resize
 from gfocal.recipe import load_recipe
 from gfocal.structures import Batch
 from helpers.small_runs import small

@@ -13,7 +13,6 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 import gfocal
-from gfocal.disk import remove_unfinished, write_atomically
 from gfocal.engine.checkpoint import (
     BEST,
     LAST,
@@ -27,6 +26,7 @@ from gfocal.engine.checkpoint import (
     save_state,
 )
 from gfocal.errors import UsageError
+from gfocal.utils.files import remove_unfinished, write_atomically
 from gfocal.zoo import build_detector
 from helpers.launched import Started
 from helpers.small_runs import small
@@ -257,7 +257,7 @@ import os, random, signal, sys, time
 from pathlib import Path
 import torch
 from gfocal.engine.checkpoint import STATE, load_state, save_state
-from gfocal.disk import remove_unfinished
+from gfocal.utils.files import remove_unfinished
 
 torch.set_num_threads(1)
 folder, rounds = Path(sys.argv[1]), int(sys.argv[2])

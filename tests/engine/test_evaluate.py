@@ -19,7 +19,7 @@ from gfocal.engine.evaluate import check_names, evaluate
 from gfocal.engine.prepare import open_train_data
 from gfocal.errors import BrokenInputError, UsageError
 from gfocal.evaluation import weighted_ap
-from gfocal.pictures import Resize
+from gfocal.images.io import Resize
 from gfocal.structures import Detections
 from gfocal.zoo import build_detector
 from helpers.small_runs import rewritten, small

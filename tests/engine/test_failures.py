@@ -15,10 +15,10 @@ import torch
 from gfocal.data import loader as loader_module
 from gfocal.data.index import DataIndex
 from gfocal.data.workers import Board, dead_worker, shared_memory_note
-from gfocal.disk import DiskFull, write_atomically
 from gfocal.engine.evaluate import evaluate
 from gfocal.engine.train import train
 from gfocal.errors import GfocalError, UsageError
+from gfocal.utils.files import DiskFull, write_atomically
 from gfocal.zoo import build_detector
 from helpers.launched import Started
 from helpers.small_runs import EVERY_STEP, SMALL, assert_same_weights, metrics_of, small, state_of

@@ -23,10 +23,10 @@ from gfocal.engine.statistics import data_statistics
 from gfocal.engine.train import train
 from gfocal.engine.trained import evaluate_files, predict_patterns
 from gfocal.errors import UsageError
-from gfocal.pictures import Resize
+from gfocal.images.io import Resize
+from gfocal.models.tiled_prediction import Tiling
 from gfocal.recipe import load_recipe
 from gfocal.structures import Detections, Targets
-from gfocal.tiles import Tiling
 from gfocal.zoo import build_detector
 from helpers.made_index import made_index
 from helpers.small_runs import EVERY_STEP, assert_same_weights, cut_run, metrics_of, small

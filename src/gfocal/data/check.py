@@ -18,7 +18,7 @@ from gfocal.data.index import DataIndex
 from gfocal.data.open import SPLITS, Format, find_data, open_split
 from gfocal.data.problems import Problem, Problems
 from gfocal.errors import EmptySplitError, MissingSplitError, UsageError
-from gfocal.pictures import PICTURE_SUFFIXES
+from gfocal.images.io import PICTURE_SUFFIXES
 
 Progress = Callable[[int, int], None]
 

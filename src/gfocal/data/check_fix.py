@@ -20,8 +20,8 @@ from gfocal.data.convert import check_out, safe_name, write_dataset
 from gfocal.data.found import Format
 from gfocal.data.index import DataIndex
 from gfocal.data.open import find_data
-from gfocal.disk import disk_full_told
 from gfocal.errors import UsageError
+from gfocal.utils.files import disk_full_told
 
 CHANGES = "changes.json"
 _BY_WRITING = (

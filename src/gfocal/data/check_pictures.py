@@ -15,9 +15,9 @@ from gfocal.data.index import DataIndex
 from gfocal.data.jpeg import is_cut_off
 from gfocal.data.likeness import hash_of
 from gfocal.data.picture_size import ORIENTATION, exif_orientation
-from gfocal.decoding import MAX_PIXELS, TooLargeError, open_with_pillow
 from gfocal.errors import BrokenInputError
-from gfocal.pictures import read_picture
+from gfocal.images.decode import MAX_PIXELS, TooLargeError, open_with_pillow
+from gfocal.images.io import read_picture
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -18,8 +18,8 @@ from gfocal.data.index import DataIndex
 from gfocal.data.likeness import in_threads
 from gfocal.data.losses import lost_lines
 from gfocal.data.writers import write_coco, write_voc, write_yolo
-from gfocal.disk import disk_full_told, is_disk_full
 from gfocal.errors import UsageError
+from gfocal.utils.files import disk_full_told, is_disk_full
 
 _WRITERS = {"coco": write_coco, "yolo": write_yolo, "voc": write_voc}
 

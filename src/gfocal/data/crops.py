@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
-from gfocal.pictures import resize_to
+from gfocal.images.io import resize_to
 from gfocal.structures import Targets
 
 MAX_ZOOM = 4.0

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 
 from gfocal.data.index import DataIndex
 from gfocal.data.problems import Problems
-from gfocal.pictures import PICTURE_SUFFIXES
+from gfocal.images.io import PICTURE_SUFFIXES
 
 Format = Literal["coco", "yolo", "voc"]
 FORMATS: tuple[Format, ...] = get_args(Format)

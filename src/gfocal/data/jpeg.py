@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-from gfocal.decoding import open_with_pillow
+from gfocal.images.decode import open_with_pillow
 
 _END, _SCAN, _PROGRESSIVE, _BASELINE = 0xD9, 0xDA, 0xC2, (0xC0, 0xC1)
 # Read as Huffman codes this is noise, whatever the tables; no 0xFF, which would be a marker.

@@ -23,9 +23,9 @@ from gfocal.data.mosaic import Mosaic
 from gfocal.data.order import AUGMENT, Key, PositionSampler, RunBatches, mix
 from gfocal.data.workers import Board, raise_file_limit
 from gfocal.errors import BrokenInputError, UsageError
-from gfocal.pictures import Resize, pad_batch, read_picture
+from gfocal.images.io import Resize, pad_batch, read_picture
+from gfocal.models.tiled_prediction import cut_out
 from gfocal.structures import Batch, Targets
-from gfocal.tiles import cut_out
 
 
 class Transform(Protocol):
@@ -40,7 +40,7 @@ class Transform(Protocol):
     def finish(self, picture: Tensor, targets: Targets) -> tuple[Tensor, Targets]: ...
 
     def at(self, side: int) -> Transform:
-        """The same with another size, see :meth:`gfocal.pictures.Resize.at`."""
+        """The same with another size, see :meth:`gfocal.images.io.Resize.at`."""
 
 
 @dataclass(frozen=True)

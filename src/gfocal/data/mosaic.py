@@ -16,7 +16,7 @@ from torch import Tensor
 from gfocal.data.crops import Window, blank, clip, crop_axis, paint
 from gfocal.data.order import MOSAIC, mix
 from gfocal.errors import UsageError
-from gfocal.pictures import Resize, check_colour
+from gfocal.images.io import Resize, check_colour
 from gfocal.structures import Targets
 
 TILES = 4

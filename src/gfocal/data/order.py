@@ -19,7 +19,7 @@ from gfocal.errors import UsageError
 
 Key = tuple[int, ...]
 """(index, epoch, position): which picture, and what its random numbers come from; with multi-scale training a fourth
-number, the side to train at, see :meth:`gfocal.pictures.Resize.at`."""
+number, the side to train at, see :meth:`gfocal.images.io.Resize.at`."""
 
 _SHUFFLE, AUGMENT, MOSAIC, _REPEAT, _SIDE = range(5)  # Streams that never share a seed.
 

@@ -1,6 +1,6 @@
 """A data set whose pictures are the tiles of another one's: learning from large pictures without shrinking them.
 
-The tiles are those that prediction looks at (:class:`gfocal.tiles.Tiling`), so objects are met at one size in both.
+The tiles are those that prediction looks at (:class:`gfocal.models.tiled_prediction.Tiling`), so objects are met at one size in both.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from torch import Tensor
 
 from gfocal.data.columns import parts
 from gfocal.data.index import DataIndex
-from gfocal.pictures import Resize
+from gfocal.images.io import Resize
+from gfocal.models.tiled_prediction import Tiling
 from gfocal.structures import Targets
-from gfocal.tiles import Tiling
 
 MIN_VISIBLE = 0.2
 """A tile that shows a smaller share of a box than this does not have it."""
@@ -83,7 +83,7 @@ class _Shown:
 
 
 def cut_into_tiles(index: DataIndex, tiling: Tiling) -> DataIndex:
-    """An index with one row a tile: of each picture what :meth:`gfocal.tiles.Tiling.windows` says, in that order.
+    """An index with one row a tile: of each picture what :meth:`gfocal.models.tiled_prediction.Tiling.windows` says, in that order.
 
     A box is in all tiles that show at least :data:`MIN_VISIBLE` of its area (of what lies inside the picture), cut off
     at their borders. Ids are those of the pictures, so several rows have the same.

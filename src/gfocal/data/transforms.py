@@ -15,7 +15,7 @@ from torchvision.transforms.v2 import functional as F
 from gfocal.boxes import clip_boxes
 from gfocal.data.crops import Window, clip, crop_axis, iou_crop, on_canvas, paint, zoom_out
 from gfocal.errors import UsageError
-from gfocal.pictures import Resize, check_colour
+from gfocal.images.io import Resize, check_colour
 from gfocal.structures import Targets
 
 
@@ -26,7 +26,7 @@ class EvalTransform:
     resize: Resize
 
     def at(self, side: int) -> EvalTransform:
-        """The same with another size, see :meth:`gfocal.pictures.Resize.at`."""
+        """The same with another size, see :meth:`gfocal.images.io.Resize.at`."""
         return EvalTransform(self.resize.at(side))
 
     def finish(self, picture: Tensor, targets: Targets) -> tuple[Tensor, Targets]:
@@ -88,7 +88,7 @@ class TrainTransform:
         check_colour("fill", self.fill)
 
     def at(self, side: int) -> TrainTransform:
-        """The same with another size, see :meth:`gfocal.pictures.Resize.at`."""
+        """The same with another size, see :meth:`gfocal.images.io.Resize.at`."""
         return replace(self, resize=self.resize.at(side))
 
     def __call__(self, picture: Tensor, targets: Targets) -> tuple[Tensor, Targets]:

@@ -30,7 +30,7 @@ from gfocal.data.records import Record, to_index
 from gfocal.data.sidecar import Sidecar, read_sidecar
 from gfocal.data.voc_layout import VocPlace
 from gfocal.errors import BrokenInputError, UsageError
-from gfocal.pictures import PICTURE_SUFFIXES
+from gfocal.images.io import PICTURE_SUFFIXES
 
 _OWN = re.compile(r"VOC\s?20\d\d", re.IGNORECASE)
 

@@ -23,7 +23,7 @@ from gfocal.data.found import (
 from gfocal.data.index import DataIndex
 from gfocal.data.problems import Problems
 from gfocal.errors import UsageError
-from gfocal.pictures import PICTURE_SUFFIXES
+from gfocal.images.io import PICTURE_SUFFIXES
 
 LOOKED_FOR = "Annotations/*.xml with JPEGImages/; .xml files beside their pictures"
 _LABEL_FOLDERS = ("annotations", "labels", "xml", "xmls")

@@ -17,7 +17,7 @@ from gfocal.data.records import Record, to_index
 from gfocal.data.sidecar import Sidecar, read_sidecar
 from gfocal.data.yolo_layout import YoloPlace, locate
 from gfocal.errors import UsageError
-from gfocal.pictures import PICTURE_SUFFIXES
+from gfocal.images.io import PICTURE_SUFFIXES
 
 _BEYOND = 1.0
 """By how many sides of the picture a box may reach beyond it; pixels in place of shares reach farther."""

@@ -27,7 +27,7 @@ from gfocal.data.found import (
 from gfocal.data.index import DataIndex
 from gfocal.data.problems import Problems
 from gfocal.errors import UsageError
-from gfocal.pictures import PICTURE_SUFFIXES
+from gfocal.images.io import PICTURE_SUFFIXES
 
 LOOKED_FOR = "data.yaml; images/ and labels/; obj.names and obj_train_data/; pictures, .txt files and classes.txt"
 _YAML_NAMES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")

@@ -22,10 +22,10 @@ import torchvision
 import gfocal
 from gfocal.data.columns import parts
 from gfocal.data.index import DataIndex
-from gfocal.disk import write_atomically
 from gfocal.engine.casting import real_precision
 from gfocal.errors import GfocalError
 from gfocal.recipe import Recipe
+from gfocal.utils.files import write_atomically
 
 CARD = "run.json"
 _PACKAGES = ("torch", "torchvision", "timm", "accelerate", "numpy", "pillow", "hotcoco", "safetensors", "pydantic")

@@ -19,9 +19,9 @@ from torch import Tensor
 
 import gfocal
 from gfocal.detector import DenseDetector
-from gfocal.disk import write_atomically
 from gfocal.errors import UsageError
 from gfocal.recipe import Recipe, build_recipe
+from gfocal.utils.files import write_atomically
 from gfocal.zoo import build_detector
 
 FORMAT = 1

@@ -12,8 +12,8 @@ from gfocal.data.open import open_all
 from gfocal.data.problems import Problems
 from gfocal.data.sidecar import NAME
 from gfocal.engine.held_out import Say, set_apart, tell
-from gfocal.engine.progress import ProgressBar
 from gfocal.errors import UsageError
+from gfocal.utils.progress import ProgressBar
 
 
 def convert_files(

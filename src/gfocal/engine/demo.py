@@ -14,17 +14,17 @@ import gfocal
 from gfocal.data.index import DataIndex
 from gfocal.data.open import open_split
 from gfocal.data.scenes import make_scenes
-from gfocal.disk import write_atomically
 from gfocal.engine.checkpoint import STATE, find_weights
 from gfocal.engine.drawing import contact_sheet
 from gfocal.engine.evaluate import evaluate
 from gfocal.engine.predict import predict_files
-from gfocal.engine.progress import ProgressBar
 from gfocal.engine.show import counted, program
 from gfocal.engine.train import train
 from gfocal.engine.trained import open_model, usable_precision
 from gfocal.errors import UsageError
 from gfocal.recipe import Recipe, load_recipe
+from gfocal.utils.files import write_atomically
+from gfocal.utils.progress import ProgressBar
 
 RECIPE = "demo"
 _MARKER = "demo.json"  # says that the folder is a demo's, of which settings, and once it is finished what came out

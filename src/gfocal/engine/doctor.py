@@ -19,7 +19,6 @@ from PIL import Image
 import gfocal
 from gfocal.data.coco_classes import COCO_NAMES
 from gfocal.data.scenes import draw_indexed, usable_cpus
-from gfocal.disk import write_atomically
 from gfocal.engine.doctor_machine import (
     EXTRAS,
     boxes_on_device,
@@ -30,9 +29,10 @@ from gfocal.engine.doctor_machine import (
     room_notes,
 )
 from gfocal.evaluation import CocoEvaluator
-from gfocal.pictures import read_picture
+from gfocal.images.io import read_picture
 from gfocal.recipe import load_recipe
 from gfocal.structures import Detections, Targets
+from gfocal.utils.files import write_atomically
 from gfocal.zoo import build_detector
 
 _PACKAGES = (

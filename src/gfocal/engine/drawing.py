@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from gfocal.pictures import to_picture
+from gfocal.images.io import to_picture
 from gfocal.structures import Detections
 
 Rectangle = tuple[float, float, float, float]
@@ -67,7 +67,7 @@ def draw(picture: Any, detections: Detections, *, enlarge: bool = True) -> Image
     a bar is sure to about 2 % of the box's side.
 
     Args:
-        picture: anything that :func:`gfocal.pictures.to_picture` takes.
+        picture: anything that :func:`gfocal.images.io.to_picture` takes.
         detections: boxes in pixels of ``picture``; a score of NaN is not written.
         enlarge: enlarge small pictures so that names can be read; otherwise the result has the size of ``picture``.
 

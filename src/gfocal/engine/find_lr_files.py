@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gfocal.disk import write_atomically
+from gfocal.utils.files import write_atomically
 
 PLOT, NUMBERS = "lr.png", "lr.json"
 

@@ -11,7 +11,7 @@ from typing import Any
 from gfocal.data.check import Report, check_data
 from gfocal.data.check_fix import CHANGES, write_fixed
 from gfocal.data.check_fix_boxes import Change
-from gfocal.engine.progress import ProgressBar
+from gfocal.utils.progress import ProgressBar
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ from gfocal.data.records import subset
 from gfocal.data.splits import choose_val
 from gfocal.engine.card import fingerprint
 from gfocal.engine.checkpoint import find_weights
-from gfocal.engine.progress import ProgressBar
 from gfocal.engine.show import counted
 from gfocal.errors import UsageError
+from gfocal.utils.progress import ProgressBar
 
 Say = Callable[[str], None]
 

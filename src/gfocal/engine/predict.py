@@ -16,14 +16,14 @@ from PIL import Image
 
 import gfocal
 from gfocal.detector import DenseDetector
-from gfocal.disk import write_atomically
 from gfocal.engine.casting import autocast
 from gfocal.engine.checkpoint import load_detector
 from gfocal.engine.drawing import draw
 from gfocal.errors import BrokenInputError, UsageError
-from gfocal.pictures import PICTURE_SUFFIXES, read_picture
+from gfocal.images.io import PICTURE_SUFFIXES, read_picture
 from gfocal.recipe import Recipe, load_recipe, recipe_names
 from gfocal.structures import Detections
+from gfocal.utils.files import write_atomically
 from gfocal.zoo import build_detector
 
 __all__ = ["Prediction", "collect_pictures", "draw", "load", "load_trained", "predict_files"]

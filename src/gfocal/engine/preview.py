@@ -10,13 +10,13 @@ from typing import Any
 import torch
 
 from gfocal.data.open import Format
-from gfocal.disk import write_atomically
 from gfocal.engine.drawing import contact_sheet, draw
 from gfocal.engine.held_out import open_parts
 from gfocal.engine.start import batches_from, in_tiles, pictures_an_epoch
 from gfocal.errors import UsageError
 from gfocal.recipe import Recipe
 from gfocal.structures import Detections
+from gfocal.utils.files import write_atomically
 from gfocal.zoo import resize_of
 
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")

@@ -14,7 +14,6 @@ import yaml
 from torch import Tensor
 
 from gfocal.data.index import DataIndex
-from gfocal.disk import disk_full_told, remove_unfinished, write_atomically
 from gfocal.engine import card
 from gfocal.engine.card import environment, fingerprint, pictures_fingerprint
 from gfocal.engine.checkpoint import (
@@ -30,6 +29,7 @@ from gfocal.engine.processes import ALONE, Processes
 from gfocal.engine.trackers import Trackers, check_trackers
 from gfocal.errors import GfocalError, UsageError
 from gfocal.recipe import Recipe, build_recipe
+from gfocal.utils.files import disk_full_told, remove_unfinished, write_atomically
 
 
 @dataclass

@@ -20,8 +20,8 @@ from gfocal.engine.checkpoint import find_weights, read_about
 from gfocal.engine.class_rows import match_classes, told_classes
 from gfocal.engine.transfer import PARTS, other_inputs, start_from
 from gfocal.errors import UsageError
+from gfocal.images.io import Resize
 from gfocal.models.backbones import RANDOM_START
-from gfocal.pictures import Resize
 from gfocal.recipe import ModelRecipe, Recipe
 from gfocal.zoo import tiling_of
 

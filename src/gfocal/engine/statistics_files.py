@@ -9,10 +9,10 @@ from typing import Any
 from gfocal.data.open import SPLITS, Format, Split
 from gfocal.engine.assigned import Progress
 from gfocal.engine.held_out import open_parts
-from gfocal.engine.progress import ProgressBar
 from gfocal.engine.statistics import PICTURES, data_statistics
 from gfocal.errors import UsageError
 from gfocal.recipe import Recipe, load_recipe
+from gfocal.utils.progress import ProgressBar
 
 
 def statistics_of_files(

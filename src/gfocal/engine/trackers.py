@@ -15,8 +15,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from gfocal.disk import write_atomically
 from gfocal.errors import UsageError
+from gfocal.utils.files import write_atomically
 
 RUNS = "trackers.json"
 """In the run folder: which run of each tracker it is, so that a resumed training goes on with it."""

@@ -29,7 +29,6 @@ from gfocal.engine.memory import memory_notes, out_of_memory
 from gfocal.engine.optim import AveragedWeights, idle_settings, lr_factor, lr_line, make_optimizer, scaled_lr
 from gfocal.engine.precision import precision_notes
 from gfocal.engine.processes import processes_of, synchronise_batch_norm
-from gfocal.engine.progress import CtrlC, ProgressBar
 from gfocal.engine.run import Run, TrainResult
 from gfocal.engine.start import batches_from, check_start, in_tiles, pictures_an_epoch, start_weights, tile_lines, told
 from gfocal.engine.statistics import before_training
@@ -39,6 +38,7 @@ from gfocal.engine.transfer import PARTS
 from gfocal.errors import GfocalError, UsageError
 from gfocal.recipe import Recipe
 from gfocal.structures import Batch
+from gfocal.utils.progress import CtrlC, ProgressBar
 from gfocal.zoo import build_detector
 
 

@@ -16,11 +16,11 @@ from gfocal.engine.evaluate import evaluate
 from gfocal.engine.held_out import open_measured
 from gfocal.engine.predict import Prediction, collect_pictures, load_trained, predict_files
 from gfocal.engine.processes import ALONE, launched, processes_of
-from gfocal.engine.progress import ProgressBar
 from gfocal.engine.step import make_accelerator
 from gfocal.errors import UsageError
+from gfocal.models.tiled_prediction import Tiling
 from gfocal.recipe import Recipe
-from gfocal.tiles import Tiling
+from gfocal.utils.progress import ProgressBar
 
 RESAMPLES = 200
 """Sets of pictures that are drawn for the intervals of AP."""

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from gfocal.disk import write_atomically
 from gfocal.errors import BrokenInputError
 from gfocal.evaluation.ground_truth import BoolArray, FloatArray, IntArray
 from gfocal.evaluation.matches import IOUS, Matches
+from gfocal.utils.files import write_atomically
 
 _FIELDS = ("pictures", "labels", "right", "ignored", "objects", "scores", "ious")
 

@@ -6,12 +6,12 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from gfocal.disk import write_atomically
 from gfocal.errors import UsageError
 from gfocal.report.page import overview_html, render_html
 from gfocal.report.plot import write_plot
 from gfocal.report.text import overview_markdown, render_markdown
 from gfocal.report.view import Results, checked
+from gfocal.utils.files import write_atomically
 
 RESULTS = "results.json"
 

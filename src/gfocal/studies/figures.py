@@ -11,7 +11,6 @@ import numpy as np
 from matplotlib import rc_context
 
 from gfocal.data.scene_shapes import CLASSES
-from gfocal.disk import write_atomically
 from gfocal.engine.trained import open_model
 from gfocal.errors import UsageError
 from gfocal.recipe import Recipe, load_recipe
@@ -20,6 +19,7 @@ from gfocal.studies.figures_data import Source, open_source, targets_figure
 from gfocal.studies.figures_edges import edges_figure
 from gfocal.studies.figures_score import Trained, score_figure
 from gfocal.studies.figures_theory import qfl_figure, representations_figure, score_schematic
+from gfocal.utils.files import write_atomically
 
 FORMATS = ("png", "svg")
 _SCENE_SIDE = 320

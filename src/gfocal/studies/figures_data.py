@@ -19,7 +19,7 @@ from gfocal.data.scenes import draw_indexed
 from gfocal.engine.assigned import Assigned, assign, choose_pictures, percent
 from gfocal.engine.statistics_files import size_words
 from gfocal.errors import MissingSplitError
-from gfocal.pictures import read_picture
+from gfocal.images.io import read_picture
 from gfocal.recipe import Recipe
 from gfocal.studies.figures_theory import BLACK, BLUE, ORANGE, RED, bare
 

@@ -13,7 +13,7 @@ from torchvision.ops import box_iou
 
 from gfocal.detector import DenseDetector
 from gfocal.evaluation import spearman
-from gfocal.pictures import pad_batch
+from gfocal.images.io import pad_batch
 from gfocal.studies.figures_data import Source
 from gfocal.studies.figures_theory import BLUE, ORANGE, bare
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from gfocal.disk import write_atomically
 from gfocal.errors import GfocalError
 from gfocal.evaluation import Matches, resampled_weights, save_matches, weighted_ap, weighted_correlation
 from gfocal.evaluation.ground_truth import FloatArray
+from gfocal.utils.files import write_atomically
 
 MEASURED, MATCHES, RESAMPLED = "measured.json", "matches.npz", "resampled.npz"
 RESAMPLES = 300

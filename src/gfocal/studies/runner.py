@@ -17,14 +17,14 @@ from typing import Any
 import torch
 
 from gfocal.data.scenes import usable_cpus
-from gfocal.disk import write_atomically
-from gfocal.engine.progress import CtrlC, ProgressBar
 from gfocal.errors import GfocalError, UsageError
 from gfocal.studies.locks import held
 from gfocal.studies.measured import MEASURED, read_measured
 from gfocal.studies.plan import RunPlan, StudyData
 from gfocal.studies.starts import init_identity, make_start
 from gfocal.studies.worker import JOB, METRICS
+from gfocal.utils.files import write_atomically
+from gfocal.utils.progress import CtrlC, ProgressBar
 
 RUNS, STARTS, LOG = "runs", "starts", "log.txt"
 WORKER = (sys.executable, "-m", "gfocal.studies.worker")

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from gfocal.detector import DenseDetector
 from gfocal.errors import UsageError
 from gfocal.evaluation.speed import measure_interleaved, paired_ratio, summary
-from gfocal.pictures import pad_batch
+from gfocal.images.io import pad_batch
 from gfocal.recipe import Recipe, load_recipe
 from gfocal.studies.same_work import build_alike, candidates_of, example_picture
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gfocal.data.scenes import make_scenes
-from gfocal.engine.progress import ProgressBar
 from gfocal.errors import UsageError
 from gfocal.studies.budget import Budget
 from gfocal.studies.plan import Plan, RunPlan, StudyData, make_plan, open_study_data
 from gfocal.studies.runner import Outcome, default_jobs, do_runs
 from gfocal.studies.starts import init_identity
 from gfocal.studies.tables import TABLES, Row, Table
+from gfocal.utils.progress import ProgressBar
 
 SCENES = "scenes"
 ALL = "all"

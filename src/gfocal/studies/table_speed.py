@@ -9,12 +9,12 @@ from typing import Any
 
 import torch
 
-from gfocal.disk import write_atomically
 from gfocal.engine.card import host
-from gfocal.engine.progress import ProgressBar
 from gfocal.studies.speed import REPEATS, measure_rows
 from gfocal.studies.study import Study
 from gfocal.studies.tables import Table
+from gfocal.utils.files import write_atomically
+from gfocal.utils.progress import ProgressBar
 
 _SMALL = 320 * 320  # pixels; so small a picture takes milliseconds, and many rounds cost nothing
 

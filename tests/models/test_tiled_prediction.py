@@ -13,13 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from gfocal import tiles
 from gfocal.boxes import aligned_iou
 from gfocal.errors import UsageError
-from gfocal.pictures import Resize
+from gfocal.images.io import Resize
+from gfocal.models import tiled_prediction as tiles
+from gfocal.models.tiled_prediction import Tiling, cut_out, find_in_tiles, merge, together
 from gfocal.recipe import load_recipe
 from gfocal.structures import Detections
-from gfocal.tiles import Tiling, cut_out, find_in_tiles, merge, together
 from gfocal.zoo import build_detector
 
 # --- the grid -------------------------------------------------------------------------------------------------------

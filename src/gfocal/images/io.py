@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-from gfocal.decoding import TooLargeError, decode_picture, from_pillow, reason_of
 from gfocal.errors import BrokenInputError, UsageError
+from gfocal.images.decode import TooLargeError, decode_picture, from_pillow, reason_of
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -8,8 +8,8 @@ import threading
 
 import pytest
 
-from gfocal.engine import progress
-from gfocal.engine.progress import CtrlC, ProgressBar
+from gfocal.utils import progress
+from gfocal.utils.progress import CtrlC, ProgressBar
 
 
 def test_without_a_terminal_lines_come_seldom(

@@ -13,7 +13,7 @@ from PIL import Image
 
 from gfocal.detector import PixelNorm
 from gfocal.errors import BrokenInputError, UsageError
-from gfocal.pictures import Resize, pad_batch, read_picture, to_picture
+from gfocal.images.io import Resize, pad_batch, read_picture, to_picture
 
 # 6 high, 8 wide; the left half red, the right half blue: survives JPEG to a few grey values.
 RED_BLUE = np.zeros((48, 64, 3), np.uint8)

@@ -1,0 +1,1 @@
+"""Images as files and tensors: decoding, reading, sizes, tiles."""
