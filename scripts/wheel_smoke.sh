@@ -52,7 +52,7 @@ loss = quality_focal_loss(torch.zeros(1, 1), (torch.tensor([0]), torch.tensor([0
 assert abs(loss.item() - 0.0623832) < 1e-6, loss
 print(f"wheel: gfocal {gfocal.__version__}, {len(wanted)} files")
 EOF
-if [ -f "$source/cli.py" ]; then
+if [ -f "$source/cli/app.py" ]; then
   "$work/env/bin/gfocal" --version
   "$work/env/bin/gfocal" recipes --json | "$work/env/bin/python" -c 'import json, sys; assert json.load(sys.stdin)'
 fi

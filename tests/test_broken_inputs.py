@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from gfocal.cli import app
+from gfocal.cli.app import app
 from gfocal.data.check import Report, check_data
 from gfocal.data.index import DataIndex
 from gfocal.detector import DenseDetector

@@ -118,7 +118,7 @@ def test_a_violation_is_found(module: str, source: str) -> None:
         ("gfocal.zoo", "from gfocal.recipe import Recipe\nimport gfocal.models.heads"),
         ("gfocal.engine.checkpoint", "import gfocal\nfrom gfocal import __version__\ngfocal.__version__"),
         ("gfocal.engine.checkpoint", "import gfocalizer\nimport torch.nn as nn"),
-        ("gfocal.cli", "from gfocal.engine import train\nfrom gfocal import load"),
+        ("gfocal.cli.app", "from gfocal.engine import train\nfrom gfocal import load"),
     ],
 )
 def test_what_is_allowed_passes(module: str, source: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gfocal.cli import main
+from gfocal.cli.app import main
 
 if __name__ == "__main__":
     main()

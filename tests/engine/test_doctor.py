@@ -11,7 +11,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from gfocal.cli import app
+from gfocal.cli.app import app
 from gfocal.engine import doctor, doctor_machine
 from gfocal.engine.doctor_machine import EXTRAS, GB, libraries_fit, readable, room, room_notes
 

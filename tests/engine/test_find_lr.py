@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from gfocal.cli import app
+from gfocal.cli.app import app
 from gfocal.data.index import DataIndex
 from gfocal.engine import find_lr as finder
 from gfocal.engine.find_lr import Sweep, _sweep, described, find_lr, smooth, suggest

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from typer.testing import CliRunner
 
-from gfocal.cli import app
+from gfocal.cli.app import app
 from gfocal.data.index import DataIndex
 from gfocal.engine import batch_size as batch_module
 from gfocal.engine import memory as memory_module

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from gfocal.cli import app
+from gfocal.cli.app import app
 from gfocal.data.index import DataIndex
 from gfocal.engine import preview
 from gfocal.engine.preview import draw_preview

@@ -12,7 +12,7 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 import gfocal
-from gfocal.cli import app
+from gfocal.cli.app import app
 from gfocal.data.index import DataIndex
 from gfocal.data.open import open_split
 from gfocal.data.scenes import make_scenes

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import gfocal
+from gfocal.cli.tables.results import counted, program
 from gfocal.data.index import DataIndex
 from gfocal.data.open import open_split
 from gfocal.data.scenes import make_scenes
@@ -18,7 +19,6 @@ from gfocal.engine.checkpoint import STATE, find_weights
 from gfocal.engine.drawing import contact_sheet
 from gfocal.engine.evaluate import evaluate
 from gfocal.engine.predict import predict_files
-from gfocal.engine.show import counted, program
 from gfocal.engine.train import train
 from gfocal.engine.trained import open_model, usable_precision
 from gfocal.errors import UsageError

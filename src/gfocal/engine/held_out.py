@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from gfocal.cli.tables.results import counted
 from gfocal.data.found import WHOLE, Format, Split
 from gfocal.data.index import DataIndex
 from gfocal.data.open import find_data, open_split
@@ -19,7 +20,6 @@ from gfocal.data.records import subset
 from gfocal.data.splits import choose_val
 from gfocal.engine.card import fingerprint
 from gfocal.engine.checkpoint import find_weights
-from gfocal.engine.show import counted
 from gfocal.errors import UsageError
 from gfocal.utils.progress import ProgressBar
 

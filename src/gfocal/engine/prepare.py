@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
+from gfocal.cli.tables.results import counted
 from gfocal.data.columns import parts
 from gfocal.data.index import DataIndex
 from gfocal.data.joined import join
 from gfocal.data.open import Format, open_split
 from gfocal.engine.held_out import HeldOut, open_parts, recorded, set_apart, tell
-from gfocal.engine.show import counted
 from gfocal.errors import MissingSplitError, UsageError
 
 

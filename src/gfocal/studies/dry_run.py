@@ -7,8 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from gfocal.cli.tables.results import counted
 from gfocal.engine.run import flat
-from gfocal.engine.show import counted
 from gfocal.errors import GfocalError
 from gfocal.recipe import load_recipe
 from gfocal.studies.measured import read_measured

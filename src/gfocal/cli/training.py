@@ -1,4 +1,4 @@
-"""Verbs around training; parse, call, print. See :mod:`gfocal.cli`."""
+"""Verbs around training; parse, call, print. See :mod:`gfocal.cli.app`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from gfocal.cli_options import DataFormat, DataSets, Init, Json, Overrides, RecipeName, SkipBroken
-from gfocal.terminal import claim, fail, is_main_process, own_stdout, print_json, say, verb, verb_of_many, warn
+from gfocal.cli.options import DataFormat, DataSets, Init, Json, Overrides, RecipeName, SkipBroken
+from gfocal.cli.terminal import claim, fail, is_main_process, own_stdout, print_json, say, verb, verb_of_many, warn
 
 Val = Annotated[
     str | None,
@@ -103,7 +103,7 @@ def _print_trained(content: dict[str, Any], json_: bool) -> None:
     if json_:
         print_json(content)
     elif is_main_process():
-        from gfocal.engine.show import print_training
+        from gfocal.cli.tables.results import print_training
 
         print_training(content)
 

@@ -14,20 +14,10 @@ from typing import Annotated, Literal
 import typer
 
 import gfocal
-from gfocal.cli_data import data_app
-from gfocal.cli_options import (
-    Data,
-    DataFormat,
-    Json,
-    Model,
-    Overlap,
-    Overrides,
-    SkipBroken,
-    Tile,
-)
-from gfocal.cli_studies import study_app
-from gfocal.cli_training import find_lr, train
-from gfocal.terminal import (
+from gfocal.cli.data import data_app
+from gfocal.cli.options import Data, DataFormat, Json, Model, Overlap, Overrides, SkipBroken, Tile
+from gfocal.cli.studies import study_app
+from gfocal.cli.terminal import (
     claim,
     is_main_process,
     own_stdout,
@@ -38,6 +28,7 @@ from gfocal.terminal import (
     warn,
     write_json,
 )
+from gfocal.cli.training import find_lr, train
 
 app = typer.Typer(
     name="gfocal",
@@ -106,7 +97,7 @@ def demo(
         result = run_demo(out, settings, overwrite=overwrite, say=lambda line: typer.echo(line, err=True))
     if json_:
         return print_json(result)
-    from gfocal.engine.show import print_demo
+    from gfocal.cli.tables.results import print_demo
 
     print_demo(result)
 
@@ -163,7 +154,7 @@ def evaluate(
     if json_:
         print_json(content)
     else:
-        from gfocal.engine.show import print_metrics
+        from gfocal.cli.tables.results import print_metrics
 
         print_metrics(content)
     if out is not None:
@@ -213,7 +204,7 @@ def predict(
     if json_:
         print_json(vars(result))
     else:
-        from gfocal.engine.show import print_prediction
+        from gfocal.cli.tables.results import print_prediction
 
         print_prediction(result)
     if result.skipped:
@@ -250,7 +241,7 @@ def import_(
         report = import_weights(file, out, style=style, size=size, overwrite=overwrite)
     if json_:
         return print_json(vars(report))
-    from gfocal.engine.show import program
+    from gfocal.cli.tables.results import program
 
     typer.echo("\n".join([*report.lines(), f"next: {program()} predict {shlex.quote(str(out))} PICTURES"]))
 
@@ -263,8 +254,8 @@ def recipes(
     json_: Json = False,
 ) -> None:
     """List the recipes and what their axes accept, or print one: gfocal recipes gfl_nano > my.yaml."""
-    from gfocal.engine.show import annotated_yaml, recipe_summaries, recipe_text
-    from gfocal.engine.show_rows import print_rows, rows
+    from gfocal.cli.tables.recipes import print_rows, rows
+    from gfocal.cli.tables.results import annotated_yaml, recipe_summaries, recipe_text
     from gfocal.recipe import load_recipe
 
     if name is None:
@@ -293,7 +284,7 @@ def doctor(json_: Json = False) -> None:
     if json_:
         print_json(content)
     else:
-        from gfocal.engine.show import print_doctor
+        from gfocal.cli.tables.results import print_doctor
 
         print_doctor(content)
     if not content["ok"]:

@@ -1,4 +1,4 @@
-"""The verb that fills the paper's tables; parse, call, print. See :mod:`gfocal.cli`."""
+"""The verb that fills the paper's tables; parse, call, print. See :mod:`gfocal.cli.app`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from gfocal.cli_options import Init, Json, Overrides
+from gfocal.cli.options import Init, Json, Overrides
+from gfocal.cli.terminal import fail, own_stdout, print_json, say, verb
 from gfocal.errors import UsageError
-from gfocal.terminal import fail, own_stdout, print_json, say, verb
 
 study_app = typer.Typer(
     name="study",

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from gfocal.cli import app
+from gfocal.cli.app import app
 from gfocal.data.open import open_split
 from gfocal.data.scenes import make_scenes
 

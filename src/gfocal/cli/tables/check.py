@@ -9,12 +9,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from gfocal.cli.tables.results import counted
 from gfocal.data.check import Report
 from gfocal.data.check_boxes import learnt_boxes
 from gfocal.data.check_fix import CHANGES
 from gfocal.data.check_kinds import SEVERITIES, Finding, kind_of
 from gfocal.engine.fix import Fixed
-from gfocal.engine.show import counted
 
 _COLOURS = {"error": "bold red", "warning": "yellow", "note": "cyan"}
 _EXAMPLES = 3

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gfocal.engine.show import print_metrics
+from gfocal.cli.tables.results import print_metrics
 from gfocal.evaluation import STATS
 
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from gfocal.cli import app
+from gfocal.cli.app import app
 from gfocal.data.scenes import make_scenes
 
 

@@ -18,11 +18,11 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 import gfocal
-from gfocal.cli import app
+from gfocal.cli.app import app
+from gfocal.cli.tables.results import counted
+from gfocal.cli.terminal import plain, warn
 from gfocal.data.scenes import make_scenes
 from gfocal.engine.predict import Prediction
-from gfocal.engine.show import counted
-from gfocal.terminal import plain, warn
 from helpers.mmdetection_files import empty_weights, save_as
 
 VERBS = ("demo", "train", "eval", "predict", "import", "recipes", "doctor")
@@ -90,7 +90,7 @@ def test_help_takes_less_than_half_a_second(verb: str | None) -> None:
 
 def test_help_and_the_package_itself_load_nothing_heavy() -> None:
     code = (
-        "import sys, gfocal, gfocal.cli; gfocal.__version__; dir(gfocal);"
+        "import sys, gfocal, gfocal.cli.app; gfocal.__version__; dir(gfocal);"
         "print([m for m in ('torch', 'numpy', 'pydantic', 'PIL', 'yaml', 'jinja2', 'matplotlib') if m in sys.modules])"
     )
     assert python("-c", code).stdout == "[]\n"
@@ -440,7 +440,7 @@ def test_train_says_what_is_in_the_data(data: Path, tmp_path: Path, monkeypatch:
 
 
 def test_the_command_to_type_next_is_one_that_the_shell_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from gfocal.engine.show import program
+    from gfocal.cli.tables.results import program
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", [str(tmp_path / ".venv" / "bin" / "gfocal")])
@@ -451,7 +451,7 @@ def test_the_command_to_type_next_is_one_that_the_shell_finds(tmp_path: Path, mo
 
 
 def test_commands_to_type_next_are_quoted(capsys: pytest.CaptureFixture[str]) -> None:
-    from gfocal.engine.show import print_training
+    from gfocal.cli.tables.results import print_training
 
     print_training({"metrics": {}, "best_ap": None, "pictures_per_second": 1.0, "steps": 1, "seconds": 1, "out": "a b"})
     printed = capsys.readouterr().out

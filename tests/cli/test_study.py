@@ -16,8 +16,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import gfocal
-from gfocal.cli import app
-from gfocal.cli_studies import TABLES as SPELLED_OUT
+from gfocal.cli.app import app
+from gfocal.cli.studies import TABLES as SPELLED_OUT
 from gfocal.data.scenes import make_scenes
 from gfocal.report import write_report
 from gfocal.studies.tables import TABLES

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from gfocal.cli import app
+from gfocal.cli.app import app
 from gfocal.data.open import open_split
 from gfocal.data.scenes import make_scenes
 from gfocal.errors import UsageError

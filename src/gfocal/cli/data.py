@@ -1,4 +1,4 @@
-"""The verbs of ``gfocal data``: parse, call, print. See :mod:`gfocal.cli`."""
+"""The verbs of ``gfocal data``: parse, call, print. See :mod:`gfocal.cli.app`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from gfocal.cli_options import DataFormat, Json, Overrides, SkipBroken
-from gfocal.terminal import claim, own_stdout, print_json, say, verb, warn
+from gfocal.cli.options import DataFormat, Json, Overrides, SkipBroken
+from gfocal.cli.terminal import claim, own_stdout, print_json, say, verb, warn
 
 data_app = typer.Typer(
     name="data",
@@ -62,7 +62,7 @@ def check(
     if json_:
         print_json({**report.to_dict(), "fixed": fixed and fixed.to_dict()})
     else:
-        from gfocal.engine.show_check import print_check, print_fixed
+        from gfocal.cli.tables.check import print_check, print_fixed
 
         print_check(report, every=every)
         if fixed is not None:
@@ -118,7 +118,7 @@ def stats(
         )
     if json_:
         return print_json(content)
-    from gfocal.engine.statistics_show import print_statistics
+    from gfocal.cli.tables.statistics import print_statistics
 
     print_statistics(content)
 
