@@ -22,9 +22,9 @@ from typing import Any
 
 import numpy as np
 
-from gfocal.data.index import DataIndex
-from gfocal.data.open import open_split
-from gfocal.data.scenes import make_scenes
+from gfocal.data.formats.open import open_split
+from gfocal.data.index.data_index import DataIndex
+from gfocal.data.scenes.generate import make_scenes
 from gfocal.evaluation import spearman
 
 RESULTS = Path(__file__).parent / "results" / "edges.json"

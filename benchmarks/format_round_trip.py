@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from gfocal.data.convert import write_dataset
-from gfocal.data.index import DataIndex
-from gfocal.data.open import open_split
-from gfocal.data.sidecar import NAME
+from gfocal.data.formats.convert import write_dataset
+from gfocal.data.formats.open import open_split
+from gfocal.data.formats.sidecar import NAME
+from gfocal.data.index.data_index import DataIndex
 from gfocal.evaluation.coco import CocoEvaluator
 from gfocal.structures import Detections
 

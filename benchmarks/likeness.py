@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from gfocal.data.found import pictures_in
-from gfocal.data.likeness import hash_of, picture_hashes
+from gfocal.data.formats.common import pictures_in
+from gfocal.data.image_hash import hash_of, picture_hashes
 
 COPIES = 300  # pictures a folder that are altered
 

@@ -86,7 +86,7 @@ def annotations(rng: np.random.Generator, first: int, count: int, pictures: int)
 
 def measured(file: Path, workers: int) -> dict[str, Any]:
     """Read the file, do what training does at its start, and go through all pictures once; MB are 10^6 bytes."""
-    from gfocal.data.coco import read_coco
+    from gfocal.data.formats.coco.reader import read_coco
     from gfocal.engine.prepare import describe_data
     from gfocal.engine.run import fingerprint
 
@@ -115,7 +115,7 @@ def epoch(index: Any, workers: int) -> list[float]:
     """How many MB of memory of its own each process gained between its start and its end, or the most in between."""
     from torch.utils.data import DataLoader
 
-    from gfocal.data.order import PositionSampler
+    from gfocal.data.loading.sampler import PositionSampler
 
     warnings.filterwarnings("ignore", message="This DataLoader will create")  # More processes than cores: on purpose.
     sampler = PositionSampler(len(index), seed=0, epoch=0, start=0, shuffle=True)

@@ -11,12 +11,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from gfocal.data.index import DataIndex
-from gfocal.data.loader import DetectionDataset, collate
-from gfocal.data.mosaic import Mosaic
-from gfocal.data.open import open_split
-from gfocal.data.scenes import make_scenes
-from gfocal.data.transforms import EvalTransform, TrainTransform
+from gfocal.data.augment.mosaic import Mosaic
+from gfocal.data.augment.transforms import EvalTransform, TrainTransform
+from gfocal.data.formats.open import open_split
+from gfocal.data.index.data_index import DataIndex
+from gfocal.data.loading.loader import DetectionDataset, collate
+from gfocal.data.scenes.generate import make_scenes
 from gfocal.detector import PixelNorm
 from gfocal.images.io import Resize
 from gfocal.structures import Batch

@@ -21,8 +21,8 @@ from typing import Any
 
 from PIL import Image
 
-from gfocal.data.open import open_split
-from gfocal.data.scenes import make_scenes
+from gfocal.data.formats.open import open_split
+from gfocal.data.scenes.generate import make_scenes
 from gfocal.engine.statistics import data_statistics
 from gfocal.recipe import load_recipe
 

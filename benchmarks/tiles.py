@@ -24,8 +24,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from gfocal.data.open import open_split
-from gfocal.data.scenes import draw_indexed
+from gfocal.data.formats.open import open_split
+from gfocal.data.scenes.generate import draw_indexed
 from gfocal.engine.prepare import evaluate_files
 from gfocal.engine.start import pictures_an_epoch
 from gfocal.models import tiled_prediction as tiles

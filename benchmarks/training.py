@@ -8,10 +8,10 @@ from pathlib import Path
 
 import torch
 
-from gfocal.data.loader import DetectionDataset, collate
-from gfocal.data.open import open_split
-from gfocal.data.scenes import make_scenes
-from gfocal.data.transforms import EvalTransform
+from gfocal.data.augment.transforms import EvalTransform
+from gfocal.data.formats.open import open_split
+from gfocal.data.loading.loader import DetectionDataset, collate
+from gfocal.data.scenes.generate import make_scenes
 from gfocal.engine.optim import make_optimizer
 from gfocal.engine.train import train
 from gfocal.recipe import load_recipe

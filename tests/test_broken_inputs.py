@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from gfocal.cli.app import app
-from gfocal.data.check import Report, check_data
-from gfocal.data.index import DataIndex
+from gfocal.data.checks.check import Report, check_data
+from gfocal.data.index.data_index import DataIndex
 from gfocal.detector import DenseDetector
 from gfocal.engine import run as run_module
 from gfocal.engine.checkpoint import save_detector

@@ -102,7 +102,7 @@ def test_imports_go_down(module: str, path: Path) -> None:
         ("gfocal.recipe", "from gfocal import load"),  # the facade
         ("gfocal.engine.train", "import gfocal\ngfocal.load"),
         ("gfocal.engine.train", "from gfocal.interop import nanodet"),
-        ("gfocal.data.coco", "from gfocal.brand_new import thing"),
+        ("gfocal.data.formats.coco.reader", "from gfocal.brand_new import thing"),
         ("gfocal.brand_new", "import math"),
     ],
 )

@@ -21,7 +21,7 @@ import gfocal
 from gfocal.cli.app import app
 from gfocal.cli.tables.results import counted
 from gfocal.cli.terminal import plain, warn
-from gfocal.data.scenes import make_scenes
+from gfocal.data.scenes.generate import make_scenes
 from gfocal.engine.predict import Prediction
 from helpers.mmdetection_files import empty_weights, save_as
 
@@ -222,7 +222,7 @@ def test_doctor_notices_pictures_and_folders_that_do_not_work(monkeypatch: pytes
 
 
 def test_only_the_cpus_of_this_process_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    from gfocal.data.scenes import usable_cpus
+    from gfocal.data.scenes.generate import usable_cpus
 
     monkeypatch.setattr("os.cpu_count", lambda: 64)
     monkeypatch.setattr("os.sched_getaffinity", lambda process: {0, 5, 7}, raising=False)

@@ -11,8 +11,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from gfocal.cli.app import app
-from gfocal.data.open import open_split
-from gfocal.data.scenes import make_scenes
+from gfocal.data.formats.open import open_split
+from gfocal.data.scenes.generate import make_scenes
 
 RUNNER = CliRunner()
 

@@ -12,7 +12,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from gfocal.cli.app import app
-from gfocal.data.scenes import make_scenes
+from gfocal.data.scenes.generate import make_scenes
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from gfocal.cli.app import app
-from gfocal.data.open import open_split
-from gfocal.data.scenes import make_scenes
+from gfocal.data.formats.open import open_split
+from gfocal.data.scenes.generate import make_scenes
 from gfocal.errors import UsageError
 from gfocal.recipe import Recipe
 from helpers.layouts import boxes_of, coco, lay_out, pictures, yolo_labels, zipped

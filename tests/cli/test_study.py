@@ -18,7 +18,7 @@ from typer.testing import CliRunner, Result
 import gfocal
 from gfocal.cli.app import app
 from gfocal.cli.studies import TABLES as SPELLED_OUT
-from gfocal.data.scenes import make_scenes
+from gfocal.data.scenes.generate import make_scenes
 from gfocal.report import write_report
 from gfocal.studies.tables import TABLES
 from helpers import report_samples as samples

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from gfocal.data.index import DataIndex
-from gfocal.data.open import open_split
-from gfocal.data.scenes import make_scenes
+from gfocal.data.formats.open import open_split
+from gfocal.data.index.data_index import DataIndex
+from gfocal.data.scenes.generate import make_scenes
 
 
 @pytest.fixture(scope="session")

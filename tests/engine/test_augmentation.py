@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from gfocal.data.index import DataIndex
-from gfocal.data.scenes import make_scenes
+from gfocal.data.index.data_index import DataIndex
+from gfocal.data.scenes.generate import make_scenes
 from gfocal.engine.prepare import default_run_folder, open_train_data
 from gfocal.engine.start import batches_from, mosaic_of, pictures_an_epoch
 from gfocal.errors import UsageError

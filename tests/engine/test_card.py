@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from gfocal.data.index import DataIndex
+from gfocal.data.index.data_index import DataIndex
 from gfocal.engine.card import fingerprint, pictures_fingerprint, versions
 from gfocal.engine.train import train
 from gfocal.errors import UsageError

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gfocal.data.index import DataIndex
+from gfocal.data.index.data_index import DataIndex
 from gfocal.detector import DenseDetector
 from gfocal.engine.checkpoint import save_detector
 from gfocal.engine.class_rows import match_classes, told_classes

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from gfocal.data.index import DataIndex
+from gfocal.data.index.data_index import DataIndex
 from gfocal.detector import DenseDetector
 from gfocal.engine import train as train_module
 from gfocal.engine.deterministic import deterministic, no_deterministic_form
@@ -79,8 +79,8 @@ def test_flags_come_back_after_an_error() -> None:
 
 @pytest.fixture
 def batch(train_index: DataIndex) -> Batch:
-    from gfocal.data.loader import DetectionDataset, make_loader
-    from gfocal.data.transforms import EvalTransform
+    from gfocal.data.augment.transforms import EvalTransform
+    from gfocal.data.loading.loader import DetectionDataset, make_loader
 
     detector = build_detector(small(), train_index.names)
     return next(iter(make_loader(DetectionDataset(train_index, EvalTransform(detector.resize), seed=0), batch_size=4)))

@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from gfocal.data.coco import read_coco
-from gfocal.data.index import DataIndex
+from gfocal.data.formats.coco.reader import read_coco
+from gfocal.data.index.data_index import DataIndex
 from gfocal.engine.evaluate import check_names, evaluate
 from gfocal.engine.prepare import open_train_data
 from gfocal.errors import BrokenInputError, UsageError

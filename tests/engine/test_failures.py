@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from gfocal.data import loader as loader_module
-from gfocal.data.index import DataIndex
-from gfocal.data.workers import Board, dead_worker, shared_memory_note
+from gfocal.data.index.data_index import DataIndex
+from gfocal.data.loading import loader as loader_module
+from gfocal.data.loading.workers import Board, dead_worker, shared_memory_note
 from gfocal.engine.evaluate import evaluate
 from gfocal.engine.train import train
 from gfocal.errors import GfocalError, UsageError
@@ -121,7 +121,7 @@ def test_batches_that_do_not_fit_into_shared_memory() -> None:
 FULL = """
 import resource, sys
 from pathlib import Path
-from gfocal.data.open import open_split
+from gfocal.data.formats.open import open_split
 from gfocal.engine import train as module
 from gfocal.recipe import load_recipe
 

@@ -14,7 +14,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from gfocal.cli.app import app
-from gfocal.data.index import DataIndex
+from gfocal.data.index.data_index import DataIndex
 from gfocal.engine import find_lr as finder
 from gfocal.engine.find_lr import Sweep, _sweep, described, find_lr, smooth, suggest
 from gfocal.engine.find_lr_files import told_sweep

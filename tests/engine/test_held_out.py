@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gfocal.data.convert import write_dataset
-from gfocal.data.index import DataIndex
-from gfocal.data.open import open_split
+from gfocal.data.formats.convert import write_dataset
+from gfocal.data.formats.open import open_split
+from gfocal.data.held_out import open_measured, parse_val, recorded
+from gfocal.data.index.data_index import DataIndex
 from gfocal.engine.card import fingerprint
-from gfocal.engine.held_out import open_measured, parse_val, recorded
 from gfocal.engine.prepare import default_run_folder, open_run_data
 from gfocal.engine.train import train
 from gfocal.engine.trained import evaluate_files

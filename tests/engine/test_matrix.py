@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from gfocal.boxes import aligned_iou
-from gfocal.data.index import DataIndex
-from gfocal.data.loader import DetectionDataset, make_loader
-from gfocal.data.transforms import EvalTransform
+from gfocal.data.augment.transforms import EvalTransform
+from gfocal.data.index.data_index import DataIndex
+from gfocal.data.loading.loader import DetectionDataset, make_loader
 from gfocal.detector import DenseDetector
 from gfocal.engine.checkpoint import load_detector, save_detector
 from gfocal.engine.evaluate import evaluate

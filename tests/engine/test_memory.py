@@ -12,7 +12,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 from gfocal.cli.app import app
-from gfocal.data.index import DataIndex
+from gfocal.data.index.data_index import DataIndex
 from gfocal.engine import batch_size as batch_module
 from gfocal.engine import memory as memory_module
 from gfocal.engine import train as train_module

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from gfocal.data.index import DataIndex
+from gfocal.data.index.data_index import DataIndex
 from gfocal.engine.casting import real_precision
 from gfocal.engine.precision import precision_notes
 from gfocal.engine.step import make_accelerator

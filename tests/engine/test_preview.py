@@ -10,7 +10,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from gfocal.cli.app import app
-from gfocal.data.index import DataIndex
+from gfocal.data.index.data_index import DataIndex
 from gfocal.engine import preview
 from gfocal.engine.preview import draw_preview
 from gfocal.engine.start import batches_from

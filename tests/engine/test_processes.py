@@ -17,8 +17,8 @@ import pytest
 import torch
 
 import gfocal
-from gfocal.data.order import PositionSampler
-from gfocal.data.scenes import make_scenes
+from gfocal.data.loading.sampler import PositionSampler
+from gfocal.data.scenes.generate import make_scenes
 from gfocal.engine.processes import ALONE, Processes, synchronise_batch_norm
 from gfocal.errors import UsageError
 from gfocal.zoo import build_detector
@@ -30,7 +30,7 @@ STEPS = """
 import json, sys
 import torch
 from pathlib import Path
-from gfocal.data.open import open_split
+from gfocal.data.formats.open import open_split
 from gfocal.engine import train as module
 from gfocal.recipe import load_recipe
 
@@ -117,7 +117,7 @@ RUN = """
 import json, os, sys
 import torch
 from pathlib import Path
-from gfocal.data.open import open_split
+from gfocal.data.formats.open import open_split
 from gfocal.engine import train as module
 from gfocal.engine.train import train
 from gfocal.errors import GfocalError

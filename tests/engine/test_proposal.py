@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from gfocal.data.index import DataIndex
+from gfocal.data.index.data_index import DataIndex
 from gfocal.engine.assigned import smallest_reg_max
 from gfocal.engine.misfits import least_reach, out_of_reach
 from gfocal.engine.proposal import cost_line

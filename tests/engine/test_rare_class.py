@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from gfocal.data.open import open_split
-from gfocal.data.scenes import make_scenes
+from gfocal.data.formats.open import open_split
+from gfocal.data.scenes.generate import make_scenes
 from gfocal.engine.start import pictures_an_epoch
 from gfocal.engine.train import train
 from gfocal.interop.load import import_weights

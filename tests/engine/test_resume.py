@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from gfocal.data.index import DataIndex
+from gfocal.data.index.data_index import DataIndex
 from gfocal.engine import train as train_module
 from gfocal.engine.checkpoint import load_detector, load_state
 from gfocal.engine.train import train
@@ -42,7 +42,7 @@ STEPS = 15
 SCRIPT = """
 import sys
 from pathlib import Path
-from gfocal.data.open import open_split
+from gfocal.data.formats.open import open_split
 from gfocal.engine.train import train
 from gfocal.recipe import load_recipe
 

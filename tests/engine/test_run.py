@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from gfocal.data.index import DataIndex
+from gfocal.data.index.data_index import DataIndex
 from gfocal.engine.checkpoint import load_state, save_state
 from gfocal.engine.train import train
 from gfocal.errors import UsageError

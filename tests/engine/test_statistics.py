@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from gfocal.data.index import DataIndex
-from gfocal.data.loader import DetectionDataset, make_loader
-from gfocal.data.transforms import EvalTransform
+from gfocal.data.augment.transforms import EvalTransform
+from gfocal.data.index.data_index import DataIndex
+from gfocal.data.loading.loader import DetectionDataset, make_loader
 from gfocal.engine.assigned import assign, choose_pictures, percent, reach_in_strides, resized
 from gfocal.engine.misfits import smallest_by_delta
 from gfocal.engine.statistics import before_training, data_statistics, totals
@@ -109,7 +109,7 @@ def test_no_picture_is_opened(train_index: DataIndex, monkeypatch: pytest.Monkey
     def opened(*_: object, **__: object) -> None:
         raise AssertionError("a picture was opened")
 
-    monkeypatch.setattr("gfocal.data.loader.read_picture", opened)
+    monkeypatch.setattr("gfocal.data.loading.loader.read_picture", opened)
     recipe = small("data.mosaic=0.5", "model.boxes.reg_max=1")
     for augmented in (False, True):
         assert data_statistics(train_index, recipe, augmented=augmented)[0]["proposal"]["reasons"]

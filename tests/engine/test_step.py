@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from gfocal.data.index import DataIndex
+from gfocal.data.index.data_index import DataIndex
 from gfocal.engine import train as train_module
 from gfocal.engine.batch_norm import batch_norm_untouched
 from gfocal.engine.checkpoint import load_state, save_state

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from gfocal.data.index import DataIndex
+from gfocal.data.index.data_index import DataIndex
 from gfocal.engine import train as train_module
 from gfocal.engine.checkpoint import BEST, load_detector
 from gfocal.engine.stopping import Best

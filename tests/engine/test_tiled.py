@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 
 import gfocal
 from gfocal.cli.app import app
-from gfocal.data.index import DataIndex
-from gfocal.data.open import open_split
-from gfocal.data.scenes import make_scenes
+from gfocal.data.formats.open import open_split
+from gfocal.data.index.data_index import DataIndex
+from gfocal.data.scenes.generate import make_scenes
 from gfocal.engine.evaluate import evaluate
 from gfocal.engine.preview import draw_preview
 from gfocal.engine.start import batches_from, in_tiles, pictures_an_epoch, tile_lines

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gfocal.data.index import DataIndex
+from gfocal.data.index.data_index import DataIndex
 from gfocal.engine import trackers as module
 from gfocal.engine.train import train
 from gfocal.errors import UsageError

@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 from torch import nn
 
-from gfocal.data.coco import read_coco
-from gfocal.data.index import DataIndex
-from gfocal.data.loader import PositionSampler
+from gfocal.data.formats.coco.reader import read_coco
+from gfocal.data.index.data_index import DataIndex
+from gfocal.data.loading.loader import PositionSampler
 from gfocal.engine import train as train_module
 from gfocal.engine.checkpoint import LAST, load_detector
 from gfocal.engine.train import train

@@ -13,7 +13,7 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from gfocal.data.coco import read_coco
+from gfocal.data.formats.coco.reader import read_coco
 from gfocal.evaluation import STATS, CocoEvaluator, EvalResult, GroundTruth, own_ious, score_iou_correlation, spearman
 from gfocal.structures import Detections
 

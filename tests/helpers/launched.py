@@ -21,7 +21,14 @@ from contextlib import suppress
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 
-PRELOADED = ("torch", "accelerate", "gfocal.data.open", "gfocal.data.scenes", "gfocal.engine.train", "gfocal.cli.app")
+PRELOADED = (
+    "torch",
+    "accelerate",
+    "gfocal.data.formats.open",
+    "gfocal.data.scenes.generate",
+    "gfocal.engine.train",
+    "gfocal.cli.app",
+)
 
 
 @functools.cache

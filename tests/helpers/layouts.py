@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from gfocal.data.index import DataIndex
+from gfocal.data.index.data_index import DataIndex
 
 CLASSES = ("cat", "dog")
 Box = tuple[str, tuple[float, float, float, float]]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gfocal.data.index import DataIndex
+from gfocal.data.index.data_index import DataIndex
 
 Box = tuple[float, float, float, float]
 

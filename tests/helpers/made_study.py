@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from gfocal.data.scenes import make_scenes
+from gfocal.data.scenes.generate import make_scenes
 from gfocal.studies.budget import BUDGETS, Budget
 from gfocal.studies.plan import StudyData, open_study_data
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from gfocal.data.coco import read_coco
-from gfocal.data.index import DataIndex
+from gfocal.data.formats.coco.reader import read_coco
+from gfocal.data.index.data_index import DataIndex
 from gfocal.engine import train as train_module
 from gfocal.engine.train import train
 from gfocal.recipe import Recipe, load_recipe

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from gfocal.data.coco_classes import COCO_CATEGORY_IDS, COCO_NAMES
+from gfocal.data.formats.coco.classes import COCO_CATEGORY_IDS, COCO_NAMES
 from gfocal.engine.checkpoint import load_detector
 from gfocal.errors import UsageError
 from gfocal.interop.config_text import parse_config

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from gfocal.boxes import aligned_iou
-from gfocal.data.coco_classes import COCO_CATEGORY_IDS, COCO_NAMES
-from gfocal.data.index import DataIndex
-from gfocal.data.open import open_split
+from gfocal.data.formats.coco.classes import COCO_CATEGORY_IDS, COCO_NAMES
+from gfocal.data.formats.open import open_split
+from gfocal.data.index.data_index import DataIndex
 from gfocal.detector import DenseDetector
 from gfocal.engine.checkpoint import load_detector
 from gfocal.engine.evaluate import evaluate

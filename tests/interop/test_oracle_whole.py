@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gfocal.data.coco_classes import COCO_NAMES
+from gfocal.data.formats.coco.classes import COCO_NAMES
 from gfocal.detector import DenseDetector
 from gfocal.engine.checkpoint import load_detector
 from gfocal.interop.load import import_weights

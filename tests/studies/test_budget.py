@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gfocal.data.order import epoch_length
+from gfocal.data.loading.sampler import epoch_length
 from gfocal.errors import UsageError
 from gfocal.recipe import load_recipe
 from gfocal.studies.budget import BUDGETS, chosen_budget, shrunk

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from gfocal.data.scenes import make_scenes
+from gfocal.data.scenes.generate import make_scenes
 from gfocal.engine.checkpoint import save_detector
 from gfocal.errors import UsageError
 from gfocal.recipe import load_recipe

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 import gfocal
-from gfocal.data.scenes import usable_cpus
+from gfocal.data.scenes.generate import usable_cpus
 from gfocal.errors import UsageError
 from gfocal.recipe import build_recipe
 from gfocal.studies import runner

@@ -48,8 +48,8 @@ def check(
     Example: gfocal data check bccd --fix cleaned
     """
     with own_stdout():
-        from gfocal.data.check import check_data
-        from gfocal.data.convert import check_out
+        from gfocal.data.checks.check import check_data
+        from gfocal.data.formats.convert import check_out
         from gfocal.engine.fix import fix_data
         from gfocal.utils.progress import ProgressBar
 

@@ -58,8 +58,8 @@ def train(
     Example: gfocal train gfl_nano --data bccd --set schedule.epochs=20
     """
     with own_stdout():
+        from gfocal.data.held_out import parse_val
         from gfocal.engine.batch_size import with_batch
-        from gfocal.engine.held_out import parse_val
         from gfocal.engine.prepare import default_run_folder, describe_all, open_run_data
         from gfocal.engine.train import train as run_training
         from gfocal.recipe import load_recipe
@@ -129,10 +129,10 @@ def find_lr(
     Example: gfocal find-lr gfl_nano --data bccd
     """
     with own_stdout():
-        from gfocal.data.joined import join
+        from gfocal.data.held_out import open_parts
+        from gfocal.data.index.concat import join
         from gfocal.engine import find_lr as finder
         from gfocal.engine.find_lr_files import NUMBERS, told_sweep, write_sweep
-        from gfocal.engine.held_out import open_parts
         from gfocal.engine.prepare import default_run_folder
         from gfocal.recipe import load_recipe
         from gfocal.utils.progress import ProgressBar

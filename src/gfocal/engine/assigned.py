@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from gfocal.boxes import boxes_to_distances
-from gfocal.data.index import DataIndex
-from gfocal.data.loader import DetectionDataset
-from gfocal.data.order import RunBatches, mix
+from gfocal.data.index.data_index import DataIndex
+from gfocal.data.loading.loader import DetectionDataset
+from gfocal.data.loading.sampler import RunBatches, mix
 from gfocal.engine.start import mosaic_of, repeats_of, train_transform
 from gfocal.errors import UsageError
 from gfocal.points import Points, grid_sizes
@@ -111,7 +111,7 @@ def choose_pictures(count: int, wanted: int, seed: int) -> np.ndarray:
 def resized(index: DataIndex, matching: Matching) -> Callable[[int], Learning]:
     """Objects at the size that a picture is resized to, without anything random.
 
-    The numbers are those of :class:`gfocal.data.transforms.EvalTransform`, which would need the picture.
+    The numbers are those of :class:`gfocal.data.augment.transforms.EvalTransform`, which would need the picture.
     """
 
     def learnt(i: int) -> Learning:

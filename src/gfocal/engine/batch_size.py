@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from gfocal.data.index import DataIndex
+from gfocal.data.index.data_index import DataIndex
 from gfocal.detector import DenseDetector
 from gfocal.engine.casting import autocast, real_precision
 from gfocal.engine.memory import (

@@ -20,8 +20,8 @@ import torch
 import torchvision
 
 import gfocal
-from gfocal.data.columns import parts
-from gfocal.data.index import DataIndex
+from gfocal.data.index.columns import parts
+from gfocal.data.index.data_index import DataIndex
 from gfocal.engine.casting import real_precision
 from gfocal.errors import GfocalError
 from gfocal.recipe import Recipe

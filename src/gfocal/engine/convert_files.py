@@ -6,12 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from gfocal.data.convert import check_out, write_dataset
-from gfocal.data.found import Format
-from gfocal.data.open import open_all
+from gfocal.data.formats.common import Format
+from gfocal.data.formats.convert import check_out, write_dataset
+from gfocal.data.formats.open import open_all
+from gfocal.data.formats.sidecar import NAME
+from gfocal.data.held_out import Say, set_apart, tell
 from gfocal.data.problems import Problems
-from gfocal.data.sidecar import NAME
-from gfocal.engine.held_out import Say, set_apart, tell
 from gfocal.errors import UsageError
 from gfocal.utils.progress import ProgressBar
 
@@ -29,7 +29,7 @@ def convert_files(
     warn: Callable[[list[str]], None] | None = None,
     say: Say | None = None,
 ) -> dict[str, Any]:
-    """Write all splits of a data set in another format; see :func:`gfocal.data.convert.write_dataset`.
+    """Write all splits of a data set in another format; see :func:`gfocal.data.formats.convert.write_dataset`.
 
     Args:
         source: the data set.

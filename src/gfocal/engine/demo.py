@@ -12,9 +12,9 @@ from typing import Any
 
 import gfocal
 from gfocal.cli.tables.results import counted, program
-from gfocal.data.index import DataIndex
-from gfocal.data.open import open_split
-from gfocal.data.scenes import make_scenes
+from gfocal.data.formats.open import open_split
+from gfocal.data.index.data_index import DataIndex
+from gfocal.data.scenes.generate import make_scenes
 from gfocal.engine.checkpoint import STATE, find_weights
 from gfocal.engine.drawing import contact_sheet
 from gfocal.engine.evaluate import evaluate

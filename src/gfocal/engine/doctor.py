@@ -17,8 +17,8 @@ import torch
 from PIL import Image
 
 import gfocal
-from gfocal.data.coco_classes import COCO_NAMES
-from gfocal.data.scenes import draw_indexed, usable_cpus
+from gfocal.data.formats.coco.classes import COCO_NAMES
+from gfocal.data.scenes.generate import draw_indexed, usable_cpus
 from gfocal.engine.doctor_machine import (
     EXTRAS,
     boxes_on_device,

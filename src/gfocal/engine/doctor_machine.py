@@ -15,7 +15,7 @@ import torchvision
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
-from gfocal.data.workers import SHARED_MEMORY, free_bytes
+from gfocal.data.loading.workers import SHARED_MEMORY, free_bytes
 from gfocal.engine.memory import available_memory
 from gfocal.models.postprocess import suppress as keep_best
 

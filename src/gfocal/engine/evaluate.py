@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from gfocal.data.index import DataIndex
-from gfocal.data.loader import DetectionDataset, make_loader
-from gfocal.data.tiles import Unchanged
-from gfocal.data.transforms import EvalTransform
+from gfocal.data.augment.transforms import EvalTransform
+from gfocal.data.index.data_index import DataIndex
+from gfocal.data.index.tiled import Unchanged
+from gfocal.data.loading.loader import DetectionDataset, make_loader
 from gfocal.detector import DenseDetector, to_original
 from gfocal.engine.casting import autocast
 from gfocal.engine.failures import failures_told

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from gfocal.data.workers import dead_worker
+from gfocal.data.loading.workers import dead_worker
 from gfocal.errors import GfocalError
 
 Explain = Callable[[BaseException], GfocalError | None]

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from gfocal.data.index import DataIndex
+from gfocal.data.index.data_index import DataIndex
 from gfocal.engine.failures import failures_told
 from gfocal.engine.optim import make_optimizer, scaled_lr
 from gfocal.engine.start import batches_from, check_start, in_tiles, pictures_an_epoch, start_weights

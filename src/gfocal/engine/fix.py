@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from gfocal.data.check import Report, check_data
-from gfocal.data.check_fix import CHANGES, write_fixed
-from gfocal.data.check_fix_boxes import Change
+from gfocal.data.checks.check import Report, check_data
+from gfocal.data.checks.fix import CHANGES, write_fixed
+from gfocal.data.checks.fix_boxes import Change
 from gfocal.utils.progress import ProgressBar
 
 
@@ -49,7 +49,7 @@ class Fixed:
 
 
 def fix_data(report: Report, out: Path, *, workers: int = 2) -> Fixed:
-    """Write a cleaned copy of what ``report`` is about, and check it; see :func:`gfocal.data.check_fix.write_fixed`."""
+    """Write a cleaned copy of what ``report`` is about, and check it; see :func:`gfocal.data.checks.fix.write_fixed`."""
     total = sum(len(index) for index in report.splits.values())
     with ProgressBar(total, "writing pictures") as bar:
         changes, lost = write_fixed(report, out, progress=bar.callback)

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from gfocal.data.workers import shared_memory_note
+from gfocal.data.loading.workers import shared_memory_note
 from gfocal.detector import DenseDetector
 from gfocal.engine.batch_norm import batch_norm_untouched
 from gfocal.errors import GfocalError

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from gfocal.cli.tables.results import counted
-from gfocal.data.columns import parts
-from gfocal.data.index import DataIndex
-from gfocal.data.joined import join
-from gfocal.data.open import Format, open_split
-from gfocal.engine.held_out import HeldOut, open_parts, recorded, set_apart, tell
+from gfocal.data.formats.open import Format, open_split
+from gfocal.data.held_out import HeldOut, open_parts, recorded, set_apart, tell
+from gfocal.data.index.columns import parts
+from gfocal.data.index.concat import join
+from gfocal.data.index.data_index import DataIndex
 from gfocal.errors import MissingSplitError, UsageError
 
 
@@ -53,7 +53,7 @@ def open_run_data(
     """The training data, what to measure on, and what was set apart for that.
 
     Args:
-        data: one data set, or several that are joined, see :func:`gfocal.data.joined.join`.
+        data: one data set, or several that are joined, see :func:`gfocal.data.index.concat.join`.
         val: a data set, a share of ``data`` to set apart, or None for the val splits of ``data`` where it has them.
         seed: of what is set apart, 0 if it is not given.
         resumed: the folder of a run that goes on: what it set apart stays apart.

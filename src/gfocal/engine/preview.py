@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from gfocal.data.open import Format
+from gfocal.data.formats.open import Format
+from gfocal.data.held_out import open_parts
 from gfocal.engine.drawing import contact_sheet, draw
-from gfocal.engine.held_out import open_parts
 from gfocal.engine.start import batches_from, in_tiles, pictures_an_epoch
 from gfocal.errors import UsageError
 from gfocal.recipe import Recipe

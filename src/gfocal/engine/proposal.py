@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gfocal.data.index import DataIndex
+from gfocal.data.index.data_index import DataIndex
 from gfocal.engine.assigned import ALLOWED, Assigned, Progress, assign, percent
 from gfocal.engine.misfits import (
     LEAST_SIDE,

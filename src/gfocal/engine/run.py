@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from torch import Tensor
 
-from gfocal.data.index import DataIndex
+from gfocal.data.index.data_index import DataIndex
 from gfocal.engine import card
 from gfocal.engine.card import environment, fingerprint, pictures_fingerprint
 from gfocal.engine.checkpoint import (

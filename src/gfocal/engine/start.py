@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from gfocal.data.index import DataIndex
-from gfocal.data.loader import BatchLoader, DetectionDataset, RunBatches, make_run_loader
-from gfocal.data.mosaic import Mosaic
-from gfocal.data.order import epoch_length
-from gfocal.data.repeats import repeat_factors
-from gfocal.data.tiles import cut_into_tiles
-from gfocal.data.transforms import TrainTransform
+from gfocal.data.augment.mosaic import Mosaic
+from gfocal.data.augment.transforms import TrainTransform
+from gfocal.data.index.data_index import DataIndex
+from gfocal.data.index.tiled import cut_into_tiles
+from gfocal.data.loading.loader import BatchLoader, DetectionDataset, RunBatches, make_run_loader
+from gfocal.data.loading.repeat_factors import repeat_factors
+from gfocal.data.loading.sampler import epoch_length
 from gfocal.detector import DenseDetector
 from gfocal.engine.checkpoint import find_weights, read_about
 from gfocal.engine.class_rows import match_classes, told_classes

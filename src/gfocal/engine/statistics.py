@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gfocal.boxes import aligned_iou
-from gfocal.data.index import DataIndex
+from gfocal.data.index.data_index import DataIndex
 from gfocal.engine.assigned import ALLOWED, Assigned, Progress, assign, choose_pictures, percent, reach_in_strides
 from gfocal.engine.misfits import least_reach, reach_reasons, smallest_by_delta
 from gfocal.engine.proposal import propose
@@ -59,7 +59,7 @@ def data_statistics(
 
     Example:
         >>> from gfocal.recipe import load_recipe
-        >>> from gfocal.data.open import open_split
+        >>> from gfocal.data.formats.open import open_split
         >>> found, _ = data_statistics(open_split("bccd", "train"), load_recipe("gfl_nano"))  # doctest: +SKIP
         >>> found["truncated_share"]  # doctest: +SKIP
         6.458835687219259e-05

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from gfocal.data.open import SPLITS, Format, Split
+from gfocal.data.formats.open import SPLITS, Format, Split
+from gfocal.data.held_out import open_parts
 from gfocal.engine.assigned import Progress
-from gfocal.engine.held_out import open_parts
 from gfocal.engine.statistics import PICTURES, data_statistics
 from gfocal.errors import UsageError
 from gfocal.recipe import Recipe, load_recipe

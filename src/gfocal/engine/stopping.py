@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from gfocal.data.index import DataIndex
+from gfocal.data.index.data_index import DataIndex
 from gfocal.errors import UsageError
 
 

@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from gfocal.data.index import DataIndex
-from gfocal.data.loader import BatchLoader
+from gfocal.data.index.data_index import DataIndex
+from gfocal.data.loading.loader import BatchLoader
 from gfocal.detector import DenseDetector
 from gfocal.engine.casting import real_precision
 from gfocal.engine.checkpoint import generator_states, restore_generators
@@ -67,7 +67,7 @@ def train(
         init_parts: which of backbone, neck and head take weights from ``init``.
         skip_broken: put the next readable picture in the place of a broken one, and list them.
         progress: show a bar on standard error.
-        held_out: what was set apart from the data to measure on, for run.json; see :mod:`gfocal.engine.held_out`.
+        held_out: what was set apart from the data to measure on, for run.json; see :mod:`gfocal.data.held_out`.
 
     Raises:
         UsageError: for what cannot be trained: no pictures, fp16 on a CPU, a state of another recipe, a frozen

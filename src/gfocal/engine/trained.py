@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 
-from gfocal.data.open import SPLITS, Format
+from gfocal.data.formats.open import SPLITS, Format
+from gfocal.data.held_out import open_measured
 from gfocal.detector import DenseDetector
 from gfocal.engine.casting import real_precision
 from gfocal.engine.checkpoint import find_weights
 from gfocal.engine.evaluate import evaluate
-from gfocal.engine.held_out import open_measured
 from gfocal.engine.predict import Prediction, collect_pictures, load_trained, predict_files
 from gfocal.engine.processes import ALONE, launched, processes_of
 from gfocal.engine.step import make_accelerator
@@ -91,7 +91,7 @@ def evaluate_files(
     Args:
         model: run folder or checkpoint.
         data: data set.
-        split: "train", "val" or "test"; what the run set apart is "val", see :mod:`gfocal.engine.held_out`.
+        split: "train", "val" or "test"; what the run set apart is "val", see :mod:`gfocal.data.held_out`.
         format: of the data; by default what is found.
         overrides: recipe keys.
         tile: ``data.tile``, 0 for none; by default the recipe's.

@@ -24,7 +24,7 @@ class Values(Protocol):
 
 
 class GroundTruth(Protocol):
-    """What is read of a data set (:class:`gfocal.data.index.DataIndex` has it); I pictures, N boxes, C classes."""
+    """What is read of a data set (:class:`gfocal.data.index.data_index.DataIndex` has it); I pictures, N boxes, C classes."""
 
     @property
     def image_ids(self) -> IntArray:

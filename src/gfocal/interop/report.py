@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from gfocal.data.coco_classes import COCO_CATEGORY_IDS, COCO_NAMES
+from gfocal.data.formats.coco.classes import COCO_CATEGORY_IDS, COCO_NAMES
 from gfocal.engine.checkpoint import BEST, save_detector
 from gfocal.errors import UsageError
 from gfocal.interop.config_text import find

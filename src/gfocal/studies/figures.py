@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from matplotlib import rc_context
 
-from gfocal.data.scene_shapes import CLASSES
+from gfocal.data.scenes.shapes import CLASSES
 from gfocal.engine.trained import open_model
 from gfocal.errors import UsageError
 from gfocal.recipe import Recipe, load_recipe

@@ -12,10 +12,10 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from gfocal.data.index import DataIndex
-from gfocal.data.open import open_split
-from gfocal.data.scene_shapes import CLASSES
-from gfocal.data.scenes import draw_indexed
+from gfocal.data.formats.open import open_split
+from gfocal.data.index.data_index import DataIndex
+from gfocal.data.scenes.generate import draw_indexed
+from gfocal.data.scenes.shapes import CLASSES
 from gfocal.engine.assigned import Assigned, assign, choose_pictures, percent
 from gfocal.engine.statistics_files import size_words
 from gfocal.errors import MissingSplitError
@@ -53,7 +53,7 @@ def open_source(data: Path | None, size: int) -> Source:
         size: side of the scenes in pixels.
 
     Raises:
-        UsageError, BrokenInputError: see :func:`gfocal.data.open.open_split`.
+        UsageError, BrokenInputError: see :func:`gfocal.data.formats.open.open_split`.
     """
     if data is None:
         return _scenes(size)

@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from gfocal.data.index import DataIndex
+from gfocal.data.index.data_index import DataIndex
 from gfocal.engine.card import fingerprint, pictures_fingerprint
 from gfocal.engine.prepare import open_run_data
 from gfocal.engine.run import flat

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from gfocal.data.scenes import usable_cpus
+from gfocal.data.scenes.generate import usable_cpus
 from gfocal.errors import GfocalError, UsageError
 from gfocal.studies.locks import held
 from gfocal.studies.measured import MEASURED, read_measured

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gfocal.data.scene_drawing import draw_scene
+from gfocal.data.scenes.drawing import draw_scene
 from gfocal.detector import DenseDetector
 from gfocal.models import DepthwiseHead
 from gfocal.recipe import Recipe

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from gfocal.data.scenes import make_scenes
+from gfocal.data.scenes.generate import make_scenes
 from gfocal.errors import UsageError
 from gfocal.studies.budget import Budget
 from gfocal.studies.plan import Plan, RunPlan, StudyData, make_plan, open_study_data

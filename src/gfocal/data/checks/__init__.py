@@ -1,0 +1,1 @@
+"""`gfocal data check`: what is wrong with a data set, and repairs."""

@@ -1,0 +1,113 @@
+"""Classes: ids and names that disagree between splits, and classes with too few boxes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+import numpy as np
+
+from gfocal.data.checks.boxes import learnt_boxes
+from gfocal.data.checks.kinds import FEW_BOXES, LONG_TAIL, Finding
+from gfocal.data.index.data_index import DataIndex, plain_name
+
+
+def boxes_of_classes(index: DataIndex) -> Counter[str]:
+    """Learnt boxes of each class name, 0 for those without."""
+    counts = np.bincount(np.asarray(index.labels)[learnt_boxes(index)], minlength=len(index.names))
+    total: Counter[str] = Counter()
+    for name, count in zip(index.names, counts.tolist(), strict=True):
+        total[name] += count
+    return total
+
+
+def class_findings(splits: Mapping[str, DataIndex]) -> list[Finding]:
+    """What is to say of the classes of all splits, the train split first.
+
+    Args:
+        splits: by name; what trains is called "train".
+    """
+    found = [finding for split, index in splits.items() for finding in _within(split, index)]
+    train = splits.get("train")
+    for split, index in splits.items():
+        if train is not None and split != "train":
+            found += _between(split, index, train)
+    found += _alike(splits)
+    if train is not None:
+        found += _amounts(splits, train)
+    return found
+
+
+def _within(split: str, index: DataIndex) -> list[Finding]:
+    return [
+        Finding("class-name-twice", split, index.annotations, f"{count} classes are called {name!r}", class_name=name)
+        for name, count in Counter(index.names).items()
+        if count > 1
+    ]
+
+
+def _between(split: str, index: DataIndex, train: DataIndex) -> list[Finding]:
+    """Names and ids of a split beside those of train."""
+    found = []
+    boxes, trained = boxes_of_classes(index), boxes_of_classes(train)
+    own, other = (dict(zip(each.category_ids.tolist(), each.names, strict=True)) for each in (index, train))
+    ids_of: dict[str, set[int]] = {}
+    for number, name in other.items():
+        ids_of.setdefault(name, set()).add(number)
+    for number, name in own.items():
+        if number in other and other[number] != name:
+            message = f"id {number} is {name!r}, in train {other[number]!r}"
+            found.append(Finding("class-name-differs", split, index.annotations, message, class_name=name))
+        if name in ids_of and number not in ids_of[name]:
+            message = f"class {name!r} has id {number}, in train {min(ids_of[name])}"
+            found.append(Finding("class-id-differs", split, index.annotations, message, class_name=name))
+        if name not in ids_of:
+            kind = "class-not-in-train" if boxes[name] else "class-not-named"
+            message = f"class {name!r} ({boxes[name]} boxes) is not among the classes of train"
+            found.append(Finding(kind, split, index.annotations, message, class_name=name))
+    for name in ids_of:
+        if name not in boxes and not trained[name]:
+            message = f"class {name!r} (no boxes) is not among the classes of {split}"
+            found.append(Finding("class-not-named", "train", train.annotations, message, class_name=name))
+    return found
+
+
+def _alike(splits: Mapping[str, DataIndex]) -> list[Finding]:
+    """Names that are one but for capitals and blanks, within a split or between two."""
+    first: dict[str, tuple[str, str]] = {}
+    seen: set[str] = set()
+    found = []
+    for split, index in splits.items():
+        for name in index.names:
+            before, where = first.setdefault(plain_name(name), (name, split))
+            if before != name and name not in seen:
+                message = f"class {name!r} is {before!r} in {where}" + (" too" if where == split else "")
+                found.append(Finding("class-name-alike", split, index.annotations, message, class_name=name))
+            seen.add(name)
+    return found
+
+
+def _amounts(splits: Mapping[str, DataIndex], train: DataIndex) -> list[Finding]:
+    """Classes with few boxes or none."""
+    counts = {split: boxes_of_classes(index) for split, index in splits.items()}
+    found = []
+    elsewhere: Counter[str] = Counter()
+    for split, own in counts.items():
+        if split != "train":
+            elsewhere += own
+    for name, count in counts["train"].items():
+        if 0 < count < FEW_BOXES:
+            message = f"class {name!r} has {count} box{'' if count == 1 else 'es'} to learn from"
+            found.append(Finding("class-few", "train", train.annotations, message, class_name=name))
+        elif not count and not elsewhere[name]:
+            message = f"class {name!r} has no boxes"
+            found.append(Finding("class-empty", "train", train.annotations, message, class_name=name))
+        elif not count:
+            message = f"class {name!r} has {elsewhere[name]} boxes to find and none to learn from"
+            found.append(Finding("class-untrained", "train", train.annotations, message, class_name=name))
+    present = {name: count for name, count in counts["train"].items() if count}
+    if present and max(present.values()) >= LONG_TAIL * min(present.values()):
+        most, least = max(present, key=present.__getitem__), min(present, key=present.__getitem__)
+        message = f"{most!r} has {present[most]} boxes, {least!r} {present[least]}"
+        found.append(Finding("long-tail", "train", train.annotations, message))
+    return found

@@ -1,0 +1,180 @@
+"""Boxes and classes of a cleaned copy; see :mod:`gfocal.data.checks.fix`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gfocal.data.checks.boxes import pictures_of_boxes, same_boxes
+from gfocal.data.checks.classes import plain_name
+from gfocal.data.index.data_index import DataIndex
+
+
+@dataclass(frozen=True)
+class Change:
+    """One thing that is different in the copy.
+
+    Attributes:
+        kind: the kind of finding that it mends.
+        split: of which split.
+        subject: a picture or a class; None where a broken record names none.
+        action: what was done, in words.
+    """
+
+    kind: str
+    split: str
+    subject: str | None
+    action: str
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The K pictures of a split that stay.
+
+    Attributes:
+        rows: (K,) where they are in the old index.
+        names: their file names in ``folder``.
+        sizes: (K, 2) width and height in pixels.
+        folder: where the pictures of the copy are.
+    """
+
+    rows: np.ndarray
+    names: tuple[str, ...]
+    sizes: np.ndarray
+    folder: Path
+
+
+@dataclass(frozen=True)
+class _Boxes:
+    """M boxes: ``rows`` of the old index, ``picture`` of the new one, xyxy ``corners``, ``area``."""
+
+    rows: np.ndarray
+    picture: np.ndarray
+    corners: np.ndarray
+    area: np.ndarray
+
+    def at(self, which: np.ndarray) -> _Boxes:
+        return _Boxes(self.rows[which], self.picture[which], self.corners[which], self.area[which])
+
+
+def with_boxes(
+    index: DataIndex, kept: Kept, owner: np.ndarray, scales: np.ndarray, split: str, changes: list[Change]
+) -> DataIndex:
+    """The kept pictures with their boxes: scaled, clipped, without the empty ones and the copies.
+
+    Args:
+        index: the old index, of I pictures.
+        kept: what stays.
+        owner: (I,) the picture whose boxes the boxes of each picture become.
+        scales: (I, 2) what x and y of the boxes of each picture are multiplied by.
+        split: its name.
+        changes: what was changed is added here.
+    """
+    found = _gathered(index, kept, owner, scales)
+    limits = np.tile(kept.sizes.astype(np.float64), 2)[found.picture]
+    clipped = np.clip(found.corners, 0, limits)
+    full = (clipped[:, 2:] > clipped[:, :2]).all(1)
+
+    def tell(kind: str, boxes: _Boxes, what: str) -> None:
+        ids = np.asarray(index.annotation_ids)[boxes.rows]
+        for number, picture in zip(ids.tolist(), boxes.picture.tolist(), strict=True):
+            name = index.file_name(int(kept.rows[picture]))
+            changes.append(Change(kind, split, name, f"box {number} {what}"))
+
+    tell("box-beyond-edge", found.at(full & (clipped != found.corners).any(1)), "clipped")
+    tell("box-empty", found.at(~full), "left out")
+    area = np.minimum(found.area, (clipped[:, 2:] - clipped[:, :2]).prod(1))
+    found = replace(found, corners=clipped, area=area).at(full)
+    made = _built(index, kept, found)
+    labels = np.asarray(made.labels)
+    copies = np.zeros(len(labels), bool)
+    copies[[second for first, second in same_boxes(made) if labels[first] == labels[second]]] = True
+    tell("box-duplicate", found.at(copies), "left out")
+    return _built(index, kept, found.at(~copies)) if copies.any() else made
+
+
+def _gathered(index: DataIndex, kept: Kept, owner: np.ndarray, scales: np.ndarray) -> _Boxes:
+    place = np.full(len(index), -1)
+    place[kept.rows] = np.arange(len(kept.rows))
+    old = pictures_of_boxes(index)
+    picture = place[owner[old]]
+    rows = np.flatnonzero(picture >= 0)
+    rows = rows[np.argsort(picture[rows], kind="stable")]
+    scale = scales[old[rows]]
+    with np.errstate(over="ignore"):  # 1e308 may stand in a file, and is clipped later.
+        corners = np.asarray(index.boxes)[rows] * np.tile(scale, 2)
+    return _Boxes(rows, picture[rows], corners, np.asarray(index.area)[rows] * scale.prod(1))
+
+
+def _built(index: DataIndex, kept: Kept, boxes: _Boxes) -> DataIndex:
+    ambiguity = index.edge_ambiguity
+    return DataIndex.build(
+        pictures_dir=kept.folder,
+        annotations=index.annotations,
+        image_ids=np.asarray(index.image_ids)[kept.rows],
+        file_names=list(kept.names),
+        widths=kept.sizes[:, 0],
+        heights=kept.sizes[:, 1],
+        box_start=np.searchsorted(boxes.picture, np.arange(len(kept.rows) + 1)),
+        boxes=boxes.corners,
+        labels=np.asarray(index.labels)[boxes.rows],
+        crowd=np.asarray(index.crowd)[boxes.rows],
+        ignore=np.asarray(index.ignore)[boxes.rows],
+        area=boxes.area,
+        annotation_ids=np.asarray(index.annotation_ids)[boxes.rows],
+        category_ids=np.asarray(index.category_ids),
+        names=index.names,
+        edge_ambiguity=None if ambiguity is None else np.asarray(ambiguity)[boxes.rows],
+    )
+
+
+def with_one_name_each(splits: Mapping[str, DataIndex], changes: list[Change]) -> dict[str, DataIndex]:
+    """The splits with classes whose names differ in more than capitals and blanks; of several the first name stays.
+
+    Args:
+        splits: train first: its names count.
+        changes: what was changed is added here.
+    """
+    chosen: dict[str, str] = {}
+    for index in splits.values():
+        for name in index.names:
+            chosen.setdefault(plain_name(name), name)
+    unified = {}
+    for split, index in splits.items():
+        names = [chosen[plain_name(name)] for name in index.names]
+        for old, new in zip(index.names, names, strict=True):
+            if old != new:
+                changes.append(Change("class-name-alike", split, old, f"became {new!r}"))
+        for name, count in Counter(index.names).items():
+            if count > 1:
+                changes.append(Change("class-name-twice", split, name, f"{count} classes became one"))
+        first = list(dict.fromkeys(names))
+        label = np.array([first.index(name) for name in names], np.int64)
+        ids = np.asarray(index.category_ids)[[names.index(name) for name in first]]
+        unified[split] = index if list(index.names) == first else _relabelled(index, first, ids, label)
+    return unified
+
+
+def _relabelled(index: DataIndex, names: list[str], ids: np.ndarray, label: np.ndarray) -> DataIndex:
+    columns: dict[str, Any] = {
+        key: np.asarray(getattr(index, key)) for key in ("boxes", "crowd", "ignore", "area", "annotation_ids")
+    }
+    return DataIndex.build(
+        pictures_dir=index.pictures_dir,
+        annotations=index.annotations,
+        image_ids=np.asarray(index.image_ids),
+        file_names=[index.file_name(i) for i in range(len(index))],
+        widths=np.asarray(index.widths),
+        heights=np.asarray(index.heights),
+        box_start=np.asarray(index.box_start),
+        labels=label[np.asarray(index.labels)],
+        category_ids=ids,
+        names=names,
+        edge_ambiguity=index.edge_ambiguity,
+        **columns,
+    )

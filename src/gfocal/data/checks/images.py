@@ -1,0 +1,282 @@
+"""Picture files, one by one: whether they can be read, and what is odd about them."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gfocal.data.checks.jpeg import is_cut_off
+from gfocal.data.checks.kinds import LARGE_PIXELS, LONG_RATIO, SMALL_SIDE, Finding
+from gfocal.data.formats.image_size import ORIENTATION, exif_orientation
+from gfocal.data.image_hash import hash_of
+from gfocal.data.index.data_index import DataIndex
+from gfocal.errors import BrokenInputError
+from gfocal.images.decode import MAX_PIXELS, TooLargeError, open_with_pillow
+from gfocal.images.io import read_picture
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+SUFFIXES: dict[str, tuple[str, ...]] = {
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "PNG": (".png",),
+    "GIF": (".gif",),
+    "WEBP": (".webp",),
+    "BMP": (".bmp", ".dib"),
+    "TIFF": (".tif", ".tiff"),
+}
+"""Endings that go with each format, the usual one first."""
+
+# What else people have in such folders, by its first bytes: (offset, bytes, what it is).
+_KNOWN = (
+    (4, b"ftypheic", "a HEIC picture"),
+    (4, b"ftypheix", "a HEIC picture"),
+    (4, b"ftypmif1", "a HEIF picture"),
+    (4, b"ftypavif", "an AVIF picture"),
+    (0, b"%PDF", "a PDF"),
+    (0, b"8BPS", "a Photoshop file"),
+    (0, b"%!PS", "PostScript"),
+    (0, b"\x00\x00\x00\x0cjP", "a JPEG 2000 picture"),
+    (0, b"<svg", "an SVG drawing"),
+    (0, b"<?xml", "XML"),
+    (0, b"PK\x03\x04", "a zip"),
+)
+_NOT_PICTURES = ("XML", "a zip")
+
+
+@dataclass(frozen=True)
+class PictureFacts:
+    """What a picture file is.
+
+    Attributes:
+        fault: (kind, message) where it must not be used; the rest is then empty.
+        refused: the fault keeps it from being read at all.
+        oddities: (kind, message) of what else is to say about it.
+        upright: (width, height) as EXIF turns it.
+        stored: (width, height) of the pixels in the file.
+        orientation: EXIF's, 1 where it has none: 1..8.
+        format: "JPEG", "PNG", ...
+        content: a hash of the upright pixels.
+        likeness: :func:`gfocal.data.image_hash.picture_hash`.
+    """
+
+    fault: tuple[str, str] | None = None
+    refused: bool = False
+    oddities: tuple[tuple[str, str], ...] = field(default=())
+    upright: tuple[int, int] = (0, 0)
+    stored: tuple[int, int] = (0, 0)
+    orientation: int = 1
+    format: str = ""
+    content: bytes = b""
+    likeness: int = 0
+
+
+def examine_pictures(
+    paths: Sequence[Path], *, workers: int = 2, progress: Callable[[int, int], None] | None = None
+) -> list[PictureFacts]:
+    """The facts of each file, read by ``workers`` threads (decoding leaves Python's lock alone).
+
+    Args:
+        paths: files.
+        workers: 1 or more.
+        progress: called with (files done, files in all).
+    """
+    found = []
+    # Around all threads: the filters are one list for all of them, and decoders warn of what is found here anyway.
+    with warnings.catch_warnings(), ThreadPoolExecutor(max(1, workers)) as pool:
+        warnings.simplefilter("ignore")
+        for facts in pool.map(examine_picture, paths):
+            found.append(facts)
+            if progress is not None:
+                progress(len(found), len(paths))
+    return found
+
+
+def examine_picture(path: Path) -> PictureFacts:
+    """Decode all of a file, and say what it is."""
+    try:
+        if not path.is_file():  # A folder, or a pipe, which would keep the reader waiting for ever.
+            return _faulty("picture-unreadable", "cannot be read: it is no file")
+        data = path.read_bytes()
+    except OSError as error:
+        return _faulty("picture-unreadable", f"cannot be read: {error.strerror or error}")
+    if not data:
+        return _faulty("picture-unreadable", "is an empty file")
+    try:
+        image = open_with_pillow(data)
+    except TooLargeError as error:
+        return _faulty("picture-too-large", str(error))
+    except Exception:  # Of any type, by Pillow's readers.
+        return _faulty(*_what_it_is(data))
+    with image:
+        return _examine(path, data, image)
+
+
+def _faulty(kind: str, message: str) -> PictureFacts:
+    return PictureFacts(fault=(kind, message), refused=True)
+
+
+def _what_it_is(data: bytes) -> tuple[str, str]:
+    """The fault of a file whose header Pillow does not read."""
+    if data.startswith((b"\xff\xd8", b"\x89PNG", b"GIF8", b"BM", b"II*\x00", b"MM\x00*")) or data[8:12] == b"WEBP":
+        if len(data) < 200:
+            return "picture-truncated", f"ends after {len(data)} bytes, within its header"
+        return "picture-unreadable", "is damaged: its header cannot be read"
+    for offset, magic, name in _KNOWN:
+        if data[offset:].lstrip().startswith(magic) if offset == 0 else data[offset:].startswith(magic):
+            if name in _NOT_PICTURES:
+                return "picture-not-a-picture", f"is {name}, no picture"
+            return "picture-unsupported", f"is {name}, which is not read; save it as JPEG or PNG"
+    try:
+        data[:2000].decode("utf-8", errors="strict" if len(data) < 2000 else "ignore")
+    except UnicodeDecodeError:
+        return "picture-not-a-picture", "is no picture: its content is of no known format"
+    return "picture-not-a-picture", "is text, no picture"
+
+
+def _examine(path: Path, data: bytes, image: Image.Image) -> PictureFacts:
+    kind = "JPEG" if image.format == "MPO" else image.format or ""
+    if image.width * image.height > MAX_PIXELS:
+        return _faulty("picture-too-large", f"is {image.width}x{image.height} pixels, too many to read")
+    try:
+        picture = read_picture(path)
+    except BrokenInputError as error:
+        if _ends_early(data, kind, str(error)):
+            return _faulty("picture-truncated", "is cut off: the file ends before the picture does")
+        reason = str(error).removeprefix(f"picture {path} ").removesuffix("; replace it")
+        return _faulty("picture-unreadable", reason)
+    orientation = exif_orientation(image)
+    stored = read_picture(path, apply_exif=False) if orientation != 1 else picture
+    if kind == "JPEG" and is_cut_off(data, stored):
+        fault = "picture-truncated", "is cut off and closed again: the rest of the picture is missing"
+        return PictureFacts(fault=fault)
+    upright = int(picture.shape[2]), int(picture.shape[1])
+    digest = hashlib.blake2b(repr(tuple(picture.shape)).encode(), digest_size=16)
+    digest.update(picture.permute(1, 2, 0).contiguous().numpy().data)
+    return PictureFacts(
+        oddities=tuple(_oddities(path, data, image, kind, upright)),
+        upright=upright,
+        stored=(int(stored.shape[2]), int(stored.shape[1])),
+        orientation=orientation,
+        format=kind,
+        content=digest.digest(),
+        likeness=_likeness(data),
+    )
+
+
+def _ends_early(data: bytes, kind: str, reason: str) -> bool:
+    """Whether a file that does not decode lacks its end."""
+    if kind == "JPEG":
+        return "incomplete" in reason or b"\xff\xd9" not in data[data.rfind(b"\xff\xda") :]
+    if kind == "PNG":
+        return b"IEND" not in data[-64:]
+    if kind == "GIF":
+        return data[-1:] != b";"
+    if kind == "WEBP":
+        return int.from_bytes(data[4:8], "little") + 8 > len(data)
+    return "truncated" in reason.split("(", 1)[-1].lower()
+
+
+def _likeness(data: bytes) -> int:
+    try:
+        with open_with_pillow(data) as image:
+            return hash_of(image)
+    except Exception:  # Decoded by torchvision, and too odd for Pillow: no likeness is looked for.
+        return 0
+
+
+def _oddities(path: Path, data: bytes, image: Image.Image, kind: str, size: tuple[int, int]) -> list[tuple[str, str]]:
+    found = []
+    if kind in SUFFIXES and path.suffix.lower() not in SUFFIXES[kind]:
+        found.append(("picture-wrong-suffix", f"is {kind}, which its name does not say"))
+    try:
+        animated = kind != "JPEG" and kind != "TIFF" and bool(getattr(image, "is_animated", False))
+    except Exception:  # A damaged second frame; the first one was read.
+        animated = True
+    if animated:
+        found.append(("picture-animated", "has several frames, the first one counts"))
+    mode = image.mode
+    if mode.startswith(("I", "F")) or (kind == "PNG" and data[24:25] == b"\x10"):
+        found.append(("picture-16-bit", "has 16 bits a channel, read as 8"))
+    if mode in ("1", "L", "LA", "La") or mode.startswith("I"):
+        found.append(("picture-grey", "is grey, read as RGB"))
+    if "A" in mode or "a" in mode:
+        found.append(("picture-alpha", "has transparency, which is dropped"))
+    if mode in ("CMYK", "YCCK"):
+        found.append(("picture-cmyk", "has colours for printing (CMYK)"))
+    short, long = sorted(size)
+    if short * long > LARGE_PIXELS:
+        found.append(("picture-large", f"is {size[0]}x{size[1]} pixels: reading it is slow"))
+    if short < SMALL_SIDE:
+        found.append(("picture-small", f"is {size[0]}x{size[1]} pixels"))
+    if long > LONG_RATIO * short:
+        found.append(("picture-long", f"is {size[0]}x{size[1]} pixels: a square resize squeezes it"))
+    return found
+
+
+def picture_findings(split: str, index: DataIndex, facts: Sequence[PictureFacts]) -> list[Finding]:
+    """What is to say of the pictures of a split, sizes and EXIF included.
+
+    Args:
+        split: its name.
+        index: I pictures.
+        facts: of each.
+    """
+    found = []
+    for i, own in enumerate(facts):
+        said = [own.fault] if own.fault else [*own.oddities, *_about_size(index, i, own)]
+        for kind, message in said:
+            found.append(Finding(kind, split, index.path(i), message, picture=index.file_name(i)))
+    return found
+
+
+def _about_size(index: DataIndex, i: int, own: PictureFacts) -> list[tuple[str, str]]:
+    annotated = int(index.widths[i]), int(index.heights[i])
+    turn = f"EXIF orientation {own.orientation}"
+    if annotated == own.upright and annotated == own.stored:
+        if own.orientation == 1:
+            return []
+        return [("exif-ambiguous", f"{turn}: its size does not say which way the boxes fit; read upright")]
+    if annotated == own.upright:
+        return [("exif-turned", f"{turn}: stored lying, read upright as it was annotated")]
+    sizes = f"annotated as {annotated[0]}x{annotated[1]}"
+    if annotated == own.stored:
+        return [("exif-stored", f"{turn}: {sizes}, the stored pixels; read without the turn")]
+    return [("size-wrong", f"is {own.upright[0]}x{own.upright[1]} pixels, {sizes}")]
+
+
+def refused_pictures(index: DataIndex, facts: Sequence[PictureFacts]) -> list[int]:
+    """Pictures that training and evaluation cannot use: unreadable, or of another size than annotated."""
+    return [
+        i
+        for i, own in enumerate(facts)
+        if own.refused
+        or (not own.fault and (int(index.widths[i]), int(index.heights[i])) not in (own.upright, own.stored))
+    ]
+
+
+def save_turned(source: Path, target: Path, *, upright: bool) -> None:
+    """Write a picture without an EXIF orientation, in its format; JPEG at quality 95, others without loss.
+
+    Args:
+        source: a picture that can be read.
+        target: the new file.
+        upright: turn its pixels as EXIF says first; else they stay as they are stored.
+    """
+    from PIL import ImageOps
+
+    with warnings.catch_warnings(), open_with_pillow(source.read_bytes()) as image:
+        warnings.simplefilter("ignore")
+        kind = "JPEG" if image.format == "MPO" else image.format
+        turned = ImageOps.exif_transpose(image) if upright else image.copy()
+        exif = turned.getexif()
+        exif.pop(ORIENTATION, None)
+        options: dict[str, Any] = {"quality": 95, "subsampling": 0} if kind == "JPEG" else {}
+        options |= {"lossless": True} if kind == "WEBP" else {}
+        profile = image.info.get("icc_profile")
+        turned.save(target, kind, exif=exif, **options, **({"icc_profile": profile} if profile else {}))

@@ -1,0 +1,1 @@
+"""Label formats: finding, reading, writing and converting them."""

@@ -1,0 +1,221 @@
+"""Checking what a COCO JSON file says: every record is right, or named in one message."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gfocal.data.formats.coco.parser import Annotations, CategoryRecord, ImageRecord
+from gfocal.data.formats.common import portable
+from gfocal.data.index.columns import parts
+from gfocal.data.problems import Problems
+from gfocal.errors import UsageError
+
+
+def _duplicates(values: Sequence[int] | np.ndarray) -> set[int]:
+    ordered = np.sort(np.asarray(values, np.int64))
+    return set(ordered[1:][ordered[1:] == ordered[:-1]].tolist())
+
+
+def check_categories(file: Path, categories: list[CategoryRecord]) -> tuple[np.ndarray, tuple[str, ...]]:
+    if not categories:
+        raise UsageError(f"{file}: 'categories' is empty; name at least one class")
+    if twice := _duplicates([category.id for category in categories]):
+        raise UsageError(f"{file}: category id {min(twice)} stands there twice; give each class its own id")
+    ordered = sorted(categories, key=lambda category: category.id)
+    return np.array([c.id for c in ordered], np.int64), tuple(c.name for c in ordered)
+
+
+def check_images(images: list[ImageRecord], folder: Path, file: Path, problems: Problems) -> list[ImageRecord]:
+    """The pictures to keep."""
+    seen: set[int] = set()
+    kept: list[ImageRecord] = []
+    twice = _duplicates([image.id for image in images])
+    for image in images:
+        if image.id in twice and image.id in seen:
+            problems.report(
+                "image-id-twice",
+                file,
+                f"image id {image.id} stands there twice, the second time for {image.file_name}",
+                picture=image.file_name,
+            )
+        else:
+            kept.append(image)
+        if twice:
+            seen.add(image.id)
+    missing = _missing([image.file_name for image in kept], folder)
+    if windows := {name for name in missing if "\\" in name}:
+        # Written on Windows: "images\\1.jpg". Elsewhere a backslash may be part of a name, so that one is tried first.
+        for image in kept:
+            if image.file_name in windows:
+                image.file_name = portable(image.file_name)
+        missing = _missing([image.file_name for image in kept], folder)
+    if missing and not problems.skip:
+        first = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
+        problems.report(
+            "picture-missing",
+            file,
+            f"{len(missing)} of {len(images)} pictures are missing in {folder}: {first}",
+            hint="give the folder that the file names start from",
+        )
+    absent = set(missing)
+    for image in kept:
+        if image.file_name in absent:
+            problems.report(
+                "picture-missing",
+                file,
+                f"image {image.id}: picture {folder / image.file_name} does not exist",
+                picture=image.file_name,
+            )
+            problems.left_out.add(image.id)
+    return [image for image in kept if image.file_name not in absent]
+
+
+def _missing(file_names: list[str], folder: Path) -> list[str]:
+    """The names without a file. Each folder is listed once: a stat a picture takes minutes on network disks."""
+    listings: dict[str, set[str]] = {}
+    missing = []
+    for name in file_names:
+        parent, base = os.path.split(name)
+        if parent not in listings:
+            try:
+                with os.scandir(folder / parent) as entries:
+                    listings[parent] = {entry.name for entry in entries}
+            except (OSError, ValueError):  # ValueError: a null character in the name.
+                listings[parent] = set()
+        if base not in listings[parent]:
+            missing.append(name)
+    return missing
+
+
+_KINDS = {
+    "unknown image id": "image-unknown",
+    "unknown category id": "class-unknown",
+    "box is not finite": "box-not-finite",
+    "box has a negative width or height": "box-negative",
+    "box lies outside its picture": "box-outside",
+    "edge_ambiguity has a number that is no standard deviation": "record-broken",
+}
+
+
+class _Positions:
+    """Where ids stand in ``ids``."""
+
+    def __init__(self, ids: np.ndarray) -> None:
+        self._ids, self._order = ids, np.argsort(ids, kind="stable")
+        self._sorted = ids[self._order]
+
+    def of(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where each value stands (0 if nowhere), and whether it does."""
+        found = self._order[np.minimum(np.searchsorted(self._sorted, values), len(self._ids) - 1)]
+        known = self._ids[found] == values
+        return np.where(known, found, 0), known
+
+
+def check_annotations(
+    annotations: Annotations,
+    images: list[ImageRecord],
+    category_ids: np.ndarray,
+    file: Path,
+    problems: Problems,
+) -> dict[str, Any]:
+    """The annotations as columns for :meth:`gfocal.data.index.data_index.DataIndex.build`, sorted by picture.
+
+    ``annotations`` is used up: its arrays are changed in place.
+    """
+    pictures, classes = _Positions(np.array([image.id for image in images], np.int64)), _Positions(category_ids)
+    sizes = np.array([(image.width, image.height) for image in images], np.float64).reshape(-1, 2)
+    picture, label = (np.empty(len(annotations), np.int32) for _ in range(2))
+    bad = np.zeros(len(annotations), bool)
+    for rows in parts(len(annotations)):
+        picture[rows], known_picture = pictures.of(annotations.image_ids[rows])
+        label[rows], known_label = classes.of(annotations.category_ids[rows])
+        faults = _faults(annotations, rows, known_picture, known_label, sizes[picture[rows]])
+        bad[rows] = np.any(np.stack(list(faults.values())), axis=0)
+        for i in np.flatnonzero(bad[rows]).tolist():
+            row = rows.start + i
+            if int(annotations.image_ids[row]) not in problems.left_out:
+                fault = next(fault for fault, where in faults.items() if where[i])
+                image = images[picture[row]]
+                problems.report(
+                    _KINDS[fault],
+                    file,
+                    _describe(fault, annotations, row, image, category_ids),
+                    picture=image.file_name if known_picture[i] else None,
+                )
+        area, sides = annotations.area[rows], annotations.boxes[rows, 2:]
+        with np.errstate(invalid="ignore", over="ignore"):
+            annotations.area[rows] = np.where(np.isfinite(area), area, sides[:, 0] * sides[:, 1])
+            sides += annotations.boxes[rows, :2]  # xyxy from here on
+    order = _by_picture(picture, bad)
+    ambiguous = annotations.ambiguity is not None and annotations.has_ambiguity[order].any()
+    return {
+        "box_start": np.searchsorted(picture[order], np.arange(len(images) + 1)),
+        "boxes": annotations.boxes[order],
+        "labels": label[order],
+        "crowd": annotations.crowd[order],
+        "ignore": annotations.ignore[order],
+        "area": annotations.area[order],
+        "annotation_ids": _unique_ids(annotations, file, problems)[order],
+        "edge_ambiguity": annotations.ambiguity[order] if ambiguous and annotations.ambiguity is not None else None,
+    }
+
+
+def _faults(
+    annotations: Annotations, rows: slice, known_picture: np.ndarray, known_label: np.ndarray, sizes: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Which of the rows have which fault; the first one of a row is told."""
+    xywh = annotations.boxes[rows]
+    with np.errstate(invalid="ignore", over="ignore"):
+        outside = np.any((xywh[:, :2] >= sizes) | (xywh[:, :2] + xywh[:, 2:] <= 0), axis=1)
+        faults = {
+            "unknown image id": ~known_picture,
+            "unknown category id": ~known_label,
+            "box is not finite": ~np.all(np.isfinite(xywh), axis=1),
+            # A side of 0 is no fault: COCO's own train2017 has such a box. It is kept for evaluation and never learnt.
+            "box has a negative width or height": np.any(xywh[:, 2:] < 0, axis=1),
+            "box lies outside its picture": known_picture & outside,
+        }
+        if annotations.ambiguity is not None:
+            ambiguity = annotations.ambiguity[rows]
+            right = np.all((ambiguity >= 0) & (ambiguity < np.inf), axis=1)
+            faults["edge_ambiguity has a number that is no standard deviation"] = (
+                annotations.has_ambiguity[rows] & ~right
+            )
+    return faults
+
+
+def _by_picture(picture: np.ndarray, bad: np.ndarray) -> np.ndarray | slice:
+    """The rows that are not bad, by picture; within a picture in the order of the file."""
+    if not bad.any() and (np.diff(picture) >= 0).all():
+        return slice(None)
+    kept = np.flatnonzero(~bad)
+    return kept[np.argsort(picture[kept], kind="stable")]
+
+
+def _unique_ids(annotations: Annotations, file: Path, problems: Problems) -> np.ndarray:
+    # Files that were merged, or that number boxes within a picture, repeat ids; evaluation needs different ones.
+    ids = annotations.ids[annotations.has_id]
+    twice = _duplicates(ids)
+    if not twice and len(ids) == len(annotations):
+        return ids
+    for number in sorted(twice):
+        problems.remark("annotation-id-twice", file, f"annotation id {number} stands there twice")
+    return np.arange(1, len(annotations) + 1)
+
+
+def _describe(fault: str, annotations: Annotations, row: int, image: ImageRecord, category_ids: np.ndarray) -> str:
+    name = f"annotation {annotations.ids[row]}" if annotations.has_id[row] else f"annotation at position {row}"
+    where = f"{name} (image {annotations.image_ids[row]})"
+    if fault == "unknown image id":
+        return f"{where}: no image has the id {annotations.image_ids[row]}"
+    if fault == "unknown category id":
+        known = ", ".join(map(str, category_ids[:20].tolist())) + (", ..." if len(category_ids) > 20 else "")
+        return f"{where}: unknown category id {annotations.category_ids[row]}; known are {known}"
+    box = "[" + ", ".join(f"{number:g}" for number in annotations.boxes[row].tolist()) + "]"
+    size = f", {image.width}x{image.height}" if "outside" in fault else ""
+    return f"{where}: {fault}{size}: bbox {box} (x, y, width, height)"

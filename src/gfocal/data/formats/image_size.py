@@ -1,0 +1,68 @@
+"""The size of pictures from the first bytes of their files."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gfocal.data.image_hash import in_threads
+from gfocal.errors import BrokenInputError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+ORIENTATION = 0x0112  # the EXIF tag
+
+
+def picture_size(path: str | Path, *, apply_exif: bool = True) -> tuple[int, int]:
+    """(width, height) of a picture in pixels; nothing is decoded, about 0.05 ms.
+
+    Args:
+        path: the file.
+        apply_exif: of the picture as its EXIF orientation turns it upright.
+
+    Raises:
+        BrokenInputError: the file is missing or no picture.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of sizes that decoding would refuse, and of odd metadata
+        return _size_of(path, apply_exif)
+
+
+def _size_of(path: str | Path, apply_exif: bool) -> tuple[int, int]:
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            turned = apply_exif and exif_orientation(image) >= 5
+    except FileNotFoundError:
+        raise BrokenInputError(f"picture {path} does not exist") from None
+    # Readers of headers fail in many ways on damaged bytes.
+    except Exception as error:
+        reason = "no known picture format" if "cannot identify" in str(error) else error
+        raise BrokenInputError(f"picture {path} is damaged or not a picture ({reason}); replace it") from None
+    return (height, width) if turned else (width, height)
+
+
+def exif_orientation(image: Image.Image) -> int:
+    """1..8, 1 where a picture has none; 5 and more turn by a quarter."""
+    try:
+        value = image.getexif().get(ORIENTATION, 1)
+    except Exception:  # Damaged metadata: decoders ignore them, too.
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def picture_sizes(paths: Iterable[Path]) -> Iterable[tuple[int, int] | str]:
+    """:func:`picture_size` of many, by a few threads; for one that cannot be read the reason."""
+    return in_threads(_try_size, paths)
+
+
+def _try_size(path: Path) -> tuple[int, int] | str:
+    try:
+        return _size_of(path, apply_exif=True)
+    except BrokenInputError as error:
+        return str(error)

@@ -1,0 +1,144 @@
+"""Finding Pascal VOC data sets: the devkit's folders, or XML files beside or near their pictures."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from gfocal.data.formats.common import (
+    WHOLE,
+    Found,
+    files_in,
+    folders_in,
+    has_any,
+    portable,
+    rest_of,
+    split_folders,
+    split_of,
+    walk,
+)
+from gfocal.data.index.data_index import DataIndex
+from gfocal.data.problems import Problems
+from gfocal.errors import UsageError
+from gfocal.images.io import PICTURE_SUFFIXES
+
+LOOKED_FOR = "Annotations/*.xml with JPEGImages/; .xml files beside their pictures"
+_LABEL_FOLDERS = ("annotations", "labels", "xml", "xmls")
+_PICTURE_FOLDERS = ("jpegimages", "images", "imgs", "pictures")
+
+
+@dataclass(frozen=True)
+class VocPlace:
+    """Where one split is.
+
+    Attributes:
+        root: the folder of the data set.
+        labels: the folder of its XML files.
+        pictures: the folder of its pictures.
+        stems: names of the pictures of the split without ending; None for all in the folders.
+        listed: the file that lists them.
+        class_folders: folders whose XML files together name the classes of the data set.
+    """
+
+    root: Path
+    labels: Path
+    pictures: Path
+    stems: tuple[str, ...] | None
+    listed: Path | None
+    class_folders: tuple[Path, ...]
+
+
+def find_voc(root: Path) -> Found | None:
+    """The VOC data set in a folder; None if there is none."""
+    if not root.is_dir():
+        return None
+    pair = _folders(root)
+    if pair is not None:
+        return _from_lists(root, *pair) or _from_subfolders(root, *pair)
+    pairs = {split: _folders(folder, beside=True) for split, folder in split_folders(root).items()}
+    found = {split: pair for split, pair in pairs.items() if pair}
+    if found:
+        folders = tuple(labels for labels, _ in found.values())
+        places = {split: VocPlace(root, *pair, None, None, folders) for split, pair in found.items()}
+        return _found(root, places)
+    pair = _folders(root, beside=True)
+    return _found(root, {WHOLE: VocPlace(root, *pair, None, None, (pair[0],))}) if pair else None
+
+
+def _found(place: Path, places: dict[str, VocPlace], notes: Sequence[str] = ()) -> Found:
+    return Found("voc", place, {split: partial(_read, one, split) for split, one in places.items()}, {}, (*notes,))
+
+
+def _read(place: VocPlace, split: str, problems: Problems) -> DataIndex:
+    from gfocal.data.formats.voc.reader import read_voc
+
+    return read_voc(place, split, problems)
+
+
+def _folders(root: Path, beside: bool = False) -> tuple[Path, Path] | None:
+    """(XML files, pictures) in folders of their own, or both in this one if ``beside``."""
+    named = {folder.name.lower(): folder for folder in reversed(folders_in(root))}
+    pictures = next((named[name] for name in _PICTURE_FOLDERS if name in named), root)
+    for name in _LABEL_FOLDERS:
+        if name in named and has_any(named[name], ".xml"):
+            return named[name], pictures
+    if pictures != root and _is_voc(files_in(pictures, ".xml")):
+        return pictures, pictures
+    return (root, root) if beside and _is_voc(files_in(root, ".xml")) else None
+
+
+def _is_voc(files: Sequence[Path]) -> bool:
+    """Whether the first of some XML files is an annotation; other programs' settings are XML as well."""
+    if not files:
+        return False
+    with files[0].open("rb") as file:
+        return b"<annotation" in file.read(4096)
+
+
+def _from_lists(root: Path, labels: Path, pictures: Path) -> Found | None:
+    """The splits that ImageSets/Main names, as the devkit and CVAT write them."""
+    main = next((folder for folder in (root / "ImageSets" / "Main", root / "ImageSets") if folder.is_dir()), None)
+    files = {} if main is None else {file.stem.lower(): file for file in files_in(main, ".txt")}
+    lists = {split: file for name, file in files.items() if (split := split_of(name))}
+    stems = {split: _stems(file) for split, file in lists.items()}
+    if "trainval" in files and "train" not in stems:
+        val = set(stems.get("val", ()))
+        lists["train"] = files["trainval"]
+        stems["train"] = tuple(stem for stem in _stems(files["trainval"]) if stem not in val)
+    if set(stems) > {WHOLE}:
+        stems.pop(WHOLE)
+    if not stems:
+        return None
+    places = {s: VocPlace(root, labels, pictures, names, lists[s], (labels,)) for s, names in stems.items()}
+    notes = []
+    if WHOLE not in stems:
+        listed = {stem for names in stems.values() for stem in names}
+        listed |= {os.path.splitext(stem)[0] for stem in listed if stem.lower().endswith(PICTURE_SUFFIXES)}
+        rest = [name for name in walk(labels, ".xml") if name[:-4] not in listed and Path(name).stem not in listed]
+        if rest:
+            notes.append(
+                f"{main}: {len(rest)} XML files are in none of its lists and belong to no split: {rest[0]}, ..."
+            )
+    return _found(labels, places, notes)
+
+
+def _stems(file: Path) -> tuple[str, ...]:
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except (UnicodeDecodeError, OSError):
+        raise UsageError(f"{file} cannot be read as UTF-8 text; it should name a picture a line") from None
+    return tuple(dict.fromkeys(portable(line.strip()) for line in lines if line.strip()))
+
+
+def _from_subfolders(root: Path, labels: Path, pictures: Path) -> Found:
+    places = {
+        split: VocPlace(root, folder, pictures / folder.name, None, None, (labels,))
+        for split, folder in split_folders(labels).items()
+        if has_any(folder, ".xml") and has_any(pictures / folder.name, *PICTURE_SUFFIXES)
+    }
+    if places:
+        return _found(labels, places, rest_of(pictures, (place.pictures for place in places.values())))
+    return _found(labels, {WHOLE: VocPlace(root, labels, pictures, None, None, (labels,))})

@@ -1,0 +1,271 @@
+"""Reading Pascal VOC data sets: one XML file a picture.
+
+Where a coordinate lies: the files of the VOC challenge count pixels from 1 and name the last one inside
+("The PASCAL Visual Object Classes Challenge 2012 Development Kit"), so that
+xmin..xmax = 1..W is the whole picture and a box begins at xmin - 1. Tools of today write the edges themselves, 0..W. A
+file is taken as one of the challenge's if its ``source`` says so, as all of theirs do ("The VOC2007 Database", "PASCAL
+VOC2007").
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from xml.etree.ElementTree import Element, ParseError
+
+import numpy as np
+from defusedxml.common import DefusedXmlException
+from defusedxml.ElementTree import fromstring
+
+from gfocal.data.formats.common import Listings, pictures_in, portable, walk
+from gfocal.data.formats.image_size import picture_size
+from gfocal.data.formats.sidecar import Sidecar, read_sidecar
+from gfocal.data.formats.voc.find import VocPlace
+from gfocal.data.index.build import Record, to_index
+from gfocal.data.index.data_index import DataIndex
+from gfocal.data.problems import Problems
+from gfocal.errors import BrokenInputError, UsageError
+from gfocal.images.io import PICTURE_SUFFIXES
+
+_OWN = re.compile(r"VOC\s?20\d\d", re.IGNORECASE)
+
+_UNREAD = ("polygon", "segm", "part", "attributes", "actions", "pose", "truncated", "occluded")
+"""What an object may have beside its name, box and ``difficult``."""
+
+
+@dataclass
+class _Reading:
+    """One split while it is read."""
+
+    place: VocPlace
+    problems: Problems
+    listings: Listings = field(default_factory=Listings)
+    names: list[str] = field(default_factory=list)
+    labels: dict[str, int] = field(default_factory=dict)
+    from_one: int = 0  # files of the challenge
+    unread: Counter[str] = field(default_factory=Counter)
+
+    def label(self, name: str) -> int:
+        """The first class of a name; a new one is added behind the others."""
+        if name not in self.labels:
+            self.labels[name] = len(self.names)
+            self.names.append(name)
+        return self.labels[name]
+
+
+@dataclass(frozen=True)
+class _Pair:
+    picture: str  # relative to the folder of the pictures
+    xml: Path | None
+
+
+def read_voc(place: VocPlace, split: str, problems: Problems) -> DataIndex:
+    """Read one split and check all of it.
+
+    A picture without an XML file is background; ``difficult`` objects are ignored in training and evaluation. Classes
+    are those of the sidecar, or all names in the data set in alphabetical order, with ids from 1 on.
+
+    Args:
+        place: where it is.
+        split: its name, for the sidecar.
+        problems: who is told of faults: record-broken, box-not-finite, box-negative, box-outside, picture-missing,
+            picture-twice, picture-unreadable.
+
+    Raises:
+        BrokenInputError: a record is broken, and faults are not skipped.
+        UsageError: there are no pictures.
+    """
+    reading = _Reading(place, problems)
+    pairs = list(_pairs(reading))
+    if not pairs:
+        raise UsageError(f"no pictures in {place.listed or place.pictures}; nothing can be done")
+    sidecar = read_sidecar(place.root, "voc", split, None, problems)
+    reading.names += sidecar.names if sidecar is not None else ()
+    reading.labels |= {name: label for label, name in reversed(list(enumerate(reading.names)))}
+    for name in sorted(_names(place.class_folders)):
+        reading.label(name)
+    records = [record for pair in pairs if (record := _record(pair, sidecar, reading)) is not None]
+    names = reading.names or ["object"]
+    ids = list(sidecar.category_ids) if sidecar is not None else []
+    following = max(ids, default=0) + 1
+    ids += range(following, following + len(names) - len(ids))
+    if reading.from_one:
+        problems.note(f"{place.labels}: boxes of the VOC challenge count pixels from 1: left and top are lowered by 1")
+    for what, times in reading.unread.items():
+        problems.lose(place.labels, f"{times} objects' {what}")
+    if sidecar is not None:
+        sidecar.tell(problems)
+    return to_index(
+        records, pictures_dir=place.pictures, annotations=place.listed or place.labels, names=names, category_ids=ids,
+        problems=problems,
+    )  # fmt: skip
+
+
+def _names(folders: Sequence[Path]) -> set[str]:
+    """All class names; what cannot be read is left to the reading of its split, which reports it."""
+    found: set[str] = set()
+    for folder in folders:
+        for name in walk(folder, ".xml"):
+            try:
+                root = fromstring((folder / name).read_bytes())
+            except (OSError, ParseError, DefusedXmlException, ValueError, LookupError):
+                continue
+            found.update((one.findtext("name") or "").strip() for one in root.findall("object"))
+    return found - {""}
+
+
+def _pairs(reading: _Reading) -> Iterator[_Pair]:
+    """Every picture of the split with its XML file; what lacks a picture is reported."""
+    place, problems = reading.place, reading.problems
+    files = {portable(name)[:-4]: place.labels / name for name in walk(place.labels, ".xml")}
+    pictures = _by_stem(reading)
+    if place.stems is None:
+        wanted = list(dict.fromkeys([*pictures, *files]))
+    else:
+        wanted = list(dict.fromkeys(_known_stem(given, files, pictures) for given in place.stems))
+    # An XML file without a picture of its name may name another one, which then is no background.
+    names = {stem: _named_picture(files[stem], pictures) for stem in wanted if stem in files and stem not in pictures}
+    claims = {name: stem for stem, name in reversed(names.items()) if name is not None}
+    for stem in wanted:
+        xml, picture = files.get(stem), pictures.get(stem) or names.get(stem)
+        if picture is None:
+            message = "has no picture" if xml is not None else f"picture {stem} does not exist"
+            where = xml or place.listed or place.labels
+            problems.report("picture-missing", where, f"{message} in {place.pictures}", picture=stem)
+            continue
+        own = os.path.splitext(picture)[0]
+        owner = own if own in files else claims.get(picture, own)
+        if owner == stem:
+            yield _Pair(picture, xml)
+        elif xml is not None:
+            problems.report("picture-twice", xml, f"belongs to the picture {picture}, as {owner}.xml does")
+
+
+def _by_stem(reading: _Reading) -> dict[str, str]:
+    """The pictures by their names without ending."""
+    found: dict[str, str] = {}
+    for name in pictures_in(reading.place.pictures):
+        first = found.setdefault(os.path.splitext(name)[0], name)
+        if first != name:
+            reading.problems.note(f"{reading.place.pictures}: {name} is not read, since {first} has its name")
+    return found
+
+
+def _known_stem(given: str, files: dict[str, Path], pictures: dict[str, str]) -> str:
+    """The name without ending that a line of a list means; some write the ending, or a number behind the name."""
+    without = given[: given.rfind(".")] if given.lower().endswith(PICTURE_SUFFIXES) else given
+    tries = (given, without, re.sub(r"\s+-?[01]$", "", given))
+    return next((name for name in tries if name in files or name in pictures), given)
+
+
+def _named_picture(xml: Path, pictures: dict[str, str]) -> str | None:
+    """What ``filename`` says, where no picture is called like the XML file."""
+    try:
+        root = fromstring(xml.read_bytes())
+    except (ParseError, DefusedXmlException, ValueError, OSError):
+        return None
+    name = os.path.splitext(portable(root.findtext("filename") or "").rsplit("/", 1)[-1])[0].strip()
+    return pictures.get(name)
+
+
+def _record(pair: _Pair, sidecar: Sidecar | None, reading: _Reading) -> Record | None:
+    """What the XML file of a picture says; None if the picture has to be left out."""
+    problems, picture = reading.problems, reading.place.pictures / pair.picture
+    try:
+        content = b"" if pair.xml is None else pair.xml.read_bytes()
+    except OSError as error:
+        problems.report("record-broken", pair.xml or picture, f"cannot be read: {error.strerror}", picture=pair.picture)
+        return None
+    identity: tuple[int | None, int] = (None, 1 << 62)
+    if sidecar is not None:
+        file = Path(os.path.relpath(picture, reading.place.root)).as_posix()
+        record = sidecar.record(file, pair.picture, content)
+        if record is not None:
+            return record
+        identity = sidecar.identity(file)
+    root = None
+    if pair.xml is not None:
+        try:
+            root = fromstring(content)
+        except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
+            message = f"is not well-formed XML: {error}" if isinstance(error, ParseError) else f"is refused: {error}"
+            problems.report("record-broken", pair.xml, message, picture=pair.picture)
+            return None
+    size = _size(root)
+    try:
+        size = size or picture_size(picture)
+    except BrokenInputError as error:
+        problems.report("picture-unreadable", picture, f"cannot be read: {error}", picture=pair.picture)
+        return None
+    objects = [] if root is None or pair.xml is None else list(_objects(root, pair.xml, size, pair.picture, reading))
+    return Record(
+        file_name=pair.picture,
+        width=size[0],
+        height=size[1],
+        labels=np.array([label for label, _, _ in objects], np.int64),
+        boxes=np.array([box for _, box, _ in objects], np.float64).reshape(-1, 4),
+        ignore=np.array([difficult for _, _, difficult in objects], bool),
+        id=identity[0],
+        rank=identity[1],
+    )
+
+
+def _size(root: Any) -> tuple[int, int] | None:
+    """(width, height) as written; None where it is not, or is 0 as some tools write."""
+    try:
+        width, height = (int(float(root.findtext(f"size/{side}"))) for side in ("width", "height"))
+    except (TypeError, ValueError, AttributeError, OverflowError):
+        return None
+    return (width, height) if min(width, height) > 0 and max(width, height) < 1 << 31 else None
+
+
+def _objects(
+    root: Element, xml: Path, size: tuple[int, int], picture: str, reading: _Reading
+) -> Iterator[tuple[int, tuple[float, ...], bool]]:
+    """(label, box, difficult) of each object without fault."""
+    source = f"{root.findtext('source/database')} {root.findtext('source/annotation')}"
+    first = 1.0 if _OWN.search(source) else 0.0
+    reading.from_one += bool(first)
+    for number, one in enumerate(root.findall("object"), 1):
+        name = (one.findtext("name") or "").strip()
+        fault, box = _box(one, size, first)
+        if not name:
+            fault = ("record-broken", "has no name")
+        if fault is not None:
+            kind, message = fault
+            label = f"object {number}" + (f" ({name})" if name else "")
+            reading.problems.report(kind, xml, f"{label}: {message}", picture=picture)
+            continue
+        reading.unread.update(tag for tag in _UNREAD if _says_something(one.find(tag)))
+        difficult = (one.findtext("difficult") or "0").strip().lower() in ("1", "true", "yes")
+        yield reading.label(name), box, difficult
+
+
+def _says_something(element: Element | None) -> bool:
+    if element is None:
+        return False
+    return len(element) > 0 or (element.text or "").strip().lower() not in ("", "0", "unspecified")
+
+
+def _box(one: Element, size: tuple[int, int], first: float) -> tuple[tuple[str, str] | None, tuple[float, ...]]:
+    """(fault or None, xyxy in pixels from the picture's corner)."""
+    texts = [one.findtext(f"bndbox/{key}") for key in ("xmin", "ymin", "xmax", "ymax")]
+    try:
+        left, top, right, bottom = (float(text) for text in texts if text is not None)
+    except ValueError:
+        written = ", ".join("nothing" if text is None else repr(text) for text in texts)
+        return ("record-broken", f"bndbox needs the numbers xmin, ymin, xmax, ymax; it has {written}"), ()
+    box = (left - first, top - first, right, bottom)
+    text = f"bndbox {left:g} {top:g} {right:g} {bottom:g}"
+    if not np.isfinite(box).all():
+        return ("box-not-finite", f"box is not finite: {text}"), box
+    if box[2] < box[0] or box[3] < box[1]:
+        return ("box-negative", f"box has a negative width or height: {text} (xmin ymin xmax ymax)"), box
+    if box[0] >= size[0] or box[1] >= size[1] or box[2] <= 0 or box[3] <= 0:
+        return ("box-outside", f"box lies outside its picture, {size[0]}x{size[1]}: {text}"), box
+    return None, box

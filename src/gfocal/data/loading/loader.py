@@ -1,0 +1,295 @@
+"""From an index to batches, the same ones whatever the number of workers and wherever a run was cut off.
+
+The order and what is random follow from :mod:`gfocal.data.loading.sampler`.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, get_worker_info
+
+from gfocal.data.augment.mosaic import Mosaic
+from gfocal.data.index.data_index import DataIndex
+from gfocal.data.loading.sampler import AUGMENT, Key, PositionSampler, RunBatches, mix
+from gfocal.data.loading.workers import Board, raise_file_limit
+from gfocal.errors import BrokenInputError, UsageError
+from gfocal.images.io import Resize, pad_batch, read_picture
+from gfocal.models.tiled_prediction import cut_out
+from gfocal.structures import Batch, Targets
+
+
+class Transform(Protocol):
+    """(picture, targets) -> (picture, targets); ``finish`` takes pictures that have their final size already."""
+
+    @property
+    def resize(self) -> Resize:
+        """Its ``fill`` is what batches are padded with."""
+
+    def __call__(self, picture: Tensor, targets: Targets) -> tuple[Tensor, Targets]: ...
+
+    def finish(self, picture: Tensor, targets: Targets) -> tuple[Tensor, Targets]: ...
+
+    def at(self, side: int) -> Transform:
+        """The same with another size, see :meth:`gfocal.images.io.Resize.at`."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One picture on its way into a batch; the fields are those of :class:`Batch`."""
+
+    picture: Tensor
+    targets: Targets
+    image_id: int
+    original_size: tuple[int, int]
+    skipped: tuple[str, ...] = ()
+
+
+class DetectionDataset(Dataset[Sample]):
+    """Reads and transforms pictures of an index.
+
+    Args:
+        index: the pictures and their boxes.
+        transform: what happens to a picture and its boxes.
+        seed: >= 0, the run's seed.
+        skip_broken: take the next picture of the index that can be read in place of one that cannot, and say so in
+            :attr:`Sample.skipped`.
+        mosaic: which pictures become mosaics, and how; None for none. A mosaic counts as its first picture.
+        read: gives picture i of the index; where boxes alone matter, a blank of its size does.
+        repeats: (I,) how often each picture is drawn to be part of another one's mosaic, beside the others; None: all
+            as often.
+    """
+
+    def __init__(
+        self,
+        index: DataIndex,
+        transform: Transform,
+        *,
+        seed: int,
+        skip_broken: bool = False,
+        mosaic: Mosaic | None = None,
+        read: Callable[[DataIndex, int], Tensor] | None = None,
+        repeats: np.ndarray | None = None,
+    ) -> None:
+        self.index, self.transform, self.seed, self.skip_broken = index, transform, seed, skip_broken
+        self.mosaic, self.read = mosaic, read or read_indexed
+        self.ends = None if repeats is None or mosaic is None else np.cumsum(repeats)
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, key: Key) -> Sample:
+        """The sample of a key.
+
+        Raises:
+            BrokenInputError: its picture cannot be read or has another size than the annotations say.
+        """
+        index, epoch, position, *side = key
+        transform = self.transform.at(*side) if side else self.transform
+        plan = self.mosaic.plan(self.seed, epoch, position, len(self), self.ends) if self.mosaic else None
+        index, picture, skipped = self._read_from(index)
+        tiles = [(picture, self.index.targets(index))]
+        for partner in plan.partners if plan else ():
+            partner, other, more = self._read_from(partner)
+            tiles.append((other, self.index.targets(partner)))
+            skipped += more
+        with torch.random.fork_rng(devices=[]):
+            # torch.manual_seed would seed the accelerators as well, which the fork does not restore.
+            torch.default_generator.manual_seed(mix(self.seed, epoch, position, AUGMENT))
+            if self.mosaic and plan:
+                changed, targets = transform.finish(*self.mosaic.paint(plan, tiles, transform.resize))
+            else:
+                changed, targets = transform(*tiles[0])
+        size = int(picture.shape[-2]), int(picture.shape[-1])
+        return Sample(changed, targets, int(self.index.image_ids[index]), size, skipped)
+
+    def _read_from(self, index: int) -> tuple[int, Tensor, tuple[str, ...]]:
+        skipped: list[str] = []
+        for step in range(len(self)):
+            candidate = (index + step) % len(self)
+            try:
+                return candidate, self.read(self.index, candidate), tuple(skipped)
+            except BrokenInputError as error:
+                if not self.skip_broken:
+                    raise
+                if str(error) not in skipped:  # the next tile may be of the same file
+                    skipped.append(str(error))
+        raise UsageError(f"none of the {len(self)} pictures in {self.index.pictures_dir} can be read; {skipped[0]}")
+
+
+def read_indexed(index: DataIndex, i: int) -> Tensor:
+    """Picture ``i`` of an index, or tile, turned the way in which its annotations were made.
+
+    Returns:
+        (3, H, W) uint8 of the annotated size.
+
+    Raises:
+        BrokenInputError: it cannot be read, or has the annotated size neither with nor without its EXIF rotation.
+    """
+    path, wanted = index.path(i), (int(index.heights[i]), int(index.widths[i]))
+    if (tiles := index.tiles) is not None:
+        left, top = int(tiles.left[i]), int(tiles.top[i])
+        whole = read_indexed(tiles.of, int(tiles.picture[i]))
+        return cut_out(whole, (left, top, left + wanted[1], top + wanted[0]))
+    picture = read_picture(path)
+    if tuple(picture.shape[-2:]) == wanted:
+        return picture
+    # Some tools annotate the pixels as they are stored and never look at the EXIF orientation.
+    stored = read_picture(path, apply_exif=False)
+    if tuple(stored.shape[-2:]) == wanted:
+        return stored
+    height, width = picture.shape[-2:]
+    raise BrokenInputError(
+        f"picture {path} is {width}x{height} pixels, but {index.annotations} says {wanted[1]}x{wanted[0]} "
+        f"(image {index.image_ids[i]}): its boxes would be wrong; correct width and height or the file"
+    )
+
+
+@dataclass(frozen=True)
+class BatchLoader:
+    """Iterates over the batches of one epoch, or of the rest of it.
+
+    Workers hand a broken picture over as a value; raised here, the error keeps its own one-line message instead of the
+    traceback text that the DataLoader would wrap around it.
+    """
+
+    loader: DataLoader
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[Batch]:
+        with warnings.catch_warnings():
+            # Python 3.12 warns of any fork beside other threads; torch's are idle while the workers are made.
+            warnings.filterwarnings("ignore", message=".*multi-threaded.*fork", category=DeprecationWarning)
+            batches = iter(self.loader)
+        try:
+            for batch in batches:
+                if isinstance(batch, UsageError):
+                    # A new error: raising `batch` would tie it to this frame in a cycle, and workers that the cycle
+                    # collector ends, rather than the next line, keep the process waiting for seconds.
+                    hint = "; --skip-broken leaves it out" if isinstance(batch, BrokenInputError) else ""
+                    raise type(batch)(f"{batch}{hint}")
+                yield batch
+        finally:
+            del batches
+
+
+class _Caught(Dataset):
+    """Samples, or the error of a broken one as a value."""
+
+    def __init__(self, dataset: DetectionDataset) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, key: Key) -> Sample | UsageError:
+        try:
+            return self.dataset[key]
+        except UsageError as error:
+            return error
+
+
+def collate(
+    samples: list[Sample | UsageError], multiple: int = 32, fill: Sequence[int] = (0, 0, 0)
+) -> Batch | UsageError:
+    """Samples as a :class:`Batch`, padded with a colour; the first error among them, if there is one."""
+    for sample in samples:
+        if isinstance(sample, UsageError):
+            return sample
+    good = [sample for sample in samples if isinstance(sample, Sample)]
+    sizes = torch.tensor([s.picture.shape[-2:] for s in good])
+    original = torch.tensor([s.original_size for s in good])
+    return Batch(
+        pictures=pad_batch([s.picture for s in good], multiple, fill),
+        targets=tuple(s.targets for s in good),
+        image_ids=torch.tensor([s.image_id for s in good]),
+        original_sizes=original,
+        scales=(sizes / original).flip(1),
+        sizes=sizes,
+        skipped=tuple(line for s in good for line in s.skipped),
+    )
+
+
+def _start_worker(worker: int, board: Board) -> None:
+    torch.set_num_threads(1)
+    board.start(worker, os.getpid())
+    own = get_worker_info()
+    if own is not None and isinstance(own.dataset, _Caught):  # of this process alone
+        own.dataset.dataset.read = board.watched(worker, own.dataset.dataset.read)
+    # Ctrl-C reaches the whole process group. The main process decides what to do; a worker that dies of it would make
+    # the last checkpoint impossible.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _worker_start(dataset: DetectionDataset, workers: int) -> Callable[[int], None] | None:
+    if not workers:
+        return None
+    raise_file_limit()
+    return partial(_start_worker, board=Board(dataset.index, workers))
+
+
+def make_loader(
+    dataset: DetectionDataset,
+    *,
+    batch_size: int,
+    epoch: int = 0,
+    start_batch: int = 0,
+    shuffle: bool = False,
+    workers: int = 0,
+    drop_last: bool = False,
+    multiple: int = 32,
+    rank: int = 0,
+    processes: int = 1,
+) -> BatchLoader:
+    """The batches of one epoch from batch ``start_batch`` on.
+
+    Args:
+        dataset: the pictures.
+        batch_size: pictures a batch.
+        epoch: >= 0; with the data set's seed it decides the order and all random numbers.
+        start_batch: batches of the epoch that were done before.
+        shuffle: False keeps the order of the index.
+        workers: processes that read ahead; 0 reads in this one. The batches are the same.
+        drop_last: leave out a last batch that is not full.
+        multiple: pictures are padded to a multiple of this many pixels.
+        rank, processes: this loader is one of several, of which each gives every n-th picture.
+    """
+    start = start_batch * batch_size * processes + rank
+    sampler = PositionSampler(
+        len(dataset), seed=dataset.seed, epoch=epoch, start=start, shuffle=shuffle, step=processes
+    )
+    return BatchLoader(
+        DataLoader(
+            _Caught(dataset),
+            batch_size=batch_size,
+            sampler=sampler,
+            num_workers=workers,
+            collate_fn=partial(collate, multiple=multiple, fill=dataset.transform.resize.fill),
+            drop_last=drop_last,
+            worker_init_fn=_worker_start(dataset, workers),
+            # The iterator draws a base seed: from its own generator it leaves the caller's random numbers alone.
+            generator=torch.Generator().manual_seed(0),
+        )
+    )
+
+
+def make_run_loader(dataset: DetectionDataset, batches: RunBatches, *, workers: int = 0) -> BatchLoader:
+    """The batches of a run; see :func:`make_loader` for what workers change (nothing but the speed)."""
+    return BatchLoader(
+        DataLoader(
+            _Caught(dataset),
+            batch_sampler=batches,
+            num_workers=workers,
+            collate_fn=partial(collate, fill=dataset.transform.resize.fill),
+            worker_init_fn=_worker_start(dataset, workers),
+            generator=torch.Generator().manual_seed(0),
+        )
+    )

@@ -1,0 +1,230 @@
+"""Generate a labelled dataset of scenes: pictures and COCO JSON, the same for the same seed.
+
+Every picture's randomness is ``default_rng([seed, split, index])`` and nothing else, so picture k does not
+depend on how many are made, in which order, or by how many processes.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from gfocal.data.scenes.drawing import Scene, draw_scene
+from gfocal.data.scenes.shapes import CLASSES
+from gfocal.errors import GfocalError, UsageError
+
+VERSION = 1
+"""Raised whenever the same seed would give other pictures or labels."""
+SPLITS = ("train", "val")
+
+_QUALITY = 92
+_CHUNK = 25
+_ALONE_BELOW = 100  # starting processes costs more than drawing this many pictures
+_MARKER = "unfinished.json"
+
+Progress = Callable[[int, int], None]
+Job = tuple[Path, int, int, int, int, int]
+
+
+def draw_indexed(size: int, seed: int, split: int, index: int) -> Scene:
+    """Draw picture ``index`` (from 1) of a split (0 train, 1 val); every tenth shows background only."""
+    return draw_scene(size, np.random.default_rng([seed, split, index]), background_only=index % 10 == 0)
+
+
+def _file_name(split: int, index: int) -> str:
+    return f"{SPLITS[split]}_{index:06d}.jpg"
+
+
+def _to_annotations(scene: Scene) -> list[dict[str, Any]]:
+    """Return COCO annotations without the ids, which need all earlier pictures."""
+    annotations = []
+    for i, (x1, y1, x2, y2) in enumerate(np.round(scene.boxes, 3).tolist()):
+        width, height = round(x2 - x1, 3), round(y2 - y1, 3)
+        annotations.append(
+            {
+                "category_id": int(scene.labels[i]) + 1,
+                "bbox": [x1, y1, width, height],
+                "area": round(width * height, 3),
+                "iscrowd": 0,
+                "edge_ambiguity": np.round(scene.ambiguity[i], 3).tolist(),
+                "edge_centre": np.round(scene.centres[i], 3).tolist(),
+                "edge_cause": scene.causes[i],
+                "visible": round(float(scene.visible[i]), 3),
+                "overlapped": bool(scene.overlapped[i]),
+            }
+        )
+    return annotations
+
+
+def _make_chunk(job: Job) -> list[list[dict[str, Any]]]:
+    """Draw and write some pictures; return the annotations of each."""
+    pictures, size, seed, split, first, last = job
+    made = []
+    for index in range(first, last):
+        scene = draw_indexed(size, seed, split, index)
+        encoded = io.BytesIO()
+        Image.fromarray(scene.picture).save(encoded, format="JPEG", quality=_QUALITY)
+        (pictures / _file_name(split, index)).write_bytes(encoded.getvalue())
+        made.append(_to_annotations(scene))
+    return made
+
+
+def usable_cpus() -> int:
+    """The CPUs that this process may use: in a container or a job often fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _run(jobs: list[Job], total: int) -> Iterator[list[list[dict[str, Any]]]]:
+    """Do the jobs, on all usable cores where it pays, and yield their results in order."""
+    workers = min(usable_cpus(), len(jobs))
+    if total < _ALONE_BELOW or workers < 2:
+        yield from map(_make_chunk, jobs)
+        return
+    # Not fork: the caller may hold threads of torch or of a progress bar, and a forked child their locks.
+    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+    try:
+        yield from pool.map(_make_chunk, jobs)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _write_json(path: Path, content: Any) -> None:
+    """Write a file that is either whole or not there."""
+    unfinished = path.with_name(path.name + ".tmp")
+    unfinished.write_text(json.dumps(content, separators=(",", ":")), encoding="utf-8")
+    os.replace(unfinished, path)
+
+
+def _read_info(path: Path) -> dict[str, Any] | None:
+    """Return ``info`` of a JSON file that this module wrote, or None."""
+    try:
+        info = json.loads(path.read_text(encoding="utf-8"))["info"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return info if isinstance(info, dict) else None
+
+
+def _is_complete(out: Path, info: dict[str, Any]) -> bool:
+    """Tell whether the very set is there already.
+
+    Raises:
+        UsageError: something else is there.
+    """
+    if not out.exists():
+        return False
+    if not out.is_dir():
+        raise UsageError(f"{out} is a file: name a folder to write the scenes to")
+    if not any(out.iterdir()):
+        return False
+    if (out / _MARKER).is_file():
+        found = [_read_info(out / _MARKER)]
+        complete = False
+    else:
+        found = [_read_info(out / "annotations" / f"{split}.json") for split in SPLITS]
+        complete = True
+    if all(one == info for one in found):
+        return complete
+    if any(one is None or one.get("generator") != info["generator"] for one in found):
+        raise UsageError(f"{out} holds files that are not scenes of this generator: name another folder or empty it")
+    keys = ("version", "seed", "size", "train", "val")
+    held, wanted = (", ".join(f"{key} {one.get(key)}" for key in keys) for one in (found[0] or {}, info))
+    raise UsageError(f"{out} holds another set of scenes ({held}; wanted: {wanted}): name another folder or delete it")
+
+
+def _check(train: int, val: int, size: int, seed: int) -> None:
+    for name, value, least in (("train", train, 0), ("val", val, 0), ("size", size, 64), ("seed", seed, 0)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise UsageError(f"{name} must be a whole number of at least {least}, got {value!r}")
+    if train + val == 0:
+        raise UsageError("no scenes were asked for: train and val are both 0")
+
+
+def _to_coco(info: dict[str, Any], split: int, size: int, per_picture: list[list[dict[str, Any]]]) -> dict[str, Any]:
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for index, found in enumerate(per_picture, start=1):
+        images.append({"id": index, "file_name": _file_name(split, index), "width": size, "height": size})
+        for annotation in found:
+            annotations.append({"id": len(annotations) + 1, "image_id": index, **annotation})
+    categories = [{"id": number, "name": name} for number, name in enumerate(CLASSES, start=1)]
+    return {"info": info, "images": images, "annotations": annotations, "categories": categories}
+
+
+def _generate(out: Path, info: dict[str, Any], progress: Progress | None) -> None:
+    """Draw and write everything; the marker lies in the folder for as long as the set is not complete."""
+    out.mkdir(parents=True, exist_ok=True)
+    _write_json(out / _MARKER, {"info": info})
+    for folder in ("images", "annotations"):
+        (out / folder).mkdir(exist_ok=True)
+    size, counts = info["size"], [info[split] for split in SPLITS]
+    jobs = [
+        (out / "images", size, info["seed"], split, first, min(first + _CHUNK, count + 1))
+        for split, count in enumerate(counts)
+        for first in range(1, count + 1, _CHUNK)
+    ]
+    made: tuple[list[list[dict[str, Any]]], ...] = ([], [])
+    for job, chunk in zip(jobs, _run(jobs, sum(counts)), strict=True):
+        made[job[3]].extend(chunk)
+        if progress is not None:
+            progress(len(made[0]) + len(made[1]), sum(counts))
+    for split, name in enumerate(SPLITS):
+        _write_json(out / "annotations" / f"{name}.json", _to_coco(info, split, size, made[split]))
+    (out / _MARKER).unlink()
+
+
+def make_scenes(
+    out: Path, *, train: int, val: int, size: int = 320, seed: int = 0, progress: Progress | None = None
+) -> None:
+    """Write a dataset of generated scenes: ``out/images/*.jpg`` and ``out/annotations/{train,val}.json``.
+
+    Returns at once where the same set is complete; goes over an interrupted one of the same set again.
+    A script that asks for 100 pictures or more needs the usual ``if __name__ == "__main__":``, since worker
+    processes import it.
+
+    The annotations are COCO JSON. Each one also has ``edge_ambiguity`` (standard deviation, in pixels, of the
+    normal that l, t, r, b were drawn from, truncated to +-2 of it; 0 for a sharp edge), ``edge_centre`` (xyxy
+    before drawing), ``edge_cause``, ``visible`` (share in sight) and ``overlapped``.
+
+    Args:
+        out: folder, made where missing.
+        train: number of training pictures, >= 0; every tenth picture shows background only.
+        val: number of validation pictures, >= 0.
+        size: side of the square pictures, pixels, >= 64.
+        seed: >= 0; the same gives the same files.
+        progress: called with (pictures done, pictures in all).
+
+    Raises:
+        UsageError: an argument is out of range, or ``out`` holds something else or cannot be written.
+        GfocalError: a worker process ended early.
+    """
+    _check(train, val, size, seed)
+    out = Path(out)
+    info = {
+        "description": "generated scenes",
+        "generator": "gfocal.data.scenes.generate",
+        "version": VERSION,
+        "seed": seed,
+        "size": size,
+        "train": train,
+        "val": val,
+    }
+    if _is_complete(out, info):
+        return
+    try:
+        _generate(out, info, progress)
+    except OSError as error:
+        raise UsageError(f"cannot write scenes to {out}: {error}") from error
+    except BrokenProcessPool as error:
+        raise GfocalError(
+            "a process that drew scenes ended early: out of memory, or a script without `if __name__ == '__main__':`"
+        ) from error

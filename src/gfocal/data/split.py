@@ -1,0 +1,169 @@
+"""Setting pictures apart to measure on: none that looks like one to learn from, and every class on both sides."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+import numpy as np
+
+from gfocal.data.image_hash import picture_hashes, similar_groups
+from gfocal.data.index.data_index import DataIndex
+from gfocal.errors import UsageError
+
+_ROOM = 1.5
+"""Groups that look alike are set apart until so many times the share is reached; rare classes may need that."""
+
+
+def choose_val(
+    index: DataIndex, share: float, seed: int, *, progress: Callable[[int, int], None] | None = None
+) -> tuple[np.ndarray, list[str]]:
+    """Choose about a share of the pictures to measure on; the same ones for the same data and seed.
+
+    Pictures that look alike (:func:`gfocal.data.image_hash.similar_groups`) stay on one side: otherwise the detector
+    would be measured on what it has learnt. Classes are dealt out one by one, the rarest first, as in K. Sechidis, G.
+    Tsoumakas and I. Vlahavas, "On the Stratification of Multi-Label Data", 2011, with groups in place of pictures; one
+    that two groups have gets one on each side. A picture that cannot be read or is of one colour counts as like no
+    other.
+
+    Args:
+        index: I pictures.
+        share: above 0, below 1.
+        seed: of the choice among equals.
+        progress: called with how many pictures were looked at, of how many.
+
+    Returns:
+        (rows (V,) of the chosen pictures, ascending, at least one and not all; lines that say what was done).
+
+    Raises:
+        UsageError: the share is out of range, or all pictures look alike.
+    """
+    if not 0 < share < 1:
+        raise UsageError(f"the share of pictures to measure on must be above 0 and below 1, got {share:g}")
+    hashes, reasons = picture_hashes([index.path(i) for i in range(len(index))], progress)
+    unread = np.array([reason is not None for reason in reasons], bool)
+    readable = np.flatnonzero(~unread & (hashes != 0))  # 0: of one colour, which says nothing of what is on it
+    alike = [[int(readable[i]) for i in group] for group in similar_groups(hashes[readable])]
+    groups = np.arange(len(index))
+    for group in alike:
+        groups[group] = group[0]
+    chosen = deal_out(groups, _classes_of(index), share, seed)
+    return np.flatnonzero(chosen), _lines(index, chosen, alike, int(unread.sum()), share, seed)
+
+
+def _classes_of(index: DataIndex) -> np.ndarray:
+    """(P, 2) pairs of picture and class, each once; crowds and ignored boxes do not count."""
+    owner = np.repeat(np.arange(len(index)), np.diff(np.asarray(index.box_start)))
+    counts = ~(np.asarray(index.crowd) | np.asarray(index.ignore))
+    pairs = np.stack([owner[counts], np.asarray(index.labels)[counts]], 1)
+    return np.unique(pairs, axis=0) if len(pairs) else pairs.reshape(0, 2)
+
+
+def deal_out(groups: np.ndarray, classes: np.ndarray, share: float, seed: int) -> np.ndarray:
+    """Put each group on one of two sides.
+
+    Args:
+        groups: (I,) a number for each picture, the same for those that must stay together.
+        classes: (P, 2) pairs of picture and class, each once.
+        share: of the pictures on the second side.
+        seed: of the order of groups.
+
+    Returns:
+        (I,) bool, True on the second side, where at least one picture is, and not all.
+
+    Raises:
+        UsageError: there is only one group.
+    """
+    numbers, group_of = np.unique(groups, return_inverse=True)
+    sizes = np.bincount(group_of, minlength=len(numbers))
+    if len(numbers) < 2:
+        what = "there is only one picture" if len(groups) < 2 else f"all {len(groups)} pictures look alike (one film?)"
+        raise UsageError(f"{what}: none can be set apart to measure on; give other data with --val PATH")
+    # Large groups first: the small ones even out what those left. Among equals, chance.
+    order = np.random.default_rng(seed).permutation(len(numbers))
+    order = order[np.argsort(-sizes[order], kind="stable")]
+    place = np.empty(len(order), np.int64)
+    place[order] = np.arange(len(order))
+    wanted = max(1, round(share * len(groups)))
+    dealer = _Dealer(sizes, wanted, max(wanted + 1, math.floor(_ROOM * wanted)))
+    keys = np.stack([classes[:, 1], group_of[classes[:, 0]]], 1)
+    pairs, counts = np.unique(keys, axis=0, return_counts=True)
+    starts = np.flatnonzero(np.diff(pairs[:, 0], prepend=-1))
+    parts = [slice(low, high) for low, high in pairwise([*starts.tolist(), len(pairs)])]
+    for part in sorted(parts, key=lambda part: part.stop - part.start):
+        members, weights = pairs[part, 1], counts[part]
+        by_place = np.argsort(place[members])
+        dealer.deal(members[by_place].tolist(), weights[by_place].tolist(), share)
+    dealer.deal_rest(order.tolist())
+    return dealer.side[group_of] == 1
+
+
+class _Dealer:
+    """Two sides, and what they hold so far."""
+
+    def __init__(self, sizes: np.ndarray, wanted: int, most: int) -> None:
+        self.sizes, self.wanted, self.most = sizes, wanted, most
+        self.side = np.full(len(sizes), -1)
+        self.apart = 0  # pictures on the second side
+
+    def put(self, group: int, second: bool) -> None:
+        self.side[group] = int(second)
+        self.apart += int(self.sizes[group]) if second else 0
+
+    def fits(self, group: int) -> bool:
+        return self.apart + self.sizes[group] <= self.most and self.sizes[group] <= self.sizes.sum() / 2
+
+    def deal(self, members: Sequence[int], weights: Sequence[int], share: float) -> None:
+        """The groups with a class, each with how many of its pictures have it."""
+        total = sum(weights)
+        need = [total - share * total, share * total]
+        if len(members) > 1:
+            need = [total - max(1.0, need[1]), max(1.0, need[1])]
+        for group, weight in zip(members, weights, strict=True):
+            if self.side[group] >= 0:
+                need[self.side[group]] -= weight
+        for group, weight in zip(members, weights, strict=True):
+            if self.side[group] < 0:
+                second = need[1] > 0 and need[1] >= need[0] and self.fits(group)
+                self.put(group, second)
+                need[int(second)] -= weight
+
+    def deal_rest(self, order: Sequence[int]) -> None:
+        """Groups without any class, then whatever it takes that neither side is empty."""
+        left = [group for group in order if self.side[group] < 0]
+        remaining = sum(int(self.sizes[group]) for group in left)
+        for group in left:
+            missing = self.wanted - self.apart
+            second = missing > 0 and missing >= remaining - missing and self.fits(group)
+            self.put(group, second)
+            remaining -= int(self.sizes[group])
+        if not self.apart:
+            self.put(order[-1], True)  # the smallest
+        elif self.apart == self.sizes.sum():
+            self.side[order[-1]] = 0
+
+
+def _lines(
+    index: DataIndex, chosen: np.ndarray, alike: Sequence[Sequence[int]], unread: int, share: float, seed: int
+) -> list[str]:
+    count = int(chosen.sum())
+    line = f"split: {count:,} of {len(index):,} pictures set apart to measure on (share {share:g}, seed {seed})"
+    if alike:
+        line += f"; {sum(map(len, alike)):,} that look alike stay together in {len(alike):,} groups"
+    lines = [line]
+    if unread:
+        lines.append(f"warning: {unread} pictures cannot be read: whether others look like them is unknown")
+    largest = max(map(len, alike), default=0)
+    if largest > len(index) / 2:
+        lines.append(
+            f"warning: {largest:,} of {len(index):,} pictures look alike, as frames of one film, and all are learnt "
+            "from: give pictures of another place with --val PATH"
+        )
+    pairs = _classes_of(index)
+    both = [set(pairs[chosen[pairs[:, 0]] == side, 1].tolist()) for side in (False, True)]
+    for there, absent, what in ((both[0], both[1], "measured"), (both[1], both[0], "learnt")):
+        if missing := sorted(there - absent):
+            names = ", ".join(index.names[label] for label in missing[:5]) + (", ..." if missing[5:] else "")
+            lines.append(f"warning: too few pictures show {names}: not {what}")
+    return lines
