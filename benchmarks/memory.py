@@ -87,8 +87,8 @@ def annotations(rng: np.random.Generator, first: int, count: int, pictures: int)
 def measured(file: Path, workers: int) -> dict[str, Any]:
     """Read the file, do what training does at its start, and go through all pictures once; MB are 10^6 bytes."""
     from gfocal.data.formats.coco.reader import read_coco
-    from gfocal.engine.prepare import describe_data
-    from gfocal.engine.run import fingerprint
+    from gfocal.runs.datasets import describe_data
+    from gfocal.runs.folder import fingerprint
 
     imported = peak_mb()
     started = time.process_time()

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
+
+from gfocal.data.formats.open import open_split
+from gfocal.data.index.data_index import DataIndex
+from gfocal.data.scenes.generate import make_scenes
 
 # Two cores: torch's own threads and the test's workers would fight for them, and results depend on the count.
 os.environ.setdefault("OMP_NUM_THREADS", "2")
@@ -19,3 +25,30 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("needs the folder `shared` beside the repository (real data and known answers)")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set of 12 pictures to train on and 4 to measure on, 64 x 64; picture 10 of train is empty."""
+    out = tmp_path_factory.mktemp("scenes")
+    make_scenes(out, train=12, val=4, size=64)
+    return out
+
+
+@pytest.fixture(scope="session")
+def train_index(scenes: Path) -> DataIndex:
+    return open_split(scenes, "train")
+
+
+@pytest.fixture(scope="session")
+def val_index(scenes: Path) -> DataIndex:
+    return open_split(scenes, "val")
+
+
+@pytest.fixture(autouse=True)
+def same_threads() -> Iterator[None]:
+    """Runs set the number of threads for the whole process; other tests must not notice."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -116,8 +116,8 @@ def test_a_violation_is_found(module: str, source: str) -> None:
         ("gfocal.losses.focal", "from gfocal.losses.reduction import x\nfrom .quality import y\nfrom ..boxes import z"),
         ("gfocal.boxes", "from gfocal.structures import Targets"),
         ("gfocal.zoo", "from gfocal.recipe import Recipe\nimport gfocal.models.heads"),
-        ("gfocal.engine.checkpoint", "import gfocal\nfrom gfocal import __version__\ngfocal.__version__"),
-        ("gfocal.engine.checkpoint", "import gfocalizer\nimport torch.nn as nn"),
+        ("gfocal.runs.checkpoint", "import gfocal\nfrom gfocal import __version__\ngfocal.__version__"),
+        ("gfocal.runs.checkpoint", "import gfocalizer\nimport torch.nn as nn"),
         ("gfocal.cli.app", "from gfocal.engine import train\nfrom gfocal import load"),
     ],
 )

@@ -12,8 +12,9 @@ import torch
 from typer.testing import CliRunner
 
 from gfocal.cli.app import app
-from gfocal.engine import doctor, doctor_machine
-from gfocal.engine.doctor_machine import EXTRAS, GB, libraries_fit, readable, room, room_notes
+from gfocal.engine import doctor
+from gfocal.runtime import machine as doctor_machine
+from gfocal.runtime.machine import EXTRAS, GB, libraries_fit, readable, room, room_notes
 
 PLENTY = {
     "memory": 16 * GB,

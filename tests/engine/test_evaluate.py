@@ -16,10 +16,10 @@ from torch import Tensor
 from gfocal.data.formats.coco.reader import read_coco
 from gfocal.data.index.data_index import DataIndex
 from gfocal.engine.evaluate import check_names, evaluate
-from gfocal.engine.prepare import open_train_data
 from gfocal.errors import BrokenInputError, UsageError
 from gfocal.evaluation import weighted_ap
 from gfocal.images.io import Resize
+from gfocal.runs.datasets import open_train_data
 from gfocal.structures import Detections
 from gfocal.zoo import build_detector
 from helpers.small_runs import rewritten, small

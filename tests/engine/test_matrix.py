@@ -18,11 +18,11 @@ from gfocal.data.augment.transforms import EvalTransform
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.loading.loader import DetectionDataset, make_loader
 from gfocal.detector import DenseDetector
-from gfocal.engine.checkpoint import load_detector, save_detector
 from gfocal.engine.evaluate import evaluate
 from gfocal.recipe import AXES, DETECTORS, load_recipe
 from gfocal.recipe.forms import BOXES, QUALITIES
 from gfocal.representation import MinedSoftmax
+from gfocal.runs.checkpoint import load_detector, save_detector
 from gfocal.structures import Batch, Targets
 from gfocal.zoo import build_detector
 

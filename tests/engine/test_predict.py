@@ -12,10 +12,10 @@ from torch import Tensor
 
 import gfocal
 from gfocal.detector import DenseDetector
-from gfocal.engine.checkpoint import save_detector
 from gfocal.engine.predict import collect_pictures, load, load_trained, predict_files
 from gfocal.errors import BrokenInputError, UsageError
 from gfocal.recipe import load_recipe
+from gfocal.runs.checkpoint import save_detector
 from gfocal.structures import Detections
 
 NAMES = ("cat", "dog")

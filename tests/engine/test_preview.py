@@ -13,8 +13,8 @@ from gfocal.cli.app import app
 from gfocal.data.index.data_index import DataIndex
 from gfocal.engine import preview
 from gfocal.engine.preview import draw_preview
-from gfocal.engine.start import batches_from
 from gfocal.errors import UsageError
+from gfocal.runs.initial_weights import batches_from
 from gfocal.structures import Detections
 from gfocal.zoo import resize_of
 from helpers.small_runs import small

@@ -9,9 +9,9 @@ import pytest
 
 from gfocal.data.formats.open import open_split
 from gfocal.data.scenes.generate import make_scenes
-from gfocal.engine.start import pictures_an_epoch
 from gfocal.engine.train import train
 from gfocal.interop.load import import_weights
+from gfocal.runs.initial_weights import pictures_an_epoch
 from helpers.small_runs import rewritten, small
 
 RARE, LEFT = "star", 20

@@ -16,9 +16,9 @@ import torch
 
 from gfocal.data.index.data_index import DataIndex
 from gfocal.engine import train as train_module
-from gfocal.engine.checkpoint import load_detector, load_state
 from gfocal.engine.train import train
 from gfocal.errors import GfocalError
+from gfocal.runs.checkpoint import load_detector, load_state
 from helpers.launched import Started
 from helpers.small_runs import EVERY_STEP, SMALL, assert_same_weights, cut_run, metrics_of, small, state_of
 

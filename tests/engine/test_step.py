@@ -11,12 +11,12 @@ from torch import nn
 
 from gfocal.data.index.data_index import DataIndex
 from gfocal.engine import train as train_module
-from gfocal.engine.batch_norm import batch_norm_untouched
-from gfocal.engine.checkpoint import load_state, save_state
 from gfocal.engine.optim import lr_factor, make_optimizer
 from gfocal.engine.step import make_accelerator, optimizer_step
 from gfocal.engine.train import train
 from gfocal.errors import GfocalError
+from gfocal.runs.checkpoint import load_state, save_state
+from gfocal.runtime.batch_norm import batch_norm_untouched
 from gfocal.structures import Batch, Targets
 from gfocal.zoo import build_detector
 from helpers.small_runs import NO_BATCH_STATISTICS, SPLITS, metrics_of, rewritten, small, state_of

@@ -13,10 +13,10 @@ import torch
 
 from gfocal.data.index.data_index import DataIndex
 from gfocal.engine import train as train_module
-from gfocal.engine.checkpoint import BEST, load_detector
 from gfocal.engine.stopping import Best
 from gfocal.engine.train import train
 from gfocal.errors import UsageError
+from gfocal.runs.checkpoint import BEST, load_detector
 from helpers.small_runs import assert_same_weights, cut_run, metrics_of, rewritten, small, state_of
 
 APS = (0.0, 0.1, 0.3, 0.3, 0.2, 0.25, 0.5, 0.6)

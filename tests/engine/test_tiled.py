@@ -18,7 +18,6 @@ from gfocal.data.index.data_index import DataIndex
 from gfocal.data.scenes.generate import make_scenes
 from gfocal.engine.evaluate import evaluate
 from gfocal.engine.preview import draw_preview
-from gfocal.engine.start import batches_from, in_tiles, pictures_an_epoch, tile_lines
 from gfocal.engine.statistics import data_statistics
 from gfocal.engine.train import train
 from gfocal.engine.trained import evaluate_files, predict_patterns
@@ -26,6 +25,7 @@ from gfocal.errors import UsageError
 from gfocal.images.io import Resize
 from gfocal.models.tiled_prediction import Tiling
 from gfocal.recipe import load_recipe
+from gfocal.runs.initial_weights import batches_from, in_tiles, pictures_an_epoch, tile_lines
 from gfocal.structures import Detections, Targets
 from gfocal.zoo import build_detector
 from helpers.made_index import made_index

@@ -17,9 +17,9 @@ from gfocal.data.formats.coco.reader import read_coco
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.loading.loader import PositionSampler
 from gfocal.engine import train as train_module
-from gfocal.engine.checkpoint import LAST, load_detector
 from gfocal.engine.train import train
 from gfocal.errors import GfocalError, UsageError
+from gfocal.runs.checkpoint import LAST, load_detector
 from helpers.small_runs import EVERY_STEP, assert_same_weights, cut_run, metrics_of, rewritten, small, state_of
 
 

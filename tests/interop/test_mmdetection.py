@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from gfocal.data.formats.coco.classes import COCO_CATEGORY_IDS, COCO_NAMES
-from gfocal.engine.checkpoint import load_detector
 from gfocal.errors import UsageError
 from gfocal.interop.config_text import parse_config
 from gfocal.interop.load import import_weights
@@ -17,6 +16,7 @@ from gfocal.interop.mmdetection import fit, import_mmdetection, our_names
 from gfocal.interop.mmdetection_recipe import Found, find_row, recipe_of
 from gfocal.interop.reading import Checkpoint
 from gfocal.recipe import load_recipe
+from gfocal.runs.checkpoint import load_detector
 from gfocal.zoo import build_detector
 from helpers.mmdetection_files import CAFFE, config_text, config_text_3, empty_weights, rule_weights, save_as
 

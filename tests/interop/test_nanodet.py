@@ -15,12 +15,12 @@ from gfocal.data.formats.coco.classes import COCO_CATEGORY_IDS, COCO_NAMES
 from gfocal.data.formats.open import open_split
 from gfocal.data.index.data_index import DataIndex
 from gfocal.detector import DenseDetector
-from gfocal.engine.checkpoint import load_detector
 from gfocal.engine.evaluate import evaluate
 from gfocal.errors import UsageError
 from gfocal.interop.load import import_weights
 from gfocal.interop.nanodet import import_nanodet
 from gfocal.recipe import load_recipe
+from gfocal.runs.checkpoint import load_detector
 from gfocal.zoo import build_detector
 
 LATERAL = "model.fpn.lateral_convs.1.conv.weight"

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from gfocal.data.formats.coco.classes import COCO_NAMES
 from gfocal.detector import DenseDetector
-from gfocal.engine.checkpoint import load_detector
 from gfocal.interop.load import import_weights
 from gfocal.interop.report import ImportReport
 from gfocal.models.heads import flatten_level
 from gfocal.recipe import Recipe
+from gfocal.runs.checkpoint import load_detector
 from helpers.mmdetection_files import config_text, config_text_3, rule_weights, save_as
 
 FORMS = {

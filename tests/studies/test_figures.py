@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from gfocal.data.scenes.generate import make_scenes
-from gfocal.engine.checkpoint import save_detector
 from gfocal.errors import UsageError
 from gfocal.recipe import load_recipe
+from gfocal.runs.checkpoint import save_detector
 from gfocal.structures import Detections
 from gfocal.studies import figures, figures_data, figures_edges
 from gfocal.studies.figures import draw_figures

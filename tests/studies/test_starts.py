@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from gfocal.engine.checkpoint import load_detector, save_detector
-from gfocal.engine.start import start_weights
 from gfocal.errors import UsageError
 from gfocal.recipe import load_recipe
+from gfocal.runs.checkpoint import load_detector, save_detector
+from gfocal.runs.initial_weights import start_weights
 from gfocal.studies.plan import Plan, RunPlan, StudyData, make_plan
 from gfocal.studies.starts import init_identity, make_start, reference_of
 from gfocal.studies.tables import TABLES

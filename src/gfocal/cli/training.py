@@ -60,9 +60,9 @@ def train(
     with own_stdout():
         from gfocal.data.held_out import parse_val
         from gfocal.engine.batch_size import with_batch
-        from gfocal.engine.prepare import default_run_folder, describe_all, open_run_data
         from gfocal.engine.train import train as run_training
         from gfocal.recipe import load_recipe
+        from gfocal.runs.datasets import default_run_folder, describe_all, open_run_data
 
         # A seed that --set names is of the training alone, so that one split serves several trainings.
         loaded = load_recipe(recipe, [*([] if seed is None else [f"runtime.seed={seed}"]), *(overrides or ())])
@@ -133,8 +133,8 @@ def find_lr(
         from gfocal.data.index.concat import join
         from gfocal.engine import find_lr as finder
         from gfocal.engine.find_lr_files import NUMBERS, told_sweep, write_sweep
-        from gfocal.engine.prepare import default_run_folder
         from gfocal.recipe import load_recipe
+        from gfocal.runs.datasets import default_run_folder
         from gfocal.utils.progress import ProgressBar
 
         loaded = load_recipe(recipe, overrides or ())

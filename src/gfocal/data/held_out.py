@@ -18,9 +18,9 @@ from gfocal.data.index.build import subset
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.problems import Problems
 from gfocal.data.split import choose_val
-from gfocal.engine.card import fingerprint
-from gfocal.engine.checkpoint import find_weights
 from gfocal.errors import UsageError
+from gfocal.runs.card import fingerprint
+from gfocal.runs.checkpoint import find_weights
 from gfocal.utils.progress import ProgressBar
 
 Say = Callable[[str], None]

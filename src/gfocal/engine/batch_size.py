@@ -11,8 +11,12 @@ import torch
 
 from gfocal.data.index.data_index import DataIndex
 from gfocal.detector import DenseDetector
-from gfocal.engine.casting import autocast, real_precision
-from gfocal.engine.memory import (
+from gfocal.engine.optim import AveragedWeights, make_optimizer
+from gfocal.errors import GfocalError, UsageError
+from gfocal.recipe import Recipe, load_recipe
+from gfocal.runs.initial_weights import in_tiles, pictures_an_epoch
+from gfocal.runtime.distributed import launched
+from gfocal.runtime.memory import (
     KEEP,
     available_memory,
     is_out_of_memory,
@@ -21,11 +25,7 @@ from gfocal.engine.memory import (
     synthetic_loss,
     untouched,
 )
-from gfocal.engine.optim import AveragedWeights, make_optimizer
-from gfocal.engine.processes import launched
-from gfocal.engine.start import in_tiles, pictures_an_epoch
-from gfocal.errors import GfocalError, UsageError
-from gfocal.recipe import Recipe, load_recipe
+from gfocal.runtime.precision import autocast, real_precision
 from gfocal.zoo import build_detector
 
 MOST = 1024
@@ -85,7 +85,7 @@ def _even(size: int) -> int:
 def find_batch_size(recipe: Recipe, index: DataIndex, device: torch.device | None = None) -> int:
     """The batch size that training with this recipe should have on this machine.
 
-    On a CUDA device: the largest that keeps :data:`gfocal.engine.memory.KEEP` of the free memory, by real steps. On a
+    On a CUDA device: the largest that keeps :data:`gfocal.runtime.memory.KEEP` of the free memory, by real steps. On a
     CPU larger batches are no faster: the recipe's own, or the largest part of it that the estimate of memory allows.
     Neither weights nor random numbers of the caller change.
 

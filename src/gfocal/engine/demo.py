@@ -15,7 +15,6 @@ from gfocal.cli.tables.results import counted, program
 from gfocal.data.formats.open import open_split
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.scenes.generate import make_scenes
-from gfocal.engine.checkpoint import STATE, find_weights
 from gfocal.engine.drawing import contact_sheet
 from gfocal.engine.evaluate import evaluate
 from gfocal.engine.predict import predict_files
@@ -23,6 +22,7 @@ from gfocal.engine.train import train
 from gfocal.engine.trained import open_model, usable_precision
 from gfocal.errors import UsageError
 from gfocal.recipe import Recipe, load_recipe
+from gfocal.runs.checkpoint import STATE, find_weights
 from gfocal.utils.files import write_atomically
 from gfocal.utils.progress import ProgressBar
 

@@ -19,7 +19,10 @@ from PIL import Image
 import gfocal
 from gfocal.data.formats.coco.classes import COCO_NAMES
 from gfocal.data.scenes.generate import draw_indexed, usable_cpus
-from gfocal.engine.doctor_machine import (
+from gfocal.evaluation import CocoEvaluator
+from gfocal.images.io import read_picture
+from gfocal.recipe import load_recipe
+from gfocal.runtime.machine import (
     EXTRAS,
     boxes_on_device,
     half_precision,
@@ -28,9 +31,6 @@ from gfocal.engine.doctor_machine import (
     room,
     room_notes,
 )
-from gfocal.evaluation import CocoEvaluator
-from gfocal.images.io import read_picture
-from gfocal.recipe import load_recipe
 from gfocal.structures import Detections, Targets
 from gfocal.utils.files import write_atomically
 from gfocal.zoo import build_detector

@@ -15,11 +15,11 @@ from gfocal.data.index.data_index import DataIndex
 from gfocal.data.index.tiled import Unchanged
 from gfocal.data.loading.loader import DetectionDataset, make_loader
 from gfocal.detector import DenseDetector, to_original
-from gfocal.engine.casting import autocast
-from gfocal.engine.failures import failures_told
-from gfocal.engine.processes import ALONE, Processes
 from gfocal.errors import UsageError
 from gfocal.evaluation import CocoEvaluator, EdgeUncertainty, EvalResult, Matches
+from gfocal.runtime.distributed import ALONE, Processes
+from gfocal.runtime.failures import failures_told
+from gfocal.runtime.precision import autocast
 from gfocal.structures import Batch, Detections
 
 

@@ -15,12 +15,12 @@ import numpy as np
 import torch
 
 from gfocal.data.index.data_index import DataIndex
-from gfocal.engine.failures import failures_told
 from gfocal.engine.optim import make_optimizer, scaled_lr
-from gfocal.engine.start import batches_from, check_start, in_tiles, pictures_an_epoch, start_weights
 from gfocal.engine.step import NotFinite, make_accelerator, optimizer_step
 from gfocal.errors import UsageError
 from gfocal.recipe import Recipe
+from gfocal.runs.initial_weights import batches_from, check_start, in_tiles, pictures_an_epoch, start_weights
+from gfocal.runtime.failures import failures_told
 from gfocal.zoo import build_detector
 
 DIVERGED = 4.0

@@ -7,9 +7,9 @@ import math
 import torch
 
 from gfocal.detector import DenseDetector
-from gfocal.engine.casting import autocast
-from gfocal.engine.memory import untouched
 from gfocal.errors import GfocalError
+from gfocal.runtime.memory import untouched
+from gfocal.runtime.precision import autocast
 from gfocal.structures import Batch
 
 _FAR = 0.1  # of a term, or of a tenth of the whole loss where the term is small

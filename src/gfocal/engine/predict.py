@@ -16,12 +16,12 @@ from PIL import Image
 
 import gfocal
 from gfocal.detector import DenseDetector
-from gfocal.engine.casting import autocast
-from gfocal.engine.checkpoint import load_detector
 from gfocal.engine.drawing import draw
 from gfocal.errors import BrokenInputError, UsageError
 from gfocal.images.io import PICTURE_SUFFIXES, read_picture
 from gfocal.recipe import Recipe, load_recipe, recipe_names
+from gfocal.runs.checkpoint import load_detector
+from gfocal.runtime.precision import autocast
 from gfocal.structures import Detections
 from gfocal.utils.files import write_atomically
 from gfocal.zoo import build_detector
@@ -70,7 +70,7 @@ def load(
 
 
 def load_trained(path: str | Path, overrides: Sequence[str] = ()) -> tuple[DenseDetector, Recipe, dict[str, Any]]:
-    """What :func:`gfocal.engine.checkpoint.load_detector` gives; a recipe, which has no weights, is refused."""
+    """What :func:`gfocal.runs.checkpoint.load_detector` gives; a recipe, which has no weights, is refused."""
     if _is_recipe(path):
         raise UsageError(
             f"{path} is a recipe, a detector without training; train it "

@@ -12,9 +12,9 @@ import torch
 from gfocal.data.formats.open import Format
 from gfocal.data.held_out import open_parts
 from gfocal.engine.drawing import contact_sheet, draw
-from gfocal.engine.start import batches_from, in_tiles, pictures_an_epoch
 from gfocal.errors import UsageError
 from gfocal.recipe import Recipe
+from gfocal.runs.initial_weights import batches_from, in_tiles, pictures_an_epoch
 from gfocal.structures import Detections
 from gfocal.utils.files import write_atomically
 from gfocal.zoo import resize_of

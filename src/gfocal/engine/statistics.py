@@ -13,9 +13,9 @@ from gfocal.data.index.data_index import DataIndex
 from gfocal.engine.assigned import ALLOWED, Assigned, Progress, assign, choose_pictures, percent, reach_in_strides
 from gfocal.engine.misfits import least_reach, reach_reasons, smallest_by_delta
 from gfocal.engine.proposal import propose
-from gfocal.engine.start import in_tiles
 from gfocal.recipe import Recipe
 from gfocal.recipe.forms import BOXES
+from gfocal.runs.initial_weights import in_tiles
 from gfocal.zoo import anchor_shapes
 
 PICTURES = 5000

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from gfocal.criterion import Matched, count_positives, divisors
 from gfocal.detector import DenseDetector
-from gfocal.engine.batch_norm import batch_norm_untouched
-from gfocal.engine.casting import real_precision
 from gfocal.engine.optim import set_lr
-from gfocal.engine.processes import ALONE, Processes, launched
 from gfocal.errors import GfocalError, UsageError
+from gfocal.runtime.batch_norm import batch_norm_untouched
+from gfocal.runtime.distributed import ALONE, Processes, launched
+from gfocal.runtime.precision import real_precision
 from gfocal.structures import Batch
 
 

@@ -20,23 +20,31 @@ from accelerate import Accelerator
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.loading.loader import BatchLoader
 from gfocal.detector import DenseDetector
-from gfocal.engine.casting import real_precision
-from gfocal.engine.checkpoint import generator_states, restore_generators
-from gfocal.engine.deterministic import deterministic, no_deterministic_form
 from gfocal.engine.evaluate import evaluate
-from gfocal.engine.failures import failures_told
-from gfocal.engine.memory import memory_notes, out_of_memory
 from gfocal.engine.optim import AveragedWeights, idle_settings, lr_factor, lr_line, make_optimizer, scaled_lr
 from gfocal.engine.precision import precision_notes
-from gfocal.engine.processes import processes_of, synchronise_batch_norm
-from gfocal.engine.run import Run, TrainResult
-from gfocal.engine.start import batches_from, check_start, in_tiles, pictures_an_epoch, start_weights, tile_lines, told
 from gfocal.engine.statistics import before_training
 from gfocal.engine.step import Counts, NotFinite, make_accelerator, optimizer_step
 from gfocal.engine.stopping import Best, check_patience, stop_line
-from gfocal.engine.transfer import PARTS
 from gfocal.errors import GfocalError, UsageError
 from gfocal.recipe import Recipe
+from gfocal.runs.checkpoint import generator_states, restore_generators
+from gfocal.runs.folder import Run, TrainResult
+from gfocal.runs.initial_weights import (
+    batches_from,
+    check_start,
+    in_tiles,
+    pictures_an_epoch,
+    start_weights,
+    tile_lines,
+    told,
+)
+from gfocal.runs.transfer import PARTS
+from gfocal.runtime.determinism import deterministic, no_deterministic_form
+from gfocal.runtime.distributed import processes_of, synchronise_batch_norm
+from gfocal.runtime.failures import failures_told
+from gfocal.runtime.memory import memory_notes, out_of_memory
+from gfocal.runtime.precision import real_precision
 from gfocal.structures import Batch
 from gfocal.utils.progress import CtrlC, ProgressBar
 from gfocal.zoo import build_detector

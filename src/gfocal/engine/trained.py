@@ -11,15 +11,15 @@ import torch
 from gfocal.data.formats.open import SPLITS, Format
 from gfocal.data.held_out import open_measured
 from gfocal.detector import DenseDetector
-from gfocal.engine.casting import real_precision
-from gfocal.engine.checkpoint import find_weights
 from gfocal.engine.evaluate import evaluate
 from gfocal.engine.predict import Prediction, collect_pictures, load_trained, predict_files
-from gfocal.engine.processes import ALONE, launched, processes_of
 from gfocal.engine.step import make_accelerator
 from gfocal.errors import UsageError
 from gfocal.models.tiled_prediction import Tiling
 from gfocal.recipe import Recipe
+from gfocal.runs.checkpoint import find_weights
+from gfocal.runtime.distributed import ALONE, launched, processes_of
+from gfocal.runtime.precision import real_precision
 from gfocal.utils.progress import ProgressBar
 
 RESAMPLES = 200

@@ -11,10 +11,10 @@ from typing import Any
 from torch import Tensor
 
 from gfocal.data.formats.coco.classes import COCO_CATEGORY_IDS, COCO_NAMES
-from gfocal.engine.checkpoint import BEST, save_detector
 from gfocal.errors import UsageError
 from gfocal.interop.config_text import find
 from gfocal.recipe import Recipe, load_recipe
+from gfocal.runs.checkpoint import BEST, save_detector
 
 
 @dataclass(frozen=True)

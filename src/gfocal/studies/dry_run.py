@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from gfocal.cli.tables.results import counted
-from gfocal.engine.run import flat
 from gfocal.errors import GfocalError
 from gfocal.recipe import load_recipe
+from gfocal.runs.folder import flat
 from gfocal.studies.measured import read_measured
 from gfocal.studies.pace import paces
 from gfocal.studies.plan import RunPlan

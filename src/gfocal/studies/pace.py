@@ -13,9 +13,9 @@ from collections.abc import Mapping
 
 import torch
 
-from gfocal.engine.casting import autocast, real_precision
-from gfocal.engine.memory import largest_size, synthetic_loss
 from gfocal.recipe import Recipe, build_recipe
+from gfocal.runtime.memory import largest_size, synthetic_loss
+from gfocal.runtime.precision import autocast, real_precision
 from gfocal.zoo import build_detector
 
 _STEPS = 3

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from gfocal.data.index.data_index import DataIndex
-from gfocal.engine.card import fingerprint, pictures_fingerprint
-from gfocal.engine.prepare import open_run_data
-from gfocal.engine.run import flat
-from gfocal.engine.start import pictures_an_epoch
 from gfocal.errors import UsageError
 from gfocal.recipe import Recipe, build_recipe, load_recipe
+from gfocal.runs.card import fingerprint, pictures_fingerprint
+from gfocal.runs.datasets import open_run_data
+from gfocal.runs.folder import flat
+from gfocal.runs.initial_weights import pictures_an_epoch
 from gfocal.studies.budget import Budget, shrunk
 from gfocal.studies.tables import RECIPES, TABLES, Row, Table
 

@@ -2,7 +2,7 @@
 
 Rows of a table differ in their heads. Drawn anew for each row, the first values of neck and towers would differ too,
 and with them the results. So a reference detector is drawn once a seed, and each run takes from it all that means the
-same there, by the rules of ``--init`` (:func:`gfocal.engine.transfer.start_from`): neck, towers, class outputs, outputs
+same there, by the rules of ``--init`` (:func:`gfocal.runs.transfer.start_from`): neck, towers, class outputs, outputs
 of the same box code. What is left is drawn from the run's seed.
 """
 
@@ -14,10 +14,10 @@ from pathlib import Path
 
 import torch
 
-from gfocal.engine.checkpoint import find_weights, save_detector
-from gfocal.engine.start import check_start
-from gfocal.engine.transfer import start_from
 from gfocal.recipe import Recipe, build_recipe, load_recipe
+from gfocal.runs.checkpoint import find_weights, save_detector
+from gfocal.runs.initial_weights import check_start
+from gfocal.runs.transfer import start_from
 from gfocal.studies.plan import RunPlan
 from gfocal.studies.tables import RECIPES
 from gfocal.zoo import build_detector

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from gfocal.engine.card import host
+from gfocal.runs.card import host
 from gfocal.studies.speed import REPEATS, measure_rows
 from gfocal.studies.study import Study
 from gfocal.studies.tables import Table

@@ -16,13 +16,13 @@ from typing import Any
 
 import torch
 
-from gfocal.engine.card import CARD, host, versions
-from gfocal.engine.checkpoint import BEST, LAST, STATE
 from gfocal.engine.evaluate import evaluate
 from gfocal.engine.train import train
 from gfocal.engine.trained import open_model, usable_precision, usual_batch
 from gfocal.errors import GfocalError, UsageError
 from gfocal.recipe import build_recipe
+from gfocal.runs.card import CARD, host, versions
+from gfocal.runs.checkpoint import BEST, LAST, STATE
 from gfocal.studies.locks import held
 from gfocal.studies.measured import MEASURED, write_measured
 from gfocal.studies.plan import open_study_data

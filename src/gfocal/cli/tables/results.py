@@ -17,9 +17,9 @@ from rich.table import Table
 from rich.text import Text
 from yaml import safe_dump
 
-from gfocal.engine.doctor_machine import readable
 from gfocal.engine.predict import Prediction
 from gfocal.recipe import Recipe, load_recipe, recipe_names
+from gfocal.runtime.machine import readable
 
 _AP = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 _AR = ("AR1", "AR10", "AR100", "ARs", "ARm", "ARl")

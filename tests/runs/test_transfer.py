@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from gfocal.detector import DenseDetector
-from gfocal.engine.checkpoint import load_detector, save_detector
-from gfocal.engine.transfer import PARTS, other_inputs, start_from
 from gfocal.errors import UsageError
+from gfocal.runs.checkpoint import load_detector, save_detector
+from gfocal.runs.transfer import PARTS, other_inputs, start_from
 from gfocal.zoo import build_detector
 from helpers.small_runs import small
 

@@ -19,8 +19,8 @@ import torch
 import gfocal
 from gfocal.data.loading.sampler import PositionSampler
 from gfocal.data.scenes.generate import make_scenes
-from gfocal.engine.processes import ALONE, Processes, synchronise_batch_norm
 from gfocal.errors import UsageError
+from gfocal.runtime.distributed import ALONE, Processes, synchronise_batch_norm
 from gfocal.zoo import build_detector
 from helpers.launched import finish, free_port, kill, launch
 from helpers.small_runs import NO_BATCH_STATISTICS, SMALL, SPLITS, assert_same_weights, metrics_of, small, state_of

@@ -16,9 +16,9 @@ import pytest
 import torch
 
 from gfocal.data.index.data_index import DataIndex
-from gfocal.engine.card import fingerprint, pictures_fingerprint, versions
 from gfocal.engine.train import train
 from gfocal.errors import UsageError
+from gfocal.runs.card import fingerprint, pictures_fingerprint, versions
 from helpers.small_runs import EVERY_STEP, cut_run, rewritten, small
 
 
@@ -77,7 +77,7 @@ def test_every_call_is_recorded(tmp_path: Path, train_index: DataIndex) -> None:
 def test_a_killed_call_is_told_from_one_that_ended(tmp_path: Path, train_index: DataIndex) -> None:
     out = tmp_path / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gfocal.engine.run.Run.ended", lambda *a: None)  # what SIGKILL leaves
+        patch.setattr("gfocal.runs.folder.Run.ended", lambda *a: None)  # what SIGKILL leaves
         cut_run(small(EVERY_STEP), train_index, out, 2)
     assert card(out)["calls"][0]["outcome"] == "killed, or still running"
     (out / "run.json").write_text("{ not json")

@@ -13,7 +13,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 import gfocal
-from gfocal.engine.checkpoint import (
+from gfocal.errors import UsageError
+from gfocal.runs.checkpoint import (
     BEST,
     LAST,
     STATE,
@@ -25,7 +26,6 @@ from gfocal.engine.checkpoint import (
     save_detector,
     save_state,
 )
-from gfocal.errors import UsageError
 from gfocal.utils.files import remove_unfinished, write_atomically
 from gfocal.zoo import build_detector
 from helpers.launched import Started
@@ -256,7 +256,7 @@ DRILL = """
 import os, random, signal, sys, time
 from pathlib import Path
 import torch
-from gfocal.engine.checkpoint import STATE, load_state, save_state
+from gfocal.runs.checkpoint import STATE, load_state, save_state
 from gfocal.utils.files import remove_unfinished
 
 torch.set_num_threads(1)

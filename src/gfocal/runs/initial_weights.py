@@ -16,13 +16,13 @@ from gfocal.data.loading.loader import BatchLoader, DetectionDataset, RunBatches
 from gfocal.data.loading.repeat_factors import repeat_factors
 from gfocal.data.loading.sampler import epoch_length
 from gfocal.detector import DenseDetector
-from gfocal.engine.checkpoint import find_weights, read_about
-from gfocal.engine.class_rows import match_classes, told_classes
-from gfocal.engine.transfer import PARTS, other_inputs, start_from
 from gfocal.errors import UsageError
 from gfocal.images.io import Resize
 from gfocal.models.backbones import RANDOM_START
 from gfocal.recipe import ModelRecipe, Recipe
+from gfocal.runs.checkpoint import find_weights, read_about
+from gfocal.runs.class_mapping import match_classes, told_classes
+from gfocal.runs.transfer import PARTS, other_inputs, start_from
 from gfocal.zoo import tiling_of
 
 

@@ -22,9 +22,9 @@ import torchvision
 import gfocal
 from gfocal.data.index.columns import parts
 from gfocal.data.index.data_index import DataIndex
-from gfocal.engine.casting import real_precision
 from gfocal.errors import GfocalError
 from gfocal.recipe import Recipe
+from gfocal.runtime.precision import real_precision
 from gfocal.utils.files import write_atomically
 
 CARD = "run.json"

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from gfocal.data.loading.workers import shared_memory_note
 from gfocal.detector import DenseDetector
-from gfocal.engine.batch_norm import batch_norm_untouched
 from gfocal.errors import GfocalError
 from gfocal.recipe import DataRecipe, Recipe
+from gfocal.runtime.batch_norm import batch_norm_untouched
 from gfocal.structures import Targets
 
 KEEP = 0.85

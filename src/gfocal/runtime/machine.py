@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from gfocal.data.loading.workers import SHARED_MEMORY, free_bytes
-from gfocal.engine.memory import available_memory
 from gfocal.models.postprocess import suppress as keep_best
+from gfocal.runtime.memory import available_memory
 
 GB = 2**30
 EXTRAS = {

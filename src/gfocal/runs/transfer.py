@@ -10,10 +10,10 @@ from typing import Any
 from torch import Tensor
 
 from gfocal.detector import DenseDetector
-from gfocal.engine.checkpoint import find_weights, load_detector, load_weights, read_about
-from gfocal.engine.class_rows import match_classes
 from gfocal.errors import UsageError
 from gfocal.recipe import ModelRecipe, Recipe, build_recipe
+from gfocal.runs.checkpoint import find_weights, load_detector, load_weights, read_about
+from gfocal.runs.class_mapping import match_classes
 
 PARTS = ("backbone", "neck", "head")
 
@@ -22,7 +22,7 @@ def start_from(detector: DenseDetector, path: Path, parts: Sequence[str] = PARTS
     """Copy the weights of a checkpoint that mean the same here; return the names of those that start new.
 
     Equal shapes are not enough for a head's outputs. Class outputs are copied for classes of the same name, row by row
-    (see :func:`gfocal.engine.class_rows.match_classes`); box outputs only for the same code, those of a quality branch
+    (see :func:`gfocal.runs.class_mapping.match_classes`); box outputs only for the same code, those of a quality branch
     only for the same quality.
 
     Args:
