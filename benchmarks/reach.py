@@ -21,9 +21,9 @@ from typing import Any
 
 from PIL import Image
 
+from gfocal.analysis.statistics import data_statistics
 from gfocal.data.formats.open import open_split
 from gfocal.data.scenes.generate import make_scenes
-from gfocal.engine.statistics import data_statistics
 from gfocal.recipe import load_recipe
 
 RESULTS = Path(__file__).parent / "results" / "reach.json"

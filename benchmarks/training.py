@@ -12,10 +12,10 @@ from gfocal.data.augment.transforms import EvalTransform
 from gfocal.data.formats.open import open_split
 from gfocal.data.loading.loader import DetectionDataset, collate
 from gfocal.data.scenes.generate import make_scenes
-from gfocal.engine.optim import make_optimizer
-from gfocal.engine.train import train
 from gfocal.recipe import load_recipe
 from gfocal.structures import Batch
+from gfocal.training.optimizer import make_optimizer
+from gfocal.training.trainer import train
 from gfocal.zoo import build_detector
 from harness import Candidate, Row, compare
 

@@ -22,12 +22,12 @@ from gfocal.cli.app import app
 from gfocal.data.checks.check import Report, check_data
 from gfocal.data.index.data_index import DataIndex
 from gfocal.detector import DenseDetector
-from gfocal.engine.predict import Prediction, load, predict_files
-from gfocal.engine.train import TrainResult, train
 from gfocal.errors import UsageError
+from gfocal.prediction.predict import Prediction, load, predict_files
 from gfocal.runs import folder as run_module
 from gfocal.runs.checkpoint import save_detector
 from gfocal.runs.datasets import open_train_data
+from gfocal.training.trainer import TrainResult, train
 from helpers import broken_formats, broken_inputs
 from helpers.broken_inputs import BYTES, COCO, Case, write_coco
 from helpers.launched import Started

@@ -100,8 +100,8 @@ def test_imports_go_down(module: str, path: Path) -> None:
         ("gfocal.points", "from gfocal.losses import focal_loss"),  # the same layer, another package
         ("gfocal.losses.focal", "def f():\n    from ..engine import train"),
         ("gfocal.recipe", "from gfocal import load"),  # the facade
-        ("gfocal.engine.train", "import gfocal\ngfocal.load"),
-        ("gfocal.engine.train", "from gfocal.interop import nanodet"),
+        ("gfocal.training.trainer", "import gfocal\ngfocal.load"),
+        ("gfocal.training.trainer", "from gfocal.interop import nanodet"),
         ("gfocal.data.formats.coco.reader", "from gfocal.brand_new import thing"),
         ("gfocal.brand_new", "import math"),
     ],

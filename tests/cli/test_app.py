@@ -22,7 +22,7 @@ from gfocal.cli.app import app
 from gfocal.cli.tables.results import counted
 from gfocal.cli.terminal import plain, warn
 from gfocal.data.scenes.generate import make_scenes
-from gfocal.engine.predict import Prediction
+from gfocal.prediction.predict import Prediction
 from helpers.mmdetection_files import empty_weights, save_as
 
 VERBS = ("demo", "train", "eval", "predict", "import", "recipes", "doctor")
@@ -122,7 +122,7 @@ def broken_doctor(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None
         print("noise of a library")
         raise error
 
-    monkeypatch.setattr("gfocal.engine.doctor.examine", examine)
+    monkeypatch.setattr("gfocal.commands.doctor.examine", examine)
 
 
 @pytest.mark.parametrize(
@@ -212,8 +212,8 @@ def test_doctor_notices_pictures_and_folders_that_do_not_work(monkeypatch: pytes
     def full(*args: object, **kwargs: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("gfocal.engine.doctor.read_picture", lambda file: torch.zeros(3, 32, 48, dtype=torch.uint8))
-    monkeypatch.setattr("gfocal.engine.doctor.write_atomically", full)
+    monkeypatch.setattr("gfocal.commands.doctor.read_picture", lambda file: torch.zeros(3, 32, 48, dtype=torch.uint8))
+    monkeypatch.setattr("gfocal.commands.doctor.write_atomically", full)
     content = json.loads(call("doctor", "--json").stdout)
     failed = {check["name"]: check["detail"] for check in content["checks"] if not check["ok"]}
     assert failed.keys() == {"reading pictures", "writing files"}
@@ -408,7 +408,7 @@ def test_train_says_what_it_did(scenes: Path, tmp_path: Path) -> None:
 
 
 def test_train_says_what_is_in_the_data(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from gfocal.engine.train import TrainResult
+    from gfocal.training.trainer import TrainResult
 
     def damage(content: dict[str, Any]) -> None:
         ids = [image["id"] for image in content["images"]]
@@ -421,7 +421,7 @@ def test_train_says_what_is_in_the_data(data: Path, tmp_path: Path, monkeypatch:
 
     edit(data, damage)
     done = TrainResult(out=tmp_path, steps=1, best_ap=None)
-    monkeypatch.setattr("gfocal.engine.train.train", lambda *args, **kwargs: done)
+    monkeypatch.setattr("gfocal.training.trainer.train", lambda *args, **kwargs: done)
     result = call("train", "gfl_nano", "--data", data, "--out", tmp_path / "my run", "--json")
     line = "train: 8 pictures (7 without objects), 2 objects, 6 classes; not learnt: 1 crowd, 1 ignored, 1 without area"
     assert line in result.stderr.splitlines()
@@ -479,10 +479,10 @@ def test_resume_without_a_run_is_refused(scenes: Path, tmp_path: Path) -> None:
 def test_an_interrupted_training_says_how_to_go_on(
     scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from gfocal.engine.train import TrainResult
+    from gfocal.training.trainer import TrainResult
 
     stopped = TrainResult(out=tmp_path, steps=7, interrupted=True)
-    monkeypatch.setattr("gfocal.engine.train.train", lambda *args, **kwargs: stopped)
+    monkeypatch.setattr("gfocal.training.trainer.train", lambda *args, **kwargs: stopped)
     line = refused("train", "gfl_nano", "--data", scenes, "--out", tmp_path / "run", code=130)
     assert "after step 7" in line
     assert "--resume" in line
@@ -509,7 +509,7 @@ def test_eval_sees_before_the_work_that_it_cannot_write(
 ) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "folder").mkdir()
-    monkeypatch.setattr("gfocal.engine.trained.evaluate_files", lambda *args, **kwargs: pytest.fail("it was run"))
+    monkeypatch.setattr("gfocal.prediction.load.evaluate_files", lambda *args, **kwargs: pytest.fail("it was run"))
     assert f"cannot write {tmp_path / place}" in refused("eval", run, "--data", scenes, "--out", tmp_path / place)
 
 
@@ -517,7 +517,7 @@ def test_eval_prints_before_it_writes(scenes: Path, run: Path, tmp_path: Path, m
     def full(path: Path, write: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("gfocal.engine.trained.evaluate_files", lambda *args, **kwargs: {"AP": 0.5})
+    monkeypatch.setattr("gfocal.prediction.load.evaluate_files", lambda *args, **kwargs: {"AP": 0.5})
     monkeypatch.setattr("gfocal.utils.files.write_atomically", full)
     result = call("eval", run, "--data", scenes, "--json", "--out", tmp_path / "result.json")
     assert result.exit_code == 1
@@ -574,7 +574,7 @@ def test_predict_hands_on_threshold_and_precision(
         given.update(kwargs)
         return Prediction((), tmp_path, 0, ())
 
-    monkeypatch.setattr("gfocal.engine.trained.predict_files", predict_files)
+    monkeypatch.setattr("gfocal.prediction.load.predict_files", predict_files)
     result = call("predict", run, first_picture(scenes), *sets("runtime.precision=bf16"), *words, "--json")
     assert result.exit_code == 0, result.stderr
     assert (given["score_threshold"], given["precision"]) == (threshold, "bf16")
@@ -642,7 +642,7 @@ def test_demo_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.Monke
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("gfocal.engine.demo.evaluate", stop)
+        patch.setattr("gfocal.commands.demo.evaluate", stop)
         refused("demo", "--out", out, *DEMO, code=130)
     weights = (out / "run/best.safetensors").stat().st_mtime_ns
     assert call("demo", "--out", out, *DEMO).exit_code == 0

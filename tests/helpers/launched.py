@@ -26,7 +26,7 @@ PRELOADED = (
     "accelerate",
     "gfocal.data.formats.open",
     "gfocal.data.scenes.generate",
-    "gfocal.engine.train",
+    "gfocal.training.trainer",
     "gfocal.cli.app",
 )
 

@@ -12,9 +12,9 @@ import torch
 
 from gfocal.data.formats.coco.reader import read_coco
 from gfocal.data.index.data_index import DataIndex
-from gfocal.engine import train as train_module
-from gfocal.engine.train import train
 from gfocal.recipe import Recipe, load_recipe
+from gfocal.training import trainer as train_module
+from gfocal.training.trainer import train
 
 SMALL = (
     "data.resize.size=64",

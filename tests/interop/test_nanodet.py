@@ -15,8 +15,8 @@ from gfocal.data.formats.coco.classes import COCO_CATEGORY_IDS, COCO_NAMES
 from gfocal.data.formats.open import open_split
 from gfocal.data.index.data_index import DataIndex
 from gfocal.detector import DenseDetector
-from gfocal.engine.evaluate import evaluate
 from gfocal.errors import UsageError
+from gfocal.evaluation.evaluator import evaluate
 from gfocal.interop.load import import_weights
 from gfocal.interop.nanodet import import_nanodet
 from gfocal.recipe import load_recipe

@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import nn
 
-from gfocal.engine.optim import make_optimizer
 from gfocal.errors import UsageError
 from gfocal.models import ShuffleNetBackbone, VggBackbone
 from gfocal.runs.checkpoint import save_detector
 from gfocal.runs.initial_weights import check_start
 from gfocal.structures import Targets
+from gfocal.training.optimizer import make_optimizer
 from gfocal.zoo import build_detector
 from helpers.small_runs import small
 

@@ -16,9 +16,9 @@ import pytest
 import torch
 
 from gfocal.data.index.data_index import DataIndex
-from gfocal.engine.train import train
 from gfocal.errors import UsageError
 from gfocal.runs.card import fingerprint, pictures_fingerprint, versions
+from gfocal.training.trainer import train
 from helpers.small_runs import EVERY_STEP, cut_run, rewritten, small
 
 

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from gfocal.data.index.data_index import DataIndex
 from gfocal.detector import DenseDetector
-from gfocal.engine.train import train
 from gfocal.recipe import Recipe
 from gfocal.runs.checkpoint import save_detector
 from gfocal.runs.class_mapping import match_classes, told_classes
 from gfocal.runs.transfer import start_from
+from gfocal.training.trainer import train
 from gfocal.zoo import build_detector
 from helpers.small_runs import rewritten, small
 

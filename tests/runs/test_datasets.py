@@ -14,12 +14,12 @@ from gfocal.data.formats.convert import write_dataset
 from gfocal.data.formats.open import open_split
 from gfocal.data.held_out import open_measured, parse_val, recorded
 from gfocal.data.index.data_index import DataIndex
-from gfocal.engine.train import train
-from gfocal.engine.trained import evaluate_files
 from gfocal.errors import UsageError
+from gfocal.prediction.load import evaluate_files
 from gfocal.recipe import Recipe, load_recipe
 from gfocal.runs.card import fingerprint
 from gfocal.runs.datasets import default_run_folder, open_run_data
+from gfocal.training.trainer import train
 
 
 def names(index: DataIndex) -> list[str]:

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from gfocal.data.index.data_index import DataIndex
-from gfocal.engine.train import train
 from gfocal.errors import UsageError
 from gfocal.runs import trackers as module
+from gfocal.training.trainer import train
 from helpers.small_runs import EVERY_STEP, assert_same_weights, cut_run, metrics_of, small
 
 # What their packages import says more than this project would.

@@ -10,12 +10,12 @@ import torch
 
 from gfocal.data.index.data_index import DataIndex
 from gfocal.detector import DenseDetector
-from gfocal.engine import train as train_module
-from gfocal.engine.precision import precision_notes
-from gfocal.engine.train import train
 from gfocal.errors import GfocalError
 from gfocal.runtime.determinism import deterministic, no_deterministic_form
 from gfocal.structures import Batch
+from gfocal.training import trainer as train_module
+from gfocal.training.precision_check import precision_notes
+from gfocal.training.trainer import train
 from gfocal.zoo import build_detector
 from helpers.small_runs import assert_same_weights, metrics_of, small
 

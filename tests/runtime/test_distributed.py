@@ -119,7 +119,7 @@ import torch
 from pathlib import Path
 from gfocal.data.formats.open import open_split
 from gfocal.engine import train as module
-from gfocal.engine.train import train
+from gfocal.training.trainer import train
 from gfocal.errors import GfocalError
 from gfocal.recipe import load_recipe
 

@@ -15,9 +15,9 @@ import torch
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.loading import loader as loader_module
 from gfocal.data.loading.workers import Board, dead_worker, shared_memory_note
-from gfocal.engine.evaluate import evaluate
-from gfocal.engine.train import train
 from gfocal.errors import GfocalError, UsageError
+from gfocal.evaluation.evaluator import evaluate
+from gfocal.training.trainer import train
 from gfocal.utils.files import DiskFull, write_atomically
 from gfocal.zoo import build_detector
 from helpers.launched import Started

@@ -13,10 +13,6 @@ from typer.testing import CliRunner
 
 from gfocal.cli.app import app
 from gfocal.data.index.data_index import DataIndex
-from gfocal.engine import batch_size as batch_module
-from gfocal.engine import train as train_module
-from gfocal.engine.batch_size import find_batch_size, largest_batch, with_batch
-from gfocal.engine.train import train
 from gfocal.errors import GfocalError, UsageError
 from gfocal.runtime import memory as memory_module
 from gfocal.runtime.memory import (
@@ -30,6 +26,10 @@ from gfocal.runtime.memory import (
     saved_bytes,
     smaller,
 )
+from gfocal.training import batch_size as batch_module
+from gfocal.training import trainer as train_module
+from gfocal.training.batch_size import find_batch_size, largest_batch, with_batch
+from gfocal.training.trainer import train
 from gfocal.zoo import build_detector
 from helpers.small_runs import EVERY_STEP, SMALL, metrics_of, small, state_of
 

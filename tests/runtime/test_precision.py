@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 from gfocal.data.index.data_index import DataIndex
-from gfocal.engine.precision import precision_notes
-from gfocal.engine.step import make_accelerator
-from gfocal.engine.train import train
 from gfocal.runtime.precision import real_precision
 from gfocal.structures import Batch, HeadOutput, Targets
+from gfocal.training.precision_check import precision_notes
+from gfocal.training.step import make_accelerator
+from gfocal.training.trainer import train
 from gfocal.zoo import build_detector
 from helpers.small_runs import small, state_of
 

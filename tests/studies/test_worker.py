@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gfocal.engine.evaluate import evaluate
-from gfocal.engine.trained import open_model
 from gfocal.evaluation import load_matches, resampled_weights, weighted_ap, weighted_correlation
+from gfocal.evaluation.evaluator import evaluate
+from gfocal.prediction.load import open_model
 from gfocal.studies.measured import MATCHES, RESAMPLES, read_measured
 from gfocal.studies.plan import RunPlan, StudyData, make_plan
 from gfocal.studies.runner import RUNS, _write_job

@@ -91,7 +91,7 @@ def demo(
     A demo that was interrupted goes on where it stopped when the command is repeated.
     """
     with own_stdout():
-        from gfocal.engine.demo import DemoSettings, run_demo
+        from gfocal.commands.demo import DemoSettings, run_demo
 
         settings = DemoSettings(train=train, val=val, size=size, seed=seed, overrides=tuple(overrides or ()))
         result = run_demo(out, settings, overwrite=overwrite, say=lambda line: typer.echo(line, err=True))
@@ -132,7 +132,7 @@ def evaluate(
     with own_stdout():
         if out is not None:
             claim(out)  # before the long work
-        from gfocal.engine.trained import evaluate_files
+        from gfocal.prediction.load import evaluate_files
         from gfocal.utils.files import write_atomically
 
         content = evaluate_files(
@@ -186,7 +186,7 @@ def predict(
     Example: gfocal predict runs/gfl_nano-bccd photos/ --score 0.4
     """
     with own_stdout():
-        from gfocal.engine.trained import predict_patterns
+        from gfocal.prediction.load import predict_patterns
 
         result = predict_patterns(
             model,
@@ -278,7 +278,7 @@ def recipes(
 def doctor(json_: Json = False) -> None:
     """Show versions and devices, and check that the parts work on this machine."""
     with own_stdout():
-        from gfocal.engine.doctor import examine
+        from gfocal.commands.doctor import examine
 
         content = examine()
     if json_:

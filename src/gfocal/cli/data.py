@@ -48,9 +48,9 @@ def check(
     Example: gfocal data check bccd --fix cleaned
     """
     with own_stdout():
+        from gfocal.commands.fix import fix_data
         from gfocal.data.checks.check import check_data
         from gfocal.data.formats.convert import check_out
-        from gfocal.engine.fix import fix_data
         from gfocal.utils.progress import ProgressBar
 
         if fix is not None:
@@ -100,7 +100,7 @@ def stats(
     Example: gfocal data stats bccd --recipe gfl_nano -o statistics
     """
     with own_stdout():
-        from gfocal.engine.statistics_files import statistics_of_files
+        from gfocal.commands.statistics import statistics_of_files
 
         content = statistics_of_files(
             data,
@@ -146,7 +146,7 @@ def preview(
     """
     with own_stdout():
         claim(out)
-        from gfocal.engine.preview import draw_preview
+        from gfocal.commands.preview import draw_preview
         from gfocal.recipe import load_recipe
 
         loaded = load_recipe(recipe, overrides or ())
@@ -179,7 +179,7 @@ def convert(
     Example: gfocal data convert bccd --to yolo -o bccd_yolo
     """
     with own_stdout():
-        from gfocal.engine.convert_files import convert_files
+        from gfocal.commands.convert import convert_files
 
         result = convert_files(
             source,

@@ -59,10 +59,10 @@ def train(
     """
     with own_stdout():
         from gfocal.data.held_out import parse_val
-        from gfocal.engine.batch_size import with_batch
-        from gfocal.engine.train import train as run_training
         from gfocal.recipe import load_recipe
         from gfocal.runs.datasets import default_run_folder, describe_all, open_run_data
+        from gfocal.training.batch_size import with_batch
+        from gfocal.training.trainer import train as run_training
 
         # A seed that --set names is of the training alone, so that one split serves several trainings.
         loaded = load_recipe(recipe, [*([] if seed is None else [f"runtime.seed={seed}"]), *(overrides or ())])
@@ -129,12 +129,12 @@ def find_lr(
     Example: gfocal find-lr gfl_nano --data bccd
     """
     with own_stdout():
+        from gfocal.commands.find_lr import NUMBERS, told_sweep, write_sweep
         from gfocal.data.held_out import open_parts
         from gfocal.data.index.concat import join
-        from gfocal.engine import find_lr as finder
-        from gfocal.engine.find_lr_files import NUMBERS, told_sweep, write_sweep
         from gfocal.recipe import load_recipe
         from gfocal.runs.datasets import default_run_folder
+        from gfocal.training import lr_finder as finder
         from gfocal.utils.progress import ProgressBar
 
         loaded = load_recipe(recipe, overrides or ())

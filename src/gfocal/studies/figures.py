@@ -11,8 +11,8 @@ import numpy as np
 from matplotlib import rc_context
 
 from gfocal.data.scenes.shapes import CLASSES
-from gfocal.engine.trained import open_model
 from gfocal.errors import UsageError
+from gfocal.prediction.load import open_model
 from gfocal.recipe import Recipe, load_recipe
 from gfocal.recipe.forms import BOXES
 from gfocal.studies.figures_data import Source, open_source, targets_figure

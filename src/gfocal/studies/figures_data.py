@@ -12,12 +12,12 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from gfocal.analysis.assignment import Assigned, assign, choose_pictures, percent
+from gfocal.commands.statistics import size_words
 from gfocal.data.formats.open import open_split
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.scenes.generate import draw_indexed
 from gfocal.data.scenes.shapes import CLASSES
-from gfocal.engine.assigned import Assigned, assign, choose_pictures, percent
-from gfocal.engine.statistics_files import size_words
 from gfocal.errors import MissingSplitError
 from gfocal.images.io import read_picture
 from gfocal.recipe import Recipe

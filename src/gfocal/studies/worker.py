@@ -16,16 +16,16 @@ from typing import Any
 
 import torch
 
-from gfocal.engine.evaluate import evaluate
-from gfocal.engine.train import train
-from gfocal.engine.trained import open_model, usable_precision, usual_batch
 from gfocal.errors import GfocalError, UsageError
+from gfocal.evaluation.evaluator import evaluate
+from gfocal.prediction.load import open_model, usable_precision, usual_batch
 from gfocal.recipe import build_recipe
 from gfocal.runs.card import CARD, host, versions
 from gfocal.runs.checkpoint import BEST, LAST, STATE
 from gfocal.studies.locks import held
 from gfocal.studies.measured import MEASURED, write_measured
 from gfocal.studies.plan import open_study_data
+from gfocal.training.trainer import train
 
 JOB = "job.json"
 METRICS = "metrics.jsonl"

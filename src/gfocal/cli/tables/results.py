@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 from yaml import safe_dump
 
-from gfocal.engine.predict import Prediction
+from gfocal.prediction.predict import Prediction
 from gfocal.recipe import Recipe, load_recipe, recipe_names
 from gfocal.runtime.machine import readable
 

@@ -8,8 +8,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from gfocal.analysis.assignment import percent
 from gfocal.cli.tables.results import counted
-from gfocal.engine.assigned import percent
 
 
 def print_statistics(content: Mapping[str, Any], *, console: Console | None = None) -> None:

@@ -1,0 +1,1 @@
+"""`gfocal data stats`: what a detector can learn from a data set."""

@@ -1,0 +1,213 @@
+"""What of a data set a detector can represent, before any training: by level, by size and by shape of the objects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gfocal.analysis.assignment import ALLOWED, Assigned, Progress, assign, choose_pictures, percent, reach_in_strides
+from gfocal.analysis.coverage import least_reach, reach_reasons, smallest_by_delta
+from gfocal.analysis.recommend import propose
+from gfocal.boxes import aligned_iou
+from gfocal.data.index.data_index import DataIndex
+from gfocal.recipe import Recipe
+from gfocal.recipe.forms import BOXES
+from gfocal.runs.initial_weights import in_tiles
+from gfocal.zoo import anchor_shapes
+
+PICTURES = 5000
+"""Looked at by default: enough for a share of 0.1 %, and seconds even for large data sets."""
+START_PICTURES = 400
+"""Looked at before a run: a second."""
+SIZES = (0.0, 8.0, 16.0, 32.0, 96.0)
+"""Pixels at which the rows of the table by size begin."""
+ASPECTS = (0.0, 1 / 4, 1 / 2, 2.0, 4.0)
+"""Width over height at which the rows of the table by shape begin."""
+PERCENTILES = (50.0, 90.0, 99.0, 99.9)
+
+
+def data_statistics(
+    index: DataIndex,
+    recipe: Recipe,
+    *,
+    pictures: int = PICTURES,
+    seed: int = 0,
+    augmented: bool = False,
+    proposal: bool = True,
+    progress: Callable[[str], Progress] | None = None,
+) -> tuple[dict[str, Any], Assigned]:
+    """What of this data the detector of a recipe can represent.
+
+    Args:
+        index: the data; where the recipe has ``data.tile``, its tiles are what "pictures" are here.
+        recipe: with the size that it trains at.
+        pictures: of so many, chosen by the seed; 0 for all.
+        seed: >= 0.
+        augmented: with what the recipe does at random (``data.scale``, crops, mosaics): so many pictures of the first
+            epoch, in its order; by default every picture is only resized.
+        proposal: whether to look for a recipe that fits better.
+        progress: gives what is called with (done, all) for each pass over the pictures, from the pass's name.
+
+    Returns:
+        JSON types, and what they are made from. ``tile`` (``data.tile``); ``pictures`` that were looked at, of
+        ``pictures_in_all``; ``objects``, ``missed``, ``edges``, ``truncated`` and the two shares, as training counts
+        them; ``positives``; ``reach_strides`` (None: unlimited); ``levels``, ``sizes``, ``aspects``: rows of
+        tables; ``tiny``; ``smallest_reg_max`` by delta; ``proposal`` (see :func:`gfocal.analysis.recommend.propose`).
+
+    Example:
+        >>> from gfocal.recipe import load_recipe
+        >>> from gfocal.data.formats.open import open_split
+        >>> found, _ = data_statistics(open_split("bccd", "train"), load_recipe("gfl_nano"))  # doctest: +SKIP
+        >>> found["truncated_share"]  # doctest: +SKIP
+        6.458835687219259e-05
+    """
+    index = in_tiles(recipe, index)
+    chosen = choose_pictures(len(index), pictures, seed)
+    named = progress or (lambda name: lambda done, total: None)
+    now = assign(index, recipe, chosen, augmented=augmented, progress=named("assigning"))
+    content: dict[str, Any] = {
+        "tile": recipe.data.tile,
+        "pictures": len(chosen),
+        "pictures_in_all": len(index),
+        "augmented": augmented,
+        **totals(now),
+        "positives": len(now.owner),
+        "reach_strides": reach_in_strides(recipe),
+        "levels": _levels(now),
+        "sizes": _sizes(now),
+        "aspects": _aspects(now, recipe),
+        "tiny": _tiny(now),
+        "smallest_reg_max": smallest_by_delta(recipe, now),
+    }
+    if proposal:
+        content["proposal"] = propose(index, recipe, chosen, now, augmented=augmented, progress=named)
+    return content, now
+
+
+def totals(assigned: Assigned) -> dict[str, float | int]:
+    """The counts of :class:`gfocal.training.step.Counts` and their shares."""
+    return {
+        "objects": len(assigned.boxes),
+        "missed": int(assigned.missed.sum()),
+        "edges": assigned.truncated.numel(),
+        "truncated": int(assigned.truncated.sum()),
+        "missed_share": assigned.missed_share,
+        "truncated_share": assigned.truncated_share,
+    }
+
+
+def _levels(assigned: Assigned) -> list[dict[str, Any]]:
+    """One row a level; of one without positives, edges have no size (None)."""
+    rows = []
+    for level, stride in enumerate(assigned.strides):
+        edges, cut = assigned.of_level(level)
+        owners = assigned.owner[assigned.level == level]
+        known = edges.double().sort().values
+        rows.append(
+            {
+                "level": level,
+                "stride": stride,
+                "positives": len(owners),
+                "objects": len(owners.unique()),
+                "edges": len(edges),
+                "truncated": int(cut.sum()),
+                "truncated_share": int(cut.sum()) / len(edges) if len(edges) else None,
+                "behind": int((edges < 0).sum()),
+                "largest": float(known[-1]) if len(edges) else None,
+                "percentiles": {f"{p:g}": _percentile(known, p) if len(edges) else None for p in PERCENTILES},
+            }
+        )
+    return rows
+
+
+def _percentile(ordered: Tensor, percent: float) -> float:
+    """The least value that so many percent do not exceed; no two values are mixed."""
+    rank = -(-len(ordered) * percent // 100)
+    return float(ordered[max(int(rank), 1) - 1])
+
+
+def _rows(assigned: Assigned, value: Tensor, begins: tuple[float, ...]) -> list[tuple[dict[str, Any], Tensor]]:
+    """Objects by a value of theirs, each row from one number to below the next; and which objects are in the row."""
+    missed = assigned.missed
+    edges_of = torch.zeros(len(value), dtype=torch.int64).scatter_add_(
+        0, assigned.owner, torch.full_like(assigned.owner, 4)
+    )
+    cut_of = torch.zeros(len(value), dtype=torch.int64).scatter_add_(0, assigned.owner, assigned.truncated.sum(1))
+    rows = []
+    for low, high in zip(begins, (*begins[1:], None), strict=True):
+        mine = value >= low if high is None else (value >= low) & (value < high)
+        objects, lost, edges = int(mine.sum()), int((mine & missed).sum()), int(edges_of[mine].sum())
+        row = {
+            "from": low,
+            "to": high,
+            "objects": objects,
+            "missed": lost,
+            "missed_share": lost / objects if objects else None,
+            "edges": edges,
+            "truncated": int(cut_of[mine].sum()),
+            "truncated_share": int(cut_of[mine].sum()) / edges if edges else None,
+        }
+        rows.append((row, mine))
+    return rows
+
+
+def _sizes(assigned: Assigned) -> list[dict[str, Any]]:
+    return [row for row, _ in _rows(assigned, assigned.sides, SIZES)]
+
+
+def _aspects(assigned: Assigned, recipe: Recipe) -> list[dict[str, Any]]:
+    """By width over height; ``unlike_anchors`` counts objects that no anchor resembles (None where none must).
+
+    An anchor resembles an object if their IoU reaches ``positive_iou`` with both centres in one place, the best case.
+    """
+    size = assigned.boxes[:, 2:] - assigned.boxes[:, :2]
+    unlike = None
+    if recipe.model.assigner.kind == "max_iou":
+        best = torch.zeros(len(size))
+        for shape in {shape for level in anchor_shapes(recipe) for shape in level}:
+            centred = torch.tensor([-shape[0], -shape[1], shape[0], shape[1]]) / 2
+            best = best.maximum(aligned_iou(centred, torch.cat((-size, size), 1) / 2))
+        unlike = best < recipe.model.assigner.positive_iou
+    found = _rows(assigned, size[:, 0] / size[:, 1], ASPECTS)
+    return [{**row, "unlike_anchors": None if unlike is None else int((mine & unlike).sum())} for row, mine in found]
+
+
+def _tiny(assigned: Assigned) -> dict[str, int]:
+    """Objects with a side below a pixel, and with both sides below the finest stride, as they enter."""
+    size = assigned.boxes[:, 2:] - assigned.boxes[:, :2]
+    return {
+        "below_a_pixel": int((size < 1).any(1).sum()),
+        "below_a_stride": int((size < assigned.strides[0]).all(1).sum()),
+    }
+
+
+def before_training(index: DataIndex, recipe: Recipe) -> list[str]:
+    """What to tell whoever starts a run: two shares, and a warning for each above 0.1 %.
+
+    A second's work, the same for the same seed.
+    A recipe that moves boxes at random is looked at as its first epoch begins, any other in pictures by chance.
+    """
+    data = recipe.data
+    moved = bool(data.scale or data.multi_scale or data.zoom_out or data.iou_crop or data.mosaic)
+    chosen = choose_pictures(len(index), START_PICTURES, recipe.runtime.seed)
+    now = assign(index, recipe, chosen, augmented=moved)
+    of = f"{len(chosen):,}" if len(chosen) == len(index) else f"{len(chosen):,} of {len(index):,}"
+    lines = [
+        f"in {of} pictures {percent(now.truncated_share)} of the edges lie beyond what the boxes can reach, "
+        f"{percent(now.missed_share)} of the objects get no point"
+    ]
+    if reasons := reach_reasons(recipe, now):
+        n = least_reach(now, recipe.model.boxes.delta)
+        mends = (
+            f"--set model.boxes.reg_max={n} reaches them" if BOXES[recipe.model.boxes.kind].bins else "more levels may"
+        )
+        lines.append(f"warning: {'; '.join(reasons)}: {mends}; `gfocal data stats` shows more")
+    if now.missed_share > ALLOWED:
+        lines.append(
+            f"warning: {percent(now.missed_share)} of the objects get no point and teach nothing, half of those "
+            f"smaller than {float(now.sides[now.missed].median()):.3g} pixels: `gfocal data stats` shows more"
+        )
+    return lines

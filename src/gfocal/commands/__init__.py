@@ -1,0 +1,1 @@
+"""What each verb of the command line does. Everything is returned; nothing is printed."""

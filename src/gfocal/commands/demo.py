@@ -1,0 +1,243 @@
+"""The demo: scenes, a training, its measurement and drawings, from nothing, on any machine."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import gfocal
+from gfocal.cli.tables.results import counted, program
+from gfocal.data.formats.open import open_split
+from gfocal.data.index.data_index import DataIndex
+from gfocal.data.scenes.generate import make_scenes
+from gfocal.errors import UsageError
+from gfocal.evaluation.evaluator import evaluate
+from gfocal.prediction.drawing import contact_sheet
+from gfocal.prediction.load import open_model, usable_precision
+from gfocal.prediction.predict import predict_files
+from gfocal.recipe import Recipe, load_recipe
+from gfocal.runs.checkpoint import STATE, find_weights
+from gfocal.training.trainer import train
+from gfocal.utils.files import write_atomically
+from gfocal.utils.progress import ProgressBar
+
+RECIPE = "demo"
+_MARKER = "demo.json"  # says that the folder is a demo's, of which settings, and once it is finished what came out
+_DRAWN = 8
+_DRAWN_SCORE = 0.4
+
+
+@dataclass(frozen=True)
+class DemoSettings:
+    """What a demo is made of.
+
+    Attributes:
+        train, val: number of scenes.
+        size: side of a scene and of the detector's input, in pixels.
+        seed: of scenes and training.
+        overrides: "a.b=c" keys of the recipe ``demo``.
+    """
+
+    train: int = 2000
+    val: int = 500
+    size: int = 256
+    seed: int = 0
+    overrides: tuple[str, ...] = ()
+
+    def recipe(self) -> Recipe:
+        own = (f"data.resize.size={self.size}", f"runtime.seed={self.seed}")
+        return load_recipe(RECIPE, (*own, *self.overrides))
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "overrides": list(self.overrides)}
+
+
+def run_demo(
+    out: Path, settings: DemoSettings, *, overwrite: bool = False, say: Callable[[str], None] = print
+) -> dict[str, Any]:
+    """Generate scenes, train, measure and draw into ``out``.
+
+    An unfinished demo of the same settings goes on where it stopped; a finished one is not done again.
+
+    Args:
+        out: the folder.
+        settings: what to do.
+        overwrite: remove what an earlier demo left there.
+        say: takes a line about what happens.
+
+    Returns:
+        JSON types: metrics, seconds of each stage, files by what they are, next (a command), settings.
+
+    Raises:
+        UsageError: ``out`` holds something else, or a demo of other settings.
+        KeyboardInterrupt: Ctrl-C; the same call goes on from there.
+    """
+    recipe = settings.recipe()
+    if overwrite:
+        _remove(out)
+    finished = _open(out, settings)
+    if finished is not None:
+        say(f"this demo is finished; these are its results (--overwrite does it again): {out}")
+        return finished
+    clock = _Clock()
+    say(f"1/4 scenes: {settings.train} to train on, {settings.val} to measure on, in {out / 'data'}")
+    with clock.stage("scenes"):
+        _scenes(out / "data", settings)
+    train_index = open_split(out / "data", "train")
+    val_index = open_split(out / "data", "val")
+    say(f"2/4 training: {counted(recipe.schedule.epochs, 'epoch')}, into {out / 'run'}")
+    with clock.stage("training"):
+        _train(recipe, train_index, val_index, out / "run")
+    say("3/4 measuring")
+    with clock.stage("measuring"):
+        metrics = _measure(out / "run", val_index)
+    _write_json(out / "metrics.json", metrics)
+    say("4/4 drawing")
+    with clock.stage("drawing"):
+        _draw(out, val_index)
+    result = {
+        "metrics": metrics,
+        "seconds": clock.seconds,
+        "files": {
+            "pictures": str(out / "predictions"),
+            "overview": str(out / "overview.jpg"),
+            "metrics": str(out / "metrics.json"),
+            "checkpoint": str(find_weights(out / "run")),
+        },
+        "next": f"{program()} train gfl_nano --data path/to/dataset",
+        "settings": settings.to_dict(),
+    }
+    _write_marker(out, settings, result)
+    return result
+
+
+class _Clock:
+    """Seconds of each stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._name, self._started = "", 0.0
+
+    def stage(self, name: str) -> _Clock:
+        self._name = name
+        return self
+
+    def __enter__(self) -> None:
+        self._started = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds[self._name] = round(time.perf_counter() - self._started, 2)
+
+
+def _open(out: Path, settings: DemoSettings) -> dict[str, Any] | None:
+    """Make the folder a demo's; the results if it is one that is finished."""
+    if out.is_dir() and any(out.iterdir()):
+        marker = _read_marker(out)
+        if marker is None:
+            raise UsageError(f"{out} holds files that are not a demo's; give another --out")
+        if marker["settings"] != settings.to_dict():
+            theirs = marker["settings"]
+            changed = [k for k, v in settings.to_dict().items() if theirs.get(k) != v]
+            raise UsageError(
+                f"{out} holds a demo of other settings ({', '.join(f'{k} {theirs.get(k)}' for k in changed)}); "
+                "give another --out, or --overwrite to remove it"
+            )
+        result: dict[str, Any] | None = marker["result"]
+        return result
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out} is a file; give a folder")
+    _write_marker(out, settings, None)
+    return None
+
+
+def _read_marker(out: Path) -> dict[str, Any] | None:
+    try:
+        content = json.loads((out / _MARKER).read_text(encoding="utf-8"))
+        return content if content["generator"] == "gfocal demo" and isinstance(content["settings"], dict) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _write_marker(out: Path, settings: DemoSettings, result: dict[str, Any] | None) -> None:
+    content = {"generator": "gfocal demo", "version": gfocal.__version__, "settings": settings.to_dict()}
+    _write_json(out / _MARKER, {**content, "result": result})
+
+
+def _write_json(path: Path, content: Any) -> None:
+    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+    write_atomically(path, lambda file: _write_text(file, text))
+
+
+def _write_text(file: Path, text: str) -> None:
+    file.write_text(text, encoding="utf-8")
+
+
+def _remove(out: Path) -> None:
+    """Only what a demo writes, and only from a demo's folder."""
+    if not out.exists():
+        return
+    if _read_marker(out) is None:
+        if not out.is_dir() or any(out.iterdir()):
+            raise UsageError(f"{out} is not a demo's folder: it is not removed; give another --out")
+        return
+    for folder in ("data", "run", "predictions"):
+        shutil.rmtree(out / folder, ignore_errors=True)
+    for file in ("overview.jpg", "metrics.json", _MARKER):
+        (out / file).unlink(missing_ok=True)
+
+
+def _scenes(data: Path, settings: DemoSettings) -> None:
+    with ProgressBar(settings.train + settings.val, "scenes") as bar:
+        make_scenes(
+            data,
+            train=settings.train,
+            val=settings.val,
+            size=settings.size,
+            seed=settings.seed,
+            progress=bar.callback,
+        )
+
+
+def _train(recipe: Recipe, train_index: DataIndex, val_index: DataIndex, run: Path) -> None:
+    resume = (run / STATE).is_file()
+    if not resume and run.exists():
+        shutil.rmtree(run)  # cut off before its first state: nothing to go on with
+    result = train(recipe, train_index, val_index, run, resume=resume)
+    if result.interrupted:
+        raise KeyboardInterrupt(f"interrupted after step {result.steps}; the same command goes on from there")
+
+
+def _measure(run: Path, val_index: DataIndex) -> dict[str, Any]:
+    detector, recipe, _ = open_model(str(run), ())
+    with ProgressBar(len(val_index), "measuring") as bar:
+        measured = evaluate(
+            detector,
+            val_index,
+            workers=recipe.data.workers,
+            precision=usable_precision(detector, recipe),
+            progress=bar.callback,
+        )
+    return measured.to_dict()
+
+
+def _draw(out: Path, val_index: DataIndex) -> None:
+    """Drawings of some validation scenes, and all of them in one picture."""
+    detector, recipe, about = open_model(str(out / "run"), ())
+    step = max(1, len(val_index) // _DRAWN)
+    pictures = [val_index.path(i) for i in range(0, len(val_index), step)][:_DRAWN]
+    prediction = predict_files(
+        detector,
+        pictures,
+        out / "predictions",
+        score_threshold=_DRAWN_SCORE,
+        category_ids=about["category_ids"],
+        precision=usable_precision(detector, recipe),
+    )
+    write_atomically(
+        out / "overview.jpg", lambda file: contact_sheet(prediction.drawings).save(file, format="JPEG", quality=90)
+    )

@@ -1,0 +1,83 @@
+"""What training sees: pictures after augmentation, with the boxes that are learnt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gfocal.data.formats.open import Format
+from gfocal.data.held_out import open_parts
+from gfocal.errors import UsageError
+from gfocal.prediction.drawing import contact_sheet, draw
+from gfocal.recipe import Recipe
+from gfocal.runs.initial_weights import batches_from, in_tiles, pictures_an_epoch
+from gfocal.structures import Detections
+from gfocal.utils.files import write_atomically
+from gfocal.zoo import resize_of
+
+_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+
+
+def draw_preview(
+    data: Path,
+    recipe: Recipe,
+    out: Path,
+    *,
+    count: int = 16,
+    epoch: int = 0,
+    format: Format | None = None,
+    skip_broken: bool = False,
+    say: Callable[[str], None] | None = None,
+) -> dict[str, Any]:
+    """Draw the first pictures that a run would see in an epoch, with their boxes, on one sheet.
+
+    They are those of the run itself, bit for bit, but for ``data.multi_scale``: each has a size of its own here.
+
+    Args:
+        data: data set; its train split is drawn.
+        recipe: of the run.
+        out: the sheet, a picture file.
+        count: pictures on the sheet, at most as many as an epoch has.
+        epoch: >= 0.
+        format: read the data set as this; by default what is found.
+        skip_broken: put the next readable picture in the place of a broken one.
+        say: called with lines about how the data are understood.
+
+    Returns:
+        JSON types: out, pictures, boxes, image_ids, sizes (height, width), skipped.
+
+    Raises:
+        UsageError: no such data, epoch or kind of picture.
+    """
+    if out.suffix.lower() not in _SUFFIXES:
+        raise UsageError(f"--out must be a picture file ({', '.join(_SUFFIXES)}), got {out}")
+    if epoch >= recipe.schedule.epochs:
+        raise UsageError(f"--epoch must be at most schedule.epochs={recipe.schedule.epochs}, got {epoch + 1}")
+    (index,) = open_parts([data], "train", format=format, skip_broken=skip_broken, say=say)
+    if not len(index):
+        raise UsageError(f"{index.annotations} lists no pictures: there is nothing to draw")
+    # One picture a batch, or those of a batch would have one size.
+    schedule = recipe.schedule.model_copy(update={"batch_size": 1, "accumulate": 1})
+    alone = recipe.model_copy(update={"schedule": schedule})
+    index = in_tiles(recipe, index)
+    steps = pictures_an_epoch(recipe, index)
+    batches = batches_from(alone, index, resize_of(recipe), epoch * steps, steps, skip_broken)
+    drawn, boxes, sizes, ids, skipped = [], 0, [], [], list(index.skipped)
+    for batch in islice(batches, min(count, steps)):
+        (height, width), targets = batch.sizes[0].tolist(), batch.targets[0]
+        found = Detections(targets.boxes, torch.full((len(targets),), torch.nan), targets.labels, index.names)
+        drawn.append(draw(batch.pictures[0, :, :height, :width], found))
+        boxes += len(targets)
+        sizes.append((height, width))
+        ids += batch.image_ids.tolist()
+        skipped += batch.skipped
+    sheet = contact_sheet(drawn)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    suffix = out.suffix.lower().removeprefix(".")
+    kind = "jpeg" if suffix == "jpg" else suffix
+    write_atomically(out, lambda file: sheet.save(file, format=kind))
+    return {"out": out, "pictures": len(drawn), "boxes": boxes, "image_ids": ids, "sizes": sizes, "skipped": skipped}

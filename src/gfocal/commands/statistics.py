@@ -1,0 +1,106 @@
+"""`gfocal data stats`: from a path and a recipe's name to statistics, pictures and a JSON file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from gfocal.analysis.assignment import Progress
+from gfocal.analysis.statistics import PICTURES, data_statistics
+from gfocal.data.formats.open import SPLITS, Format, Split
+from gfocal.data.held_out import open_parts
+from gfocal.errors import UsageError
+from gfocal.recipe import Recipe, load_recipe
+from gfocal.utils.progress import ProgressBar
+
+
+def statistics_of_files(
+    data: Path,
+    recipe: str,
+    *,
+    split: str = "train",
+    format: Format | None = None,
+    overrides: Sequence[str] = (),
+    pictures: int = PICTURES,
+    seed: int = 0,
+    augmented: bool = False,
+    skip_broken: bool = False,
+    out: Path | None = None,
+    warn: Callable[[list[str]], None] | None = None,
+    say: Callable[[str], None] | None = None,
+) -> dict[str, Any]:
+    """What of a data set the detector of a recipe can represent.
+
+    Args:
+        data: data set.
+        recipe: name or file.
+        split: "train", "val" or "test".
+        format: read the data set as this; by default what is found.
+        overrides: recipe keys.
+        pictures: looked at, chosen by ``seed``; 0 for all.
+        seed: >= 0.
+        augmented: with what the recipe does at random.
+        skip_broken: leave broken records out.
+        out: folder for edges.png, sizes.png and statistics.json.
+        warn: called with one line for every record left out.
+        say: called with lines about how the data are understood.
+
+    Returns:
+        See :func:`gfocal.analysis.statistics.data_statistics`; and data, split, recipe, size, skipped, files.
+
+    Raises:
+        UsageError: split, data or recipe are wrong.
+    """
+    if split not in SPLITS:
+        raise UsageError(f"--split is {', '.join(SPLITS)}, not {split!r}")
+    loaded = load_recipe(recipe, overrides)
+    which: Split = split
+    (index,) = open_parts([data], which, format=format, skip_broken=skip_broken, say=say)
+    if warn is not None:
+        warn(index.skipped)
+    with _Bars() as bars:
+        found, assigned = data_statistics(
+            index, loaded, pictures=pictures, seed=seed, augmented=augmented, progress=bars.start
+        )
+    about = {"data": str(index.annotations), "split": split, "recipe": recipe, "size": size_words(loaded)}
+    content = {**about, "overrides": list(overrides), **found, "skipped": index.skipped}
+    if out is not None:
+        from gfocal.analysis.plots import draw_statistics
+
+        content["files"] = draw_statistics(out, content, assigned)
+    return content
+
+
+def size_words(recipe: Recipe) -> str:
+    """320 x 320 pixels, or 800 x 1333 pixels at most."""
+    resize = recipe.data.resize
+    if resize.kind == "square":
+        return f"{resize.size} x {resize.size} pixels"
+    return f"{resize.short_side} x {resize.long_side} pixels at most"
+
+
+class _Bars:
+    """One progress bar after the other: each pass over the pictures ends the one before."""
+
+    def __init__(self) -> None:
+        self._bar: ProgressBar | None = None
+
+    def __enter__(self) -> _Bars:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._bar is not None:
+            self._bar.__exit__(None, None, None)
+
+    def start(self, name: str) -> Progress:
+        def show(done: int, total: int) -> None:
+            if self._bar is None or self._bar.label != name:
+                self.__exit__()
+                self._bar = ProgressBar(total, name)
+                self._bar.__enter__()
+            # Where there is no terminal the end of a pass of seconds is no news.
+            if self._bar.live or done < total:
+                self._bar.update(done)
+
+        return show

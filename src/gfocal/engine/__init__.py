@@ -1,1 +1,0 @@
-"""Training, evaluating and predicting: what turns a recipe and pictures into results."""

@@ -1,0 +1,1 @@
+"""Loading detectors, predicting, drawing."""

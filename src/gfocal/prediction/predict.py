@@ -1,0 +1,286 @@
+"""From files to detections: loading a detector, finding pictures, drawing and writing what was found."""
+
+from __future__ import annotations
+
+import difflib
+import glob
+import json
+import os
+import shlex
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+import gfocal
+from gfocal.detector import DenseDetector
+from gfocal.errors import BrokenInputError, UsageError
+from gfocal.images.io import PICTURE_SUFFIXES, read_picture
+from gfocal.prediction.drawing import draw
+from gfocal.recipe import Recipe, load_recipe, recipe_names
+from gfocal.runs.checkpoint import load_detector
+from gfocal.runtime.precision import autocast
+from gfocal.structures import Detections
+from gfocal.utils.files import write_atomically
+from gfocal.zoo import build_detector
+
+__all__ = ["Prediction", "collect_pictures", "draw", "load", "load_trained", "predict_files"]
+
+RESULTS = "predictions.json"
+_WRITTEN_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+
+
+def load(
+    name_or_path: str | Path, overrides: Sequence[str] = (), *, names: Sequence[str] | None = None
+) -> DenseDetector:
+    """A detector, in evaluation mode on the CPU.
+
+    Args:
+        name_or_path: a run folder (its best weights), a ``.safetensors`` file that gfocal wrote, or a recipe: a name
+            such as "gfl_nano" or a YAML file. A recipe gives an untrained detector.
+        overrides: "a.b=c" recipe keys, for example "data.resize.size=416".
+        names: class names, for a recipe only; by default "class 0" to "class 79".
+
+    Raises:
+        UsageError: nothing of the kind is there, or it does not fit.
+
+    Example:
+        >>> import gfocal
+        >>> detector = gfocal.load("gfl_nano", names=("cat", "dog"))
+        >>> detector.names
+        ('cat', 'dog')
+    """
+    if not isinstance(name_or_path, str | os.PathLike):
+        raise UsageError(f"a path or the name of a recipe is needed, not {type(name_or_path).__name__} {name_or_path}")
+    # A text is a sequence too, of letters.
+    for what, given in (("names", names), ("overrides", overrides)):
+        if isinstance(given, str):
+            raise UsageError(f"{what} must be a list of texts, such as [{given!r}], not the text {given!r}")
+    if names is not None and len(names) == 0:
+        raise UsageError("names is empty: a detector needs at least one class")
+    if not _is_recipe(name_or_path):
+        if names is not None:
+            raise UsageError(f"names goes with a recipe; {name_or_path} has its own class names")
+        return load_trained(name_or_path, overrides)[0]
+    recipe = load_recipe(name_or_path, overrides)
+    detector = build_detector(recipe, names if names is not None else [f"class {i}" for i in range(80)])
+    return detector.eval()
+
+
+def load_trained(path: str | Path, overrides: Sequence[str] = ()) -> tuple[DenseDetector, Recipe, dict[str, Any]]:
+    """What :func:`gfocal.runs.checkpoint.load_detector` gives; a recipe, which has no weights, is refused."""
+    if _is_recipe(path):
+        raise UsageError(
+            f"{path} is a recipe, a detector without training; train it "
+            f"(gfocal train {shlex.quote(str(path))} --data FOLDER) "
+            "and give the run folder, or give a .safetensors file"
+        )
+    if not Path(path).exists():
+        near = difflib.get_close_matches(str(path), recipe_names(), n=1, cutoff=0.8)
+        hint = f"; the nearest recipe is {near[0]}" if near else ""
+        raise UsageError(f"there is no run folder or checkpoint {path}{hint}")
+    return load_detector(path, overrides)
+
+
+def _is_recipe(name_or_path: str | Path) -> bool:
+    """A file or folder of the same name goes before a recipe."""
+    path = Path(name_or_path)
+    return path.suffix in (".yaml", ".yml") or (str(name_or_path) in recipe_names() and not path.exists())
+
+
+def collect_pictures(patterns: Iterable[str | Path]) -> list[Path]:
+    """The picture files that files, folders and patterns stand for, each once.
+
+    Args:
+        patterns: a file (whatever its name), a folder (the pictures directly in it, by name), or a pattern such as
+            ``photos/*.jpg`` or ``photos/**/*.png`` (the pictures among what it matches).
+
+    Raises:
+        UsageError: one of them finds nothing.
+    """
+    found: dict[Path, Path] = {}
+    for pattern in patterns:
+        for path in _matches(Path(pattern)):
+            found.setdefault(path.resolve(), path)
+    return list(found.values())
+
+
+def _matches(pattern: Path) -> list[Path]:
+    kinds = ", ".join(PICTURE_SUFFIXES)
+    if pattern.is_dir():
+        pictures = _only_pictures(pattern.iterdir())
+        if not pictures:
+            raise UsageError(
+                f"no pictures in folder {pattern} (looked for {kinds}; folders inside it are not searched)"
+            )
+        return pictures
+    if pattern.exists():
+        return [pattern]
+    if not glob.has_magic(str(pattern)):
+        raise UsageError(f"there is no picture, folder or pattern {pattern}")
+    pictures = _only_pictures(Path(name) for name in glob.iglob(str(pattern), recursive=True))
+    if not pictures:
+        raise UsageError(f"the pattern {pattern} matches no pictures ({kinds})")
+    return pictures
+
+
+def _only_pictures(paths: Iterable[Path]) -> list[Path]:
+    return sorted(
+        p for p in paths if p.suffix.lower() in PICTURE_SUFFIXES and not p.name.startswith(".") and p.is_file()
+    )
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What :func:`predict_files` did.
+
+    Attributes:
+        drawings: the drawn pictures written.
+        results: the COCO JSON file.
+        num_detections: in all pictures.
+        skipped: one line for each picture that could not be read.
+        left_out: pictures given that are drawings of an earlier call.
+    """
+
+    drawings: tuple[Path, ...]
+    results: Path
+    num_detections: int
+    skipped: tuple[str, ...]
+    left_out: tuple[Path, ...] = ()
+
+
+def predict_files(
+    detector: DenseDetector,
+    pictures: Sequence[Path],
+    out: Path,
+    *,
+    score_threshold: float | None = 0.3,
+    category_ids: Sequence[int] | None = None,
+    precision: str = "fp32",
+    batch_size: int = 8,
+    progress: Callable[[int, int], None] | None = None,
+) -> Prediction:
+    """Find objects in picture files; write a drawing of each and one ``predictions.json`` into ``out``.
+
+    The JSON is in COCO's format (images, annotations, categories); each annotation also has a score and, where the
+    boxes have it, edge_std: the standard deviation of left, top, right, bottom in pixels of the picture.
+
+    Args:
+        detector: what looks for objects.
+        pictures: files; one that cannot be read is left out, unless none is left; so is what an earlier call drew
+            into ``out``.
+        out: a folder, made where missing. Files in it are replaced only if an earlier call wrote them.
+        score_threshold: in [0, 1); None takes the detector's own.
+        category_ids: the data set's id of each class; by default 1..C.
+        precision: "fp32", "bf16" or "fp16" (autocast).
+        batch_size: tiles a forward pass, where the detector has a ``tiling``.
+        progress: called with (pictures done, pictures in all).
+
+    Raises:
+        BrokenInputError: no picture can be read.
+        UsageError: ``out`` cannot be written to, or all pictures are drawings of an earlier call.
+    """
+    names = _OutputNames(out, pictures)
+    given, pictures = pictures, names.inputs
+    if given and not pictures:
+        raise UsageError(f"all pictures given are drawings of an earlier call into {out}; give the pictures themselves")
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    skipped: list[str] = []
+    for done, path in enumerate(pictures, start=1):
+        try:
+            picture = read_picture(path)
+        except BrokenInputError as error:
+            skipped.append(str(error))
+        else:
+            with autocast(detector.device, precision):
+                found = detector.predict(picture, score_threshold=score_threshold, batch_size=batch_size)
+            drawing = names.take(path)
+            _save(draw(picture, found), drawing)
+            height, width = picture.shape[-2:]
+            image_id = len(images) + 1
+            image = {"id": image_id, "file_name": path.as_posix(), "width": width, "height": height}
+            images.append({**image, "drawing": drawing.name})
+            annotations += _annotations(found, image_id, len(annotations) + 1, category_ids)
+        if progress is not None:
+            progress(done, len(pictures))
+    if not images:
+        raise BrokenInputError(skipped[0] if len(skipped) == 1 else f"no picture can be read: {'; '.join(skipped)}")
+    ids = range(1, len(detector.names) + 1) if category_ids is None else category_ids
+    content = {
+        "info": {"generator": "gfocal predict", "version": gfocal.__version__, "written": names.written()},
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": int(i), "name": name} for i, name in zip(ids, detector.names, strict=True)],
+    }
+    write_atomically(out / RESULTS, lambda file: _write_json(file, content))
+    drawings = tuple(out / image["drawing"] for image in images)
+    left_out = tuple(path for path in given if path not in pictures)
+    return Prediction(drawings, out / RESULTS, len(annotations), tuple(skipped), left_out)
+
+
+def _annotations(
+    found: Detections, image_id: int, first_id: int, category_ids: Sequence[int] | None
+) -> list[dict[str, Any]]:
+    return [
+        {"id": number, **entry, "area": round(entry["bbox"][2] * entry["bbox"][3], 3), "iscrowd": 0}
+        for number, entry in enumerate(found.to_coco(image_id, category_ids), start=first_id)
+    ]
+
+
+def _write_json(file: Path, content: Any) -> None:
+    file.write_text(json.dumps(content, allow_nan=False, separators=(",", ":")), encoding="utf-8")
+
+
+def _save(drawing: Image.Image, path: Path) -> None:
+    try:
+        drawing.save(path, quality=92)
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+class _OutputNames:
+    """Names in the output folder: never an input, never a file of somebody else, never one twice."""
+
+    def __init__(self, out: Path, inputs: Sequence[Path]) -> None:
+        self.out = out
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"cannot write to the folder {out}: {error.strerror or error}") from error
+        existing = {p.name for p in out.iterdir()}
+        self.ours = self._written_before() & existing
+        drawn = {out.resolve() / name for name in self.ours}
+        real = {p: Path(os.path.realpath(p)) for p in inputs}  # Path.resolve fails on a link to itself.
+        self.inputs = [p for p in inputs if real[p] not in drawn]
+        # Lower case, since file systems exist on which x.JPG and x.jpg are one file.
+        self.taken = {name.lower() for name in existing - self.ours} | {RESULTS}
+        self.taken |= {real[p].name.lower() for p in self.inputs if real[p].parent == out.resolve()}
+
+    def _written_before(self) -> set[str]:
+        file = self.out / RESULTS
+        if not file.exists():
+            return set()
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+            if content["info"]["generator"] != "gfocal predict":
+                raise ValueError("of another program")
+            return {str(name) for name in content["info"]["written"]}
+        except (OSError, ValueError, KeyError, TypeError):
+            raise UsageError(f"{file} was not written by gfocal predict; give another --out") from None
+
+    def take(self, path: Path) -> Path:
+        suffix = path.suffix.lower() if path.suffix.lower() in _WRITTEN_SUFFIXES else ".png"
+        name, number = f"{path.stem}{suffix}", 1
+        while name.lower() in self.taken:
+            number += 1
+            name = f"{path.stem}-{number}{suffix}"
+        self.taken.add(name.lower())
+        self.ours.add(name)
+        return self.out / name
+
+    def written(self) -> list[str]:
+        """The drawings in the folder, earlier calls' too: another call may replace them."""
+        return sorted(self.ours)

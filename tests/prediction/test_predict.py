@@ -1,0 +1,267 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+import gfocal
+from gfocal.detector import DenseDetector
+from gfocal.errors import BrokenInputError, UsageError
+from gfocal.prediction.predict import collect_pictures, load, load_trained, predict_files
+from gfocal.recipe import load_recipe
+from gfocal.runs.checkpoint import save_detector
+from gfocal.structures import Detections
+
+NAMES = ("cat", "dog")
+
+
+def picture(path: Path, size: tuple[int, int] = (40, 30), colour: tuple[int, int, int] = (90, 90, 90)) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, colour).save(path)
+    return path
+
+
+def finds_one_dog(source: Tensor, score_threshold: float | None = None, batch_size: int = 1) -> Detections:
+    """Stands in for a detector: a dog with score 0.6 in the left half of every picture."""
+    height, width = source.shape[-2:]
+    count = 1 if score_threshold is None or score_threshold < 0.6 else 0
+    return Detections(
+        torch.tensor([[0.0, 0.0, width / 2, height]])[:count],
+        torch.tensor([0.6])[:count],
+        torch.tensor([1])[:count],
+        NAMES,
+        torch.tensor([[1.0, 2.0, 3.0, 4.0]])[:count],
+    )
+
+
+@pytest.fixture
+def detector() -> DenseDetector:
+    return cast(DenseDetector, SimpleNamespace(names=NAMES, predict=finds_one_dog, device=torch.device("cpu")))
+
+
+def read(out: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((out / "predictions.json").read_text())
+    return content
+
+
+# --- collecting
+
+
+def test_files_folders_and_patterns(tmp_path: Path) -> None:
+    b, a = picture(tmp_path / "in/b.png"), picture(tmp_path / "in/a.jpg")
+    deep = picture(tmp_path / "in/deep/c.png")
+    (tmp_path / "in/notes.txt").write_text("no picture")
+    picture(tmp_path / "in/.hidden.png")
+    assert collect_pictures([tmp_path / "in"]) == [a, b]
+    assert collect_pictures([b, tmp_path / "in"]) == [b, a]  # each once, in the order of the arguments
+    assert collect_pictures([str(tmp_path / "in/*.png")]) == [b]
+    assert collect_pictures([str(tmp_path / "in/**/*.png")]) == [b, deep]
+    assert collect_pictures([str(tmp_path / "in/*")]) == [a, b]
+
+
+def test_a_name_with_brackets_is_a_file_before_it_is_a_pattern(tmp_path: Path) -> None:
+    odd = picture(tmp_path / "photo[1].png")
+    assert collect_pictures([odd]) == [odd]
+
+
+def test_upper_case_endings_count(tmp_path: Path) -> None:
+    upper = picture(tmp_path / "A.PNG")
+    assert collect_pictures([tmp_path]) == [upper]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [("absent.jpg", "there is no picture"), ("*.jpg", "matches no pictures"), ("empty", "no pictures in folder")],
+)
+def test_nothing_found_is_refused(tmp_path: Path, pattern: str, message: str) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match=message):
+        collect_pictures([tmp_path / pattern])
+
+
+# --- predicting
+
+
+def test_the_json_is_coco_with_scores_and_edge_std(tmp_path: Path, detector: DenseDetector) -> None:
+    first, second = picture(tmp_path / "a.png", (40, 30)), picture(tmp_path / "b.jpg", (20, 10))
+    result = predict_files(detector, [first, second], tmp_path / "out", category_ids=[3, 18])
+    content = read(tmp_path / "out")
+    assert content["images"] == [
+        {"id": 1, "file_name": first.as_posix(), "width": 40, "height": 30, "drawing": "a.png"},
+        {"id": 2, "file_name": second.as_posix(), "width": 20, "height": 10, "drawing": "b.jpg"},
+    ]
+    assert content["categories"] == [{"id": 3, "name": "cat"}, {"id": 18, "name": "dog"}]
+    assert content["annotations"][1] == {
+        "id": 2,
+        "image_id": 2,
+        "category_id": 18,
+        "bbox": [0.0, 0.0, 10.0, 10.0],
+        "area": 100.0,
+        "iscrowd": 0,
+        "score": pytest.approx(0.6),
+        "edge_std": [1.0, 2.0, 3.0, 4.0],
+    }
+    assert result.num_detections == 2
+    assert result.drawings == (tmp_path / "out/a.png", tmp_path / "out/b.jpg")
+    assert result.drawings[0].read_bytes().startswith(b"\x89PNG")
+    assert result.drawings[1].read_bytes().startswith(b"\xff\xd8\xff")
+
+
+def test_category_ids_count_from_one_by_default(tmp_path: Path, detector: DenseDetector) -> None:
+    predict_files(detector, [picture(tmp_path / "a.png")], tmp_path / "out")
+    content = read(tmp_path / "out")
+    assert [c["id"] for c in content["categories"]] == [1, 2]
+    assert content["annotations"][0]["category_id"] == 2
+
+
+def test_the_score_threshold_reaches_the_detector(tmp_path: Path, detector: DenseDetector) -> None:
+    result = predict_files(detector, [picture(tmp_path / "a.png")], tmp_path / "out", score_threshold=0.7)
+    assert result.num_detections == 0
+    assert read(tmp_path / "out")["annotations"] == []
+
+
+def test_equal_names_get_distinct_drawings(tmp_path: Path, detector: DenseDetector) -> None:
+    inputs = [picture(tmp_path / name) for name in ("1/x.png", "2/x.png", "3/X.png", "4/x.bmp", "5/x.tif")]
+    result = predict_files(detector, inputs, tmp_path / "out")
+    assert [p.name for p in result.drawings] == ["x.png", "x-2.png", "X-3.png", "x-4.png", "x-5.png"]
+    assert all(p.is_file() for p in result.drawings)
+
+
+def test_inputs_and_foreign_files_are_never_written_over(tmp_path: Path, detector: DenseDetector) -> None:
+    source = picture(tmp_path / "x.png")
+    other = picture(tmp_path / "sub/y.png")
+    foreign = picture(tmp_path / "y.png", colour=(1, 2, 3))
+    before = source.read_bytes(), foreign.read_bytes()
+    for _ in range(2):  # a second call writes over its own drawings
+        result = predict_files(detector, [source, other], tmp_path)
+        assert [p.name for p in result.drawings] == ["x-2.png", "y-2.png"]
+        assert (source.read_bytes(), foreign.read_bytes()) == before
+
+
+def test_drawings_of_earlier_calls_may_be_replaced(tmp_path: Path, detector: DenseDetector) -> None:
+    a, b = picture(tmp_path / "a.png"), picture(tmp_path / "b.png")
+    for source in (a, b, a):
+        result = predict_files(detector, [source], tmp_path / "out")
+        assert result.drawings == (tmp_path / "out" / source.name,)
+
+
+def test_a_second_call_does_not_draw_on_drawings(tmp_path: Path, detector: DenseDetector) -> None:
+    source = picture(tmp_path / "x.png")
+    for left_out in ((), (tmp_path / "x-2.png",)):
+        result = predict_files(detector, collect_pictures([tmp_path]), tmp_path)
+        assert result.drawings == (tmp_path / "x-2.png",)
+        assert result.left_out == left_out
+        assert [image["file_name"] for image in read(tmp_path)["images"]] == [source.as_posix()]
+    with pytest.raises(UsageError, match="all pictures given are drawings of an earlier call"):
+        predict_files(detector, [tmp_path / "x-2.png"], tmp_path)
+
+
+@pytest.mark.parametrize(("precision", "low"), [("fp32", False), ("bf16", True)])
+def test_the_network_runs_in_the_precision_asked_for(tmp_path: Path, precision: str, low: bool) -> None:
+    seen: list[bool] = []
+
+    def predict(source: Tensor, score_threshold: float | None = None, batch_size: int = 1) -> Detections:
+        seen.append(torch.is_autocast_enabled("cpu"))
+        return finds_one_dog(source, score_threshold)
+
+    stub = SimpleNamespace(names=NAMES, predict=predict, device=torch.device("cpu"))
+    predict_files(cast(DenseDetector, stub), [picture(tmp_path / "a.png")], tmp_path / "out", precision=precision)
+    assert seen == [low]
+
+
+def test_a_foreign_predictions_file_is_not_replaced(tmp_path: Path, detector: DenseDetector) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/predictions.json").write_text('{"mine": 1}')
+    with pytest.raises(UsageError, match=r"predictions\.json was not written by gfocal"):
+        predict_files(detector, [picture(tmp_path / "a.png")], tmp_path / "out")
+
+
+def test_broken_pictures_are_left_out_unless_none_is_left(tmp_path: Path, detector: DenseDetector) -> None:
+    (tmp_path / "bad.jpg").write_bytes(b"\xff\xd8\xff nothing")
+    good = picture(tmp_path / "good.png")
+    result = predict_files(detector, [tmp_path / "bad.jpg", good], tmp_path / "out")
+    assert [p.name for p in result.drawings] == ["good.png"]
+    assert len(result.skipped) == 1
+    assert "bad.jpg" in result.skipped[0]
+    assert [image["id"] for image in read(tmp_path / "out")["images"]] == [1]
+    with pytest.raises(BrokenInputError, match=r"bad\.jpg"):
+        predict_files(detector, [tmp_path / "bad.jpg"], tmp_path / "out2")
+
+
+def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path: Path, detector: DenseDetector) -> None:
+    (tmp_path / "out").write_text("")
+    with pytest.raises(UsageError, match="cannot write"):
+        predict_files(detector, [picture(tmp_path / "a.png")], tmp_path / "out")
+
+
+def test_progress_counts_every_picture(tmp_path: Path, detector: DenseDetector) -> None:
+    seen: list[tuple[int, int]] = []
+    inputs = [picture(tmp_path / "a.png"), tmp_path / "absent.png"]
+    predict_files(detector, inputs, tmp_path / "out", progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(1, 2), (2, 2)]
+
+
+# --- loading
+
+
+def test_load_gives_an_untrained_detector_for_a_recipe() -> None:
+    detector = gfocal.load("gfl_nano", ["data.resize.size=64"], names=NAMES)
+    assert detector.names == NAMES
+    assert detector.resize.size == 64
+    assert not detector.training
+    assert len(load("gfl_nano").names) == 80
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"name_or_path": 3}, "a path or the name of a recipe is needed, not int 3"),
+        ({"name_or_path": "gfl_nano", "names": "cat"}, r"names must be a list of texts, such as \['cat'\]"),
+        ({"name_or_path": "gfl_nano", "overrides": "a=b"}, "overrides must be a list of texts"),
+        ({"name_or_path": "gfl_nano", "names": []}, "names is empty"),
+    ],
+)
+def test_what_load_cannot_take_is_named(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        load(**arguments)
+
+
+def test_load_reads_what_was_saved(tmp_path: Path) -> None:
+    recipe = load_recipe("gfl_nano", ["data.resize.size=64"])
+    detector = load("gfl_nano", ["data.resize.size=64"], names=NAMES)
+    (tmp_path / "run").mkdir()
+    file = tmp_path / "run/best.safetensors"
+    save_detector(file, detector.state_dict(), recipe, NAMES, category_ids=[5, 6])
+    image = torch.randint(0, 256, (3, 50, 70), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    expected = detector.predict(image, score_threshold=0.0)
+    for path in (tmp_path / "run", file, str(file)):
+        found = load(path).predict(image, score_threshold=0.0)
+        assert found.names == NAMES
+        torch.testing.assert_close(found.boxes, expected.boxes, rtol=1e-4, atol=1e-3)
+    assert load_trained(file)[2]["category_ids"] == [5, 6]
+    with pytest.raises(UsageError, match="names goes with a recipe"):
+        load(file, names=NAMES)
+
+
+def test_a_folder_goes_before_a_recipe_of_the_same_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("gfl_nano").mkdir()
+    with pytest.raises(UsageError, match="not a finished run"):
+        load("gfl_nano")
+
+
+@pytest.mark.parametrize("path", ["gfl_nano", "mine.yaml"])
+def test_a_recipe_is_no_trained_detector(path: str) -> None:
+    with pytest.raises(UsageError, match="is a recipe, a detector without training"):
+        load_trained(path)
+
+
+def test_what_does_not_exist_is_named_with_the_nearest_recipe() -> None:
+    with pytest.raises(UsageError, match=r"no run folder or checkpoint gfl_nan; .* gfl_nano"):
+        load("gfl_nan")

@@ -1,0 +1,190 @@
+"""Every valid detector x quality x box representation on the small pyramid: learns, finds, is saved, loads.
+
+`make test` runs a part in which every detector, quality and representation occurs; `make test-all` runs all of it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from gfocal.boxes import aligned_iou
+from gfocal.data.augment.transforms import EvalTransform
+from gfocal.data.index.data_index import DataIndex
+from gfocal.data.loading.loader import DetectionDataset, make_loader
+from gfocal.detector import DenseDetector
+from gfocal.evaluation.evaluator import evaluate
+from gfocal.recipe import AXES, DETECTORS, load_recipe
+from gfocal.recipe.forms import BOXES, QUALITIES
+from gfocal.representation import MinedSoftmax
+from gfocal.runs.checkpoint import load_detector, save_detector
+from gfocal.structures import Batch, Targets
+from gfocal.zoo import build_detector
+
+POINTS = {name: row["model"]["points"]["kind"] for name, row in DETECTORS.items()}
+
+
+def pairs() -> list[tuple[str, str, str]]:
+    """(detector, quality, boxes) of all that is not refused; boxes with a code where it is not the row's."""
+    found = []
+    for detector in DETECTORS:
+        axes = AXES[POINTS[detector]]
+        for quality, boxes in itertools.product(axes["quality.kind"], axes["boxes.kind"]):
+            if BOXES[boxes].bins or not QUALITIES[quality].bins:
+                found.append((detector, quality, boxes))
+    return [*found, ("atss", "centerness", "dirac distances"), ("foveabox", "none", "dirac distances")]
+
+
+# The fast part: each row as published, and what the paper tries on them.
+CHOSEN = {
+    ("fcos", "centerness", "dirac"),
+    ("fcos", "iou", "gaussian"),
+    ("fcos", "joint", "general_dfl"),
+    ("atss", "centerness", "dirac"),
+    ("atss", "iou_guided", "dirac"),
+    ("atss", "centerness_guided", "general"),
+    ("atss", "joint_v2", "general_dfl"),
+    ("atss", "centerness", "dirac distances"),
+    ("gfl", "joint", "general_dfl"),
+    ("retinanet", "none", "dirac"),
+    ("retinanet", "joint", "dirac"),
+    ("foveabox", "none", "dirac"),
+    ("foveabox", "joint", "gaussian"),
+    ("ssd", "softmax_mined", "dirac"),
+    ("ssd", "joint", "dirac"),
+}
+
+
+def fast() -> set[tuple[str, str, str]]:
+    """The chosen ones, and the first pair of every form that is not among them: a new form is tried at once."""
+    found = set(CHOSEN)
+    for pair in pairs():
+        if any(pair[place] not in {other[place] for other in found} for place in range(3)):
+            found.add(pair)
+    return found
+
+
+FAST = fast()
+
+
+def test_what_is_chosen_exists() -> None:
+    assert set(pairs()) >= CHOSEN
+
+
+CASES = [
+    pytest.param(*pair, id="-".join(pair).replace(" ", "_"), marks=[] if pair in FAST else pytest.mark.slow)
+    for pair in pairs()
+]
+
+
+@pytest.mark.parametrize(("detector", "quality", "boxes"), CASES)
+def test_a_combination(
+    detector: str, quality: str, boxes: str, tmp_path: Path, train_index: DataIndex, val_index: DataIndex
+) -> None:
+    kind, _, code = boxes.partition(" ")
+    changes = [f"model.quality.kind={quality}", f"model.boxes.kind={kind}", "data.resize.size=64"]
+    recipe = load_recipe(f"{detector}_nano", [*changes, *([f"model.boxes.code={code}"] if code else [])])
+    torch.manual_seed(0)
+    model = build_detector(recipe, train_index.names)
+    batch = one_batch(train_index, model)
+    before = placed(model, batch)
+    first, last = learn(model, batch)
+    assert last < 0.8 * first, f"ten steps took the loss from {first:.4g} to {last:.4g}"
+    assert placed(model, batch) > before, "boxes of positives lie no better than those of random values"
+
+    model.eval()
+    result = evaluate(model, val_index, batch_size=4, workers=0).result
+    assert all(0 <= value <= 1 or math.isnan(value) for value in result.stats.values())  # NaN: no such objects
+    found = model.predict(batch.pictures[0], score_threshold=0.0)
+    assert 0 < len(found) <= recipe.predict.max_detections
+    assert bool(((found.scores >= 0) & (found.scores <= 1)).all())
+    assert bool(((found.boxes >= 0) & (found.boxes <= 64)).all())
+    assert (found.edge_std is not None) == (kind != "dirac")
+    assert (found.edge_probs is not None) == BOXES[kind].bins
+
+    save_detector(tmp_path / "best.safetensors", model.state_dict(), recipe, model.names)
+    loaded, _, _ = load_detector(tmp_path)
+    for name, value in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], value), name
+    assert len(loaded.eval().predict(batch.pictures[0], score_threshold=0.0)) == len(found)
+
+    half_precision(model, batch)
+    background(model, batch)
+
+
+def one_batch(index: DataIndex, model: DenseDetector) -> Batch:
+    dataset = DetectionDataset(index, EvalTransform(model.resize), seed=0)
+    return next(iter(make_loader(dataset, batch_size=4, shuffle=False, workers=0)))
+
+
+@torch.no_grad()
+def placed(model: DenseDetector, batch: Batch) -> float:
+    """Mean IoU of the positives' boxes with their objects."""
+    matched, points = model.match(batch.pictures, batch.targets), model.points(64, 64)
+    model.train()
+    code = model(batch.pictures).box.flatten(0, 1)[matched.positive]
+    return float(aligned_iou(model.boxes.decode(points[matched.positive % len(points)], code), matched.boxes).mean())
+
+
+def learn(model: DenseDetector, batch: Batch) -> tuple[float, float]:
+    """The loss before the first of ten steps on one batch, and after the last."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
+    values = []
+    model.train()
+    for step in range(11):
+        loss = total(model, batch.pictures, batch.targets, whole_weight=True)
+        values.append(loss.item())
+        if step < 10:
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 35, error_if_nonfinite=True)
+            optimizer.step()
+    return values[0], values[-1]
+
+
+def total(
+    model: DenseDetector, pictures: Tensor, targets: tuple[Targets, ...], *, whole_weight: bool = False
+) -> Tensor:
+    """The loss of a batch.
+
+    With ``whole_weight``, box terms weighted by scores are a mean: over few objects the scores of the first steps add
+    up to less than the 1 that divides them, and the loss would grow with the scores.
+    """
+    out, matched, box_norm = model(pictures), model.match(pictures, targets), None
+    if whole_weight and model.box_weight == "score":
+        box_norm = model.step_sums(out, matched, (64, 64))[0]
+    losses = model.losses(out, matched, (64, 64), box_norm=box_norm)
+    assert all(value.ndim == 0 and value.dtype == torch.float32 for value in losses.values())
+    return torch.stack(list(losses.values())).sum()
+
+
+def half_precision(model: DenseDetector, batch: Batch) -> None:
+    """bf16 autocast computes the network in half precision and the losses in float32: nearly the same loss."""
+    full = total(model, batch.pictures, batch.targets)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = total(model, batch.pictures, batch.targets)
+        assert len(model.detect(batch.pictures)) == 4
+    assert half.item() == pytest.approx(full.item(), rel=0.1)
+    half.backward()
+    assert all(bool(p.grad.isfinite().all()) for p in model.parameters() if p.grad is not None)
+
+
+def background(model: DenseDetector, batch: Batch) -> None:
+    """Pictures without objects, and no pictures at all: finite, and connected to the graph."""
+    empty = tuple(Targets.empty() for _ in batch.targets)
+    losses = model.losses(model(batch.pictures), model.match(batch.pictures, empty), (64, 64))
+    mined = isinstance(model.quality, MinedSoftmax)  # no positive, no negatives to it
+    assert (losses.pop("cls").item() == 0) == mined, "background teaches classes"
+    assert all(value.item() == 0 for value in losses.values()), "and nothing else"
+    for pictures, targets in ((batch.pictures, empty), (batch.pictures[:0], ())):
+        model.zero_grad()
+        loss = total(model, pictures, targets)
+        loss.backward()
+        assert bool(loss.isfinite())
+        assert all(bool(p.grad.isfinite().all()) for p in model.parameters() if p.grad is not None)
+        assert len(model.detect(pictures)) == len(pictures)
