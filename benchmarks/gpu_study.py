@@ -19,11 +19,11 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 
-from gfocal.report import told, write_overview, write_report
-from gfocal.studies.budget import BUDGETS
-from gfocal.studies.results import collect
-from gfocal.studies.study import StudySettings, open_study
-from gfocal.studies.table_speed import table_speed
+from gfocal.studies.comparison.results import collect
+from gfocal.studies.execution.budget import BUDGETS
+from gfocal.studies.execution.study import StudySettings, open_study
+from gfocal.studies.report import told, write_overview, write_report
+from gfocal.studies.speed.table import table_speed
 
 # No weights can be downloaded where this runs: the backbone starts from random values and learns as a whole.
 BACKBONE = (

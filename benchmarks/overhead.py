@@ -18,7 +18,7 @@ from typing import Any
 
 import harness
 from gfocal.recipe import load_recipe
-from gfocal.studies.speed import PICTURE, measure_rows, told_speed
+from gfocal.studies.speed.speed import PICTURE, measure_rows, told_speed
 from gfocal.utils.progress import ProgressBar
 
 RESULTS = Path(__file__).parent / "results" / "overhead.json"

@@ -19,8 +19,8 @@ import gfocal
 from gfocal.cli.app import app
 from gfocal.cli.studies import TABLES as SPELLED_OUT
 from gfocal.data.scenes.generate import make_scenes
-from gfocal.report import write_report
-from gfocal.studies.tables import TABLES
+from gfocal.studies.paper.tables import TABLES
+from gfocal.studies.report import write_report
 from helpers import report_samples as samples
 
 TINY = ("--budget", "tiny", "--size", "64", "--iterations", "10", "--seeds", "1")
@@ -48,7 +48,7 @@ def test_every_table_is_a_verb() -> None:
 def test_a_dry_run_shows_every_run_and_trains_nothing(
     scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gfocal.studies.dry_run.paces", lambda recipes, *_: dict.fromkeys(recipes, 2.0))
+    monkeypatch.setattr("gfocal.studies.execution.dry_run.paces", lambda recipes, *_: dict.fromkeys(recipes, 2.0))
     out = tmp_path / "out"
     result = call("table1c", "--data", scenes, *TINY, "--out", out, "--dry-run", "--jobs", "5")
     assert result.exit_code == 0, result.output
@@ -66,7 +66,7 @@ def test_a_dry_run_shows_every_run_and_trains_nothing(
 
 def test_coco_gets_the_published_recipes(scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a budget nothing but the row changes a recipe; ResNet-50's pace is not what is tested here."""
-    monkeypatch.setattr("gfocal.studies.dry_run.paces", lambda *_: {})
+    monkeypatch.setattr("gfocal.studies.execution.dry_run.paces", lambda *_: {})
     content = json.loads(call("all", "--data", scenes, "--out", tmp_path, "--dry-run", "--json").stdout)
     assert len(content["runs"]) == 36
     assert {run["recipe"] for run in content["runs"]} == {

@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from gfocal.data.scenes.generate import make_scenes
-from gfocal.studies.budget import BUDGETS, Budget
-from gfocal.studies.plan import StudyData, open_study_data
+from gfocal.studies.execution.budget import BUDGETS, Budget
+from gfocal.studies.execution.plan import StudyData, open_study_data
 
 SECONDS: Budget = replace(BUDGETS["tiny"], iterations=10, size=64, scenes=(48, 24), timed=(64, 64))
 """A run takes seconds and learns nothing worth measuring."""

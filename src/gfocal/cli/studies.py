@@ -20,7 +20,7 @@ study_app = typer.Typer(
     epilog="Start with: gfocal study table3 --data scenes --budget tiny",
     no_args_is_help=True,
 )
-# As gfocal.studies.tables has them; spelled out, since that module takes longer to load than --help may.
+# As gfocal.studies.paper.tables has them; spelled out, since that module takes longer to load than --help may.
 TABLES = {
     "table1a": "Six forms of quality on FCOS and ATSS.",
     "table1b": "QFL on FoveaBox, RetinaNet and SSD512.",
@@ -93,8 +93,8 @@ def _study_verb(asked: str) -> Callable[..., None]:
         json_: Json = False,
     ) -> None:
         with own_stdout():
-            from gfocal.studies.budget import chosen_budget
-            from gfocal.studies.study import SCENES, StudySettings, default_folder, names_of, open_study
+            from gfocal.studies.execution.budget import chosen_budget
+            from gfocal.studies.execution.study import SCENES, StudySettings, default_folder, names_of, open_study
 
             chosen = chosen_budget(
                 budget or ("small" if data == SCENES else "full"), pyramid=pyramid, iterations=iterations, size=size
@@ -113,8 +113,8 @@ def _study_verb(asked: str) -> Callable[..., None]:
             )
             study = open_study(settings)
             if dry_run:
-                from gfocal.studies.dry_run import dry_run as look_ahead
-                from gfocal.studies.dry_run import told_plan
+                from gfocal.studies.execution.dry_run import dry_run as look_ahead
+                from gfocal.studies.execution.dry_run import told_plan
 
                 content = look_ahead(study)
                 lines = told_plan(content)
@@ -134,10 +134,10 @@ def _study_verb(asked: str) -> Callable[..., None]:
 
 def _run(study: Any) -> tuple[dict[str, Any], list[str]]:
     """Do the runs and write the reports; the results, and what to print of them."""
-    from gfocal.report import told, write_overview, write_report
-    from gfocal.studies.dry_run import about
-    from gfocal.studies.results import collect
-    from gfocal.studies.table_speed import table_speed
+    from gfocal.studies.comparison.results import collect
+    from gfocal.studies.execution.dry_run import about
+    from gfocal.studies.report import told, write_overview, write_report
+    from gfocal.studies.speed.table import table_speed
 
     say(about(study))
     outcome = study.run(say)
@@ -195,7 +195,7 @@ def speed(
     Example: gfocal study speed atss_r50 gfl_r50
     """
     with own_stdout():
-        from gfocal.studies.speed import REPEATS, speed_of, told_speed
+        from gfocal.studies.speed.speed import REPEATS, speed_of, told_speed
         from gfocal.utils.progress import ProgressBar
 
         rounds = repeats or REPEATS
@@ -240,7 +240,7 @@ def figures(
     Example: gfocal study figures --model runs/gfl_nano-street --data street
     """
     with own_stdout():
-        from gfocal.studies.figures import draw_figures
+        from gfocal.studies.figures.draw import draw_figures
 
         files = draw_figures(out, data=data, model=model, format=format_, say=say)
     if json_:
@@ -260,7 +260,7 @@ def overview(
     Example: gfocal study overview runs/study-scenes-small
     """
     with own_stdout():
-        from gfocal.report import read_results, write_overview
+        from gfocal.studies.report import read_results, write_overview
 
         files = write_overview(read_results(folder), folder)
     if json_:

@@ -1,0 +1,1 @@
+"""Planning and running the rows of a study."""

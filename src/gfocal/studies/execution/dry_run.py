@@ -1,0 +1,119 @@
+"""What a study would do: its runs, what each changes, and how long they may take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from gfocal.cli.tables.results import counted
+from gfocal.errors import GfocalError
+from gfocal.recipe import load_recipe
+from gfocal.runs.folder import flat
+from gfocal.studies.execution.pace import paces
+from gfocal.studies.execution.plan import RunPlan
+from gfocal.studies.execution.run_metrics import read_measured
+from gfocal.studies.execution.runner import RUNS, is_done, steps_done, threads_a_run
+from gfocal.studies.execution.study import Study
+
+_MEASURING = 0.35  # of a training step's time for a picture, a picture that is measured takes
+_STARTING = 8  # seconds in which a run loads libraries and data
+
+
+def dry_run(study: Study) -> dict[str, Any]:
+    """Every run, what its recipe changes, what is left of it, and how long that may take on this machine.
+
+    The pace of a detector is that of its runs that are done; of one without, that of a training step measured now, on
+    pictures of the size of the run's, reading not included. ``hours`` is None where no pace is known.
+    """
+    out, runs = study.settings.out, study.plan.runs
+    left = {run.name: run.steps - steps_done(out, run) for run in runs if not is_done(out, run)}
+    pace = {run.base: seconds for run in study.related if (seconds := _pace_of_done(out, run)) is not None}
+    unknown = {run.base: run.recipe for run in runs if run.name in left and run.base not in pace}
+    pace |= paces(unknown, len(study.data.train.names), threads_a_run(study.jobs))
+    entries: list[dict[str, Any]] = []
+    for run in runs:
+        hours: float | None = 0.0
+        if run.name in left:
+            pictures = left[run.name] * run.pictures / run.steps + len(study.data.val_index) * _MEASURING
+            hours = (pictures * pace[run.base] + _STARTING) / 3600 if run.base in pace else None
+        entries.append({**_described(run, study), "hours": hours})
+    known = [entry["hours"] for entry in entries if entry["hours"] is not None]
+    whole = sum(known) / max(min(study.jobs, len(left)), 1) if len(known) == len(entries) else None
+    return {"runs": entries, "hours": whole, "jobs": study.jobs, "seconds_a_picture": pace}
+
+
+def _pace_of_done(out: Path, run: RunPlan) -> float | None:
+    """Seconds a picture of a finished run; None of one that is not, or whose results cannot be read."""
+    with suppress(GfocalError):
+        measured = read_measured(out / RUNS / run.name)
+        return None if measured is None else float(measured.facts["train_seconds"]) / run.pictures
+    return None
+
+
+def _described(run: RunPlan, study: Study) -> dict[str, Any]:
+    done = steps_done(study.settings.out, run)
+    state = "done" if is_done(study.settings.out, run) else "begun" if done else "to do"
+    return {
+        "name": run.name,
+        "rows": [f"{table} {row}" for table, row in run.rows],
+        "recipe": run.base,
+        "changes": list(run.changes),
+        "budget_changes": differences(run, study),
+        "seed": run.seed,
+        "state": state,
+        "steps": run.steps,
+        "steps_done": done,
+    }
+
+
+def differences(run: RunPlan, study: Study) -> list[str]:
+    """What differs from the published row beside the seed, as overrides: [] says that it is exactly that row."""
+    ours, theirs = flat(run.recipe.to_dict()), flat(load_recipe(run.base, run.changes).to_dict())
+    return [f"{key}={ours[key]}" for key in ours if ours[key] != theirs.get(key) and key != "runtime.seed"]
+
+
+def told_plan(content: Mapping[str, Any]) -> list[str]:
+    """What :func:`dry_run` gave, for a terminal."""
+    runs = content["runs"]
+    shared = set.intersection(*(set(run["budget_changes"]) for run in runs)) if runs else set()
+    lines = []
+    for run in runs:
+        own = [*run["changes"], *(change for change in run["budget_changes"] if change not in shared)]
+        state = f"{run['state']}, {run['steps_done']:,} of " if run["state"] == "begun" else f"{run['state']}, "
+        lines += [
+            f"{run['name']}: {state}{counted(run['steps'], 'step')}, {told_hours(run['hours'])}",
+            f"    for {', '.join(run['rows'])}",
+            f"    {run['recipe']}{', ' if own else ' as it is'}{', '.join(own)}",
+        ]
+    if shared:
+        lines.append(f"all runs: {', '.join(sorted(shared))}")
+    left = sum(run["state"] != "done" for run in runs)
+    lines.append(
+        f"{counted(len(runs), 'run')}, {left} of them to do, {content['jobs']} at a time: about "
+        f"{told_hours(content['hours'])} on this machine"
+    )
+    return lines
+
+
+def told_hours(hours: float | None) -> str:
+    """5 s, 12 min, 3.5 h, 12 days."""
+    if hours is None:
+        return "an unknown time"
+    if hours >= 72:
+        return f"{hours / 24:.0f} days"
+    if hours >= 1:
+        return f"{hours:.1f} h"
+    return f"{60 * hours:.0f} min" if hours >= 2 / 60 else f"{3600 * hours:.0f} s"
+
+
+def about(study: Study) -> str:
+    """One line before a study starts: how much there is to do, and how long that may take."""
+    out, runs = study.settings.out, study.plan.runs
+    done = sum(is_done(out, run) for run in runs)
+    if done == len(runs):
+        return f"all {counted(done, 'run')} are done, in {out}"
+    hours = told_hours(dry_run(study)["hours"])
+    before = f", {done} of them done" if done else ""
+    return f"{counted(len(runs), 'run')}{before}, {study.jobs} at a time, about {hours} to go on this machine; in {out}"

@@ -1,0 +1,293 @@
+"""Doing the runs of a study: what is done is skipped, what was cut off goes on, what fails does not stop the rest."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gfocal.data.scenes.generate import usable_cpus
+from gfocal.errors import GfocalError, UsageError
+from gfocal.studies.execution.initial_weights import init_identity, make_start
+from gfocal.studies.execution.locks import held
+from gfocal.studies.execution.plan import RunPlan, StudyData
+from gfocal.studies.execution.run_metrics import MEASURED, read_measured
+from gfocal.studies.execution.worker import JOB, METRICS
+from gfocal.utils.files import write_atomically
+from gfocal.utils.progress import CtrlC, ProgressBar
+
+RUNS, STARTS, LOG = "runs", "starts", "log.txt"
+WORKER = (sys.executable, "-m", "gfocal.studies.execution.worker")
+_POLL = 0.5  # seconds between looks at the processes
+_LOCK = "lock"
+
+
+@dataclass
+class Outcome:
+    """How the runs ended.
+
+    Attributes:
+        failures: run name -> one line.
+        done: how many finished in this call.
+        skipped: how many were finished before.
+        interrupted: Ctrl-C; the same command goes on.
+    """
+
+    failures: dict[str, str] = field(default_factory=dict)
+    done: int = 0
+    skipped: int = 0
+    interrupted: bool = False
+
+
+@dataclass
+class _Running:
+    run: RunPlan
+    process: subprocess.Popen[bytes]
+    log: Any
+    begin: int  # of what this attempt writes to the log
+    slot: int
+
+
+def is_done(out: Path, run: RunPlan) -> bool:
+    """Whether a run has its results."""
+    return (out / RUNS / run.name / MEASURED).is_file()
+
+
+def steps_done(out: Path, run: RunPlan) -> int:
+    """Optimizer steps that a run has behind it; its last line may be half-written."""
+    if is_done(out, run):
+        return run.steps
+    try:
+        with (out / RUNS / run.name / METRICS).open("rb") as file:
+            file.seek(max(file.seek(0, os.SEEK_END) - 4096, 0))
+            lines = file.read().splitlines()
+    except OSError:
+        return 0
+    for line in reversed(lines):
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            return min(int(json.loads(line)["step"]), run.steps)
+    return 0
+
+
+def default_jobs(runs: Sequence[RunPlan]) -> int:
+    """Runs at a time: on a CPU small detectors are quickest with a core each; anything else takes the whole device."""
+    small = all(run.base.endswith("_nano") for run in runs)
+    if torch.cuda.is_available():
+        return torch.cuda.device_count()
+    return max(1, min(usable_cpus(), 8)) if small else 1
+
+
+def threads_a_run(jobs: int) -> int:
+    """CPU threads of each of ``jobs`` runs; 0 for torch's own choice."""
+    return 0 if torch.cuda.is_available() else max(1, usable_cpus() // jobs)
+
+
+def do_runs(
+    runs: Sequence[RunPlan],
+    data: StudyData,
+    out: Path,
+    *,
+    init: Path | None = None,
+    jobs: int = 1,
+    say: Callable[[str], None] | None = None,
+    progress: bool = True,
+) -> Outcome:
+    """Do what is not done yet, ``jobs`` at a time, each in a process of its own.
+
+    Args:
+        runs: in the order in which they are started.
+        data: of all runs.
+        out: the study's folder; runs go to ``out/runs/NAME``.
+        init: weights whose backbone and neck all runs start from.
+        jobs: processes at a time.
+        say: gets lines for people.
+        progress: show a bar.
+
+    Raises:
+        UsageError: another study is running in ``out``, or the first weights cannot be made.
+    """
+    tell = say or (lambda line: None)
+    if all(_is_readable(out / RUNS / run.name) for run in runs):
+        return Outcome(skipped=len(runs))  # a report of finished runs disturbs no study that is still running
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot write to {out}: {error.strerror}; give another --out") from error
+    with held(out / _LOCK, wait=False):
+        for run in runs:
+            _forget_damaged(out / RUNS / run.name, tell)
+        outcome = Outcome(skipped=sum(is_done(out, run) for run in runs))
+        waiting = [run for run in runs if not is_done(out, run)]
+        if waiting:  # weights that fit no run are told before anything begins
+            make_start(waiting[0], data.train.names, init, out / STARTS)
+        total, done = sum(run.steps for run in runs), _all_done(out, runs)
+        with ProgressBar(total, "study", done=done, shown=progress) as bar, CtrlC(bar.say) as ctrl_c:
+            crew = _Crew(waiting, data, out, init, jobs, outcome, bar.say if bar.shown else tell)
+            shown: tuple[int, str] | None = None
+            try:
+                while crew.running or (crew.waiting and not ctrl_c.asked):
+                    if ctrl_c.asked:
+                        crew.interrupt()
+                    else:
+                        crew.start()
+                    time.sleep(_POLL)
+                    crew.collect()
+                    shown = _shown(bar, shown, _all_done(out, runs), _note(crew.running, outcome, runs))
+            finally:
+                crew.kill()  # an error or a second Ctrl-C: what is saved stays
+            outcome.interrupted |= ctrl_c.asked and bool(crew.waiting)
+    return outcome
+
+
+@dataclass
+class _Crew:
+    """The processes at work, and the runs that wait for one."""
+
+    waiting: list[RunPlan]
+    data: StudyData
+    out: Path
+    init: Path | None
+    jobs: int
+    outcome: Outcome
+    say: Callable[[str], None]
+    running: list[_Running] = field(default_factory=list)
+
+    def start(self) -> None:
+        """Give every free slot a run."""
+        while self.waiting and len(self.running) < self.jobs:
+            slot = min(set(range(self.jobs)) - {other.slot for other in self.running})
+            run = self.waiting.pop(0)
+            try:
+                _write_job(run, self.data, self.out, self.init, threads_a_run(self.jobs))
+            except GfocalError as error:  # weights of another backbone that cannot be had
+                self.outcome.failures[run.name] = str(error)
+                self.say(f"{run.name} FAILED: {error}")
+                continue
+            self.running.append(_start(run, self.out, slot))
+
+    def interrupt(self) -> None:
+        """Let every process end in good order, once."""
+        if not self.outcome.interrupted:
+            self.outcome.interrupted = True
+            for one in self.running:
+                one.process.send_signal(signal.SIGINT)
+
+    def collect(self) -> None:
+        """See which processes have ended, and how."""
+        for one in [one for one in self.running if one.process.poll() is not None]:
+            self.running.remove(one)
+            _ended(one, self.out, self.outcome, self.say)
+
+    def kill(self) -> None:
+        for one in self.running:
+            one.process.kill()
+            one.process.wait()
+            one.log.close()
+
+
+def _shown(bar: ProgressBar, before: tuple[int, str] | None, done: int, note: str) -> tuple[int, str]:
+    """Move the bar where something moved: at the end of the training runs are still measured."""
+    if (done, note) != before:
+        bar.update(done, note)
+    return done, note
+
+
+def _all_done(out: Path, runs: Sequence[RunPlan]) -> int:
+    return sum(steps_done(out, run) for run in runs)
+
+
+def _note(running: Sequence[_Running], outcome: Outcome, runs: Sequence[RunPlan]) -> str:
+    names = ", ".join(one.run.name for one in running)
+    failed = f", {len(outcome.failures)} failed" if outcome.failures else ""
+    return f"{outcome.skipped + outcome.done} of {len(runs)} runs{failed}; {names or 'none running'}"
+
+
+def _write_job(run: RunPlan, data: StudyData, out: Path, init: Path | None, threads: int) -> None:
+    """Say in the run's folder what it is."""
+    start = make_start(run, data.train.names, init, out / STARTS)
+    recipe = run.recipe.to_dict()
+    recipe["runtime"]["threads"] = recipe["runtime"]["threads"] or threads
+    content = {
+        "recipe": recipe,
+        "base": run.base,
+        "changes": list(run.changes),
+        "rows": [list(row) for row in run.rows],
+        "data": str(data.path.resolve()),
+        "val": None if data.val is None else str(data.val.resolve()),
+        "start": str(start.resolve()),
+        "start_from": {"first weights": start.name, "init": None if init is None else init_identity(init)},
+    }
+    text = json.dumps(content, indent=1) + "\n"
+    write_atomically(out / RUNS / run.name / JOB, lambda file: file.write_text(text, encoding="utf-8"))
+
+
+def _start(run: RunPlan, out: Path, slot: int) -> _Running:
+    folder = out / RUNS / run.name
+    environment = dict(os.environ)
+    environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if torch.cuda.is_available():
+        environment["CUDA_VISIBLE_DEVICES"] = device_of(slot, environment.get("CUDA_VISIBLE_DEVICES"))
+    log = (folder / LOG).open("ab")
+    process = subprocess.Popen(
+        [*WORKER, str(folder), str(os.getpid())],
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        env=environment,
+        start_new_session=True,  # Ctrl-C reaches the runner alone, which passes it on once
+    )
+    return _Running(run, process, log, log.tell(), slot)
+
+
+def device_of(slot: int, visible: str | None) -> str:
+    """The GPU of a slot, for CUDA_VISIBLE_DEVICES; a scheduler may have named those that this process may use."""
+    own = [name.strip() for name in visible.split(",") if name.strip()] if visible else []
+    own = own or [str(number) for number in range(torch.cuda.device_count())]
+    return own[slot % len(own)]
+
+
+def _ended(one: _Running, out: Path, outcome: Outcome, tell: Callable[[str], None]) -> None:
+    one.log.close()
+    folder = out / RUNS / one.run.name
+    if is_done(out, one.run):
+        outcome.done += 1
+        measured = read_measured(folder)
+        ap = None if measured is None else measured.facts["metrics"]["AP"]
+        tell(f"{one.run.name}: AP {'n/a' if ap is None else f'{100 * ap:.1f}'}")
+    elif not outcome.interrupted:
+        outcome.failures[one.run.name] = _why(folder / LOG, one.begin, one.process.returncode)
+        tell(f"{one.run.name} FAILED: {outcome.failures[one.run.name]}")
+
+
+def _why(log: Path, begin: int, code: int) -> str:
+    """How an attempt ended, and the last line that it wrote."""
+    text = log.read_bytes()[begin:].decode(errors="replace").strip().splitlines()
+    last = text[-1].strip() if text else "it wrote nothing"
+    how = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
+    hint = " (the system takes memory back that way)" if code == -signal.SIGKILL else ""
+    return f"{how}{hint}: {last.removeprefix('error: ')} ({log})"
+
+
+def _is_readable(folder: Path) -> bool:
+    with contextlib.suppress(GfocalError):
+        return read_measured(folder) is not None
+    return False
+
+
+def _forget_damaged(folder: Path, tell: Callable[[str], None]) -> None:
+    """A run whose results cannot be read is one that has to be done again."""
+    try:
+        read_measured(folder)
+    except GfocalError as error:
+        tell(f"warning: {error}")
+        (folder / MEASURED).unlink(missing_ok=True)

@@ -1,0 +1,123 @@
+"""One run of a study in a process of its own: ``python -m gfocal.studies.execution.worker FOLDER RUNNER``.
+
+A run that is killed takes nothing else with it, and its memory comes back whole. The folder holds ``job.json``, which
+the runner wrote; at the end it holds what :mod:`gfocal.studies.execution.run_metrics` reads.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gfocal.errors import GfocalError, UsageError
+from gfocal.evaluation.evaluator import evaluate
+from gfocal.prediction.load import open_model, usable_precision, usual_batch
+from gfocal.recipe import build_recipe
+from gfocal.runs.card import CARD, host, versions
+from gfocal.runs.checkpoint import BEST, LAST, STATE
+from gfocal.studies.execution.locks import held
+from gfocal.studies.execution.plan import open_study_data
+from gfocal.studies.execution.run_metrics import MEASURED, write_measured
+from gfocal.training.trainer import train
+
+JOB = "job.json"
+METRICS = "metrics.jsonl"
+LOCK = "lock"
+
+
+def main() -> None:
+    """Do the run of the folder that is named; one line on standard error and 1 or 2 where it fails."""
+    folder = Path(sys.argv[1])
+    _end_with(int(sys.argv[2]))
+    try:
+        with held(folder / LOCK, wait=True):  # for one whose runner is gone, until it has noticed
+            do_run(folder)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except GfocalError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+        sys.exit(2 if isinstance(error, UsageError) else 1)
+
+
+def do_run(folder: Path) -> None:
+    """Train from where it stopped, or from the start; measure; write the results."""
+    if (folder / MEASURED).is_file():
+        return
+    job: dict[str, Any] = json.loads((folder / JOB).read_text(encoding="utf-8"))
+    recipe = build_recipe(job["recipe"], (), str(folder / JOB))
+    data = open_study_data(Path(job["data"]), None if job["val"] is None else Path(job["val"]))
+    resume = (folder / STATE).is_file()
+    if not resume:  # cut off before the first state: nothing to go on with
+        for name in (BEST, LAST, METRICS, CARD):
+            (folder / name).unlink(missing_ok=True)
+    result = train(
+        recipe, data.train, None, folder, resume=resume, init=None if resume else Path(job["start"]), progress=False
+    )
+    if result.interrupted:
+        raise KeyboardInterrupt
+    begin = time.perf_counter()
+    detector, _, _ = open_model(str(folder / LAST), ())
+    measured = evaluate(
+        detector,
+        data.val_index,
+        batch_size=usual_batch(recipe),
+        workers=recipe.data.workers,
+        precision=usable_precision(detector, recipe),
+        keep_matches=True,
+    )
+    assert measured.matches is not None
+    facts = {
+        "seed": recipe.runtime.seed,
+        "metrics": measured.to_dict(),
+        **_trained(folder, recipe.schedule.batch_size * recipe.schedule.accumulate),
+        "measure_seconds": round(time.perf_counter() - begin, 2),
+        "data": data.fingerprint,
+        "versions": versions(),
+        "host": host(),
+        "start": job["start_from"],
+    }
+    write_measured(folder, facts, measured.matches)
+    for name in (STATE, BEST):  # what only a continuation needs
+        (folder / name).unlink(missing_ok=True)
+
+
+def _trained(folder: Path, pictures_a_step: int) -> dict[str, Any]:
+    """Of the whole training, however often it was cut off: its seconds at the last rate, edges out of reach."""
+    lines = [json.loads(line) for line in (folder / METRICS).read_text(encoding="utf-8").splitlines()]
+    steps = [line for line in lines if line["kind"] == "train"]
+    epochs = [line for line in lines if line["kind"] == "epoch"]
+    rate = steps[-1]["pictures_per_second"]
+    return {
+        "steps": steps[-1]["step"],
+        "pictures_per_second": rate,
+        "train_seconds": round(steps[-1]["step"] * pictures_a_step / rate, 2),
+        "truncated_share": epochs[-1]["truncated_share"],
+        "missed_share": epochs[-1]["missed_share"],
+    }
+
+
+def _end_with(parent: int) -> None:
+    """End when the runner is gone: a run that nobody waits for would go on beside the one that takes its place.
+
+    ``parent`` is told and not asked for: by the time that all is imported the runner may be gone.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    if hasattr(os, "getppid") and os.name == "posix":
+        threading.Thread(target=watch, daemon=True).start()
+
+
+if __name__ == "__main__":
+    torch.set_num_interop_threads(1)
+    main()

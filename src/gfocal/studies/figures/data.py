@@ -1,0 +1,127 @@
+"""What the figures are drawn from: data of a person, or generated scenes; and the histogram of regression targets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from gfocal.analysis.assignment import Assigned, assign, choose_pictures, percent
+from gfocal.commands.statistics import size_words
+from gfocal.data.formats.open import open_split
+from gfocal.data.index.data_index import DataIndex
+from gfocal.data.scenes.generate import draw_indexed
+from gfocal.data.scenes.shapes import CLASSES
+from gfocal.errors import MissingSplitError
+from gfocal.images.io import read_picture
+from gfocal.recipe import Recipe
+from gfocal.studies.figures.theory import BLACK, BLUE, ORANGE, RED, bare
+
+SCENES = 200
+"""Scenes that are generated where no data are given."""
+REACHES = (7, 16)
+"""n of the small recipes and of the published ones."""
+_SHOWN = 20.0  # strides
+
+
+@dataclass(frozen=True)
+class Source:
+    """Pictures with their objects.
+
+    Attributes:
+        index: the objects.
+        picture: gives (3, H, W) uint8 RGB of a row of the index.
+        title: what these are, for people.
+    """
+
+    index: DataIndex
+    picture: Callable[[int], Tensor]
+    title: str
+
+
+def open_source(data: Path | None, size: int) -> Source:
+    """The validation pictures of a data set (all of one that is not split), or generated scenes.
+
+    Args:
+        data: data set; None for scenes of the validation split, which no run learns from.
+        size: side of the scenes in pixels.
+
+    Raises:
+        UsageError, BrokenInputError: see :func:`gfocal.data.formats.open.open_split`.
+    """
+    if data is None:
+        return _scenes(size)
+    try:
+        index = open_split(data, "val", whole=True)
+    except MissingSplitError:
+        index = open_split(data, "train")
+    return Source(index, lambda i: read_picture(index.path(i)), f"{data.resolve().name}, {len(index):,} pictures")
+
+
+@lru_cache(maxsize=2)
+def _scenes(size: int) -> Source:
+    scenes = [draw_indexed(size, 0, 1, number) for number in range(1, SCENES + 1)]
+    index = DataIndex.build(
+        pictures_dir=Path("generated"),
+        annotations=Path("generated scenes"),
+        image_ids=np.arange(1, SCENES + 1),
+        file_names=[f"{number}.jpg" for number in range(1, SCENES + 1)],
+        widths=[size] * SCENES,
+        heights=[size] * SCENES,
+        box_start=np.cumsum([0, *(len(scene.boxes) for scene in scenes)]),
+        boxes=np.concatenate([scene.boxes for scene in scenes]),
+        labels=np.concatenate([scene.labels for scene in scenes]),
+        names=CLASSES,
+        edge_ambiguity=np.concatenate([scene.ambiguity for scene in scenes]),
+    )
+    pictures = [torch.from_numpy(scene.picture).permute(2, 0, 1) for scene in scenes]
+    return Source(index, pictures.__getitem__, f"{SCENES} generated scenes of {size} pixels")
+
+
+def targets_figure(source: Source, recipe: Recipe, name: str, *, pictures: int = 5000) -> Figure:
+    """How far the edges of all positives lie from their points, in strides: the paper's Figure 5(c).
+
+    Args:
+        source: the data.
+        recipe: of the detector whose points and assigner are asked.
+        name: of the recipe, for people.
+        pictures: looked at, at most.
+    """
+    assigned = assign(source.index, recipe, choose_pictures(len(source.index), pictures, 0))
+    figure = Figure(figsize=(9, 4.8), layout="constrained")
+    panel = figure.subplots()
+    figure.suptitle("Regression targets: how many bins an edge needs", fontsize=13)
+    told = f"{source.title}; points and assigner of {name} at {size_words(recipe)}"
+    panel.set_title(f"{told}\n{len(assigned.owner):,} positives, four edges each", fontsize=10)
+    panel.set_xlabel("distance from point to edge in strides")
+    panel.set_ylabel("percent of the edges, in bins of 0.5")
+    bare(panel)
+    if not len(assigned.owner):
+        panel.text(0.5, 0.5, "no object is learnt", ha="center", transform=panel.transAxes)
+        return figure
+    edges = assigned.edges.flatten().numpy()
+    inside = edges[edges <= _SHOWN]
+    weights = np.full(len(inside), 100 / len(edges))
+    start = min(0.0, float(np.floor(edges.min())))
+    panel.hist(inside, np.arange(start, _SHOWN + 0.5, 0.5).tolist(), weights=weights, color=BLUE)
+    top = panel.get_ylim()[1] * 1.08
+    panel.set_ylim(0, top)
+    for reach, colour in zip(REACHES, (ORANGE, RED), strict=True):
+        panel.axvline(reach, color=colour, linewidth=2, linestyle="--")
+        panel.text(reach + 0.2, top * 0.95, f"n = {reach}\n{beyond(assigned, reach)}", va="top", color=BLACK)
+    if len(inside) < len(edges):
+        panel.text(_SHOWN, top * 0.02, f"{percent(1 - len(inside) / len(edges))} lie farther", ha="right", va="bottom")
+    panel.set_xlim(start, _SHOWN)
+    panel.set_xticks(np.arange(0, _SHOWN + 1, 2))
+    return figure
+
+
+def beyond(assigned: Assigned, reach: float) -> str:
+    """The share of edges that lie farther from their points than so many strides, in words."""
+    return f"{percent(float((assigned.edges > reach).float().mean()))} beyond"

@@ -1,0 +1,233 @@
+"""Boxes with the distributions of their four edges, sharp ones and ambiguous ones: the paper's Figure 3."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch, Rectangle
+
+from gfocal.detector import DenseDetector
+from gfocal.evaluation.uncertainty import match_objects
+from gfocal.structures import Detections
+from gfocal.studies.figures.data import Source
+from gfocal.studies.figures.theory import BLACK, BLUE, ORANGE, RED, bare
+
+PICTURES = 100
+"""Predicted on, at most."""
+_MIN_SCORE = 0.3
+_COLUMNS = 3
+_SIDES = ("left", "top", "right", "bottom")
+_TRUE, _FOUND = BLACK, RED  # the object's box and the predicted one
+
+
+@dataclass(frozen=True)
+class Found:
+    """One detection that found its object.
+
+    Attributes:
+        picture: row of the index.
+        detection: that one.
+        truth: (4,) xyxy of the object.
+        ambiguity: (4,) pixels, how uncertain left, top, right, bottom were made; NaN where it is not known.
+    """
+
+    picture: int
+    detection: Detections
+    truth: np.ndarray
+    ambiguity: np.ndarray
+
+    @property
+    def side(self) -> float:
+        """Square root of the object's area, pixels."""
+        return float(np.sqrt(np.prod(self.truth[2:] - self.truth[:2])))
+
+    @property
+    def known(self) -> bool:
+        """Whether its edges are told to be sharp or not."""
+        return bool(np.isfinite(self.ambiguity).all())
+
+
+def found_objects(detector: DenseDetector, source: Source, *, pictures: int = PICTURES) -> list[Found]:
+    """Detections with a score of at least 0.3 that found an object, those at the border of a picture left out."""
+    index = source.index.with_classes(detector.names)
+    result = []
+    for i in range(min(pictures, len(index))):
+        found = detector.predict(source.picture(i), score_threshold=_MIN_SCORE)
+        border = torch.tensor([0.0, 0.0, float(index.widths[i]), float(index.heights[i])])
+        inside = ((found.boxes - border).abs() > 1).all(1)
+        found = found[inside]
+        for mine, theirs in zip(*match_objects(index, i, found), strict=True):
+            truth = np.asarray(index.boxes[theirs : theirs + 1], np.float64)[0]
+            ambiguity = np.full(4, np.nan) if index.edge_ambiguity is None else index.edge_ambiguity[theirs]
+            result.append(Found(i, found[int(mine)], truth, ambiguity))
+    return result
+
+
+def choose_shown(found: Sequence[Found]) -> tuple[list[Found], list[Found]]:
+    """Three objects with unclear edges and three with sharp ones, no two of one picture.
+
+    By the annotations alone, where they say how uncertain an edge is: those whose least certain edge is the most
+    uncertain for their size, and of the objects with four sharp edges those nearest to them in size. Otherwise by the
+    predicted spread, the widest and the narrowest for their size.
+    """
+    if any(one.known for one in found):
+        known = [one for one in found if one.known]
+        unclear = sorted((o for o in known if o.ambiguity.max() > 0), key=lambda o: -o.ambiguity.max() / o.side)
+        sharp = [one for one in known if one.ambiguity.max() == 0]
+    else:
+        unclear = sorted(found, key=lambda o: -_widest(o) / o.side)
+        sharp = unclear[::-1]
+    shown = _of_different_pictures(unclear, ())
+    beside: list[Found] = []
+    for one in shown:
+        near = sorted(sharp, key=lambda o: abs(o.side - one.side)) if one.known else sharp
+        beside += _of_different_pictures(near, [*shown, *beside])[:1]
+    return shown, beside
+
+
+def _widest(one: Found) -> float:
+    return 0.0 if one.detection.edge_std is None else float(one.detection.edge_std.max())
+
+
+def _of_different_pictures(ordered: Sequence[Found], others: Sequence[Found]) -> list[Found]:
+    taken = {one.picture for one in others}
+    chosen: list[Found] = []
+    for one in ordered:
+        if one.picture not in taken and len(chosen) < _COLUMNS:
+            taken.add(one.picture)
+            chosen.append(one)
+    return chosen
+
+
+def bins_in_pixels(one: Found, detector: DenseDetector, picture_size: tuple[int, int]) -> np.ndarray:
+    """(4, n + 1) where each bin of left, top, right, bottom lies, in pixels of the picture.
+
+    A bin lies as far from the edge of the box as it lies from the mean of the distribution: the point itself is not
+    part of a detection.
+
+    Args:
+        one: with ``edge_probs`` and ``levels``.
+        detector: that found it.
+        picture_size: (height, width).
+    """
+    detection = one.detection
+    assert detection.edge_probs is not None, "only General boxes have bins"
+    assert detection.levels is not None
+    probs = detection.edge_probs[0].double().numpy()
+    delta = float(getattr(detector.boxes, "delta", 1.0))
+    bins = np.arange(probs.shape[1]) * delta
+    stride = detector.strides[int(detection.levels[0])]
+    height, width = detector.resize.target_size(*picture_size)
+    y, x = picture_size[0] / height, picture_size[1] / width
+    outwards = stride * np.array([-x, -y, x, y])
+    edges = detection.boxes[0].double().numpy()
+    return edges[:, None] + (bins - (probs @ bins)[:, None]) * outwards[:, None]
+
+
+def edges_figure(detector: DenseDetector, source: Source) -> Figure | None:
+    """Crops with the predicted box, and beside them what the detector believes of each edge; None if nothing is found.
+
+    Args:
+        detector: with General boxes.
+        source: pictures; where their annotations say how uncertain an edge is, that decides what is shown.
+    """
+    found = found_objects(detector, source)
+    unclear, sharp = choose_shown(found)
+    rows = [row for row in (sharp, unclear) if row]
+    if not rows:
+        return None
+    figure = Figure(figsize=(4.6 * _COLUMNS, 0.9 + 4.9 * len(rows)), layout="constrained")
+    figure.suptitle(f"What a detector believes of each edge\n{_told(found, source)}", fontsize=12)
+    bands: Any = figure.subfigures(len(rows), 1, squeeze=False)
+    for band, row in zip(bands[:, 0], rows, strict=True):
+        if len(rows) > 1:
+            known = row[0].known
+            names = ("four sharp edges", "an uncertain edge") if known else ("least uncertain", "most uncertain")
+            band.suptitle(names[row is unclear].capitalize(), fontsize=12, fontweight="bold")
+        for cell, one in zip(band.subfigures(1, _COLUMNS), row, strict=False):
+            _draw_object(cell, one, detector, source)
+    figure.legend(handles=_legend(any(one.known for one in found)), loc="outside lower center", ncols=5, frameon=False)
+    return figure
+
+
+def _told(found: Sequence[Found], source: Source) -> str:
+    known = [one for one in found if one.known and one.detection.edge_std is not None]
+    if not known:
+        return f"{source.title}; chosen by the predicted spread, widest and narrowest for their size"
+    std = np.concatenate([one.detection.edge_std.double().numpy() for one in known])  # type: ignore[union-attr]
+    unclear = np.stack([one.ambiguity for one in known]) > 0
+    spreads = [f"{np.median(std[which]):.1f} px" if which.any() else "-" for which in (~unclear, unclear)]
+    return (
+        f"{source.title}; objects chosen by the annotations, not by the prediction\n"
+        f"median predicted standard deviation of {len(known)} objects found: sharp edges {spreads[0]}, uncertain ones "
+        f"{spreads[1]}"
+    )
+
+
+def _legend(known: bool) -> list[Any]:
+    handles: list[Any] = [
+        Line2D([], [], color=_FOUND, linewidth=2, label="predicted box (mean of the bins)"),
+        Line2D([], [], color=_TRUE, linewidth=1.6, linestyle="--", label="ground truth"),
+        Patch(color=BLUE, label="probability of the bins" + (" of a sharp edge" if known else "")),
+    ]
+    return [*handles, Patch(color=ORANGE, label="of an uncertain edge")] if known else handles
+
+
+def _draw_object(cell: Any, one: Found, detector: DenseDetector, source: Source) -> None:
+    """The crop, above it the distributions of left and right, beside it those of top and bottom."""
+    picture = source.picture(one.picture)
+    height, width = picture.shape[-2:]
+    panels = cell.subplots(2, 2, width_ratios=[3, 1], height_ratios=[1, 3])
+    above, corner, crop, beside = panels.flat
+    corner.set_axis_off()
+    box, truth = one.detection.boxes[0].numpy(), one.truth
+    x1, y1, x2, y2 = _window(np.stack((box, truth)), height, width)
+    crop.imshow(picture.permute(1, 2, 0).numpy(), extent=(0, width, height, 0), interpolation="nearest")
+    for corners, colour, style in ((truth, _TRUE, "--"), (box, _FOUND, "-")):
+        left, top, right, bottom = corners.tolist()
+        place = (left, top), right - left, bottom - top
+        # White round it: seen on any colour.
+        crop.add_patch(Rectangle(*place, fill=False, edgecolor="white", linewidth=3.4))
+        crop.add_patch(Rectangle(*place, fill=False, edgecolor=colour, linewidth=1.8, linestyle=style))
+    crop.set(xlim=(x1, x2), ylim=(y2, y1), aspect="auto")
+    assert one.detection.edge_probs is not None
+    probs = one.detection.edge_probs[0].numpy()
+    places = bins_in_pixels(one, detector, (height, width))
+    for side in range(4):
+        panel, across = (above, False) if side % 2 == 0 else (beside, True)
+        colour = ORANGE if one.known and one.ambiguity[side] > 0 else BLUE
+        step = 0.86 * abs(places[side, 1] - places[side, 0])
+        draw, line = (panel.barh, panel.axhline) if across else (panel.bar, panel.axvline)
+        draw(places[side], probs[side], step, color=colour, alpha=0.85)
+        line(box[side], color=_FOUND, linewidth=1.6)
+        line(truth[side], color=_TRUE, linewidth=1.4, linestyle="--")
+    above.set(xlim=(x1, x2), ylim=(0, 1), xticks=[], yticks=[0, 0.5, 1], ylabel="probability")
+    beside.set(ylim=(y2, y1), xlim=(0, 1), yticks=[], xticks=[0, 0.5, 1], xlabel="probability")
+    crop.set_xlabel("x in pixels")
+    crop.set_ylabel("y in pixels")
+    bare(above)
+    bare(beside)
+    above.set_title(_caption(one), fontsize=10, loc="left")
+
+
+def _caption(one: Found) -> str:
+    name = one.detection.names[int(one.detection.labels[0])]
+    told = f"{name}, score {float(one.detection.scores[0]):.2f}"
+    unclear = [f"{_SIDES[i]} (σ {one.ambiguity[i]:.1f} px)" for i in range(4) if one.known and one.ambiguity[i] > 0]
+    return f"{told}\nuncertain: {', '.join(unclear)}" if unclear else told
+
+
+def _window(boxes: np.ndarray, height: int, width: int) -> tuple[float, float, float, float]:
+    """A square crop round some boxes with room for what lies beside them, inside the picture."""
+    low, high = boxes[:, :2].min(0), boxes[:, 2:].max(0)
+    side = min(1.7 * float((high - low).max()) + 12, float(min(height, width)))
+    centre = (low + high) / 2
+    x1 = float(np.clip(centre[0] - side / 2, 0, width - side))
+    y1 = float(np.clip(centre[1] - side / 2, 0, height - side))
+    return x1, y1, x1 + side, y1 + side

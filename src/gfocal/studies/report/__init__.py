@@ -1,0 +1,22 @@
+"""What a study found, for people: Markdown, one HTML page, a plot, lines for a terminal.
+
+The input is the content of a study's ``results.json``, a plain dict. Nothing is measured or decided here.
+"""
+
+from __future__ import annotations
+
+from gfocal.studies.report.html import overview_html, render_html
+from gfocal.studies.report.markdown import overview_markdown, render_markdown
+from gfocal.studies.report.terminal import told
+from gfocal.studies.report.write import read_results, write_overview, write_report
+
+__all__ = [
+    "overview_html",
+    "overview_markdown",
+    "read_results",
+    "render_html",
+    "render_markdown",
+    "told",
+    "write_overview",
+    "write_report",
+]

@@ -1,0 +1,79 @@
+"""The report as one HTML page: nothing is fetched, no script runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from gfocal.report.numbers import line, listed
+from gfocal.studies.report import method as about
+from gfocal.studies.report import view
+from gfocal.studies.report.plot import DESCRIBED, svg_plots
+from gfocal.studies.report.speed import speed_tables, speed_words
+from gfocal.studies.report.view import Results
+
+
+def render_html(results: Results) -> str:
+    """One table of the paper beside what was measured.
+
+    Raises:
+        UsageError: these are no results.
+    """
+    section = _section(view.checked(results), 1)
+    return _render("report.html", title=section["title"], section=section)
+
+
+def overview_html(found: Sequence[Results]) -> str:
+    """Several tables in one page, every claim and its verdict first.
+
+    Raises:
+        UsageError: these are no results.
+    """
+    sections = [_section(view.checked(results), number) for number, results in enumerate(found, 1)]
+    return _render(
+        "overview.html", title="Tables of the paper, measured here", introduction=about.OVERVIEW, sections=sections
+    )
+
+
+def _render(template: str, **content: Any) -> str:
+    environment = Environment(
+        loader=PackageLoader("gfocal.studies.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    words = {"reading": about.READ, "verdict_words": about.VERDICT, "spread_words": about.SPREAD}
+    return environment.get_template(template).render(**content, **words)
+
+
+def _section(results: Results, number: int) -> dict[str, Any]:
+    """What the templates show of one table."""
+    claims = view.claims(results)
+    speed = None
+    if results.get("speed"):
+        speed = {"words": speed_words(results), "tables": speed_tables(results)}
+    return {
+        "id": f"t{number}",
+        "title": line(results["title"]),
+        "short": line(results["title"]).partition(":")[0],
+        "source": results["source"],
+        "note": results.get("note") or "",
+        "place": about.place(results),
+        "unfinished": "" if results["finished"] else about.UNFINISHED,
+        "problems": view.problems(results),
+        "claims": claims,
+        "tally": view.tally(claims),
+        "columns": results["columns"],
+        "groups": view.groups(results),
+        "truncated": view.shows_truncated(results),
+        "spreads": listed(view.spreads(results)),
+        "plots": [(name, Markup(svg)) for name, svg in svg_plots(results)],
+        "described": DESCRIBED,
+        "speed": speed,
+        "settings": about.settings(results),
+        "command": about.command(results),
+    }

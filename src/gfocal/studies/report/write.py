@@ -1,0 +1,102 @@
+"""Reports as files, each whole or not there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from gfocal.errors import UsageError
+from gfocal.studies.report.html import overview_html, render_html
+from gfocal.studies.report.markdown import overview_markdown, render_markdown
+from gfocal.studies.report.plot import write_plot
+from gfocal.studies.report.view import Results, checked
+from gfocal.utils.files import write_atomically
+
+RESULTS = "results.json"
+
+
+def write_report(results: Results, folder: Path) -> dict[str, Path]:
+    """Write ``report.md``, ``report.html``, ``plot.png`` and ``results.json`` into a folder, which is made.
+
+    Args:
+        results: content of ``results.json``.
+        folder: where to; what was there of these names is replaced.
+
+    Returns:
+        The files by name: "markdown", "html", "plot", "results".
+
+    Raises:
+        UsageError: these are no results, or the folder is a file.
+        DiskFull: there is no room.
+    """
+    checked(results)
+    _refuse_file(folder)
+    names = {"markdown": "report.md", "html": "report.html", "plot": "plot.png", "results": RESULTS}
+    files = {name: folder / file for name, file in names.items()}
+    # Written last, so that results.json never stands beside a report of other results for long.
+    markdown, html = render_markdown(results, names["plot"]), render_html(results)
+    write_atomically(files["plot"], lambda file: write_plot(results, file))
+    _write(files["markdown"], markdown)
+    _write(files["html"], html)
+    _write(files["results"], json.dumps(results, indent=1, allow_nan=False) + "\n")
+    return files
+
+
+def write_overview(found: Sequence[Results], folder: Path) -> dict[str, Path]:
+    """Write ``overview.md``, ``overview.html`` and a plot for each table into a folder, which is made.
+
+    Args:
+        found: contents of several ``results.json``, in the order to show them.
+        folder: where to.
+
+    Returns:
+        The files by name: "markdown", "html", "plot 1" and so on.
+
+    Raises:
+        UsageError: there are none, these are no results, or the folder is a file.
+        DiskFull: there is no room.
+    """
+    if not found:
+        raise UsageError("there are no results to show: run a study first (gfocal study table1a --data ...)")
+    for results in found:
+        checked(results)
+    _refuse_file(folder)
+    plots = [f"overview-{number}-{results['table']}.png" for number, results in enumerate(found, 1)]
+    files = {"markdown": folder / "overview.md", "html": folder / "overview.html"}
+    markdown, html = overview_markdown(found, plots), overview_html(found)
+    for number, (name, results) in enumerate(zip(plots, found, strict=True), 1):
+        files[f"plot {number}"] = folder / name
+        write_atomically(folder / name, lambda file, results=results: write_plot(results, file))  # type: ignore[misc]
+    _write(files["markdown"], markdown)
+    _write(files["html"], html)
+    return files
+
+
+def _refuse_file(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"cannot write to {folder}: it is a file; name a folder")
+
+
+def _write(path: Path, text: str) -> None:
+    write_atomically(path, lambda file: file.write_text(text, encoding="utf-8"))
+
+
+def read_results(folder: Path) -> list[Results]:
+    """The results of all tables that a study left in its folder, in the order of their names.
+
+    Raises:
+        UsageError: there are none, or one cannot be read.
+    """
+    files = sorted(folder.glob(f"*/{RESULTS}"))
+    if not files:
+        raise UsageError(f"{folder} holds no results of a table: run `gfocal study TABLE --out {folder}` first")
+    found = []
+    for file in files:
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+            checked(content)
+        except (OSError, ValueError, TypeError) as error:
+            raise UsageError(f"{file} cannot be read ({error}); the command of its study writes it anew") from error
+        found.append(content)
+    return found

@@ -1,0 +1,1 @@
+"""What each row costs, timed in turn."""

@@ -1,0 +1,201 @@
+"""How fast detectors are beside each other: the network alone, and with the post-processing; FLOPs beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from gfocal.detector import DenseDetector
+from gfocal.errors import UsageError
+from gfocal.evaluation.speed import measure_interleaved, paired_ratio, summary
+from gfocal.images.io import pad_batch
+from gfocal.recipe import Recipe, load_recipe
+from gfocal.studies.speed.equal_work import build_alike, candidates_of, example_picture
+
+PICTURE = (800, 1333)
+"""(height, width) of the published recipes' pictures."""
+REPEATS = 15
+"""Rounds by default."""
+_WARMUP = 2
+
+Progress = Callable[[int, int], None]
+
+
+def speed_of(
+    recipes: Sequence[str],
+    *,
+    picture: tuple[int, int] | None = None,
+    overrides: Sequence[str] = (),
+    num_classes: int = 80,
+    repeats: int = REPEATS,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """How fast the detectors of some recipes are beside each other.
+
+    Args:
+        recipes: names or YAML files, each once; ratios are to the first.
+        picture: (height, width); by default the size that the first recipe resizes to.
+        overrides: recipe keys, for all of them.
+        num_classes, repeats, threads, progress: see :func:`measure_rows`.
+
+    Returns:
+        See :func:`measure_rows`; the rows' keys are the recipes.
+
+    Raises:
+        UsageError: no recipe, one twice, or an unknown one; or as :func:`measure_rows`.
+    """
+    if not recipes or len(set(recipes)) < len(recipes):
+        raise UsageError(f"give one or several recipes, each once; got {', '.join(recipes) or 'none'}")
+    loaded = {name: load_recipe(name, overrides) for name in recipes}
+    resize = next(iter(loaded.values())).data.resize
+    own = (resize.size, resize.size) if resize.kind == "square" else (resize.short_side, resize.long_side)
+    return measure_rows(
+        loaded, picture or own, num_classes=num_classes, repeats=repeats, threads=threads, progress=progress
+    )
+
+
+def measure_rows(
+    recipes: Mapping[str, Recipe],
+    picture: tuple[int, int] = PICTURE,
+    *,
+    num_classes: int = 80,
+    repeats: int = REPEATS,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Time, FLOPs and parameters of detectors with random weights, one picture at a time.
+
+    All of them take turns in this process, on the same picture, in float32 and evaluation mode, in the memory layout
+    that their recipe asks for; :mod:`gfocal.studies.speed.equal_work` says how each gets the same work after the network.
+
+    Args:
+        recipes: at least one; ratios are to the first.
+        picture: (height, width) in pixels; it is padded to multiples of 32.
+        num_classes: C >= 1.
+        repeats: rounds, >= 1; two more before them do not count.
+        threads: of torch, >= 1; by default as many as it has.
+        progress: called with (rounds done, rounds in all).
+
+    Returns:
+        JSON types: ``picture``, ``threads``, ``device`` ("cpu" or "cuda"), ``repeats``, ``candidates``, and ``rows``,
+        of each ``key``; ``flops`` of the network (two for each multiply-add of convolutions and matrix products);
+        ``parameters``; ``network`` (backbone, neck and head) and ``whole`` (from padded pixels to
+        :class:`~gfocal.structures.Detections`), each with ``median_ms``, ``p10_ms``, ``p90_ms``; ``ratio_network`` and
+        ``ratio_whole``, the ``median`` of the ratios within each round and its 95 % interval, ``low`` to ``high``;
+        ``ratio_flops``; ``fps``, from the median of ``whole``.
+
+    Raises:
+        UsageError: a number is out of range, no recipe is given, or a picture of this size does not fit a detector.
+    """
+    height, width = picture
+    counts = {"repeats": repeats, "number of classes": num_classes, "threads": 1 if threads is None else threads}
+    for name, value in counts.items():
+        if value < 1:
+            raise UsageError(f"{name} must be at least 1, got {value}")
+    if min(picture) < 32:
+        raise UsageError(f"pictures must be at least 32 pixels high and wide, got {height}x{width}")
+    if not recipes:
+        raise UsageError("no recipe is given: there is nothing to measure")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    with threads_of_torch(threads), torch.no_grad():
+        shown = pad_batch([example_picture(height, width)]).to(device)
+        sizes = torch.tensor([[height, width]])
+        detectors = build_alike(recipes, num_classes, shown)
+        rows = [{"key": key, **_costs(one, shown)} for key, one in detectors.items()]
+        functions: dict[str, Callable[[], object]] = {}
+        for key, one in detectors.items():
+            functions[f"network {key}"] = partial(one.raw, shown)
+            functions[f"whole {key}"] = partial(one.detect, shown, sizes)
+        times = measure_interleaved(functions, warmup=_WARMUP, repeats=repeats, progress=progress)
+        used = torch.get_num_threads()
+    for row in rows:
+        row |= _row(row, times, rows[0])
+    about = {"picture": [height, width], "threads": used, "device": device.type, "repeats": repeats}
+    return {**about, "candidates": candidates_of(next(iter(detectors.values())), shown), "rows": rows}
+
+
+def _row(row: Mapping[str, Any], times: Mapping[str, list[float]], first: Mapping[str, Any]) -> dict[str, Any]:
+    network, whole = (times[f"{what} {row['key']}"] for what in ("network", "whole"))
+    told = summary(whole)
+    return {
+        "network": summary(network),
+        "whole": told,
+        "ratio_network": paired_ratio(network, times[f"network {first['key']}"]),
+        "ratio_whole": paired_ratio(whole, times[f"whole {first['key']}"]),
+        "ratio_flops": row["flops"] / first["flops"],
+        "fps": 1000 / told["median_ms"],
+    }
+
+
+def _costs(detector: DenseDetector, shown: Tensor) -> dict[str, int]:
+    with FlopCounterMode(display=False) as counter:
+        detector.raw(shown)
+    return {"flops": counter.get_total_flops(), "parameters": sum(p.numel() for p in detector.parameters())}
+
+
+@contextmanager
+def threads_of_torch(count: int | None) -> Iterator[None]:
+    """So many threads inside; None: as many as before."""
+    before = torch.get_num_threads()
+    try:
+        if count is not None:
+            torch.set_num_threads(count)
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def told_speed(content: Mapping[str, Any]) -> list[str]:
+    """What :func:`measure_rows` gave as a table for a terminal, one string a line."""
+    height, width = content["picture"]
+    threads = f"{content['threads']} thread{'' if content['threads'] == 1 else 's'}"
+    on = f"{content['device']}, {threads}" if content["device"] == "cpu" else content["device"]
+    lines = [
+        f"one picture of {height} x {width} pixels, {on}, {content['repeats']} rounds in turns; "
+        f"about {content['candidates']:,} candidates pass the threshold of each",
+        "",
+    ]
+    head = ("", "GFLOPs", "parameters", "network ms", "whole ms", "10 % - 90 %", "pictures/s")
+    cells = [head, *(_cells(row) for row in content["rows"])]
+    lines += _aligned(cells)
+    first, *others = content["rows"]
+    if others:
+        lines += ["", f"times {first['key']} (ratios within each round: median, 95 % interval)"]
+        lines += _aligned([("", "FLOPs", "network", "whole"), *(_ratio_cells(row) for row in others)])
+    return lines
+
+
+def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+    whole = row["whole"]
+    return (
+        row["key"],
+        f"{row['flops'] / 1e9:.2f}",
+        f"{row['parameters']:,}",
+        f"{row['network']['median_ms']:.1f}",
+        f"{whole['median_ms']:.1f}",
+        f"{whole['p10_ms']:.1f} - {whole['p90_ms']:.1f}",
+        f"{row['fps']:.2f}",
+    )
+
+
+def _ratio_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+    times = [row["ratio_network"], row["ratio_whole"]]
+    told = (f"{ratio['median']:.3f} ({ratio['low']:.3f} to {ratio['high']:.3f})" for ratio in times)
+    return row["key"], f"{row['ratio_flops']:.4f}", *told
+
+
+def _aligned(cells: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
+    return [
+        "  ".join(
+            cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in cells
+    ]

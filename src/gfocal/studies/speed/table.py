@@ -1,0 +1,47 @@
+"""The speed of a table's rows, measured once on a machine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from contextlib import suppress
+from typing import Any
+
+import torch
+
+from gfocal.runs.card import host
+from gfocal.studies.execution.study import Study
+from gfocal.studies.paper.tables import Table
+from gfocal.studies.speed.speed import REPEATS, measure_rows
+from gfocal.utils.files import write_atomically
+from gfocal.utils.progress import ProgressBar
+
+_SMALL = 320 * 320  # pixels; so small a picture takes milliseconds, and many rounds cost nothing
+
+
+def table_speed(study: Study, table: Table) -> dict[str, Any]:
+    """How fast the rows of a table are beside each other on this machine; measured anew where that is not on file.
+
+    Returns:
+        See :func:`gfocal.studies.speed.speed.measure_rows`.
+    """
+    own = study.settings
+    recipes = {row.key: study.plan.of_row[table.name, row.key][0].recipe for row in study.rows(table)}
+    picture = own.budget.timed
+    repeats = REPEATS if picture[0] * picture[1] > _SMALL else 10 * REPEATS
+    classes = len(study.data.train.names)
+    facts = [
+        {key: recipe.model_dump(mode="json", include={"model", "predict"}) for key, recipe in recipes.items()},
+        [picture, repeats, classes, str(torch.__version__), host()],
+    ]
+    identity = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+    file = own.out / table.name / "speed.json"
+    with suppress(OSError, ValueError, KeyError):
+        known: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        if known["identity"] == identity:
+            return known["speed"]
+    with ProgressBar(repeats, "measuring speed") as bar:
+        speed = measure_rows(recipes, picture, num_classes=classes, repeats=repeats, progress=bar.callback)
+    text = json.dumps({"identity": identity, "speed": speed}, indent=1) + "\n"
+    write_atomically(file, lambda path: path.write_text(text, encoding="utf-8"))
+    return speed

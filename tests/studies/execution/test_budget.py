@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gfocal.data.loading.sampler import epoch_length
+from gfocal.errors import UsageError
+from gfocal.recipe import load_recipe
+from gfocal.studies.execution.budget import BUDGETS, chosen_budget, shrunk
+
+
+@pytest.mark.parametrize("name", ["gfl_r50", "ssd512_vgg16", "atss_nano"])
+def test_full_changes_nothing(name: str) -> None:
+    assert shrunk(load_recipe(name), BUDGETS["full"], 117_266) == load_recipe(name)
+
+
+@pytest.mark.parametrize(
+    ("pictures", "iterations", "epochs", "steps"),
+    [
+        (3200, 200, 1, 200),
+        (205, 200, 17, 12),  # 204: epochs have one length
+        (3200, 300, 2, 150),
+        (3300, 300, 2, 150),
+        (2100, 200, 2, 100),
+        (117_266, 200, 1, 200),
+        (10, 20, 20, 1),
+    ],
+)
+def test_iterations_become_epochs(pictures: int, iterations: int, epochs: int, steps: int) -> None:
+    recipe = shrunk(load_recipe("gfl_nano"), chosen_budget("small", iterations=iterations), pictures)
+    assert recipe.schedule.epochs == epochs
+    shown = pictures if recipe.data.mix is None else epoch_length(pictures, np.full(pictures, recipe.data.mix[0]))
+    assert max(shown // 16, 1) == steps
+    assert iterations <= epochs * steps < iterations + epochs
+    assert (recipe.data.resize.size, recipe.optim.lr, recipe.schedule.ema) == (256, 5e-3, 0.99)
+
+
+def test_iterations_of_a_full_recipe_end_its_milestones() -> None:
+    recipe = shrunk(load_recipe("gfl_r50"), chosen_budget("full", iterations=100), 1600)
+    assert (recipe.schedule.kind, recipe.schedule.epochs, recipe.schedule.warmup_steps) == ("cosine", 1, 25)
+    assert recipe.optim == load_recipe("gfl_r50").optim
+    assert recipe.data == load_recipe("gfl_r50").data
+
+
+def test_single_settings() -> None:
+    assert chosen_budget("tiny") == BUDGETS["tiny"]
+    own = chosen_budget("tiny", size=96)
+    assert (own.name, own.size, own.timed, own.iterations) == ("tiny*", 96, (96, 96), BUDGETS["tiny"].iterations)
+    nano = chosen_budget("full", pyramid="nano", iterations=50)
+    assert (nano.pyramid, nano.lr, nano.size) == ("nano", 5e-3, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("huge", {}, "--budget is one of full, small, tiny, not 'huge'"),
+        ("tiny", {"pyramid": "big"}, "--pyramid is full or nano"),
+        ("tiny", {"iterations": 0}, "--iterations must be at least 10"),
+        ("tiny", {"size": 100}, "--size must be a multiple of 32"),
+        ("tiny", {"size": 32}, "at least 64"),
+    ],
+)
+def test_refusals(name: str, settings: dict, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        chosen_budget(name, **settings)

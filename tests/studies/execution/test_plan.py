@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from gfocal.errors import UsageError
+from gfocal.studies.execution.budget import BUDGETS
+from gfocal.studies.execution.plan import StudyData, make_plan, open_study_data, steps_of
+from gfocal.studies.paper.tables import TABLES
+from helpers.made_study import SECONDS, scenes
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> StudyData:
+    return scenes(tmp_path_factory.mktemp("plan") / "scenes")
+
+
+def test_all_tables_are_35_published_runs(data: StudyData) -> None:
+    plan = make_plan(TABLES.values(), data, BUDGETS["full"])
+    extra = [run for run in plan.runs if all(place == ("table2a", "atss-dirac_distances") for place in run.rows)]
+    assert (len(plan.runs), len(extra), len(plan.of_row)) == (36, 1, 44)
+    assert len({run.name for run in plan.runs}) == 36
+
+
+def test_a_run_stands_for_all_of_its_rows(data: StudyData) -> None:
+    plan = make_plan(TABLES.values(), data, SECONDS, seeds=(0, 1))
+    gfl = plan.of_row["table3", "gfl"]
+    assert [run.seed for run in gfl] == [0, 1]
+    assert gfl == plan.of_row["table2b", "n-16"] == plan.of_row["table2c", "delta-1"]
+    assert gfl[0].rows == (("table2b", "n-16"), ("table2c", "delta-1"), ("table3", "gfl"))
+    assert gfl[0].recipe.runtime.seed == 0
+    assert gfl[1].recipe.runtime.seed == 1
+    # A run has the same name in whatever study it is done.
+    for table in TABLES.values():
+        alone = make_plan([table], data, SECONDS)
+        assert all(runs[0].name == plan.of_row[place][0].name for place, runs in alone.of_row.items())
+    # First seeds come first: a study that is cut off has whole tables.
+    assert [run.seed for run in plan.runs] == sorted(run.seed for run in plan.runs)
+
+
+def test_names_tell_what_decides_the_result(data: StudyData, tmp_path: Path) -> None:
+    def names(budget=SECONDS, of=data, **more) -> set[str]:
+        return {run.name for run in make_plan([TABLES["table3"]], of, budget, **more).runs}
+
+    usual = names()
+    assert names() == usual
+    assert names(overrides=["data.workers=1", "runtime.threads=3"]) == usual  # last bits at most
+    assert names(replace(SECONDS, name="other", seeds=5)) == usual
+    for other in (
+        names(replace(SECONDS, size=96)),
+        names(overrides=["optim.lr=0.001"]),
+        names(init="other weights"),
+        names(seeds=(1,)),
+        names(of=scenes(tmp_path / "more", train=56)),
+        names(of=scenes(tmp_path / "val", val=25)),
+    ):
+        assert usual.isdisjoint(other)
+
+
+def test_rows_of_a_study_differ_in_the_row_alone(data: StudyData) -> None:
+    runs = make_plan([TABLES["table1a"]], data, SECONDS, overrides=["schedule.batch_size=8"]).runs
+    for part in ("data", "optim", "schedule", "runtime"):
+        assert len({getattr(run.recipe, part).model_dump_json() for run in runs}) == 1, part
+    assert {run.recipe.schedule.batch_size for run in runs} == {8}
+    assert {run.steps for run in runs} == {steps_of(runs[0].recipe, data.train)} == {10}
+
+
+def test_steps_are_those_that_training_takes(data: StudyData) -> None:
+    runs = make_plan([TABLES["table3"]], data, SECONDS, overrides=["schedule.accumulate=3"]).runs
+    # A step is 48 pictures, all of them; ten steps are ten epochs.
+    assert {run.steps for run in runs} == {10}
+
+
+def test_an_override_that_a_row_cannot_have(data: StudyData) -> None:
+    with pytest.raises(UsageError, match=r"atss_nano \(atss\).*lrr"):
+        make_plan([TABLES["table3"]], data, SECONDS, overrides=["optim.lrr=1"])
+
+
+@pytest.mark.parametrize("override", ["model.boxes.reg_max=8", "model.boxes={kind: general_dfl, reg_max: 8}"])
+def test_what_a_row_is_made_by_is_not_set(data: StudyData, override: str) -> None:
+    with pytest.raises(UsageError, match=r"--set model.boxes.reg_max: .*the row n-4 is made by"):
+        make_plan([TABLES["table2b"]], data, SECONDS, overrides=[override])
+
+
+def test_seeds_are_the_study_s(data: StudyData) -> None:
+    with pytest.raises(UsageError, match="--seeds N"):
+        make_plan([TABLES["table3"]], data, SECONDS, overrides=["runtime.seed=7"])
+
+
+def test_other_pictures_are_other_runs(data: StudyData, tmp_path: Path) -> None:
+    """The same annotations with other pictures: what was measured on these is not compared with them."""
+    other = scenes(tmp_path / "scenes")
+    assert other.fingerprint == data.fingerprint
+    picture = other.train.path(0)
+    picture.write_bytes(picture.read_bytes() + b"0")
+    assert open_study_data(other.path).fingerprint != data.fingerprint
+
+
+def test_some_rows_with_their_baselines(data: StudyData) -> None:
+    plan = make_plan(TABLES.values(), data, SECONDS, only=["atss-joint", "n-1*"])
+    keys = {
+        ("table1a", "atss-joint"),
+        ("table1a", "atss-centerness"),
+        *(("table2b", f"n-{n}") for n in (12, 14, 16, 18)),
+    }
+    assert set(plan.of_row) == keys
+    with pytest.raises(UsageError, match=r"--rows resnet\*: no row"):
+        make_plan(TABLES.values(), data, SECONDS, only=["resnet*"])
+
+
+def test_nothing_to_measure_on(data: StudyData) -> None:
+    with pytest.raises(UsageError, match="no val split"):
+        open_study_data(data.train.annotations)

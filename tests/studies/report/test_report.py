@@ -1,0 +1,272 @@
+"""What readers get: the numbers of the results, safe, whole, in every form."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from gfocal.errors import UsageError
+from gfocal.studies.report import render_html, render_markdown, told, write_overview, write_report
+from gfocal.studies.report.plot import _limits, write_plot
+from helpers import report_samples as samples
+
+ALL = [samples.table1a, samples.table2b, samples.table3, samples.unfinished, samples.hostile]
+# What opens and needs no end.
+VOID = {"meta", "br"}
+
+
+@functools.cache
+def page_of(sample: Callable[[], dict[str, Any]]) -> str:
+    return render_html(sample())
+
+
+class Page(HTMLParser):
+    """Tags, attributes and the words of cells; tags that are not closed in order are an error."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: set[str] = set()
+        self.attributes: list[tuple[str, str]] = []
+        self.rows: list[list[str]] = []
+        self.words = ""
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        elif tag in ("td", "th"):
+            self.rows[-1].append("")
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words += data
+        if {"td", "th"} & set(self.open):
+            self.rows[-1][-1] += data
+
+
+def cells(page: Page, first: str, *more: str) -> list[str]:
+    """The row that starts with these words."""
+    clean = [[" ".join(cell.split()) for cell in row] for row in page.rows]
+    return next(row for row in clean if row[: 1 + len(more)] == [first, *more])
+
+
+def grids(markdown: str) -> list[list[list[str]]]:
+    """The tables of a Markdown text: cells of each line, split at bars that are not escaped."""
+    found: list[list[list[str]]] = []
+    inside = False
+    for text in markdown.splitlines():
+        if text.startswith("|"):
+            found += [] if inside else [[]]
+            assert text.endswith("|")
+            found[-1].append([cell.strip() for cell in re.split(r"(?<!\\)\|", text)[1:-1]])
+        inside = text.startswith("|")
+    return found
+
+
+def test_the_numbers_of_the_page_are_those_of_the_results() -> None:
+    page = Page(page_of(samples.table3))
+    # 0.345 +- 0.004 of AP; AP50 is 1.4 times, AP75 1.08 times as much; 0.016 [0.007, 0.026]; correlation 0.565.
+    assert cells(page, "with QFL", "here")[2:] == [
+        *["34.5 ± 0.4", "48.3 ± 0.4", "37.3 ± 0.4", "+1.6", "+0.7 to +2.6", "0.565 ± 0.010"],
+    ]
+    assert page.rows[[row[:1] for row in page.rows].index(["with QFL"]) + 1][:5] == [
+        *["paper", "39.9", "58.5", "43.0", "+0.7"],
+    ]
+    assert cells(page, "DFL above ATSS (AP)")[1:] == ["+0.3", "−0.6 to +1.3", "+0.3", "? cannot tell"]
+    assert cells(page, "GFL at most 3.5 % slower than ATSS (time)")[1:4] == ["+1.4 %", "+0.6 to +2.2 %", "–"]
+    assert cells(page, "with DFL", "21.7") == [
+        *["with DFL", "21.7", "20.9 to 24.1", "23.9", "23.0 to 26.8", "41.8", "19.4"],
+    ]
+    assert cells(page, "with DFL", "1.24 G")[2:] == [
+        "0.93 M",
+        "1.008",
+        "1.019 (1.009 to 1.028)",
+        "1.017 (1.005 to 1.033)",
+    ]
+    made = cells(page, "with QFL", "atss_nano")
+    assert made[2:4] == ["model.quality.kind=joint", "centerness"]
+    assert made[4].split(" (")[0] == "34.2"
+    assert "200 steps of training, 16 pictures a step (1 epoch)" in page.words
+    assert "every row is trained twice" in page.words
+    assert "1,234 candidates of each go into post-processing" in page.words
+    assert "Overrides" not in page.words
+
+
+def test_markdown_and_page_say_the_same() -> None:
+    for sample in (samples.table1a, samples.table3):
+        results = sample()
+        rows = {tuple(" ".join(cell.split()) for cell in row) for row in Page(page_of(sample)).rows}
+        claims, measured, parts = grids(render_markdown(results))[:3]
+        numbers = [row for row in measured[2:] if row[1] == "here"]
+        assert len(numbers) == len(results["rows"])
+        for row in numbers:
+            assert any(cells[1:] == tuple(row[1:]) for cells in rows), row
+        for row in parts[2:]:
+            assert (f"{row[0]} ({row[1]})", *row[2:]) in rows
+        assert [row[0].replace("\\", "") for row in claims[2:]] == [claim["statement"] for claim in results["claims"]]
+
+
+@pytest.mark.parametrize("sample", ALL)
+def test_every_result_is_rendered_well(sample: Any) -> None:
+    results = sample()
+    text = page_of(sample)
+    page = Page(text)
+    assert page.tags.isdisjoint({"script", "link", "iframe", "img", "image"})
+    fetched = {"src", "srcset", "href", "xlink:href", "data", "action", "poster"}
+    assert all(value.startswith("#") for name, value in page.attributes if name in fetched)
+    assert not re.search(r"url\((?!#)|@import", text)
+    for grid in grids(render_markdown(results)):
+        assert {len(row) for row in grid} == {len(grid[0])}
+        assert all(re.fullmatch("---|--:", cell) for cell in grid[1])
+    lines = told(results)
+    assert max(map(len, lines)) <= 100
+    assert all(text.isascii() for text in lines)
+    for row in results["rows"]:
+        assert any(row["title"][:20] in line for line in lines)
+
+
+def test_nothing_hostile_is_let_through() -> None:
+    results = samples.hostile()
+    page = page_of(samples.hostile)
+    assert Page(page).tags.isdisjoint({"script", "img", "b"})
+    assert "&lt;img src=x onerror=alert(1)&gt; | none second" in page
+    markdown = render_markdown(results)
+    assert "\\<script\\>" in markdown
+    assert not re.search(r"(?<!\\)<(script|img|b)\b", markdown)
+    assert "``gfocal study table3 --data 'a`b\\|c'``" in markdown
+
+
+def test_what_is_missing_is_named() -> None:
+    results = samples.unfinished()
+    page = Page(page_of(samples.unfinished))
+    for text in (page.words, render_markdown(results), "\n".join(told(results))):
+        assert "Unfinished" in text
+        assert text.count("with QFL: seed 0 failed: the loss is not finite at step 17") == 1
+        assert "with DFL: seed 0 has not been run" in text
+        assert "cannot tell at this budget" in text
+    assert cells(page, "ATSS", "here")[2:] == ["32.9", "46.1", "–", "baseline", "", "0.549"]
+    assert "nothing measured yet" in page.words
+    assert "every row is trained once" in page.words
+
+
+def test_what_failed_and_is_no_row_is_told_too() -> None:
+    results = samples.table3() | {"failures": ["timing: the machine was asleep"], "finished": False}
+    assert "  timing: the machine was asleep" in told(results)
+
+
+def test_a_baseline_that_is_not_measured_is_the_reason() -> None:
+    results = samples.table3()
+    results["rows"][0] |= {"measured": None, "correlation": None}
+    results["rows"][1]["difference"] = None
+    assert "  with QFL: its baseline is not measured" in told(results)
+
+
+def test_truncated_edges_where_they_matter() -> None:
+    page = Page(page_of(samples.table2b))
+    assert cells(page, "n = 7", "here")[-1] == "1.1 %"
+    assert cells(page, "n = 12", "here")[-1] == "0.004 %"
+    assert "not in the paper" in page.words
+    assert "Edges out" not in Page(page_of(samples.table3)).words
+
+
+def test_intervals_of_several_kinds_each_say_theirs() -> None:
+    results = samples.table3()
+    results["rows"][1]["difference"]["by"] = "pictures"
+    page = Page(render_html(results))
+    assert cells(page, "with QFL", "here")[6] == "+0.7 to +2.6 (over pictures)"
+    assert cells(page, "with DFL", "here")[6] == "−0.6 to +1.3 (over pictures and seeds)"
+
+
+def test_the_plot_shows_rows_and_both_marks(tmp_path: Path) -> None:
+    page = page_of(samples.table1a)
+    assert page.count("<svg") == 2 + 12  # FCOS and ATSS, and a curve for each row
+    assert page.count(">joint with QFL</text>") == 2
+    assert "clip-path" in page
+    write_plot(samples.table1a(), file := tmp_path / "plot.png")
+    assert [mark(file, colour) > 500 for colour in ((31, 95, 169), (176, 72, 14))] == [True, True]
+    nothing = tmp_path / "nothing.png"
+    write_plot(samples.unfinished(), nothing)
+    assert mark(nothing, (31, 95, 169)) < mark(file, (31, 95, 169)) / 10
+
+
+def test_an_interval_that_is_far_wider_than_the_others_is_cut_off(tmp_path: Path) -> None:
+    """Otherwise all others are dots on the zero line."""
+    results = samples.table1a()
+    before = _limits(results["rows"])
+    row = next(row for row in results["rows"] if row["key"] == "atss-joint")
+    row["difference"] = {"value": -0.181, "low": -0.811, "high": 0.449, "by": "pictures and seeds"}
+    low, high = _limits(results["rows"])
+    assert before[0] <= low < high <= before[1]
+    page = render_html(results)
+    assert ">−18.1 (−81.1 to +44.9)</text>" in page
+    assert ">−18.1 (−81.1 to +44.9)</text>" not in page_of(samples.table1a)
+    # Of two intervals none is unlike the other.
+    two = [{**row, "difference": {"value": 0, "low": -low, "high": low}} for low in (0.01, 0.4)]
+    assert _limits(two)[1] > 40
+
+
+def mark(file: Path, colour: tuple[int, int, int]) -> int:
+    """Pixels of a colour."""
+    with Image.open(file) as picture:
+        return sum(count for count, found in picture.convert("RGB").getcolors(1 << 24) or [] if found == colour)
+
+
+def test_files_are_whole_and_the_same_again(tmp_path: Path) -> None:
+    results = samples.table2b()
+    files = write_report(results, tmp_path / "new" / "folder")
+    assert {path.name for path in files.values()} == {path.name for path in (tmp_path / "new" / "folder").iterdir()}
+    assert json.loads(files["results"].read_text()) == results
+    assert "](plot.png)" in files["markdown"].read_text()
+    before = {name: path.read_bytes() for name, path in files.items()}
+    again = write_report(json.loads(files["results"].read_text()), tmp_path / "new" / "folder")
+    assert {name: path.read_bytes() for name, path in again.items()} == before
+    assert f"html: {files['html']}" in told(results, files)
+
+
+def test_the_overview_starts_with_all_claims(tmp_path: Path) -> None:
+    found = [samples.table2b(), samples.table3(), samples.unfinished()]
+    files = write_overview(found, tmp_path)
+    page, markdown = Page(files["html"].read_text()), files["markdown"].read_text()
+    claims = [claim["statement"] for results in found for claim in results["claims"]]
+    index = grids(markdown)[0][2:]
+    assert [row[2].replace("\\", "") for row in index] == claims
+    assert [row[0] for row in index] == ["[Table 2b](#t1)"] + ["[Table 3](#t2)"] * 2 + ["[Table 3](#t3)"]
+    assert "from random weights" in index[-1][1]
+    first = [" ".join(row[0].split()) for row in page.rows]
+    assert [text for text in first if text in claims] == claims
+    ids = [value for name, value in page.attributes if name == "id" and value in ("t1", "t2", "t3")]
+    assert ids == ["t1", "t2", "t3"]
+    assert len({path for name, path in files.items() if name.startswith("plot")}) == 3
+    assert all(f"]({path.name})" in markdown for name, path in files.items() if name.startswith("plot"))
+
+
+def test_what_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="claims missing: give the content of a results"):
+        render_html({key: value for key, value in samples.table3().items() if key != "claims"})
+    with pytest.raises(UsageError, match="run a study first"):
+        write_overview([], tmp_path)
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(UsageError, match="it is a file"):
+        write_report(samples.table3(), tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "mine"
