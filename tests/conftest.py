@@ -7,14 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
-
-from gfocal.data.formats.open import open_split
-from gfocal.data.index.data_index import DataIndex
-from gfocal.data.scenes.generate import make_scenes
 
 # Two cores: torch's own threads and the test's workers would fight for them, and results depend on the count.
+# OpenMP reads it when torch is loaded, so before any import of torch.
 os.environ.setdefault("OMP_NUM_THREADS", "2")
+
+import torch  # noqa: E402
+
+from gfocal.data.formats.open import open_split  # noqa: E402
+from gfocal.data.index.data_index import DataIndex  # noqa: E402
+from gfocal.data.scenes.generate import make_scenes  # noqa: E402
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
