@@ -25,11 +25,11 @@ import torch
 from PIL import Image
 
 from gfocal.data.formats.open import open_split
+from gfocal.data.pipeline import pictures_an_epoch
 from gfocal.data.scenes.generate import draw_indexed
 from gfocal.models import tiled_prediction as tiles
 from gfocal.recipe import load_recipe
 from gfocal.runs.datasets import evaluate_files
-from gfocal.runs.initial_weights import pictures_an_epoch
 
 RESULTS = Path(__file__).parent / "results" / "tiles.json"
 SIDE, PATCH, PATCHES = 1024, 96, 8

@@ -12,11 +12,11 @@ import pytest
 # OpenMP reads it when torch is loaded, so before any import of torch.
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 
-import torch  # noqa: E402
+import torch
 
-from gfocal.data.formats.open import open_split  # noqa: E402
-from gfocal.data.index.data_index import DataIndex  # noqa: E402
-from gfocal.data.scenes.generate import make_scenes  # noqa: E402
+from gfocal.data.formats.open import open_split
+from gfocal.data.index.data_index import DataIndex
+from gfocal.data.scenes.generate import make_scenes
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

@@ -23,7 +23,8 @@ from gfocal.data.checks.check import Report, check_data
 from gfocal.data.index.data_index import DataIndex
 from gfocal.detector import DenseDetector
 from gfocal.errors import UsageError
-from gfocal.prediction.predict import Prediction, load, predict_files
+from gfocal.prediction.load import load
+from gfocal.prediction.predict import Prediction, predict_files
 from gfocal.runs import folder as run_module
 from gfocal.runs.checkpoint import save_detector
 from gfocal.runs.datasets import open_train_data

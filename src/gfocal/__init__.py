@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gfocal.prediction.predict import load
+    from gfocal.prediction.load import load
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "load"]
@@ -20,7 +20,7 @@ __all__ = ["__version__", "load"]
 
 def __getattr__(name: str) -> Any:
     if name == "load":
-        from gfocal.prediction.predict import load
+        from gfocal.prediction.load import load
 
         return load
     raise AttributeError(f"module 'gfocal' has no attribute {name!r}")

@@ -14,9 +14,10 @@ from gfocal.boxes import clip_boxes
 from gfocal.criterion import BoxWeight, Matched, Norm, detection_losses, match, step_sums
 from gfocal.errors import UsageError
 from gfocal.images.io import Resize, pad_batch, to_picture
+from gfocal.images.tiling import Tiling
 from gfocal.models import PostProcess
 from gfocal.models.freezing import frozen_norms_in_eval
-from gfocal.models.tiled_prediction import Tiling, find_in_tiles
+from gfocal.models.tiled_prediction import find_in_tiles
 from gfocal.points import Points, grid_sizes
 from gfocal.representation import BoxRepresentation, Quality
 from gfocal.structures import Detections, HeadOutput, Targets

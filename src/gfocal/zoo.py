@@ -13,6 +13,7 @@ from torch import nn
 
 from gfocal.assigners import Assigner, WithinReach
 from gfocal.detector import DenseDetector, MakePoints, PixelNorm
+from gfocal.images.from_recipe import resize_of, tiling_of
 from gfocal.images.io import Resize
 from gfocal.models import (
     ConvHead,
@@ -27,7 +28,6 @@ from gfocal.models import (
     VggBackbone,
 )
 from gfocal.models.freezing import freeze
-from gfocal.models.tiled_prediction import Tiling
 from gfocal.points import Shapes, make_anchors, octave_shapes, ssd_shapes
 from gfocal.recipe import ModelRecipe, Recipe
 from gfocal.recipe.forms import ASSIGNERS, BOXES, QUALITIES, Form
@@ -138,27 +138,6 @@ def build_detector(recipe: Recipe, names: Sequence[str], *, pretrained: bool = T
         norm=model.norm,
         tiling=tiling_of(recipe),
     )
-
-
-def tiling_of(recipe: Recipe) -> Tiling | None:
-    """How a recipe cuts pictures into tiles; None where it does not."""
-    data = recipe.data
-    return None if data.tile is None else Tiling(data.tile, data.tile_overlap, data.tile_whole)
-
-
-def resize_of(recipe: Recipe) -> Resize:
-    """How large a picture enters the detector of a recipe."""
-    resize = recipe.data.resize
-    return Resize(resize.kind, resize.size, resize.short_side, resize.long_side, _padding(recipe))
-
-
-def _padding(recipe: Recipe) -> tuple[int, int, int]:
-    """RGB colour beside the picture."""
-    if recipe.data.resize.pad == "black":
-        return 0, 0, 0
-    pixels = recipe.model.pixels
-    red, green, blue = (round(value) for value in (pixels.mean if pixels.order == "rgb" else pixels.mean[::-1]))
-    return red, green, blue
 
 
 def _backbone(model: ModelRecipe, *, pretrained: bool) -> Any:

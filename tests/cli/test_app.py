@@ -19,10 +19,10 @@ from typer.testing import CliRunner, Result
 
 import gfocal
 from gfocal.cli.app import app
-from gfocal.cli.tables.results import counted
 from gfocal.cli.terminal import plain, warn
 from gfocal.data.scenes.generate import make_scenes
 from gfocal.prediction.predict import Prediction
+from gfocal.utils.text import counted
 from helpers.mmdetection_files import empty_weights, save_as
 
 VERBS = ("demo", "train", "eval", "predict", "import", "recipes", "doctor")
@@ -440,7 +440,7 @@ def test_train_says_what_is_in_the_data(data: Path, tmp_path: Path, monkeypatch:
 
 
 def test_the_command_to_type_next_is_one_that_the_shell_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from gfocal.cli.tables.results import program
+    from gfocal.utils.text import program
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", [str(tmp_path / ".venv" / "bin" / "gfocal")])
@@ -509,7 +509,7 @@ def test_eval_sees_before_the_work_that_it_cannot_write(
 ) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "folder").mkdir()
-    monkeypatch.setattr("gfocal.prediction.load.evaluate_files", lambda *args, **kwargs: pytest.fail("it was run"))
+    monkeypatch.setattr("gfocal.commands.evaluate.evaluate_files", lambda *args, **kwargs: pytest.fail("it was run"))
     assert f"cannot write {tmp_path / place}" in refused("eval", run, "--data", scenes, "--out", tmp_path / place)
 
 
@@ -517,7 +517,7 @@ def test_eval_prints_before_it_writes(scenes: Path, run: Path, tmp_path: Path, m
     def full(path: Path, write: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("gfocal.prediction.load.evaluate_files", lambda *args, **kwargs: {"AP": 0.5})
+    monkeypatch.setattr("gfocal.commands.evaluate.evaluate_files", lambda *args, **kwargs: {"AP": 0.5})
     monkeypatch.setattr("gfocal.utils.files.write_atomically", full)
     result = call("eval", run, "--data", scenes, "--json", "--out", tmp_path / "result.json")
     assert result.exit_code == 1

@@ -13,10 +13,10 @@ from gfocal.cli.app import app
 from gfocal.commands import preview
 from gfocal.commands.preview import draw_preview
 from gfocal.data.index.data_index import DataIndex
+from gfocal.data.pipeline import batches_from
 from gfocal.errors import UsageError
-from gfocal.runs.initial_weights import batches_from
+from gfocal.images.from_recipe import resize_of
 from gfocal.structures import Detections
-from gfocal.zoo import resize_of
 from helpers.small_runs import small
 
 

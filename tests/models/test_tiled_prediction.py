@@ -16,8 +16,9 @@ from torch import Tensor
 from gfocal.boxes import aligned_iou
 from gfocal.errors import UsageError
 from gfocal.images.io import Resize
+from gfocal.images.tiling import Tiling, cut_out
 from gfocal.models import tiled_prediction as tiles
-from gfocal.models.tiled_prediction import Tiling, cut_out, find_in_tiles, merge, together
+from gfocal.models.tiled_prediction import find_in_tiles, merge, together
 from gfocal.recipe import load_recipe
 from gfocal.structures import Detections
 from gfocal.zoo import build_detector

@@ -13,7 +13,8 @@ from torch import Tensor
 import gfocal
 from gfocal.detector import DenseDetector
 from gfocal.errors import BrokenInputError, UsageError
-from gfocal.prediction.predict import collect_pictures, load, load_trained, predict_files
+from gfocal.prediction.load import load, load_trained
+from gfocal.prediction.predict import collect_pictures, predict_files
 from gfocal.recipe import load_recipe
 from gfocal.runs.checkpoint import save_detector
 from gfocal.structures import Detections

@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 import torch
 
+from gfocal.data.fingerprint import fingerprint, pictures_fingerprint
 from gfocal.data.index.data_index import DataIndex
 from gfocal.errors import UsageError
-from gfocal.runs.card import fingerprint, pictures_fingerprint, versions
+from gfocal.runtime.environment import versions
 from gfocal.training.trainer import train
 from helpers.small_runs import EVERY_STEP, cut_run, rewritten, small
 

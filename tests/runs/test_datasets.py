@@ -10,15 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gfocal.commands.evaluate import evaluate_files
+from gfocal.data.fingerprint import fingerprint
 from gfocal.data.formats.convert import write_dataset
 from gfocal.data.formats.open import open_split
-from gfocal.data.held_out import open_measured, parse_val, recorded
 from gfocal.data.index.data_index import DataIndex
+from gfocal.data.split import parse_val
 from gfocal.errors import UsageError
-from gfocal.prediction.load import evaluate_files
 from gfocal.recipe import Recipe, load_recipe
-from gfocal.runs.card import fingerprint
-from gfocal.runs.datasets import default_run_folder, open_run_data
+from gfocal.runs.datasets import default_run_folder, open_measured, open_run_data, recorded
 from gfocal.training.trainer import train
 
 

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from gfocal.data.index.data_index import DataIndex
+from gfocal.data.pipeline import batches_from, mosaic_of, pictures_an_epoch
 from gfocal.data.scenes.generate import make_scenes
 from gfocal.errors import UsageError
 from gfocal.images.io import Resize
 from gfocal.recipe import load_recipe
 from gfocal.runs.datasets import default_run_folder, open_train_data
-from gfocal.runs.initial_weights import batches_from, mosaic_of, pictures_an_epoch
 from gfocal.structures import Batch
 from helpers.small_runs import small
 

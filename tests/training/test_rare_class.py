@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from gfocal.data.formats.open import open_split
+from gfocal.data.pipeline import pictures_an_epoch
 from gfocal.data.scenes.generate import make_scenes
 from gfocal.interop.load import import_weights
-from gfocal.runs.initial_weights import pictures_an_epoch
 from gfocal.training.trainer import train
 from helpers.small_runs import rewritten, small
 

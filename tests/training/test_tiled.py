@@ -14,17 +14,18 @@ from typer.testing import CliRunner
 import gfocal
 from gfocal.analysis.statistics import data_statistics
 from gfocal.cli.app import app
+from gfocal.commands.evaluate import evaluate_files
+from gfocal.commands.predict import predict_patterns
 from gfocal.commands.preview import draw_preview
 from gfocal.data.formats.open import open_split
 from gfocal.data.index.data_index import DataIndex
+from gfocal.data.pipeline import batches_from, in_tiles, pictures_an_epoch, tile_lines
 from gfocal.data.scenes.generate import make_scenes
 from gfocal.errors import UsageError
 from gfocal.evaluation.evaluator import evaluate
 from gfocal.images.io import Resize
-from gfocal.models.tiled_prediction import Tiling
-from gfocal.prediction.load import evaluate_files, predict_patterns
+from gfocal.images.tiling import Tiling
 from gfocal.recipe import load_recipe
-from gfocal.runs.initial_weights import batches_from, in_tiles, pictures_an_epoch, tile_lines
 from gfocal.structures import Detections, Targets
 from gfocal.training.trainer import train
 from gfocal.zoo import build_detector

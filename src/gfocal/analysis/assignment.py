@@ -14,13 +14,14 @@ from torch import Tensor
 from gfocal.boxes import boxes_to_distances
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.loading.loader import DetectionDataset
-from gfocal.data.loading.sampler import RunBatches, mix
+from gfocal.data.loading.sampler import RunBatches
+from gfocal.data.pipeline import mosaic_of, repeats_of, train_transform
+from gfocal.data.seeding import mix
 from gfocal.errors import UsageError
 from gfocal.points import Points, grid_sizes
 from gfocal.recipe import Recipe
 from gfocal.recipe.forms import BOXES
 from gfocal.representation.dirac import MAX_SIDES
-from gfocal.runs.initial_weights import mosaic_of, repeats_of, train_transform
 from gfocal.structures import Targets
 from gfocal.zoo import Matching, build_matching
 

@@ -13,9 +13,9 @@ from gfocal.analysis.coverage import least_reach, reach_reasons, smallest_by_del
 from gfocal.analysis.recommend import propose
 from gfocal.boxes import aligned_iou
 from gfocal.data.index.data_index import DataIndex
+from gfocal.data.pipeline import in_tiles
 from gfocal.recipe import Recipe
 from gfocal.recipe.forms import BOXES
-from gfocal.runs.initial_weights import in_tiles
 from gfocal.zoo import anchor_shapes
 
 PICTURES = 5000

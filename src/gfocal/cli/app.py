@@ -132,7 +132,7 @@ def evaluate(
     with own_stdout():
         if out is not None:
             claim(out)  # before the long work
-        from gfocal.prediction.load import evaluate_files
+        from gfocal.commands.evaluate import evaluate_files
         from gfocal.utils.files import write_atomically
 
         content = evaluate_files(
@@ -186,7 +186,7 @@ def predict(
     Example: gfocal predict runs/gfl_nano-bccd photos/ --score 0.4
     """
     with own_stdout():
-        from gfocal.prediction.load import predict_patterns
+        from gfocal.commands.predict import predict_patterns
 
         result = predict_patterns(
             model,
@@ -241,7 +241,7 @@ def import_(
         report = import_weights(file, out, style=style, size=size, overwrite=overwrite)
     if json_:
         return print_json(vars(report))
-    from gfocal.cli.tables.results import program
+    from gfocal.utils.text import program
 
     typer.echo("\n".join([*report.lines(), f"next: {program()} predict {shlex.quote(str(out))} PICTURES"]))
 
@@ -255,8 +255,8 @@ def recipes(
 ) -> None:
     """List the recipes and what their axes accept, or print one: gfocal recipes gfl_nano > my.yaml."""
     from gfocal.cli.tables.recipes import print_rows, rows
-    from gfocal.cli.tables.results import annotated_yaml, recipe_summaries, recipe_text
     from gfocal.recipe import load_recipe
+    from gfocal.recipe.describe import annotated_yaml, recipe_summaries, recipe_text
 
     if name is None:
         summaries = recipe_summaries()

@@ -58,7 +58,7 @@ def train(
     Example: gfocal train gfl_nano --data bccd --set schedule.epochs=20
     """
     with own_stdout():
-        from gfocal.data.held_out import parse_val
+        from gfocal.data.split import parse_val
         from gfocal.recipe import load_recipe
         from gfocal.runs.datasets import default_run_folder, describe_all, open_run_data
         from gfocal.training.batch_size import with_batch
@@ -130,10 +130,9 @@ def find_lr(
     """
     with own_stdout():
         from gfocal.commands.find_lr import NUMBERS, told_sweep, write_sweep
-        from gfocal.data.held_out import open_parts
         from gfocal.data.index.concat import join
         from gfocal.recipe import load_recipe
-        from gfocal.runs.datasets import default_run_folder
+        from gfocal.runs.datasets import default_run_folder, open_parts
         from gfocal.training import lr_finder as finder
         from gfocal.utils.progress import ProgressBar
 

@@ -10,10 +10,11 @@ from gfocal.data.formats.common import Format
 from gfocal.data.formats.convert import check_out, write_dataset
 from gfocal.data.formats.open import open_all
 from gfocal.data.formats.sidecar import NAME
-from gfocal.data.held_out import Say, set_apart, tell
 from gfocal.data.problems import Problems
+from gfocal.data.split import set_apart
 from gfocal.errors import UsageError
 from gfocal.utils.progress import ProgressBar
+from gfocal.utils.text import Say, tell
 
 
 def convert_files(

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import gfocal
-from gfocal.cli.tables.results import counted, program
 from gfocal.data.formats.open import open_split
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.scenes.generate import make_scenes
@@ -25,6 +24,7 @@ from gfocal.runs.checkpoint import STATE, find_weights
 from gfocal.training.trainer import train
 from gfocal.utils.files import write_atomically
 from gfocal.utils.progress import ProgressBar
+from gfocal.utils.text import counted, program
 
 RECIPE = "demo"
 _MARKER = "demo.json"  # says that the folder is a demo's, of which settings, and once it is finished what came out

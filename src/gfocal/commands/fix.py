@@ -49,7 +49,10 @@ class Fixed:
 
 
 def fix_data(report: Report, out: Path, *, workers: int = 2) -> Fixed:
-    """Write a cleaned copy of what ``report`` is about, and check it; see :func:`gfocal.data.checks.fix.write_fixed`."""
+    """Write a cleaned copy of what ``report`` is about, and check it.
+
+    See :func:`gfocal.data.checks.fix.write_fixed`.
+    """
     total = sum(len(index) for index in report.splits.values())
     with ProgressBar(total, "writing pictures") as bar:
         changes, lost = write_fixed(report, out, progress=bar.callback)

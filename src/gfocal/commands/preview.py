@@ -10,14 +10,14 @@ from typing import Any
 import torch
 
 from gfocal.data.formats.open import Format
-from gfocal.data.held_out import open_parts
+from gfocal.data.pipeline import batches_from, in_tiles, pictures_an_epoch
 from gfocal.errors import UsageError
+from gfocal.images.from_recipe import resize_of
 from gfocal.prediction.drawing import contact_sheet, draw
 from gfocal.recipe import Recipe
-from gfocal.runs.initial_weights import batches_from, in_tiles, pictures_an_epoch
+from gfocal.runs.datasets import open_parts
 from gfocal.structures import Detections
 from gfocal.utils.files import write_atomically
-from gfocal.zoo import resize_of
 
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 

@@ -9,9 +9,9 @@ from typing import Any
 from gfocal.analysis.assignment import Progress
 from gfocal.analysis.statistics import PICTURES, data_statistics
 from gfocal.data.formats.open import SPLITS, Format, Split
-from gfocal.data.held_out import open_parts
 from gfocal.errors import UsageError
 from gfocal.recipe import Recipe, load_recipe
+from gfocal.runs.datasets import open_parts
 from gfocal.utils.progress import ProgressBar
 
 

@@ -9,24 +9,20 @@ cropped by 2 % on each side 4 in the median and at most 11. See docs/data-format
 from __future__ import annotations
 
 import hashlib
-import warnings
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from itertools import islice, pairwise
-from os import cpu_count
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gfocal.errors import BrokenInputError
+from gfocal.utils.threads import in_threads
 
 if TYPE_CHECKING:
     from PIL import Image
 
-_A = TypeVar("_A")
-_B = TypeVar("_B")
 
 DISTANCE = 6
 """Bits in which two pictures may differ and still count as the same one."""
@@ -116,19 +112,6 @@ def _try_hash(path: str | Path) -> tuple[int, str | None]:
         return picture_hash(path), None
     except BrokenInputError as error:
         return 0, str(error)
-
-
-def in_threads(function: Callable[[_A], _B], items: Iterable[_A]) -> Iterable[_B]:
-    """``map`` by a few threads, in order, without running far ahead: reading files waits more than it computes."""
-    remaining = iter(items)
-    with ThreadPoolExecutor(min(8, 2 * (cpu_count() or 1))) as pool:
-        while chunk := list(islice(remaining, 64)):
-            # Of odd metadata and sizes. Out here: the filters are one list for all threads, and one that puts back
-            # what it found would undo what another has set.
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                done = list(pool.map(function, chunk))
-            yield from done
 
 
 def content_hash(path: str | Path) -> str:

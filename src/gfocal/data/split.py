@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from gfocal.data.fingerprint import fingerprint
 from gfocal.data.image_hash import picture_hashes, similar_groups
+from gfocal.data.index.build import subset
 from gfocal.data.index.data_index import DataIndex
 from gfocal.errors import UsageError
+from gfocal.utils.progress import ProgressBar
+from gfocal.utils.text import Say, tell
 
 _ROOM = 1.5
 """Groups that look alike are set apart until so many times the share is reached; rare classes may need that."""
@@ -167,3 +175,123 @@ def _lines(
             names = ", ".join(index.names[label] for label in missing[:5]) + (", ..." if missing[5:] else "")
             lines.append(f"warning: too few pictures show {names}: not {what}")
     return lines
+
+
+@dataclass(frozen=True)
+class Apart:
+    """What was set apart of one data set.
+
+    Attributes:
+        of: fingerprint of all of it.
+        val: file names of the pictures, as the data set writes them.
+    """
+
+    of: str
+    val: tuple[str, ...]
+
+    def chosen(self, index: DataIndex) -> np.ndarray:
+        """(I,) bool: which pictures of the same data set these are.
+
+        Raises:
+            UsageError: the data have changed.
+        """
+        apart = set(self.val)
+        rows = np.array([index.file_name(i) in apart for i in range(len(index))], bool)
+        # What slips through here would be learnt and measured.
+        if fingerprint(index) != self.of or rows.sum() != len(self.val):
+            raise UsageError(f"{index.annotations} changed since the run set pictures apart; start a new run")
+        return rows
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Pictures of the training data that were set apart.
+
+    Attributes:
+        share: of the pictures that was asked for.
+        seed: of the choice.
+        parts: one for each data set that was joined, in order.
+    """
+
+    share: float
+    seed: int
+    parts: tuple[Apart, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        parts = [{"of": part.of, "val": list(part.val)} for part in self.parts]
+        return {"share": self.share, "seed": self.seed, "parts": parts}
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> HeldOut:
+        parts = tuple(Apart(part["of"], tuple(part["val"])) for part in content["parts"])
+        return cls(content["share"], content["seed"], parts)
+
+    def divide(self, index: DataIndex, parts: Sequence[DataIndex]) -> tuple[DataIndex, DataIndex]:
+        """(what is learnt, what is measured) of the same data.
+
+        Args:
+            index: the parts joined.
+            parts: the data sets, as they were read.
+
+        Raises:
+            UsageError: the data have changed.
+        """
+        if len(parts) != len(self.parts):
+            raise UsageError(f"the run learns from {len(self.parts)} data sets, not from {len(parts)}")
+        pairs = zip(self.parts, parts, strict=True)
+        return divide(index, np.concatenate([apart.chosen(part) for apart, part in pairs]))
+
+    def check_same(self, val: Path | float | None, seed: int | None) -> None:
+        """What is asked for when the run goes on is what it has; None asks for nothing.
+
+        Raises:
+            UsageError: it is not.
+        """
+        has = (
+            f"the run set pictures apart to measure on (--val {self.share:g} --seed {self.seed}) and goes on with them"
+        )
+        if isinstance(val, Path) or val not in (None, self.share):
+            raise UsageError(f"--val {val}: {has}; leave --val out, or start a new run")
+        if seed not in (None, self.seed):
+            raise UsageError(f"--seed {seed}: {has}; leave --seed out, or start a new run")
+
+
+def divide(index: DataIndex, chosen: np.ndarray) -> tuple[DataIndex, DataIndex]:
+    return subset(index, np.flatnonzero(~chosen)), subset(index, np.flatnonzero(chosen))
+
+
+def parse_val(text: str | None) -> Path | float | None:
+    """What ``--val`` says: a path, or a share of the training data.
+
+    Raises:
+        UsageError: a number that is no share, and no path of that name.
+    """
+    if text is None or Path(text).exists():
+        return None if text is None else Path(text)
+    try:
+        share = float(text)
+    except ValueError:
+        return Path(text)
+    if not 0 < share < 1:
+        raise UsageError(f"--val {text}: a share of the pictures is above 0 and below 1; otherwise give a path")
+    return share
+
+
+def set_apart(
+    index: DataIndex, share: float, seed: int, say: Say | None, parts: Sequence[DataIndex] | None = None
+) -> tuple[DataIndex, DataIndex, HeldOut]:
+    """Divide training data; see :func:`gfocal.data.split.choose_val`. ``parts``: what was joined into ``index``."""
+    with ProgressBar(
+        len(index), "looking for pictures that are alike", shown=os.environ.get("RANK", "0") == "0"
+    ) as bar:
+        rows, lines = choose_val(index, share, seed, progress=bar.callback)
+    tell(lines, say)
+    chosen = np.zeros(len(index), bool)
+    chosen[rows] = True
+    parts = [index] if parts is None else parts
+    own = np.split(chosen, np.cumsum([len(part) for part in parts])[:-1])
+    apart = [
+        Apart(fingerprint(part), tuple(part.file_name(int(i)) for i in np.flatnonzero(mask)))
+        for part, mask in zip(parts, own, strict=True)
+    ]
+    return *divide(index, chosen), HeldOut(share, seed, tuple(apart))

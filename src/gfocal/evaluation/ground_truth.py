@@ -24,7 +24,10 @@ class Values(Protocol):
 
 
 class GroundTruth(Protocol):
-    """What is read of a data set (:class:`gfocal.data.index.data_index.DataIndex` has it); I pictures, N boxes, C classes."""
+    """What is read of a data set of I pictures, N boxes and C classes.
+
+    :class:`gfocal.data.index.data_index.DataIndex` has it.
+    """
 
     @property
     def image_ids(self) -> IntArray:

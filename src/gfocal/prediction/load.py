@@ -1,31 +1,23 @@
-"""A trained model on files: measure it, find objects with it."""
+"""Loading detectors: from a run folder, a checkpoint or a recipe name."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import difflib
+import os
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from gfocal.data.formats.open import SPLITS, Format
-from gfocal.data.held_out import open_measured
 from gfocal.detector import DenseDetector
 from gfocal.errors import UsageError
-from gfocal.evaluation.evaluator import evaluate
-from gfocal.models.tiled_prediction import Tiling
-from gfocal.prediction.predict import Prediction, collect_pictures, load_trained, predict_files
-from gfocal.recipe import Recipe
-from gfocal.runs.checkpoint import find_weights
-from gfocal.runtime.distributed import ALONE, launched, processes_of
+from gfocal.images.tiling import Tiling
+from gfocal.recipe import Recipe, load_recipe, recipe_names
+from gfocal.runs.checkpoint import load_detector
 from gfocal.runtime.precision import real_precision
-from gfocal.training.step import make_accelerator
-from gfocal.utils.progress import ProgressBar
-
-RESAMPLES = 200
-"""Sets of pictures that are drawn for the intervals of AP."""
-DEFAULT_SCORE = 0.3
-"""Of the boxes that are drawn; a recipe's own threshold is for measuring, which wants the poor ones too."""
+from gfocal.zoo import build_detector
 
 
 def open_model(
@@ -50,7 +42,7 @@ def open_model(
     if overlap is not None and detector.tiling is None:
         raise UsageError("--overlap is that of tiles: give --tile too")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if recipe.runtime.precision == "fp16" and device.type == "cpu" and _sets(overrides, "runtime.precision"):
+    if recipe.runtime.precision == "fp16" and device.type == "cpu" and sets_key(overrides, "runtime.precision"):
         raise UsageError("runtime.precision: fp16 needs a CUDA device; on a CPU use bf16 or fp32")
     if recipe.runtime.threads:
         torch.set_num_threads(recipe.runtime.threads)
@@ -68,108 +60,63 @@ def usual_batch(recipe: Recipe) -> int:
     return 16 if recipe.data.resize.kind == "square" else 2
 
 
-def _sets(overrides: Sequence[str], key: str) -> bool:
+def sets_key(overrides: Sequence[str], key: str) -> bool:
     return any(override.partition("=")[0].strip() == key for override in overrides)
 
 
-def evaluate_files(
-    model: str,
-    data: Path,
-    *,
-    split: str = "val",
-    format: Format | None = None,
-    overrides: Sequence[str] = (),
-    tile: int | None = None,
-    overlap: float | None = None,
-    batch_size: int | None = None,
-    skip_broken: bool = False,
-    warn: Callable[[list[str]], None] | None = None,
-    say: Callable[[str], None] | None = None,
-) -> dict[str, Any]:
-    """Measure a model on a data set; where a launcher started several processes, each takes its share.
+def load(
+    name_or_path: str | Path, overrides: Sequence[str] = (), *, names: Sequence[str] | None = None
+) -> DenseDetector:
+    """A detector, in evaluation mode on the CPU.
 
     Args:
-        model: run folder or checkpoint.
-        data: data set.
-        split: "train", "val" or "test"; what the run set apart is "val", see :mod:`gfocal.data.held_out`.
-        format: of the data; by default what is found.
-        overrides: recipe keys.
-        tile: ``data.tile``, 0 for none; by default the recipe's.
-        overlap: ``data.tile_overlap``; by default the recipe's.
-        batch_size: pictures, or tiles, a forward pass; by default 16, or 2 where pictures keep their shape.
-        skip_broken: leave out what is broken.
-        warn: called with one line for everything left out.
-        say: called with lines about how the data are understood.
+        name_or_path: a run folder (its best weights), a ``.safetensors`` file that gfocal wrote, or a recipe: a name
+            such as "gfl_nano" or a YAML file. A recipe gives an untrained detector.
+        overrides: "a.b=c" recipe keys, for example "data.resize.size=416".
+        names: class names, for a recipe only; by default "class 0" to "class 79".
 
-    Returns:
-        JSON types: the 12 numbers, per_class, score_iou_correlation, num_images, num_detections, speed, skipped,
-        model, data, split; tile and tile_overlap (None for whole pictures).
+    Raises:
+        UsageError: nothing of the kind is there, or it does not fit.
+
+    Example:
+        >>> import gfocal
+        >>> detector = gfocal.load("gfl_nano", names=("cat", "dog"))
+        >>> detector.names
+        ('cat', 'dog')
     """
-    which = next((name for name in SPLITS if name == split), None)
-    if which is None:
-        raise UsageError(f"--split is train, val or test, not {split!r}")
-    detector, recipe, _ = open_model(model, overrides, tile=tile, overlap=overlap)
-    processes = processes_of(make_accelerator("fp32")) if launched() else ALONE
-    index = open_measured(model, data, which, format=format, skip_broken=skip_broken, say=say)
-    with ProgressBar(len(index), "evaluating", shown=processes.main) as bar:
-        measured = evaluate(
-            detector.to(processes.device) if launched() else detector,
-            index,
-            batch_size=batch_size or usual_batch(recipe),
-            workers=recipe.data.workers,
-            precision=usable_precision(detector, recipe),
-            progress=bar.callback,
-            skip_broken=skip_broken,
-            processes=processes,
-            resamples=RESAMPLES,
+    if not isinstance(name_or_path, str | os.PathLike):
+        raise UsageError(f"a path or the name of a recipe is needed, not {type(name_or_path).__name__} {name_or_path}")
+    # A text is a sequence too, of letters.
+    for what, given in (("names", names), ("overrides", overrides)):
+        if isinstance(given, str):
+            raise UsageError(f"{what} must be a list of texts, such as [{given!r}], not the text {given!r}")
+    if names is not None and len(names) == 0:
+        raise UsageError("names is empty: a detector needs at least one class")
+    if not _is_recipe(name_or_path):
+        if names is not None:
+            raise UsageError(f"names goes with a recipe; {name_or_path} has its own class names")
+        return load_trained(name_or_path, overrides)[0]
+    recipe = load_recipe(name_or_path, overrides)
+    detector = build_detector(recipe, names if names is not None else [f"class {i}" for i in range(80)])
+    return detector.eval()
+
+
+def load_trained(path: str | Path, overrides: Sequence[str] = ()) -> tuple[DenseDetector, Recipe, dict[str, Any]]:
+    """What :func:`gfocal.runs.checkpoint.load_detector` gives; a recipe, which has no weights, is refused."""
+    if _is_recipe(path):
+        raise UsageError(
+            f"{path} is a recipe, a detector without training; train it "
+            f"(gfocal train {shlex.quote(str(path))} --data FOLDER) "
+            "and give the run folder, or give a .safetensors file"
         )
-    skipped = [*index.skipped, *measured.skipped]
-    if warn is not None:
-        warn(skipped)
-    place = {"model": str(find_weights(Path(model))), "data": str(index.annotations), "split": split}
-    tiling = detector.tiling
-    tiles = {"tile": tiling and tiling.side, "tile_overlap": tiling and tiling.overlap}
-    return {**measured.to_dict(), "skipped": skipped, **place, **tiles}
+    if not Path(path).exists():
+        near = difflib.get_close_matches(str(path), recipe_names(), n=1, cutoff=0.8)
+        hint = f"; the nearest recipe is {near[0]}" if near else ""
+        raise UsageError(f"there is no run folder or checkpoint {path}{hint}")
+    return load_detector(path, overrides)
 
 
-def predict_patterns(
-    model: str,
-    patterns: Sequence[str],
-    out: Path,
-    *,
-    score: float | None = None,
-    overrides: Sequence[str] = (),
-    tile: int | None = None,
-    overlap: float | None = None,
-    batch_size: int = 8,
-) -> Prediction:
-    """Find pictures and objects in them; see :func:`gfocal.prediction.predict.predict_files`.
-
-    Args:
-        model: run folder or checkpoint.
-        patterns: files, folders and patterns.
-        out: where drawings and results go.
-        score: leave out boxes with a lower score; by default ``predict.score_threshold`` where the overrides set it,
-            else 0.3.
-        overrides: recipe keys.
-        tile: ``data.tile``, 0 for none; by default the recipe's.
-        overlap: ``data.tile_overlap``; by default the recipe's.
-        batch_size: tiles a forward pass.
-    """
-    if score is not None and not 0 <= score < 1:
-        raise UsageError(f"--score must be at least 0 and below 1, got {score:g}")
-    pictures = collect_pictures(patterns)
-    detector, recipe, about = open_model(model, overrides, tile=tile, overlap=overlap)
-    if score is None:
-        score = recipe.predict.score_threshold if _sets(overrides, "predict.score_threshold") else DEFAULT_SCORE
-    with ProgressBar(len(pictures), "predicting") as bar:
-        return predict_files(
-            detector,
-            pictures,
-            out,
-            score_threshold=score,
-            category_ids=about["category_ids"],
-            precision=usable_precision(detector, recipe),
-            batch_size=batch_size,
-            progress=bar.callback,
-        )
+def _is_recipe(name_or_path: str | Path) -> bool:
+    """A file or folder of the same name goes before a recipe."""
+    path = Path(name_or_path)
+    return path.suffix in (".yaml", ".yml") or (str(name_or_path) in recipe_names() and not path.exists())

@@ -1,12 +1,10 @@
-"""From files to detections: loading a detector, finding pictures, drawing and writing what was found."""
+"""From files to detections: finding pictures, drawing and writing what was found."""
 
 from __future__ import annotations
 
-import difflib
 import glob
 import json
 import os
-import shlex
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,75 +17,12 @@ from gfocal.detector import DenseDetector
 from gfocal.errors import BrokenInputError, UsageError
 from gfocal.images.io import PICTURE_SUFFIXES, read_picture
 from gfocal.prediction.drawing import draw
-from gfocal.recipe import Recipe, load_recipe, recipe_names
-from gfocal.runs.checkpoint import load_detector
 from gfocal.runtime.precision import autocast
 from gfocal.structures import Detections
 from gfocal.utils.files import write_atomically
-from gfocal.zoo import build_detector
-
-__all__ = ["Prediction", "collect_pictures", "draw", "load", "load_trained", "predict_files"]
 
 RESULTS = "predictions.json"
 _WRITTEN_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
-
-
-def load(
-    name_or_path: str | Path, overrides: Sequence[str] = (), *, names: Sequence[str] | None = None
-) -> DenseDetector:
-    """A detector, in evaluation mode on the CPU.
-
-    Args:
-        name_or_path: a run folder (its best weights), a ``.safetensors`` file that gfocal wrote, or a recipe: a name
-            such as "gfl_nano" or a YAML file. A recipe gives an untrained detector.
-        overrides: "a.b=c" recipe keys, for example "data.resize.size=416".
-        names: class names, for a recipe only; by default "class 0" to "class 79".
-
-    Raises:
-        UsageError: nothing of the kind is there, or it does not fit.
-
-    Example:
-        >>> import gfocal
-        >>> detector = gfocal.load("gfl_nano", names=("cat", "dog"))
-        >>> detector.names
-        ('cat', 'dog')
-    """
-    if not isinstance(name_or_path, str | os.PathLike):
-        raise UsageError(f"a path or the name of a recipe is needed, not {type(name_or_path).__name__} {name_or_path}")
-    # A text is a sequence too, of letters.
-    for what, given in (("names", names), ("overrides", overrides)):
-        if isinstance(given, str):
-            raise UsageError(f"{what} must be a list of texts, such as [{given!r}], not the text {given!r}")
-    if names is not None and len(names) == 0:
-        raise UsageError("names is empty: a detector needs at least one class")
-    if not _is_recipe(name_or_path):
-        if names is not None:
-            raise UsageError(f"names goes with a recipe; {name_or_path} has its own class names")
-        return load_trained(name_or_path, overrides)[0]
-    recipe = load_recipe(name_or_path, overrides)
-    detector = build_detector(recipe, names if names is not None else [f"class {i}" for i in range(80)])
-    return detector.eval()
-
-
-def load_trained(path: str | Path, overrides: Sequence[str] = ()) -> tuple[DenseDetector, Recipe, dict[str, Any]]:
-    """What :func:`gfocal.runs.checkpoint.load_detector` gives; a recipe, which has no weights, is refused."""
-    if _is_recipe(path):
-        raise UsageError(
-            f"{path} is a recipe, a detector without training; train it "
-            f"(gfocal train {shlex.quote(str(path))} --data FOLDER) "
-            "and give the run folder, or give a .safetensors file"
-        )
-    if not Path(path).exists():
-        near = difflib.get_close_matches(str(path), recipe_names(), n=1, cutoff=0.8)
-        hint = f"; the nearest recipe is {near[0]}" if near else ""
-        raise UsageError(f"there is no run folder or checkpoint {path}{hint}")
-    return load_detector(path, overrides)
-
-
-def _is_recipe(name_or_path: str | Path) -> bool:
-    """A file or folder of the same name goes before a recipe."""
-    path = Path(name_or_path)
-    return path.suffix in (".yaml", ".yml") or (str(name_or_path) in recipe_names() and not path.exists())
 
 
 def collect_pictures(patterns: Iterable[str | Path]) -> list[Path]:

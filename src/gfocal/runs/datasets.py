@@ -1,7 +1,8 @@
-"""From what a person typed (paths, names, overrides) to what the engine works on."""
+"""What a run learns from and what it is measured on, from paths and shares as a person types them."""
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -9,13 +10,17 @@ from pathlib import Path
 
 import numpy as np
 
-from gfocal.cli.tables.results import counted
-from gfocal.data.formats.open import Format, open_split
-from gfocal.data.held_out import HeldOut, open_parts, recorded, set_apart, tell
+from gfocal.data.fingerprint import fingerprint
+from gfocal.data.formats.common import WHOLE, Format, Split
+from gfocal.data.formats.open import find_data, open_split
 from gfocal.data.index.columns import parts
 from gfocal.data.index.concat import join
 from gfocal.data.index.data_index import DataIndex
+from gfocal.data.problems import Problems
+from gfocal.data.split import HeldOut, divide, set_apart
 from gfocal.errors import MissingSplitError, UsageError
+from gfocal.runs.checkpoint import find_weights
+from gfocal.utils.text import Say, counted, tell
 
 
 def default_run_folder(recipe: str, data: Path | Sequence[Path]) -> Path:
@@ -183,3 +188,68 @@ def _open_val(
         with suppress(MissingSplitError):
             found.append(open_split(path, "val", format=format, skip_broken=skip_broken))
     return join(found)[0] if found else None
+
+
+def recorded(model: str | Path) -> HeldOut | None:
+    """What the run of a checkpoint or run folder set apart, as its run.json says; None if nothing."""
+    place = Path(model)
+    folder = place if place.is_dir() else place.parent
+    try:
+        content = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        split = content["held_out"]
+        return None if split is None else HeldOut.from_dict(split)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def open_measured(
+    model: str, data: Path, split: Split, *, format: Format | None, skip_broken: bool, say: Say | None = None
+) -> DataIndex:
+    """What ``eval`` measures on.
+
+    Of each data set that a run set pictures apart from, "val" is these and "train" the others; of other data their own
+    split. Data that are not split at all are measured as a whole, and a line says so: a warning where the run set
+    pictures apart, but not of these data.
+
+    Raises:
+        UsageError: there is no such data set or split, or the run set no picture of these data apart.
+    """
+    problems = Problems(skip_broken)
+    held_out = recorded(find_weights(Path(model)))
+    lines = []
+    index = None
+    if held_out is not None and split != "test":
+        whole = open_split(data, "train", format=format, whole=True, problems=problems)
+        print_of = fingerprint(whole)
+        apart = next((part for part in held_out.parts if part.of == print_of), None)
+        if apart is not None:
+            if split == "val" and not apart.val:
+                raise UsageError(f"the run set no picture of {data} apart; --split train measures what it learnt")
+            index = divide(whole, apart.chosen(whole))[int(split == "val")]
+            lines = [f"{split}: as the run divided {data} (share {held_out.share:g}, seed {held_out.seed})"]
+        else:
+            problems = Problems(skip_broken)
+    if index is None:
+        index = open_split(data, split, format=format, whole=True, problems=problems)
+        unsplit = WHOLE in find_data(data, format).splits
+        if unsplit and held_out is not None:
+            lines = [
+                f"warning: all {counted(len(index), 'picture')} of {data} are measured; the run set pictures "
+                "apart, but not of these data as they are now: what it learnt of them makes the numbers too good"
+            ]
+        elif unsplit and data.is_dir():
+            lines = [f"{data} is not split: all of it is measured"]
+    tell([*problems.notes, *lines], say)
+    return index
+
+
+def open_parts(
+    data: Sequence[Path], split: Split, *, format: Format | None, skip_broken: bool, say: Say | None
+) -> list[DataIndex]:
+    """One split of each of several data sets; what is to be known of them is said."""
+    indexes = []
+    for path in data:
+        problems = Problems(skip_broken)
+        indexes.append(open_split(path, split, format=format, problems=problems))
+        tell(problems.notes, say)
+    return indexes

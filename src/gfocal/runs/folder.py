@@ -13,14 +13,15 @@ from typing import Any
 import yaml
 from torch import Tensor
 
+from gfocal.data.fingerprint import fingerprint, pictures_fingerprint
 from gfocal.data.index.data_index import DataIndex
 from gfocal.errors import GfocalError, UsageError
 from gfocal.recipe import Recipe, build_recipe
 from gfocal.runs import card
-from gfocal.runs.card import environment, fingerprint, pictures_fingerprint
 from gfocal.runs.checkpoint import BEST, FORMAT, LAST, STATE, load_state, save_detector, save_state
 from gfocal.runs.trackers import Trackers, check_trackers
 from gfocal.runtime.distributed import ALONE, Processes
+from gfocal.runtime.environment import environment
 from gfocal.utils.files import disk_full_told, remove_unfinished, write_atomically
 
 

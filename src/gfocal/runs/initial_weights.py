@@ -6,24 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from gfocal.data.augment.mosaic import Mosaic
-from gfocal.data.augment.transforms import TrainTransform
-from gfocal.data.index.data_index import DataIndex
-from gfocal.data.index.tiled import cut_into_tiles
-from gfocal.data.loading.loader import BatchLoader, DetectionDataset, RunBatches, make_run_loader
-from gfocal.data.loading.repeat_factors import repeat_factors
-from gfocal.data.loading.sampler import epoch_length
 from gfocal.detector import DenseDetector
 from gfocal.errors import UsageError
-from gfocal.images.io import Resize
 from gfocal.models.backbones import RANDOM_START
 from gfocal.recipe import ModelRecipe, Recipe
 from gfocal.runs.checkpoint import find_weights, read_about
 from gfocal.runs.class_mapping import match_classes, told_classes
 from gfocal.runs.transfer import PARTS, other_inputs, start_from
-from gfocal.zoo import tiling_of
 
 
 def check_start(model: ModelRecipe) -> None:
@@ -70,138 +59,3 @@ def told(started: dict[str, Any]) -> list[str]:
     if other:
         lines.append(f"init: the weights were trained for other inputs than this run has: {'; '.join(other)}")
     return lines
-
-
-def train_transform(recipe: Recipe, resize: Resize) -> TrainTransform:
-    """What happens to a picture that learning sees alone."""
-    data = recipe.data
-    return TrainTransform(
-        resize,
-        flip=data.flip,
-        vertical_flip=data.vertical_flip,
-        photometric=data.photometric,
-        scale=data.scale,
-        zoom_out=data.zoom_out,
-        iou_crop=data.iou_crop,
-    )
-
-
-def mosaic_of(recipe: Recipe) -> Mosaic | None:
-    """How mosaics are made; None where the recipe wants none."""
-    data = recipe.data
-    epochs = round(data.mosaic_until * recipe.schedule.epochs)
-    return Mosaic(data.mosaic, epochs, data.mosaic_scale) if data.mosaic and epochs else None
-
-
-def in_tiles(recipe: Recipe, index: DataIndex) -> DataIndex:
-    """What a run of the recipe learns from: the pictures of an index, or their tiles."""
-    tiling = tiling_of(recipe)
-    return index if tiling is None or index.tiles is not None else cut_into_tiles(index, tiling)
-
-
-def tile_lines(recipe: Recipe, index: DataIndex) -> list[str]:
-    """What to tell of the tiles that are learnt from; [] of whole pictures."""
-    tiles = index.tiles
-    if tiles is None:
-        return []
-    empty, shown = int(tiles.empty.sum()), pictures_an_epoch(recipe, index)
-    lines = [
-        f"tiles: {len(tiles.of):,} pictures are {len(index):,} tiles of {tiles.tiling.side} pixels"
-        f"{', whole pictures included,' if tiles.tiling.whole else ''} {empty:,} of them without objects; "
-        f"an epoch shows {shown:,}"
-    ]
-    if tiles.cut:
-        where = "they are learnt whole from whole pictures" if tiles.tiling.whole else "none is learnt whole"
-        lines.append(
-            f"tiles: {tiles.cut:,} of {tiles.objects:,} objects are larger than the {tiles.tiling.shared} pixels that "
-            f"tiles share and whole in none: {where}; a larger data.tile or data.tile_overlap holds them"
-        )
-    if tiles.lost:
-        lines.append(
-            f"warning: {tiles.lost:,} objects are in no tile at all and never learnt: set data.tile_whole=true"
-        )
-    return lines
-
-
-def repeats_of(recipe: Recipe, index: DataIndex) -> np.ndarray | None:
-    """How often each picture comes in an epoch on average; None for once."""
-    mix, threshold = recipe.data.mix, recipe.data.repeat_threshold
-    empty = _empty_share(recipe, index)
-    if mix is None and threshold is None and empty == 1:
-        return None
-    repeats = np.ones(len(index)) if threshold is None else repeat_factors(index, threshold)
-    if index.tiles is not None:
-        repeats[index.tiles.empty] *= empty
-    parts = index.parts or (len(index),)
-    if mix is not None and len(mix) != len(parts):
-        raise UsageError(f"data.mix={list(mix)} has {len(mix)} numbers for {len(parts)} data sets: give one for each")
-    return repeats if mix is None else repeats * np.repeat(mix, parts)
-
-
-def _empty_share(recipe: Recipe, index: DataIndex) -> float:
-    """How often a tile without objects comes in an epoch."""
-    wanted = recipe.data.tile_empty
-    if index.tiles is None or wanted is None:
-        return 1.0
-    empty = int(index.tiles.empty.sum())
-    full = len(index) - empty
-    # Where nothing is to be learnt at all, training says so; it needs pictures for that.
-    return min(1.0, wanted * full / empty) if empty and full else 1.0
-
-
-def pictures_an_epoch(recipe: Recipe, index: DataIndex) -> int:
-    """The same for every epoch: more than the data set has where rare classes are shown more often."""
-    index = in_tiles(recipe, index)
-    return epoch_length(len(index), repeats_of(recipe, index))
-
-
-def batches_from(
-    recipe: Recipe,
-    index: DataIndex,
-    resize: Resize,
-    step: int,
-    steps_an_epoch: int,
-    skip_broken: bool,
-    *,
-    rank: int = 0,
-    processes: int = 1,
-) -> BatchLoader:
-    """The batches of a run after ``step`` optimizer steps, ``schedule.accumulate`` of them a step.
-
-    Args:
-        recipe: of the run.
-        index: what it learns from.
-        resize: the size of pictures, but for ``data.multi_scale``.
-        step: optimizer steps done.
-        steps_an_epoch: optimizer steps of each epoch.
-        skip_broken: put the next readable picture in the place of a broken one.
-        rank: of this process.
-        processes: that share each batch, ``schedule.batch_size`` pictures for each.
-    """
-    schedule, seed = recipe.schedule, recipe.runtime.seed
-    index = in_tiles(recipe, index)
-    repeats = repeats_of(recipe, index)
-    dataset = DetectionDataset(
-        index,
-        train_transform(recipe, resize),
-        seed=seed,
-        skip_broken=skip_broken,
-        mosaic=mosaic_of(recipe),
-        repeats=repeats if index.tiles is not None else None,
-    )
-    epoch, within = divmod(step, steps_an_epoch)
-    batches = RunBatches(
-        len(index),
-        seed=seed,
-        batch_size=schedule.batch_size,
-        batches=steps_an_epoch * schedule.accumulate,
-        epochs=schedule.epochs,
-        epoch=epoch,
-        batch=within * schedule.accumulate,
-        repeats=repeats,
-        sides=recipe.data.sides if recipe.data.multi_scale else (),
-        accumulate=schedule.accumulate,
-        rank=rank,
-        processes=processes,
-    )
-    return make_run_loader(dataset, batches, workers=recipe.data.workers)

@@ -10,10 +10,10 @@ from pathlib import Path
 import torch
 
 from gfocal.data.index.data_index import DataIndex
+from gfocal.data.pipeline import in_tiles, pictures_an_epoch
 from gfocal.detector import DenseDetector
 from gfocal.errors import GfocalError, UsageError
 from gfocal.recipe import Recipe, load_recipe
-from gfocal.runs.initial_weights import in_tiles, pictures_an_epoch
 from gfocal.runtime.distributed import launched
 from gfocal.runtime.memory import (
     KEEP,

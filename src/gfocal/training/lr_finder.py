@@ -15,9 +15,10 @@ import numpy as np
 import torch
 
 from gfocal.data.index.data_index import DataIndex
+from gfocal.data.pipeline import batches_from, in_tiles, pictures_an_epoch
 from gfocal.errors import UsageError
 from gfocal.recipe import Recipe
-from gfocal.runs.initial_weights import batches_from, check_start, in_tiles, pictures_an_epoch, start_weights
+from gfocal.runs.initial_weights import check_start, start_weights
 from gfocal.runtime.failures import failures_told
 from gfocal.training.optimizer import make_optimizer, scaled_lr
 from gfocal.training.step import NotFinite, make_accelerator, optimizer_step

@@ -20,21 +20,14 @@ from accelerate import Accelerator
 from gfocal.analysis.statistics import before_training
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.loading.loader import BatchLoader
+from gfocal.data.pipeline import batches_from, in_tiles, pictures_an_epoch, tile_lines
 from gfocal.detector import DenseDetector
 from gfocal.errors import GfocalError, UsageError
 from gfocal.evaluation.evaluator import evaluate
 from gfocal.recipe import Recipe
 from gfocal.runs.checkpoint import generator_states, restore_generators
 from gfocal.runs.folder import Run, TrainResult
-from gfocal.runs.initial_weights import (
-    batches_from,
-    check_start,
-    in_tiles,
-    pictures_an_epoch,
-    start_weights,
-    tile_lines,
-    told,
-)
+from gfocal.runs.initial_weights import check_start, start_weights, told
 from gfocal.runs.transfer import PARTS
 from gfocal.runtime.determinism import deterministic, no_deterministic_form
 from gfocal.runtime.distributed import processes_of, synchronise_batch_norm

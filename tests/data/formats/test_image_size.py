@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from gfocal.data.formats.image_size import exif_orientation, picture_size, picture_sizes
-from gfocal.data.image_hash import in_threads
 from gfocal.errors import BrokenInputError
+from gfocal.utils.threads import in_threads
 
 
 def turned(path: Path, orientation: int) -> Path:

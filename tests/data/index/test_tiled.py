@@ -13,14 +13,14 @@ from PIL import Image
 from gfocal.data.augment.mosaic import Mosaic
 from gfocal.data.augment.transforms import EvalTransform
 from gfocal.data.formats.coco.reader import read_coco
-from gfocal.data.index.data_index import DataIndex
-from gfocal.data.index.tiled import MIN_SIDE, MIN_VISIBLE, Tiles, cut_into_tiles
+from gfocal.data.index.data_index import DataIndex, Tiles
+from gfocal.data.index.tiled import MIN_SIDE, MIN_VISIBLE, cut_into_tiles
 from gfocal.data.loading.loader import DetectionDataset, make_loader, read_indexed
 from gfocal.data.loading.repeat_factors import repeat_factors
 from gfocal.data.scenes.generate import make_scenes
 from gfocal.errors import BrokenInputError
 from gfocal.images.io import Resize, read_picture
-from gfocal.models.tiled_prediction import Tiling
+from gfocal.images.tiling import Tiling
 from helpers.made_index import Box, made_index
 
 

@@ -189,7 +189,10 @@ def test_each_slot_has_its_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_worker_ends_with_its_runner(tmp_path: Path) -> None:
     """Also one whose runner was gone before it could look: it is told whose it is."""
-    script = "import os, sys, time; from gfocal.studies.execution.worker import _end_with; _end_with(int(sys.argv[1])); time.sleep(60)"
+    script = (
+        "import sys, time; from gfocal.studies.execution.worker import _end_with; "
+        "_end_with(int(sys.argv[1])); time.sleep(60)"
+    )
     environment = {**os.environ, "PYTHONPATH": str(Path(gfocal.__file__).parents[1])}
     begin = time.monotonic()
     assert subprocess.run([sys.executable, "-c", script, "1"], env=environment, timeout=50).returncode == 1

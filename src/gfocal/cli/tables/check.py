@@ -9,12 +9,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from gfocal.cli.tables.results import counted
 from gfocal.commands.fix import Fixed
 from gfocal.data.checks.boxes import learnt_boxes
 from gfocal.data.checks.check import Report
 from gfocal.data.checks.fix import CHANGES
 from gfocal.data.checks.kinds import SEVERITIES, Finding, kind_of
+from gfocal.utils.text import counted
 
 _COLOURS = {"error": "bold red", "warning": "yellow", "note": "cyan"}
 _EXAMPLES = 3

@@ -2,36 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import shlex
-import shutil
-import sys
-from collections.abc import Iterator, Mapping
-from importlib import resources
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
-from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
-from yaml import safe_dump
 
 from gfocal.prediction.predict import Prediction
-from gfocal.recipe import Recipe, load_recipe, recipe_names
 from gfocal.runtime.machine import readable
+from gfocal.utils.text import counted, duration, program
 
 _AP = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 _AR = ("AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 _CLASS_COLUMNS = 3  # class names beside each other where there are many
-
-
-def program() -> str:
-    """How this person types the command: "gfocal", or its path where the shell would not find it."""
-    started = Path(sys.argv[0])
-    if started.name != "gfocal" or shutil.which("gfocal"):
-        return "gfocal"
-    return shlex.quote(os.path.relpath(started))
 
 
 def _console() -> Console:
@@ -40,11 +25,6 @@ def _console() -> Console:
 
 def _number(value: float | None, digits: int = 3) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
-
-
-def counted(number: int, one: str, many: str | None = None) -> str:
-    """1 picture, 2,337 pictures."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def print_metrics(metrics: Mapping[str, Any]) -> None:
@@ -179,43 +159,3 @@ def _plain(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "none"
     return "-" if value is None else str(value)
-
-
-def duration(seconds: float) -> str:
-    """12 s, 3 min 4 s, 2 h 5 min."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{seconds:.1f} s" if whole < 10 else f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
-
-
-def recipe_summaries() -> dict[str, str]:
-    """What each recipe is: the comment at the top of its file."""
-    return {name: recipe_text(name).splitlines()[0].lstrip("# ").rstrip(".") for name in recipe_names()}
-
-
-def recipe_text(name: str) -> str:
-    """A recipe's file as it is, comments included."""
-    load_recipe(name)  # says what is wrong with an unknown name or a broken file
-    file = Path(name) if name.endswith((".yaml", ".yml")) else resources.files("gfocal") / "recipes" / f"{name}.yaml"
-    return file.read_text(encoding="utf-8")
-
-
-def annotated_yaml(recipe: Recipe) -> str:
-    """Every key of a recipe with its value, and what it means as a comment."""
-    return "\n".join(_section_lines(recipe, 0)) + "\n"
-
-
-def _section_lines(section: BaseModel, depth: int) -> Iterator[str]:
-    indent = "  " * depth
-    for name, field in type(section).model_fields.items():
-        value = getattr(section, name)
-        if isinstance(value, BaseModel):
-            yield f"{indent}{name}:"
-            yield from _section_lines(value, depth + 1)
-            continue
-        plain = list(value) if isinstance(value, tuple) else value
-        text = safe_dump(plain, default_flow_style=True, width=1000).removesuffix("...\n").strip()
-        comment = f"  # {field.description}" if field.description else ""
-        yield f"{indent}{name}: {text}{comment}"

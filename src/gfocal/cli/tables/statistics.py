@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gfocal.analysis.assignment import percent
-from gfocal.cli.tables.results import counted
+from gfocal.utils.text import counted
 
 
 def print_statistics(content: Mapping[str, Any], *, console: Console | None = None) -> None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from gfocal.data.augment.crops import Window, blank, clip, crop_axis, paint
-from gfocal.data.loading.sampler import MOSAIC, mix
+from gfocal.data.seeding import MOSAIC, mix
 from gfocal.errors import UsageError
 from gfocal.images.io import Resize, check_colour
 from gfocal.structures import Targets

@@ -1,7 +1,8 @@
 """What happens to a picture and its boxes between the file and the batch, all in uint8.
 
 Every random number comes from torch's global CPU generator, or from one that is seeded from it; whoever calls seeds it
-(see :mod:`gfocal.data.loading.loader`). Boxes are moved by the same factors and offsets as the pixels, so they stay exact.
+(see :mod:`gfocal.data.loading.loader`). Boxes are moved by the same factors and offsets as the pixels, so they stay
+exact.
 """
 
 from __future__ import annotations
@@ -60,8 +61,8 @@ class TrainTransform:
         zoom_out: probability that the picture is put on a canvas of 1 to 4 times its sides, see
             :func:`gfocal.data.augment.crops.zoom_out`; SSD takes 0.5.
         iou_crop: probability of a crop that is chosen by its IoU with the objects, after the zoom out; boxes whose
-            centre it shows stay, however little it shows of them, see :func:`gfocal.data.augment.crops.iou_crop`. SSD takes 1
-            (one choice in seven leaves the picture whole).
+            centre it shows stay, however little it shows of them, see :func:`gfocal.data.augment.crops.iou_crop`. SSD
+            takes 1 (one choice in seven leaves the picture whole).
         fill: colour of that canvas, RGB in 0..255.
 
     Raises:

@@ -16,10 +16,10 @@ import numpy as np
 from gfocal.data.formats.common import FORMATS, Format, portable
 from gfocal.data.formats.unsupported import lost_lines
 from gfocal.data.formats.writers import write_coco, write_voc, write_yolo
-from gfocal.data.image_hash import in_threads
 from gfocal.data.index.data_index import DataIndex
 from gfocal.errors import UsageError
 from gfocal.utils.files import disk_full_told, is_disk_full
+from gfocal.utils.threads import in_threads
 
 _WRITERS = {"coco": write_coco, "yolo": write_yolo, "voc": write_voc}
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gfocal.data.image_hash import in_threads
 from gfocal.errors import BrokenInputError
+from gfocal.utils.threads import in_threads
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,18 +15,16 @@ from numpy.typing import ArrayLike
 from gfocal.data.index.columns import Column, parts
 from gfocal.data.index.packing import pack_areas, pack_boxes, pack_whole
 from gfocal.errors import UsageError
+from gfocal.images.tiling import Tiling
 from gfocal.structures import Targets
-
-if TYPE_CHECKING:
-    from gfocal.data.index.tiled import Tiles
 
 
 @dataclass(frozen=True, eq=False)
 class DataIndex:
     """A data set of I pictures, N boxes and C classes as arrays: forked workers share them and copy nothing.
 
-    A :class:`~gfocal.data.index.columns.Column` is read like an array, in the type given here, and kept in fewer bytes: read
-    slices, or rows by an integer array. Nothing is rounded: each number comes back as it was, bit by bit.
+    A :class:`~gfocal.data.index.columns.Column` is read like an array, in the type given here, and kept in fewer
+    bytes: read slices, or rows by an integer array. Nothing is rounded: each number comes back as it was, bit by bit.
 
     The boxes of picture i are ``box_start[i]:box_start[i + 1]``, in the order of the file. They are kept as they were
     annotated, crowds and ignored ones too; :meth:`targets` gives what a detector should learn.
@@ -272,3 +269,29 @@ def _some(words: Sequence[str]) -> str:
 def plain_name(name: str) -> str:
     """A name without what people write differently: capitals and blanks."""
     return "".join(name.split()).casefold()
+
+
+@dataclass(frozen=True, eq=False)
+class Tiles:
+    """Where each of T tiles lies.
+
+    Attributes:
+        of: the data set that was cut; files and names are its own.
+        tiling: how.
+        picture: (T,) int32: row in ``of``; ascending.
+        left, top: (T,) int32 pixels.
+        empty: (T,) bool: nothing is learnt there.
+        objects: in ``of``, those that are learnt.
+        cut: objects that no tile shows whole, but for the whole picture.
+        lost: objects that no tile has at all.
+    """
+
+    of: DataIndex
+    tiling: Tiling
+    picture: np.ndarray
+    left: np.ndarray
+    top: np.ndarray
+    empty: np.ndarray
+    objects: int
+    cut: int
+    lost: int

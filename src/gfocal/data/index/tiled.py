@@ -1,6 +1,7 @@
 """A data set whose pictures are the tiles of another one's: learning from large pictures without shrinking them.
 
-The tiles are those that prediction looks at (:class:`gfocal.models.tiled_prediction.Tiling`), so objects are met at one size in both.
+The tiles are those that prediction looks at (:class:`gfocal.images.tiling.Tiling`), so objects are met at one size in
+both.
 """
 
 from __future__ import annotations
@@ -11,41 +12,15 @@ import numpy as np
 from torch import Tensor
 
 from gfocal.data.index.columns import parts
-from gfocal.data.index.data_index import DataIndex
+from gfocal.data.index.data_index import DataIndex, Tiles
 from gfocal.images.io import Resize
-from gfocal.models.tiled_prediction import Tiling
+from gfocal.images.tiling import Tiling
 from gfocal.structures import Targets
 
 MIN_VISIBLE = 0.2
 """A tile that shows a smaller share of a box than this does not have it."""
 MIN_SIDE = 1.0
 """Nor does one that shows less than this many pixels of a side."""
-
-
-@dataclass(frozen=True, eq=False)
-class Tiles:
-    """Where each of T tiles lies.
-
-    Attributes:
-        of: the data set that was cut; files and names are its own.
-        tiling: how.
-        picture: (T,) int32: row in ``of``; ascending.
-        left, top: (T,) int32 pixels.
-        empty: (T,) bool: nothing is learnt there.
-        objects: in ``of``, those that are learnt.
-        cut: objects that no tile shows whole, but for the whole picture.
-        lost: objects that no tile has at all.
-    """
-
-    of: DataIndex
-    tiling: Tiling
-    picture: np.ndarray
-    left: np.ndarray
-    top: np.ndarray
-    empty: np.ndarray
-    objects: int
-    cut: int
-    lost: int
 
 
 @dataclass(frozen=True)
@@ -83,7 +58,7 @@ class _Shown:
 
 
 def cut_into_tiles(index: DataIndex, tiling: Tiling) -> DataIndex:
-    """An index with one row a tile: of each picture what :meth:`gfocal.models.tiled_prediction.Tiling.windows` says, in that order.
+    """An index with one row per tile: :meth:`gfocal.images.tiling.Tiling.windows` of each picture, in that order.
 
     A box is in all tiles that show at least :data:`MIN_VISIBLE` of its area (of what lies inside the picture), cut off
     at their borders. Ids are those of the pictures, so several rows have the same.

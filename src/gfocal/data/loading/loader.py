@@ -20,11 +20,12 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from gfocal.data.augment.mosaic import Mosaic
 from gfocal.data.index.data_index import DataIndex
-from gfocal.data.loading.sampler import AUGMENT, Key, PositionSampler, RunBatches, mix
+from gfocal.data.loading.sampler import Key, PositionSampler, RunBatches
 from gfocal.data.loading.workers import Board, raise_file_limit
+from gfocal.data.seeding import AUGMENT, mix
 from gfocal.errors import BrokenInputError, UsageError
 from gfocal.images.io import Resize, pad_batch, read_picture
-from gfocal.models.tiled_prediction import cut_out
+from gfocal.images.tiling import cut_out
 from gfocal.structures import Batch, Targets
 
 

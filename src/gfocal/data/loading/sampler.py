@@ -15,18 +15,12 @@ import numpy as np
 import torch
 from torch.utils.data import Sampler
 
+from gfocal.data.seeding import _REPEAT, _SHUFFLE, _SIDE, mix
 from gfocal.errors import UsageError
 
 Key = tuple[int, ...]
 """(index, epoch, position): which picture, and what its random numbers come from; with multi-scale training a fourth
 number, the side to train at, see :meth:`gfocal.images.io.Resize.at`."""
-
-_SHUFFLE, AUGMENT, MOSAIC, _REPEAT, _SIDE = range(5)  # Streams that never share a seed.
-
-
-def mix(*numbers: int) -> int:
-    """A well-mixed 63-bit seed; neighbouring numbers give unrelated ones."""
-    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def epoch_length(count: int, repeats: np.ndarray | None = None) -> int:

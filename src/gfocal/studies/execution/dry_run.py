@@ -7,7 +7,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from gfocal.cli.tables.results import counted
 from gfocal.errors import GfocalError
 from gfocal.recipe import load_recipe
 from gfocal.runs.folder import flat
@@ -16,6 +15,7 @@ from gfocal.studies.execution.plan import RunPlan
 from gfocal.studies.execution.run_metrics import read_measured
 from gfocal.studies.execution.runner import RUNS, is_done, steps_done, threads_a_run
 from gfocal.studies.execution.study import Study
+from gfocal.utils.text import counted
 
 _MEASURING = 0.35  # of a training step's time for a picture, a picture that is measured takes
 _STARTING = 8  # seconds in which a run loads libraries and data

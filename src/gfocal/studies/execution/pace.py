@@ -1,4 +1,4 @@
-"""How fast detectors train on this machine, measured in a process of its own: ``python -m gfocal.studies.execution.pace``.
+"""How fast detectors train on this machine, measured in a process: ``python -m gfocal.studies.execution.pace``.
 
 What a step takes of a GPU's memory would stay with the process, beside the runs that are about to start.
 """

@@ -11,13 +11,13 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from gfocal.data.fingerprint import fingerprint, pictures_fingerprint
 from gfocal.data.index.data_index import DataIndex
+from gfocal.data.pipeline import pictures_an_epoch
 from gfocal.errors import UsageError
 from gfocal.recipe import Recipe, build_recipe, load_recipe
-from gfocal.runs.card import fingerprint, pictures_fingerprint
 from gfocal.runs.datasets import open_run_data
 from gfocal.runs.folder import flat
-from gfocal.runs.initial_weights import pictures_an_epoch
 from gfocal.studies.execution.budget import Budget, shrunk
 from gfocal.studies.paper.tables import RECIPES, TABLES, Row, Table
 

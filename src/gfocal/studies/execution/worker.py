@@ -20,8 +20,9 @@ from gfocal.errors import GfocalError, UsageError
 from gfocal.evaluation.evaluator import evaluate
 from gfocal.prediction.load import open_model, usable_precision, usual_batch
 from gfocal.recipe import build_recipe
-from gfocal.runs.card import CARD, host, versions
+from gfocal.runs.card import CARD
 from gfocal.runs.checkpoint import BEST, LAST, STATE
+from gfocal.runtime.environment import host, versions
 from gfocal.studies.execution.locks import held
 from gfocal.studies.execution.plan import open_study_data
 from gfocal.studies.execution.run_metrics import MEASURED, write_measured

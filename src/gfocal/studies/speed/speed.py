@@ -73,7 +73,7 @@ def measure_rows(
     """Time, FLOPs and parameters of detectors with random weights, one picture at a time.
 
     All of them take turns in this process, on the same picture, in float32 and evaluation mode, in the memory layout
-    that their recipe asks for; :mod:`gfocal.studies.speed.equal_work` says how each gets the same work after the network.
+    that their recipe asks for; :mod:`gfocal.studies.speed.equal_work` gives each the same work after the network.
 
     Args:
         recipes: at least one; ratios are to the first.

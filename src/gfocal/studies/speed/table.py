@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from gfocal.runs.card import host
+from gfocal.runtime.environment import host
 from gfocal.studies.execution.study import Study
 from gfocal.studies.paper.tables import Table
 from gfocal.studies.speed.speed import REPEATS, measure_rows

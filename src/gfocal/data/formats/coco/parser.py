@@ -21,6 +21,18 @@ import numpy as np
 from gfocal.data.problems import Problems
 from gfocal.errors import UsageError
 
+_EMPTY = rb'(?!null|""|"none"|\[\s*\]|\{\s*\})'
+_KEYS = {
+    "segmentation": "masks",
+    "keypoints": "lists of key points",
+    "attributes": "attributes",
+    "score": "scores",
+    "supercategory": "supercategories",
+    "license": "licences of pictures",
+    "licenses": "list of licences",
+    "captions": "captions",
+}
+
 _Id = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 _Side = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
 
@@ -281,3 +293,15 @@ def _plain(message: str) -> str:
     message = re.sub(r"^Object missing required field `(.*?)`", r"lacks the key '\1'", message)
     message = re.sub(r" - at `\$\.(\w+)(.*?)`$", r" (key '\1')", message)
     return (message[0].lower() + message[1:]).replace("`", "'")
+
+
+def tell_unread(file: Path, problems: Problems) -> None:
+    """Count what the reader drops, by its keys; empty values do not count.
+
+    The bytes are searched, since objects of all records would take several times the size of the file.
+    """
+    raw = file.read_bytes()
+    for key, what in _KEYS.items():
+        pattern = rb'"%b"\s*:\s*+' % key.encode() + _EMPTY
+        if count := sum(1 for _ in re.finditer(pattern, raw)):
+            problems.lose(file, f"{count:,} {what}")

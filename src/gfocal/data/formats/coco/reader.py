@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from gfocal.data.coco_unread import tell_unread
-from gfocal.data.formats.coco.parser import parse
+from gfocal.data.formats.coco.parser import parse, tell_unread
 from gfocal.data.formats.coco.validate import check_annotations, check_categories, check_images
 from gfocal.data.formats.common import portable
 from gfocal.data.index.data_index import DataIndex

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from gfocal.data.formats.common import (
     split_of,
     walk,
 )
+from gfocal.data.formats.voc.split import VocPlace
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.problems import Problems
 from gfocal.errors import UsageError
@@ -28,27 +28,6 @@ from gfocal.images.io import PICTURE_SUFFIXES
 LOOKED_FOR = "Annotations/*.xml with JPEGImages/; .xml files beside their pictures"
 _LABEL_FOLDERS = ("annotations", "labels", "xml", "xmls")
 _PICTURE_FOLDERS = ("jpegimages", "images", "imgs", "pictures")
-
-
-@dataclass(frozen=True)
-class VocPlace:
-    """Where one split is.
-
-    Attributes:
-        root: the folder of the data set.
-        labels: the folder of its XML files.
-        pictures: the folder of its pictures.
-        stems: names of the pictures of the split without ending; None for all in the folders.
-        listed: the file that lists them.
-        class_folders: folders whose XML files together name the classes of the data set.
-    """
-
-    root: Path
-    labels: Path
-    pictures: Path
-    stems: tuple[str, ...] | None
-    listed: Path | None
-    class_folders: tuple[Path, ...]
 
 
 def find_voc(root: Path) -> Found | None:

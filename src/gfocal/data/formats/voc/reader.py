@@ -25,7 +25,7 @@ from defusedxml.ElementTree import fromstring
 from gfocal.data.formats.common import Listings, pictures_in, portable, walk
 from gfocal.data.formats.image_size import picture_size
 from gfocal.data.formats.sidecar import Sidecar, read_sidecar
-from gfocal.data.formats.voc.find import VocPlace
+from gfocal.data.formats.voc.split import VocPlace
 from gfocal.data.index.build import Record, to_index
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.problems import Problems

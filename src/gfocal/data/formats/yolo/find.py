@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -24,6 +23,7 @@ from gfocal.data.formats.common import (
     split_folders,
     split_of,
 )
+from gfocal.data.formats.yolo.split import YoloPlace, locate
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.problems import Problems
 from gfocal.errors import UsageError
@@ -32,27 +32,6 @@ from gfocal.images.io import PICTURE_SUFFIXES
 LOOKED_FOR = "data.yaml; images/ and labels/; obj.names and obj_train_data/; pictures, .txt files and classes.txt"
 _YAML_NAMES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 _NAME_FILES = ("classes.txt", "obj.names", "_darknet.labels", "classes.names", "labels/classes.txt", "data/obj.names")
-
-
-@dataclass(frozen=True)
-class YoloPlace:
-    """Where one split is.
-
-    Attributes:
-        root: the folder of the data set.
-        marker: what messages name: the yaml file, or a folder.
-        entries: folders of pictures, and text files that list pictures.
-        names: class names, None where nothing gives them.
-        class_ids: the number of each in the label files, ascending.
-        keypoints: the label lines end with key points, which are not read.
-    """
-
-    root: Path
-    marker: Path
-    entries: tuple[Path, ...]
-    names: tuple[str, ...] | None
-    class_ids: tuple[int, ...] = ()
-    keypoints: bool = False
 
 
 def find_yolo(path: Path) -> Found | None:
@@ -165,26 +144,6 @@ def _from_names_file(file: Path | None) -> tuple[str, ...] | None:
     except (UnicodeDecodeError, OSError):
         raise UsageError(f"{file} cannot be read as UTF-8 text; it should name a class a line") from None
     return tuple(line.strip() for line in lines) or None
-
-
-def locate(entry: str, bases: Sequence[Path]) -> Path | None:
-    """The file or folder that a data set means by a path, which other programs and machines read otherwise.
-
-    Tried are the path itself from each base; without a leading ``../`` or ``./`` (Roboflow writes ``../train/images``
-    for ``train/images`` beside the file); and its ends of two and more parts (``/home/me/set/train/images`` and
-    ``data/obj_train_data/1.jpg`` of CVAT), the longest first.
-    """
-    plain = portable(entry.strip())
-    for base in bases:
-        if (base / plain).exists():
-            return base / plain
-    parts = [part for part in PurePosixPath(plain).parts if part not in ("..", ".", "/") and not part.endswith(":")]
-    shortest = 1 if plain.startswith(("..", "./", "data/")) else 2
-    for first in range(max(1, len(parts) - shortest + 1)):
-        for base in bases:
-            if parts and (base / Path(*parts[first:])).exists():
-                return base / Path(*parts[first:])
-    return None
 
 
 def _from_folders(root: Path) -> Found | None:

@@ -12,7 +12,7 @@ import numpy as np
 from gfocal.data.formats.common import Listings, pictures_in
 from gfocal.data.formats.image_size import picture_sizes
 from gfocal.data.formats.sidecar import Sidecar, read_sidecar
-from gfocal.data.formats.yolo.find import YoloPlace, locate
+from gfocal.data.formats.yolo.split import YoloPlace, locate
 from gfocal.data.index.build import Record, to_index
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.problems import Problems

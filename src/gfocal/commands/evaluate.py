@@ -1,0 +1,80 @@
+"""`gfocal eval`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from gfocal.data.formats.open import SPLITS, Format
+from gfocal.errors import UsageError
+from gfocal.evaluation.evaluator import evaluate
+from gfocal.prediction.load import open_model, usable_precision, usual_batch
+from gfocal.runs.checkpoint import find_weights
+from gfocal.runs.datasets import open_measured
+from gfocal.runtime.distributed import ALONE, launched, processes_of
+from gfocal.training.step import make_accelerator
+from gfocal.utils.progress import ProgressBar
+
+RESAMPLES = 200
+"""Sets of pictures that are drawn for the intervals of AP."""
+
+
+def evaluate_files(
+    model: str,
+    data: Path,
+    *,
+    split: str = "val",
+    format: Format | None = None,
+    overrides: Sequence[str] = (),
+    tile: int | None = None,
+    overlap: float | None = None,
+    batch_size: int | None = None,
+    skip_broken: bool = False,
+    warn: Callable[[list[str]], None] | None = None,
+    say: Callable[[str], None] | None = None,
+) -> dict[str, Any]:
+    """Measure a model on a data set; where a launcher started several processes, each takes its share.
+
+    Args:
+        model: run folder or checkpoint.
+        data: data set.
+        split: "train", "val" or "test"; what the run set apart is "val", see :mod:`gfocal.data.held_out`.
+        format: of the data; by default what is found.
+        overrides: recipe keys.
+        tile: ``data.tile``, 0 for none; by default the recipe's.
+        overlap: ``data.tile_overlap``; by default the recipe's.
+        batch_size: pictures, or tiles, a forward pass; by default 16, or 2 where pictures keep their shape.
+        skip_broken: leave out what is broken.
+        warn: called with one line for everything left out.
+        say: called with lines about how the data are understood.
+
+    Returns:
+        JSON types: the 12 numbers, per_class, score_iou_correlation, num_images, num_detections, speed, skipped,
+        model, data, split; tile and tile_overlap (None for whole pictures).
+    """
+    which = next((name for name in SPLITS if name == split), None)
+    if which is None:
+        raise UsageError(f"--split is train, val or test, not {split!r}")
+    detector, recipe, _ = open_model(model, overrides, tile=tile, overlap=overlap)
+    processes = processes_of(make_accelerator("fp32")) if launched() else ALONE
+    index = open_measured(model, data, which, format=format, skip_broken=skip_broken, say=say)
+    with ProgressBar(len(index), "evaluating", shown=processes.main) as bar:
+        measured = evaluate(
+            detector.to(processes.device) if launched() else detector,
+            index,
+            batch_size=batch_size or usual_batch(recipe),
+            workers=recipe.data.workers,
+            precision=usable_precision(detector, recipe),
+            progress=bar.callback,
+            skip_broken=skip_broken,
+            processes=processes,
+            resamples=RESAMPLES,
+        )
+    skipped = [*index.skipped, *measured.skipped]
+    if warn is not None:
+        warn(skipped)
+    place = {"model": str(find_weights(Path(model))), "data": str(index.annotations), "split": split}
+    tiling = detector.tiling
+    tiles = {"tile": tiling and tiling.side, "tile_overlap": tiling and tiling.overlap}
+    return {**measured.to_dict(), "skipped": skipped, **place, **tiles}

@@ -1,0 +1,57 @@
+"""`gfocal predict`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from gfocal.errors import UsageError
+from gfocal.prediction.load import open_model, sets_key, usable_precision
+from gfocal.prediction.predict import Prediction, collect_pictures, predict_files
+from gfocal.utils.progress import ProgressBar
+
+DEFAULT_SCORE = 0.3
+"""Of the boxes that are drawn; a recipe's own threshold is for measuring, which wants the poor ones too."""
+
+
+def predict_patterns(
+    model: str,
+    patterns: Sequence[str],
+    out: Path,
+    *,
+    score: float | None = None,
+    overrides: Sequence[str] = (),
+    tile: int | None = None,
+    overlap: float | None = None,
+    batch_size: int = 8,
+) -> Prediction:
+    """Find pictures and objects in them; see :func:`gfocal.prediction.predict.predict_files`.
+
+    Args:
+        model: run folder or checkpoint.
+        patterns: files, folders and patterns.
+        out: where drawings and results go.
+        score: leave out boxes with a lower score; by default ``predict.score_threshold`` where the overrides set it,
+            else 0.3.
+        overrides: recipe keys.
+        tile: ``data.tile``, 0 for none; by default the recipe's.
+        overlap: ``data.tile_overlap``; by default the recipe's.
+        batch_size: tiles a forward pass.
+    """
+    if score is not None and not 0 <= score < 1:
+        raise UsageError(f"--score must be at least 0 and below 1, got {score:g}")
+    pictures = collect_pictures(patterns)
+    detector, recipe, about = open_model(model, overrides, tile=tile, overlap=overlap)
+    if score is None:
+        score = recipe.predict.score_threshold if sets_key(overrides, "predict.score_threshold") else DEFAULT_SCORE
+    with ProgressBar(len(pictures), "predicting") as bar:
+        return predict_files(
+            detector,
+            pictures,
+            out,
+            score_threshold=score,
+            category_ids=about["category_ids"],
+            precision=usable_precision(detector, recipe),
+            batch_size=batch_size,
+            progress=bar.callback,
+        )

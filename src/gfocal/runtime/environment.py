@@ -1,0 +1,72 @@
+"""Versions, machine and settings that results depend on."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+
+import gfocal
+from gfocal.recipe import Recipe
+from gfocal.runtime.precision import real_precision
+
+_PACKAGES = ("torch", "torchvision", "timm", "accelerate", "numpy", "pillow", "hotcoco", "safetensors", "pydantic")
+
+
+def environment(recipe: Recipe, processes: int = 1) -> dict[str, Any]:
+    """What two runs must share to be bit-identical, beside recipe and data."""
+    return {
+        "gfocal": gfocal.__version__,
+        "torch": str(torch.__version__),
+        "torchvision": str(torchvision.__version__),
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "threads": torch.get_num_threads(),
+        "processes": processes,
+        "precision": real_precision(recipe.runtime.precision),
+        "channels_last": recipe.runtime.channels_last,
+    }
+
+
+def versions() -> dict[str, str | None]:
+    """Of everything that may change a result; None for what is not there."""
+    found: dict[str, str | None] = {"gfocal": gfocal.__version__, "python": platform.python_version()}
+    for name in _PACKAGES:
+        found[name] = None
+        with suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    found |= {"torch": str(torch.__version__), "torchvision": str(torchvision.__version__)}  # with the build
+    found["cuda"] = torch.version.cuda
+    found["cudnn"] = str(torch.backends.cudnn.version()) if torch.backends.cudnn.is_available() else None
+    return found
+
+
+def host() -> dict[str, Any]:
+    """Facts about the machine, none that name it."""
+    memory = None
+    with suppress(AttributeError, ValueError, OSError):
+        memory = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+    gpus = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
+    return {
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "cpu": _cpu_name(),
+        "cpus": os.cpu_count(),
+        "memory_gb": memory,
+        "gpus": [{"name": gpu.name, "memory_gb": round(gpu.total_memory / 2**30, 1)} for gpu in gpus],
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _cpu_name() -> str:
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor()
