@@ -15,7 +15,7 @@ from gfocal.data.scenes.generate import make_scenes
 from gfocal.recipe import load_recipe
 from gfocal.structures import Batch
 from gfocal.training.optimizer import make_optimizer
-from gfocal.training.trainer import train
+from gfocal.training.train import train
 from gfocal.zoo import build_detector
 from harness import Candidate, Row, compare
 

@@ -28,7 +28,8 @@ from gfocal.prediction.predict import Prediction, predict_files
 from gfocal.runs import folder as run_module
 from gfocal.runs.checkpoint import save_detector
 from gfocal.runs.datasets import open_train_data
-from gfocal.training.trainer import TrainResult, train
+from gfocal.training.train import train
+from gfocal.training.trainer import TrainResult
 from helpers import broken_formats, broken_inputs
 from helpers.broken_inputs import BYTES, COCO, Case, write_coco
 from helpers.launched import Started

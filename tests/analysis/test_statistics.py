@@ -19,7 +19,7 @@ from gfocal.data.loading.loader import DetectionDataset, make_loader
 from gfocal.errors import UsageError
 from gfocal.recipe import load_recipe
 from gfocal.training.step import Counts
-from gfocal.training.trainer import train
+from gfocal.training.train import train
 from gfocal.zoo import build_detector, build_matching
 from helpers.made_index import made_index
 from helpers.small_runs import EVERY_STEP, cut_run, metrics_of, small

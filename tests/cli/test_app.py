@@ -421,7 +421,7 @@ def test_train_says_what_is_in_the_data(data: Path, tmp_path: Path, monkeypatch:
 
     edit(data, damage)
     done = TrainResult(out=tmp_path, steps=1, best_ap=None)
-    monkeypatch.setattr("gfocal.training.trainer.train", lambda *args, **kwargs: done)
+    monkeypatch.setattr("gfocal.training.train.train", lambda *args, **kwargs: done)
     result = call("train", "gfl_nano", "--data", data, "--out", tmp_path / "my run", "--json")
     line = "train: 8 pictures (7 without objects), 2 objects, 6 classes; not learnt: 1 crowd, 1 ignored, 1 without area"
     assert line in result.stderr.splitlines()
@@ -482,7 +482,7 @@ def test_an_interrupted_training_says_how_to_go_on(
     from gfocal.training.trainer import TrainResult
 
     stopped = TrainResult(out=tmp_path, steps=7, interrupted=True)
-    monkeypatch.setattr("gfocal.training.trainer.train", lambda *args, **kwargs: stopped)
+    monkeypatch.setattr("gfocal.training.train.train", lambda *args, **kwargs: stopped)
     line = refused("train", "gfl_nano", "--data", scenes, "--out", tmp_path / "run", code=130)
     assert "after step 7" in line
     assert "--resume" in line

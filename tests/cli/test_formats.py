@@ -113,7 +113,7 @@ def test_a_seed_is_that_of_training_and_split(
         given.append((recipe.runtime.seed, held_out["seed"]))
         raise UsageError("enough")
 
-    monkeypatch.setattr("gfocal.training.trainer.train", run)
+    monkeypatch.setattr("gfocal.training.train.train", run)
     make_scenes(tmp_path / "scenes", train=6, val=1, size=64)
     data = tmp_path / "scenes" / "annotations" / "train.json"
     line = refused("train", "gfl_nano", "--data", data, "--val", "0.5", "-o", tmp_path / "run", *SETS, *words)

@@ -26,7 +26,7 @@ PRELOADED = (
     "accelerate",
     "gfocal.data.formats.open",
     "gfocal.data.scenes.generate",
-    "gfocal.training.trainer",
+    "gfocal.training.train",
     "gfocal.cli.app",
 )
 

@@ -13,8 +13,8 @@ import torch
 from gfocal.data.formats.coco.reader import read_coco
 from gfocal.data.index.data_index import DataIndex
 from gfocal.recipe import Recipe, load_recipe
-from gfocal.training import trainer as train_module
-from gfocal.training.trainer import train
+from gfocal.training import trainer as trainer_module
+from gfocal.training.train import train
 
 SMALL = (
     "data.resize.size=64",
@@ -114,7 +114,7 @@ def rewritten(index: DataIndex, folder: Path, change: Callable[[dict[str, Any]],
 
 def cut_run(recipe: Recipe, index: DataIndex, out: Path, steps: int, val: DataIndex | None = None) -> None:
     """Train, and die in the step after ``steps`` steps."""
-    real, done = train_module.optimizer_step, []
+    real, done = trainer_module.optimizer_step, []
 
     def die(*args: Any, **options: Any) -> Any:
         if len(done) == steps:
@@ -123,6 +123,6 @@ def cut_run(recipe: Recipe, index: DataIndex, out: Path, steps: int, val: DataIn
         return real(*args, **options)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train_module, "optimizer_step", die)
+        patch.setattr(trainer_module, "optimizer_step", die)
         with pytest.raises(RuntimeError, match="power cut"):
             train(recipe, index, val, out, progress=False)

@@ -19,7 +19,7 @@ from gfocal.data.fingerprint import fingerprint, pictures_fingerprint
 from gfocal.data.index.data_index import DataIndex
 from gfocal.errors import UsageError
 from gfocal.runtime.environment import versions
-from gfocal.training.trainer import train
+from gfocal.training.train import train
 from helpers.small_runs import EVERY_STEP, cut_run, rewritten, small
 
 

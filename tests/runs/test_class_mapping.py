@@ -16,7 +16,7 @@ from gfocal.recipe import Recipe
 from gfocal.runs.checkpoint import save_detector
 from gfocal.runs.class_mapping import match_classes, told_classes
 from gfocal.runs.transfer import start_from
-from gfocal.training.trainer import train
+from gfocal.training.train import train
 from gfocal.zoo import build_detector
 from helpers.small_runs import rewritten, small
 

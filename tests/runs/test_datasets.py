@@ -19,7 +19,7 @@ from gfocal.data.split import parse_val
 from gfocal.errors import UsageError
 from gfocal.recipe import Recipe, load_recipe
 from gfocal.runs.datasets import default_run_folder, open_measured, open_run_data, recorded
-from gfocal.training.trainer import train
+from gfocal.training.train import train
 
 
 def names(index: DataIndex) -> list[str]:

@@ -13,7 +13,7 @@ import torch
 from gfocal.data.index.data_index import DataIndex
 from gfocal.errors import UsageError
 from gfocal.runs.checkpoint import load_state, save_state
-from gfocal.training.trainer import train
+from gfocal.training.train import train
 from helpers.small_runs import EVERY_STEP, assert_same_weights, cut_run, metrics_of, rewritten, small, state_of
 
 

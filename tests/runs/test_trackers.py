@@ -12,7 +12,7 @@ import pytest
 from gfocal.data.index.data_index import DataIndex
 from gfocal.errors import UsageError
 from gfocal.runs import trackers as module
-from gfocal.training.trainer import train
+from gfocal.training.train import train
 from helpers.small_runs import EVERY_STEP, assert_same_weights, cut_run, metrics_of, small
 
 # What their packages import says more than this project would.

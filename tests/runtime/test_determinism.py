@@ -13,9 +13,9 @@ from gfocal.detector import DenseDetector
 from gfocal.errors import GfocalError
 from gfocal.runtime.determinism import deterministic, no_deterministic_form
 from gfocal.structures import Batch
-from gfocal.training import trainer as train_module
+from gfocal.training import trainer as trainer_module
 from gfocal.training.precision_check import precision_notes
-from gfocal.training.trainer import train
+from gfocal.training.train import train
 from gfocal.zoo import build_detector
 from helpers.small_runs import assert_same_weights, metrics_of, small
 
@@ -31,13 +31,13 @@ def test_the_key_is_in_force_while_training_and_no_longer(
     tmp_path: Path, train_index: DataIndex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
-    real, seen = train_module.optimizer_step, []
+    real, seen = trainer_module.optimizer_step, []
 
     def look(*args: object, **options: object) -> object:
         seen.append((*flags(), os.environ.get("CUBLAS_WORKSPACE_CONFIG")))
         return real(*args, **options)
 
-    monkeypatch.setattr(train_module, "optimizer_step", look)
+    monkeypatch.setattr(trainer_module, "optimizer_step", look)
     before = flags()
     options = ("schedule.epochs=1", "data.scale=[0.6, 1.4]", "schedule.ema=0.9")
     for name in ("one", "two"):
@@ -53,13 +53,13 @@ def test_the_key_is_in_force_while_training_and_no_longer(
 def test_an_operation_without_such_a_form_stops_the_run(
     tmp_path: Path, train_index: DataIndex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = train_module.optimizer_step
+    real = trainer_module.optimizer_step
 
     def scatter(*args: object, **options: object) -> object:
         torch.zeros(3).put_(torch.tensor([0, 0]), torch.tensor([1.0, 2.0]))  # which of the two wins is left open
         return real(*args, **options)
 
-    monkeypatch.setattr(train_module, "optimizer_step", scatter)
+    monkeypatch.setattr(trainer_module, "optimizer_step", scatter)
     train(small("schedule.epochs=1"), train_index, None, tmp_path / "free", progress=False)
     with pytest.raises(GfocalError, match=r"cannot give the same bits .*put_.*Set runtime\.deterministic=false"):
         train(small("runtime.deterministic=true"), train_index, None, tmp_path / "run", progress=False)
@@ -129,7 +129,7 @@ def test_training_looks_before_the_first_step(
     tmp_path: Path, train_index: DataIndex, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     looked = []
-    monkeypatch.setattr(train_module, "precision_notes", lambda *args: looked.append(args[2]) or ["warning: off"])
+    monkeypatch.setattr(trainer_module, "precision_notes", lambda *args: looked.append(args[2]) or ["warning: off"])
     recipe = small("runtime.precision=bf16", "schedule.epochs=1")
     train(recipe, train_index, None, tmp_path / "run")
     assert looked == ["bf16"]

@@ -31,7 +31,7 @@ import json, sys
 import torch
 from pathlib import Path
 from gfocal.data.formats.open import open_split
-from gfocal.engine import train as module
+from gfocal.training import train as module
 from gfocal.recipe import load_recipe
 
 out, cases, *data = sys.argv[1:]
@@ -118,8 +118,8 @@ import json, os, sys
 import torch
 from pathlib import Path
 from gfocal.data.formats.open import open_split
-from gfocal.engine import train as module
-from gfocal.training.trainer import train
+from gfocal.training import trainer as module
+from gfocal.training.train import train
 from gfocal.errors import GfocalError
 from gfocal.recipe import load_recipe
 

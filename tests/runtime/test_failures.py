@@ -17,7 +17,7 @@ from gfocal.data.loading import loader as loader_module
 from gfocal.data.loading.workers import Board, dead_worker, shared_memory_note
 from gfocal.errors import GfocalError, UsageError
 from gfocal.evaluation.evaluator import evaluate
-from gfocal.training.trainer import train
+from gfocal.training.train import train
 from gfocal.utils.files import DiskFull, write_atomically
 from gfocal.zoo import build_detector
 from helpers.launched import Started
@@ -122,7 +122,8 @@ FULL = """
 import resource, sys
 from pathlib import Path
 from gfocal.data.formats.open import open_split
-from gfocal.engine import train as module
+from gfocal.training import trainer as module
+from gfocal.training.train import train
 from gfocal.recipe import load_recipe
 
 data, out, step, limit, *overrides = sys.argv[1:]
@@ -137,7 +138,7 @@ def fill(*args, **options):
 
 module.optimizer_step = fill
 try:
-    module.train(load_recipe("gfl_nano", overrides), open_split(Path(data), "train"), None, Path(out), progress=False)
+    train(load_recipe("gfl_nano", overrides), open_split(Path(data), "train"), None, Path(out), progress=False)
 except module.GfocalError as error:
     resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))  # the line itself goes to a file
     print(type(error).__name__, error)

@@ -27,9 +27,9 @@ from gfocal.runtime.memory import (
     smaller,
 )
 from gfocal.training import batch_size as batch_module
-from gfocal.training import trainer as train_module
+from gfocal.training import trainer as trainer_module
 from gfocal.training.batch_size import find_batch_size, largest_batch, with_batch
-from gfocal.training.trainer import train
+from gfocal.training.train import train
 from gfocal.zoo import build_detector
 from helpers.small_runs import EVERY_STEP, SMALL, metrics_of, small, state_of
 
@@ -152,7 +152,7 @@ def test_out_of_memory_says_what_would_fit(
 ) -> None:
     recipe = small(EVERY_STEP, "schedule.accumulate=3")
     need = need_of(build_detector(recipe, train_index.names), recipe)
-    real, done = train_module.optimizer_step, []
+    real, done = trainer_module.optimizer_step, []
 
     def fail(*args: object, **options: object) -> object:
         done.append(1)
@@ -160,7 +160,7 @@ def test_out_of_memory_says_what_would_fit(
             raise error
         return real(*args, **options)
 
-    monkeypatch.setattr(train_module, "optimizer_step", fail)
+    monkeypatch.setattr(trainer_module, "optimizer_step", fail)
     room = int(need.of(3) / memory_module.KEEP) + 1
     monkeypatch.setattr(memory_module, "available_memory", lambda device: room)
     with pytest.raises(OutOfMemory) as caught:
@@ -185,7 +185,7 @@ def test_other_errors_are_no_lack_of_memory(
     def fail(*args: object, **options: object) -> object:
         raise RuntimeError("size mismatch")
 
-    monkeypatch.setattr(train_module, "optimizer_step", fail)
+    monkeypatch.setattr(trainer_module, "optimizer_step", fail)
     with pytest.raises(RuntimeError, match="size mismatch"):
         train(small(), train_index, None, tmp_path / "run", progress=False)
 

@@ -14,7 +14,7 @@ from gfocal.runtime.precision import real_precision
 from gfocal.structures import Batch, HeadOutput, Targets
 from gfocal.training.precision_check import precision_notes
 from gfocal.training.step import make_accelerator
-from gfocal.training.trainer import train
+from gfocal.training.train import train
 from gfocal.zoo import build_detector
 from helpers.small_runs import small, state_of
 

@@ -14,9 +14,9 @@ import torch
 from gfocal.data.index.data_index import DataIndex
 from gfocal.errors import UsageError
 from gfocal.runs.checkpoint import BEST, load_detector
-from gfocal.training import trainer as train_module
+from gfocal.training import trainer as trainer_module
 from gfocal.training.early_stopping import Best
-from gfocal.training.trainer import train
+from gfocal.training.train import train
 from helpers.small_runs import assert_same_weights, cut_run, metrics_of, rewritten, small, state_of
 
 APS = (0.0, 0.1, 0.3, 0.3, 0.2, 0.25, 0.5, 0.6)
@@ -31,7 +31,7 @@ LONG = (
 
 def measure(patch: pytest.MonkeyPatch, aps: Sequence[float | None]) -> None:
     """Set the AP of each epoch; the rest of the evaluation is real."""
-    real, keep = train_module.evaluate, train_module._Trainer._evaluate
+    real, keep = trainer_module.evaluate, trainer_module.Trainer._evaluate
     epochs: list[int] = []
 
     def evaluate(detector: object, *args: object, **options: object) -> object:
@@ -39,12 +39,12 @@ def measure(patch: pytest.MonkeyPatch, aps: Sequence[float | None]) -> None:
         stats = {**found.result.stats, "AP": aps[epochs[-1] - 1]}
         return replace(found, result=replace(found.result, stats=stats))
 
-    def remember(trainer: train_module._Trainer, bar: object) -> None:
+    def remember(trainer: trainer_module.Trainer, bar: object) -> None:
         epochs.append(trainer.epoch)
         keep(trainer, bar)
 
-    patch.setattr(train_module, "evaluate", evaluate)
-    patch.setattr(train_module._Trainer, "_evaluate", remember)
+    patch.setattr(trainer_module, "evaluate", evaluate)
+    patch.setattr(trainer_module.Trainer, "_evaluate", remember)
 
 
 @pytest.fixture

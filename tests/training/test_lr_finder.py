@@ -20,7 +20,7 @@ from gfocal.errors import UsageError
 from gfocal.training import lr_finder as finder
 from gfocal.training.lr_finder import Sweep, _sweep, described, find_lr, smooth, suggest
 from gfocal.training.step import NotFinite
-from gfocal.training.trainer import train
+from gfocal.training.train import train
 from helpers.small_runs import SMALL, metrics_of, small
 
 LRS = tuple(np.logspace(-6, 1, 141).tolist())  # 20 a factor of ten

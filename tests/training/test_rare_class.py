@@ -11,7 +11,7 @@ from gfocal.data.formats.open import open_split
 from gfocal.data.pipeline import pictures_an_epoch
 from gfocal.data.scenes.generate import make_scenes
 from gfocal.interop.load import import_weights
-from gfocal.training.trainer import train
+from gfocal.training.train import train
 from helpers.small_runs import rewritten, small
 
 RARE, LEFT = "star", 20

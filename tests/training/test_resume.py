@@ -17,8 +17,8 @@ import torch
 from gfocal.data.index.data_index import DataIndex
 from gfocal.errors import GfocalError
 from gfocal.runs.checkpoint import load_detector, load_state
-from gfocal.training import trainer as train_module
-from gfocal.training.trainer import train
+from gfocal.training import trainer as trainer_module
+from gfocal.training.train import train
 from helpers.launched import Started
 from helpers.small_runs import EVERY_STEP, SMALL, assert_same_weights, cut_run, metrics_of, small, state_of
 
@@ -206,15 +206,15 @@ def test_cut_in_an_evaluation(
         raise RuntimeError("power cut")
 
     with pytest.MonkeyPatch.context() as patch:
-        measure, write = train_module.evaluate, train_module._Trainer._save_weights
+        measure, write = trainer_module.evaluate, trainer_module.Trainer._save_weights
         # Before anything is measured, or when that is in the metrics already but not in the state.
         if when == "before":
             patch.setattr(
-                train_module, "evaluate", lambda d, *a, **o: (die if trainer_at(out) else measure)(d, *a, **o)
+                trainer_module, "evaluate", lambda d, *a, **o: (die if trainer_at(out) else measure)(d, *a, **o)
             )
         else:
             patch.setattr(
-                train_module._Trainer, "_save_weights", lambda t, f: (die if t.epoch == epoch else write)(t, f)
+                trainer_module.Trainer, "_save_weights", lambda t, f: (die if t.epoch == epoch else write)(t, f)
             )
 
         def trainer_at(folder: Path) -> bool:
@@ -258,7 +258,7 @@ def test_a_poisoned_step_keeps_the_last_good_state(
 ) -> None:
     recipe = small(EVERY_STEP, "schedule.ema=0.9")
     train(recipe, train_index, None, tmp_path / "whole", progress=False)
-    real, done = train_module.optimizer_step, []
+    real, done = trainer_module.optimizer_step, []
 
     def poison(detector: torch.nn.Module, *args: object, **options: object) -> object:
         if len(done) == 4:
@@ -268,7 +268,7 @@ def test_a_poisoned_step_keeps_the_last_good_state(
         return real(detector, *args, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(train_module, "optimizer_step", poison)
+        patch.setattr(trainer_module, "optimizer_step", poison)
         with pytest.raises(GfocalError, match="step 5 stopped the run: the loss is not finite: loss terms cls nan"):
             train(recipe, train_index, None, tmp_path / "cut", progress=False)
     assert state_of(tmp_path / "cut")["step"] == 4

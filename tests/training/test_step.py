@@ -14,10 +14,10 @@ from gfocal.errors import GfocalError
 from gfocal.runs.checkpoint import load_state, save_state
 from gfocal.runtime.batch_norm import batch_norm_untouched
 from gfocal.structures import Batch, Targets
-from gfocal.training import trainer as train_module
+from gfocal.training import train as train_module
 from gfocal.training.optimizer import lr_factor, make_optimizer
 from gfocal.training.step import make_accelerator, optimizer_step
-from gfocal.training.trainer import train
+from gfocal.training.train import train
 from gfocal.zoo import build_detector
 from helpers.small_runs import NO_BATCH_STATISTICS, SPLITS, metrics_of, rewritten, small, state_of
 

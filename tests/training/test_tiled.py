@@ -27,7 +27,7 @@ from gfocal.images.io import Resize
 from gfocal.images.tiling import Tiling
 from gfocal.recipe import load_recipe
 from gfocal.structures import Detections, Targets
-from gfocal.training.trainer import train
+from gfocal.training.train import train
 from gfocal.zoo import build_detector
 from helpers.made_index import made_index
 from helpers.small_runs import EVERY_STEP, assert_same_weights, cut_run, metrics_of, small

@@ -18,8 +18,8 @@ from gfocal.data.index.data_index import DataIndex
 from gfocal.data.loading.loader import PositionSampler
 from gfocal.errors import GfocalError, UsageError
 from gfocal.runs.checkpoint import LAST, load_detector
-from gfocal.training import trainer as train_module
-from gfocal.training.trainer import train
+from gfocal.training import trainer as trainer_module
+from gfocal.training.train import train
 from helpers.small_runs import EVERY_STEP, assert_same_weights, cut_run, metrics_of, rewritten, small, state_of
 
 
@@ -200,13 +200,13 @@ def test_broken_pictures_are_replaced_and_listed(workers: int, tmp_path: Path, t
 def test_weights_records_and_the_best(
     tmp_path: Path, train_index: DataIndex, val_index: DataIndex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, measured = train_module.evaluate, []
+    real, measured = trainer_module.evaluate, []
 
     def record(detector: nn.Module, *args: Any, **options: Any) -> Any:
         measured.append({name: tensor.clone() for name, tensor in detector.state_dict().items()})
         return real(detector, *args, **options)
 
-    monkeypatch.setattr(train_module, "evaluate", record)
+    monkeypatch.setattr(trainer_module, "evaluate", record)
     options = ("schedule.ema=0.9", "schedule.epochs=3", "schedule.eval_every=2", "optim.lr=0.01")
     result = train(small(*options), train_index, val_index, tmp_path / "run", progress=False)
     assert [line["epoch"] for line in metrics_of(result.out, "val")] == [2, 3]
@@ -246,7 +246,7 @@ def test_starting_from_another_run(tmp_path: Path, train_index: DataIndex, monke
         assert all(torch.equal(tensor, weights[name]) for name, tensor in detector.state_dict().items())
         raise RuntimeError("enough")
 
-    monkeypatch.setattr(train_module, "optimizer_step", compare)
+    monkeypatch.setattr(trainer_module, "optimizer_step", compare)
     with pytest.raises(RuntimeError, match="enough"):
         run(train_index, tmp_path / "second", "runtime.seed=5", init=first)
 

@@ -62,7 +62,7 @@ def train(
         from gfocal.recipe import load_recipe
         from gfocal.runs.datasets import default_run_folder, describe_all, open_run_data
         from gfocal.training.batch_size import with_batch
-        from gfocal.training.trainer import train as run_training
+        from gfocal.training.train import train as run_training
 
         # A seed that --set names is of the training alone, so that one split serves several trainings.
         loaded = load_recipe(recipe, [*([] if seed is None else [f"runtime.seed={seed}"]), *(overrides or ())])

@@ -21,7 +21,7 @@ from gfocal.prediction.load import open_model, usable_precision
 from gfocal.prediction.predict import predict_files
 from gfocal.recipe import Recipe, load_recipe
 from gfocal.runs.checkpoint import STATE, find_weights
-from gfocal.training.trainer import train
+from gfocal.training.train import train
 from gfocal.utils.files import write_atomically
 from gfocal.utils.progress import ProgressBar
 from gfocal.utils.text import counted, program

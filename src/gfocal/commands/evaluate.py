@@ -39,7 +39,7 @@ def evaluate_files(
     Args:
         model: run folder or checkpoint.
         data: data set.
-        split: "train", "val" or "test"; what the run set apart is "val", see :mod:`gfocal.data.held_out`.
+        split: "train", "val" or "test"; what the run set apart is "val", see :mod:`gfocal.data.split`.
         format: of the data; by default what is found.
         overrides: recipe keys.
         tile: ``data.tile``, 0 for none; by default the recipe's.

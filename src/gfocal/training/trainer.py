@@ -1,4 +1,4 @@
-"""Training: one readable loop from a recipe to a measured detector.
+"""The loop of a run: steps, evaluations, what is saved and what is said.
 
 Everything random is a function of (seed, epoch, position), so a run that was cut off anywhere and resumed ends
 with the same weights, bit for bit, as one that was not (same threads, layout and precision).
@@ -8,97 +8,34 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate import Accelerator
 
 from gfocal.analysis.statistics import before_training
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.loading.loader import BatchLoader
-from gfocal.data.pipeline import batches_from, in_tiles, pictures_an_epoch, tile_lines
+from gfocal.data.pipeline import batches_from, pictures_an_epoch, tile_lines
 from gfocal.detector import DenseDetector
 from gfocal.errors import GfocalError, UsageError
 from gfocal.evaluation.evaluator import evaluate
 from gfocal.recipe import Recipe
 from gfocal.runs.checkpoint import generator_states, restore_generators
 from gfocal.runs.folder import Run, TrainResult
-from gfocal.runs.initial_weights import check_start, start_weights, told
-from gfocal.runs.transfer import PARTS
-from gfocal.runtime.determinism import deterministic, no_deterministic_form
-from gfocal.runtime.distributed import processes_of, synchronise_batch_norm
-from gfocal.runtime.failures import failures_told
-from gfocal.runtime.memory import memory_notes, out_of_memory
+from gfocal.runs.initial_weights import told
+from gfocal.runtime.memory import memory_notes
 from gfocal.runtime.precision import real_precision
 from gfocal.structures import Batch
 from gfocal.training.early_stopping import Best, check_patience, stop_line
 from gfocal.training.optimizer import AveragedWeights, idle_settings, lr_factor, lr_line, make_optimizer, scaled_lr
 from gfocal.training.precision_check import precision_notes
-from gfocal.training.step import Counts, NotFinite, make_accelerator, optimizer_step
+from gfocal.training.step import Counts, NotFinite, optimizer_step
 from gfocal.utils.progress import CtrlC, ProgressBar
-from gfocal.zoo import build_detector
 
 
-def train(
-    recipe: Recipe,
-    train_index: DataIndex,
-    val_index: DataIndex | None,
-    out: Path,
-    *,
-    resume: bool = False,
-    init: Path | None = None,
-    init_parts: Sequence[str] = PARTS,
-    skip_broken: bool = False,
-    progress: bool = True,
-    held_out: Mapping[str, Any] | None = None,
-) -> TrainResult:
-    """Train a detector into the folder ``out``.
-
-    Args:
-        recipe: everything that decides the run.
-        train_index: what it learns from.
-        val_index: what it is measured on, or None.
-        out: run folder; made here. Without ``resume`` it must not hold a run.
-        resume: go on from ``out``'s saved state.
-        init: run folder or checkpoint whose weights it starts from; class outputs of other class names start new.
-        init_parts: which of backbone, neck and head take weights from ``init``.
-        skip_broken: put the next readable picture in the place of a broken one, and list them.
-        progress: show a bar on standard error.
-        held_out: what was set apart from the data to measure on, for run.json; see :mod:`gfocal.data.held_out`.
-
-    Raises:
-        UsageError: for what cannot be trained: no pictures, fp16 on a CPU, a state of another recipe, a frozen
-            backbone of random values.
-        GfocalError: a loss that is not finite.
-    """
-    if resume and init is not None:
-        raise UsageError("--resume goes on with the weights of its run, --init starts from others: choose one")
-    if not resume and init is None:
-        check_start(recipe.model)
-    if recipe.runtime.threads:
-        torch.set_num_threads(recipe.runtime.threads)
-    accelerator = make_accelerator(recipe.runtime.precision)
-    torch.manual_seed(recipe.runtime.seed)
-    train_index = in_tiles(recipe, train_index)
-    detector = build_detector(recipe, train_index.names, pretrained=not resume and init is None)
-    started = start_weights(detector, recipe, init, init_parts) if init is not None else None
-    if recipe.runtime.channels_last:
-        detector = detector.to(memory_format=torch.channels_last)
-    run = Run(out, processes_of(accelerator), held_out)
-    if recipe.runtime.sync_batch_norm:
-        synchronise_batch_norm(detector, run.processes)
-    trainer = _Trainer(recipe, detector, accelerator, train_index, val_index, run, skip_broken, progress)
-    oom = partial(out_of_memory, recipe=recipe, detector=detector, saved=run.state_file)
-    own = run.processes.own_errors()
-    with deterministic(recipe.runtime.deterministic), own, failures_told(oom, no_deterministic_form):
-        return trainer.run_all(resume=resume, started=started)
-
-
-class _Trainer:
+class Trainer:
     """The state of one run and the loop over it."""
 
     def __init__(

@@ -26,7 +26,7 @@ from gfocal.runtime.environment import host, versions
 from gfocal.studies.execution.locks import held
 from gfocal.studies.execution.plan import open_study_data
 from gfocal.studies.execution.run_metrics import MEASURED, write_measured
-from gfocal.training.trainer import train
+from gfocal.training.train import train
 
 JOB = "job.json"
 METRICS = "metrics.jsonl"

@@ -1,0 +1,80 @@
+"""From a recipe and data to a trained, measured detector in a run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gfocal.data.index.data_index import DataIndex
+from gfocal.data.pipeline import in_tiles
+from gfocal.errors import UsageError
+from gfocal.recipe import Recipe
+from gfocal.runs.folder import Run, TrainResult
+from gfocal.runs.initial_weights import check_start, start_weights
+from gfocal.runs.transfer import PARTS
+from gfocal.runtime.determinism import deterministic, no_deterministic_form
+from gfocal.runtime.distributed import processes_of, synchronise_batch_norm
+from gfocal.runtime.failures import failures_told
+from gfocal.runtime.memory import out_of_memory
+from gfocal.training.step import make_accelerator
+from gfocal.training.trainer import Trainer
+from gfocal.zoo import build_detector
+
+
+def train(
+    recipe: Recipe,
+    train_index: DataIndex,
+    val_index: DataIndex | None,
+    out: Path,
+    *,
+    resume: bool = False,
+    init: Path | None = None,
+    init_parts: Sequence[str] = PARTS,
+    skip_broken: bool = False,
+    progress: bool = True,
+    held_out: Mapping[str, Any] | None = None,
+) -> TrainResult:
+    """Train a detector into the folder ``out``.
+
+    Args:
+        recipe: everything that decides the run.
+        train_index: what it learns from.
+        val_index: what it is measured on, or None.
+        out: run folder; made here. Without ``resume`` it must not hold a run.
+        resume: go on from ``out``'s saved state.
+        init: run folder or checkpoint whose weights it starts from; class outputs of other class names start new.
+        init_parts: which of backbone, neck and head take weights from ``init``.
+        skip_broken: put the next readable picture in the place of a broken one, and list them.
+        progress: show a bar on standard error.
+        held_out: what was set apart from the data to measure on, for run.json; see :class:`gfocal.data.split.HeldOut`.
+
+    Raises:
+        UsageError: for what cannot be trained: no pictures, fp16 on a CPU, a state of another recipe, a frozen
+            backbone of random values.
+        GfocalError: a loss that is not finite.
+    """
+    if resume and init is not None:
+        raise UsageError("--resume goes on with the weights of its run, --init starts from others: choose one")
+    if not resume and init is None:
+        check_start(recipe.model)
+    if recipe.runtime.threads:
+        torch.set_num_threads(recipe.runtime.threads)
+    accelerator = make_accelerator(recipe.runtime.precision)
+    torch.manual_seed(recipe.runtime.seed)
+    train_index = in_tiles(recipe, train_index)
+    detector = build_detector(recipe, train_index.names, pretrained=not resume and init is None)
+    started = start_weights(detector, recipe, init, init_parts) if init is not None else None
+    if recipe.runtime.channels_last:
+        detector = detector.to(memory_format=torch.channels_last)
+    run = Run(out, processes_of(accelerator), held_out)
+    if recipe.runtime.sync_batch_norm:
+        synchronise_batch_norm(detector, run.processes)
+    trainer = Trainer(recipe, detector, accelerator, train_index, val_index, run, skip_broken, progress)
+    oom = partial(out_of_memory, recipe=recipe, detector=detector, saved=run.state_file)
+    own = run.processes.own_errors()
+    with deterministic(recipe.runtime.deterministic), own, failures_told(oom, no_deterministic_form):
+        return trainer.run_all(resume=resume, started=started)
