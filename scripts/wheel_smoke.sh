@@ -42,7 +42,7 @@ source, env = Path(sys.argv[1]), Path(sys.argv[2]).resolve()
 installed = Path(gfocal.__file__).resolve().parent
 assert installed.is_relative_to(env), f"gfocal comes from {installed}, not from the wheel"
 assert importlib.metadata.version("gfocal") == gfocal.__version__, "the metadata has another version"
-wanted = {"py.typed", *(str(p.relative_to(source)) for g in ("**/*.py", "recipes/*.yaml", "report/templates/*") for p in source.glob(g))}
+wanted = {"py.typed", *(str(p.relative_to(source)) for g in ("**/*.py", "recipes/*.yaml", "**/templates/*") for p in source.glob(g))}
 missing = sorted(name for name in wanted if not (installed / name).is_file())
 assert not missing, f"missing in the wheel: {missing}"
 licences = [f for f in importlib.metadata.files("gfocal") or () if f.name == "LICENSE"]
@@ -52,8 +52,6 @@ loss = quality_focal_loss(torch.zeros(1, 1), (torch.tensor([0]), torch.tensor([0
 assert abs(loss.item() - 0.0623832) < 1e-6, loss
 print(f"wheel: gfocal {gfocal.__version__}, {len(wanted)} files")
 EOF
-if [ -f "$source/cli/app.py" ]; then
-  "$work/env/bin/gfocal" --version
-  "$work/env/bin/gfocal" recipes --json | "$work/env/bin/python" -c 'import json, sys; assert json.load(sys.stdin)'
-fi
+"$work/env/bin/gfocal" --version
+"$work/env/bin/gfocal" recipes --json | "$work/env/bin/python" -c 'import json, sys; assert json.load(sys.stdin)'
 echo "wheel: installed and used"
