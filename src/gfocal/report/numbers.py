@@ -2,31 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 NONE = "–"
-VERDICTS = {"holds": "holds", "does not": "does not hold", "cannot tell": "cannot tell at this budget"}
-SHORT = {"holds": "holds", "does not": "does not hold", "cannot tell": "cannot tell"}
-MARKS = {"holds": "✓", "does not": "✗", "cannot tell": "?"}
-"""Beside the words, so that colour is never all there is."""
-
-SPREADS = {
-    "pictures": "pictures",
-    "pictures and seeds": "pictures and seeds",
-    "timing": "repeated timing",
-    "nothing": NONE,
-}
 
 
 def percent(share: float | None) -> str:
     """0.392 is 39.2, as the paper prints AP."""
     return NONE if share is None else _minus(f"{100 * share:.1f}")
-
-
-def printed(value: float | None) -> str:
-    """A figure of the paper, which is in percent already."""
-    return NONE if value is None else f"{value:.1f}"
 
 
 def signed(points: float | None) -> str:
@@ -41,42 +25,6 @@ def signed(points: float | None) -> str:
 def signed_share(share: float | None) -> str:
     """A difference of two shares, in points."""
     return NONE if share is None else signed(100 * share)
-
-
-def with_spread(statistic: Mapping[str, Any] | None, measure: str = "AP") -> str:
-    """Mean and spread over seeds: 61.2 ± 0.4; the mean alone of one seed."""
-    if statistic is None:
-        return NONE
-    if measure == "correlation":
-        mean, spread = _decimals(statistic["mean"]), _decimals(statistic["spread"])
-    else:
-        mean, spread = percent(statistic["mean"]), percent(statistic["spread"])
-    return mean if statistic["spread"] is None else f"{mean} ± {spread}"
-
-
-def _decimals(value: float | None) -> str:
-    return NONE if value is None else _minus(f"{value:.3f}")
-
-
-def measured(value: float | None, measure: str) -> str:
-    """A difference in the unit of its measure: points of AP, correlation as it is, time in percent."""
-    if value is None:
-        return NONE
-    if measure == "correlation":
-        return _minus(f"{value:+.3f}")
-    return signed_share(value) + (" %" if measure == "time" else "")
-
-
-def interval(low: float | None, high: float | None, measure: str = "AP") -> str:
-    """-0.3 to +2.7."""
-    if low is None or high is None:
-        return NONE
-    return f"{measured(low, measure).removesuffix(' %')} to {measured(high, measure)}"
-
-
-def published(value: float | None, measure: str) -> str:
-    """The paper's difference, in the unit of :func:`measured`."""
-    return NONE if value is None else signed(value) + (" %" if measure == "time" else "")
 
 
 def share(value: float | None) -> str:

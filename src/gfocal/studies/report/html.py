@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from gfocal.report.html import render
 from gfocal.report.numbers import line, listed
-from gfocal.studies.report import method as about
-from gfocal.studies.report import view
+from gfocal.studies.report import method, view
 from gfocal.studies.report.plot import DESCRIBED, svg_plots
 from gfocal.studies.report.speed import speed_tables, speed_words
 from gfocal.studies.report.view import Results
@@ -34,20 +33,13 @@ def overview_html(found: Sequence[Results]) -> str:
     """
     sections = [_section(view.checked(results), number) for number, results in enumerate(found, 1)]
     return _render(
-        "overview.html", title="Tables of the paper, measured here", introduction=about.OVERVIEW, sections=sections
+        "overview.html", title="Tables of the paper, measured here", introduction=method.OVERVIEW, sections=sections
     )
 
 
 def _render(template: str, **content: Any) -> str:
-    environment = Environment(
-        loader=PackageLoader("gfocal.studies.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    words = {"reading": about.READ, "verdict_words": about.VERDICT, "spread_words": about.SPREAD}
-    return environment.get_template(template).render(**content, **words)
+    words = {"reading": method.READ, "verdict_words": method.VERDICT, "spread_words": method.SPREAD}
+    return render("gfocal.studies.report", template, **content, **words)
 
 
 def _section(results: Results, number: int) -> dict[str, Any]:
@@ -62,8 +54,8 @@ def _section(results: Results, number: int) -> dict[str, Any]:
         "short": line(results["title"]).partition(":")[0],
         "source": results["source"],
         "note": results.get("note") or "",
-        "place": about.place(results),
-        "unfinished": "" if results["finished"] else about.UNFINISHED,
+        "place": method.place(results),
+        "unfinished": "" if results["finished"] else method.UNFINISHED,
         "problems": view.problems(results),
         "claims": claims,
         "tally": view.tally(claims),
@@ -74,6 +66,6 @@ def _section(results: Results, number: int) -> dict[str, Any]:
         "plots": [(name, Markup(svg)) for name, svg in svg_plots(results)],
         "described": DESCRIBED,
         "speed": speed,
-        "settings": about.settings(results),
-        "command": about.command(results),
+        "settings": method.settings(results),
+        "command": method.command(results),
     }

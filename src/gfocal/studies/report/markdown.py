@@ -7,8 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from gfocal.report.numbers import NONE, line, listed
-from gfocal.studies.report import method as about
-from gfocal.studies.report import view
+from gfocal.studies.report import method, view
 from gfocal.studies.report.plot import DESCRIBED
 from gfocal.studies.report.speed import speed_tables, speed_words
 from gfocal.studies.report.view import Line, Results
@@ -32,16 +31,16 @@ def render_markdown(results: Results, plot: str = "plot.png") -> str:
 
 def overview_markdown(found: Sequence[Results], plots: Sequence[str]) -> str:
     """Several tables, every claim and its verdict first; ``plots`` are the files of their plots."""
-    blocks = ["# Tables of the paper, measured here", about.OVERVIEW, "## All claims"]
+    blocks = ["# Tables of the paper, measured here", method.OVERVIEW, "## All claims"]
     rows = [
-        (f"[{plain(_short(results))}](#t{number})", plain(about.place(results)), plain(c.statement), _verdict(c), c.by)
+        (f"[{plain(_short(results))}](#t{number})", plain(method.place(results)), plain(c.statement), _verdict(c), c.by)
         for number, results in enumerate(map(view.checked, found), 1)
         for c in view.claims(results)
     ]
     blocks.append(_grid(("Table", "Measured on", "Claim of the paper", "Verdict", "Interval over"), rows, "lllll"))
     for number, (results, plot) in enumerate(zip(found, plots, strict=True), 1):
         heading = f'<a id="t{number}"></a>\n\n## {plain(results["title"])}'
-        blocks += [heading, f"On {plain(about.place(results))}.", *_table(results, plot, "###")]
+        blocks += [heading, f"On {plain(method.place(results))}.", *_table(results, plot, "###")]
     return _joined([*blocks, *_reading("##")])
 
 
@@ -82,7 +81,7 @@ def _table(results: Results, plot: str, level: str) -> list[str]:
     """Everything of one table but its title."""
     claims, problems = view.claims(results), view.problems(results)
     problem_list = "\n".join(f"- {plain(problem)}" for problem in problems)
-    unfinished = "" if results["finished"] else f"**{about.UNFINISHED}**"
+    unfinished = "" if results["finished"] else f"**{method.UNFINISHED}**"
     verdicts = [(plain(c.statement), plain(c.published), _verdict(c), c.by) for c in claims]
     grid = _grid(("Claim of the paper", "Its figures", "Verdict", "Interval over"), verdicts, "llll")
     return [
@@ -101,8 +100,8 @@ def _table(results: Results, plot: str, level: str) -> list[str]:
         *_parts(results, level),
         *_speed(results, level),
         f"{level} What was run",
-        "\n".join(f"- {heading}: {plain(words)}" for heading, words in about.settings(results)),
-        code(about.command(results)),
+        "\n".join(f"- {heading}: {plain(words)}" for heading, words in method.settings(results)),
+        code(method.command(results)),
         _runs(results),
     ]
 
@@ -143,7 +142,7 @@ def _parts(results: Results, level: str) -> list[str]:
         for part in claim.parts
     ]
     head = ("Part of a claim", "Measure", "Difference", "95 % interval", "Paper", "Verdict")
-    return [f"{level} What the verdicts rest on", _grid(head, rows, "llrrrl"), about.VERDICT, about.SPREAD]
+    return [f"{level} What the verdicts rest on", _grid(head, rows, "llrrrl"), method.VERDICT, method.SPREAD]
 
 
 def _speed(results: Results, level: str) -> list[str]:
@@ -175,4 +174,4 @@ def _runs(results: Results) -> str:
 
 
 def _reading(level: str) -> list[str]:
-    return [f"{level} How to read it", "\n".join(f"- **{word}**: {meaning}" for word, meaning in about.READ)]
+    return [f"{level} How to read it", "\n".join(f"- **{word}**: {meaning}" for word, meaning in method.READ)]

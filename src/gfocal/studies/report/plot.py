@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from io import StringIO
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from gfocal.report.numbers import signed
+from gfocal.report.plot import HERE, INK, PAGE, PAPER, QUIET, svg, write_png
 from gfocal.studies.report.view import Results
 
-_HERE, _PAPER, _INK, _QUIET, _PAGE = "#1f5fa9", "#b0480e", "#1c1d1f", "#66696e", "#fefefd"
-# In a page these colours become those of its light or dark form.
-_THEME = {_HERE: "--here", _PAPER: "--paper", _INK: "--ink", _QUIET: "--quiet", _PAGE: "--page"}
 _APART = 0.14  # of a row, measured above and paper below its middle
 _SIDE_BY_SIDE = 2
 _FAR = 5.0  # times as wide as the interval in the middle: it would press all the others together
@@ -31,16 +27,12 @@ def panels(results: Results) -> list[tuple[str, list[Row]]]:
 
 def write_plot(results: Results, file: Path) -> None:
     """All panels beside each other as a PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    figure = _figure(results, panels(results), legend=True)
-    FigureCanvasAgg(figure)
-    figure.savefig(file, dpi=130, format="png")
+    write_png(_figure(results, panels(results), legend=True), file)
 
 
 def svg_plots(results: Results) -> list[tuple[str, str]]:
     """(group, SVG) of each panel, to stand in a page; its colours are the page's variables."""
-    return [(name, _svg(_figure(results, [(name, rows)], legend=False))) for name, rows in panels(results)]
+    return [(name, svg(_figure(results, [(name, rows)], legend=False))) for name, rows in panels(results)]
 
 
 DESCRIBED = (
@@ -57,7 +49,7 @@ def _figure(results: Results, shown: Sequence[tuple[str, list[Row]]], legend: bo
     deepest = max(len(rows) for _, rows in shown)
     figure = Figure(figsize=(5.4 * len(shown) ** 0.9, 1.15 + 0.42 * deepest + 0.3 * legend), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.12, h_pad=0.06)  # type: ignore[call-arg, union-attr]
-    figure.patch.set_facecolor(_PAGE)
+    figure.patch.set_facecolor(PAGE)
     panels = figure.subplots(1, len(shown), squeeze=False)[0]
     limits = _limits(results["rows"])
     for panel, (name, rows) in zip(panels, shown, strict=True):
@@ -94,25 +86,25 @@ def _panel(panel: Any, name: str, rows: Sequence[Row], limits: tuple[float, floa
     for place, row in enumerate(rows):
         _marks(panel, row, place, limits)
     # Both have a place in the legend, whichever rows have values.
-    panel.plot([], [], "o-", color=_HERE, markersize=6.5, linewidth=1.8, label="measured here, 95 % interval")
-    panel.plot([], [], "D", color=_PAPER, markerfacecolor=_PAGE, markeredgewidth=1.6, label="paper")
-    panel.axvline(0, color=_QUIET, linewidth=1)
+    panel.plot([], [], "o-", color=HERE, markersize=6.5, linewidth=1.8, label="measured here, 95 % interval")
+    panel.plot([], [], "D", color=PAPER, markerfacecolor=PAGE, markeredgewidth=1.6, label="paper")
+    panel.axvline(0, color=QUIET, linewidth=1)
     for border in range(1, len(rows)):
-        panel.axhline(border - 0.5, color=_QUIET, linewidth=0.5, alpha=0.4)
+        panel.axhline(border - 0.5, color=QUIET, linewidth=0.5, alpha=0.4)
     panel.set_xlim(*limits)
     panel.set_ylim(len(rows) - 0.5, -0.5)
-    panel.set_yticks(range(len(rows)), [row["title"] for row in rows], color=_INK, fontsize=10, parse_math=False)
-    panel.tick_params(axis="x", colors=_INK, labelsize=9)
+    panel.set_yticks(range(len(rows)), [row["title"] for row in rows], color=INK, fontsize=10, parse_math=False)
+    panel.tick_params(axis="x", colors=INK, labelsize=9)
     panel.tick_params(axis="y", length=0)
-    panel.grid(axis="x", alpha=0.35, color=_QUIET, linewidth=0.6)
+    panel.grid(axis="x", alpha=0.35, color=QUIET, linewidth=0.6)
     panel.set_axisbelow(True)
     panel.patch.set_alpha(0)
-    panel.set_xlabel("AP difference to the baseline, points", color=_INK, fontsize=10)
+    panel.set_xlabel("AP difference to the baseline, points", color=INK, fontsize=10)
     if name:
-        panel.set_title(name, color=_INK, fontsize=11, fontweight="bold", parse_math=False)
+        panel.set_title(name, color=INK, fontsize=11, fontweight="bold", parse_math=False)
     for side in ("top", "right", "left"):
         panel.spines[side].set_visible(False)
-    panel.spines["bottom"].set_color(_QUIET)
+    panel.spines["bottom"].set_color(QUIET)
 
 
 def _marks(panel: Any, row: Row, place: int, limits: tuple[float, float]) -> None:
@@ -128,12 +120,12 @@ def _marks(panel: Any, row: Row, place: int, limits: tuple[float, float]) -> Non
             textcoords="offset points",
             va="center",
             fontsize=9,
-            color=_QUIET,
+            color=QUIET,
             style="italic",
         )
     if row["published_difference"] is not None:
-        point = {"markersize": 6, "markeredgewidth": 1.6, "markerfacecolor": _PAGE}
-        panel.plot([row["published_difference"]], [place + _APART], "D", color=_PAPER, **point)
+        point = {"markersize": 6, "markeredgewidth": 1.6, "markerfacecolor": PAGE}
+        panel.plot([row["published_difference"]], [place + _APART], "D", color=PAPER, **point)
 
 
 def _bar(panel: Any, ends: tuple[float, float, float], height: float, limits: tuple[float, float]) -> None:
@@ -142,34 +134,14 @@ def _bar(panel: Any, ends: tuple[float, float, float], height: float, limits: tu
     left, right = limits
     seen = [min(max(end, left), right) for end in (low, high)]
     if low < high:
-        panel.plot(seen, [height] * 2, "-", color=_HERE, linewidth=1.8)
+        panel.plot(seen, [height] * 2, "-", color=HERE, linewidth=1.8)
     for end, shown, arrow in ((low, seen[0], "<"), (high, seen[1], ">")):
         if low < high or end != shown:
             mark = "|" if end == shown else arrow
-            panel.plot([shown], [height], mark, color=_HERE, markersize=7, clip_on=False)
+            panel.plot([shown], [height], mark, color=HERE, markersize=7, clip_on=False)
     if left <= value <= right:
-        panel.plot([value], [height], "o", color=_HERE, markersize=6.5)
+        panel.plot([value], [height], "o", color=HERE, markersize=6.5)
     if seen != [low, high]:
         words = f"{signed(value)} ({signed(low)} to {signed(high)})"
         place = {"xytext": (8, -9), "textcoords": "offset points", "va": "center", "fontsize": 8}
-        panel.annotate(words, (left, height), color=_HERE, **place)
-
-
-def _svg(figure: Any) -> str:
-    import matplotlib
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-
-    FigureCanvasSVG(figure)
-    figure.patch.set_alpha(0)
-    text = StringIO()
-    # Text as text: it can be searched and takes the page's fonts. The salt: the same results are the same file.
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "gfocal"}):
-        figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    drawn = text.getvalue()
-    drawn = drawn[drawn.index("<svg") :]
-    drawn = re.sub(r"<metadata>.*?</metadata>\s*", "", drawn, flags=re.DOTALL)
-    drawn = re.sub(r'<g id="[^"]*"', "<g", drawn)  # several plots in one page would repeat them
-    drawn = re.sub(r"(font: [^;\"]*?px) [^;\"]*", r"\1 var(--font)", drawn)
-    for colour, variable in _THEME.items():
-        drawn = drawn.replace(colour, f"var({variable})")
-    return drawn
+        panel.annotate(words, (left, height), color=HERE, **place)

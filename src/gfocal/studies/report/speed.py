@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from gfocal.report.numbers import NONE, counted, large, line, milliseconds, printed
+from gfocal.report.numbers import NONE, counted, large, line, milliseconds
+from gfocal.studies.report.numbers import printed
 from gfocal.studies.report.view import Results
 
 _TIMES = (

@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from gfocal.report.numbers import NONE, line
-from gfocal.studies.report import method as about
-from gfocal.studies.report import view
+from gfocal.studies.report import method, view
 from gfocal.studies.report.speed import ratio
 from gfocal.studies.report.view import Line, Results
 
@@ -27,10 +26,16 @@ def told(results: Results, files: Mapping[str, Path] | None = None) -> list[str]
         UsageError: these are no results.
     """
     view.checked(results)
-    lines = [*_wrapped(line(results["title"])), *_wrapped(f"on {about.place(results)}", "  "), "", *_table(results), ""]
+    lines = [
+        *_wrapped(line(results["title"])),
+        *_wrapped(f"on {method.place(results)}", "  "),
+        "",
+        *_table(results),
+        "",
+    ]
     problems = view.problems(results)
     if not results["finished"]:
-        lines += _wrapped(about.UNFINISHED)
+        lines += _wrapped(method.UNFINISHED)
     for problem in problems:
         lines += _wrapped(problem, "  ")
     lines += _verdicts(results)

@@ -8,24 +8,16 @@ from itertools import groupby
 from typing import Any
 
 from gfocal.errors import UsageError
-from gfocal.report.numbers import (
+from gfocal.report.numbers import NONE, counted, duration, line, listed, percent, share, signed, signed_share
+from gfocal.studies.report.numbers import (
     MARKS,
-    NONE,
     SHORT,
     SPREADS,
     VERDICTS,
-    counted,
-    duration,
     interval,
-    line,
-    listed,
     measured,
-    percent,
     printed,
     published,
-    share,
-    signed,
-    signed_share,
     with_spread,
 )
 
