@@ -17,8 +17,8 @@ import pytest
 
 import gfocal
 from gfocal import losses
+from helpers.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 MODULES = sorted(info.name for info in pkgutil.walk_packages(gfocal.__path__, "gfocal.") if "__main__" not in info.name)
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^```python[ \t]*(?P<info>[^\n]*)\n(?P<code>.*?)^```[ \t]*$", re.MULTILINE | re.DOTALL)

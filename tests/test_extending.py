@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from helpers.paths import ROOT
+
 PAGE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
 FORM = "src/gfocal/representation/varifocal.py"
 

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
-PACKAGE = ROOT / "src" / "gfocal"
+from helpers.paths import PACKAGE, ROOT
 
 # A module or package may import its own package, those beside it on its line, and everything further up. Lines of
 # one layer that are apart do not know each other. `__init__` is the facade: whoever needs it needs everything.

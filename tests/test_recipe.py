@@ -20,8 +20,7 @@ from gfocal.recipe.network import LossWeights
 from gfocal.recipe.training import PredictRecipe, ResizeRecipe
 from gfocal.structures import Targets
 from gfocal.zoo import build_detector
-
-PACKAGE = Path(__file__).resolve().parents[1] / "src" / "gfocal"
+from helpers.paths import PACKAGE
 
 
 def leaves(model: type[BaseModel], prefix: str = "") -> list[str]:

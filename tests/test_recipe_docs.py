@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel
 
 from gfocal.recipe import Recipe, recipe_names
+from helpers.paths import ROOT
 
-PAGE = (Path(__file__).resolve().parents[1] / "docs" / "recipes.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
 ROW = re.compile(r"^\| `(\w+(?:\.\w+)+)` \| `(.*?)` \| (.+) \|$", re.MULTILINE)
 
 

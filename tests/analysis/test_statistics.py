@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from gfocal.analysis.assignment import assign, choose_pictures, percent, reach_in_strides, resized
+from gfocal.analysis.assignment import assign, choose_pictures, reach_in_strides, resized
 from gfocal.analysis.coverage import smallest_by_delta
 from gfocal.analysis.statistics import before_training, data_statistics, totals
 from gfocal.data.augment.transforms import EvalTransform
@@ -20,6 +20,7 @@ from gfocal.errors import UsageError
 from gfocal.recipe import load_recipe
 from gfocal.training.step import Counts
 from gfocal.training.train import train
+from gfocal.utils.text import percent
 from gfocal.zoo import build_detector, build_matching
 from helpers.made_index import made_index
 from helpers.small_runs import EVERY_STEP, cut_run, metrics_of, small

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import re
-from pathlib import Path
 
 import pytest
 import torch
@@ -15,6 +14,7 @@ from gfocal.cli.app import app
 from gfocal.commands import doctor
 from gfocal.runtime import machine as doctor_machine
 from gfocal.runtime.machine import EXTRAS, GB, libraries_fit, readable, room, room_notes
+from helpers.paths import ROOT
 
 PLENTY = {
     "memory": 16 * GB,
@@ -81,7 +81,7 @@ def test_what_is_broken_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_extra_is_one_of_the_package() -> None:
-    project = (Path(__file__).resolve().parents[2] / "pyproject.toml").read_text()
+    project = (ROOT / "pyproject.toml").read_text()
     extras = set(re.findall(r"^(\w+) = \[", project.partition("[project.optional-dependencies]")[2], re.MULTILINE))
     assert {extra for extra, _ in EXTRAS.values() if extra} <= extras
     assert doctor._version("no-such-package") is None

@@ -267,12 +267,3 @@ def smallest_reg_max(edges: Tensor, delta: float, allowed: float = ALLOWED) -> i
     while farthest > n * delta:
         n += 1
     return n
-
-
-def percent(share: float | None) -> str:
-    """A share in words: 0.42 %, 0.104 %; "-" where there is none; never 0 % for what is more than nothing."""
-    if share is None:
-        return "-"
-    if share == 0:
-        return "0 %"
-    return f"{100 * share:.2f} %" if share >= 2 * ALLOWED else f"{max(100 * share, 0.001):.3f} %"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from gfocal.analysis.assignment import ALLOWED, Assigned, percent, smallest_reg_max
+from gfocal.analysis.assignment import ALLOWED, Assigned, smallest_reg_max
 from gfocal.recipe import Recipe
 from gfocal.recipe.forms import BOXES
 from gfocal.recipe.rows import AXES
+from gfocal.utils.text import percent
 
 DELTAS = (0.5, 1.0, 2.0)
 """Beside the recipe's own. The paper (Table 2c) finds no gain in others: AP 40.2, 40.2, 39.9 for these."""

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from gfocal.analysis.assignment import Assigned, percent
+from gfocal.analysis.assignment import Assigned
 from gfocal.errors import UsageError
 from gfocal.utils.files import write_atomically
+from gfocal.utils.text import percent
 
 _IN, _OUT, _LOST, _LINE = "#4c86c6", "#d1495b", "#d1495b", "#222222"
 _FINEST, _COARSEST = np.array([0.73, 0.83, 0.94]), np.array([0.03, 0.19, 0.42])  # colours of the levels

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gfocal.analysis.assignment import ALLOWED, Assigned, Progress, assign, percent
+from gfocal.analysis.assignment import ALLOWED, Assigned, Progress, assign
 from gfocal.analysis.coverage import (
     LEAST_SIDE,
     MISSED,
@@ -25,6 +25,7 @@ from gfocal.errors import UsageError
 from gfocal.recipe import Recipe
 from gfocal.recipe.forms import BOXES
 from gfocal.recipe.reading import build_recipe
+from gfocal.utils.text import percent
 
 LARGE_SIDE = 64.0
 """Where 95 % of the objects are larger than so many pixels, smaller pictures may do."""

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gfocal.analysis.assignment import ALLOWED, Assigned, Progress, assign, choose_pictures, percent, reach_in_strides
+from gfocal.analysis.assignment import ALLOWED, Assigned, Progress, assign, choose_pictures, reach_in_strides
 from gfocal.analysis.coverage import least_reach, reach_reasons, smallest_by_delta
 from gfocal.analysis.recommend import propose
 from gfocal.boxes import aligned_iou
@@ -16,6 +16,7 @@ from gfocal.data.index.data_index import DataIndex
 from gfocal.data.pipeline import in_tiles
 from gfocal.recipe import Recipe
 from gfocal.recipe.forms import BOXES
+from gfocal.utils.text import percent
 from gfocal.zoo import anchor_shapes
 
 PICTURES = 5000

@@ -19,6 +19,7 @@ from gfocal.evaluation.bootstrap import ap_intervals
 from gfocal.evaluation.ground_truth import BoolArray, FloatArray, GroundTruth, IntArray
 from gfocal.evaluation.matches import Matches, match_detections
 from gfocal.structures import Detections
+from gfocal.utils.text import distinguish
 
 STATS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 """The 12 COCO numbers in COCO's order: s, m, l are objects below 32², below 96² and above; AR1 allows one detection
@@ -237,12 +238,7 @@ def _xywh(boxes: FloatArray) -> FloatArray:
 
 
 def _distinct(names: Sequence[str]) -> list[str]:
-    seen: dict[str, int] = {}
-    result = []
-    for name in names:
-        seen[name] = seen.get(name, 0) + 1
-        result.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
-    return result
+    return [name if before == 0 else f"{name} ({before + 1})" for name, before in distinguish(names)]
 
 
 def _nan_if_absent(value: float) -> float:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 NONE = "–"
 
 
-def percent(share: float | None) -> str:
+def points(share: float | None) -> str:
     """0.392 is 39.2, as the paper prints AP."""
-    return NONE if share is None else _minus(f"{100 * share:.1f}")
+    return NONE if share is None else minus(f"{100 * share:.1f}")
 
 
 def signed(points: float | None) -> str:
@@ -19,7 +16,7 @@ def signed(points: float | None) -> str:
         return NONE
     if points == 0:
         return "0.0"
-    return _minus(f"{points:+.1f}" if abs(points) >= 0.05 else f"{points:+.2f}")
+    return minus(f"{points:+.1f}" if abs(points) >= 0.05 else f"{points:+.2f}")
 
 
 def signed_share(share: float | None) -> str:
@@ -34,17 +31,6 @@ def share(value: float | None) -> str:
     return f"{100 * value:.1f} %" if value >= 0.01 or value == 0 else f"{100 * value:.2g} %"
 
 
-def counted(number: int, one: str, many: str | None = None) -> str:
-    """1 picture, 2,337 pictures."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
-
-
-def listed(items: Sequence[Any]) -> str:
-    """0; 0 and 1; 0, 1 and 2."""
-    words = [str(item) for item in items]
-    return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)
-
-
 def milliseconds(value: float | None) -> str:
     return NONE if value is None else f"{value:.1f}"
 
@@ -56,19 +42,10 @@ def large(value: float | None) -> str:
     return f"{value / 1e9:.2f} G" if value >= 1e9 else f"{value / 1e6:.2f} M"
 
 
-def duration(seconds: float | None) -> str:
-    """98 s, 3.5 min, 2.1 h."""
-    if seconds is None:
-        return NONE
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
-
-
 def line(text: object) -> str:
     """On one line."""
     return " ".join(str(text).split())
 
 
-def _minus(text: str) -> str:
+def minus(text: str) -> str:
     return text.replace("-", "−")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from gfocal.utils.text import fold_name, join_some
 
 
 @dataclass(frozen=True)
@@ -49,16 +50,16 @@ def match_classes(own: Sequence[str], other: Sequence[str]) -> ClassMatch:
     rest = [i for i in range(len(own)) if i not in pairs]
     others = [i for i in range(len(other)) if i not in pairs.values()]
     single = {
-        side: Counter(_plain(names[i]) for i in left)
+        side: Counter(_folded(names[i]) for i in left)
         for side, names, left in (("own", own, rest), ("other", other, others))
     }
     clear = {key for key, count in single["own"].items() if count == 1 and single["other"][key] == 1}
     loose = _paired(
         own,
         other,
-        [i for i in rest if _plain(own[i]) in clear],
-        [i for i in others if _plain(other[i]) in clear],
-        _plain,
+        [i for i in rest if _folded(own[i]) in clear],
+        [i for i in others if _folded(other[i]) in clear],
+        _folded,
     )
     whole = pairs | loose
     return ClassMatch(
@@ -88,22 +89,18 @@ def _paired(
     return pairs
 
 
-def _plain(name: str) -> str:
-    return re.sub(r"[\s_-]+", "", name).casefold()
+def _folded(name: str) -> str:
+    return fold_name(name, also="_-")
 
 
 def told_classes(match: dict[str, Any], classes: int) -> list[str]:
     """Lines about :meth:`ClassMatch.to_dict` for a detector of so many classes."""
     lines = [f"init: {match['matched']} of {classes} classes keep their outputs, by name"]
     if match["new"]:
-        lines[0] += f"; new: {_some(match['new'])}"
+        lines[0] += f"; new: {join_some(match['new'])}"
     if match["unused"]:
-        lines[0] += f"; not used: {_some(match['unused'])}"
+        lines[0] += f"; not used: {join_some(match['unused'])}"
     if match["loose"]:
         pairs = [f"{theirs} -> {ours}" for ours, theirs in match["loose"]]
-        lines.append(f"init: names that differ in case or blanks were taken for the same: {_some(pairs)}")
+        lines.append(f"init: names that differ in case or blanks were taken for the same: {join_some(pairs)}")
     return lines
-
-
-def _some(words: Sequence[str], most: int = 6) -> str:
-    return ", ".join(words[:most]) + (f", ... ({len(words)} in all)" if len(words) > most else "")

@@ -6,8 +6,10 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 Say = Callable[[str], None]
 
@@ -32,6 +34,48 @@ def duration(seconds: float) -> str:
         return f"{seconds:.1f} s" if whole < 10 else f"{whole} s"
     minutes, rest = divmod(whole, 60)
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def rounded_duration(seconds: float) -> str:
+    """98 s, 3.5 min, 2.1 h: one number, for tables."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def percent(share: float | None) -> str:
+    """A share in words: 0.42 %, 0.104 %; "-" where there is none; never 0 % for what is more than nothing."""
+    if share is None:
+        return "-"
+    if share == 0:
+        return "0 %"
+    return f"{100 * share:.2f} %" if share >= 0.002 else f"{max(100 * share, 0.001):.3f} %"
+
+
+def listed(items: Sequence[Any]) -> str:
+    """0; 0 and 1; 0, 1 and 2."""
+    words = [str(item) for item in items]
+    return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)
+
+
+def join_some(words: Sequence[str], most: int = 6) -> str:
+    """The first few words, and how many there are if these are not all."""
+    return ", ".join(words[:most]) + (f", ... ({len(words):,} in all)" if len(words) > most else "")
+
+
+def fold_name(name: str, also: str = "") -> str:
+    """A name without what people write differently: capitals, blanks, and the characters of ``also``."""
+    return "".join(letter for letter in "".join(name.split()) if letter not in also).casefold()
+
+
+def distinguish(names: Sequence[str]) -> list[tuple[str, int]]:
+    """Each name with how often it came before: different even where two classes share a name."""
+    seen: Counter[str] = Counter()
+    result = []
+    for name in names:
+        result.append((name, seen[name]))
+        seen[name] += 1
+    return result
 
 
 def tell(lines: Iterable[str], say: Say | None) -> None:

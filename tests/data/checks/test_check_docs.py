@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import ast
 import re
-from pathlib import Path
 
 from gfocal.data.checks.kinds import KINDS, SEVERITIES
-
-ROOT = Path(__file__).resolve().parents[2]
+from helpers.paths import PACKAGE, ROOT
 
 
 def test_the_page_has_the_table_of_the_code() -> None:
@@ -23,7 +21,7 @@ KIND = re.compile(r"(record|image|annotation|annotations|picture|box|class|size|
 
 def test_every_kind_that_the_code_names_is_in_the_table() -> None:
     named: set[str] = set()
-    for file in (ROOT / "src" / "gfocal" / "data").glob("*.py"):
+    for file in (PACKAGE / "data").rglob("*.py"):
         texts = [node.value for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Constant)]
         named |= {text for text in texts if isinstance(text, str) and KIND.fullmatch(text)}
     assert {"picture-missing", "box-outside", "annotation-id-twice"} <= named

@@ -11,11 +11,12 @@ import pytest
 
 from gfocal.data.formats.open import open_split
 from gfocal.data.index.data_index import DataIndex
+from helpers.paths import ROOT
 
 
 @pytest.fixture(scope="module")
 def trip() -> ModuleType:
-    file = Path(__file__).resolve().parents[2] / "benchmarks" / "format_round_trip.py"
+    file = ROOT / "benchmarks" / "format_round_trip.py"
     spec = importlib.util.spec_from_file_location("format_round_trip", file)
     assert spec is not None
     assert spec.loader is not None

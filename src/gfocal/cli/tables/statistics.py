@@ -8,8 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from gfocal.analysis.assignment import percent
-from gfocal.utils.text import counted
+from gfocal.utils.text import counted, percent
 
 
 def print_statistics(content: Mapping[str, Any], *, console: Console | None = None) -> None:

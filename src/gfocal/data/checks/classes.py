@@ -9,7 +9,8 @@ import numpy as np
 
 from gfocal.data.checks.boxes import learnt_boxes
 from gfocal.data.checks.kinds import FEW_BOXES, LONG_TAIL, Finding
-from gfocal.data.index.data_index import DataIndex, plain_name
+from gfocal.data.index.data_index import DataIndex
+from gfocal.utils.text import fold_name
 
 
 def boxes_of_classes(index: DataIndex) -> Counter[str]:
@@ -79,7 +80,7 @@ def _alike(splits: Mapping[str, DataIndex]) -> list[Finding]:
     found = []
     for split, index in splits.items():
         for name in index.names:
-            before, where = first.setdefault(plain_name(name), (name, split))
+            before, where = first.setdefault(fold_name(name), (name, split))
             if before != name and name not in seen:
                 message = f"class {name!r} is {before!r} in {where}" + (" too" if where == split else "")
                 found.append(Finding("class-name-alike", split, index.annotations, message, class_name=name))

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from gfocal.data.checks.boxes import pictures_of_boxes, same_boxes
-from gfocal.data.checks.classes import plain_name
 from gfocal.data.index.data_index import DataIndex
+from gfocal.utils.text import fold_name
 
 
 @dataclass(frozen=True)
@@ -143,10 +143,10 @@ def with_one_name_each(splits: Mapping[str, DataIndex], changes: list[Change]) -
     chosen: dict[str, str] = {}
     for index in splits.values():
         for name in index.names:
-            chosen.setdefault(plain_name(name), name)
+            chosen.setdefault(fold_name(name), name)
     unified = {}
     for split, index in splits.items():
-        names = [chosen[plain_name(name)] for name in index.names]
+        names = [chosen[fold_name(name)] for name in index.names]
         for old, new in zip(index.names, names, strict=True):
             if old != new:
                 changes.append(Change("class-name-alike", split, old, f"became {new!r}"))

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from gfocal.data.index.data_index import DataIndex, plain_name
+from gfocal.data.index.data_index import DataIndex
 from gfocal.errors import UsageError
+from gfocal.utils.text import fold_name
 
 
 def join(indices: Sequence[DataIndex]) -> tuple[DataIndex, list[str]]:
@@ -121,7 +122,7 @@ def _lines(indices: Sequence[DataIndex], names: Sequence[str], kept: bool) -> li
         lines.append("joined: pictures are numbered anew from 1, since two data sets share ids")
     alike: dict[str, str] = {}
     for name in dict.fromkeys(names):
-        other = alike.setdefault(plain_name(name), name)
+        other = alike.setdefault(fold_name(name), name)
         if other != name:
             lines.append(
                 f"warning: {other!r} and {name!r} differ only in case or blanks and are learnt as two classes: "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from itertools import count
@@ -17,6 +16,7 @@ from gfocal.data.index.packing import pack_areas, pack_boxes, pack_whole
 from gfocal.errors import UsageError
 from gfocal.images.tiling import Tiling
 from gfocal.structures import Targets
+from gfocal.utils.text import distinguish, join_some
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,15 +203,15 @@ class DataIndex:
         names = tuple(names)
         if names == self.names:
             return self
-        wanted = {key: label for label, key in enumerate(_distinguished(names))}
-        new_label = np.array([wanted.get(key, -1) for key in _distinguished(self.names)], np.int64)
+        wanted = {key: label for label, key in enumerate(distinguish(names))}
+        new_label = np.array([wanted.get(key, -1) for key in distinguish(self.names)], np.int64)
         boxes = np.bincount(np.asarray(self.labels), minlength=len(self.names))
         if unknown := [
             f"{self.names[old]} ({boxes[old]} boxes)" for old in np.flatnonzero((new_label < 0) & (boxes > 0))
         ]:
             raise UsageError(
-                f"{self.annotations} has different classes: only one of the two has {_some(unknown)}; "
-                f"the other has {_some(names)}"
+                f"{self.annotations} has different classes: only one of the two has {join_some(unknown)}; "
+                f"the other has {join_some(names)}"
             )
         category_ids: list[int | None] = [None] * len(names)
         for new, category_id in zip(new_label.tolist(), self.category_ids.tolist(), strict=True):
@@ -250,25 +250,6 @@ def _check_lengths(index: DataIndex) -> None:
         raise ValueError(f"box_start must rise from 0 to {boxes} in {pictures + 1} numbers")
     if boxes and not 0 <= np.asarray(index.labels).min() <= np.asarray(index.labels).max() < classes:
         raise ValueError(f"labels are not all in 0..{classes - 1}")
-
-
-def _distinguished(names: Sequence[str]) -> list[tuple[str, int]]:
-    """Each name with how often it came before: different even where two classes share a name."""
-    seen: Counter[str] = Counter()
-    result = []
-    for name in names:
-        result.append((name, seen[name]))
-        seen[name] += 1
-    return result
-
-
-def _some(words: Sequence[str]) -> str:
-    return ", ".join(words[:5]) + (", ..." if len(words) > 5 else "")
-
-
-def plain_name(name: str) -> str:
-    """A name without what people write differently: capitals and blanks."""
-    return "".join(name.split()).casefold()
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from gfocal.analysis.assignment import Assigned, assign, choose_pictures, percent
+from gfocal.analysis.assignment import Assigned, assign, choose_pictures
 from gfocal.commands.statistics import size_words
 from gfocal.data.formats.open import open_split
 from gfocal.data.index.data_index import DataIndex
@@ -22,6 +22,7 @@ from gfocal.errors import MissingSplitError
 from gfocal.images.io import read_picture
 from gfocal.recipe import Recipe
 from gfocal.studies.figures.theory import BLACK, BLUE, ORANGE, RED, bare
+from gfocal.utils.text import percent
 
 SCENES = 200
 """Scenes that are generated where no data are given."""

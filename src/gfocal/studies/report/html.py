@@ -8,11 +8,12 @@ from typing import Any
 from markupsafe import Markup
 
 from gfocal.report.html import render
-from gfocal.report.numbers import line, listed
+from gfocal.report.numbers import line
 from gfocal.studies.report import method, view
 from gfocal.studies.report.plot import DESCRIBED, svg_plots
 from gfocal.studies.report.speed import speed_tables, speed_words
 from gfocal.studies.report.view import Results
+from gfocal.utils.text import listed
 
 
 def render_html(results: Results) -> str:

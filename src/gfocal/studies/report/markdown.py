@@ -6,11 +6,12 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from gfocal.report.numbers import NONE, line, listed
+from gfocal.report.numbers import NONE, line
 from gfocal.studies.report import method, view
 from gfocal.studies.report.plot import DESCRIBED
 from gfocal.studies.report.speed import speed_tables, speed_words
 from gfocal.studies.report.view import Line, Results
+from gfocal.utils.text import listed
 
 _SPECIAL = re.compile(r"([\\`*_\[\]<>|&])")
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from gfocal.report.numbers import NONE, counted, line, listed
+from gfocal.report.numbers import NONE, line
 from gfocal.studies.report.view import Results
+from gfocal.utils.text import counted, listed
 
 _PYRAMIDS = {
     "nano": "nano: a small backbone and neck (ShuffleNetV2-1.0x, PAN), not the paper's ResNet-50",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from gfocal.report.numbers import NONE, _minus, percent, signed, signed_share
+from gfocal.report.numbers import NONE, minus, points, signed, signed_share
 
 VERDICTS = {"holds": "holds", "does not": "does not hold", "cannot tell": "cannot tell at this budget"}
 SHORT = {"holds": "holds", "does not": "does not hold", "cannot tell": "cannot tell"}
@@ -31,12 +31,12 @@ def with_spread(statistic: Mapping[str, Any] | None, measure: str = "AP") -> str
     if measure == "correlation":
         mean, spread = _decimals(statistic["mean"]), _decimals(statistic["spread"])
     else:
-        mean, spread = percent(statistic["mean"]), percent(statistic["spread"])
+        mean, spread = points(statistic["mean"]), points(statistic["spread"])
     return mean if statistic["spread"] is None else f"{mean} ± {spread}"
 
 
 def _decimals(value: float | None) -> str:
-    return NONE if value is None else _minus(f"{value:.3f}")
+    return NONE if value is None else minus(f"{value:.3f}")
 
 
 def measured(value: float | None, measure: str) -> str:
@@ -44,7 +44,7 @@ def measured(value: float | None, measure: str) -> str:
     if value is None:
         return NONE
     if measure == "correlation":
-        return _minus(f"{value:+.3f}")
+        return minus(f"{value:+.3f}")
     return signed_share(value) + (" %" if measure == "time" else "")
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from gfocal.report.numbers import NONE, counted, large, line, milliseconds
+from gfocal.report.numbers import NONE, large, line, milliseconds
 from gfocal.studies.report.numbers import printed
 from gfocal.studies.report.view import Results
+from gfocal.utils.text import counted
 
 _TIMES = (
     "Row",

@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import Any
 
 from gfocal.errors import UsageError
-from gfocal.report.numbers import NONE, counted, duration, line, listed, percent, share, signed, signed_share
+from gfocal.report.numbers import NONE, line, points, share, signed, signed_share
 from gfocal.studies.report.numbers import (
     MARKS,
     SHORT,
@@ -20,6 +20,7 @@ from gfocal.studies.report.numbers import (
     published,
     with_spread,
 )
+from gfocal.utils.text import counted, listed, rounded_duration
 
 Results = Mapping[str, Any]
 _KEYS = ("table", "title", "source", "settings", "columns", "rows", "claims", "finished")
@@ -150,11 +151,16 @@ def _line(row: Mapping[str, Any], rows: Mapping[str, Any], results: Results, say
         changes=tuple(row["changes"]),
         box_weight=row["box_weight"] or "none",
         seeds=_seeds(row),
-        time=duration(sum(run["seconds"] or 0 for run in row["runs"]) or None),
+        time=_time(row),
         loss=_loss(row["curve"]),
         curve=_polyline(row["curve"]),
         problem=_problem(row, rows),
     )
+
+
+def _time(row: Mapping[str, Any]) -> str:
+    seconds = sum(run["seconds"] or 0 for run in row["runs"])
+    return rounded_duration(seconds) if seconds else NONE
 
 
 def _seeds(row: Mapping[str, Any]) -> tuple[str, ...]:
@@ -163,8 +169,8 @@ def _seeds(row: Mapping[str, Any]) -> tuple[str, ...]:
     statistic = (row["measured"] or {}).get("AP")
     values = statistic["runs"] if statistic else []
     if len(done) != len(values):  # AP of a run may be unknown
-        return tuple(map(percent, values))
-    return tuple(f"{percent(value)} (seed {seed})" for seed, value in zip(done, values, strict=True))
+        return tuple(map(points, values))
+    return tuple(f"{points(value)} (seed {seed})" for seed, value in zip(done, values, strict=True))
 
 
 def _problem(row: Mapping[str, Any], rows: Mapping[str, Any]) -> str:
