@@ -1,9 +1,13 @@
 # Everything runs in .venv, which is made once and remade when pyproject.toml or constraints.txt change.
+# The oldest supported libraries: make test VENV=.venv-oldest CONSTRAINTS=constraints-oldest.txt
 # -qq: errors only.
 PYTHON ?= python3
 VENV := .venv
+CONSTRAINTS := constraints.txt
 BIN := $(VENV)/bin
-INSTALL := $(BIN)/python -m pip -qq --disable-pip-version-check install --constraint constraints.txt
+INSTALL := $(BIN)/python -m pip -qq --disable-pip-version-check install --constraint $(CONSTRAINTS)
+# Named one by one: runs, demos and what else lies in a checkout is not ours to spell.
+SPELLED := src tests benchmarks docs scripts .ci .github $(wildcard *.md *.toml *.cff) Makefile .pre-commit-config.yaml
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all lint bench wheel-test clean
@@ -24,10 +28,11 @@ test-all: $(VENV)/.dev ## every test, the slow ones too (under an hour)
 	$(BIN)/python -m pytest -m ""
 	@scripts/wheel_smoke.sh $(BIN)/python
 
-lint: $(VENV)/.dev ## style, format, types
+lint: $(VENV)/.dev ## style, format, types, spelling
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/codespell --check-hidden $(SPELLED)
 
 bench: $(VENV)/.dev ## speed beside a peer's, in the same run
 	$(BIN)/python benchmarks/run.py
@@ -48,12 +53,12 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 # The order-only prerequisite: the interpreter's own date says nothing.
-$(VENV)/.run: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/.run: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
 	@echo "Installing gfocal into $(VENV) (a few minutes the first time)"
 	$(INSTALL) -e .
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/.dev: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
 	@echo "Installing gfocal and its development tools into $(VENV) (a few minutes the first time)"
 	$(INSTALL) -e ".[dev]"
 	@touch $(VENV)/.run $@

@@ -216,7 +216,7 @@ def test_unknown_recipes_and_broken_files(tmp_path: Path) -> None:
     for text, message in (
         ("model: [", "not valid YAML"),
         ("- 1\n", "must hold sections"),
-        ("modle: {}", "did you mean"),
+        ("modle: {}", "did you mean"),  # codespell:ignore modle
     ):
         path.write_text(text)
         with pytest.raises(UsageError, match=message):
