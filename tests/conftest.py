@@ -21,6 +21,10 @@ from gfocal.data.scenes.generate import make_scenes
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--regenerate-public-names", action="store_true", help="write tests/public_names.txt again")
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder with real data, known answers and weights, kept beside a checkout and never inside it."""

@@ -4,26 +4,156 @@
     detector = gfocal.load("runs/street")  # or a checkpoint file, or a recipe name (untrained)
     found = detector.predict("street.jpg")
 
-Importing the package loads nothing heavy: torch comes with the first use.
+What is public: the names in ``__all__``, and what the packages among them list in theirs. They stay where the modules
+behind them move. Importing the package loads nothing heavy: torch comes with the first use.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gfocal.analysis.statistics import data_statistics
+    from gfocal.criterion import detection_losses
+    from gfocal.criterion import match as assign_batch
+    from gfocal.data.formats.convert import write_dataset
+    from gfocal.data.formats.open import open_all as open_splits
+    from gfocal.data.formats.open import open_split as open_dataset
+    from gfocal.data.index.data_index import DataIndex
+    from gfocal.data.scenes.generate import make_scenes
+    from gfocal.detector import DenseDetector
+    from gfocal.errors import BrokenInputError, GfocalError, MissingSplitError, UsageError
+    from gfocal.evaluation.evaluator import evaluate
+    from gfocal.interop.load import import_weights
+    from gfocal.models.postprocess import suppress
+    from gfocal.points import Points
+    from gfocal.prediction.drawing import draw
     from gfocal.prediction.load import load
+    from gfocal.prediction.predict import collect_pictures as find_images
+    from gfocal.prediction.predict import predict_files as predict
+    from gfocal.recipe.reading import build_recipe, load_recipe
+    from gfocal.structures import Assignment, Detections, HeadOutput, Targets
+    from gfocal.studies.comparison.results import collect as study_results
+    from gfocal.studies.execution.budget import chosen_budget as study_budget
+    from gfocal.studies.execution.study import StudySettings, open_study
+    from gfocal.studies.figures.draw import draw_figures
+    from gfocal.studies.paper.tables import TABLES as STUDY_TABLES
+    from gfocal.studies.report.write import write_report as write_study_report
+    from gfocal.training.train import train
+    from gfocal.zoo import build_detector
 
 __version__ = "0.2.0"
-__all__ = ["__version__", "load"]
+__all__ = [
+    "STUDY_TABLES",
+    "Assignment",
+    "BrokenInputError",
+    "DataIndex",
+    "DenseDetector",
+    "Detections",
+    "GfocalError",
+    "HeadOutput",
+    "MissingSplitError",
+    "Points",
+    "StudySettings",
+    "Targets",
+    "UsageError",
+    "__version__",
+    "assign_batch",
+    "assigners",
+    "boxes",
+    "build_detector",
+    "build_recipe",
+    "data_statistics",
+    "detection_losses",
+    "draw",
+    "draw_figures",
+    "evaluate",
+    "evaluation",
+    "find_images",
+    "import_weights",
+    "load",
+    "load_recipe",
+    "losses",
+    "make_scenes",
+    "models",
+    "open_dataset",
+    "open_splits",
+    "open_study",
+    "points",
+    "predict",
+    "recipe",
+    "representation",
+    "study_budget",
+    "study_results",
+    "suppress",
+    "train",
+    "write_dataset",
+    "write_study_report",
+]
+
+# Where each name is defined, as "module:name" where the definition has another one. Nothing else in this file but the
+# imports for type checkers, which a test compares with it, knows a module.
+_PLACES = {
+    # Detectors
+    "load": "gfocal.prediction.load",
+    "build_detector": "gfocal.zoo",
+    "DenseDetector": "gfocal.detector",
+    "train": "gfocal.training.train",
+    "evaluate": "gfocal.evaluation.evaluator",
+    "predict": "gfocal.prediction.predict:predict_files",
+    "find_images": "gfocal.prediction.predict:collect_pictures",
+    "draw": "gfocal.prediction.drawing",
+    "import_weights": "gfocal.interop.load",
+    # Recipes
+    "load_recipe": "gfocal.recipe.reading",
+    "build_recipe": "gfocal.recipe.reading",
+    # Data
+    "open_dataset": "gfocal.data.formats.open:open_split",
+    "open_splits": "gfocal.data.formats.open:open_all",
+    "DataIndex": "gfocal.data.index.data_index",
+    "write_dataset": "gfocal.data.formats.convert",
+    "make_scenes": "gfocal.data.scenes.generate",
+    "data_statistics": "gfocal.analysis.statistics",
+    # What flows between the parts, and the algorithm
+    "Targets": "gfocal.structures",
+    "Detections": "gfocal.structures",
+    "HeadOutput": "gfocal.structures",
+    "Assignment": "gfocal.structures",
+    "Points": "gfocal.points",
+    "assign_batch": "gfocal.criterion:match",
+    "detection_losses": "gfocal.criterion",
+    "suppress": "gfocal.models.postprocess",
+    # Studies
+    "STUDY_TABLES": "gfocal.studies.paper.tables:TABLES",
+    "StudySettings": "gfocal.studies.execution.study",
+    "study_budget": "gfocal.studies.execution.budget:chosen_budget",
+    "open_study": "gfocal.studies.execution.study",
+    "study_results": "gfocal.studies.comparison.results:collect",
+    "write_study_report": "gfocal.studies.report.write:write_report",
+    "draw_figures": "gfocal.studies.figures.draw",
+    # Errors
+    "GfocalError": "gfocal.errors",
+    "UsageError": "gfocal.errors",
+    "BrokenInputError": "gfocal.errors",
+    "MissingSplitError": "gfocal.errors",
+}
+_PACKAGES = ("assigners", "boxes", "evaluation", "losses", "models", "points", "recipe", "representation")
 
 
 def __getattr__(name: str) -> Any:
-    if name == "load":
-        from gfocal.prediction.load import load
+    if name in _PACKAGES:
+        return import_module(f"gfocal.{name}")
+    if name not in _PLACES:
+        import difflib  # for the mistake alone
 
-        return load
-    raise AttributeError(f"module 'gfocal' has no attribute {name!r}")
+        near = difflib.get_close_matches(name, __all__, n=1)
+        hint = f"; the nearest is {near[0]!r}" if near else ""
+        raise AttributeError(f"module 'gfocal' has no attribute {name!r}{hint}")
+    module, _, defined = _PLACES[name].partition(":")
+    value = getattr(import_module(module), defined or name)
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:

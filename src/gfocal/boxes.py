@@ -10,6 +10,18 @@ import math
 import torch
 from torch import Tensor
 
+__all__ = [
+    "aligned_iou",
+    "area",
+    "boxes_to_deltas",
+    "boxes_to_distances",
+    "centerness",
+    "clip_boxes",
+    "deltas_to_boxes",
+    "distances_to_boxes",
+    "giou_loss",
+]
+
 # A ratio of widths beyond this is a divergence, not a box (the limit that torchvision and others use too).
 _MAX_LOG_RATIO = math.log(1000.0 / 16)
 

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+__all__ = ["Points", "grid_sizes", "make_anchors", "make_points", "octave_shapes", "ssd_shapes"]
+
 
 @dataclass(frozen=True)
 class Points:

@@ -266,3 +266,13 @@ def test_a_recipe_is_no_trained_detector(path: str) -> None:
 def test_what_does_not_exist_is_named_with_the_nearest_recipe() -> None:
     with pytest.raises(UsageError, match=r"no run folder or checkpoint gfl_nan; .* gfl_nano"):
         load("gfl_nan")
+
+
+def test_paths_may_be_texts_but_not_one_alone(detector: DenseDetector, tmp_path: Path) -> None:
+    file, out = picture(tmp_path / "a.jpg"), tmp_path / "out"
+    done = predict_files(detector, [str(file)], str(out))
+    assert (done.drawings, done.left_out) == ((out / "a.jpg",), ())
+    for alone in (file, str(file)):
+        with pytest.raises(UsageError, match=r"must be a list of files, such as \['.*a.jpg'\], not a single path"):
+            predict_files(detector, alone, tmp_path / "other")  # type: ignore[arg-type]
+    assert not (tmp_path / "other").exists()

@@ -13,8 +13,8 @@ from gfocal.interop.report import ImportReport, free_place
 
 
 def import_weights(
-    checkpoint: Path,
-    out: Path,
+    checkpoint: str | Path,
+    out: str | Path,
     *,
     style: Literal["pytorch", "caffe"] | None = None,
     size: int | None = None,
@@ -33,8 +33,9 @@ def import_weights(
         UsageError: no such file, another kind of file, tensors that do not fit, an option that does not apply, or
             ``out`` has a checkpoint already.
     """
+    checkpoint, out = Path(checkpoint), Path(out)
     free_place(out, overwrite=overwrite)
-    content = read_checkpoint(Path(checkpoint))
+    content = read_checkpoint(checkpoint)
     if is_nanodet(content.state):
         if style is not None:
             raise UsageError("--style is for ResNets of mmdetection; NanoDet's network has only one")

@@ -13,9 +13,10 @@ from gfocal.losses.focal import focal_loss
 from gfocal.losses.gaussian import gaussian_nll_loss
 from gfocal.losses.generalized import generalized_focal_loss
 from gfocal.losses.quality import quality_focal_loss
-from gfocal.losses.reduction import reduce_loss
+from gfocal.losses.reduction import at_least_float32, reduce_loss
 
 __all__ = [
+    "at_least_float32",
     "distribution_focal_loss",
     "focal_loss",
     "gaussian_nll_loss",

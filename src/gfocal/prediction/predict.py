@@ -88,8 +88,8 @@ class Prediction:
 
 def predict_files(
     detector: DenseDetector,
-    pictures: Sequence[Path],
-    out: Path,
+    pictures: Sequence[str | Path],
+    out: str | Path,
     *,
     score_threshold: float | None = 0.3,
     category_ids: Sequence[int] | None = None,
@@ -104,8 +104,8 @@ def predict_files(
 
     Args:
         detector: what looks for objects.
-        pictures: files; one that cannot be read is left out, unless none is left; so is what an earlier call drew
-            into ``out``.
+        pictures: files, see :func:`collect_pictures` for those of folders and patterns. One that cannot be read is
+            left out, unless none is left; so is what an earlier call drew into ``out``.
         out: a folder, made where missing. Files in it are replaced only if an earlier call wrote them.
         score_threshold: in [0, 1); None takes the detector's own.
         category_ids: the data set's id of each class; by default 1..C.
@@ -115,16 +115,20 @@ def predict_files(
 
     Raises:
         BrokenInputError: no picture can be read.
-        UsageError: ``out`` cannot be written to, or all pictures are drawings of an earlier call.
+        UsageError: ``out`` cannot be written to, all pictures are drawings of an earlier call, or ``pictures`` is one
+            path and no list.
     """
-    names = _OutputNames(out, pictures)
-    given, pictures = pictures, names.inputs
-    if given and not pictures:
+    if isinstance(pictures, str | Path):  # a text is a sequence too, of letters
+        raise UsageError(f"pictures must be a list of files, such as [{str(pictures)!r}], not a single path")
+    given, out = [Path(path) for path in pictures], Path(out)
+    names = _OutputNames(out, given)
+    inputs = names.inputs
+    if given and not inputs:
         raise UsageError(f"all pictures given are drawings of an earlier call into {out}; give the pictures themselves")
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     skipped: list[str] = []
-    for done, path in enumerate(pictures, start=1):
+    for done, path in enumerate(inputs, start=1):
         try:
             picture = read_picture(path)
         except BrokenInputError as error:
@@ -140,7 +144,7 @@ def predict_files(
             images.append({**image, "drawing": drawing.name})
             annotations += _annotations(found, image_id, len(annotations) + 1, category_ids)
         if progress is not None:
-            progress(done, len(pictures))
+            progress(done, len(inputs))
     if not images:
         raise BrokenInputError(skipped[0] if len(skipped) == 1 else f"no picture can be read: {'; '.join(skipped)}")
     ids = range(1, len(detector.names) + 1) if category_ids is None else category_ids
@@ -152,7 +156,7 @@ def predict_files(
     }
     write_atomically(out / RESULTS, lambda file: _write_json(file, content))
     drawings = tuple(out / image["drawing"] for image in images)
-    left_out = tuple(path for path in given if path not in pictures)
+    left_out = tuple(path for path in given if path not in inputs)
     return Prediction(drawings, out / RESULTS, len(annotations), tuple(skipped), left_out)
 
 

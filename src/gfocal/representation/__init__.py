@@ -9,7 +9,7 @@ from gfocal.representation.gaussian import GaussianBoxes
 from gfocal.representation.general import GeneralBoxes
 from gfocal.representation.guided import GuidedQuality
 from gfocal.representation.joint import JointQuality
-from gfocal.representation.joint_v2 import JointV2
+from gfocal.representation.joint_v2 import JointV2, product_logits
 from gfocal.representation.mined import MinedSoftmax
 from gfocal.representation.none import NoQuality
 from gfocal.representation.protocols import BoxRepresentation, Quality
@@ -26,4 +26,5 @@ __all__ = [
     "MinedSoftmax",
     "NoQuality",
     "Quality",
+    "product_logits",
 ]

@@ -29,7 +29,7 @@ def train(
     recipe: Recipe,
     train_index: DataIndex,
     val_index: DataIndex | None,
-    out: Path,
+    out: str | Path,
     *,
     resume: bool = False,
     init: Path | None = None,
@@ -70,7 +70,7 @@ def train(
     started = start_weights(detector, recipe, init, init_parts) if init is not None else None
     if recipe.runtime.channels_last:
         detector = detector.to(memory_format=torch.channels_last)
-    run = Run(out, processes_of(accelerator), held_out)
+    run = Run(Path(out), processes_of(accelerator), held_out)
     if recipe.runtime.sync_batch_norm:
         synchronise_batch_norm(detector, run.processes)
     trainer = Trainer(recipe, detector, accelerator, train_index, val_index, run, skip_broken, progress)

@@ -183,7 +183,7 @@ def _generate(out: Path, info: dict[str, Any], progress: Progress | None) -> Non
 
 
 def make_scenes(
-    out: Path, *, train: int, val: int, size: int = 320, seed: int = 0, progress: Progress | None = None
+    out: str | Path, *, train: int, val: int, size: int = 320, seed: int = 0, progress: Progress | None = None
 ) -> None:
     """Write a dataset of generated scenes: ``out/images/*.jpg`` and ``out/annotations/{train,val}.json``.
 

@@ -251,3 +251,4 @@ TABLES: dict[str, Table] = {
         ),
     )
 }
+"""The tables of the paper by name, in its order."""
