@@ -45,7 +45,7 @@ def test_docstring_examples(name: str, tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_the_public_losses_have_an_example_each() -> None:
     finder = doctest.DocTestFinder()
-    for name in ("quality_focal_loss", "distribution_focal_loss", "focal_loss", "generalized_focal_loss"):
+    for name in [name for name in losses.__all__ if name.endswith("_loss")]:
         examples = [e for t in finder.find(getattr(losses, name), name) for e in t.examples]
         assert any(example.want for example in examples), name
 

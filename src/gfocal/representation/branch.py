@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from gfocal.boxes import aligned_iou, centerness
-from gfocal.losses import reduce_loss
+from gfocal.losses import centerness_loss
 from gfocal.losses.reduction import at_least_float32
 from gfocal.points import Points
 from gfocal.representation.none import NoQuality
@@ -83,10 +82,9 @@ class BranchQuality:
     ) -> dict[str, Tensor]:
         if quality is None:
             raise ValueError("a quality branch needs the quality of every positive")
-        logits = _branch(out)[positive]
-        loss = F.binary_cross_entropy_with_logits(logits, quality.detach().to(logits.dtype), reduction="none")
+        loss = centerness_loss(_branch(out)[positive], quality, reduction="sum", norm=norm)
         classes = self.classes.losses(out, labels, positive, None, norm=norm)
-        return {**classes, "quality": reduce_loss(loss, reduction="sum", norm=norm)}
+        return {**classes, "quality": loss}
 
     def class_logits(self, out: HeadOutput) -> Tensor:
         return out.class_logits

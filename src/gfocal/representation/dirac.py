@@ -6,7 +6,6 @@ import math
 from typing import Literal, get_args
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from gfocal.boxes import (
@@ -16,7 +15,7 @@ from gfocal.boxes import (
     distances_to_boxes,
     giou_loss,
 )
-from gfocal.losses import reduce_loss
+from gfocal.losses import reduce_loss, smooth_l1_loss
 from gfocal.losses.reduction import at_least_float32
 from gfocal.points import Points
 
@@ -127,7 +126,7 @@ class DiracBoxes:
             target = target.clamp(-math.log(MAX_SIDES), math.log(MAX_SIDES))
         if self.loss == "l1":
             return (code - target).abs().sum(-1)
-        return F.smooth_l1_loss(code, target, reduction="none", beta=self.smooth_beta).sum(-1)
+        return smooth_l1_loss(code, target, beta=self.smooth_beta).sum(-1)
 
 
 def _side(points: Points) -> Tensor:
