@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.image_list import ImageList
 
-from gfocal.points import grid_sizes, make_anchors, make_points, octave_shapes, ssd_shapes
+from gfocal.errors import UsageError
+from gfocal.points import Points, grid_sizes, make_anchors, make_points, octave_shapes, ssd_shapes
 
 
 def test_points_run_level_by_level_and_row_by_row() -> None:
@@ -103,3 +108,61 @@ def test_anchors_that_do_not_fit_are_refused() -> None:
         make_anchors([(1, 1)], [8], [[(0, 1)]], offset=0)
     with pytest.raises(ValueError, match="one size more than levels, got 2 sizes for 2 levels"):
         ssd_shapes([20, 51], [[2], [2]])
+
+
+SHAPES = [[(20.0, 10.0), (7.3, 31.7)], [(40.0, 20.0)], [(64.0, 64.0), (90.5, 45.3), (45.3, 90.5)]]
+
+
+@pytest.mark.parametrize("offset", [0.0, 0.5, 0.0625])
+@pytest.mark.parametrize("grids", [[(5, 7), (3, 4), (2, 2)], [(1, 7), (3, 1), (1, 1)]])
+def test_plain_anchors_become_the_points_that_they_are(grids: list[tuple[int, int]], offset: float) -> None:
+    points = make_anchors(grids, [8, 16, 32], SHAPES, offset=offset)
+    plain = points.anchors.split(points.level_counts)
+    again = Points.from_anchors(plain, [8, 16, 32])
+    assert torch.equal(again.anchors, points.anchors)
+    assert torch.equal(again.xy, points.xy)
+    assert torch.equal(again.level, points.level)
+    assert torch.equal(again.stride, points.stride)
+    facts = [(p.grids, p.strides, p.offset, p.per_location) for p in (again, points)]
+    assert facts[0] == facts[1]
+    # Anchors that are a little off stay as they are; the points do not move.
+    off = Points.from_anchors([level + 0.04 for level in plain], [8, 16, 32])
+    assert torch.equal(off.anchors, points.anchors + 0.04)
+    assert torch.allclose(off.xy, points.xy, atol=0.2)
+
+
+def test_anchors_of_another_library() -> None:
+    generator = AnchorGenerator(((32, 40), (64, 80)), ((0.5, 1.0, 2.0),) * 2)
+    images = ImageList(torch.zeros(1, 3, 96, 128), [(96, 128)])
+    (made,) = generator(images, [torch.zeros(1, 1, 12, 16), torch.zeros(1, 1, 6, 8)])
+    points = Points.from_anchors(made.split([12 * 16 * 6, 6 * 8 * 6]), [8, 16])
+    assert (points.grids, points.per_location, points.offset) == (((12, 16), (6, 8)), (6, 6), 0)
+    assert torch.equal(points.anchors, made)
+
+
+PLAIN = make_anchors([(2, 3), (1, 2)], [8, 16], [[(16.0, 8.0), (8.0, 16.0)]] * 2, offset=0.5).anchors.split([12, 4])
+
+
+@pytest.mark.parametrize(
+    ("anchors", "strides", "message"),
+    [
+        (PLAIN[0], [8], r"must be a list with an \(N, 4\) tensor of each level"),
+        (PLAIN, [8], "of as many levels are needed, got 2 and 1"),
+        ([], [], "of as many levels are needed, got 0 and 0"),
+        ([PLAIN[0], torch.zeros(0, 4)], [8, 16], r"level 1 must be a tensor of shape \(N, 4\), N > 0, got \(0, 4\)"),
+        ([PLAIN[0], [1, 2, 3, 4]], [8, 16], "level 1 must be a tensor .* got list"),
+        (PLAIN, [8, 0], "the stride of level 1 must be at least 1, got 0"),
+        ([PLAIN[0][:, [2, 3, 0, 1]]], [8], "level 0 must be finite xyxy boxes with positive sides"),
+        ([PLAIN[0] * torch.inf], [8], "level 0 must be finite"),
+        # One anchor is missing; the two kinds one after the other; columns first; another stride, order or start.
+        ([PLAIN[0][:-1]], [8], "the 11 anchors of level 0 are no whole rows of 3 locations with 2 each"),
+        ([PLAIN[0].view(6, 2, 4).transpose(0, 1).reshape(12, 4)], [8], "level 0 are no grid"),
+        ([PLAIN[0].view(2, 3, 2, 4).transpose(0, 1).reshape(12, 4)], [8], "level 0 are no grid"),
+        (PLAIN, [8, 12], "level 1 are no grid: .* 12 pixels apart, the first at 0.5 strides"),
+        (PLAIN[::-1], [8, 16], "level 0 are no grid"),
+        ([PLAIN[0], PLAIN[1] + 1], [8, 16], "level 1 are no grid"),
+    ],
+)
+def test_plain_anchors_that_are_no_grid_are_refused(anchors: Any, strides: list[int], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        Points.from_anchors(anchors, strides)

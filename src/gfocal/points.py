@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from gfocal.errors import UsageError
+
 __all__ = ["Points", "grid_sizes", "make_anchors", "make_points", "octave_shapes", "ssd_shapes"]
+
+_SLACK = 0.01  # of a stride, that plain anchors may be off
 
 
 @dataclass(frozen=True)
@@ -50,11 +54,87 @@ class Points:
             offset=self.offset,
         )
 
+    @staticmethod
+    def from_anchors(anchors: Sequence[Tensor], strides: Sequence[int]) -> Points:
+        """The points of anchors that another library made, for the assigners and box representations here.
+
+        The order must be that of :func:`make_anchors`: row by row, and the anchors of one location together. Every
+        location has the same ones, one stride from its neighbours, and the first location of every level is equally
+        many cells off the corner. A hundredth of a stride of deviation is allowed.
+
+        Args:
+            anchors: (N, 4) xyxy in input pixels of each level, finest first, at least one.
+            strides: of the levels, in input pixels per cell.
+
+        Raises:
+            UsageError: the anchors are no such grid; the message says on which level and why.
+
+        Example:
+            >>> mine = make_points([(2, 3)], [8], anchor_scale=4, offset=0.5).anchors
+            >>> points = Points.from_anchors([mine], [8])
+            >>> points.grids, points.offset, points.per_location
+            (((2, 3),), 0.5, (1,))
+        """
+        if isinstance(anchors, Tensor):
+            raise UsageError(
+                "anchors must be a list with an (N, 4) tensor of each level, such as [anchors], not a tensor"
+            )
+        if not 0 < len(anchors) == len(strides):
+            raise UsageError(f"anchors and strides of as many levels are needed, got {len(anchors)} and {len(strides)}")
+        levels = [_Level.of(*one) for one in zip(anchors, strides, range(len(strides)), strict=True)]
+        grids, shapes = [level.grid for level in levels], [level.shapes for level in levels]
+        offset = levels[0].offset
+        made = make_anchors(grids, strides, shapes, offset=offset, device=anchors[0].device)
+        expected = made.anchors.split([len(level) for level in anchors])
+        for i, stride in enumerate(strides):
+            if not (anchors[i].to(expected[i]) - expected[i]).abs().amax() <= _SLACK * stride:
+                raise UsageError(
+                    f"the anchors of level {i} are no grid: wanted are the same ones at every location, location by "
+                    f"location and row by row, {stride} pixels apart, the first at {offset:g} strides as on level 0"
+                )
+        return replace(made, anchors=torch.cat([level.to(made.anchors) for level in anchors]))
+
     @property
     def level_counts(self) -> list[int]:
         """Points of each level."""
         counts = [height * width for height, width in self.grids]
         return [count * anchors for count, anchors in zip(counts, self.per_location or (1,) * len(counts), strict=True)]
+
+
+@dataclass(frozen=True)
+class _Level:
+    """What plain anchors of a level say about it: (rows, columns), (width, height) of each anchor, first centre."""
+
+    grid: tuple[int, int]
+    shapes: list[tuple[float, float]]
+    offset: float
+
+    @staticmethod
+    def of(anchors: Tensor, stride: int, level: int) -> _Level:
+        if not (isinstance(anchors, Tensor) and anchors.ndim == 2 and anchors.shape[1] == 4 and len(anchors)):
+            what = tuple(anchors.shape) if isinstance(anchors, Tensor) else type(anchors).__name__
+            raise UsageError(f"the anchors of level {level} must be a tensor of shape (N, 4), N > 0, got {what}")
+        if stride < 1:
+            raise UsageError(f"the stride of level {level} must be at least 1, got {stride}")
+        boxes = anchors.detach().cpu().double()
+        centre, size = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
+        if not (boxes.isfinite().all() and (size > 0).all()):
+            raise UsageError(f"the anchors of level {level} must be finite xyxy boxes with positive sides")
+        same = (centre - centre[0]).abs() <= _SLACK * stride
+        each = _leading(same.all(1))
+        width = _leading(same[::each, 1])
+        rows, left = divmod(len(boxes), each * width)
+        if left:
+            raise UsageError(
+                f"the {len(boxes)} anchors of level {level} are no whole rows of {width} locations with {each} each"
+            )
+        # Rounded, since ties hang on it: the mean of two float32 edges may miss 1/2.
+        return _Level((rows, width), [(w, h) for w, h in size[:each].tolist()], round(float(centre[0, 0]) / stride, 4))
+
+
+def _leading(mask: Tensor) -> int:
+    """How many truths stand before the first falsehood."""
+    return int(mask.long().cumprod(0).sum())
 
 
 def grid_sizes(height: int, width: int, strides: Sequence[int]) -> tuple[tuple[int, int], ...]:

@@ -8,9 +8,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from gfocal.assigners import Assigner, AtssAssigner, FcosAssigner, FoveaAssigner, MaxIouAssigner, lattice
+from gfocal.assigners import (
+    Assigner,
+    AtssAssigner,
+    FcosAssigner,
+    FoveaAssigner,
+    MaxIouAssigner,
+    WithinReach,
+    lattice,
+)
 from gfocal.assigners.lattice import Lattice, by_area, least_of
-from gfocal.points import make_anchors, make_points
+from gfocal.errors import UsageError
+from gfocal.points import Points, make_anchors, make_points
+from gfocal.representation import GeneralBoxes
 
 EACH = [AtssAssigner(), FcosAssigner(), FoveaAssigner(), MaxIouAssigner()]
 SINGLE = EACH[:3]
@@ -135,3 +145,16 @@ def test_the_order_of_objects_without_ties_changes_only_their_numbers(assigner: 
     shuffled = assigner(points, boxes[order]).gt_index
     back = torch.cat((order, torch.tensor([-1])))[shuffled]  # -1 indexes the last
     assert torch.equal(back, assigner(points, boxes).gt_index)
+
+
+@pytest.mark.parametrize("assigner", [*EACH, WithinReach(FcosAssigner(), GeneralBoxes(7).truncated)], ids=names)
+def test_plain_anchors_are_refused_with_the_way_to_make_points_of_them(assigner: Assigner) -> None:
+    points = make_points([(12, 12), (6, 6)], [8, 16], anchor_scale=4, offset=0.5)
+    boxes = scattered(6, 1)
+    for given, what in ((points.anchors, r"a tensor of shape \(180, 4\)"), ([points.anchors], "a list")):
+        with pytest.raises(UsageError, match=rf"needs Points, .* not {what}: .* gfocal.Points.from_anchors\("):
+            assigner(given, boxes)  # type: ignore[arg-type]
+    made = Points.from_anchors(points.anchors.split([144, 36]), [8, 16])
+    expected = assigner(points, boxes).gt_index
+    assert (expected >= 0).sum() > 5
+    assert torch.equal(assigner(made, boxes).gt_index, expected)

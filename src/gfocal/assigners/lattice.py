@@ -8,13 +8,22 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from gfocal.errors import UsageError
 from gfocal.points import Points
 
 _CHUNK = 1 << 20  # pairs of object and point that are looked at together: some tens of megabytes
 
 
 def require_whole(points: Points, name: str) -> None:
-    """Raise ValueError, in the name of an assigner, for a set of points that was indexed."""
+    """Raise, in the name of an assigner, for what is no Points (UsageError) or a part of a set (ValueError)."""
+    if not isinstance(points, Points):
+        given = (
+            f"a tensor of shape {tuple(points.shape)}" if isinstance(points, Tensor) else f"a {type(points).__name__}"
+        )
+        raise UsageError(
+            f"{name} needs Points, which know their levels and strides, not {given}: make them of anchors by "
+            "gfocal.Points.from_anchors([anchors of each level], strides), or by gfocal.points.make_anchors"
+        )
     if sum(points.level_counts) != len(points):
         raise ValueError(f"{name} needs the whole set of points, not a part of it")
 
