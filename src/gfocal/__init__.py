@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from gfocal.studies.paper.tables import TABLES as STUDY_TABLES
     from gfocal.studies.report.write import write_report as write_study_report
     from gfocal.training.train import train
-    from gfocal.zoo import build_detector
+    from gfocal.zoo import build_detector, build_head
 
 __version__ = "0.2.0"
 __all__ = [
@@ -63,6 +63,7 @@ __all__ = [
     "assigners",
     "boxes",
     "build_detector",
+    "build_head",
     "build_recipe",
     "data_statistics",
     "detection_losses",
@@ -98,6 +99,7 @@ _PLACES = {
     # Detectors
     "load": "gfocal.prediction.load",
     "build_detector": "gfocal.zoo",
+    "build_head": "gfocal.zoo",
     "DenseDetector": "gfocal.detector",
     "train": "gfocal.training.train",
     "evaluate": "gfocal.evaluation.evaluator",

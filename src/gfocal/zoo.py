@@ -13,6 +13,7 @@ from torch import nn
 
 from gfocal.assigners import Assigner, WithinReach
 from gfocal.detector import DenseDetector, MakePoints, PixelNorm
+from gfocal.errors import UsageError
 from gfocal.images.from_recipe import resize_of, tiling_of
 from gfocal.images.io import Resize
 from gfocal.models import (
@@ -28,6 +29,7 @@ from gfocal.models import (
     VggBackbone,
 )
 from gfocal.models.freezing import freeze
+from gfocal.models.necks import ssd_channels
 from gfocal.points import Shapes, make_anchors, octave_shapes, ssd_shapes
 from gfocal.recipe import ModelRecipe, Recipe
 from gfocal.recipe.forms import ASSIGNERS, BOXES, QUALITIES, Form
@@ -114,8 +116,7 @@ def build_detector(recipe: Recipe, names: Sequence[str], *, pretrained: bool = T
     """
     model, matching = recipe.model, build_matching(recipe)
     boxes = matching.boxes
-    form = QUALITIES[model.quality.kind]
-    quality: Quality = make_form(form, model.quality, **({"num_bins": boxes.channels // 4} if form.bins else {}))
+    quality = _quality(model, boxes)
     backbone = _backbone(model, pretrained=pretrained)
     neck = _neck(model, backbone.channels)
     freeze(part for name, part in (("backbone", backbone), ("neck", neck)) if name in model.frozen)
@@ -138,6 +139,44 @@ def build_detector(recipe: Recipe, names: Sequence[str], *, pretrained: bool = T
         norm=model.norm,
         tiling=tiling_of(recipe),
     )
+
+
+def build_head(
+    recipe: Recipe, num_classes: int, *, in_channels: int | Sequence[int] | None = None
+) -> ConvHead | DepthwiseHead | PlainHead:
+    """The head of a recipe's detector alone, with new values: no backbone and no neck is made.
+
+    What it takes are maps (B, in_channels, H, W) of the levels of ``recipe.model.strides``, what it gives is a
+    :class:`~gfocal.structures.HeadOutput` of all points: the class logits that the recipe's quality asks for, the code
+    of its boxes, and the quality branch if it has one.
+
+    Args:
+        recipe: the whole recipe.
+        num_classes: C, >= 1.
+        in_channels: of the maps; by default what the recipe's own neck gives. A number for each level is for head
+            ``plain`` alone.
+
+    Raises:
+        UsageError: no classes, or channels that this head cannot take.
+    """
+    model = recipe.model
+    if num_classes < 1:
+        raise UsageError(f"num_classes must be at least 1, got {num_classes}")
+    own = ssd_channels(VggBackbone.channels, len(model.strides)) if model.neck == "ssd" else model.channels
+    channels = own if in_channels is None else in_channels
+    if not isinstance(channels, int):
+        if model.head != "plain":
+            raise UsageError(f"head {model.head} takes levels of one width: in_channels must be a number")
+        if len(channels) != len(model.strides):
+            raise UsageError(f"in_channels must be a number or {len(model.strides)}, one a level, got {len(channels)}")
+    boxes: BoxRepresentation = make_form(BOXES[model.boxes.kind], model.boxes)
+    anchors = [len(level) for level in anchor_shapes(recipe)]
+    return _head(model, boxes, _quality(model, boxes), num_classes, channels, anchors)
+
+
+def _quality(model: ModelRecipe, boxes: BoxRepresentation) -> Quality:
+    form = QUALITIES[model.quality.kind]
+    return make_form(form, model.quality, **({"num_bins": boxes.channels // 4} if form.bins else {}))
 
 
 def _backbone(model: ModelRecipe, *, pretrained: bool) -> Any:
@@ -175,7 +214,7 @@ def _head(
     num_classes: int,
     channels: int | Sequence[int],
     anchors: list[int],
-) -> nn.Module:
+) -> ConvHead | DepthwiseHead | PlainHead:
     outputs: dict[str, Any] = {
         "class_outputs": quality.num_logits(num_classes),
         "box_outputs": boxes.channels,

@@ -74,6 +74,33 @@ def test_of_equal_scores_the_first_stays() -> None:
 def test_nothing_to_suppress() -> None:
     none = torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.int64)
     assert suppress(*none, iou=0.5, limit=9).shape == (0,)
+    assert suppress(*none).shape == (0,)
+
+
+def test_without_a_limit_all_that_is_left_stays() -> None:
+    # More than the 300 of the first look, and 0.6 by default, as in the recipes.
+    boxes, scores, labels = random_boxes(1500, seed=5, side=40)
+    kept = suppress(boxes, scores, labels)
+    assert kept.tolist() == batched_nms(boxes, scores, labels, 0.6).tolist()
+    assert len(kept) > 300
+    assert suppress(boxes, scores, labels, limit=0).tolist() == []
+
+
+@pytest.mark.parametrize(
+    ("boxes", "scores", "labels", "iou", "message"),
+    [
+        (torch.zeros(4), torch.zeros(4), torch.zeros(4), 0.5, r"got \(4,\), \(4,\) and \(4,\)"),
+        (torch.zeros(3, 4), torch.zeros(3, 2), torch.zeros(3), 0.5, r"\(N, 4\), \(N,\) and \(N,\), got .* \(3, 2\)"),
+        (torch.zeros(3, 4), torch.zeros(3), torch.zeros(1), 0.5, r"and \(1,\)"),
+        (torch.zeros(3, 4), torch.zeros(3), torch.zeros(3), 50.0, "iou must be between 0 and 1, got 50.0"),
+        (torch.zeros(3, 4), torch.zeros(3), torch.zeros(3), math.nan, "iou must be between 0 and 1, got nan"),
+    ],
+)
+def test_what_cannot_be_suppressed_is_refused(
+    boxes: Tensor, scores: Tensor, labels: Tensor, iou: float, message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        suppress(boxes, scores, labels, iou=iou)
 
 
 def output(scores: dict[tuple[int, int], float], classes: int = 2) -> HeadOutput:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -87,6 +88,11 @@ class LightPan(nn.Module):
         return levels
 
 
+def ssd_channels(in_channels: Sequence[int], levels: int) -> tuple[int, ...]:
+    """Channels of each level of :class:`SsdNeck`: those of the maps, then 512, then 256."""
+    return (*in_channels, 512, *[256] * (levels - len(in_channels) - 1))
+
+
 class SsdNeck(nn.Module):
     """The backbone's maps, the first one normalised, and extra levels of half the size each.
 
@@ -113,13 +119,12 @@ class SsdNeck(nn.Module):
         extra = levels - len(in_channels)
         if extra < 1:
             raise ValueError(f"levels must be more than the {len(in_channels)} maps of the backbone, got {levels}")
-        middle = [256, *[128] * (extra - 1)]  # of the 1x1, half of the level's own
-        self.channels: tuple[int, ...] = (*in_channels, *[2 * c for c in middle])
+        self.channels = ssd_channels(in_channels, levels)
         self.norm = _ChannelNorm(in_channels[0])
         self.extra = nn.ModuleList()
-        for i, inside in enumerate(middle):
-            before, after = self.channels[len(in_channels) + i - 1], 2 * inside
-            second = nn.Conv2d(inside, after, 3, 2, 1) if i + 1 < extra else nn.Conv2d(inside, after, 4, 1, 1)
+        for i, (before, after) in enumerate(pairwise(self.channels[len(in_channels) - 1 :]), start=1):
+            inside = after // 2
+            second = nn.Conv2d(inside, after, 3, 2, 1) if i < extra else nn.Conv2d(inside, after, 4, 1, 1)
             self.extra.append(nn.Sequential(nn.Conv2d(before, inside, 1), nn.ReLU(True), second, nn.ReLU(True)))
         _initialise(self)
 

@@ -112,19 +112,35 @@ class PostProcess:
         return flat // classes, flat % classes, torch.cat(logits).sigmoid()
 
 
-def suppress(boxes: Tensor, scores: Tensor, labels: Tensor, *, iou: float, limit: int) -> Tensor:
+def suppress(boxes: Tensor, scores: Tensor, labels: Tensor, *, iou: float = 0.6, limit: int | None = None) -> Tensor:
     """Indices of what greedy non-maximum suppression within each class keeps, best score first.
 
     Greedy suppression of a prefix of the sorted boxes keeps what the whole keeps of that prefix, so it looks at
     the 300 best and only goes on while fewer than ``limit`` are kept.
 
     Args:
-        boxes: (N, 4) xyxy.
-        scores: (N,).
+        boxes: (N, 4) finite xyxy, in any unit.
+        scores: (N,); of equal ones the first stays.
         labels: (N,) class of each.
-        iou: boxes of more overlap with a better one of their class go.
-        limit: number to keep at most.
+        iou: boxes of more overlap with a better one of their class go; in [0, 1].
+        limit: number to keep at most, in all classes together; None keeps whatever is left.
+
+    Returns:
+        (K,) int64.
+
+    Raises:
+        UsageError: shapes that do not fit, or an ``iou`` out of range.
+
+    Example:
+        >>> boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 9], [0, 0, 10, 9]])
+        >>> suppress(boxes, torch.tensor([0.6, 0.9, 0.5]), torch.tensor([0, 0, 1])).tolist()
+        [1, 2]
     """
+    if boxes.shape != (len(boxes), 4) or scores.shape != boxes.shape[:1] or labels.shape != boxes.shape[:1]:
+        shapes = f"{tuple(boxes.shape)}, {tuple(scores.shape)} and {tuple(labels.shape)}"
+        raise UsageError(f"boxes, scores and labels must have shapes (N, 4), (N,) and (N,), got {shapes}")
+    if not 0 <= iou <= 1:
+        raise UsageError(f"iou must be between 0 and 1, got {iou}")
     if boxes.device.type == "mps":  # it has no float64
         return suppress(boxes.cpu(), scores.cpu(), labels.cpu(), iou=iou, limit=limit).to(boxes.device)
     order = scores.sort(descending=True, stable=True).indices
@@ -134,9 +150,9 @@ def suppress(boxes: Tensor, scores: Tensor, labels: Tensor, *, iou: float, limit
     boxes = boxes[order].double()
     shift = labels[order].double() * (boxes.max() - boxes.min() + 1)
     shifted, ranks = boxes + shift[:, None], scores[order]
-    size = _PREFIX
+    size = len(order) if limit is None else _PREFIX
     while True:
         kept = nms(shifted[:size], ranks[:size].double(), iou)
-        if len(kept) >= limit or size >= len(order):
+        if size >= len(order) or (limit is not None and len(kept) >= limit):
             return order[kept[:limit]]
         size *= 3

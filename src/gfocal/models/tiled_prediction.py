@@ -79,7 +79,7 @@ def merge(
     doubtful = torch.cat([_doubtful(f, w, size, tiling.shared) for f, w in zip(found, windows, strict=True)])
     every = together(found)
     every = every[_held(every, doubtful).logical_not()]
-    return every[suppress(every.boxes, every.scores, every.labels, iou=nms_iou, limit=max(len(every), 1))]
+    return every[suppress(every.boxes, every.scores, every.labels, iou=nms_iou)]
 
 
 def _doubtful(found: Detections, window: np.ndarray, size: tuple[int, int], shared: int) -> Tensor:
