@@ -153,7 +153,7 @@ HEAVY = {"accelerate", "hotcoco", "jinja2", "matplotlib", "msgspec", "pydantic",
     ("code", "without"),
     [
         ("import gfocal; gfocal.__version__; dir(gfocal)", {"torch", "numpy", *HEAVY}),
-        ("import gfocal; gfocal.suppress", HEAVY),
+        ("import gfocal; gfocal.suppress; gfocal.models", {"torchvision", "PIL", *HEAVY}),
         ("from gfocal.losses import quality_focal_loss", {"torchvision", "PIL", *HEAVY}),
         ("from gfocal import assigners, representation, points, boxes", {"torchvision", "PIL", *HEAVY}),
     ],

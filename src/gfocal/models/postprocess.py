@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torchvision.ops import nms
 
 from gfocal.boxes import clip_boxes
 from gfocal.errors import UsageError
@@ -141,6 +140,9 @@ def suppress(boxes: Tensor, scores: Tensor, labels: Tensor, *, iou: float = 0.6,
         raise UsageError(f"boxes, scores and labels must have shapes (N, 4), (N,) and (N,), got {shapes}")
     if not 0 <= iou <= 1:
         raise UsageError(f"iou must be between 0 and 1, got {iou}")
+    # Not above: torchvision brings torch's compiler, which takes as long to import as torch itself.
+    from torchvision.ops import nms
+
     if boxes.device.type == "mps":  # it has no float64
         return suppress(boxes.cpu(), scores.cpu(), labels.cpu(), iou=iou, limit=limit).to(boxes.device)
     order = scores.sort(descending=True, stable=True).indices
