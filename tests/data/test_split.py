@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from gfocal.data.formats.open import open_split
-from gfocal.data.index.build import subset
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.split import choose_val, deal_out
 from gfocal.errors import UsageError
@@ -95,7 +94,7 @@ def test_one_film_cannot_be_divided(tmp_path: Path) -> None:
     assert chosen.tolist() == [3]
     assert any("4 of 5 pictures look alike, as frames of one film" in line for line in lines)
     with pytest.raises(UsageError, match="only one picture"):
-        choose_val(subset(index, np.array([0])), 0.2, 0)
+        choose_val(index.take(np.array([0])), 0.2, 0)
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0, -0.1, float("nan")])
@@ -148,7 +147,7 @@ def test_shares_of_classes_are_kept(shared: Path) -> None:
 
 def test_a_subset_has_all_that_belongs_to_its_pictures(tmp_path: Path) -> None:
     index = index_of(tmp_path, [[0, 1], [], [2], [1, 1, 0]])
-    part = subset(index, np.array([3, 0, 1]))
+    part = index.take(np.array([3, 0, 1]))
     assert np.asarray(part.image_ids).tolist() == [103, 100, 101]
     assert [part.file_name(i) for i in range(3)] == ["3.png", "0.png", "1.png"]
     assert np.asarray(part.box_start).tolist() == [0, 3, 5, 5]

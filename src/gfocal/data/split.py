@@ -14,7 +14,6 @@ import numpy as np
 
 from gfocal.data.fingerprint import fingerprint
 from gfocal.data.image_hash import picture_hashes, similar_groups
-from gfocal.data.index.build import subset
 from gfocal.data.index.data_index import DataIndex
 from gfocal.errors import UsageError
 from gfocal.utils.progress import ProgressBar
@@ -257,7 +256,7 @@ class HeldOut:
 
 
 def divide(index: DataIndex, chosen: np.ndarray) -> tuple[DataIndex, DataIndex]:
-    return subset(index, np.flatnonzero(~chosen)), subset(index, np.flatnonzero(chosen))
+    return index.take(np.flatnonzero(~chosen)), index.take(np.flatnonzero(chosen))
 
 
 def parse_val(text: str | None) -> Path | float | None:

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -112,24 +111,14 @@ def _gathered(index: DataIndex, kept: Kept, owner: np.ndarray, scales: np.ndarra
 
 
 def _built(index: DataIndex, kept: Kept, boxes: _Boxes) -> DataIndex:
-    ambiguity = index.edge_ambiguity
-    return DataIndex.build(
+    start = np.searchsorted(boxes.picture, np.arange(len(kept.rows) + 1))
+    return index.take(kept.rows, boxes=boxes.rows, box_start=start).replace(
         pictures_dir=kept.folder,
-        annotations=index.annotations,
-        image_ids=np.asarray(index.image_ids)[kept.rows],
-        file_names=list(kept.names),
+        file_names=kept.names,
         widths=kept.sizes[:, 0],
         heights=kept.sizes[:, 1],
-        box_start=np.searchsorted(boxes.picture, np.arange(len(kept.rows) + 1)),
         boxes=boxes.corners,
-        labels=np.asarray(index.labels)[boxes.rows],
-        crowd=np.asarray(index.crowd)[boxes.rows],
-        ignore=np.asarray(index.ignore)[boxes.rows],
         area=boxes.area,
-        annotation_ids=np.asarray(index.annotation_ids)[boxes.rows],
-        category_ids=np.asarray(index.category_ids),
-        names=index.names,
-        edge_ambiguity=None if ambiguity is None else np.asarray(ambiguity)[boxes.rows],
     )
 
 
@@ -156,25 +145,7 @@ def with_one_name_each(splits: Mapping[str, DataIndex], changes: list[Change]) -
         first = list(dict.fromkeys(names))
         label = np.array([first.index(name) for name in names], np.int64)
         ids = np.asarray(index.category_ids)[[names.index(name) for name in first]]
-        unified[split] = index if list(index.names) == first else _relabelled(index, first, ids, label)
+        if list(index.names) != first:
+            index = index.replace(labels=label[np.asarray(index.labels)], category_ids=ids, names=first)
+        unified[split] = index
     return unified
-
-
-def _relabelled(index: DataIndex, names: list[str], ids: np.ndarray, label: np.ndarray) -> DataIndex:
-    columns: dict[str, Any] = {
-        key: np.asarray(getattr(index, key)) for key in ("boxes", "crowd", "ignore", "area", "annotation_ids")
-    }
-    return DataIndex.build(
-        pictures_dir=index.pictures_dir,
-        annotations=index.annotations,
-        image_ids=np.asarray(index.image_ids),
-        file_names=[index.file_name(i) for i in range(len(index))],
-        widths=np.asarray(index.widths),
-        heights=np.asarray(index.heights),
-        box_start=np.asarray(index.box_start),
-        labels=label[np.asarray(index.labels)],
-        category_ids=ids,
-        names=names,
-        edge_ambiguity=index.edge_ambiguity,
-        **columns,
-    )

@@ -7,7 +7,6 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from itertools import count
 from pathlib import Path, PurePosixPath
 
@@ -101,10 +100,7 @@ def _same_classes(splits: Mapping[str, DataIndex]) -> dict[str, DataIndex]:
             if index.names.count(name) > names.count(name):
                 names.append(name)
                 ids.append(number if number not in ids else next(n for n in count(max(ids) + 1) if n not in ids))
-    return {
-        split: replace(index.with_classes(names), category_ids=np.array(ids, np.int64))
-        for split, index in splits.items()
-    }
+    return {split: index.with_classes(names).replace(category_ids=ids) for split, index in splits.items()}
 
 
 def _picture_names(splits: Mapping[str, DataIndex], fmt: Format) -> dict[str, list[str]]:

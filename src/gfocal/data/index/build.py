@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from itertools import pairwise
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -131,36 +130,3 @@ def _annotation_ids(records: Sequence[Record]) -> np.ndarray | None:
     for record in records:
         ids += [None] * len(record.labels) if record.annotation_ids is None else record.annotation_ids.tolist()
     return _free_ids(ids)
-
-
-def subset(index: DataIndex, rows: np.ndarray) -> DataIndex:
-    """The pictures at ``rows`` (R,) of an index, in that order, with all that belongs to them."""
-    rows = np.asarray(rows, np.int64)
-    start = np.asarray(index.box_start)
-    counts = np.diff(start)[rows]
-    box_start = np.cumsum([0, *counts.tolist()])
-    picked = np.repeat(start[rows] - box_start[:-1], counts) + np.arange(box_start[-1])
-    ambiguity = index.edge_ambiguity
-    chosen = DataIndex.build(
-        pictures_dir=index.pictures_dir,
-        annotations=index.annotations,
-        image_ids=np.asarray(index.image_ids)[rows],
-        file_names=[index.file_name(row) for row in rows.tolist()],
-        widths=np.asarray(index.widths)[rows],
-        heights=np.asarray(index.heights)[rows],
-        box_start=box_start,
-        boxes=np.asarray(index.boxes)[picked],
-        labels=np.asarray(index.labels)[picked],
-        crowd=np.asarray(index.crowd)[picked],
-        ignore=np.asarray(index.ignore)[picked],
-        area=np.asarray(index.area)[picked],
-        annotation_ids=np.asarray(index.annotation_ids)[picked],
-        category_ids=np.asarray(index.category_ids),
-        names=index.names,
-        skipped=index.skipped,
-        edge_ambiguity=None if ambiguity is None else np.asarray(ambiguity)[picked],
-    )
-    # Of data sets that were joined: how many pictures of each are left.
-    ends = np.cumsum([0, *index.parts])
-    left = tuple(int(((rows >= low) & (rows < high)).sum()) for low, high in pairwise(ends.tolist()))
-    return replace(chosen, parts=left)

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
-from itertools import count
+from dataclasses import dataclass, field, fields
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
+from gfocal.data.index import fields as kept
+from gfocal.data.index.class_match import match_by_name
 from gfocal.data.index.columns import Column, parts
-from gfocal.data.index.packing import pack_areas, pack_boxes, pack_whole
+from gfocal.data.index.packing import pack_whole
+from gfocal.data.index.stacking import rows_within, texts_of, under_one_folder
 from gfocal.errors import UsageError
 from gfocal.images.tiling import Tiling
 from gfocal.structures import Targets
-from gfocal.utils.text import distinguish, join_some
+from gfocal.utils.text import join_some
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,22 +60,22 @@ class DataIndex:
 
     pictures_dir: Path
     annotations: Path
-    image_ids: np.ndarray
-    widths: np.ndarray
-    heights: np.ndarray
+    image_ids: np.ndarray = field(metadata=kept.per("image", kept.whole_numbers))
+    widths: np.ndarray = field(metadata=kept.per("image", kept.whole_numbers))
+    heights: np.ndarray = field(metadata=kept.per("image", kept.whole_numbers))
     box_start: np.ndarray
-    boxes: Column
-    labels: Column
-    crowd: np.ndarray
-    ignore: np.ndarray
-    area: Column
-    annotation_ids: Column
-    category_ids: np.ndarray
+    boxes: Column = field(metadata=kept.per("box", kept.corners))
+    labels: Column = field(metadata=kept.per("box", kept.labels_of_boxes))
+    crowd: np.ndarray = field(metadata=kept.per("box", kept.marks))
+    ignore: np.ndarray = field(metadata=kept.per("box", kept.marks))
+    area: Column = field(metadata=kept.per("box", kept.areas))  # behind the boxes, which may say all of it
+    annotation_ids: Column = field(metadata=kept.per("box", kept.box_ids))
+    category_ids: np.ndarray = field(metadata=kept.per("class", kept.class_ids))
     names: tuple[str, ...]
     name_bytes: np.ndarray
     name_start: Column
     skipped: list[str] = field(default_factory=list)
-    edge_ambiguity: np.ndarray | None = None
+    edge_ambiguity: np.ndarray | None = field(default=None, metadata=kept.per("box", kept.ambiguity))
     parts: tuple[int, ...] = ()
     tiles: Tiles | None = None
 
@@ -120,31 +125,130 @@ class DataIndex:
         Raises:
             ValueError: the lengths disagree.
         """
-        corners = np.asarray(boxes, np.float64).reshape(-1, 4)
-        encoded = [name.encode(errors="surrogatepass") for name in file_names]
-        packed = pack_boxes(corners)
+        name_bytes, name_start = kept.pack_names(file_names)
+        given = {
+            "image_ids": image_ids,
+            "widths": widths,
+            "heights": heights,
+            "boxes": boxes,
+            "labels": labels,
+            "crowd": crowd,
+            "ignore": ignore,
+            "area": area,
+            "annotation_ids": annotation_ids,
+            "category_ids": category_ids,
+            "edge_ambiguity": edge_ambiguity,
+        }
         index = cls(
             pictures_dir=Path(pictures_dir),
             annotations=Path(annotations),
-            image_ids=np.asarray(image_ids, np.int64),
-            widths=np.asarray(widths, np.int64),
-            heights=np.asarray(heights, np.int64),
             box_start=np.asarray(box_start, np.int64),
-            boxes=packed,
-            labels=pack_whole(np.asarray(labels, np.int64)),
-            crowd=_marks(crowd, len(corners)),
-            ignore=_marks(ignore, len(corners)),
-            area=pack_areas(None if area is None else np.asarray(area, np.float64), packed),
-            annotation_ids=pack_whole(_ids(annotation_ids, len(corners))),
-            category_ids=_ids(category_ids, len(names)),
             names=tuple(names),
-            name_bytes=np.frombuffer(b"".join(encoded), np.uint8),
-            name_start=pack_whole(np.cumsum([0, *map(len, encoded)])),
+            name_bytes=name_bytes,
+            name_start=name_start,
             skipped=[] if skipped is None else skipped,
-            edge_ambiguity=None if edge_ambiguity is None else np.asarray(edge_ambiguity, np.float64).reshape(-1, 4),
+            **kept.packed(_COLUMNS, given.items(), {"names": tuple(names)}),
         )
-        _check_lengths(index)
+        kept.check_lengths(_COLUMNS, index)
         return index
+
+    def take(
+        self, images: ArrayLike, *, boxes: np.ndarray | None = None, box_start: np.ndarray | None = None
+    ) -> DataIndex:
+        """Some images with all that belongs to them; what is known of the data set as a whole stays.
+
+        Args:
+            images: (R,) rows, in the order that is wanted; one may come several times.
+            boxes: (M,) rows of the boxes to keep, image by image; by default those of the images, in their order.
+            box_start: (R + 1,) where those of each image begin; goes with ``boxes``.
+
+        Returns:
+            The index; its ``parts`` are the images that are left of each.
+
+        Raises:
+            ValueError: the index is one of tiles, whose counts would be wrong: take first, then cut.
+        """
+        if self.tiles is not None:
+            raise ValueError("tiles cannot be taken: take images of the data set, then cut them into tiles")
+        images = np.asarray(images, np.int64)
+        if boxes is None or box_start is None:
+            boxes, box_start = rows_within(self.box_start, images)
+        rows = {"image": images, "box": boxes, "class": slice(None)}
+        # One column after the other: unpacked, the columns take several times as much as packed.
+        own = ((column, getattr(self, column.name)) for column in _COLUMNS)
+        taken = ((column.name, values[rows[column.metadata["axis"]]]) for column, values in own if values is not None)
+        name_bytes, name_start = texts_of(self.name_bytes, np.asarray(self.name_start), images)
+        ends = np.cumsum([0, *self.parts])
+        index = dataclasses.replace(
+            self,
+            **kept.packed(_COLUMNS, taken, {"names": self.names}),
+            box_start=box_start,
+            name_bytes=name_bytes,
+            name_start=pack_whole(name_start),
+            parts=tuple(int(((images >= low) & (images < high)).sum()) for low, high in pairwise(ends.tolist())),
+        )
+        kept.check_lengths(_COLUMNS, index)
+        return index
+
+    def replace(self, **changes: Any) -> DataIndex:
+        """The same data set with other values of some columns; the others are shared, not copied.
+
+        Args:
+            changes: what :meth:`build` takes, as it takes it, and ``parts`` and ``tiles``.
+
+        Raises:
+            ValueError: the lengths disagree.
+        """
+        if "file_names" in changes:
+            changes["name_bytes"], changes["name_start"] = kept.pack_names(changes.pop("file_names"))
+        if "box_start" in changes:
+            changes["box_start"] = np.asarray(changes["box_start"], np.int64)
+        if "names" in changes:
+            changes["names"] = tuple(changes["names"])
+        given = ((column.name, changes[column.name]) for column in _COLUMNS if column.name in changes)
+        before = {"boxes": self.boxes, "names": changes.get("names", self.names)}
+        index = dataclasses.replace(self, **changes | kept.packed(_COLUMNS, given, before))
+        kept.check_lengths(_COLUMNS, index)
+        return index
+
+    @staticmethod
+    def concat(indices: Sequence[DataIndex]) -> DataIndex:
+        """Several data sets of the same classes, their images one after the other.
+
+        Ids of images and boxes are kept where no two data sets share one, and counted from 1 otherwise; those of the
+        classes are the first one's.
+
+        Args:
+            indices: at least one.
+
+        Returns:
+            The index; ``parts`` says how many images each gave.
+
+        Raises:
+            ValueError: classes differ, or one is an index of tiles: join first, then cut.
+        """
+        first = indices[0]
+        if any(index.tiles is not None or index.names != first.names for index in indices):
+            raise ValueError("only data sets of the same classes can be joined, before they are cut into tiles")
+        folder, file_names = under_one_folder(
+            [index.pictures_dir for index in indices], [map(index.file_name, range(len(index))) for index in indices]
+        )
+        name_bytes, name_start = kept.pack_names(file_names)
+        counts = [np.diff(index.box_start) for index in indices]
+        columns = ((column.name, kept.stacked_column(column, indices)) for column in _COLUMNS)
+        joined = dataclasses.replace(
+            first,
+            **kept.packed(_COLUMNS, columns, {"names": first.names}),
+            pictures_dir=folder,
+            annotations=Path(" + ".join(str(index.annotations) for index in indices)),
+            box_start=np.cumsum(np.concatenate([[0], *counts])),
+            name_bytes=name_bytes,
+            name_start=name_start,
+            skipped=[line for index in indices for line in index.skipped],
+            parts=tuple(map(len, indices)),
+        )
+        kept.check_lengths(_COLUMNS, joined)
+        return joined
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -203,8 +307,7 @@ class DataIndex:
         names = tuple(names)
         if names == self.names:
             return self
-        wanted = {key: label for label, key in enumerate(distinguish(names))}
-        new_label = np.array([wanted.get(key, -1) for key in distinguish(self.names)], np.int64)
+        new_label, category_ids = match_by_name(self.names, self.category_ids.tolist(), names)
         boxes = np.bincount(np.asarray(self.labels), minlength=len(self.names))
         if unknown := [
             f"{self.names[old]} ({boxes[old]} boxes)" for old in np.flatnonzero((new_label < 0) & (boxes > 0))
@@ -213,43 +316,10 @@ class DataIndex:
                 f"{self.annotations} has different classes: only one of the two has {join_some(unknown)}; "
                 f"the other has {join_some(names)}"
             )
-        category_ids: list[int | None] = [None] * len(names)
-        for new, category_id in zip(new_label.tolist(), self.category_ids.tolist(), strict=True):
-            if new >= 0:
-                category_ids[new] = category_id
-        taken = set(self.category_ids.tolist())
-        free = (number for number in count(1) if number not in taken)
-        ids = [next(free) if category_id is None else category_id for category_id in category_ids]
-        return replace(
-            self,
-            labels=pack_whole(new_label[np.asarray(self.labels)]),
-            category_ids=np.array(ids, np.int64),
-            names=names,
-        )
+        return self.replace(labels=new_label[np.asarray(self.labels)], category_ids=category_ids, names=names)
 
 
-def _ids(ids: ArrayLike | None, count: int) -> np.ndarray:
-    return np.arange(1, count + 1) if ids is None else np.asarray(ids, np.int64)
-
-
-def _marks(marks: ArrayLike | None, count: int) -> np.ndarray:
-    """(count,) bool; where no row is marked, as mostly, one value that is seen everywhere."""
-    values = np.broadcast_to(False, (count,)) if marks is None else np.asarray(marks, bool)
-    return values if values.any() else np.broadcast_to(False, values.shape)
-
-
-def _check_lengths(index: DataIndex) -> None:
-    pictures, boxes, classes = len(index.name_start) - 1, len(index.boxes), len(index.names)
-    wanted = dict.fromkeys(("image_ids", "widths", "heights"), pictures) | {"category_ids": classes}
-    wanted |= dict.fromkeys(("labels", "crowd", "ignore", "area", "annotation_ids"), boxes)
-    for name, length in wanted.items():
-        if getattr(index, name).shape != (length,):
-            raise ValueError(f"{name} has the shape {getattr(index, name).shape}, not ({length},)")
-    start = index.box_start
-    if start.shape != (pictures + 1,) or start[0] != 0 or start[-1] != boxes or (np.diff(start) < 0).any():
-        raise ValueError(f"box_start must rise from 0 to {boxes} in {pictures + 1} numbers")
-    if boxes and not 0 <= np.asarray(index.labels).min() <= np.asarray(index.labels).max() < classes:
-        raise ValueError(f"labels are not all in 0..{classes - 1}")
+_COLUMNS = tuple(column for column in fields(DataIndex) if "axis" in column.metadata)
 
 
 @dataclass(frozen=True, eq=False)

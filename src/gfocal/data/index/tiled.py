@@ -6,7 +6,7 @@ both.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from torch import Tensor
@@ -87,22 +87,6 @@ def cut_into_tiles(index: DataIndex, tiling: Tiling) -> DataIndex:
     shown, intact, seen = _shown(index, tiling, grid)
     ignored = index.crowd | index.ignore
     learnt = np.bincount(shown.tile[~ignored[shown.box]], minlength=len(picture))
-    rows = DataIndex.build(
-        pictures_dir=index.pictures_dir,
-        annotations=index.annotations,
-        image_ids=index.image_ids[picture],
-        file_names=[""] * len(picture),  # looked up in ``tiles.of``
-        widths=width,
-        heights=height,
-        box_start=np.cumsum(np.concatenate([[0], np.bincount(shown.tile, minlength=len(picture))])),
-        boxes=shown.boxes,
-        labels=np.asarray(index.labels)[shown.box],
-        names=index.names,
-        crowd=index.crowd[shown.box],
-        ignore=index.ignore[shown.box],
-        category_ids=index.category_ids,
-        skipped=index.skipped,
-    )
     objects = (seen >= 0) & ~ignored
     tiles = Tiles(
         index,
@@ -116,7 +100,22 @@ def cut_into_tiles(index: DataIndex, tiling: Tiling) -> DataIndex:
         lost=int((objects & (seen == 0)).sum()),
     )
     ends = np.cumsum(np.concatenate([[0], np.array(index.parts, np.int64)]))
-    return replace(rows, tiles=tiles, parts=tuple(np.diff(grid.start[ends]).tolist()))
+    return index.replace(
+        image_ids=index.image_ids[picture],
+        file_names=[""] * len(picture),  # looked up in ``tiles.of``
+        widths=width,
+        heights=height,
+        box_start=np.cumsum(np.concatenate([[0], np.bincount(shown.tile, minlength=len(picture))])),
+        boxes=shown.boxes,
+        labels=index.labels[shown.box],
+        crowd=index.crowd[shown.box],
+        ignore=index.ignore[shown.box],
+        area=None,
+        annotation_ids=None,
+        edge_ambiguity=None,  # of an edge that a tile cuts off it says nothing
+        parts=tuple(np.diff(grid.start[ends]).tolist()),
+        tiles=tiles,
+    )
 
 
 def _shown(index: DataIndex, tiling: Tiling, grid: _Grid) -> tuple[_Shown, np.ndarray, np.ndarray]:
