@@ -17,8 +17,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from gfocal.data.formats.coco.find import find_coco
+from gfocal.data.formats.coco.parser import AnnotationRecord, Annotations, ImageRecord
 from gfocal.data.formats.coco.reader import read_coco
+from gfocal.data.formats.coco.validate import check_annotations
 from gfocal.data.index.data_index import DataIndex
+from gfocal.data.problems import Problems
 from gfocal.errors import BrokenInputError, GfocalError, UsageError
 
 GOOD: dict[str, Any] = {
@@ -496,3 +499,28 @@ def test_broken_ambiguity_is_named(tmp_path: Path, wrong: Any) -> None:
     index = read(tmp_path, content, skip_broken=True)
     assert index.annotation_ids.tolist() == [5, 3, 9, 7]
     assert index.edge_ambiguity is None
+
+
+@pytest.mark.parametrize("skip", [False, True])
+def test_checking_annotations_changes_none(skip: bool) -> None:
+    """The arrays are read-only: a check that converts or fills in anything fails here."""
+    images = [ImageRecord(1, "a.png", 20, 10), ImageRecord(2, "b.png", 20, 10)]
+    annotations = Annotations(3)
+    where = {"category_id": 4, "edge_ambiguity": (0, 1, 2, 3)}
+    annotations.add(
+        [
+            AnnotationRecord(image_id=2, bbox=(1, 2, 3, 4), **where),
+            AnnotationRecord(image_id=1, bbox=(5, 6, -7 if skip else 7, 8), area=2.5, **where),
+            AnnotationRecord(image_id=1, bbox=(0, 0, 1, 2), **where),
+        ]
+    )
+    before = copy.deepcopy(vars(annotations))
+    arrays = [array for array in vars(annotations).values() if isinstance(array, np.ndarray)]
+    assert len(arrays) == 10
+    for array in arrays:
+        array.flags.writeable = False
+    checked = check_annotations(annotations, images, np.array([4]), Path("a.json"), Problems(skip))
+    for name, array in before.items():
+        assert np.array_equal(getattr(annotations, name), array, equal_nan=name in ("area", "ambiguity")), name
+    assert np.asarray(checked.rows).tolist() == ([2, 0] if skip else [1, 2, 0])
+    assert checked.box_start.tolist() == ([0, 1, 2] if skip else [0, 2, 3])

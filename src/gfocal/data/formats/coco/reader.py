@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from gfocal.data.formats.coco.parser import parse, tell_unread
+import numpy as np
+
+from gfocal.data.formats.coco.parser import Annotations, parse, tell_unread
 from gfocal.data.formats.coco.validate import check_annotations, check_categories, check_images
 from gfocal.data.formats.common import portable
+from gfocal.data.index.columns import parts
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.problems import Problems
 from gfocal.errors import EmptySplitError, UsageError
@@ -54,7 +58,7 @@ def read_coco(
         raise EmptySplitError(
             f"{annotations}: no picture {'is left' if content.images else 'in it'}; nothing can be done"
         )
-    columns = check_annotations(content.annotations, images, category_ids, annotations, problems)
+    checked = check_annotations(content.annotations, images, category_ids, annotations, problems)
     return DataIndex.build(
         pictures_dir=pictures_dir,
         annotations=annotations,
@@ -65,8 +69,34 @@ def read_coco(
         category_ids=category_ids,
         names=names,
         skipped=problems.lines,
-        **columns,
+        box_start=checked.box_start,
+        labels=checked.labels,
+        annotation_ids=checked.annotation_ids,
+        **_columns(content.annotations, checked.rows),
     )
+
+
+def _columns(annotations: Annotations, rows: np.ndarray | slice) -> dict[str, Any]:
+    """Boxes as corners, areas where the file has none, and what else annotations say of boxes.
+
+    Args:
+        annotations: as parsed; used up, since a second copy of the boxes would be half of the memory of reading.
+        rows: of those to keep.
+    """
+    boxes, area = annotations.boxes[rows], annotations.area[rows]
+    for some in parts(len(boxes)):
+        sides = boxes[some, 2:]
+        with np.errstate(over="ignore"):  # Sides of 1e308 are finite, and may stand in a file.
+            area[some] = np.where(np.isfinite(area[some]), area[some], sides[:, 0] * sides[:, 1])
+            sides += boxes[some, :2]  # From x, y, width, height to two corners.
+    told = annotations.ambiguity is not None and annotations.has_ambiguity[rows].any()
+    return {
+        "boxes": boxes,
+        "area": area,
+        "crowd": annotations.crowd[rows],
+        "ignore": annotations.ignore[rows],
+        "edge_ambiguity": annotations.ambiguity[rows] if told and annotations.ambiguity is not None else None,
+    }
 
 
 def _likeliest(folders: Sequence[Path], names: Sequence[str]) -> Path:

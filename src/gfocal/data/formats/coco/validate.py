@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -116,17 +116,31 @@ class _Positions:
         return np.where(known, found, 0), known
 
 
+@dataclass(frozen=True)
+class Checked:
+    """What checking annotations found.
+
+    Attributes:
+        rows: (N,) those that are right, by picture and then in the order of the file; a slice where that is all.
+        box_start: (I + 1,) where those of each picture begin among them.
+        labels: (N,) int32.
+        annotation_ids: (N,) int64, all different.
+    """
+
+    rows: np.ndarray | slice
+    box_start: np.ndarray
+    labels: np.ndarray
+    annotation_ids: np.ndarray
+
+
 def check_annotations(
     annotations: Annotations,
     images: list[ImageRecord],
     category_ids: np.ndarray,
     file: Path,
     problems: Problems,
-) -> dict[str, Any]:
-    """The annotations as columns for :meth:`gfocal.data.index.data_index.DataIndex.build`, sorted by picture.
-
-    ``annotations`` is used up: its arrays are changed in place.
-    """
+) -> Checked:
+    """Which annotations are right, and where they belong; nothing is changed."""
     pictures, classes = _Positions(np.array([image.id for image in images], np.int64)), _Positions(category_ids)
     sizes = np.array([(image.width, image.height) for image in images], np.float64).reshape(-1, 2)
     picture, label = (np.empty(len(annotations), np.int32) for _ in range(2))
@@ -147,22 +161,13 @@ def check_annotations(
                     _describe(fault, annotations, row, image, category_ids),
                     picture=image.file_name if known_picture[i] else None,
                 )
-        area, sides = annotations.area[rows], annotations.boxes[rows, 2:]
-        with np.errstate(invalid="ignore", over="ignore"):
-            annotations.area[rows] = np.where(np.isfinite(area), area, sides[:, 0] * sides[:, 1])
-            sides += annotations.boxes[rows, :2]  # xyxy from here on
     order = _by_picture(picture, bad)
-    ambiguous = annotations.ambiguity is not None and annotations.has_ambiguity[order].any()
-    return {
-        "box_start": np.searchsorted(picture[order], np.arange(len(images) + 1)),
-        "boxes": annotations.boxes[order],
-        "labels": label[order],
-        "crowd": annotations.crowd[order],
-        "ignore": annotations.ignore[order],
-        "area": annotations.area[order],
-        "annotation_ids": _unique_ids(annotations, file, problems)[order],
-        "edge_ambiguity": annotations.ambiguity[order] if ambiguous and annotations.ambiguity is not None else None,
-    }
+    return Checked(
+        rows=order,
+        box_start=np.searchsorted(picture[order], np.arange(len(images) + 1)),
+        labels=label[order],
+        annotation_ids=_unique_ids(annotations, file, problems)[order],
+    )
 
 
 def _faults(
