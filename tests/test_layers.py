@@ -221,7 +221,7 @@ def test_the_pages_show_this_table(page: str) -> None:
 # sections. numpy's gives a column the operators of an array.
 LIBRARIES = {"nn.Module", "Protocol", "torch.autograd.Function", "BaseModel", "msgspec.Struct", "Sampler", "Dataset"}
 LIBRARIES |= {"NDArrayOperatorsMixin"}
-BASES = LIBRARIES | {"Exception", "ValueError", "GfocalError", "UsageError", "Section"}
+BASES = LIBRARIES | {"Exception", "ValueError", "GfocalError", "UsageError", "Section", "TypedDict"}
 
 
 def bases(source: str) -> Iterator[tuple[str, str]]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal, Protocol, Self, overload
+from functools import partial
+from typing import Any, Literal, Protocol, Self, TypedDict, Unpack, overload
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +30,15 @@ class MakePoints(Protocol):
     """The points of a pyramid with maps of these sizes."""
 
     def __call__(self, grids: Sequence[tuple[int, int]], *, device: torch.device | str) -> Points: ...
+
+
+class PredictOptions(TypedDict, total=False):
+    """What :meth:`DenseDetector.predict` takes beside its source."""
+
+    score_threshold: float | None
+    tile: int | None
+    overlap: float | None
+    batch_size: int
 
 
 class PixelNorm(nn.Module):
@@ -200,25 +210,9 @@ class DenseDetector(nn.Module):
             ]
 
     @overload
-    def predict(
-        self,
-        source: list[Any] | tuple[Any, ...],
-        *,
-        score_threshold: float | None = None,
-        tile: int | None = None,
-        overlap: float | None = None,
-        batch_size: int = 8,
-    ) -> list[Detections]: ...
+    def predict(self, source: list[Any] | tuple[Any, ...], **options: Unpack[PredictOptions]) -> list[Detections]: ...
     @overload
-    def predict(
-        self,
-        source: Any,
-        *,
-        score_threshold: float | None = None,
-        tile: int | None = None,
-        overlap: float | None = None,
-        batch_size: int = 8,
-    ) -> Detections: ...
+    def predict(self, source: Any, **options: Unpack[PredictOptions]) -> Detections: ...
     def predict(
         self,
         source: Any,
@@ -247,48 +241,38 @@ class DenseDetector(nn.Module):
             BrokenInputError: a picture cannot be read.
             UsageError: a threshold, tile, overlap or batch size out of range, or a source of another kind.
         """
-        post, tiling = self.postprocess, _tiling(self.tiling, tile, overlap)
+        tiling = Tiling.chosen(self.tiling, tile, overlap)
+        post = self.postprocess
         if score_threshold is not None:
             post = replace(post, score_threshold=score_threshold)
         if batch_size < 1:
             raise UsageError(f"batch_size must be at least 1, got {batch_size}")
-
-        def find(pictures: Sequence[Tensor]) -> list[Detections]:
-            found = self._find(pictures, post)
-            return found if score_threshold is None else [f[f.scores > score_threshold] for f in found]
-
-        def look(item: Any) -> Detections:
-            picture = to_picture(item)
-            if tiling is None:
-                return find([picture])[0]
-            return find_in_tiles(picture, tiling, find, nms_iou=post.nms_iou, batch_size=batch_size)
-
+        find = partial(self._find, post=post, above=score_threshold)
+        found: list[Detections] = []
         training = self.training
         self.eval()
         try:
-            return [look(item) for item in source] if isinstance(source, list | tuple) else look(source)
+            for item in source if isinstance(source, list | tuple) else [source]:
+                picture = to_picture(item)
+                if tiling is None:
+                    found += find([picture])
+                else:
+                    found.append(find_in_tiles(picture, tiling, find, nms_iou=post.nms_iou, batch_size=batch_size))
         finally:
             self.train(training)
+        return found if isinstance(source, list | tuple) else found[0]
 
-    def _find(self, pictures: Sequence[Tensor], post: PostProcess) -> list[Detections]:
-        """What is found on uint8 RGB pictures (3, H, W), in one batch; in their own pixels, on the CPU."""
+    def _find(self, pictures: Sequence[Tensor], *, post: PostProcess, above: float | None) -> list[Detections]:
+        """What is found on uint8 RGB pictures (3, H, W), in one batch; in their own pixels, on the CPU.
+
+        ``above``: least final score, None for any.
+        """
         resized = [self.resize(picture) for picture in pictures]
         sizes = [tuple(one.shape[-2:]) for one in resized]
         batch = pad_batch(resized, fill=self.resize.fill).to(self.device)
         found = self.detect(batch, torch.tensor(sizes), postprocess=post)
-        return [to_original(f.cpu(), s, p.shape[-2:]) for f, s, p in zip(found, sizes, pictures, strict=True)]
-
-
-def _tiling(own: Tiling | None, tile: int | None, overlap: float | None) -> Tiling | None:
-    """What is asked for; the rest as the detector has it."""
-    if tile == 0 or (tile is None and own is None):
-        if overlap is not None:
-            raise UsageError("overlap is that of tiles: give tile too")
-        return None
-    side = own.side if tile is None and own is not None else tile
-    assert side is not None
-    shared = (own.overlap if own is not None else 0.2) if overlap is None else overlap
-    return Tiling(side, shared, True if own is None else own.whole)
+        own = [to_original(f.cpu(), s, p.shape[-2:]) for f, s, p in zip(found, sizes, pictures, strict=True)]
+        return own if above is None else [f[f.scores > above] for f in own]
 
 
 def to_original(found: Detections, size: Sequence[int], original: Sequence[int]) -> Detections:

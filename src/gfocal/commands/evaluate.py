@@ -37,13 +37,10 @@ def evaluate_files(
     """Measure a model on a data set; where a launcher started several processes, each takes its share.
 
     Args:
-        model: run folder or checkpoint.
+        model, overrides, tile, overlap: see :func:`gfocal.prediction.load.open_model`.
         data: data set.
         split: "train", "val" or "test"; what the run set apart is "val", see :mod:`gfocal.data.split`.
         format: of the data; by default what is found.
-        overrides: recipe keys.
-        tile: ``data.tile``, 0 for none; by default the recipe's.
-        overlap: ``data.tile_overlap``; by default the recipe's.
         batch_size: pictures, or tiles, a forward pass; by default 16, or 2 where pictures keep their shape.
         skip_broken: leave out what is broken.
         warn: called with one line for everything left out.

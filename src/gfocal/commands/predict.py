@@ -28,15 +28,11 @@ def predict_patterns(
     """Find pictures and objects in them; see :func:`gfocal.prediction.predict.predict_files`.
 
     Args:
-        model: run folder or checkpoint.
-        patterns: files, folders and patterns.
-        out: where drawings and results go.
+        model, overrides, tile, overlap: see :func:`gfocal.prediction.load.open_model`.
+        patterns: see :func:`gfocal.prediction.predict.collect_pictures`.
+        out, batch_size: see :func:`gfocal.prediction.predict.predict_files`.
         score: leave out boxes with a lower score; by default ``predict.score_threshold`` where the overrides set it,
             else 0.3.
-        overrides: recipe keys.
-        tile: ``data.tile``, 0 for none; by default the recipe's.
-        overlap: ``data.tile_overlap``; by default the recipe's.
-        batch_size: tiles a forward pass.
     """
     if score is not None and not 0 <= score < 1:
         raise UsageError(f"--score must be at least 0 and below 1, got {score:g}")

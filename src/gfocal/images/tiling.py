@@ -47,6 +47,35 @@ class Tiling:
         if not 0 <= self.overlap <= MOST_OVERLAP:
             raise UsageError(f"the overlap of tiles must lie in [0, {MOST_OVERLAP}], got {self.overlap}")
 
+    @classmethod
+    def chosen(
+        cls,
+        own: Tiling | None,
+        side: int | None,
+        overlap: float | None,
+        *,
+        usual: tuple[float, bool] = (0.2, True),
+        dashes: str = "",
+    ) -> Tiling | None:
+        """What is asked for, and the rest as a detector has it; None for whole pictures alone.
+
+        Args:
+            own: the detector's.
+            side: asked for; 0 for no tiles, None for the detector's.
+            overlap: asked for; None for the detector's.
+            usual: overlap and ``whole`` of a detector that has no tiles.
+            dashes: what stands before ``tile`` and ``overlap`` where they are typed.
+
+        Raises:
+            UsageError: a value out of range, or an overlap without tiles.
+        """
+        if side == 0 or (side is None and own is None):
+            if overlap is not None:
+                raise UsageError(f"{dashes}overlap is that of tiles: give {dashes}tile too")
+            return None
+        base = own or cls(LEAST_SIDE, *usual)
+        return cls(base.side if side is None else side, base.overlap if overlap is None else overlap, base.whole)
+
     @property
     def shared(self) -> int:
         """Pixels that neighbours have in common, at least."""

@@ -28,19 +28,15 @@ def open_model(
     Args:
         model: run folder or checkpoint.
         overrides: recipe keys.
-        tile: ``data.tile``, 0 for none; by default the recipe's.
-        overlap: ``data.tile_overlap``; by default the recipe's.
+        tile, overlap: of the detector's tiling, see :meth:`gfocal.detector.DenseDetector.predict`; by default the
+            recipe's.
 
     Raises:
         UsageError: there is none, tile or overlap is out of range, or fp16 was asked for on a CPU.
     """
-    if tile:  # checked here, or the message would be about a key that nobody typed
-        Tiling(tile, 0.2 if overlap is None else overlap)
-    keys = [] if tile is None else [f"data.tile={tile or 'null'}"]
-    keys += [] if overlap is None else [f"data.tile_overlap={overlap}"]
-    detector, recipe, about = load_trained(model, [*overrides, *keys])
-    if overlap is not None and detector.tiling is None:
-        raise UsageError("--overlap is that of tiles: give --tile too")
+    detector, recipe, about = load_trained(model, overrides)
+    usual = recipe.data.tile_overlap, recipe.data.tile_whole
+    detector.tiling = Tiling.chosen(detector.tiling, tile, overlap, usual=usual, dashes="--")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if recipe.runtime.precision == "fp16" and device.type == "cpu" and sets_key(overrides, "runtime.precision"):
         raise UsageError("runtime.precision: fp16 needs a CUDA device; on a CPU use bf16 or fp32")
