@@ -24,12 +24,12 @@ import numpy as np
 import torch
 from PIL import Image
 
+from gfocal.commands.evaluate import evaluate_files
 from gfocal.data.formats.open import open_split
-from gfocal.data.pipeline import pictures_an_epoch
+from gfocal.data.pipeline import in_tiles, pictures_an_epoch
 from gfocal.data.scenes.generate import draw_indexed
 from gfocal.models import tiled_prediction as tiles
 from gfocal.recipe import load_recipe
-from gfocal.runs.datasets import evaluate_files
 
 RESULTS = Path(__file__).parent / "results" / "tiles.json"
 SIDE, PATCH, PATCHES = 1024, 96, 8
@@ -109,7 +109,7 @@ def train(options: argparse.Namespace, data: Path, name: str, changes: list[str]
     if (out / "last.safetensors").exists():
         return out
     recipe = load_recipe("gfl_nano", [word for word in changes if word != "--set"])
-    count = epochs(pictures_an_epoch(recipe, open_split(data, "train")))
+    count = epochs(pictures_an_epoch(recipe, in_tiles(recipe, open_split(data, "train"))))
     words = ["--set", f"schedule.epochs={count}", "--set", f"schedule.eval_every={count}", "--set", "schedule.ema=0.98"]
     words += ["--set", f"runtime.threads={options.threads}", "--set", "data.workers=1"]
     init = ["--init", str(options.init)] if options.init else []

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from torch import Tensor
 from typer.testing import CliRunner
 
@@ -17,16 +19,22 @@ from gfocal.cli.app import app
 from gfocal.commands.evaluate import evaluate_files
 from gfocal.commands.predict import predict_patterns
 from gfocal.commands.preview import draw_preview
+from gfocal.data import pipeline
 from gfocal.data.formats.open import open_split
 from gfocal.data.index.data_index import DataIndex
+from gfocal.data.index.tiled import cut_into_tiles
 from gfocal.data.pipeline import batches_from, in_tiles, pictures_an_epoch, tile_lines
 from gfocal.data.scenes.generate import make_scenes
 from gfocal.errors import UsageError
 from gfocal.evaluation.evaluator import evaluate
 from gfocal.images.io import Resize
 from gfocal.images.tiling import Tiling
-from gfocal.recipe import load_recipe
+from gfocal.prediction.load import open_model
+from gfocal.recipe import Recipe, load_recipe
 from gfocal.structures import Detections, Targets
+from gfocal.studies.execution.plan import steps_of
+from gfocal.training.batch_size import find_batch_size
+from gfocal.training.lr_finder import find_lr
 from gfocal.training.train import train
 from gfocal.zoo import build_detector
 from helpers.made_index import made_index
@@ -68,7 +76,7 @@ def test_a_run_that_was_cut_in_the_middle_of_an_epoch_ends_alike(
     learn: DataIndex, measure: DataIndex, tmp_path: Path
 ) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    steps = pictures_an_epoch(small(*ALL), learn) // 4
+    steps = pictures_an_epoch(small(*ALL), in_tiles(small(*ALL), learn)) // 4
     assert steps > 3
     train(small(*ALL), learn, measure, whole, progress=False)
     cut_run(small(*ALL, EVERY_STEP), learn, cut, steps + 2, measure)
@@ -85,18 +93,58 @@ def test_an_epoch_shows_objects_and_some_background(large: Path) -> None:
     assert rows.tiles.empty.tolist() == [False, False, *[True] * 23]
     assert in_tiles(small(*TILED), rows) is rows
     for share, expected in (("0.5", 3), ("2", 6), ("0", 2), ("null", 25), ("100", 25)):
-        assert pictures_an_epoch(small(*TILED, f"data.tile_empty={share}"), index) == expected
-    nothing = made_index([(100, 100, [])] * 2)
+        assert pictures_an_epoch(small(*TILED, f"data.tile_empty={share}"), rows) == expected
+    nothing = in_tiles(small(*TILED), made_index([(100, 100, [])] * 2))
     assert pictures_an_epoch(small(*TILED), nothing) == 10
     recipe = small(*TILED, "data.tile_empty=2", "schedule.epochs=12")
-    sampler = batches_from(recipe, index, Resize("square", 64), 0, 2, False).loader.batch_sampler
+    sampler = batches_from(recipe, rows, Resize("square", 64), 0, 2, False).loader.batch_sampler
     shown = [key for keys in sampler for key in keys]
     by_epoch = [{row for row, epoch, _ in shown if epoch == e} for e in range(12)]
-    assert all(len(rows) == 6 and {0, 1} <= rows for rows in by_epoch)
+    assert all(len(own) == 6 and {0, 1} <= own for own in by_epoch)
     assert len(set.union(*by_epoch)) > 15, "other background each epoch"
     mosaics = small(*TILED, "data.tile_empty=0", "data.mosaic=1")
-    drawn = batches_from(mosaics, index, Resize("square", 64), 0, 2, False).loader.dataset.dataset
+    drawn = batches_from(mosaics, rows, Resize("square", 64), 0, 2, False).loader.dataset.dataset
     assert drawn.ends.tolist() == [1, *[2] * 24], "parts of mosaics are drawn as pictures are"
+
+
+def test_whole_pictures_where_tiles_are_learnt_are_refused(learn: DataIndex) -> None:
+    for inside in (pictures_an_epoch, lambda *both: batches_from(*both, Resize("square", 64), 0, 2, False)):
+        with pytest.raises(ValueError, match="the recipe learns from tiles"):
+            inside(small(*TILED), learn)
+
+
+def _trained_on_the_command_line(recipe: Recipe, data: Path, out: Path) -> None:
+    file = out / "recipe.yaml"
+    file.write_text(yaml.safe_dump(recipe.to_dict()))
+    words = ["train", file, "--data", data, "--out", out / "run", "--batch", "auto"]
+    assert CliRunner().invoke(app, list(map(str, words))).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [
+        lambda recipe, data, out: train(recipe, open_split(data, "train"), None, out / "run", progress=False),
+        lambda recipe, data, out: find_lr(recipe, open_split(data, "train"), steps=10),
+        lambda recipe, data, out: data_statistics(open_split(data, "train"), recipe, augmented=True),
+        lambda recipe, data, out: draw_preview(data, recipe, out / "sheet.png", count=2),
+        lambda recipe, data, out: find_batch_size(recipe, open_split(data, "train")),
+        lambda recipe, data, out: steps_of(recipe, open_split(data, "train")),
+        _trained_on_the_command_line,
+    ],
+)
+def test_data_are_cut_once(
+    verb: Callable[[Recipe, Path, Path], object], large: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut = []
+
+    def counted(index: DataIndex, tiling: Tiling) -> DataIndex:
+        assert index.tiles is None
+        cut.append(tiling)
+        return cut_into_tiles(index, tiling)
+
+    monkeypatch.setattr(pipeline, "cut_into_tiles", counted)
+    verb(small(*TILED, "schedule.epochs=1", "data.scale=[0.9,1.1]"), large, tmp_path)
+    assert cut == [Tiling(64, 0.25)]
 
 
 def test_what_is_told(learn: DataIndex) -> None:
@@ -182,8 +230,14 @@ def test_a_run_of_tiles_is_measured_and_used_in_tiles(run: Path, large: Path, tm
     assert (finer["tile"], finer["tile_overlap"]) == (48, 0.5)
     with pytest.raises(UsageError, match="at least 32 pixels, got 16"):
         evaluate_files(str(run), large, tile=16)
-    with pytest.raises(UsageError, match="give --tile too"):
+    with pytest.raises(UsageError, match="--overlap is that of tiles: give --tile too"):
         evaluate_files(str(run), large, tile=0, overlap=0.5)
+    with pytest.raises(UsageError, match=r"must lie in \[0, 0.9\], got 0.95"):
+        evaluate_files(str(run), large, overlap=0.95)
+    none = ("data.tile=null", "data.tile_overlap=0.4", "data.tile_whole=false")
+    assert open_model(str(run), none)[0].tiling is None
+    assert open_model(str(run), none, tile=48)[0].tiling == Tiling(48, 0.4, whole=False)
+    assert open_model(str(run), (), overlap=0.1)[0].tiling == Tiling(64, 0.1)
     result = predict_patterns(
         str(run), [str(large / "images" / "val_*.jpg")], tmp_path / "out", score=0.001, batch_size=2
     )

@@ -58,6 +58,7 @@ def train(
     Example: gfocal train gfl_nano --data bccd --set schedule.epochs=20
     """
     with own_stdout():
+        from gfocal.data.pipeline import in_tiles
         from gfocal.data.split import parse_val
         from gfocal.recipe import load_recipe
         from gfocal.runs.datasets import default_run_folder, describe_all, open_run_data
@@ -79,6 +80,7 @@ def train(
         warn([*train_index.skipped, *(val_index.skipped if val_index else [])], "broken record", "left out")
         described, lines = describe_all(train_index, val_index)
         say("\n".join(lines))
+        train_index = in_tiles(loaded, train_index)  # once for the size of a batch and for the run
         loaded = with_batch(loaded, batch, train_index, folder, resume=resume)
         result = run_training(
             loaded,

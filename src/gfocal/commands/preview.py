@@ -57,13 +57,13 @@ def draw_preview(
         raise UsageError(f"--out must be a picture file ({', '.join(_SUFFIXES)}), got {out}")
     if epoch >= recipe.schedule.epochs:
         raise UsageError(f"--epoch must be at most schedule.epochs={recipe.schedule.epochs}, got {epoch + 1}")
-    (index,) = open_parts([data], "train", format=format, skip_broken=skip_broken, say=say)
-    if not len(index):
-        raise UsageError(f"{index.annotations} lists no pictures: there is nothing to draw")
+    (opened,) = open_parts([data], "train", format=format, skip_broken=skip_broken, say=say)
+    if not len(opened):
+        raise UsageError(f"{opened.annotations} lists no pictures: there is nothing to draw")
+    index = in_tiles(recipe, opened)
     # One picture a batch, or those of a batch would have one size.
     schedule = recipe.schedule.model_copy(update={"batch_size": 1, "accumulate": 1})
     alone = recipe.model_copy(update={"schedule": schedule})
-    index = in_tiles(recipe, index)
     steps = pictures_an_epoch(recipe, index)
     batches = batches_from(alone, index, resize_of(recipe), epoch * steps, steps, skip_broken)
     drawn, boxes, sizes, ids, skipped = [], 0, [], [], list(index.skipped)

@@ -39,7 +39,11 @@ def mosaic_of(recipe: Recipe) -> Mosaic | None:
 
 
 def in_tiles(recipe: Recipe, index: DataIndex) -> DataIndex:
-    """What a run of the recipe learns from: the pictures of an index, or their tiles."""
+    """What a run of the recipe learns from: the pictures of an index, or their tiles.
+
+    Called once where data come in: by what opens them, and by what takes an index from elsewhere, such as
+    :func:`gfocal.training.train.train`. All that is inside takes what this gave. An index of tiles stays as it is.
+    """
     tiling = tiling_of(recipe)
     return index if tiling is None or index.tiles is not None else cut_into_tiles(index, tiling)
 
@@ -69,7 +73,9 @@ def tile_lines(recipe: Recipe, index: DataIndex) -> list[str]:
 
 
 def repeats_of(recipe: Recipe, index: DataIndex) -> np.ndarray | None:
-    """How often each picture comes in an epoch on average; None for once."""
+    """How often each picture of what :func:`in_tiles` gave comes in an epoch on average; None for once."""
+    if recipe.data.tile is not None and index.tiles is None:
+        raise ValueError("the recipe learns from tiles: hand over what in_tiles gives, not whole pictures")
     mix, threshold = recipe.data.mix, recipe.data.repeat_threshold
     empty = _empty_share(recipe, index)
     if mix is None and threshold is None and empty == 1:
@@ -95,8 +101,12 @@ def _empty_share(recipe: Recipe, index: DataIndex) -> float:
 
 
 def pictures_an_epoch(recipe: Recipe, index: DataIndex) -> int:
-    """The same for every epoch: more than the data set has where rare classes are shown more often."""
-    index = in_tiles(recipe, index)
+    """The same for every epoch: more than the data set has where rare classes are shown more often.
+
+    Args:
+        recipe: of the run.
+        index: what it learns from, see :func:`in_tiles`.
+    """
     return epoch_length(len(index), repeats_of(recipe, index))
 
 
@@ -115,7 +125,7 @@ def batches_from(
 
     Args:
         recipe: of the run.
-        index: what it learns from.
+        index: what it learns from, see :func:`in_tiles`.
         resize: the size of pictures, but for ``data.multi_scale``.
         step: optimizer steps done.
         steps_an_epoch: optimizer steps of each epoch.
@@ -124,7 +134,6 @@ def batches_from(
         processes: that share each batch, ``schedule.batch_size`` pictures for each.
     """
     schedule, seed = recipe.schedule, recipe.runtime.seed
-    index = in_tiles(recipe, index)
     repeats = repeats_of(recipe, index)
     dataset = DetectionDataset(
         index,

@@ -91,7 +91,7 @@ def find_batch_size(recipe: Recipe, index: DataIndex, device: torch.device | Non
 
     Args:
         recipe: whose ``schedule.batch_size`` is looked for.
-        index: what it will learn from; a batch is never larger.
+        index: what it will learn from, cut into tiles here where the recipe has ``data.tile``; a batch is never larger.
         device: by default the one that training takes.
 
     Raises:

@@ -82,7 +82,7 @@ def find_lr(
 
     Args:
         recipe: everything else.
-        index: what it learns from.
+        index: what it learns from; where the recipe has ``data.tile``, it is cut into tiles here.
         steps: >= 10.
         low: learning rate of the first step, > 0.
         high: of the last one, unless the loss diverges before.

@@ -42,7 +42,7 @@ def train(
 
     Args:
         recipe: everything that decides the run.
-        train_index: what it learns from.
+        train_index: what it learns from; where the recipe has ``data.tile``, it is cut into tiles here.
         val_index: what it is measured on, or None.
         out: run folder; made here. Without ``resume`` it must not hold a run.
         resume: go on from ``out``'s saved state.

@@ -13,7 +13,7 @@ from typing import Any
 
 from gfocal.data.fingerprint import fingerprint, pictures_fingerprint
 from gfocal.data.index.data_index import DataIndex
-from gfocal.data.pipeline import pictures_an_epoch
+from gfocal.data.pipeline import in_tiles, pictures_an_epoch
 from gfocal.errors import UsageError
 from gfocal.recipe import Recipe, build_recipe, load_recipe
 from gfocal.runs.datasets import open_run_data
@@ -202,7 +202,7 @@ def _wanted(rows: Sequence[Row], only: Sequence[str]) -> list[Row]:
 def steps_of(recipe: Recipe, train: DataIndex) -> int:
     """Optimizer steps of a run."""
     schedule = recipe.schedule
-    batches = max(pictures_an_epoch(recipe, train) // schedule.batch_size, 1)
+    batches = max(pictures_an_epoch(recipe, in_tiles(recipe, train)) // schedule.batch_size, 1)
     return schedule.epochs * max(batches // schedule.accumulate, 1)
 
 
