@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gfocal import assigners, boxes, evaluation, losses, models, points, recipe, representation
     from gfocal.analysis.statistics import data_statistics
     from gfocal.criterion import detection_losses
     from gfocal.criterion import match as assign_batch
