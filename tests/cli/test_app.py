@@ -23,6 +23,7 @@ from gfocal.cli.terminal import plain, warn
 from gfocal.data.scenes.generate import make_scenes
 from gfocal.prediction.predict import Prediction
 from gfocal.utils.text import counted
+from helpers.known_answers import keys_of
 from helpers.mmdetection_files import empty_weights, save_as
 
 VERBS = ("demo", "train", "eval", "predict", "import", "recipes", "doctor")
@@ -368,8 +369,8 @@ def test_import_names_the_option_that_replaces(tmp_path: Path) -> None:
     assert "--overwrite" in refused("import", tmp_path / "some.ckpt", "-o", tmp_path)
 
 
-def test_import_takes_a_style_and_says_what_it_did(tmp_path: Path, shared: Path) -> None:
-    state = empty_weights(shared / "oracle" / "checkpoint_keys" / "retinanet_r50.txt")
+def test_import_takes_a_style_and_says_what_it_did(tmp_path: Path) -> None:
+    state = empty_weights(keys_of("retinanet_r50"))
     save_as(tmp_path / "a.pth", {name: value.half().contiguous() for name, value in state.items()}, {}, "3.x")
     assert "--style caffe" in refused("import", tmp_path / "a.pth", "-o", tmp_path / "out")
     styled = ("import", tmp_path / "a.pth", "-o", tmp_path / "out", "--style", "caffe")

@@ -18,14 +18,15 @@ from gfocal.interop.reading import Checkpoint
 from gfocal.recipe import load_recipe
 from gfocal.runs.checkpoint import load_detector
 from gfocal.zoo import build_detector
+from helpers.known_answers import RECORDED
 from helpers.mmdetection_files import CAFFE, config_text, config_text_3, empty_weights, rule_weights, save_as
 
 CLS, REG = "bbox_head.gfl_cls.weight", "bbox_head.gfl_reg.weight"
 
 
-@pytest.fixture(scope="module")
-def keys(shared: Path) -> Path:
-    return shared / "oracle" / "checkpoint_keys"
+@pytest.fixture
+def keys() -> Path:
+    return RECORDED
 
 
 def found(keys: Path, model: str, *, changes: Any = None, meta: Any = None, style: Any = None) -> Found:

@@ -14,14 +14,15 @@ from torch import Tensor, nn
 from gfocal.errors import UsageError
 from gfocal.models import PlainHead, SsdNeck, VggBackbone
 from gfocal.points import grid_sizes
+from helpers.known_answers import keys_of
 from oracles.models import ssd_levels, ssd_vgg
 
 STRIDES = (8, 16, 32, 64, 128, 256, 512)
 
 
-def published(shared: Path, part: str) -> dict[str, tuple[int, ...]]:
+def published(part: str) -> dict[str, tuple[int, ...]]:
     """Names and shapes of the published SSD512 for COCO."""
-    lines = (shared / "oracle" / "checkpoint_keys" / "ssd512_vgg16.txt").read_text().splitlines()
+    lines = keys_of("ssd512_vgg16").read_text().splitlines()
     pairs = (line.split("\t") for line in lines if line.startswith(f"{part}."))
     return {name.removeprefix(f"{part}."): tuple(int(n) for n in shape.split("x")) for name, shape in pairs}
 
@@ -51,9 +52,9 @@ def test_vgg_beside_its_description(vgg: VggBackbone, size: tuple[int, int]) -> 
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
-def test_vgg_has_the_published_names(shared: Path) -> None:
+def test_vgg_has_the_published_names() -> None:
     own = {name: tuple(value.shape) for name, value in VggBackbone().state_dict().items()}
-    assert own == published(shared, "backbone")
+    assert own == published("backbone")
 
 
 def test_values_keep_their_scale_through_a_new_vgg() -> None:
@@ -128,18 +129,18 @@ def extra_names(name: str) -> str:
     return f"extra_layers.{level}.{int(layer) // 2}.conv.{what}"
 
 
-def test_neck_and_head_have_the_published_shapes(shared: Path) -> None:
+def test_neck_and_head_have_the_published_shapes() -> None:
     neck = SsdNeck()
     assert neck.channels == (512, 1024, 512, 256, 256, 256, 256)
     own = {extra_names(name): tuple(value.shape) for name, value in neck.state_dict().items()}
-    assert own == published(shared, "neck")
+    assert own == published("neck")
     head = PlainHead(neck.channels, class_outputs=81, box_outputs=4, anchors=(4, 6, 6, 6, 6, 4, 4))
     kinds = {"class_out": "cls_convs", "box_out": "reg_convs"}
     renamed = {}
     for name, value in head.state_dict().items():
         kind, level, what = name.split(".")
         renamed[f"{kinds[kind]}.{level}.0.{what}"] = tuple(value.shape)
-    assert renamed == published(shared, "bbox_head")
+    assert renamed == published("bbox_head")
 
 
 @pytest.mark.parametrize("grid", [(64, 64), (64, 96), (37, 50)], ids=str)

@@ -1,9 +1,7 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -14,6 +12,7 @@ from gfocal.criterion import match
 from gfocal.points import make_anchors, make_points, ssd_shapes
 from gfocal.representation import DiracBoxes, MinedSoftmax
 from gfocal.structures import HeadOutput, Targets
+from helpers.known_answers import known_head
 from oracles.losses import log_softmax
 from oracles.qualities import mined
 
@@ -153,9 +152,9 @@ def test_what_it_needs() -> None:
         MinedSoftmax(0)
 
 
-def test_known_answers(shared: Path) -> None:
+def test_known_answers() -> None:
     """The classification loss of mmdetection's SSD head, one number a picture."""
-    known = dict(np.load(shared / "oracle" / "head_ssd512_small.npz"))
+    known = known_head("ssd512_small")
     # 4, 10, 26, ... 106 hundredths of 512, whole pixels there.
     shapes = ssd_shapes([20, 51, 133, 215, 296, 378, 460, 542], [[2], *[[2, 3]] * 4, *[[2]] * 2])
     maps = []
