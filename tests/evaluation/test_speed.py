@@ -1,24 +1,38 @@
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from gfocal.evaluation import measure, measure_interleaved, paired_ratio
 from gfocal.evaluation.speed import summary
 
 
-def test_times_a_call_in_milliseconds() -> None:
-    timing = measure(lambda: time.sleep(0.01), warmup=0, repeats=3)
+class Clock:
+    """A clock that stands still but for ``sleep``."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def sleep(self, seconds: float) -> None:
+        self.seconds += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("time.perf_counter", lambda: clock.seconds)
+    return clock
+
+
+def test_times_a_call_in_milliseconds(clock: Clock) -> None:
+    timing = measure(lambda: clock.sleep(0.01), warmup=0, repeats=3)
     assert timing["repeats"] == 3
-    assert 10 <= timing["min_ms"] <= timing["median_ms"] <= timing["p90_ms"] <= timing["max_ms"]
-    assert timing["min_ms"] < 1000, "seconds or microseconds, not milliseconds"
+    assert [timing[key] for key in ("min_ms", "median_ms", "p90_ms", "max_ms")] == pytest.approx([10] * 4)
 
 
-def test_warmup_is_called_but_not_timed() -> None:
-    durations = iter([0.2, 0.2, 0.0, 0.0, 0.0])
-    timing = measure(lambda: time.sleep(next(durations)), warmup=2, repeats=3)
-    assert timing["max_ms"] < 200
+def test_warmup_is_called_but_not_timed(clock: Clock) -> None:
+    durations = iter([0.2, 0.2, 0.001, 0.001, 0.001])
+    timing = measure(lambda: clock.sleep(next(durations)), warmup=2, repeats=3)
+    assert timing["max_ms"] == pytest.approx(1)
     assert next(durations, None) is None, "warm-up and repeats are all called"
 
 
@@ -26,7 +40,7 @@ def test_statistics(monkeypatch: pytest.MonkeyPatch) -> None:
     # Clock readings in pairs: calls of 1, 2, 3, 4, 10 ms. Median 3, mean 20/5 = 4;
     # the 90th percentile lies at index 0.9 * 4 = 3.6, between 4 and 10: 4 + 0.6 * 6 = 7.6.
     readings = iter([0.0, 0.001, 1.0, 1.002, 2.0, 2.003, 3.0, 3.004, 4.0, 4.010])
-    monkeypatch.setattr("gfocal.evaluation.speed.time.perf_counter", lambda: next(readings))
+    monkeypatch.setattr("time.perf_counter", lambda: next(readings))
     timing = measure(lambda: None, warmup=1, repeats=5)
     assert [round(timing[key], 6) for key in ("median_ms", "mean_ms", "p90_ms", "min_ms", "max_ms")] == [
         3.0,
@@ -58,10 +72,10 @@ def test_turns_change_and_every_second_round_goes_backwards() -> None:
     assert rounds == [(i, 8) for i in range(1, 9)]
 
 
-def test_times_belong_to_their_functions() -> None:
-    times = measure_interleaved({"short": lambda: None, "long": lambda: time.sleep(0.01)}, warmup=0, repeats=3)
-    assert min(times["long"]) >= 10
-    assert sorted(times["short"])[1] < 10
+def test_times_belong_to_their_functions(clock: Clock) -> None:
+    functions = {"short": lambda: clock.sleep(0.001), "long": lambda: clock.sleep(0.01)}
+    times = measure_interleaved(functions, warmup=0, repeats=3)
+    assert times == {"short": pytest.approx([1] * 3), "long": pytest.approx([10] * 3)}
 
 
 @pytest.mark.parametrize("bad", [{"warmup": -1}, {"repeats": 0}])

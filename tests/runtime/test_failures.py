@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -62,10 +61,8 @@ def test_a_dead_worker_names_its_picture(
     how: Callable, words: str, tmp_path: Path, train_index: DataIndex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loader_module, "read_indexed", dying_reader(train_index, 7, how))
-    started = time.monotonic()
     with pytest.raises(GfocalError) as caught:
         train(small("data.workers=2", "schedule.epochs=4"), train_index, None, tmp_path / "run", progress=False)
-    assert time.monotonic() - started < 60, "no hang"
     message = str(caught.value)
     assert not isinstance(caught.value, UsageError), "exit code 1"
     assert message.startswith(words)

@@ -45,7 +45,7 @@ if fate == "fail":
 if fate == "kill":
     os.kill(os.getpid(), 9)
 if fate == "wait":
-    time.sleep(60)
+    time.sleep(3600)
 np.savez(folder / "resampled.npz", AP=np.zeros(3), correlation=np.zeros(3))
 facts = {"metrics": {"AP": 0.5, "score_iou_correlation": 0.1}}
 (folder / "measured.json").write_text(json.dumps(facts))
@@ -122,10 +122,8 @@ def test_ctrl_c_ends_the_processes_and_keeps_what_is_done(plan: Plan, data: Stud
 
     thread = threading.Thread(target=press)
     thread.start()
-    begin = time.monotonic()
     outcome = do_runs(plan.runs, data, out, jobs=1, progress=False)
     thread.join()
-    assert time.monotonic() - begin < 30
     assert outcome.interrupted
     assert (outcome.done, outcome.failures) == (1, {})
     assert calls(out) == [first, second]
@@ -191,12 +189,10 @@ def test_a_worker_ends_with_its_runner(tmp_path: Path) -> None:
     """Also one whose runner was gone before it could look: it is told whose it is."""
     script = (
         "import sys, time; from gfocal.studies.execution.worker import _end_with; "
-        "_end_with(int(sys.argv[1])); time.sleep(60)"
+        "_end_with(int(sys.argv[1])); time.sleep(900)"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(gfocal.__file__).parents[1])}
-    begin = time.monotonic()
-    assert subprocess.run([sys.executable, "-c", script, "1"], env=environment, timeout=50).returncode == 1
-    assert time.monotonic() - begin < 50
+    assert subprocess.run([sys.executable, "-c", script, "1"], env=environment, timeout=200).returncode == 1
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no such locks")
