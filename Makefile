@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV := .venv
 CONSTRAINTS := constraints.txt
 BIN := $(VENV)/bin
+# A process a core, one thread of torch in each. worksteal keeps neighbours together, and what they share is made once.
+PARALLEL := --numprocesses logical --maxprocesses 8 --dist worksteal
 INSTALL := $(BIN)/python -m pip -qq --disable-pip-version-check install --constraint $(CONSTRAINTS)
 # Named one by one: runs, demos and what else lies in a checkout is not ours to spell.
 SPELLED := src tests benchmarks docs scripts .ci .github $(wildcard *.md *.toml *.cff) Makefile .pre-commit-config.yaml
@@ -21,11 +23,11 @@ demo: $(VENV)/.run ## generate scenes, train a small detector on this machine, e
 	$(BIN)/gfocal demo
 
 test: $(VENV)/.dev ## the tests in minutes, and the wheel in an environment of its own
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 	@scripts/wheel_smoke.sh $(BIN)/python
 
 test-all: $(VENV)/.dev ## every test, the slow ones too (under an hour)
-	$(BIN)/python -m pytest -m ""
+	$(BIN)/python -m pytest $(PARALLEL) -m ""
 	@scripts/wheel_smoke.sh $(BIN)/python
 
 lint: $(VENV)/.dev ## style, format, types, spelling
