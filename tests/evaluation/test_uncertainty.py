@@ -192,6 +192,16 @@ def test_objects_of_unknown_ambiguity_do_not_count() -> None:
     assert (result["overall"]["correlation"], result["overall"]["edges"]) == (pytest.approx(1.0), 140)
 
 
+@pytest.mark.parametrize("edge", range(4))
+def test_an_object_with_one_unknown_edge_does_not_count(edge: int) -> None:
+    truth, rng = grid_scene(), np.random.default_rng(0)
+    ambiguity = rng.random((36, 4))
+    std = ambiguity.copy()
+    ambiguity[3, edge], std[3] = np.nan, 99
+    result = measured(truth, ambiguity, std)
+    assert (result["overall"]["correlation"], result["overall"]["edges"]) == (pytest.approx(1.0), 140)
+
+
 def test_matching_by_hand() -> None:
     # Two objects of class 0 (the second a little to the right of the first), one of class 1, one crowd.
     truth = truth_of(

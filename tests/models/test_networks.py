@@ -206,6 +206,23 @@ def test_light_pan_by_hand() -> None:
     assert [tuple(level.shape[-2:]) for level in levels] == [(5, 4), (3, 2), (2, 1)]
 
 
+def test_light_pan_resizes_bilinearly() -> None:
+    neck = LightPan((1, 1, 1), 1)
+    for conv in neck.lateral:
+        centre_tap(conv)
+    ramp = torch.tensor([[0.0, 1.0], [0.0, 1.0]])
+    for turned in (False, True):
+        middle = ramp.T if turned else ramp
+        fine, between, coarse = neck([torch.zeros(1, 1, 4, 4), middle[None, None], torch.zeros(1, 1, 1, 1)])
+        # Down: pixel centres at -1/4, 1/4, 3/4, 5/4 of the two, and those beyond the ends stay there.
+        expected = torch.tensor([0, 0.25, 0.75, 1]).expand(4, 4)
+        assert torch.equal(fine[0, 0], expected.T if turned else expected)
+        # Up: half-way between neighbours, (0 + 1/4) / 2 and (3/4 + 1) / 2, on top of 0 and 1; then half-way again.
+        expected = torch.tensor([0.125, 1.875]).expand(2, 2)
+        assert torch.equal(between[0, 0], expected.T if turned else expected)
+        assert coarse.item() == 1
+
+
 def test_one_cell_is_enough() -> None:
     maps = [torch.zeros(1, c, 1, 1) for c in (4, 8, 16)]
     assert [tuple(level.shape) for level in FeaturePyramid((4, 8, 16), 32)(maps)] == [(1, 32, 1, 1)] * 5

@@ -185,6 +185,20 @@ def test_the_least_iou_is_asked_of_one_box_inside() -> None:
     assert len(MIN_IOUS) == 7
 
 
+def test_a_crop_may_stand_anywhere_and_the_last_place_is_one_before_the_border() -> None:
+    # As in torchvision: floor(free pixels * a number below 1).
+    whole = Window(-3, -2, 12, 12)
+    lefts: dict[int, set[int]] = {side: set() for side in range(13)}
+    tops: dict[int, set[int]] = {side: set() for side in range(13)}
+    for seed in range(1500):
+        part = iou_crop(boxes_of((-3, -2, 9, 10)), whole, seed)[0]
+        lefts[part.width].add(part.left)
+        tops[part.height].add(part.top)
+    for side in (7, 8, 9, 10):
+        assert lefts[side] == set(range(-3, -3 + 12 - side))
+        assert tops[side] == set(range(-2, -2 + 12 - side))
+
+
 def test_a_crop_of_a_zoom_out_may_show_the_canvas() -> None:
     targets, outside = boxes_of((5, 5, 25, 25)), 0
     for seed in range(100):
