@@ -211,7 +211,7 @@ def make_scenes(
     out = Path(out)
     info = {
         "description": "generated scenes",
-        "generator": "gfocal.data.scenes.generate",
+        "generator": "gfocal.data.scenes",
         "version": VERSION,
         "seed": seed,
         "size": size,
