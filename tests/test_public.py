@@ -193,7 +193,7 @@ def taught(page: str) -> set[str]:
     for module, names in IMPORT.findall(prose):
         found |= {f"{module}.{name.split(' as ')[0]}" for name in names.rstrip(", ").split(", ")}
     found |= set(DOTTED.findall(IMPORT.sub("", prose)))
-    return found - FILE_NAMES
+    return {name for name in found - FILE_NAMES if not name.endswith("__")}  # __all__, __version__
 
 
 def is_public(dotted: str) -> bool:
@@ -214,7 +214,7 @@ def test_pages_teach_public_names_only(page: Path) -> None:
 
 def test_what_a_page_teaches_is_found() -> None:
     page = (
-        "`gfocal.load` and gfocal.json\n\n```python\nimport gfocal.zoo\nfrom gfocal.losses import (\n    focal_loss,\n"
+        "`gfocal.load`, gfocal.__all__ and gfocal.json\n\n```python\nimport gfocal.zoo\nfrom gfocal.losses import (\n    focal_loss,\n"
         "    x as y,\n)\ngfocal.draw(1).save(2)\n```\n\n    python -c 'from gfocal.engine import a, b as c; a()'\n\n"
         "This is the\nwhole file, `src/gfocal/losses/mine.py`:\n\n```python\nfrom gfocal.inside import z\n```\n"
         "Another:\n\n```python\nfrom gfocal.outside import z\n```\n"
