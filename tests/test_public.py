@@ -214,7 +214,8 @@ def test_pages_teach_public_names_only(page: Path) -> None:
 
 def test_what_a_page_teaches_is_found() -> None:
     page = (
-        "`gfocal.load`, gfocal.__all__ and gfocal.json\n\n```python\nimport gfocal.zoo\nfrom gfocal.losses import (\n    focal_loss,\n"
+        "`gfocal.load`, gfocal.__all__ and gfocal.json\n\n"
+        "```python\nimport gfocal.zoo\nfrom gfocal.losses import (\n    focal_loss,\n"
         "    x as y,\n)\ngfocal.draw(1).save(2)\n```\n\n    python -c 'from gfocal.engine import a, b as c; a()'\n\n"
         "This is the\nwhole file, `src/gfocal/losses/mine.py`:\n\n```python\nfrom gfocal.inside import z\n```\n"
         "Another:\n\n```python\nfrom gfocal.outside import z\n```\n"
