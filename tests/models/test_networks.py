@@ -115,6 +115,29 @@ def test_files_that_hold_no_weights_of_it(build: Callable[[str], nn.Module], tmp
             assert f"--set {key}" in message
 
 
+class Hostile:
+    """Unpickled without care it writes a file."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> tuple[Callable[[Path], None], tuple[Path]]:
+        return Path.touch, (self.trace,)
+
+
+@pytest.mark.parametrize(
+    "build", [lambda p: TimmBackbone("resnet18", pretrained=p), lambda p: ShuffleNetBackbone(pretrained=p)]
+)
+def test_code_in_a_file_of_weights_is_not_run(build: Callable[[str], nn.Module], tmp_path: Path) -> None:
+    path, trace = tmp_path / "hostile.pth", tmp_path / "trace"
+    torch.save({"conv1.weight": Hostile(trace)}, path)
+    with pytest.raises(UsageError, match="could not be loaded"):
+        build(str(path))
+    assert not trace.exists()
+    torch.load(path, weights_only=False)
+    assert trace.exists(), "the file does no harm at all"
+
+
 def test_weights_that_cannot_be_downloaded(monkeypatch: pytest.MonkeyPatch) -> None:
     import timm
     import torchvision.models

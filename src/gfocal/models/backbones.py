@@ -115,11 +115,13 @@ def _timm_features(name: str, pretrained: bool | str, **options: Any) -> nn.Modu
 
     try:
         overlay = {"file": pretrained} if isinstance(pretrained, str) else None
+        # Before timm reads the file: its older versions would run code that a pickle in it names.
+        weights = timm.models.load_state_dict(pretrained, weights_only=True) if isinstance(pretrained, str) else {}
         body: nn.Module = timm.create_model(
             name, features_only=True, pretrained=bool(pretrained), pretrained_cfg_overlay=overlay, **options
         )
         # timm takes what fits and leaves the rest random, without a word.
-        fits = overlay is None or _comes_from(body, timm.models.load_state_dict(str(pretrained)))
+        fits = overlay is None or _comes_from(body, weights)
     except Exception as error:  # many kinds: damaged files, no network, networks that give no features
         if not pretrained:
             raise UsageError(f"model.backbone: {name} gives no features ({first_line(error)})") from error
