@@ -39,7 +39,7 @@ def test_not_shown_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_on_a_terminal_there_is_a_bar(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    monkeypatch.setenv("FORCE_COLOR", "1")  # also makes a terminal of what is none
     monkeypatch.setenv("COLUMNS", "120")
     with ProgressBar(8, "training") as bar:
         assert bar.live

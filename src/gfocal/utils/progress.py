@@ -45,13 +45,15 @@ class ProgressBar:
         self._task = self._progress.add_task(label, total=total, completed=done, note="")
 
     def __enter__(self) -> Self:
-        self._progress.start()
+        if self.live:  # older versions of rich end a disabled bar with an empty line
+            self._progress.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._progress.stop()
+        if self.live:
+            self._progress.stop()
 
     def update(self, done: int, note: str = "") -> None:
         """``done`` steps are behind; ``note`` stands beside the bar."""
