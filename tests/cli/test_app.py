@@ -586,7 +586,7 @@ def test_predict_hands_on_threshold_and_precision(
         given.update(kwargs)
         return Prediction((), tmp_path, 0, ())
 
-    monkeypatch.setattr("gfocal.prediction.load.predict_files", predict_files)
+    monkeypatch.setattr("gfocal.commands.predict.predict_files", predict_files)
     result = call("predict", run, first_picture(scenes), *sets("runtime.precision=bf16"), *words, "--json")
     assert result.exit_code == 0, result.stderr
     assert (given["score_threshold"], given["precision"]) == (threshold, "bf16")
