@@ -74,15 +74,15 @@ def draw(picture: Any, detections: Detections, *, enlarge: bool = True) -> Image
     Returns:
         An RGB picture.
     """
-    image = Image.fromarray(np.ascontiguousarray(to_picture(picture).permute(1, 2, 0).numpy()))
-    factor = max(1, math.ceil(SMALLEST_SIDE / max(image.size))) if enlarge else 1
+    drawn = Image.fromarray(np.ascontiguousarray(to_picture(picture).permute(1, 2, 0).numpy()))
+    factor = max(1, math.ceil(SMALLEST_SIDE / max(drawn.size))) if enlarge else 1
     if factor > 1:
-        image = image.resize((image.width * factor, image.height * factor), Image.Resampling.BICUBIC)
-    style = _Style.of(*image.size)
+        drawn = drawn.resize((drawn.width * factor, drawn.height * factor), Image.Resampling.BICUBIC)
+    style = _Style.of(*drawn.size)
     boxes = (detections.boxes.double() * factor).tolist()
     labels, scores = detections.labels.tolist(), detections.scores.tolist()
     stds = None if detections.edge_std is None else (detections.edge_std.double() * factor).tolist()
-    canvas = ImageDraw.Draw(image)
+    canvas = ImageDraw.Draw(drawn)
     # The best comes last and so on top; its label takes its place first.
     for i in reversed(range(len(boxes))):
         _draw_outline(canvas, boxes[i], colour_of(labels[i]), style)
@@ -95,7 +95,7 @@ def draw(picture: Any, detections: Detections, *, enlarge: bool = True) -> Image
     ]
     for i, text, place in reversed(placed):
         _draw_label(canvas, text, place, colour_of(labels[i]), style)
-    return image
+    return drawn
 
 
 def _caption(names: Sequence[str], label: int, score: float) -> str:

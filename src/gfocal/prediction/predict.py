@@ -125,7 +125,7 @@ def predict_files(
     inputs = names.inputs
     if given and not inputs:
         raise UsageError(f"all pictures given are drawings of an earlier call into {out}; give the pictures themselves")
-    images: list[dict[str, Any]] = []
+    records: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     skipped: list[str] = []
     for done, path in enumerate(inputs, start=1):
@@ -139,23 +139,23 @@ def predict_files(
             drawing = names.take(path)
             _save(draw(picture, found), drawing)
             height, width = picture.shape[-2:]
-            image_id = len(images) + 1
-            image = {"id": image_id, "file_name": path.as_posix(), "width": width, "height": height}
-            images.append({**image, "drawing": drawing.name})
+            image_id = len(records) + 1
+            record = {"id": image_id, "file_name": path.as_posix(), "width": width, "height": height}
+            records.append({**record, "drawing": drawing.name})
             annotations += _annotations(found, image_id, len(annotations) + 1, category_ids)
         if progress is not None:
             progress(done, len(inputs))
-    if not images:
+    if not records:
         raise BrokenInputError(skipped[0] if len(skipped) == 1 else f"no picture can be read: {'; '.join(skipped)}")
     ids = range(1, len(detector.names) + 1) if category_ids is None else category_ids
     content = {
         "info": {"generator": "gfocal predict", "version": gfocal.__version__, "written": names.written()},
-        "images": images,
+        "images": records,
         "annotations": annotations,
         "categories": [{"id": int(i), "name": name} for i, name in zip(ids, detector.names, strict=True)],
     }
     write_atomically(out / RESULTS, lambda file: _write_json(file, content))
-    drawings = tuple(out / image["drawing"] for image in images)
+    drawings = tuple(out / record["drawing"] for record in records)
     left_out = tuple(path for path in given if path not in inputs)
     return Prediction(drawings, out / RESULTS, len(annotations), tuple(skipped), left_out)
 

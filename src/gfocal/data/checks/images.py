@@ -144,20 +144,20 @@ def _examine(path: Path, data: bytes, image: Image.Image) -> PictureFacts:
     if image.width * image.height > MAX_PIXELS:
         return _faulty("picture-too-large", f"is {image.width}x{image.height} pixels, too many to read")
     try:
-        picture = read_picture(path)
+        pixels = read_picture(path)
     except BrokenInputError as error:
         if _ends_early(data, kind, str(error)):
             return _faulty("picture-truncated", "is cut off: the file ends before the picture does")
         reason = str(error).removeprefix(f"picture {path} ").removesuffix("; replace it")
         return _faulty("picture-unreadable", reason)
     orientation = exif_orientation(image)
-    stored = read_picture(path, apply_exif=False) if orientation != 1 else picture
+    stored = read_picture(path, apply_exif=False) if orientation != 1 else pixels
     if kind == "JPEG" and is_cut_off(data, stored):
         fault = "picture-truncated", "is cut off and closed again: the rest of the picture is missing"
         return PictureFacts(fault=fault)
-    upright = int(picture.shape[2]), int(picture.shape[1])
-    digest = hashlib.blake2b(repr(tuple(picture.shape)).encode(), digest_size=16)
-    digest.update(picture.permute(1, 2, 0).contiguous().numpy().data)
+    upright = int(pixels.shape[2]), int(pixels.shape[1])
+    digest = hashlib.blake2b(repr(tuple(pixels.shape)).encode(), digest_size=16)
+    digest.update(pixels.permute(1, 2, 0).contiguous().numpy().data)
     return PictureFacts(
         oddities=tuple(_oddities(path, data, image, kind, upright)),
         upright=upright,

@@ -22,12 +22,12 @@ from gfocal.errors import GfocalError, UsageError
 
 
 def content(pictures: int = 3, per: int = 4) -> dict[str, Any]:
-    images = [{"id": 5 * i + 2, "file_name": f"{i}.png", "width": 64, "height": 48} for i in range(pictures)]
+    records = [{"id": 5 * i + 2, "file_name": f"{i}.png", "width": 64, "height": 48} for i in range(pictures)]
     annotations = [
         {"id": n, "image_id": 5 * (n % pictures) + 2, "category_id": 7, "bbox": [0.1 * n, 0.7, 9.3, 8.25], "area": n}
         for n in range(1, pictures * per + 1)
     ]
-    return {"annotations": annotations, "images": images, "categories": [{"id": 7, "name": "cup"}]}
+    return {"annotations": annotations, "images": records, "categories": [{"id": 7, "name": "cup"}]}
 
 
 def write(folder: Path, text: bytes | dict[str, Any]) -> Path:
@@ -187,9 +187,9 @@ def test_memory_of_a_million_boxes(tmp_path: Path, broken: bool) -> None:
             record |= {"bbox": [x / 100, y / 100, width / 100, height / 100], "area": area, "iscrowd": 0}
             text.write((", " if n else "") + json.dumps(record))
         names = [f"{i:012d}.jpg" for i in range(pictures)]
-        images = [{"id": i, "file_name": name, "width": 640, "height": 480} for i, name in enumerate(names)]
+        records = [{"id": i, "file_name": name, "width": 640, "height": 480} for i, name in enumerate(names)]
         categories = [{"id": 1 + c, "name": str(c)} for c in range(80)]
-        text.write(f'], "images": {json.dumps(images)}, "categories": {json.dumps(categories)}}}')
+        text.write(f'], "images": {json.dumps(records)}, "categories": {json.dumps(categories)}}}')
     for name in names:
         (tmp_path / name).touch()
     told = subprocess.run([sys.executable, "-c", CHILD, str(file)], capture_output=True, text=True, check=True).stdout

@@ -141,30 +141,30 @@ def check_annotations(
     problems: Problems,
 ) -> Checked:
     """Which annotations are right, and where they belong; nothing is changed."""
-    pictures, classes = _Positions(np.array([image.id for image in images], np.int64)), _Positions(category_ids)
+    positions, classes = _Positions(np.array([image.id for image in images], np.int64)), _Positions(category_ids)
     sizes = np.array([(image.width, image.height) for image in images], np.float64).reshape(-1, 2)
-    picture, label = (np.empty(len(annotations), np.int32) for _ in range(2))
+    owner, label = (np.empty(len(annotations), np.int32) for _ in range(2))
     bad = np.zeros(len(annotations), bool)
     for rows in parts(len(annotations)):
-        picture[rows], known_picture = pictures.of(annotations.image_ids[rows])
+        owner[rows], known_picture = positions.of(annotations.image_ids[rows])
         label[rows], known_label = classes.of(annotations.category_ids[rows])
-        faults = _faults(annotations, rows, known_picture, known_label, sizes[picture[rows]])
+        faults = _faults(annotations, rows, known_picture, known_label, sizes[owner[rows]])
         bad[rows] = np.any(np.stack(list(faults.values())), axis=0)
         for i in np.flatnonzero(bad[rows]).tolist():
             row = rows.start + i
             if int(annotations.image_ids[row]) not in problems.left_out:
                 fault = next(fault for fault, where in faults.items() if where[i])
-                image = images[picture[row]]
+                record = images[owner[row]]
                 problems.report(
                     _KINDS[fault],
                     file,
-                    _describe(fault, annotations, row, image, category_ids),
-                    picture=image.file_name if known_picture[i] else None,
+                    _describe(fault, annotations, row, record, category_ids),
+                    picture=record.file_name if known_picture[i] else None,
                 )
-    order = _by_picture(picture, bad)
+    order = _by_picture(owner, bad)
     return Checked(
         rows=order,
-        box_start=np.searchsorted(picture[order], np.arange(len(images) + 1)),
+        box_start=np.searchsorted(owner[order], np.arange(len(images) + 1)),
         labels=label[order],
         annotation_ids=_unique_ids(annotations, file, problems)[order],
     )
