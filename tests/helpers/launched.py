@@ -10,6 +10,7 @@ import atexit
 import functools
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import socket
@@ -29,6 +30,9 @@ PRELOADED = (
     "gfocal.training.train",
     "gfocal.cli.app",
 )
+
+# What torch 2.8 prints on standard output where processes meet.
+_GLOO = re.compile(r"^\[Gloo\] .*\n", re.MULTILINE)
 
 
 @functools.cache
@@ -105,6 +109,7 @@ class Started:
         """What it wrote to standard output and to standard error, when it has ended."""
         self.wait(timeout)
         output, errors = ((self.folder / name).read_text() for name in ("out", "err"))
+        output = _GLOO.sub("", output)
         return output, errors
 
 
