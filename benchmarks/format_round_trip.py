@@ -23,7 +23,7 @@ Found = dict[str, tuple[np.ndarray, np.ndarray, list[str]]]  # file name: boxes,
 
 
 def make_detections(index: DataIndex, seed: int = 0) -> Found:
-    """Five of six objects with an error of 5 % of their sides, three false boxes a picture, four inside each crowd."""
+    """Five of six objects with an error of 5 % of their sides, three false boxes an image, four inside each crowd."""
     rng = np.random.default_rng(seed)
     found: Found = {}
     for i in range(len(index)):
@@ -48,7 +48,7 @@ def make_detections(index: DataIndex, seed: int = 0) -> Found:
 
 
 def measure(index: DataIndex, found: Found) -> dict[str, float]:
-    """The 12 numbers; pictures and classes are matched by name, since ids may be lost."""
+    """The 12 numbers; images and classes are matched by name, since ids may be lost."""
     label = {name: number for number, name in reversed(list(enumerate(index.names)))}
     # A class that VOC lost has no objects: its false boxes count nowhere.
     evaluator = CocoEvaluator(index)

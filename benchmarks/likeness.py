@@ -1,6 +1,6 @@
-"""How far apart picture hashes are: of different pictures, and of altered copies.
+"""How far apart image hashes are: of different images, and of altered copies.
 
-python benchmarks/likeness.py FOLDER...      # folders of pictures that all differ
+python benchmarks/likeness.py FOLDER...      # folders of images that all differ
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from gfocal.data.formats.common import pictures_in
-from gfocal.data.image_hash import hash_of, picture_hashes
+from gfocal.data.formats.common import images_in
+from gfocal.data.image_hash import hash_of, image_hashes
 
-COPIES = 300  # pictures a folder that are altered
+COPIES = 300  # images a folder that are altered
 
 
 def scaled(factor: float) -> Callable[[Image.Image], Image.Image]:
@@ -51,8 +51,8 @@ CHANGES: dict[str, tuple[Callable[[Image.Image], Image.Image], int]] = {
 
 def main() -> None:
     for folder in map(Path, sys.argv[1:]):
-        files = [folder / name for name in pictures_in(folder)]
-        hashes, _ = picture_hashes(files)
+        files = [folder / name for name in images_in(folder)]
+        hashes, _ = image_hashes(files)
         apart = np.array(
             [
                 [bin(int(a) ^ int(b)).count("1") for b in hashes[:i]] + [64] * (len(files) - i)

@@ -112,9 +112,9 @@ def dfl_case(positives: int, bins: int, repeats: int) -> list[Row]:
 
 def rows(repeats: int) -> list[Row]:
     return [
-        *qfl_case(44_800, 80, 300, repeats),  # two pictures of 800 x 1333
-        *qfl_case(8 * 2_100, 80, 400, repeats),  # eight pictures of 320 x 320, COCO's classes
-        *qfl_case(2_100, 3, 50, repeats, inner=5),  # one picture, three classes
+        *qfl_case(44_800, 80, 300, repeats),  # two images of 800 x 1333
+        *qfl_case(8 * 2_100, 80, 400, repeats),  # eight images of 320 x 320, COCO's classes
+        *qfl_case(2_100, 3, 50, repeats, inner=5),  # one image, three classes
         *dfl_case(300, 17, repeats),
         *dfl_case(4_000, 17, repeats),
     ]

@@ -1,10 +1,10 @@
-"""Memory of a large data set: 1,000,000 pictures and 10,000,000 boxes in a COCO file of 1 GB.
+"""Memory of a large data set: 1,000,000 images and 10,000,000 boxes in a COCO file of 1 GB.
 
     python benchmarks/memory.py
 
-Writes the file and one empty file a picture into a temporary folder (readers ask whether each picture exists; nothing
-is decoded here), reads it in a process of its own, and goes through all pictures once in random order with four loader
-processes that take file names, ids and targets. Boxes are in random order of pictures with hundredths of pixels, areas
+Writes the file and one empty file an image into a temporary folder (readers ask whether each image exists; nothing
+is decoded here), reads it in a process of its own, and goes through all images once in random order with four loader
+processes that take file names, ids and targets. Boxes are in random order of images with hundredths of pixels, areas
 have 17 digits that do not follow from the boxes, every hundredth box is a crowd. Prints what it found and writes
 benchmarks/results/memory.json. Linux only: memory is read from /proc. Takes minutes, 2 GB of disk and a million inodes.
 """
@@ -43,25 +43,25 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "train.json"
-        write(file, options.pictures, options.boxes)
+        write(file, options.images, options.boxes)
         command = [sys.executable, __file__, "--read", str(file), "--workers", str(options.workers)]
         found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
         size = file.stat().st_size
-    result = {"pictures": options.pictures, "boxes": options.boxes, "file_mb": round(size / 1e6), **found}
+    result = {"pictures": options.images, "boxes": options.boxes, "file_mb": round(size / 1e6), **found}
     for name, value in result.items():
         print(f"{name.replace('_', ' ')}: {value}")
     options.out.write_text(json.dumps(result, indent=1) + "\n")
 
 
-def write(file: Path, pictures: int, boxes: int) -> None:
-    """The annotation file and its pictures, which are empty, a thousand in a folder."""
+def write(file: Path, images: int, boxes: int) -> None:
+    """The annotation file and its images, which are empty, a thousand in a folder."""
     rng = np.random.default_rng(0)
     with file.open("w", encoding="ascii") as text:
         text.write('{"info":{},"annotations":[')
         for first in range(0, boxes, PART):
-            text.write(("," if first else "") + ",".join(annotations(rng, first, min(PART, boxes - first), pictures)))
+            text.write(("," if first else "") + ",".join(annotations(rng, first, min(PART, boxes - first), images)))
         text.write('],"images":[')
-        for i in range(pictures):
+        for i in range(images):
             name = f"{i // FOLDER:06d}/{i:012d}.jpg"
             text.write(f'{"," if i else ""}{{"id":{i + 1},"file_name":"{name}","width":640,"height":480}}')
             if i % FOLDER == 0:
@@ -71,11 +71,11 @@ def write(file: Path, pictures: int, boxes: int) -> None:
         text.write(f'],"categories":{json.dumps(categories)}}}')
 
 
-def annotations(rng: np.random.Generator, first: int, count: int, pictures: int) -> list[str]:
+def annotations(rng: np.random.Generator, first: int, count: int, images: int) -> list[str]:
     corners, sides = rng.integers(0, (50_000, 38_000), (count, 2)), rng.integers(100, 10_000, (count, 2))
-    picture, category = rng.integers(1, pictures + 1, count), rng.integers(1, CLASSES + 1, count)
+    image, category = rng.integers(1, images + 1, count), rng.integers(1, CLASSES + 1, count)
     area = 0.61 * sides[:, 0] * sides[:, 1] / 1e4 + rng.uniform(size=count)
-    columns = (picture, category, corners / 100, sides / 100, area)
+    columns = (image, category, corners / 100, sides / 100, area)
     rows = zip(*(column.tolist() for column in columns), strict=True)
     return [
         f'{{"id":{n + 1},"image_id":{i},"category_id":{c},"bbox":[{x},{y},{w},{h}],"area":{a},'
@@ -85,7 +85,7 @@ def annotations(rng: np.random.Generator, first: int, count: int, pictures: int)
 
 
 def measured(file: Path, workers: int) -> dict[str, Any]:
-    """Read the file, do what training does at its start, and go through all pictures once; MB are 10^6 bytes."""
+    """Read the file, do what training does at its start, and go through all images once; MB are 10^6 bytes."""
     from gfocal.data.formats.coco.reader import read_coco
     from gfocal.runs.datasets import describe_data
     from gfocal.runs.folder import fingerprint
@@ -132,7 +132,7 @@ def epoch(index: Any, workers: int) -> list[float]:
 
 
 class Keys:
-    """File name, id and number of boxes of a picture: what a data set reads of an index, without the pictures."""
+    """File name, id and number of boxes of an image: what a data set reads of an index, without the images."""
 
     def __init__(self, index: Any) -> None:
         self.index = index

@@ -3,7 +3,7 @@
     python benchmarks/overhead.py                       # on a quiet machine, about twenty minutes on two cores
     python benchmarks/overhead.py --only r18 --repeats 3 --out /tmp/overhead.json
 
-One picture of 800 x 1333; both detectors take turns in one process, so that what disturbs one disturbs the other.
+One image of 800 x 1333; both detectors take turns in one process, so that what disturbs one disturbs the other.
 Writes benchmarks/results/overhead.json and says whether the ratios are those that the design allows.
 """
 
@@ -18,7 +18,7 @@ from typing import Any
 
 import harness
 from gfocal.recipe import load_recipe
-from gfocal.studies.speed.speed import PICTURE, measure_rows, told_speed
+from gfocal.studies.speed.speed import IMAGE, describe_speed, measure_rows
 from gfocal.utils.progress import ProgressBar
 
 RESULTS = Path(__file__).parent / "results" / "overhead.json"
@@ -32,7 +32,7 @@ def measure(backbone: str, repeats: int, threads: int | None) -> dict[str, Any]:
     change = [f"model.backbone={BACKBONES[backbone]}"]
     recipes = {f"{name}_{backbone}": load_recipe(f"{name}_r50", change) for name in ("atss", "gfl")}
     with ProgressBar(0, f"measuring {backbone}") as bar:
-        return measure_rows(recipes, PICTURE, repeats=repeats, threads=threads, progress=bar.callback)
+        return measure_rows(recipes, IMAGE, repeats=repeats, threads=threads, progress=bar.callback)
 
 
 def verdicts(backbone: str, content: dict[str, Any]) -> list[str]:
@@ -59,7 +59,7 @@ def main() -> None:
     found = {name: measure(name, options.repeats, options.threads) for name in options.only}
     options.out.write_text(harness.dumps({"machine": about, "backbones": found}))
     for name, content in found.items():
-        print("\n".join([*told_speed(content), "", *verdicts(name, content), ""]))
+        print("\n".join([*describe_speed(content), "", *verdicts(name, content), ""]))
 
 
 if __name__ == "__main__":

@@ -28,14 +28,14 @@ MEAN, STD = (103.53, 116.28, 123.675), (57.375, 57.12, 58.395)
 
 def float_pipeline(index: DataIndex) -> Tensor:
     """Pillow, then float32 from there on: what many training scripts do; (16, 3, 320, 320) normalised BGR."""
-    pictures = []
+    images = []
     for i in range(BATCH):
         with Image.open(index.path(i)) as opened:
             resized = opened.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BILINEAR)
         array = np.asarray(resized, np.float32)[:, :, ::-1]
         array = (array - np.array(MEAN, np.float32)) / np.array(STD, np.float32)
-        pictures.append(torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1))))
-    return torch.stack(pictures)
+        images.append(torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1))))
+    return torch.stack(images)
 
 
 def batch_of(dataset: DetectionDataset) -> Batch:
@@ -55,9 +55,9 @@ def rows(repeats: int) -> list[Row]:
         mosaics = DetectionDataset(index, full.transform, seed=0, mosaic=Mosaic(1.0, epochs=1))
         timed: dict[str, tuple[Callable[[], Tensor], bool]] = {
             "Pillow, float32, normalised in the loader": (lambda: float_pipeline(index), False),
-            "gfocal, uint8, and PixelNorm": (lambda: norm(batch_of(plain).pictures), True),
-            "gfocal with gfl_nano's augmentation, and PixelNorm": (lambda: norm(batch_of(full).pictures), True),
-            "gfocal, mosaics only, and PixelNorm": (lambda: norm(batch_of(mosaics).pictures), True),
+            "gfocal, uint8, and PixelNorm": (lambda: norm(batch_of(plain).images), True),
+            "gfocal with gfl_nano's augmentation, and PixelNorm": (lambda: norm(batch_of(full).images), True),
+            "gfocal, mosaics only, and PixelNorm": (lambda: norm(batch_of(mosaics).images), True),
         }
         # Two ways to decode and to resize: not the same bits.
         difference = float((timed["gfocal, uint8, and PixelNorm"][0]() - float_pipeline(index)).abs().mean())

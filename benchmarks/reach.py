@@ -65,8 +65,8 @@ def make_large(out: Path, train: int, val: int) -> None:
     for folder in ("images", "annotations"):
         (out / folder).mkdir(parents=True, exist_ok=True)
     for file in sorted((small / "images").iterdir()):
-        with Image.open(file) as picture:
-            picture.resize((64 * TIMES,) * 2, Image.Resampling.BICUBIC).save(out / "images" / file.name, quality=92)
+        with Image.open(file) as image:
+            image.resize((64 * TIMES,) * 2, Image.Resampling.BICUBIC).save(out / "images" / file.name, quality=92)
     for file in sorted((small / "annotations").iterdir()):
         content = json.loads(file.read_text())
         for image in content["images"]:

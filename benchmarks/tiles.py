@@ -1,10 +1,10 @@
-"""Small objects on large pictures: whole pictures against tiles, in training and in prediction.
+"""Small objects on large images: whole images against tiles, in training and in prediction.
 
     python benchmarks/tiles.py --init path/to/nanodet --out runs/tiles
 
-Pictures of 1024 pixels show a generated scene with objects of 65 to 490 pixels; scenes of 96 pixels, with objects of 8
+Images of 1024 pixels show a generated scene with objects of 65 to 490 pixels; scenes of 96 pixels, with objects of 8
 to 46, are pasted where none of these lies; all shapes are one class. ``gfl_nano`` at 320 pixels learns from both in as
-many steps: from whole pictures, and from tiles of 320. ``--init`` is what `gfocal import nanodet_m.ckpt` wrote. What is
+many steps: from whole images, and from tiles of 320. ``--init`` is what `gfocal import nanodet_m.ckpt` wrote. What is
 finished is not done again. Writes benchmarks/results/tiles.json.
 """
 
@@ -26,7 +26,7 @@ from PIL import Image
 
 from gfocal.commands.evaluate import evaluate_files
 from gfocal.data.formats.open import open_split
-from gfocal.data.pipeline import in_tiles, pictures_an_epoch
+from gfocal.data.pipeline import images_per_epoch, in_tiles
 from gfocal.data.scenes.generate import draw_indexed
 from gfocal.models import tiled_prediction as tiles
 from gfocal.recipe import load_recipe
@@ -56,19 +56,19 @@ def place(taken: np.ndarray, rng: np.random.Generator) -> tuple[int, int] | None
 
 
 def draw(split: int, number: int) -> tuple[np.ndarray, np.ndarray]:
-    """(1024, 1024, 3) picture and (N, 4) xyxy of its objects."""
+    """(1024, 1024, 3) image and (N, 4) xyxy of its objects."""
     rng = np.random.default_rng([7, split, number])
     scene = draw_indexed(SIDE, 0, split, number)
-    picture, boxes, taken = scene.picture.copy(), [scene.boxes], [*scene.boxes]
+    image, boxes, taken = scene.image.copy(), [scene.boxes], [*scene.boxes]
     for patch in range(PATCHES):
         small = draw_indexed(PATCH, 1 + patch, split, number)
         if (corner := place(np.array(taken).reshape(-1, 4), rng)) is None:
             continue
         x, y = corner
-        picture[y : y + PATCH, x : x + PATCH] = small.picture
+        image[y : y + PATCH, x : x + PATCH] = small.image
         boxes.append(small.boxes + np.array([x, y, x, y]))
         taken.append(np.array([x, y, x + PATCH, y + PATCH], float))
-    return picture, np.concatenate(boxes)
+    return image, np.concatenate(boxes)
 
 
 def make_data(out: Path) -> None:
@@ -80,9 +80,9 @@ def make_data(out: Path) -> None:
         images: list[dict[str, Any]] = []
         annotations: list[dict[str, Any]] = []
         for number in range(1, count + 1):
-            picture, objects = draw(split, number)
+            image, objects = draw(split, number)
             file = f"{name}_{number:03d}.jpg"
-            Image.fromarray(picture).save(out / "images" / file, quality=92)
+            Image.fromarray(image).save(out / "images" / file, quality=92)
             images.append({"id": number, "file_name": file, "width": SIDE, "height": SIDE})
             for x1, y1, x2, y2 in objects.tolist():
                 box = [x1, y1, x2 - x1, y2 - y1]
@@ -99,9 +99,9 @@ def gfocal(*words: str) -> None:
     subprocess.run([sys.executable, "-m", "gfocal", *words], check=True, env=environment)
 
 
-def epochs(pictures: int) -> int:
+def epochs(images: int) -> int:
     """So many as give about STEPS steps."""
-    return max(1, round(STEPS / (pictures // BATCH)))
+    return max(1, round(STEPS / (images // BATCH)))
 
 
 def train(options: argparse.Namespace, data: Path, name: str, changes: list[str]) -> Path:
@@ -109,7 +109,7 @@ def train(options: argparse.Namespace, data: Path, name: str, changes: list[str]
     if (out / "last.safetensors").exists():
         return out
     recipe = load_recipe("gfl_nano", [word for word in changes if word != "--set"])
-    count = epochs(pictures_an_epoch(recipe, in_tiles(recipe, open_split(data, "train"))))
+    count = epochs(images_per_epoch(recipe, in_tiles(recipe, open_split(data, "train"))))
     words = ["--set", f"schedule.epochs={count}", "--set", f"schedule.eval_every={count}", "--set", "schedule.ema=0.98"]
     words += ["--set", f"runtime.threads={options.threads}", "--set", "data.workers=1"]
     init = ["--init", str(options.init)] if options.init else []

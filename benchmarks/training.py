@@ -34,17 +34,17 @@ def rows(repeats: int) -> list[Row]:
         dataset = DetectionDataset(index, EvalTransform(detector.resize), seed=0)
         batch = collate([dataset[(i, 0, i)] for i in range(BATCH)])
         assert isinstance(batch, Batch)
-        pictures, targets = batch.pictures, batch.targets
+        images, targets = batch.images, batch.targets
 
         def network() -> None:
             detector.zero_grad()
-            out = detector(pictures)
+            out = detector(images)
             (out.class_logits.mean() + out.box.mean()).backward()
 
         def step() -> None:
             optimizer.zero_grad()
-            matched = detector.match(pictures, targets)
-            losses = detector.losses(detector(pictures), matched, (320, 320))
+            matched = detector.match(images, targets)
+            losses = detector.losses(detector(images), matched, (320, 320))
             sum(losses.values()).backward()  # type: ignore[union-attr]
             optimizer.step()
 
@@ -55,7 +55,7 @@ def rows(repeats: int) -> list[Row]:
         ]
         found = compare(case, candidates, repeats=repeats, warmup=1, clock=time.perf_counter)
         done = train(recipe, index, None, Path(folder) / "run", progress=False)
-        spent = 1e3 * BATCH / done.pictures_per_second
+        spent = 1e3 * BATCH / done.images_per_second
         whole = "gfocal train: reading, augmentation, averaged weights too"
         found.append(Row(case, whole, spent, 0.0, found[0].ms / spent, True, f"mean of {done.steps} steps"))
     for row in found:

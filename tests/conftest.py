@@ -35,7 +35,7 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data set of 12 pictures to train on and 4 to measure on, 64 x 64; picture 10 of train is empty."""
+    """A data set of 12 images to train on and 4 to measure on, 64 x 64; image 10 of train is empty."""
     out = tmp_path_factory.mktemp("scenes")
     make_scenes(out, train=12, val=4, size=64)
     return out

@@ -140,7 +140,7 @@ def test_area_worked_by_hand() -> None:
 
 
 def test_clip_worked_by_hand() -> None:
-    # A picture 10 high and 20 wide.
+    # An image 10 high and 20 wide.
     boxes = torch.tensor([[-3.0, -4, 30, 30], [2, 3, 4, 5], [25, 12, 30, 14], [-9, -9, -1, -1]])
     expected = torch.tensor([[0.0, 0, 20, 10], [2, 3, 4, 5], [20, 10, 20, 10], [0, 0, 0, 0]])
     assert torch.equal(clip_boxes(boxes, 10, 20), expected)

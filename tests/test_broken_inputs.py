@@ -79,8 +79,8 @@ def trained(root: Path, out: Path, skip_broken: bool) -> tuple[DataIndex, TrainR
 
 
 def predicted(detector: DenseDetector, root: Path) -> Prediction:
-    pictures = [root / "images" / name for name in ("a.png", "b.jpg", "c.png", "d.jpg")]
-    return predict_files(detector, pictures, root / "out")
+    images = [root / "images" / name for name in ("a.png", "b.jpg", "c.png", "d.jpg")]
+    return predict_files(detector, images, root / "out")
 
 
 @pytest.mark.parametrize("case", [*broken_inputs.CASES, *broken_formats.CASES], ids=str)
@@ -115,7 +115,7 @@ def test_check_train_and_predict(case: Case, tmp_path: Path, detector: DenseDete
             assert any(names_both(line, case) for line in told), told
             assert report.left_out["train"]["records"] == len(index.skipped)
 
-    if case.pictures:
+    if case.images:
         found = predicted(detector, root)
         unreadable = case.refused and "size" not in case.fault and not re.search("41x32|1x1|40x30", case.fault)
         assert len(found.drawings) == (3 if unreadable else 4)

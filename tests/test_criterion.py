@@ -19,7 +19,7 @@ WEIGHTS = {"cls": 1.0, "box": 2.0, "dfl": 0.25}
 
 
 class Fixed:
-    """An assigner that was told its answers, one picture after the other."""
+    """An assigner that was told its answers, one image after the other."""
 
     def __init__(self, *answers: Sequence[int]) -> None:
         self.answers = iter(answers)
@@ -109,7 +109,7 @@ def test_loss_weights_and_normalisers_only_scale() -> None:
 
 POINTS = make_points([(4, 4), (2, 2)], [8, 16], anchor_scale=4, offset=0)
 CLASSES = 3
-PICTURES = (
+IMAGES = (
     targets(([0.0, 0, 30, 30], 0), ([9.0, 2, 31, 22], 2)),
     targets(),
     targets(([3.0, 3, 13, 29], 1)),
@@ -117,10 +117,10 @@ PICTURES = (
 )
 
 
-def random_output(pictures: int, boxes: GeneralBoxes | DiracBoxes, seed: int = 0) -> HeadOutput:
+def random_output(images: int, boxes: GeneralBoxes | DiracBoxes, seed: int = 0) -> HeadOutput:
     generator = torch.Generator().manual_seed(seed)
-    logits = torch.randn(pictures, len(POINTS), CLASSES, generator=generator)
-    code = torch.randn(pictures, len(POINTS), boxes.channels, generator=generator) + 1
+    logits = torch.randn(images, len(POINTS), CLASSES, generator=generator)
+    code = torch.randn(images, len(POINTS), boxes.channels, generator=generator) + 1
     return HeadOutput(logits.requires_grad_(), code.requires_grad_())
 
 
@@ -133,14 +133,14 @@ def test_parts_of_a_step_add_up_to_the_whole(
     out, assigner = random_output(4, boxes), AtssAssigner(9)
 
     def losses_of(part: slice, **norms: float) -> Tensor:
-        matched = match(POINTS, PICTURES[part], assigner, boxes)
+        matched = match(POINTS, IMAGES[part], assigner, boxes)
         terms = detection_losses(
             out[part], POINTS, matched, boxes, quality, box_weight=box_weight, loss_weights=WEIGHTS, **norms
         )
         return torch.stack(list(terms.values())).sum()
 
     def norms_of(part: slice) -> tuple[int, float]:
-        matched = match(POINTS, PICTURES[part], assigner, boxes)
+        matched = match(POINTS, IMAGES[part], assigner, boxes)
         flat = HeadOutput(out.class_logits[part].flatten(0, 1), out.box[part].flatten(0, 1))[matched.positive]
         at = POINTS[matched.positive % len(POINTS)]
         weight = positive_weights(box_weight, flat, at, matched.boxes, quality)
@@ -163,7 +163,7 @@ def test_parts_of_a_step_add_up_to_the_whole(
 
 def test_the_default_normalisers_are_those_of_the_batch() -> None:
     boxes, quality = GeneralBoxes(8), JointQuality()
-    out, matched = random_output(4, boxes), match(POINTS, PICTURES, AtssAssigner(9), boxes)
+    out, matched = random_output(4, boxes), match(POINTS, IMAGES, AtssAssigner(9), boxes)
     flat = HeadOutput(out.class_logits.flatten(0, 1), out.box.flatten(0, 1))[matched.positive]
     score_sum = flat.class_logits.sigmoid().amax(1).sum().item()
     arguments = (out, POINTS, matched, boxes, quality)
@@ -173,7 +173,7 @@ def test_the_default_normalisers_are_those_of_the_batch() -> None:
     assert {k: v.item() for k, v in default.items()} == pytest.approx({k: v.item() for k, v in explicit.items()})
 
 
-def test_each_picture_gets_its_own_objects() -> None:
+def test_each_image_gets_its_own_objects() -> None:
     boxes = DiracBoxes()
     first, second = targets(([0.0, 0, 9, 9], 2)), targets(([1.0, 1, 7, 7], 0), ([0.0, 0, 20, 20], 1))
     count = len(POINTS)
@@ -185,7 +185,7 @@ def test_each_picture_gets_its_own_objects() -> None:
     assert matched.boxes.tolist() == [[0, 0, 9, 9], [0, 0, 20, 20], [0, 0, 20, 20]]
     assert matched.labels[matched.positive].tolist() == [2, 1, 1]
     assert (matched.labels == -1).sum().item() == 3 * count - 3
-    assert (matched.objects, matched.missed) == (3, 1)  # the first object of the third picture has no point
+    assert (matched.objects, matched.missed) == (3, 1)  # the first object of the third image has no point
 
 
 def test_edges_out_of_reach_are_counted() -> None:
@@ -214,7 +214,7 @@ def test_background_teaches_the_negatives(boxes: GeneralBoxes | DiracBoxes, qual
     assert not out.box.grad.any()
 
 
-def test_no_pictures_at_all() -> None:
+def test_no_images_at_all() -> None:
     boxes, nobody = GeneralBoxes(8), torch.zeros(0, dtype=torch.int64)
     out = random_output(0, boxes)
     none = Matched(nobody, nobody, torch.zeros(0, 4), None, nobody, 0, 0, 0, 0)
@@ -252,7 +252,7 @@ def test_losses_of_half_precision_outputs_are_float32(dtype: torch.dtype) -> Non
     whole = random_output(4, boxes)
     half = HeadOutput(whole.class_logits.detach().to(dtype), whole.box.detach().to(dtype))
     same = HeadOutput(half.class_logits.float(), half.box.float())
-    matched = match(POINTS, PICTURES, AtssAssigner(9), boxes)
+    matched = match(POINTS, IMAGES, AtssAssigner(9), boxes)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         low = detection_losses(half, POINTS, matched, boxes, JointQuality(), loss_weights=WEIGHTS)
     full = detection_losses(same, POINTS, matched, boxes, JointQuality(), loss_weights=WEIGHTS)
@@ -261,18 +261,18 @@ def test_losses_of_half_precision_outputs_are_float32(dtype: torch.dtype) -> Non
         assert value.item() == full[name].item()
 
 
-def test_a_quality_learns_which_picture_each_row_is_of() -> None:
+def test_a_quality_learns_which_image_each_row_is_of() -> None:
     seen: list[Tensor] = []
 
     class Recording(JointQuality):
-        def losses(self, *args: Any, picture: Tensor | None = None, **options: Any) -> dict[str, Tensor]:
-            assert picture is not None
-            seen.append(picture)
-            return super().losses(*args, picture=picture, **options)
+        def losses(self, *args: Any, image: Tensor | None = None, **options: Any) -> dict[str, Tensor]:
+            assert image is not None
+            seen.append(image)
+            return super().losses(*args, image=image, **options)
 
     points = make_points([(1, 3)], [8], anchor_scale=5, offset=0.5)
     out = HeadOutput(torch.zeros(2, 3, 2), torch.zeros(2, 3, 32))
-    # Point 1 of the first picture and point 0 of the second learn nothing: two rows of each are left.
+    # Point 1 of the first image and point 0 of the second learn nothing: two rows of each are left.
     ignored = torch.tensor([False, True, False, True, False, False])
     none = torch.zeros(0, dtype=torch.int64)
     for mask in (None, ignored):
@@ -288,7 +288,7 @@ def test_a_quality_learns_which_picture_each_row_is_of() -> None:
             truncated=0,
         )
         detection_losses(out, points, matched, GeneralBoxes(7), Recording(), loss_weights={})
-    assert [picture.tolist() for picture in seen] == [[0, 0, 0, 1, 1, 1], [0, 0, 1, 1]]
+    assert [image.tolist() for image in seen] == [[0, 0, 0, 1, 1, 1], [0, 0, 1, 1]]
 
 
 def test_three_ways_to_count_positives() -> None:
@@ -296,12 +296,12 @@ def test_three_ways_to_count_positives() -> None:
         nobody = torch.zeros(0, dtype=torch.int64)
         return Matched(nobody, nobody, torch.zeros(0, 4), None, torch.tensor(counts, dtype=torch.int64), 0, 0, 0, 0)
 
-    # Two batches, pictures with 3, 0 and 0, 2 positives: 5; with at least 1 a picture 3 + 1 + 1 + 2 = 7; and 5 + 4.
+    # Two batches, images with 3, 0 and 0, 2 positives: 5; with at least 1 an image 3 + 1 + 1 + 2 = 7; and 5 + 4.
     step = [matched(3, 0), matched(0, 2)]
     assert count_positives(step, "step") == (5, 5)
     assert count_positives(step, "picture") == (7, 7)
     assert count_positives(step, "plus_pictures") == (9, 5)
-    # Background alone; and no picture at all.
+    # Background alone; and no image at all.
     assert count_positives([matched(0, 0)], "step") == (0, 0)
     assert count_positives([matched(0, 0)], "picture") == (2, 2)
     assert count_positives([matched(0, 0)], "plus_pictures") == (2, 0)

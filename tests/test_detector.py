@@ -24,16 +24,16 @@ from gfocal.zoo import build_detector
 
 
 class Told(nn.Module):
-    """Finds one object of class 1 at the last point of every picture, each edge uniform over three bins."""
+    """Finds one object of class 1 at the last point of every image, each edge uniform over three bins."""
 
     def __init__(self) -> None:
         super().__init__()
         self.score = nn.Parameter(torch.tensor(2.0))
         self.seen: list[tuple[bool, tuple[int, ...]]] = []
 
-    def forward(self, pictures: Tensor) -> HeadOutput:
-        self.seen.append((self.training, tuple(pictures.shape)))
-        batch, _, height, width = pictures.shape
+    def forward(self, images: Tensor) -> HeadOutput:
+        self.seen.append((self.training, tuple(images.shape)))
+        batch, _, height, width = images.shape
         count = math.ceil(height / 32) * math.ceil(width / 32)
         logits = torch.full((batch, count, 2), -9.0)
         logits[:, -1, 1] = self.score
@@ -59,7 +59,7 @@ def told(resize: Resize) -> DenseDetector:
     )
 
 
-def test_boxes_and_deviations_come_back_in_pixels_of_the_picture() -> None:
+def test_boxes_and_deviations_come_back_in_pixels_of_the_image() -> None:
     # 128 rows, 32 columns become 64 x 64. The last point is (48, 48); every edge expects 1 stride = 32 pixels:
     # [16, 16, 80, 80], clipped [16, 16, 64, 64]. Back: x times 1/2, y times 2.
     found = told(Resize("square", 64)).predict(torch.zeros(3, 128, 32, dtype=torch.uint8))
@@ -79,7 +79,7 @@ def test_boxes_do_not_reach_into_the_padding() -> None:
     assert detector.head.seen == [(False, (1, 3, 96, 128))]
     # [80, 48, 144, 112] clipped to 100 x 80 is [80, 48, 100, 80]; then halved.
     assert found.boxes.tolist() == [[40, 24, 50, 40]]
-    # A batch knows the size of each picture; without sizes the whole batch counts.
+    # A batch knows the size of each image; without sizes the whole batch counts.
     batch = torch.zeros(2, 3, 96, 128, dtype=torch.uint8)
     first, second = detector.detect(batch, torch.tensor([[80, 100], [96, 120]]))
     assert (first.boxes.tolist(), second.boxes.tolist()) == ([[80, 48, 100, 80]], [[80, 48, 120, 96]])
@@ -87,23 +87,23 @@ def test_boxes_do_not_reach_into_the_padding() -> None:
 
 
 def test_the_threshold_can_be_raised_for_one_call() -> None:
-    detector, picture = told(Resize("square", 64)), torch.zeros(3, 9, 9, dtype=torch.uint8)
-    assert len(detector.predict(picture, score_threshold=0.9)) == 0
-    assert len(detector.predict(picture)) == 1
+    detector, image = told(Resize("square", 64)), torch.zeros(3, 9, 9, dtype=torch.uint8)
+    assert len(detector.predict(image, score_threshold=0.9)) == 0
+    assert len(detector.predict(image)) == 1
     assert detector.postprocess.score_threshold == 0.05
 
 
 def test_a_threshold_out_of_range_is_named() -> None:
-    detector, picture = told(Resize("square", 64)), torch.zeros(3, 9, 9, dtype=torch.uint8)
+    detector, image = told(Resize("square", 64)), torch.zeros(3, 9, 9, dtype=torch.uint8)
     for value in (2, -1):
         with pytest.raises(UsageError, match=f"score_threshold must be at least 0 and below 1, got {value}"):
-            detector.predict(picture, score_threshold=value)
+            detector.predict(image, score_threshold=value)
 
 
 @pytest.mark.parametrize("kind", [list, tuple])
-def test_several_pictures_may_come_in_a_list_or_a_tuple(kind: type) -> None:
-    pictures = kind([torch.zeros(3, 9, 9, dtype=torch.uint8), torch.zeros(3, 18, 9, dtype=torch.uint8)])
-    found = told(Resize("square", 64)).predict(pictures)
+def test_several_images_may_come_in_a_list_or_a_tuple(kind: type) -> None:
+    images = kind([torch.zeros(3, 9, 9, dtype=torch.uint8), torch.zeros(3, 18, 9, dtype=torch.uint8)])
+    found = told(Resize("square", 64)).predict(images)
     assert [one.boxes[0, 3].item() for one in found] == [9, 18]
 
 
@@ -114,7 +114,7 @@ def test_predict_leaves_the_mode_as_it_was(training: bool) -> None:
     assert detector.head.seen[0][0] is False  # it ran in evaluation mode
     assert (detector.training, detector.head.training) == (training, training)
 
-    def fail(pictures: Tensor) -> Tensor:
+    def fail(images: Tensor) -> Tensor:
         raise RuntimeError("broken")
 
     detector.backbone.forward = fail
@@ -129,10 +129,10 @@ def test_nothing_found_comes_back_as_nothing() -> None:
 
 
 def test_pixels_are_normalised_in_their_order() -> None:
-    picture = torch.tensor([10, 20, 30], dtype=torch.uint8).view(1, 3, 1, 1)
-    rgb = PixelNorm((1.0, 2, 3), (2.0, 4, 8))(picture)
+    image = torch.tensor([10, 20, 30], dtype=torch.uint8).view(1, 3, 1, 1)
+    rgb = PixelNorm((1.0, 2, 3), (2.0, 4, 8))(image)
     assert rgb.flatten().tolist() == [4.5, 4.5, 27 / 8]
-    bgr = PixelNorm((1.0, 2, 3), (2.0, 4, 8), "bgr")(picture)  # 30, 20, 10
+    bgr = PixelNorm((1.0, 2, 3), (2.0, 4, 8), "bgr")(image)  # 30, 20, 10
     assert bgr.flatten().tolist() == [14.5, 4.5, 7 / 8]
     assert PixelNorm((1.0, 2, 3), (2.0, 4, 8)).state_dict() == {}  # the recipe holds them, no checkpoint
 
@@ -148,7 +148,7 @@ def nano() -> DenseDetector:
         norms = [m for m in detector.modules() if isinstance(m, nn.BatchNorm2d)]
         for norm in norms:
             norm.momentum = 1.0
-        detector(random_pictures(4, seed=9))
+        detector(random_images(4, seed=9))
         for norm in norms:
             norm.momentum = 0.1
         for out in detector.head.out:
@@ -157,20 +157,20 @@ def nano() -> DenseDetector:
     return detector
 
 
-def random_pictures(count: int, height: int = 64, width: int = 64, seed: int = 0) -> Tensor:
+def random_images(count: int, height: int = 64, width: int = 64, seed: int = 0) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(0, 256, (count, 3, height, width), generator=generator, dtype=torch.uint8)
 
 
 def test_every_kind_of_source_gives_the_same(nano: DenseDetector, tmp_path: Path) -> None:
-    picture = random_pictures(1, 50, 70)[0]
-    array = picture.permute(1, 2, 0).numpy()
+    image = random_images(1, 50, 70)[0]
+    array = image.permute(1, 2, 0).numpy()
     Image.fromarray(array).save(tmp_path / "picture.png")
     sources = [array, Image.fromarray(array), tmp_path / "picture.png", str(tmp_path / "picture.png")]
-    expected = nano.predict(picture)
+    expected = nano.predict(image)
     assert len(expected) > 10
     assert not expected.boxes.requires_grad
-    for found in nano.predict([picture, *sources]):
+    for found in nano.predict([image, *sources]):
         assert torch.equal(found.boxes, expected.boxes)
         assert torch.equal(found.scores, expected.scores)
     assert nano.predict([]) == []
@@ -178,12 +178,12 @@ def test_every_kind_of_source_gives_the_same(nano: DenseDetector, tmp_path: Path
 
 def test_predicting_teaches_nothing(nano: DenseDetector) -> None:
     before = {name: value.clone() for name, value in nano.train().state_dict().items()}
-    nano.predict(random_pictures(1)[0])
+    nano.predict(random_images(1)[0])
     assert all(torch.equal(value, before[name]) for name, value in nano.state_dict().items())
 
 
 def test_predict_is_detect_on_a_padded_batch() -> None:
-    # Levels up to stride 128 on pictures padded to a multiple of 32: what evaluation gets is what a person gets.
+    # Levels up to stride 128 on images padded to a multiple of 32: what evaluation gets is what a person gets.
     overrides = [
         "model.pretrained=false",
         "data.resize.short_side=96",
@@ -193,23 +193,23 @@ def test_predict_is_detect_on_a_padded_batch() -> None:
     torch.manual_seed(0)
     detector = build_detector(load_recipe("gfl_r18", overrides), ["a", "b"]).eval()
     nn.init.zeros_(detector.head.class_out.bias)
-    pictures = [random_pictures(1, 60, 75)[0], random_pictures(1, 70, 60, seed=1)[0]]
-    resized = [detector.resize(p) for p in pictures]
+    images = [random_images(1, 60, 75)[0], random_images(1, 70, 60, seed=1)[0]]
+    resized = [detector.resize(p) for p in images]
     assert [tuple(p.shape[-2:]) for p in resized] == [(96, 120), (112, 96)]
-    for picture, small in zip(pictures, resized, strict=True):
+    for image, small in zip(images, resized, strict=True):
         (whole,) = detector.detect(pad_batch([small]), torch.tensor([small.shape[-2:]]))
-        expected = to_original(whole, small.shape[-2:], picture.shape[-2:])
-        found = detector.predict(picture)
+        expected = to_original(whole, small.shape[-2:], image.shape[-2:])
+        found = detector.predict(image)
         assert len(found) >= 5
         assert torch.equal(found.scores, expected.scores)
         assert torch.equal(found.boxes, expected.boxes)
 
 
-def test_pictures_of_a_batch_do_not_mix(nano: DenseDetector) -> None:
-    pictures = random_pictures(3)
+def test_images_of_a_batch_do_not_mix(nano: DenseDetector) -> None:
+    images = random_images(3)
     nano.eval()
     with torch.no_grad():
-        together, alone = nano(pictures), nano(pictures[1:2])
+        together, alone = nano(images), nano(images[1:2])
     torch.testing.assert_close(together.class_logits[1:2], alone.class_logits, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(together.box[1:2], alone.box, rtol=1e-4, atol=1e-4)
 
@@ -217,7 +217,7 @@ def test_pictures_of_a_batch_do_not_mix(nano: DenseDetector) -> None:
 @pytest.mark.parametrize(("height", "width"), [(64, 64), (32, 96), (160, 32), (33, 70)])
 def test_there_are_as_many_outputs_as_points(nano: DenseDetector, height: int, width: int) -> None:
     with torch.no_grad():
-        out = nano.eval()(random_pictures(2, height, width))
+        out = nano.eval()(random_images(2, height, width))
     points = nano.points(height, width)
     assert out.class_logits.shape == (2, len(points), 3)
     assert out.box.shape == (2, len(points), 32)
@@ -231,41 +231,41 @@ TARGETS = (
 
 
 def test_low_precision_is_close_and_its_losses_are_float32(nano: DenseDetector) -> None:
-    pictures = random_pictures(2)
-    matched = nano.match(pictures, TARGETS)
+    images = random_images(2)
+    matched = nano.match(images, TARGETS)
     assert len(matched.positive) >= 2
     nano.eval()
-    full = nano.losses(nano(pictures), matched, (64, 64))
+    full = nano.losses(nano(images), matched, (64, 64))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        out = nano(pictures)
+        out = nano(images)
         low = nano.losses(out, matched, (64, 64))
-        found = nano.detect(pictures)
+        found = nano.detect(images)
     assert out.class_logits.dtype == torch.bfloat16  # the network did run in it
     for name, value in low.items():
         assert value.dtype == torch.float32
         assert value.item() == pytest.approx(full[name].item(), rel=0.05)
     torch.stack(list(low.values())).sum().backward()
     assert all(torch.isfinite(p.grad).all() for p in nano.parameters() if p.grad is not None)
-    for low_found, full_found in zip(found, nano.detect(pictures), strict=True):
+    for low_found, full_found in zip(found, nano.detect(images), strict=True):
         assert low_found.boxes.dtype == low_found.scores.dtype == torch.float32
         assert low_found.scores[0].item() == pytest.approx(full_found.scores[0].item(), abs=0.03)
 
 
 def test_every_parameter_learns(nano: DenseDetector) -> None:
-    pictures = random_pictures(2)
+    images = random_images(2)
     nano.train()
-    torch.stack(list(nano.losses(nano(pictures), nano.match(pictures, TARGETS), (64, 64)).values())).sum().backward()
+    torch.stack(list(nano.losses(nano(images), nano.match(images, TARGETS), (64, 64)).values())).sum().backward()
     silent = [name for name, p in nano.named_parameters() if p.grad is None or not p.grad.any()]
     # Levels without a positive still have negatives.
     assert silent == []
 
 
 def test_the_losses_of_a_step_can_be_normalised_together(nano: DenseDetector) -> None:
-    pictures = random_pictures(2)
+    images = random_images(2)
     nano.eval()
-    whole = nano.losses(nano(pictures), nano.match(pictures, TARGETS), (64, 64))
-    matches = [nano.match(pictures[i : i + 1], TARGETS[i : i + 1]) for i in range(2)]
-    outputs = [nano(pictures[i : i + 1]) for i in range(2)]
+    whole = nano.losses(nano(images), nano.match(images, TARGETS), (64, 64))
+    matches = [nano.match(images[i : i + 1], TARGETS[i : i + 1]) for i in range(2)]
+    outputs = [nano(images[i : i + 1]) for i in range(2)]
     count = sum(len(matched.positive) for matched in matches)
     weights = [nano.step_sums(out, m, (64, 64))[0] for out, m in zip(outputs, matches, strict=True)]
     assert weights[1].item() == 0  # no object there
@@ -282,18 +282,18 @@ def test_a_threshold_of_ones_own_is_one_of_final_scores() -> None:
     # A branch multiplies after the threshold on the class score; a person who asks for 0.3 wants no 0.15.
     torch.manual_seed(0)
     detector = build_detector(load_recipe("fcos_nano", ["data.resize.size=64"]), ["a", "b"]).eval()
-    picture = random_pictures(1)[0]
-    everything = detector.predict(picture, score_threshold=0.0)
+    image = random_images(1)[0]
+    everything = detector.predict(image, score_threshold=0.0)
     assert len(everything) == 100
     threshold = float(everything.scores[40])
-    found = detector.predict(picture, score_threshold=threshold)
+    found = detector.predict(image, score_threshold=threshold)
     assert len(found) > 0
     assert float(found.scores.min()) > threshold
 
 
 @pytest.mark.parametrize("recipe", ["gfl_nano", "gfl_r18"])
 def test_padding_with_the_mean_is_zero_to_the_network(recipe: str) -> None:
-    # gfl_nano's statistics are in the order BGR, gfl_r18's RGB; colours of pictures are RGB.
+    # gfl_nano's statistics are in the order BGR, gfl_r18's RGB; colours of images are RGB.
     overrides = ["data.resize.pad=mean", "model.pretrained=false"]
     detector = build_detector(load_recipe(recipe, overrides), ["a"])
     assert detector.resize.fill == (124, 116, 104)

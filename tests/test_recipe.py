@@ -78,7 +78,7 @@ def test_neck_and_head_are_equally_wide(name: str, override: str, channels: int)
 
 def test_the_published_settings() -> None:
     r50, nano = load_recipe("gfl_r50"), load_recipe("gfl_nano")
-    # arXiv 2006.04388, section 4: beta 2, n = 16, weights 2 and 1/4, ATSS; 12 epochs of 16 pictures from lr 0.01.
+    # arXiv 2006.04388, section 4: beta 2, n = 16, weights 2 and 1/4, ATSS; 12 epochs of 16 images from lr 0.01.
     weights = r50.model.loss_weights
     assert (weights.cls, weights.box, weights.dfl) == (1, 2, 0.25)
     assert (r50.model.quality.beta, r50.model.boxes.reg_max, r50.model.assigner.top_k) == (2, 16, 9)
@@ -392,12 +392,10 @@ def test_every_form_can_be_built(key: str, name: str) -> None:
 
 def test_loss_weights_are_named_after_losses() -> None:
     named = set()
-    pictures = torch.zeros(1, 3, 64, 64, dtype=torch.uint8)
+    images = torch.zeros(1, 3, 64, 64, dtype=torch.uint8)
     for changes in ([], ["model.quality.kind=iou", "model.boxes.kind=gaussian"]):
         detector = build_detector(load_recipe("gfl_nano", changes), ["a"])
-        named |= detector.losses(
-            detector.eval()(pictures), detector.match(pictures, [Targets.empty()]), (64, 64)
-        ).keys()
+        named |= detector.losses(detector.eval()(images), detector.match(images, [Targets.empty()]), (64, 64)).keys()
     assert named == set(leaves(LossWeights))
 
 

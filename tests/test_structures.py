@@ -38,7 +38,7 @@ def test_targets_say_what_is_wrong(boxes: torch.Tensor, labels: torch.Tensor, wo
         Targets(boxes, labels)
 
 
-def test_an_empty_picture_has_targets() -> None:
+def test_an_empty_image_has_targets() -> None:
     empty = Targets.empty()
     assert (len(empty), empty.boxes.shape, empty.labels.dtype) == (0, (0, 4), torch.int64)
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from gfocal.points import Points
     from gfocal.prediction.drawing import draw
     from gfocal.prediction.load import load
-    from gfocal.prediction.predict import collect_pictures as find_images
+    from gfocal.prediction.predict import collect_images as find_images
     from gfocal.prediction.predict import predict_files as predict
     from gfocal.recipe.reading import build_recipe, load_recipe
     from gfocal.structures import Assignment, Detections, HeadOutput, Targets
@@ -105,7 +105,7 @@ _PLACES = {
     "train": "gfocal.training.train",
     "evaluate": "gfocal.evaluation.evaluator",
     "predict": "gfocal.prediction.predict:predict_files",
-    "find_images": "gfocal.prediction.predict:collect_pictures",
+    "find_images": "gfocal.prediction.predict:collect_images",
     "draw": "gfocal.prediction.drawing",
     "import_weights": "gfocal.interop.load",
     # Recipes

@@ -73,7 +73,7 @@ def giou_loss(boxes: Tensor, target_boxes: Tensor) -> Tensor:
 
 
 def clip_boxes(boxes: Tensor, height: float | Tensor, width: float | Tensor) -> Tensor:
-    """Boxes with every corner inside a picture of that size: x in [0, width], y in [0, height]."""
+    """Boxes with every corner inside an image of that size: x in [0, width], y in [0, height]."""
     x = boxes[..., 0::2].clamp(min=0).clamp(max=width)
     y = boxes[..., 1::2].clamp(min=0).clamp(max=height)
     return torch.stack((x[..., 0], y[..., 0], x[..., 1], y[..., 1]), -1)

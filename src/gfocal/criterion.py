@@ -29,7 +29,7 @@ class Matched:
         labels: (B * P,) class of each point, -1 where there is none.
         boxes: (N, 4) ground truth of each positive.
         ignored: (B * P,) points that learn nothing, or None if there is none.
-        counts: (B,) number of positives of each picture.
+        counts: (B,) number of positives of each image.
         objects, missed: number of ground truths, and of those that got no point at all.
         edges, truncated: number of edges of the positives, and of those that no code can reach.
     """
@@ -46,8 +46,8 @@ class Matched:
 
 
 def match(points: Points, targets: Sequence[Targets], assigner: Assigner, boxes: BoxRepresentation) -> Matched:
-    """Assign every picture's ground truth and lay the batch out flat."""
-    nothing = Targets.empty().to(points.xy.device)  # a batch of no pictures has nothing to concatenate
+    """Assign every image's ground truth and lay the batch out flat."""
+    nothing = Targets.empty().to(points.xy.device)  # a batch of no images has nothing to concatenate
     assigned = [assigner(points, target.boxes).gt_index for target in targets]
     index = torch.stack(assigned) if assigned else points.level.new_empty((0, len(points)))
     first = torch.tensor([0] + [len(target) for target in targets], device=index.device).cumsum(0)
@@ -82,8 +82,8 @@ def count_positives(matches: Sequence[Matched], norm: Norm) -> tuple[int, int]:
 
     Args:
         matches: of all batches of the step.
-        norm: "step": the positives. "picture": a picture without positives counts as 1 (as mmdetection has it, which
-            makes background pictures weaken all others). "plus_pictures": one more a picture for the quality's
+        norm: "step": the positives. "image": an image without positives counts as 1 (as mmdetection has it, which
+            makes background images weaken all others). "plus_images": one more an image for the quality's
             losses (FoveaBox).
     """
     counts = torch.cat([matched.counts for matched in matches])
@@ -158,9 +158,9 @@ def detection_losses(
             box_norm = box_norm.to(positive.box.dtype)
         decoded = boxes.decode(at, positive.box)
         target = quality.target(at, decoded.detach(), matched.boxes)
-        rows, labels, index, picture = _learning_rows(flat, matched, len(points))
+        rows, labels, index, image = _learning_rows(flat, matched, len(points))
         terms = {
-            **quality.losses(rows, labels, index, target, picture=picture, norm=cls_norm, sums=quality_sums),
+            **quality.losses(rows, labels, index, target, image=image, norm=cls_norm, sums=quality_sums),
             **boxes.losses(at, positive.box, decoded, matched.boxes, weight=weight, norm=box_norm),
         }
         return {name: value * loss_weights.get(name, 1.0) for name, value in terms.items()}
@@ -172,13 +172,13 @@ def _sum(weight: Tensor) -> Tensor:
 
 
 def _learning_rows(flat: HeadOutput, matched: Matched, points: int) -> tuple[HeadOutput, Tensor, Tensor, Tensor]:
-    """Without the rows that learn nothing: outputs, labels, indices of the positives, picture of each row."""
-    picture = torch.arange(len(matched.labels), device=matched.labels.device) // points
+    """Without the rows that learn nothing: outputs, labels, indices of the positives, image of each row."""
+    image = torch.arange(len(matched.labels), device=matched.labels.device) // points
     if matched.ignored is None:
-        return flat, matched.labels, matched.positive, picture
+        return flat, matched.labels, matched.positive, image
     keep = ~matched.ignored
     index = keep.cumsum(0)[matched.positive] - 1
-    return flat[keep], matched.labels[keep], index, picture[keep]
+    return flat[keep], matched.labels[keep], index, image[keep]
 
 
 @torch.no_grad()

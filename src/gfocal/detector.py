@@ -14,7 +14,7 @@ from gfocal.assigners import Assigner
 from gfocal.boxes import clip_boxes
 from gfocal.criterion import BoxWeight, Matched, Norm, detection_losses, match, step_sums
 from gfocal.errors import UsageError
-from gfocal.images.io import Resize, pad_batch, to_picture
+from gfocal.images.io import Resize, pad_batch, to_image
 from gfocal.images.tiling import Tiling
 from gfocal.models import PostProcess
 from gfocal.models.freezing import frozen_norms_in_eval
@@ -23,7 +23,7 @@ from gfocal.points import Points, grid_sizes
 from gfocal.representation import BoxRepresentation, Quality
 from gfocal.structures import Detections, HeadOutput, Targets
 
-_SIZES_KEPT = 64  # picture sizes whose points are kept; those of 800 x 1333 take 0.8 MB
+_SIZES_KEPT = 64  # image sizes whose points are kept; those of 800 x 1333 take 0.8 MB
 
 
 class MakePoints(Protocol):
@@ -42,7 +42,7 @@ class PredictOptions(TypedDict, total=False):
 
 
 class PixelNorm(nn.Module):
-    """uint8 RGB pictures -> what the backbone was trained with.
+    """uint8 RGB images -> what the backbone was trained with.
 
     Args:
         mean, std: of each channel in the backbone's own order, on the scale 0..255.
@@ -58,14 +58,14 @@ class PixelNorm(nn.Module):
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("scale", 1 / torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
-    def forward(self, pictures: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         if self.order == "bgr":
-            pictures = pictures.flip(1)
-        return (pictures.float() - self.mean) * self.scale
+            images = images.flip(1)
+        return (images.float() - self.mean) * self.scale
 
 
 class DenseDetector(nn.Module):
-    """Pictures in, losses or detections out; pictures are uint8 RGB everywhere.
+    """Images in, losses or detections out; images are uint8 RGB everywhere.
 
     Args:
         pixels: preprocessing.
@@ -76,12 +76,12 @@ class DenseDetector(nn.Module):
         boxes: box representation.
         quality: quality form.
         names: class names, C of them.
-        resize: how a picture is brought to the input size.
+        resize: how an image is brought to the input size.
         postprocess: thresholds.
         box_weight: see :func:`gfocal.criterion.positive_weights`.
         loss_weights: factor of each loss term.
         norm: how positives are counted, see :func:`gfocal.criterion.count_positives`.
-        tiling: how :meth:`predict` cuts pictures into tiles; None looks at whole pictures alone.
+        tiling: how :meth:`predict` cuts images into tiles; None looks at whole images alone.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class DenseDetector(nn.Module):
         return next(self.parameters()).device
 
     def points(self, height: int, width: int) -> Points:
-        """The points of a padded picture of that size; made once for each size."""
+        """The points of a padded image of that size; made once for each size."""
         key = (height, width, self.device)
         if key not in self._points:
             if len(self._points) >= _SIZES_KEPT:
@@ -135,15 +135,15 @@ class DenseDetector(nn.Module):
             self._points[key] = self.make_points(grid_sizes(height, width, self.strides), device=self.device)
         return self._points[key]
 
-    def raw(self, pictures: Tensor) -> HeadOutput:
+    def raw(self, images: Tensor) -> HeadOutput:
         """(B, 3, H, W) uint8 RGB -> raw outputs (B, P, ...)."""
-        return self.head(self.neck(self.backbone(self.pixels(pictures))))
+        return self.head(self.neck(self.backbone(self.pixels(images))))
 
     forward = raw
 
-    def match(self, pictures: Tensor, targets: Sequence[Targets]) -> Matched:
+    def match(self, images: Tensor, targets: Sequence[Targets]) -> Matched:
         """What every point learns: known before the forward pass."""
-        points = self.points(*pictures.shape[-2:])
+        points = self.points(*images.shape[-2:])
         return match(points, [target.to(self.device) for target in targets], self.assigner, self.boxes)
 
     def losses(
@@ -161,7 +161,7 @@ class DenseDetector(nn.Module):
         Args:
             out: what the forward pass gave for the batch.
             matched: what :meth:`match` gave for it.
-            size: (height, width) of the padded pictures.
+            size: (height, width) of the padded images.
             cls_norm, box_norm, quality_sums: see :func:`gfocal.criterion.detection_losses`.
         """
         return detection_losses(
@@ -189,20 +189,20 @@ class DenseDetector(nn.Module):
 
     @torch.no_grad()
     def detect(
-        self, pictures: Tensor, sizes: Tensor | None = None, *, postprocess: PostProcess | None = None
+        self, images: Tensor, sizes: Tensor | None = None, *, postprocess: PostProcess | None = None
     ) -> list[Detections]:
         """Detections of a padded batch in input pixels.
 
         Args:
-            pictures: (B, 3, H, W) uint8 RGB.
+            images: (B, 3, H, W) uint8 RGB.
             sizes: (B, 2) height and width inside the padding; boxes are clipped to them.
             postprocess: other thresholds than the detector's own.
         """
-        out = self(pictures)
-        height, width = pictures.shape[-2:]
+        out = self(images)
+        height, width = images.shape[-2:]
         points = self.points(height, width)
         post = self.postprocess if postprocess is None else postprocess
-        all_sizes = [(height, width)] * len(pictures) if sizes is None else sizes.tolist()
+        all_sizes = [(height, width)] * len(images) if sizes is None else sizes.tolist()
         with torch.autocast(out.box.device.type, enabled=False):
             return [
                 post(out[i], points, self.boxes, self.quality, height=int(h), width=int(w), names=self.names)
@@ -222,14 +222,14 @@ class DenseDetector(nn.Module):
         overlap: float | None = None,
         batch_size: int = 8,
     ) -> Detections | list[Detections]:
-        """Detections in pixels of the pictures given, on the CPU.
+        """Detections in pixels of the images given, on the CPU.
 
         Args:
-            source: a path, a PIL picture, a (3, H, W) uint8 RGB tensor or a (H, W, 3) uint8 RGB array; or a
+            source: a path, a PIL image, a (3, H, W) uint8 RGB tensor or a (H, W, 3) uint8 RGB array; or a
                 list or tuple of them.
             score_threshold: in [0, 1), instead of the detector's own. Final scores lie above it, not only those of
                 the classes (which a quality branch lowers afterwards).
-            tile: side in pixels of the picture of overlapping tiles that are looked at one by one, see
+            tile: side in pixels of the image of overlapping tiles that are looked at one by one, see
                 :mod:`gfocal.models.tiled_prediction`; 0 for none. By default the detector's own :attr:`tiling`.
             overlap: share of their side that tiles have in common, in [0, 0.9]; by default the detector's, or 0.2.
             batch_size: tiles a forward pass.
@@ -238,7 +238,7 @@ class DenseDetector(nn.Module):
             Detections; a list of them for a list or tuple.
 
         Raises:
-            BrokenInputError: a picture cannot be read.
+            BrokenInputError: an image cannot be read.
             UsageError: a threshold, tile, overlap or batch size out of range, or a source of another kind.
         """
         tiling = Tiling.chosen(self.tiling, tile, overlap)
@@ -253,30 +253,30 @@ class DenseDetector(nn.Module):
         self.eval()
         try:
             for item in source if isinstance(source, list | tuple) else [source]:
-                picture = to_picture(item)
+                image = to_image(item)
                 if tiling is None:
-                    found += find([picture])
+                    found += find([image])
                 else:
-                    found.append(find_in_tiles(picture, tiling, find, nms_iou=post.nms_iou, batch_size=batch_size))
+                    found.append(find_in_tiles(image, tiling, find, nms_iou=post.nms_iou, batch_size=batch_size))
         finally:
             self.train(training)
         return found if isinstance(source, list | tuple) else found[0]
 
-    def _find(self, pictures: Sequence[Tensor], *, post: PostProcess, above: float | None) -> list[Detections]:
-        """What is found on uint8 RGB pictures (3, H, W), in one batch; in their own pixels, on the CPU.
+    def _find(self, images: Sequence[Tensor], *, post: PostProcess, above: float | None) -> list[Detections]:
+        """What is found on uint8 RGB images (3, H, W), in one batch; in their own pixels, on the CPU.
 
         ``above``: least final score, None for any.
         """
-        resized = [self.resize(picture) for picture in pictures]
+        resized = [self.resize(image) for image in images]
         sizes = [tuple(one.shape[-2:]) for one in resized]
         batch = pad_batch(resized, fill=self.resize.fill).to(self.device)
         found = self.detect(batch, torch.tensor(sizes), postprocess=post)
-        own = [to_original(f.cpu(), s, p.shape[-2:]) for f, s, p in zip(found, sizes, pictures, strict=True)]
+        own = [to_original(f.cpu(), s, p.shape[-2:]) for f, s, p in zip(found, sizes, images, strict=True)]
         return own if above is None else [f[f.scores > above] for f in own]
 
 
 def to_original(found: Detections, size: Sequence[int], original: Sequence[int]) -> Detections:
-    """Detections from pixels of the resized picture to pixels of the original; both (height, width)."""
+    """Detections from pixels of the resized image to pixels of the original; both (height, width)."""
     y, x = original[0] / size[0], original[1] / size[1]
     scale = found.boxes.new_tensor([x, y, x, y])
     boxes = clip_boxes(found.boxes * scale, int(original[0]), int(original[1]))

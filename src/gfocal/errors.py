@@ -23,7 +23,7 @@ class UsageError(GfocalError, ValueError):
 
 
 class BrokenInputError(UsageError):
-    """One annotation or picture is broken; ``--skip-broken`` leaves it out and goes on."""
+    """One annotation or image is broken; ``--skip-broken`` leaves it out and goes on."""
 
 
 class MissingSplitError(UsageError):
@@ -31,4 +31,4 @@ class MissingSplitError(UsageError):
 
 
 class EmptySplitError(UsageError):
-    """A split is there, but no picture of it can be used."""
+    """A split is there, but no image of it can be used."""

@@ -138,7 +138,7 @@ def _leading(mask: Tensor) -> int:
 
 
 def grid_sizes(height: int, width: int, strides: Sequence[int]) -> tuple[tuple[int, int], ...]:
-    """(height, width) of the maps of a padded picture: sizes divided by the stride, rounded up."""
+    """(height, width) of the maps of a padded image: sizes divided by the stride, rounded up."""
     return tuple((-(-height // stride), -(-width // stride)) for stride in strides)
 
 

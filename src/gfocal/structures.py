@@ -27,7 +27,7 @@ def _require(condition: bool, message: str) -> None:
 
 @dataclass(frozen=True)
 class Targets:
-    """Ground truth of one picture.
+    """Ground truth of one image.
 
     Attributes:
         boxes: (G, 4) float xyxy in input pixels.
@@ -57,25 +57,25 @@ class Targets:
 
     @staticmethod
     def empty() -> Targets:
-        """A background picture."""
+        """A background image."""
         return Targets(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Pictures of one step, padded to one size at the right and the bottom.
+    """Images of one step, padded to one size at the right and the bottom.
 
     Attributes:
-        pictures: (B, 3, H, W) uint8 RGB.
-        targets: one :class:`Targets` a picture, in pixels of ``pictures``.
+        images: (B, 3, H, W) uint8 RGB.
+        targets: one :class:`Targets` an image, in pixels of ``images``.
         image_ids: (B,) int64, the data set's own ids.
-        original_sizes: (B, 2) int64 (height, width) of the picture files.
-        scales: (B, 2) float (x, y): input pixels per original pixel, for pictures that were only resized.
-        sizes: (B, 2) int64 (height, width) of each picture inside the padded batch.
-        skipped: one line for each broken picture that another one stands in for.
+        original_sizes: (B, 2) int64 (height, width) of the image files.
+        scales: (B, 2) float (x, y): input pixels per original pixel, for images that were only resized.
+        sizes: (B, 2) int64 (height, width) of each image inside the padded batch.
+        skipped: one line for each broken image that another one stands in for.
     """
 
-    pictures: Tensor
+    images: Tensor
     targets: tuple[Targets, ...]
     image_ids: Tensor
     original_sizes: Tensor
@@ -84,7 +84,7 @@ class Batch:
     skipped: tuple[str, ...] = ()
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.images)
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class Assignment:
     """Which ground truth each point learns.
 
     Attributes:
-        gt_index: (P,) int64: index into the picture's boxes, :data:`NEGATIVE` or :data:`IGNORED`.
+        gt_index: (P,) int64: index into the image's boxes, :data:`NEGATIVE` or :data:`IGNORED`.
     """
 
     gt_index: Tensor
@@ -140,10 +140,10 @@ class Assignment:
 
 @dataclass(frozen=True)
 class Detections:
-    """What was found in one picture, best score first.
+    """What was found in one image, best score first.
 
     Attributes:
-        boxes: (N, 4) float xyxy in pixels of the picture given.
+        boxes: (N, 4) float xyxy in pixels of the image given.
         scores: (N,) in [0, 1]: with a joint quality, the expected IoU of box and object.
         labels: (N,) int64 in 0..C-1.
         names: class names, C of them.

@@ -78,7 +78,7 @@ class Matching:
         make_points: places and anchors of a pyramid.
         assigner: which point learns which ground truth.
         boxes: box representation: which edges it can reach.
-        resize: how a picture is brought to the input size.
+        resize: how an image is brought to the input size.
     """
 
     make_points: MakePoints

@@ -21,7 +21,7 @@ LARGE = ("data.resize.kind=square", "data.resize.size=512", "model.strides=[8,16
 
 
 def large_objects(side: int = 512) -> DataIndex:
-    """Objects nearly as large as their pictures, and middling ones."""
+    """Objects nearly as large as their images, and middling ones."""
     boxes = [(3.0 * i, 2.0 * i, side - i, side - 2.0 * i) for i in range(1, 20)]
     boxes += [(5.0 * i, 30.0, 5.0 * i + 60, 90.0) for i in range(1, 40)]
     return made_index([(side, side, [box]) for box in boxes])
@@ -107,7 +107,7 @@ def test_a_coarser_level_where_the_recipe_takes_one() -> None:
         assert max(shares) == option["truncated_share"] <= 0.001
 
 
-def test_small_objects_get_larger_pictures_or_a_finer_level() -> None:
+def test_small_objects_get_larger_images_or_a_finer_level() -> None:
     # 5 pixels at 320, every one between the points of stride 8 (0, 8, ...: gfl's offset).
     boxes = [(8.0 * i + 1.5, 81.5, 8.0 * i + 6.5, 86.5) for i in range(2, 30)]
     index = made_index([(320, 320, boxes)])
@@ -142,7 +142,7 @@ def test_anchors_where_objects_lie_between_two() -> None:
     )
 
 
-def test_both_sides_grow_where_pictures_keep_their_shape() -> None:
+def test_both_sides_grow_where_images_keep_their_shape() -> None:
     boxes = [(4.0 * i + 0.8, 41.0, 4.0 * i + 3.2, 43.0) for i in range(2, 30)]
     base = ("data.resize.short_side=320", "data.resize.long_side=533")
     found, _ = data_statistics(made_index([(160, 160, boxes)]), load_recipe("gfl_r18", base))
@@ -153,7 +153,7 @@ def test_both_sides_grow_where_pictures_keep_their_shape() -> None:
     again(made_index([(160, 160, boxes)]), "gfl_r18", base, larger)
 
 
-def test_smaller_pictures_where_all_is_large() -> None:
+def test_smaller_images_where_all_is_large() -> None:
     index = made_index([(640, 640, [(20.0 + i, 30.0, 420.0 + i, 400.0)]) for i in range(30)])
     base = ("data.resize.size=640", "model.boxes.reg_max=16")
     found, _ = data_statistics(index, load_recipe("gfl_nano", base))
@@ -163,7 +163,7 @@ def test_smaller_pictures_where_all_is_large() -> None:
     assert again(index, "gfl_nano", base, option)["missed"] == 0
 
 
-def test_smaller_pictures_must_not_cost_points() -> None:
+def test_smaller_images_must_not_cost_points() -> None:
     # One object over another: at 160 pixels their centres are 3 pixels apart, and the smaller one takes all points.
     starts = [(40.0 + 4 * i, 60.0 + 8 * i) for i in range(50)]
     index = made_index([(640, 640, [(x, y, x + 112, y + 112), (x + 10, y - 2, x + 126, y + 114)]) for x, y in starts])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from gfocal.analysis.assignment import assign, choose_pictures, reach_in_strides, resized
+from gfocal.analysis.assignment import assign, choose_images, reach_in_strides, resized
 from gfocal.analysis.coverage import smallest_by_delta
 from gfocal.analysis.statistics import before_training, data_statistics, totals
 from gfocal.data.augment.transforms import EvalTransform
@@ -50,7 +50,7 @@ def test_one_object_by_hand() -> None:
     assert found["sizes"][0]["missed_share"] is None
 
 
-def test_sizes_and_shapes_are_those_at_which_pictures_enter() -> None:
+def test_sizes_and_shapes_are_those_at_which_images_enter() -> None:
     # 640 x 160 becomes 320 x 320: 60 x 10 becomes 30 x 20, a side of 24.5 and 1.5 : 1.
     found, assigned = data_statistics(made_index([(640, 160, [(100, 100, 160, 110)])]), load_recipe("gfl_nano"))
     assert assigned.boxes.tolist() == [[50, 200, 80, 220]]
@@ -82,7 +82,7 @@ def test_counts_are_those_of_training(train_index: DataIndex, name: str) -> None
     dataset = DetectionDataset(train_index, EvalTransform(detector.resize), seed=0)
     counts, positives = Counts(), 0
     for batch in make_loader(dataset, batch_size=4):
-        matched = detector.match(batch.pictures, batch.targets)
+        matched = detector.match(batch.images, batch.targets)
         counts.add(matched)
         positives += len(matched.positive)
     assigned = assign(train_index, recipe)
@@ -106,11 +106,11 @@ def test_a_run_counts_the_same(train_index: DataIndex, tmp_path: Path, random: b
     assert random == (totals(assign(train_index, recipe)) != expected)
 
 
-def test_no_picture_is_opened(train_index: DataIndex, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_image_is_opened(train_index: DataIndex, monkeypatch: pytest.MonkeyPatch) -> None:
     def opened(*_: object, **__: object) -> None:
         raise AssertionError("a picture was opened")
 
-    monkeypatch.setattr("gfocal.data.loading.loader.read_picture", opened)
+    monkeypatch.setattr("gfocal.data.loading.loader.read_image", opened)
     recipe = small("data.mosaic=0.5", "model.boxes.reg_max=1")
     for augmented in (False, True):
         assert data_statistics(train_index, recipe, augmented=augmented)[0]["proposal"]["reasons"]
@@ -127,12 +127,12 @@ def test_boxes_are_those_of_the_transform(kind: str) -> None:
     matching = build_matching(recipe)
     learnt = resized(index, matching)
     for i, (width, height) in enumerate(sizes):
-        picture, targets = EvalTransform(matching.resize)(
+        image, targets = EvalTransform(matching.resize)(
             torch.zeros(3, height, width, dtype=torch.uint8), index.targets(i)
         )
         ours, size = learnt(i)
         assert torch.equal(ours.boxes, targets.boxes)
-        assert size == tuple(picture.shape[-2:])
+        assert size == tuple(image.shape[-2:])
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_no_boxes() -> None:
         assert found["proposal"] == {"reasons": [], "options": [], "notes": []}
 
 
-def test_no_pictures() -> None:
+def test_no_images() -> None:
     found, _ = data_statistics(made_index([]), load_recipe("gfl_nano"))
     assert (found["pictures"], found["objects"], found["proposal"]["options"]) == (0, 0, [])
 
@@ -193,16 +193,16 @@ def test_objects_unlike_any_anchor() -> None:
     assert [row["unlike_anchors"] for row in found["aspects"]] == [None] * 5
 
 
-def test_pictures_are_chosen_by_the_seed() -> None:
-    chosen = choose_pictures(1000, 50, 3)
+def test_images_are_chosen_by_the_seed() -> None:
+    chosen = choose_images(1000, 50, 3)
     assert len(set(chosen.tolist())) == 50
     assert (np.diff(chosen) > 0).all()
-    assert (chosen == choose_pictures(1000, 50, 3)).all()
-    assert (chosen != choose_pictures(1000, 50, 4)).any()
-    assert choose_pictures(10, 50, 3).tolist() == list(range(10))
-    assert choose_pictures(10, 0, 3).tolist() == list(range(10))
+    assert (chosen == choose_images(1000, 50, 3)).all()
+    assert (chosen != choose_images(1000, 50, 4)).any()
+    assert choose_images(10, 50, 3).tolist() == list(range(10))
+    assert choose_images(10, 0, 3).tolist() == list(range(10))
     with pytest.raises(UsageError, match="must not be negative"):
-        choose_pictures(10, -1, 0)
+        choose_images(10, -1, 0)
 
 
 def test_a_sample_is_looked_at_alone() -> None:
@@ -212,9 +212,9 @@ def test_a_sample_is_looked_at_alone() -> None:
     def named(name: str) -> Any:
         return lambda done, total: told.append((name, done, total))
 
-    found, assigned = data_statistics(made_index(boxes), load_recipe("gfl_nano"), pictures=5, progress=named)
+    found, assigned = data_statistics(made_index(boxes), load_recipe("gfl_nano"), images=5, progress=named)
     left = sorted(assigned.boxes[:, 0].tolist())
-    assert left == [10.0 * i for i in choose_pictures(20, 5, 0)]
+    assert left == [10.0 * i for i in choose_images(20, 5, 0)]
     assert (found["pictures"], found["pictures_in_all"], found["objects"]) == (5, 20, 5)
     assert told[0] == ("assigning", 5, 5)
 

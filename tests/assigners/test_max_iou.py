@@ -94,7 +94,7 @@ def test_no_overlap_is_negative_only_below_the_threshold() -> None:
     assert assign(row_of(2), [], negative_iou=0.0) == [-1, -1]
 
 
-def test_one_pixel_and_a_whole_picture() -> None:
+def test_one_pixel_and_a_whole_image() -> None:
     points = make_anchors(grid_sizes(64, 64, (8, 16)), (8, 16), octave_shapes((8, 16)), offset=0.0)
     assert 0 in assign(points, [[30, 30, 31, 31]])
     assert 0 in assign(points, [[-500, -500, 900, 900]])

@@ -12,7 +12,7 @@ from gfocal.structures import IGNORED, NEGATIVE, Assignment
 
 
 def points() -> Points:
-    """Two levels of a picture of 32 x 32: 16 points of stride 8 and 4 of stride 16, in the middle of their cells."""
+    """Two levels of an image of 32 x 32: 16 points of stride 8 and 4 of stride 16, in the middle of their cells."""
     return make_points([(4, 4), (2, 2)], (8, 16), anchor_scale=2.0, offset=0.5, device="cpu")
 
 

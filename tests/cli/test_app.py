@@ -220,11 +220,11 @@ def test_doctor_says_what_does_not_work(monkeypatch: pytest.MonkeyPatch) -> None
     assert "FAILED" in call("doctor").stdout
 
 
-def test_doctor_notices_pictures_and_folders_that_do_not_work(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_notices_images_and_folders_that_do_not_work(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*args: object, **kwargs: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("gfocal.commands.doctor.read_picture", lambda file: torch.zeros(3, 32, 48, dtype=torch.uint8))
+    monkeypatch.setattr("gfocal.commands.doctor.read_image", lambda file: torch.zeros(3, 32, 48, dtype=torch.uint8))
     monkeypatch.setattr("gfocal.commands.doctor.write_atomically", full)
     content = json.loads(call("doctor", "--json").stdout)
     failed = {check["name"]: check["detail"] for check in content["checks"] if not check["ok"]}
@@ -286,21 +286,21 @@ def unknown_category(data: Path) -> None:
     edit(data, lambda content: content["annotations"][0].update(category_id=99))
 
 
-def first_picture(data: Path) -> Path:
+def first_image(data: Path) -> Path:
     return data / "images" / json.loads((data / "annotations/train.json").read_text())["images"][0]["file_name"]
 
 
-def truncate_picture(data: Path) -> None:
-    first_picture(data).write_bytes(first_picture(data).read_bytes()[:200])
+def truncate_image(data: Path) -> None:
+    first_image(data).write_bytes(first_image(data).read_bytes()[:200])
 
 
 BROKEN = {
     "NaN": (box_of([1, 1, float("nan"), 5]), "box is not finite"),
     "negative size": (box_of([1, 1, -3, 5]), "box has a negative width or height"),
     "unknown category": (unknown_category, "unknown category id 99"),
-    "picture missing": (lambda data: first_picture(data).unlink(), "missing"),
-    "picture truncated": (truncate_picture, "truncated, damaged or not a picture"),
-    "no picture": (lambda data: first_picture(data).write_text("<html>"), "no known picture format"),
+    "picture missing": (lambda data: first_image(data).unlink(), "missing"),
+    "picture truncated": (truncate_image, "truncated, damaged or not a picture"),
+    "no picture": (lambda data: first_image(data).write_text("<html>"), "no known picture format"),
 }
 
 
@@ -311,7 +311,7 @@ def test_broken_records_are_refused_or_skipped(data: Path, tmp_path: Path, fault
     words = ["train", "gfl_nano", "--data", data, "--out", tmp_path / "run", *sets(*SMALL)]
     line = refused(*words)
     assert message in line
-    named = "image" if fault in ("NaN", "negative size", "unknown category") else first_picture(data).name
+    named = "image" if fault in ("NaN", "negative size", "unknown category") else first_image(data).name
     assert named in line
     shutil.rmtree(tmp_path / "run", ignore_errors=True)
     result = call(*words, "--skip-broken", "--json")
@@ -365,7 +365,7 @@ def test_wrong_recipe_keys_are_refused(
 def test_a_checkpoint_that_is_none_is_refused(scenes: Path, tmp_path: Path) -> None:
     false = tmp_path / "false.safetensors"
     false.write_bytes(b"no weights")
-    image = first_picture(scenes)
+    image = first_image(scenes)
     assert "not a gfocal checkpoint" in refused("eval", false, "--data", scenes)
     assert "not a gfocal checkpoint" in refused("predict", false, image)
     assert "not a gfocal checkpoint" in refused("train", "gfl_nano", "--data", scenes, "--init", false)
@@ -409,7 +409,7 @@ def test_train_says_what_it_did(scenes: Path, tmp_path: Path) -> None:
     result = call(*words, "--json")
     content = json.loads(result.stdout)  # one object, nothing else
     assert content["out"] == str(tmp_path / "run")
-    assert content["steps"] == 2  # 8 pictures, 4 a step
+    assert content["steps"] == 2  # 8 images, 4 a step
     assert set(STATS) <= content["metrics"].keys()
     assert "epoch 1" in result.stderr
     assert "holds a run already: go on with --resume, or choose another --out" in refused(*words)
@@ -426,9 +426,9 @@ def test_train_says_what_is_in_the_data(data: Path, tmp_path: Path, monkeypatch:
         ids = [image["id"] for image in content["images"]]
         box = {"category_id": 1, "bbox": [1, 1, 9, 9], "area": 81, "iscrowd": 0}
         changes: list[dict[str, Any]] = [{}, {}, {"iscrowd": 1}, {"ignore": 1}, {"bbox": [5, 5, 0, 9]}]
-        pictures = [0, 0, 0, 1, 2]  # 2 objects in the first of 8 pictures, nothing to learn in the others
+        images = [0, 0, 0, 1, 2]  # 2 objects in the first of 8 images, nothing to learn in the others
         content["annotations"] = [
-            {**box, "id": i + 1, "image_id": ids[pictures[i]], **change} for i, change in enumerate(changes)
+            {**box, "id": i + 1, "image_id": ids[images[i]], **change} for i, change in enumerate(changes)
         ]
 
     edit(data, damage)
@@ -587,13 +587,13 @@ def test_predict_hands_on_threshold_and_precision(
         return Prediction((), tmp_path, 0, ())
 
     monkeypatch.setattr("gfocal.commands.predict.predict_files", predict_files)
-    result = call("predict", run, first_picture(scenes), *sets("runtime.precision=bf16"), *words, "--json")
+    result = call("predict", run, first_image(scenes), *sets("runtime.precision=bf16"), *words, "--json")
     assert result.exit_code == 0, result.stderr
     assert (given["score_threshold"], given["precision"]) == (threshold, "bf16")
 
 
 def test_predict_runs_in_bf16(scenes: Path, run: Path, tmp_path: Path) -> None:
-    words = ("predict", run, first_picture(scenes), "--score", "0.001")
+    words = ("predict", run, first_image(scenes), "--score", "0.001")
     for precision in ("fp32", "bf16"):
         call(*words, "--out", tmp_path / precision, *sets(f"runtime.precision={precision}"))
     full, low = (
@@ -606,7 +606,7 @@ def test_predict_runs_in_bf16(scenes: Path, run: Path, tmp_path: Path) -> None:
     assert low[0] == pytest.approx(full[0], rel=0.1)
 
 
-def test_predict_goes_on_without_a_broken_picture(run: Path, tmp_path: Path) -> None:
+def test_predict_goes_on_without_a_broken_image(run: Path, tmp_path: Path) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
     Image.new("RGB", (64, 64)).save(folder / "a.png")

@@ -125,7 +125,7 @@ def test_fix_refuses_what_would_lose_something(data: Path, tmp_path: Path) -> No
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
 
 
-def test_a_picture_of_another_size_keeps_its_boxes_only_if_they_fit(data: Path, tmp_path: Path) -> None:
+def test_a_image_of_another_size_keeps_its_boxes_only_if_they_fit(data: Path, tmp_path: Path) -> None:
     file = data / "annotations" / "train.json"
     content = json.loads(file.read_text())
     content["annotations"] = [

@@ -50,7 +50,7 @@ def test_unlimited_reach_and_val(scenes: Path) -> None:
     assert "no anchor" in result.stdout
 
 
-def test_pictures_are_drawn(scenes: Path, tmp_path: Path) -> None:
+def test_images_are_drawn(scenes: Path, tmp_path: Path) -> None:
     out = tmp_path / "drawn"
     result = stats(scenes, "--recipe", "gfl_nano", "--set", "model.boxes.reg_max=2", "-o", out, "--json")
     content = json.loads(result.stdout)
@@ -65,13 +65,13 @@ def test_pictures_are_drawn(scenes: Path, tmp_path: Path) -> None:
 
 
 def red_pixels(file: Path) -> int:
-    with Image.open(file) as picture:
-        assert picture.width > 1000
-        red, green = (np.asarray(picture.convert("RGB"), int)[..., channel] for channel in (0, 1))
+    with Image.open(file) as image:
+        assert image.width > 1000
+        red, green = (np.asarray(image.convert("RGB"), int)[..., channel] for channel in (0, 1))
     return int(((red > 150) & (green < 110)).sum())
 
 
-def test_pictures_of_nothing(scenes: Path, tmp_path: Path) -> None:
+def test_images_of_nothing(scenes: Path, tmp_path: Path) -> None:
     empty = {"images": [{"id": 1, "file_name": "a.jpg", "width": 8, "height": 8}], "annotations": []}
     (tmp_path / "images").mkdir()
     Image.new("RGB", (8, 8)).save(tmp_path / "images" / "a.jpg")

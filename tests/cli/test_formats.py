@@ -13,7 +13,7 @@ from gfocal.data.formats.open import open_split
 from gfocal.data.scenes.generate import make_scenes
 from gfocal.errors import UsageError
 from gfocal.recipe import Recipe
-from helpers.layouts import boxes_of, coco, lay_out, pictures, yolo_labels, zipped
+from helpers.layouts import boxes_of, coco, images, lay_out, yolo_labels, zipped
 
 SMALL = ["data.resize.size=64", "schedule.batch_size=4", "schedule.epochs=1", "data.workers=0", "runtime.threads=1"]
 SETS = [word for pair in SMALL for word in ("--set", pair)]
@@ -131,7 +131,7 @@ def test_train_says_no(tmp_path: Path) -> None:
 
 def test_format_chooses(tmp_path: Path) -> None:
     coco(tmp_path / "annotations" / "train.json")
-    pictures(tmp_path / "images")
+    images(tmp_path / "images")
     yolo_labels(tmp_path / "labels")
     (tmp_path / "classes.txt").write_text("kitten\ndog\n")
     words = ("data", "convert", tmp_path, "--to", "coco", "-o")

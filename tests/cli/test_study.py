@@ -53,7 +53,7 @@ def test_a_dry_run_shows_every_run_and_trains_nothing(
     result = call("table1c", "--data", scenes, *TINY, "--out", out, "--dry-run", "--jobs", "5")
     assert result.exit_code == 0, result.output
     assert "atss_nano, model.quality.kind=joint, model.quality.beta=2.5" in result.stdout
-    # A run learns 12 steps of 16 pictures (four epochs of 48) and measures 24: 192 + 0.35 x 24 pictures of 2 s, and
+    # A run learns 12 steps of 16 images (four epochs of 48) and measures 24: 192 + 0.35 x 24 images of 2 s, and
     # starts in 8 s.
     assert "5 runs, 5 of them to do, 5 at a time: about 7 min" in result.stdout
     assert "all runs: " in result.stdout

@@ -1,4 +1,4 @@
-"""The sheet shows the pictures of the run with the boxes that are learnt."""
+"""The sheet shows the images of the run with the boxes that are learnt."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ def test_it_shows_what_training_sees(
 ) -> None:
     shown: list[tuple[torch.Tensor, Detections]] = []
     draw = preview.draw
-    monkeypatch.setattr(preview, "draw", lambda picture, found: shown.append((picture, found)) or draw(picture, found))
+    monkeypatch.setattr(preview, "draw", lambda image, found: shown.append((image, found)) or draw(image, found))
     recipe = small("data.mosaic=0.5", "data.mosaic_until=1", "data.repeat_threshold=0.9")
     out = tmp_path / "new" / "sheet.png"
     result = draw_preview(scenes, recipe, out, count=6, epoch=1)
     assert result["pictures"] == 6
     run = list(batches_from(recipe, train_index, resize_of(recipe), 4, 4, False))
-    pictures = torch.cat([batch.pictures for batch in run])[:6]
+    images = torch.cat([batch.images for batch in run])[:6]
     targets = [t for batch in run for t in batch.targets][:6]
-    for (picture, found), expected, own in zip(shown, pictures, targets, strict=True):
-        assert torch.equal(picture, expected)
+    for (image, found), expected, own in zip(shown, images, targets, strict=True):
+        assert torch.equal(image, expected)
         assert torch.equal(found.boxes, own.boxes)
         assert found.names == train_index.names
     assert result["boxes"] == sum(map(len, targets))

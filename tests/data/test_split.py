@@ -1,4 +1,4 @@
-"""Setting pictures apart: none on both sides, every class on both, the same ones each time."""
+"""Setting images apart: none on both sides, every class on both, the same ones each time."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from gfocal.errors import UsageError
 
 def blotches(seed: int) -> Image.Image:
     rng = np.random.default_rng(seed)
-    picture = np.zeros((60, 80, 3))
+    image = np.zeros((60, 80, 3))
     for cells in (3, 6, 12):
         small = Image.fromarray(rng.integers(0, 256, (cells, cells, 3), dtype=np.uint8))
-        picture += np.asarray(small.resize((80, 60), Image.Resampling.BICUBIC), float) / 3
-    return Image.fromarray(picture.astype(np.uint8))
+        image += np.asarray(small.resize((80, 60), Image.Resampling.BICUBIC), float) / 3
+    return Image.fromarray(image.astype(np.uint8))
 
 
 def index_of(folder: Path, labels: list[list[int]], classes: int = 3) -> DataIndex:
-    """Pictures that differ, with boxes of these classes."""
+    """Images that differ, with boxes of these classes."""
     folder.mkdir(exist_ok=True)
     for i in range(len(labels)):
         blotches(i).save(folder / f"{i}.png")
@@ -42,12 +42,12 @@ def index_of(folder: Path, labels: list[list[int]], classes: int = 3) -> DataInd
         "labels": flat,
         "names": list("abcdefgh"[:classes]),
     }
-    return DataIndex.build(pictures_dir=folder, annotations=folder / "made", **columns)
+    return DataIndex.build(images_dir=folder, annotations=folder / "made", **columns)
 
 
-def test_pictures_that_look_alike_stay_together(tmp_path: Path) -> None:
+def test_images_that_look_alike_stay_together(tmp_path: Path) -> None:
     index = index_of(tmp_path, [[0]] * 40)
-    for i in range(10):  # four pictures in ten versions each
+    for i in range(10):  # four images in ten versions each
         for k in range(4):
             copy = blotches(k).resize((80 + i, 60 + i))
             copy.save(tmp_path / f"{4 * i + k}.png")
@@ -77,7 +77,7 @@ def test_rare_classes_are_on_both_sides(tmp_path: Path) -> None:
         assert len(lines) == 1
 
 
-def test_a_class_of_one_picture_is_learnt_and_named(tmp_path: Path) -> None:
+def test_a_class_of_one_image_is_learnt_and_named(tmp_path: Path) -> None:
     chosen, lines = choose_val(index_of(tmp_path, [[0]] * 9 + [[2]]), 0.3, 0)
     assert 9 not in chosen.tolist()
     assert any("too few pictures show c: not measured" in line for line in lines)
@@ -103,7 +103,7 @@ def test_a_share_is_between_0_and_1(tmp_path: Path, share: float) -> None:
         choose_val(index_of(tmp_path, [[0]] * 3), share, 0)
 
 
-def test_broken_pictures_are_told(tmp_path: Path) -> None:
+def test_broken_images_are_told(tmp_path: Path) -> None:
     index = index_of(tmp_path, [[0]] * 10)
     for i in (2, 5):
         (tmp_path / f"{i}.png").write_bytes(b"broken")
@@ -122,7 +122,7 @@ def test_broken_pictures_are_told(tmp_path: Path) -> None:
 def test_whatever_the_groups_no_group_is_cut_and_no_side_empty(
     groups: list[int], pairs: list[tuple[int, int]], share: float, seed: int
 ) -> None:
-    classes = sorted({(picture, label) for picture, label in pairs if picture < len(groups)})
+    classes = sorted({(image, label) for image, label in pairs if image < len(groups)})
     rows = np.array(classes, np.int64).reshape(-1, 2)
     if len(set(groups)) == 1:
         with pytest.raises(UsageError):
@@ -141,11 +141,11 @@ def test_shares_of_classes_are_kept(shared: Path) -> None:
     owner = np.repeat(np.arange(len(index)), np.diff(np.asarray(index.box_start)))
     labels = np.asarray(index.labels)
     for label in range(3):
-        pictures = set(owner[labels == label].tolist())
-        assert abs(len(pictures & set(chosen.tolist())) / len(pictures) - 0.2) < 0.05
+        images = set(owner[labels == label].tolist())
+        assert abs(len(images & set(chosen.tolist())) / len(images) - 0.2) < 0.05
 
 
-def test_a_subset_has_all_that_belongs_to_its_pictures(tmp_path: Path) -> None:
+def test_a_subset_has_all_that_belongs_to_its_images(tmp_path: Path) -> None:
     index = index_of(tmp_path, [[0, 1], [], [2], [1, 1, 0]])
     part = index.take(np.array([3, 0, 1]))
     assert np.asarray(part.image_ids).tolist() == [103, 100, 101]
@@ -157,7 +157,7 @@ def test_a_subset_has_all_that_belongs_to_its_pictures(tmp_path: Path) -> None:
     assert (part.names, part.parts) == (index.names, ())
 
 
-def test_pictures_of_one_colour_are_alike_in_nothing(tmp_path: Path) -> None:
+def test_images_of_one_colour_are_alike_in_nothing(tmp_path: Path) -> None:
     index = index_of(tmp_path, [[0]] * 10)
     for i in range(6):
         Image.new("RGB", (80, 60), (40 * i, 90, 160)).save(tmp_path / f"{i}.png")

@@ -1,4 +1,4 @@
-"""Matches by COCO's rules, and how far AP moves with the pictures."""
+"""Matches by COCO's rules, and how far AP moves with the images."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from helpers.made_detections import data_set
 
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("seed", range(6))
-def test_with_every_picture_once_it_is_cocos_ap(seed: int, tied: bool) -> None:
+def test_with_every_image_once_it_is_cocos_ap(seed: int, tied: bool) -> None:
     index, found = data_set(seed, tied=tied)
     stats, _ = _coco_metrics(index, np.ones(12, bool), *found)
     aps = weighted_ap(match_detections(index, *found), np.ones((1, 12), int))[0]
     assert [aps.mean(), aps[0], aps[5]] == pytest.approx([stats["AP"], stats["AP50"], stats["AP75"]], abs=1e-12)
 
 
-def test_pictures_that_are_left_out() -> None:
+def test_images_that_are_left_out() -> None:
     index, found = data_set(7)
     kept = np.arange(12) % 3 != 0
     mine = kept[found[0]]
@@ -40,7 +40,7 @@ def test_pictures_that_are_left_out() -> None:
     assert weighted_ap(matches, np.ones((1, 8), int)).mean() == pytest.approx(stats["AP"], abs=1e-12)
 
 
-def test_a_weight_is_that_many_copies_of_a_picture() -> None:
+def test_a_weight_is_that_many_copies_of_a_image() -> None:
     index, (rows, boxes, scores, labels) = data_set(3)
     weights = np.random.default_rng(0).integers(0, 3, 12)
     parts = [np.arange(index.box_start[i], index.box_start[i + 1]) for i in range(12)]
@@ -62,7 +62,7 @@ def test_a_weight_is_that_many_copies_of_a_picture() -> None:
     assert aps.mean() == pytest.approx(stats["AP"], abs=1e-12)
 
 
-def test_a_hundred_detections_a_class_in_a_picture() -> None:
+def test_a_hundred_detections_a_class_in_a_image() -> None:
     index = SimpleNamespace(
         image_ids=np.array([5]),
         box_start=np.array([0, 1]),
@@ -80,7 +80,7 @@ def test_a_hundred_detections_a_class_in_a_picture() -> None:
         scores[100] = scores[place] + (1e-6 if place < 100 else 0)
         matches = match_detections(index, np.zeros(101, int), boxes, scores, np.zeros(101, int))
         assert matches.right[0].sum() == right
-        assert len(matches.pictures) == 100
+        assert len(matches.images) == 100
 
 
 def test_of_two_objects_with_one_iou_the_last_is_taken() -> None:
@@ -104,33 +104,33 @@ def test_of_two_objects_with_one_iou_the_last_is_taken() -> None:
 
 
 def test_intervals_are_those_of_the_sampling() -> None:
-    # One object a picture, found at IoU 1 in 60 % of them: AP is the share found, whose standard deviation over samples
-    # of n pictures is sqrt(.6 * .4 / n); 95 % lie within 1.96 of them. (Precision is 1 throughout, and AP counts the
+    # One object an image, found at IoU 1 in 60 % of them: AP is the share found, whose standard deviation over samples
+    # of n images is sqrt(.6 * .4 / n); 95 % lie within 1.96 of them. (Precision is 1 throughout, and AP counts the
     # recalls 0, .01, ..., .6 of 101, so it is 61 / 101 and moves in steps of .01.)
-    pictures = 600
+    images = 600
     index = SimpleNamespace(
-        image_ids=np.arange(pictures),
-        box_start=np.arange(pictures + 1),
-        boxes=np.tile([[0.0, 0, 10, 10]], (pictures, 1)),
-        labels=np.zeros(pictures, int),
-        crowd=np.zeros(pictures, bool),
-        ignore=np.zeros(pictures, bool),
-        area=np.full(pictures, 100.0),
+        image_ids=np.arange(images),
+        box_start=np.arange(images + 1),
+        boxes=np.tile([[0.0, 0, 10, 10]], (images, 1)),
+        labels=np.zeros(images, int),
+        crowd=np.zeros(images, bool),
+        ignore=np.zeros(images, bool),
+        area=np.full(images, 100.0),
         names=("a",),
     )
-    rows = np.arange(pictures)[np.arange(pictures) % 5 < 3]
+    rows = np.arange(images)[np.arange(images) % 5 < 3]
     matches = match_detections(
         index, rows, index.boxes[rows], np.random.default_rng(0).random(len(rows)), np.zeros(len(rows), int)
     )
     intervals = ap_intervals(matches, resamples=2000)
-    half = 1.96 * (0.6 * 0.4 / pictures) ** 0.5
+    half = 1.96 * (0.6 * 0.4 / images) ** 0.5
     assert intervals["AP"] == pytest.approx((61 / 101 - half, 61 / 101 + half), abs=0.006)
     assert intervals["AP"] == intervals["AP50"] == intervals["AP75"]
     assert intervals == ap_intervals(matches, resamples=2000), "the same pictures are drawn each time"
 
 
 def test_nothing_to_resample() -> None:
-    index, found = data_set(1, pictures=1)
+    index, found = data_set(1, images=1)
     assert ap_intervals(match_detections(index, *found)) == {}
     index, _ = data_set(2)
     nothing = match_detections(index, np.zeros(0, int), np.zeros((0, 4)), np.zeros(0), np.zeros(0, int))
@@ -139,7 +139,7 @@ def test_nothing_to_resample() -> None:
 
 
 @pytest.mark.parametrize("tied", [False, True])
-def test_with_every_picture_once_it_is_the_correlation(tied: bool) -> None:
+def test_with_every_image_once_it_is_the_correlation(tied: bool) -> None:
     index, (rows, boxes, scores, labels) = data_set(4, 40, tied=tied)
     matches = match_detections(index, rows, boxes, scores, labels)
     ious = own_ious(index, rows, boxes, labels)
@@ -154,11 +154,11 @@ def test_with_every_picture_once_it_is_the_correlation(tied: bool) -> None:
 
 
 @pytest.mark.parametrize("tied", [False, True])
-def test_the_correlation_of_copies_of_pictures(tied: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_correlation_of_copies_of_images(tied: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     index, found = data_set(9, tied=tied)
     matches = match_detections(index, *found)
     weights = resampled_weights(12, 7)
-    copies = [np.repeat(np.arange(len(matches.scores)), own[matches.pictures]) for own in weights]
+    copies = [np.repeat(np.arange(len(matches.scores)), own[matches.images]) for own in weights]
     expected = [score_iou_correlation(matches.scores[rows], matches.ious[rows]) for rows in copies]
     assert len(set(expected)) == 7
     assert weighted_correlation(matches, weights) == pytest.approx(expected, abs=1e-12)
@@ -174,10 +174,10 @@ def test_correlation_of_nothing() -> None:
     assert np.isnan(weighted_correlation(constant, np.ones((1, 12), int))).all()
     weak = match_detections(index, rows, boxes, np.full_like(scores, 0.04), labels)
     assert np.isnan(weighted_correlation(weak, np.ones((3, 12), int))).tolist() == [True] * 3
-    # Of one picture that is drawn, two detections are drawn: too few, and enough when it is drawn twice.
-    two = matches.only(np.arange(12) == int(matches.pictures[0]))
+    # Of one image that is drawn, two detections are drawn: too few, and enough when it is drawn twice.
+    two = matches.only(np.arange(12) == int(matches.images[0]))
     counted = np.flatnonzero((two.scores >= 0.05) & (two.ious >= 0.1))[:2]
     kept = np.isin(np.arange(len(two.scores)), counted)
-    two = replace(two, pictures=two.pictures[kept], scores=two.scores[kept], ious=two.ious[kept])
+    two = replace(two, images=two.images[kept], scores=two.scores[kept], ious=two.ious[kept])
     values = weighted_correlation(two, np.array([[1], [2]]))
     assert np.isnan(values).tolist() == [True, False]

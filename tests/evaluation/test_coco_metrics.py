@@ -33,7 +33,7 @@ class Truth:
 
 
 def make_truth(content: dict[str, Any]) -> Truth:
-    """From COCO JSON: pictures, boxes and classes in the order of the file."""
+    """From COCO JSON: images, boxes and classes in the order of the file."""
     label_of = {c["id"]: n for n, c in enumerate(content["categories"])}
     by_image: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in content["images"]}
     for annotation in content["annotations"]:
@@ -62,7 +62,7 @@ def detections(boxes: Any, scores: Any, labels: Any) -> Detections:
 
 
 def evaluate(content: dict[str, Any], results: list[dict[str, Any]], truth: GroundTruth | None = None) -> EvalResult:
-    """Through the evaluator, picture by picture, in the order of the file."""
+    """Through the evaluator, image by image, in the order of the file."""
     truth = truth or make_truth(content)
     id_of = {c["name"]: c["id"] for c in content["categories"]}
     label_of = {id_of[name]: n for n, name in enumerate(truth.names)}
@@ -84,7 +84,7 @@ def test_official_demo_pair(shared: Path, tmp_path: Path) -> None:
     annotations = folder / "instances_val2014_100.json"
     content = json.loads(annotations.read_text())
     for image in content["images"]:
-        (tmp_path / image["file_name"]).touch()  # the reader asks whether the pictures exist
+        (tmp_path / image["file_name"]).touch()  # the reader asks whether the images exist
     results = json.loads((folder / "instances_val2014_fakebbox100_results.json").read_text())
     expected = json.loads((folder / "expected_stats.json").read_text())
     stats = evaluate(content, results, read_coco(annotations, tmp_path)).stats
@@ -102,7 +102,7 @@ def test_padilla(shared: Path) -> None:
 
 
 def hand_content() -> dict[str, Any]:
-    """Two pictures with one object of class a each, 10 x 10, so small; nothing of class b; an object of class c."""
+    """Two images with one object of class a each, 10 x 10, so small; nothing of class b; an object of class c."""
     object_of = {"bbox": [0, 0, 10, 10], "area": 100, "iscrowd": 0, "category_id": 7}
     return {
         "images": [{"id": 20}, {"id": 10}],
@@ -112,12 +112,12 @@ def hand_content() -> dict[str, Any]:
 
 
 def test_hand_worked() -> None:
-    # Picture 10: a perfect box, score .9. Picture 20: a box of nothing, score .85, and 8 x 9 inside the object,
+    # Image 10: a perfect box, score .9. Image 20: a box of nothing, score .85, and 8 x 9 inside the object,
     # IoU 72/100, score .8. Classes without ground truth (b) do not enter the means.
     #   IoU .50 ... .70 (5 of 10): right, wrong, right: precision 1, 1/2, 2/3 at recall 1/2, 1/2, 1. Interpolated:
     #     1 at the 51 recalls 0 ... .50, 2/3 at the 50 recalls .51 ... 1: AP = (51 + 100/3) / 101.
     #   IoU .75 ... .95 (5 of 10): right, wrong, wrong: AP = 51/101.
-    # AR1: the best of picture 20 is wrong: 1/2. AR10: 1 at five thresholds, 1/2 at five: 3/4.
+    # AR1: the best of image 20 is wrong: 1/2. AR10: 1 at five thresholds, 1/2 at five: 3/4.
     evaluator = CocoEvaluator(make_truth(hand_content()))
     in_20 = detections([[0, 0, 8, 9], [50, 50, 60, 60]], [0.8, 0.85], [0, 0])
     evaluator.update([20, 10], [in_20, detections([[0, 0, 10, 10]], [0.9], [0])])
@@ -137,7 +137,7 @@ def test_hand_worked() -> None:
 
 @pytest.mark.parametrize("flag", ["iscrowd", "ignore"])
 def test_crowd_and_ignored_boxes_are_not_counted(flag: str) -> None:
-    # Without the flag the second object of picture 10 is missed and the two better-scored boxes inside it are wrong
+    # Without the flag the second object of image 10 is missed and the two better-scored boxes inside it are wrong
     # (IoU 1/4 each); with it neither counts and AP is 1.
     content = hand_content()
     region = {"id": 2, "image_id": 10, "bbox": [40, 40, 20, 20], "area": 400, "category_id": 7}
@@ -159,7 +159,7 @@ def test_crowd_and_ignored_boxes_are_not_counted(flag: str) -> None:
 
 def random_case(seed: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Integer boxes on a coarse grid and scores of one digit: IoUs on the thresholds, many ties, within and between
-    pictures. Empty pictures, pictures without detections, crowds, classes without ground truth."""
+    images. Empty images, images without detections, crowds, classes without ground truth."""
     rng = np.random.default_rng(seed)
     image_ids = (rng.permutation(40)[:25] * 1000 + 3 * 10**9).tolist()
     categories = [{"id": int(c), "name": f"class {c}"} for c in rng.permutation(90)[:6]]
@@ -228,7 +228,7 @@ def test_agrees_with_pycocotools(seed: int) -> None:
     assert 0 < result.stats["AP"] < 1, "a case that tells nothing"
 
 
-def test_more_than_100_detections_in_a_picture() -> None:
+def test_more_than_100_detections_in_a_image() -> None:
     content, _ = random_case(100)
     rng = np.random.default_rng(0)
     results = []
@@ -257,7 +257,7 @@ def test_no_detections_is_zero() -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_pictures_left_out_are_as_if_the_data_lacked_them(seed: int) -> None:
+def test_images_left_out_are_as_if_the_data_lacked_them(seed: int) -> None:
     content, results = random_case(seed)
     out = {content["images"][0]["id"], content["images"][2]["id"]}
     rest = content | {
@@ -325,11 +325,11 @@ def test_refuses_what_it_cannot_count(ids: list[int], found: Detections, message
     with pytest.raises(ValueError, match=message):
         evaluator.update(ids, [found])
     assert evaluator.compute().num_detections == 0
-    evaluator.update([10], [detections([[0, 0, 1, 1]], [0.5], [0])])  # the refused picture was not taken for seen
+    evaluator.update([10], [detections([[0, 0, 1, 1]], [0.5], [0])])  # the refused image was not taken for seen
     assert evaluator.compute().num_detections == 1
 
 
-def test_refuses_a_picture_twice() -> None:
+def test_refuses_a_image_twice() -> None:
     one = detections([[0, 0, 1, 1]], [0.5], [0])
     evaluator = CocoEvaluator(make_truth(hand_content()))
     with pytest.raises(ValueError, match="image id 20 was evaluated already"):
@@ -355,7 +355,7 @@ def test_half_precision_detections() -> None:
 
 
 def test_correlation_by_hand() -> None:
-    # Matched in picture 10: scores .9 .8 .7 .6 with IoU 1, 50/100, 72/100, 50/100.
+    # Matched in image 10: scores .9 .8 .7 .6 with IoU 1, 50/100, 72/100, 50/100.
     # Ranks of scores 4 3 2 1, of IoUs 4 1.5 3 1.5; from their mean 2.5: (1.5 .5 -.5 -1.5) and (1.5 -1 .5 -1).
     # Products 2.25 - .5 - .25 + 1.5 = 3; squares 5 and 4.5: 3 / sqrt(22.5).
     # Left out: the wrong class, a score below .05, an IoU below .1 (9/100), a box of nothing, a box in a crowd.
@@ -372,8 +372,8 @@ def test_correlation_by_hand() -> None:
     assert evaluator.compute().score_iou_correlation == pytest.approx(3 / math.sqrt(22.5), abs=1e-12)
 
 
-def test_own_iou_is_the_best_of_ones_class_in_ones_picture() -> None:
-    # Picture row 0 is id 20. Objects of class a, 10 x 10, at x = 0 and x = 4 in row 1; of class b at x = 2.
+def test_own_iou_is_the_best_of_ones_class_in_ones_image() -> None:
+    # Image row 0 is id 20. Objects of class a, 10 x 10, at x = 0 and x = 4 in row 1; of class b at x = 2.
     box = {"area": 100, "image_id": 10}
     content = hand_content() | {
         "annotations": [

@@ -29,7 +29,7 @@ SIZES = [(90, 40), (50, 120), (64, 64), (33, 101), (100, 70)]  # width, height
 
 @pytest.fixture
 def index(tmp_path: Path) -> DataIndex:
-    """Five pictures of different shapes; picture 2 has no objects."""
+    """Five images of different shapes; image 2 has no objects."""
     images, annotations = [], []
     for i, (width, height) in enumerate(SIZES):
         Image.new("RGB", (width, height), (30 * i, 99, 200)).save(tmp_path / f"{i}.png")
@@ -44,7 +44,7 @@ def index(tmp_path: Path) -> DataIndex:
 
 
 class Knows:
-    """A detector that knows the answers, in pixels of the resized picture, off by ``shift`` of them."""
+    """A detector that knows the answers, in pixels of the resized image, off by ``shift`` of them."""
 
     device = torch.device("cpu")
     tiling = None
@@ -61,7 +61,7 @@ class Knows:
     def train(self, mode: bool) -> None:
         self.modes.append(mode)
 
-    def detect(self, pictures: Tensor, sizes: Tensor) -> list[Detections]:
+    def detect(self, images: Tensor, sizes: Tensor) -> list[Detections]:
         found = []
         for height, width in sizes.tolist():
             i, self.turn = self.turn, self.turn + 1
@@ -100,7 +100,7 @@ def test_matches_are_handed_out_when_asked_for(index: DataIndex) -> None:
     assert measured.matches.objects.sum(1).tolist() == [2, 2, 0, 2, 2]
     ap = weighted_ap(measured.matches, np.ones((1, 5), int)).mean()
     assert ap == pytest.approx(measured.result.stats["AP"], abs=1e-12)
-    assert sorted(measured.matches.pictures) == [0, 0, 1, 1, 3, 3, 4, 4]
+    assert sorted(measured.matches.images) == [0, 0, 1, 1, 3, 3, 4, 4]
     assert "matches" not in measured.to_dict()
     assert measured.matches.scores == pytest.approx(np.full(8, 0.9))
     assert evaluate(Knows(index, RESIZES[0]), index, workers=0).matches is None  # type: ignore[arg-type]
@@ -117,10 +117,10 @@ def test_classes_are_matched_by_name(index: DataIndex) -> None:
     names = ("c", "b", "a")
 
     class Other(Knows):
-        def detect(self, pictures: Tensor, sizes: Tensor) -> list[Detections]:
-            # Its own numbers, and something of class c, of which the data know nothing, in each picture.
+        def detect(self, images: Tensor, sizes: Tensor) -> list[Detections]:
+            # Its own numbers, and something of class c, of which the data know nothing, in each image.
             found = []
-            for one in super().detect(pictures, sizes):
+            for one in super().detect(images, sizes):
                 boxes = torch.cat([one.boxes, torch.tensor([[1.0, 1, 9, 9]])])
                 labels = torch.cat([2 - one.labels, torch.tensor([0])])
                 found.append(Detections(boxes, torch.full((len(boxes),), 0.9), labels, names))
@@ -142,7 +142,7 @@ def test_objects_of_unknown_classes_are_refused(index: DataIndex) -> None:
         evaluate(knows, index)
 
 
-def test_no_pictures(index: DataIndex) -> None:
+def test_no_images(index: DataIndex) -> None:
     empty = replace(index, image_ids=index.image_ids[:0])
     knows: Any = Knows(index, RESIZES[0])
     with pytest.raises(UsageError, match=r"val\.json lists no pictures"):
@@ -156,7 +156,7 @@ def test_no_objects_gives_no_numbers(index: DataIndex, tmp_path: Path) -> None:
     assert content["num_images"] == 5
 
 
-def test_a_broken_picture_stops_or_is_listed(index: DataIndex) -> None:
+def test_a_broken_image_stops_or_is_listed(index: DataIndex) -> None:
     index.path(1).write_bytes(b"no picture")
     detector = build_detector(small(), index.names)
     with pytest.raises(BrokenInputError, match=r"1\.png .*; replace it; --skip-broken leaves it out$"):
@@ -170,18 +170,18 @@ def test_a_broken_picture_stops_or_is_listed(index: DataIndex) -> None:
     assert measured.result.num_images == 4
 
 
-def test_skipping_means_the_same_for_a_missing_and_a_damaged_picture(index: DataIndex) -> None:
+def test_skipping_means_the_same_for_a_missing_and_a_damaged_image(index: DataIndex) -> None:
     results = []
     for damage in (lambda path: path.write_bytes(b"no picture"), lambda path: path.unlink()):
         damage(index.path(4))
-        now = read_coco(index.annotations, index.pictures_dir, skip_broken=True)
+        now = read_coco(index.annotations, index.images_dir, skip_broken=True)
         results.append(evaluate(Knows(now, RESIZES[0], 2.0), now, workers=0, skip_broken=True).result)  # type: ignore[arg-type]
     assert len(now) == 4, "the missing one is found when the annotations are read"
     assert results[0] == results[1]
     assert results[0].num_images == 4
 
 
-def test_no_picture_that_can_be_read(index: DataIndex) -> None:
+def test_no_image_that_can_be_read(index: DataIndex) -> None:
     for i in range(len(index)):
         index.path(i).write_bytes(b"no picture")
     with pytest.raises(UsageError, match="none of the 5 pictures"):
@@ -190,18 +190,18 @@ def test_no_picture_that_can_be_read(index: DataIndex) -> None:
 
 def test_a_stand_in_is_not_counted_twice(index: DataIndex) -> None:
     class Next(Knows):
-        def detect(self, pictures: Tensor, sizes: Tensor) -> list[Detections]:
+        def detect(self, images: Tensor, sizes: Tensor) -> list[Detections]:
             if self.turn == 1:
-                self.turn = 2  # picture 2 stands in for the broken one ...
-                found = super().detect(pictures, sizes)
+                self.turn = 2  # image 2 stands in for the broken one ...
+                found = super().detect(images, sizes)
                 self.turn = 2  # ... and has its own turn
                 return found
-            return super().detect(pictures, sizes)
+            return super().detect(images, sizes)
 
     index.path(1).write_bytes(b"no picture")
     knows: Any = Next(index, RESIZES[0])
     result = evaluate(knows, index, batch_size=1, workers=0, skip_broken=True).result
-    # All six objects of the other pictures are found once; the two of the broken one are not asked for.
+    # All six objects of the other images are found once; the two of the broken one are not asked for.
     assert result.num_detections == 6
     assert result.stats["AP"] == result.stats["AR100"] == 1.0
 
@@ -227,10 +227,10 @@ def with_ambiguity(index: DataIndex, folder: Path) -> DataIndex:
 
 
 class Unsure(Knows):
-    """Says the true ambiguity, in pixels of the resized picture."""
+    """Says the true ambiguity, in pixels of the resized image."""
 
-    def detect(self, pictures: Tensor, sizes: Tensor) -> list[Detections]:
-        start, found = self.turn, super().detect(pictures, sizes)
+    def detect(self, images: Tensor, sizes: Tensor) -> list[Detections]:
+        start, found = self.turn, super().detect(images, sizes)
         for i, (height, width) in enumerate(sizes.tolist()):
             row = start + i
             own = slice(self.index.box_start[row], self.index.box_start[row + 1])
@@ -244,7 +244,7 @@ class Unsure(Knows):
 
 @pytest.mark.parametrize("resize", RESIZES, ids=lambda resize: resize.kind)
 def test_edge_std_is_compared_in_original_pixels(index: DataIndex, tmp_path: Path, resize: Resize) -> None:
-    # In pixels of the resized pictures, each scaled by its own factors, the order would be another.
+    # In pixels of the resized images, each scaled by its own factors, the order would be another.
     unsure: Any = Unsure(with_ambiguity(index, tmp_path / "new"), resize)
     content = evaluate(unsure, unsure.index, batch_size=2, workers=0).to_dict()
     uncertainty = content["edge_uncertainty"]
@@ -270,7 +270,7 @@ def test_evaluation_and_prediction_pad_alike(index: DataIndex) -> None:
     detector.resize = Resize("short_long", short_side=40, long_side=60, fill=(124, 116, 104))
     seen: list[Tensor] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(detector, "detect", lambda pictures, *args, **kwargs: seen.append(pictures) or detect(pictures))
+        patch.setattr(detector, "detect", lambda images, *args, **kwargs: seen.append(images) or detect(images))
         detect = type(detector).detect.__get__(detector)
         evaluate(detector, index, batch_size=1, workers=0)
         detector.predict([index.path(i) for i in range(len(index))])

@@ -33,7 +33,7 @@ def test_what_is_saved_comes_back(matches: Matches, tmp_path: Path) -> None:
     save_matches(path, matches)
     again = load_matches(path)
     assert_same(again, matches)
-    assert (again.right.dtype, again.pictures.dtype, again.scores.dtype) == (bool, np.int64, np.float64)
+    assert (again.right.dtype, again.images.dtype, again.scores.dtype) == (bool, np.int64, np.float64)
     assert [file.name for file in path.parent.iterdir()] == ["run.npz"]
     single = replace(matches, scores=matches.scores.astype(np.float32).astype(np.float64))
     save_matches(path, single)
@@ -58,9 +58,9 @@ def test_it_is_small(tmp_path: Path) -> None:
     ious = np.where(rng.random(count) < 0.3, 0, rng.random(count))
     scores = -np.sort(-rng.random(count).astype(np.float32)).astype(np.float64)
     right = (ious > np.linspace(0.5, 0.95, 10)[:, None]) & (rng.random(count) < 0.2)
-    pictures = rng.integers(0, 1000, count)
+    images = rng.integers(0, 1000, count)
     objects = rng.integers(0, 3, (1000, 5))
-    made = Matches(pictures, pictures % 5, right, np.zeros_like(right), objects, scores, ious)
+    made = Matches(images, images % 5, right, np.zeros_like(right), objects, scores, ious)
     save_matches(tmp_path / "a.npz", made)
     assert (tmp_path / "a.npz").stat().st_size < 600_000
 

@@ -29,13 +29,13 @@ class Truth:
     names: tuple[str, ...]
 
 
-def truth_of(*pictures: list[tuple[float, float, float, float]], labels: Any = None, crowd: Any = None) -> Truth:
-    """Picture i has id 10 + i; all boxes of class 0 unless told."""
-    boxes = np.array([box for picture in pictures for box in picture], np.float64).reshape(-1, 4)
+def truth_of(*images: list[tuple[float, float, float, float]], labels: Any = None, crowd: Any = None) -> Truth:
+    """Image i has id 10 + i; all boxes of class 0 unless told."""
+    boxes = np.array([box for image in images for box in image], np.float64).reshape(-1, 4)
     count = len(boxes)
     return Truth(
-        image_ids=np.arange(10, 10 + len(pictures)),
-        box_start=np.cumsum([0, *map(len, pictures)]),
+        image_ids=np.arange(10, 10 + len(images)),
+        box_start=np.cumsum([0, *map(len, images)]),
         boxes=boxes,
         labels=np.zeros(count, np.int64) if labels is None else np.array(labels),
         crowd=np.zeros(count, bool) if crowd is None else np.array(crowd, bool),
@@ -57,12 +57,12 @@ def found(boxes: Any, std: Any = None, scores: Any = None, labels: Any = None, l
     )
 
 
-def grid_scene(objects: int = 36, pictures: int = 4) -> Truth:
-    """Squares of sides 8, 9, 10, ... far apart, spread over some pictures."""
-    own: list[list[tuple[float, float, float, float]]] = [[] for _ in range(pictures)]
+def grid_scene(objects: int = 36, images: int = 4) -> Truth:
+    """Squares of sides 8, 9, 10, ... far apart, spread over some images."""
+    own: list[list[tuple[float, float, float, float]]] = [[] for _ in range(images)]
     for i in range(objects):
         x, y, side = 100.0 * i, 7.0, 8.0 + i
-        own[i % pictures].append((x, y, x + side, y + side))
+        own[i % images].append((x, y, x + side, y + side))
     return truth_of(*own)
 
 
@@ -217,7 +217,7 @@ def test_matching_by_hand() -> None:
         (40, 0, 50, 20),  # 0.7: of class 1, IoU exactly 0.5
         (80, 0, 90, 10),  # 0.6: on the crowd
         (0, 0, 10, 10),  # 0.3: the first is taken, the second too
-        (50, 50, 60, 60),  # 0.2: nothing there in this picture
+        (50, 50, 60, 60),  # 0.2: nothing there in this image
     ]
     scores, labels = [0.4, 0.9, 0.8, 0.7, 0.6, 0.3, 0.2], [0, 0, 0, 1, 0, 0, 0]
     mine, theirs = match_objects(truth, 1, found(boxes, scores=scores, labels=labels))
@@ -236,6 +236,6 @@ def test_of_equal_scores_the_first_chooses_first() -> None:
     assert mine.tolist() == [0]
 
 
-def test_an_unknown_picture() -> None:
+def test_an_unknown_image() -> None:
     with pytest.raises(KeyError):
         EdgeUncertainty(grid_scene(), np.ones((36, 4))).update([99], [found([[0, 0, 1, 1]], [[1] * 4])])

@@ -108,9 +108,9 @@ YOLO += [
 ]
 
 
-def voc(picture: str, objects: str, head: str = "") -> str:
+def voc(image: str, objects: str, head: str = "") -> str:
     size = "<size><width>40</width><height>32</height><depth>3</depth></size>"
-    return f"{head}<annotation><filename>{picture}</filename>{size}{objects}</annotation>"
+    return f"{head}<annotation><filename>{image}</filename>{size}{objects}</annotation>"
 
 
 def voc_object(name: str = "cat", box: str = "2 3 22 19") -> str:

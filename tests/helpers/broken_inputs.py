@@ -1,4 +1,4 @@
-"""Data sets of four tiny pictures, each broken in one way, and what must be said about it."""
+"""Data sets of four tiny images, each broken in one way, and what must be said about it."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from helpers.planted import encoded, huge_png, with_orientation
 SIZE = (40, 32)
 NAMES = ("a.png", "b.jpg", "c.png", "d.jpg")
 WHOLE = (4, 8)
-"""Pictures and boxes of the data set before it is broken."""
+"""Images and boxes of the data set before it is broken."""
 
 
-def picture(k: int) -> Image.Image:
+def image(k: int) -> Image.Image:
     """Smooth noise: no two alike, and small as a file."""
     small = np.random.default_rng(k).integers(0, 256, (8, 8, 3), dtype=np.uint8)
     return Image.fromarray(small).resize(SIZE, Image.Resampling.BICUBIC)
 
 
-BYTES = {name: encoded(picture(k), "PNG" if name.endswith("png") else "JPEG") for k, name in enumerate(NAMES)}
+BYTES = {name: encoded(image(k), "PNG" if name.endswith("png") else "JPEG") for k, name in enumerate(NAMES)}
 BOXES = ([2, 3, 20, 16], [18, 10, 12, 20])  # x, y, width, height; class 1 and 2
 COCO: dict[str, Any] = {
     "images": [{"id": k, "file_name": name, "width": 40, "height": 32} for k, name in enumerate(NAMES, 1)],
@@ -62,10 +62,10 @@ class Case:
         break_it: changes a whole data set.
         file: what the message must name.
         fault: a word of it, whatever the capitals; several with | between.
-        left: pictures and boxes that ``--skip-broken`` keeps; None: nothing can be done.
+        left: images and boxes that ``--skip-broken`` keeps; None: nothing can be done.
         refused: training without ``--skip-broken`` refuses it; False: it is odd, but can be used.
         write: makes the whole data set.
-        pictures: whether ``predict`` reads what is broken.
+        images: whether ``predict`` reads what is broken.
         place: what of it is given, relative to its folder.
     """
 
@@ -76,7 +76,7 @@ class Case:
     left: tuple[int, int] | None = None
     refused: bool = True
     write: Breaker = write_coco
-    pictures: bool = False
+    images: bool = False
     place: str = ""
 
     def __str__(self) -> str:
@@ -291,13 +291,13 @@ def huge_jpeg() -> bytes:
 
 
 def huge_gif() -> bytes:
-    data = bytearray(encoded(picture(0).quantize(16), "GIF"))
+    data = bytearray(encoded(image(0).quantize(16), "GIF"))
     data[6:10] = struct.pack("<HH", 65000, 65000)
     return bytes(data)
 
 
 def huge_bmp() -> bytes:
-    data = bytearray(encoded(picture(0), "BMP"))
+    data = bytearray(encoded(image(0), "BMP"))
     data[18:26] = struct.pack("<ii", 100_000, 100_000)
     return bytes(data)
 
@@ -307,7 +307,7 @@ def spliced(data: bytes, at: int, by: bytes) -> bytes:
 
 
 def as_tiff(compression: str) -> bytes:
-    return encoded(picture(1), "TIFF", compression=compression)
+    return encoded(image(1), "TIFF", compression=compression)
 
 
 CUT = "cut off|ends after|truncated|damaged"
@@ -320,9 +320,9 @@ BAD_FILES: list[tuple[str, str, bytes, str]] = [
     ("PNG cut", "a.png", header_of("a.png", 600), CUT),
     ("JPEG cut", "b.jpg", BYTES["b.jpg"][:-40], CUT),
     ("JPEG without its end", "b.jpg", BYTES["b.jpg"][:-2], CUT),
-    ("WebP cut", "a.png", encoded(picture(0), "WEBP")[:-60], CUT),
-    ("GIF cut", "a.png", encoded(picture(0).quantize(64), "GIF")[:-200], CUT),
-    ("BMP cut", "a.png", encoded(picture(0), "BMP")[:-200], CUT),
+    ("WebP cut", "a.png", encoded(image(0), "WEBP")[:-60], CUT),
+    ("GIF cut", "a.png", encoded(image(0).quantize(64), "GIF")[:-200], CUT),
+    ("BMP cut", "a.png", encoded(image(0), "BMP")[:-200], CUT),
     ("TIFF cut", "a.png", as_tiff("raw")[:-400], CUT),
     ("text named .jpg", "b.jpg", b"not a picture, sorry", "text|picture"),
     ("an HTML page", "b.jpg", b"<!doctype html><title>403</title>", "text|picture"),
@@ -348,22 +348,22 @@ BAD_FILES: list[tuple[str, str, bytes, str]] = [
     ("JPEG of 65,500 x 65,500", "b.jpg", huge_jpeg(), "178,956,970|pixels"),
     ("GIF of 65,000 x 65,000", "a.png", huge_gif(), "178,956,970|pixels"),
     ("BMP of 100,000 x 100,000", "a.png", huge_bmp(), "178,956,970|pixels"),
-    ("of another size", "a.png", encoded(picture(0).resize((41, 32)), "PNG"), "41x32"),
-    ("of one pixel", "a.png", encoded(picture(0).resize((1, 1)), "PNG"), "1x1"),
-    ("lying, by EXIF", "b.jpg", with_orientation(picture(1).resize((30, 40)), 6), "40x30"),
+    ("of another size", "a.png", encoded(image(0).resize((41, 32)), "PNG"), "41x32"),
+    ("of one pixel", "a.png", encoded(image(0).resize((1, 1)), "PNG"), "1x1"),
+    ("lying, by EXIF", "b.jpg", with_orientation(image(1).resize((30, 40)), 6), "40x30"),
 ]
-PICTURES = [
-    Case(f"picture: {name}", text(data, f"images/{file}"), file, fault, (3, 6), pictures=True)
+IMAGES = [
+    Case(f"picture: {name}", text(data, f"images/{file}"), file, fault, (3, 6), images=True)
     for name, file, data, fault in BAD_FILES
 ]
-PICTURES += [
+IMAGES += [
     Case(
         f"picture: {name}",
         replaced("images/a.png", by),
         "a.png",
         "exist|missing|no file|picture|read",
         (3, 6),
-        pictures=True,
+        images=True,
     )
     for name, by in [
         ("a folder", Path.mkdir),
@@ -374,35 +374,35 @@ PICTURES += [
 ]
 
 
-GREY = np.asarray(picture(0).convert("L"))
+GREY = np.asarray(image(0).convert("L"))
 
 
 def animated() -> bytes:
     file = io.BytesIO()
-    frames = [picture(k).quantize(32) for k in range(3)]
+    frames = [image(k).quantize(32) for k in range(3)]
     frames[0].save(file, "GIF", save_all=True, append_images=frames[1:])
     return file.getvalue()
 
 
-ODD_PICTURES = [
-    Case(f"picture: {name}", text(data, f"images/{file}"), file, fault, WHOLE, refused=False, pictures=True)
+ODD_IMAGES = [
+    Case(f"picture: {name}", text(data, f"images/{file}"), file, fault, WHOLE, refused=False, images=True)
     for name, file, data, fault in [
         ("PNG named .jpg", "b.jpg", BYTES["a.png"], "PNG"),
         ("an animated GIF", "a.png", animated(), "frames"),
-        ("CMYK", "b.jpg", encoded(picture(1).convert("CMYK")), "CMYK"),
+        ("CMYK", "b.jpg", encoded(image(1).convert("CMYK")), "CMYK"),
         (
             "16 bits",
             "a.png",
-            encoded(Image.fromarray(np.asarray(picture(0).convert("L"), np.uint16) * 257), "PNG"),
+            encoded(Image.fromarray(np.asarray(image(0).convert("L"), np.uint16) * 257), "PNG"),
             "16",
         ),
-        ("transparent", "a.png", encoded(picture(0).convert("RGBA"), "PNG"), "transparency"),
-        ("grey with alpha", "a.png", encoded(picture(0).convert("LA"), "PNG"), "grey"),
-        ("black and white", "a.png", encoded(picture(0).convert("1"), "PNG"), "grey"),
-        ("upside down, by EXIF", "b.jpg", with_orientation(picture(1), 3), "EXIF"),
+        ("transparent", "a.png", encoded(image(0).convert("RGBA"), "PNG"), "transparency"),
+        ("grey with alpha", "a.png", encoded(image(0).convert("LA"), "PNG"), "grey"),
+        ("black and white", "a.png", encoded(image(0).convert("1"), "PNG"), "grey"),
+        ("upside down, by EXIF", "b.jpg", with_orientation(image(1), 3), "EXIF"),
         ("JPEG cut off and closed again", "b.jpg", BYTES["b.jpg"][:-220] + b"\xff\xd9", "cut off"),
-        ("broken EXIF", "b.jpg", encoded(picture(1), exif=b"Exif\0\0MM\0*\0\0\xff\xff"), ""),
+        ("broken EXIF", "b.jpg", encoded(image(1), exif=b"Exif\0\0MM\0*\0\0\xff\xff"), ""),
     ]
 ]
 
-CASES = [*FILES, *ODD, *RECORDS, *PICTURES, *ODD_PICTURES]
+CASES = [*FILES, *ODD, *RECORDS, *IMAGES, *ODD_IMAGES]

@@ -23,15 +23,15 @@ CONTENT: dict[str, tuple[tuple[int, int], list[Box]]] = {
 }
 
 
-def picture(file: Path, size: tuple[int, int], colour: int = 0) -> None:
+def image(file: Path, size: tuple[int, int], colour: int = 0) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size, (colour, 90, 160)).save(file)
 
 
-def pictures(folder: Path, names: Mapping[str, str] | None = None, colour: int = 0) -> None:
-    """The pictures of CONTENT, under other names where ``names`` says so."""
+def images(folder: Path, names: Mapping[str, str] | None = None, colour: int = 0) -> None:
+    """The images of CONTENT, under other names where ``names`` says so."""
     for i, (name, (size, _)) in enumerate(CONTENT.items()):
-        picture(folder / (names or {}).get(name, name), size, colour + 40 * i)
+        image(folder / (names or {}).get(name, name), size, colour + 40 * i)
 
 
 def yolo_text(name: str) -> str:
@@ -92,7 +92,7 @@ def coco(file: Path, prefix: str = "") -> None:
 
 
 def boxes_of(index: DataIndex) -> dict[str, list[Box]]:
-    """The boxes of each picture by the name of its file, to 1e-3 pixels."""
+    """The boxes of each image by the name of its file, to 1e-3 pixels."""
     found = {}
     for i in range(len(index)):
         own = slice(int(index.box_start[i]), int(index.box_start[i + 1]))
@@ -116,39 +116,39 @@ def zipped(folder: Path, archive: Path, inside: str = "") -> Path:
 def _plain_coco(root: Path) -> None:
     for split in ("train", "val"):
         coco(root / "annotations" / f"{split}.json")
-    pictures(root / "images")
+    images(root / "images")
 
 
 def _cvat_coco(root: Path) -> None:
     coco(root / "annotations" / "instances_default.json")
-    pictures(root / "images" / "default")
+    images(root / "images" / "default")
 
 
 def _cvat_coco_subsets(root: Path) -> None:
     for name in ("Train", "Validation"):
         coco(root / "annotations" / f"instances_{name}.json")
-        pictures(root / "images" / name)
+        images(root / "images" / name)
 
 
 def _cvat_coco_other_name(root: Path) -> None:
     coco(root / "annotations" / "instances_Street_7.json")
-    pictures(root / "images" / "Street_7")
+    images(root / "images" / "Street_7")
 
 
 def _label_studio_coco(root: Path) -> None:
     coco(root / "result.json", prefix="images/")
-    pictures(root / "images")
+    images(root / "images")
 
 
 def _label_studio_coco_windows(root: Path) -> None:
     coco(root / "result.json", prefix="images\\")
-    pictures(root / "images")
+    images(root / "images")
 
 
 def _roboflow_coco(root: Path) -> None:
     for split in ("train", "valid", "test"):
         coco(root / split / "_annotations.coco.json")
-        pictures(root / split)
+        images(root / split)
     (root / "README.roboflow.txt").write_text("exported")
 
 
@@ -156,12 +156,12 @@ def _coco_own(root: Path) -> None:
     for split in ("train", "val"):
         coco(root / "annotations" / f"instances_{split}2014.json")
         (root / "annotations" / f"captions_{split}2014.json").write_text("{}")
-        pictures(root / f"{split}2014")
+        images(root / f"{split}2014")
 
 
 def _one_json(root: Path) -> None:
     coco(root / "export 3.json")
-    pictures(root / "images")
+    images(root / "images")
 
 
 def _ultralytics(root: Path) -> None:
@@ -169,16 +169,16 @@ def _ultralytics(root: Path) -> None:
     yaml = f"path: ../datasets/toys # elsewhere\ntrain: images/train\nval: images/val\ntest:\n\nnames:\n{names}"
     (root / "toys.yaml").write_text(yaml)
     for split in ("train", "val"):
-        pictures(root / "images" / split)
+        images(root / "images" / split)
         yolo_labels(root / "labels" / split, empty=False)
 
 
 def _ultralytics_lists(root: Path) -> None:
     (root / "data.yaml").write_text("train: [images/train, more.txt]\nval: val.txt\nnc: 2\nnames: ['cat', 'dog']\n")
-    pictures(root / "images" / "all")
+    images(root / "images" / "all")
     yolo_labels(root / "labels" / "all")
     for name in ("a.jpg", "ü.png"):
-        picture(root / "images" / "train" / name, CONTENT[name][0])
+        image(root / "images" / "train" / name, CONTENT[name][0])
         stem = Path(name).stem
         (root / "labels" / "train").mkdir(parents=True, exist_ok=True)
         (root / "labels" / "train" / f"{stem}.txt").write_text(yolo_text(name))
@@ -192,7 +192,7 @@ def _roboflow_yolo(root: Path) -> None:
         "roboflow:\n  workspace: x\n  url: https://example.org\n"
     )
     for split in ("train", "valid", "test"):
-        pictures(root / split / "images")
+        images(root / split / "images")
         yolo_labels(root / split / "labels")
     (root / "README.dataset.txt").write_text("exported")
 
@@ -203,14 +203,14 @@ def _colab_yolo(root: Path) -> None:
         "names: [cat, dog]\n"
     )
     for split in ("train", "valid"):
-        pictures(root / split / "images")
+        images(root / split / "images")
         yolo_labels(root / split / "labels")
 
 
 def _label_studio_yolo(root: Path) -> None:
     (root / "classes.txt").write_text("cat\ndog\n")
     (root / "notes.json").write_text(json.dumps({"categories": [{"id": 0, "name": "cat"}], "info": {}}))
-    pictures(root / "images")
+    images(root / "images")
     yolo_labels(root / "labels")
 
 
@@ -218,7 +218,7 @@ def _cvat_yolo(root: Path) -> None:
     (root / "obj.names").write_text("cat\ndog\n")
     (root / "obj.data").write_text("classes = 2\ntrain = data/train.txt\nnames = data/obj.names\nbackup = backup/\n")
     (root / "train.txt").write_text("".join(f"data/obj_train_data/{name}\n" for name in CONTENT), encoding="utf-8")
-    pictures(root / "obj_train_data")
+    images(root / "obj_train_data")
     yolo_labels(root / "obj_train_data")
 
 
@@ -227,7 +227,7 @@ def _cvat_yolo_subsets(root: Path) -> None:
     for list_name, folder in (("train", "obj_train_data"), ("valid", "obj_valid_data")):
         names = "".join(f"data/{folder}/{name}\n" for name in CONTENT)
         (root / f"{list_name}.txt").write_text(names, encoding="utf-8")
-        pictures(root / folder)
+        images(root / folder)
         yolo_labels(root / folder)
 
 
@@ -236,13 +236,13 @@ def _cvat_ultralytics(root: Path) -> None:
     for split in ("train", "val"):
         names = "".join(f"data/images/{split}/{name}\n" for name in CONTENT)
         (root / f"{split}.txt").write_text(names, encoding="utf-8")
-        pictures(root / "images" / split)
+        images(root / "images" / split)
         yolo_labels(root / "labels" / split)
 
 
 def _cvat_yolo_other_names(root: Path) -> None:
     (root / "obj.names").write_text("cat\ndog\n")
-    pictures(root / "obj_Street_data")
+    images(root / "obj_Street_data")
     yolo_labels(root / "obj_Street_data")
     names = "".join(f"data/obj_Street_data/{name}\n" for name in CONTENT)
     (root / "Street.txt").write_text(names, encoding="utf-8")
@@ -250,12 +250,12 @@ def _cvat_yolo_other_names(root: Path) -> None:
 
 def _label_img_yolo(root: Path) -> None:
     (root / "classes.txt").write_text("cat\ndog\n\n")
-    pictures(root)
+    images(root)
     yolo_labels(root, empty=False)
 
 
 def _voc(root: Path) -> None:
-    pictures(root / "JPEGImages")
+    images(root / "JPEGImages")
     voc_labels(root / "Annotations")
     lists = root / "ImageSets" / "Main"
     lists.mkdir(parents=True)
@@ -271,7 +271,7 @@ def _voc_from_one(root: Path) -> None:
 
 
 def _cvat_voc(root: Path) -> None:
-    pictures(root / "JPEGImages")
+    images(root / "JPEGImages")
     voc_labels(root / "Annotations", background=False)
     (root / "ImageSets" / "Main").mkdir(parents=True)
     stems = "".join(f"{Path(name).stem}\n" for name in CONTENT)
@@ -281,23 +281,23 @@ def _cvat_voc(root: Path) -> None:
 
 def _roboflow_voc(root: Path) -> None:
     for split in ("train", "valid"):
-        pictures(root / split)
+        images(root / split)
         voc_labels(root / split, database="roboflow.com")
 
 
 def _label_studio_voc(root: Path) -> None:
-    pictures(root / "images")
+    images(root / "images")
     voc_labels(root / "Annotations", background=False)
 
 
 def _label_img_voc(root: Path) -> None:
-    pictures(root)
+    images(root)
     voc_labels(root)
 
 
 def _folders_of_voc(root: Path) -> None:
     for split in ("train", "val"):
-        pictures(root / "images" / split)
+        images(root / "images" / split)
         voc_labels(root / "annotations" / split)
 
 

@@ -17,14 +17,14 @@ from PIL import Image
 from gfocal.data.checks.check import Report
 
 LARGE = 1_300_000
-"""What the tests call a large picture, in place of 25 million pixels."""
+"""What the tests call a large image, in place of 25 million pixels."""
 
 Key = tuple[str, str, str | None]
 
 
 def found_in(report: Report) -> Counter[Key]:
-    """(kind, split, picture or class) of each finding."""
-    return Counter((f.kind, f.split, f.picture if f.picture is not None else f.class_name) for f in report.findings)
+    """(kind, split, image or class) of each finding."""
+    return Counter((f.kind, f.split, f.image if f.image is not None else f.class_name) for f in report.findings)
 
 
 class Planter:
@@ -32,7 +32,7 @@ class Planter:
 
     Args:
         root: its folder; changed in place.
-        seed: of the choice of pictures.
+        seed: of the choice of images.
         spared: file names that are left alone.
     """
 
@@ -51,7 +51,7 @@ class Planter:
             (self.root / "annotations" / f"{split}.json").write_text(json.dumps(content))
 
     def take(self, *kinds: str) -> dict[str, Any]:
-        """A picture of train that nothing else happens to, where these kinds are to be found."""
+        """An image of train that nothing else happens to, where these kinds are to be found."""
         image = self.free.pop()
         self.expect("train", image["file_name"], *kinds)
         return image
@@ -79,8 +79,8 @@ class Planter:
         content["annotations"].append({**box, "iscrowd": 0})
         return content["annotations"][-1]
 
-    def add_picture(self, split: str, name: str, data: bytes, like: dict[str, Any]) -> dict[str, Any]:
-        """A further picture with the boxes of one of train."""
+    def add_image(self, split: str, name: str, data: bytes, like: dict[str, Any]) -> dict[str, Any]:
+        """A further image with the boxes of one of train."""
         (self.root / "images" / name).write_bytes(data)
         image = {**like, "id": next(self.numbers), "file_name": name}
         self.content[split]["images"].append(image)
@@ -96,7 +96,7 @@ class Planter:
 
 
 def opened(path: Path) -> Image.Image:
-    """A picture whose file is closed again."""
+    """An image whose file is closed again."""
     with Image.open(path) as image:
         image.load()
         return image.copy()
@@ -109,13 +109,13 @@ def encoded(image: Image.Image, kind: str = "JPEG", **options: Any) -> bytes:
 
 
 def noise(rng: np.random.Generator, width: int = 80, height: int = 64) -> bytes:
-    """A picture like no other."""
+    """An image like no other."""
     small = Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8))
     return encoded(small.resize((width, height), Image.Resampling.BICUBIC))
 
 
 def huge_png(width: int = 100_000, height: int = 100_000) -> bytes:
-    """A few bytes that claim to be an enormous picture."""
+    """A few bytes that claim to be an enormous image."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
@@ -133,7 +133,7 @@ def with_orientation(image: Image.Image, value: int) -> bytes:
 
 
 def plant_files(p: Planter, times: int) -> None:
-    """Picture files that cannot be read."""
+    """Image files that cannot be read."""
     for k in range(times):
         path = p.path(p.take("picture-unreadable"))
         path.write_bytes(b"" if k % 2 else path.read_bytes()[:4] + b"\0" * 4000)
@@ -152,7 +152,7 @@ def plant_files(p: Planter, times: int) -> None:
 
 
 def plant_kinds(p: Planter, times: int) -> None:
-    """Pictures that can be read and are odd."""
+    """Images that can be read and are odd."""
     for _ in range(times):
         path = p.path(p.take("picture-wrong-suffix"))
         path.write_bytes(encoded(opened(path), "PNG"))
@@ -178,7 +178,7 @@ def plant_kinds(p: Planter, times: int) -> None:
 
 
 def plant_sizes(p: Planter, times: int) -> None:
-    """Sizes that disagree, EXIF, large, small and long pictures."""
+    """Sizes that disagree, EXIF, large, small and long images."""
     for _ in range(times):
         image = p.take("size-wrong")
         image["width"], image["height"] = image["width"] + 7, image["height"] + 40
@@ -207,7 +207,7 @@ def plant_sizes(p: Planter, times: int) -> None:
 
 
 def resized(p: Planter, image: dict[str, Any], size: tuple[int, int], paste: bool = False) -> Image.Image:
-    """The picture in another size, or on a larger black canvas; the annotated size follows."""
+    """The image in another size, or on a larger black canvas; the annotated size follows."""
     source = opened(p.path(image)).convert("RGB")
     image["width"], image["height"] = size
     if not paste:
@@ -289,18 +289,18 @@ def plant_classes(p: Planter, times: int) -> None:
 
 
 def plant_copies(p: Planter, times: int) -> None:
-    """The same pictures again."""
+    """The same images again."""
     for k in range(times):
         for split, exact, similar in (
             ("val", "leak-exact", "leak-similar"),
             ("train", "picture-duplicate", "picture-similar"),
         ):
             image = p.take()
-            same = p.add_picture(split, f"copy{split}{k}.jpg", p.path(image).read_bytes(), image)
+            same = p.add_image(split, f"copy{split}{k}.jpg", p.path(image).read_bytes(), image)
             p.expect(split, same["file_name"], exact)
             image = p.take()
             smaller = opened(p.path(image)).convert("RGB")
-            again = p.add_picture(split, f"again{split}{k}.jpg", encoded(smaller, quality=60), image)
+            again = p.add_image(split, f"again{split}{k}.jpg", encoded(smaller, quality=60), image)
             p.expect(split, again["file_name"], similar)
 
 

@@ -103,13 +103,13 @@ def metrics_of(out: Path, kind: str | None = None) -> list[dict[str, Any]]:
 
 
 def rewritten(index: DataIndex, folder: Path, change: Callable[[dict[str, Any]], None]) -> DataIndex:
-    """The same pictures with another annotation file."""
+    """The same images with another annotation file."""
     content = json.loads(index.annotations.read_text())
     change(content)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "annotations.json"
     path.write_text(json.dumps(content))
-    return read_coco(path, index.pictures_dir)
+    return read_coco(path, index.images_dir)
 
 
 def cut_run(recipe: Recipe, index: DataIndex, out: Path, steps: int, val: DataIndex | None = None) -> None:

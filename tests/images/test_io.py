@@ -1,4 +1,4 @@
-"""Reading pictures, sizes, padding."""
+"""Reading images, sizes, padding."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import Image
 
 from gfocal.detector import PixelNorm
 from gfocal.errors import BrokenInputError, UsageError
-from gfocal.images.io import Resize, pad_batch, read_picture, to_picture
+from gfocal.images.io import Resize, pad_batch, read_image, to_image
 
 # 6 high, 8 wide; the left half red, the right half blue: survives JPEG to a few grey values.
 RED_BLUE = np.zeros((48, 64, 3), np.uint8)
@@ -33,48 +33,48 @@ def noise(height: int = 60, width: int = 80) -> np.ndarray:
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "gif", "bmp", "tiff"])
 def test_formats_give_rgb_uint8(tmp_path: Path, suffix: str) -> None:
-    picture = read_picture(save(tmp_path / f"a.{suffix}"))
-    assert picture.shape == (3, 48, 64)
-    assert picture.dtype == torch.uint8
-    assert (picture[:, 24, 8].int() - torch.tensor([255, 0, 0])).abs().max() <= 6
-    assert (picture[:, 24, 56].int() - torch.tensor([0, 0, 255])).abs().max() <= 6
+    image = read_image(save(tmp_path / f"a.{suffix}"))
+    assert image.shape == (3, 48, 64)
+    assert image.dtype == torch.uint8
+    assert (image[:, 24, 8].int() - torch.tensor([255, 0, 0])).abs().max() <= 6
+    assert (image[:, 24, 56].int() - torch.tensor([0, 0, 255])).abs().max() <= 6
 
 
 @pytest.mark.parametrize(("suffix", "mode"), [("jpg", "L"), ("png", "L"), ("png", "LA"), ("bmp", "L"), ("png", "1")])
 def test_grey_becomes_three_equal_channels(tmp_path: Path, suffix: str, mode: str) -> None:
-    picture = read_picture(save(tmp_path / f"a.{suffix}", mode=mode))
-    assert picture.shape == (3, 48, 64)
-    assert (picture[0] == picture[1]).all()
-    assert (picture[0] == picture[2]).all()
+    image = read_image(save(tmp_path / f"a.{suffix}", mode=mode))
+    assert image.shape == (3, 48, 64)
+    assert (image[0] == image[1]).all()
+    assert (image[0] == image[2]).all()
 
 
 def test_alpha_is_dropped_and_palettes_are_resolved(tmp_path: Path) -> None:
     rgba = np.dstack([RED_BLUE, np.full((48, 64), 128, np.uint8)])
     expected = torch.from_numpy(RED_BLUE).permute(2, 0, 1)
-    assert torch.equal(read_picture(save(tmp_path / "a.png", rgba)), expected)
-    assert torch.equal(read_picture(save(tmp_path / "p.png", mode="P")), expected)
-    assert torch.equal(read_picture(save(tmp_path / "a.tiff", rgba)), expected)
+    assert torch.equal(read_image(save(tmp_path / "a.png", rgba)), expected)
+    assert torch.equal(read_image(save(tmp_path / "p.png", mode="P")), expected)
+    assert torch.equal(read_image(save(tmp_path / "a.tiff", rgba)), expected)
 
 
 @pytest.mark.parametrize("suffix", ["png", "tiff"])
 def test_16_bits_keep_their_upper_8(tmp_path: Path, suffix: str) -> None:
     values = np.array([[0, 255, 256], [0x1234, 0x80FF, 0xFFFF]], np.uint16)
-    picture = read_picture(save(tmp_path / f"a.{suffix}", values))
-    assert picture.tolist() == [[[0, 0, 1], [0x12, 0x80, 0xFF]]] * 3
+    image = read_image(save(tmp_path / f"a.{suffix}", values))
+    assert image.tolist() == [[[0, 0, 1], [0x12, 0x80, 0xFF]]] * 3
 
 
 def test_of_an_animation_the_first_frame_counts(tmp_path: Path) -> None:
     first, second = Image.fromarray(RED_BLUE), Image.fromarray(255 - RED_BLUE)
     first.save(tmp_path / "a.gif", save_all=True, append_images=[second])
-    picture = read_picture(tmp_path / "a.gif")
-    assert picture.shape == (3, 48, 64)
-    assert picture[:, 24, 8].tolist() == [255, 0, 0]
+    image = read_image(tmp_path / "a.gif")
+    assert image.shape == (3, 48, 64)
+    assert image[:, 24, 8].tolist() == [255, 0, 0]
 
 
 def test_jpeg_keeps_channels_last_strides_through_the_resize(tmp_path: Path) -> None:
-    picture = read_picture(save(tmp_path / "a.jpg"))
-    assert picture.stride()[0] == 1
-    resized = Resize("square", size=40)(picture)
+    image = read_image(save(tmp_path / "a.jpg"))
+    assert image.stride()[0] == 1
+    resized = Resize("square", size=40)(image)
     assert resized.shape == (3, 40, 40)
     assert resized.stride()[0] == 1
 
@@ -84,12 +84,12 @@ def test_exif_orientation(tmp_path: Path, suffix: str) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # Stored lying on its left side: turn it by 90 degrees clockwise.
     path = save(tmp_path / f"a.{suffix}", exif=exif.tobytes())
-    upright = read_picture(path)
+    upright = read_image(path)
     # Turned clockwise, the left half (red) comes to the top.
     assert upright.shape == (3, 64, 48)
     assert upright[0, 8, 24] > 200
     assert upright[2, 56, 24] > 200
-    assert read_picture(path, apply_exif=False).shape == (3, 48, 64)
+    assert read_image(path, apply_exif=False).shape == (3, 48, 64)
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "gif", "bmp", "tiff"])
@@ -99,7 +99,7 @@ def test_truncated_file_is_refused_by_name(tmp_path: Path, suffix: str, share: f
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * share)])
     with pytest.raises(BrokenInputError, match=rf"cut\.{suffix}") as caught:
-        read_picture(path)
+        read_image(path)
     message = str(caught.value)
     assert "\n" not in message
     assert ".cpp" not in message
@@ -110,21 +110,21 @@ def test_jpeg_without_its_last_two_bytes_is_refused(tmp_path: Path) -> None:
     path = save(tmp_path / "a.jpg", noise())
     path.write_bytes(path.read_bytes()[:-2])
     with pytest.raises(BrokenInputError, match="truncated"):
-        read_picture(path)
+        read_image(path)
 
 
 def test_jpeg_with_bytes_after_its_end_is_read(tmp_path: Path) -> None:
     path = save(tmp_path / "a.jpg")
     path.write_bytes(path.read_bytes() + b"camera maker's notes")
-    assert read_picture(path).shape == (3, 48, 64)
+    assert read_image(path).shape == (3, 48, 64)
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"\xff\xd8\xff", b"<html></html>" * 100, bytes(1000), b"BM" * 50])
-def test_not_a_picture(tmp_path: Path, content: bytes) -> None:
+def test_not_a_image(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "notes.jpg"
     path.write_bytes(content)
     with pytest.raises(BrokenInputError, match=r"notes\.jpg .*; replace it$"):
-        read_picture(path)
+        read_image(path)
 
 
 @settings(max_examples=40, deadline=None)
@@ -133,34 +133,34 @@ def test_random_bytes_never_escape_as_another_error(tmp_path_factory: pytest.Tem
     path = tmp_path_factory.getbasetemp() / "fuzz.bin"
     path.write_bytes(head + tail)
     with pytest.raises(BrokenInputError, match=r"fuzz\.bin"):
-        read_picture(path)
+        read_image(path)
 
 
 def test_missing_file_and_folder(tmp_path: Path) -> None:
     with pytest.raises(BrokenInputError, match=r"none\.jpg does not exist"):
-        read_picture(tmp_path / "none.jpg")
+        read_image(tmp_path / "none.jpg")
     with pytest.raises(BrokenInputError, match="cannot be read"):
-        read_picture(tmp_path)
+        read_image(tmp_path)
 
 
-def test_to_picture_takes_what_people_have(tmp_path: Path) -> None:
+def test_to_image_takes_what_people_have(tmp_path: Path) -> None:
     expected = torch.from_numpy(RED_BLUE).permute(2, 0, 1)
     path = save(tmp_path / "a.png")
     for source in (path, str(path), expected, RED_BLUE, Image.fromarray(RED_BLUE), np.asarray(Image.open(path))):
-        assert torch.equal(to_picture(source), expected)
+        assert torch.equal(to_image(source), expected)
     rgba = np.dstack([RED_BLUE, RED_BLUE[..., :1]])
-    assert torch.equal(to_picture(rgba), expected)
-    assert torch.equal(to_picture(Image.fromarray(rgba)), expected)
-    assert torch.equal(to_picture(RED_BLUE[..., ::-1]), expected.flip(0))
+    assert torch.equal(to_image(rgba), expected)
+    assert torch.equal(to_image(Image.fromarray(rgba)), expected)
+    assert torch.equal(to_image(RED_BLUE[..., ::-1]), expected.flip(0))
     for grey in (RED_BLUE[..., 0], RED_BLUE[..., :1], expected[0], expected[:1], Image.fromarray(RED_BLUE[..., 0])):
-        assert torch.equal(to_picture(grey), expected[:1].expand(3, -1, -1))
+        assert torch.equal(to_image(grey), expected[:1].expand(3, -1, -1))
 
 
 def test_a_pil_image_is_not_turned(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     with Image.open(save(tmp_path / "a.jpg", exif=exif.tobytes())) as image:
-        assert to_picture(image).shape == (3, 48, 64)
+        assert to_image(image).shape == (3, 48, 64)
 
 
 @pytest.mark.parametrize(
@@ -175,9 +175,9 @@ def test_a_pil_image_is_not_turned(tmp_path: Path) -> None:
         (17, "not int"),
     ],
 )
-def test_to_picture_refuses(source: object, message: str) -> None:
+def test_to_image_refuses(source: object, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        to_picture(source)  # type: ignore[arg-type]
+        to_image(source)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -210,8 +210,8 @@ def test_resize_refuses_nonsense() -> None:
 
 def test_resize_is_bilinear_and_antialiased() -> None:
     # Halving: antialiased bilinear weighs 4 neighbours by 1 3 3 1 (2 3 2 at the border, of 7).
-    picture = torch.tensor([0, 80, 160, 240], dtype=torch.uint8).expand(3, 4, 4)
-    row = Resize("square", size=2)(picture)[0, 0].tolist()
+    image = torch.tensor([0, 80, 160, 240], dtype=torch.uint8).expand(3, 4, 4)
+    row = Resize("square", size=2)(image)[0, 0].tolist()
     # Left: centre 1.0, triangle of radius 2: weights at .5 1.5 2.5 = .75 .75 .25 -> (0 + 60 + 40) / 1.75 = 57.1
     assert row == [57, 183]
 

@@ -174,7 +174,7 @@ def test_a_checkpoint_is_not_overwritten_unasked(checkpoint: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize("file", ["000000099242.jpg", "000000122745.jpg", "000000010764.jpg"])
-def test_detections_on_a_real_picture_are_the_annotated_objects(
+def test_detections_on_a_real_image_are_the_annotated_objects(
     detector: DenseDetector, val: DataIndex, file: str
 ) -> None:
     i = [val.file_name(j) for j in range(len(val))].index(file)
@@ -191,7 +191,7 @@ def test_detections_on_a_real_picture_are_the_annotated_objects(
         assert float(((own.boxes[0] - box).abs() / own.edge_std[0]).max()) < 3
 
 
-def test_accuracy_on_real_pictures(detector: DenseDetector, val: DataIndex) -> None:
+def test_accuracy_on_real_images(detector: DenseDetector, val: DataIndex) -> None:
     # Measured elsewhere with an independent runner: 0.196; a prototype with antialiased resizing: 0.199.
     result = evaluate(detector, val, workers=0).result
     assert result.num_images == 350

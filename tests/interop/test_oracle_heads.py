@@ -72,8 +72,8 @@ class Run:
         ]
 
     def losses(self) -> dict[str, Tensor]:
-        pictures = torch.zeros(2, 3, *self.size)
-        return self.detector.losses(self.out, self.detector.match(pictures, self.targets()), self.size)
+        images = torch.zeros(2, 3, *self.size)
+        return self.detector.losses(self.out, self.detector.match(images, self.targets()), self.size)
 
     def flat(self, key: str, like: Tensor) -> Tensor:
         """The levels' maps of the file in the order of our points."""
@@ -157,10 +157,10 @@ def test_gradients_at_outputs_features_and_parameters(run: Run) -> None:
         assert_known(run.detector.head.get_parameter(name).grad, expected, 1e-3)
 
 
-@pytest.mark.parametrize("picture", [0, 1])
+@pytest.mark.parametrize("image", [0, 1])
 @pytest.mark.parametrize("run", [(name, "full") for name in CASES if name != "ssd512_small"], indirect=True)
-def test_candidates_before_suppression(run: Run, picture: int) -> None:
-    detector, out, points = run.detector, run.out[picture], run.detector.points(*run.size)
+def test_candidates_before_suppression(run: Run, image: int) -> None:
+    detector, out, points = run.detector, run.out[image], run.detector.points(*run.size)
     place, label, candidate = detector.postprocess.candidates(out, points, detector.quality)
     height, width = (side - detector.postprocess.clip_margin for side in run.size)
     boxes = clip_boxes(detector.boxes.decode(points[place], out.box[place]), height, width)
@@ -168,7 +168,7 @@ def test_candidates_before_suppression(run: Run, picture: int) -> None:
     if run.name != "fovea_small":  # whose configuration keeps boxes without area
         solid = (boxes[:, 2:] > boxes[:, :2]).all(1)
         boxes, scores, label = boxes[solid], scores[solid], label[solid]
-    expected = {key: run.tensor(f"raw_{picture}/{key}") for key in ("boxes", "scores", "labels")}
+    expected = {key: run.tensor(f"raw_{image}/{key}") for key in ("boxes", "scores", "labels")}
     torch.testing.assert_close(scores, expected["scores"], rtol=1e-5, atol=1e-6)
     # Scores that rounding alone tells apart may have changed places.
     ours, theirs = (
@@ -184,27 +184,27 @@ def within_ties(scores: Tensor, labels: Tensor, boxes: Tensor) -> Tensor:
     return torch.from_numpy(np.lexsort((boxes[:, 0].detach().numpy(), labels.numpy(), ties.numpy())))
 
 
-@pytest.mark.parametrize("picture", [0, 1])
-def test_detections(run: Run, picture: int) -> None:
+@pytest.mark.parametrize("image", [0, 1])
+def test_detections(run: Run, image: int) -> None:
     detector, (height, width) = run.detector, run.size
     found = detector.postprocess(
-        run.out[picture], detector.points(height, width), detector.boxes, detector.quality, height=height, width=width
+        run.out[image], detector.points(height, width), detector.boxes, detector.quality, height=height, width=width
     )
     kinds = [("det", found)]
-    if f"rescaled_{picture}/boxes" in run.known:
+    if f"rescaled_{image}/boxes" in run.known:
         # The width was halved and the height taken times 0.8 on the way in, from 200 x 448 to 160 x 224.
         kinds.append(("rescaled", to_original(found, (height, width), (200, 448))))
     for kind, detections in kinds:
-        assert torch.equal(detections.labels, run.tensor(f"{kind}_{picture}/labels"))
-        torch.testing.assert_close(detections.scores, run.tensor(f"{kind}_{picture}/scores"), rtol=1e-5, atol=1e-6)
-        torch.testing.assert_close(detections.boxes, run.tensor(f"{kind}_{picture}/boxes"), rtol=0, atol=1e-3)
+        assert torch.equal(detections.labels, run.tensor(f"{kind}_{image}/labels"))
+        torch.testing.assert_close(detections.scores, run.tensor(f"{kind}_{image}/scores"), rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(detections.boxes, run.tensor(f"{kind}_{image}/boxes"), rtol=0, atol=1e-3)
 
 
 # --- where ours differs on purpose: the key matters -----------------------------------------------------------------
 
 
-def test_a_background_picture_weakens_the_others_only_on_request() -> None:
-    # The second picture has no object: mmdetection adds 1 to the divisor, we do not.
+def test_a_background_image_weakens_the_others_only_on_request() -> None:
+    # The second image has no object: mmdetection adds 1 to the divisor, we do not.
     theirs, default = (open_case("atss_small", known_head("atss_small"), keys=keys) for keys in (True, False))
     matched = default.detector.match(torch.zeros(2, 3, *default.size), default.targets())
     positives = int(matched.counts.sum())

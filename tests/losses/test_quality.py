@@ -243,10 +243,10 @@ def test_logits_of_any_memory_order() -> None:
             torch.testing.assert_close(loss.sum(), expected.sum())
             torch.testing.assert_close(gradient(loss, transposed).t(), expected_slope)
     # A head's channels-last map (B, C, H, W) of 2 x 6 x 3 x 4, seen as (B, H, W, C) without a copy.
-    picture = logits.view(2, 3, 4, 6).permute(0, 3, 1, 2).contiguous().requires_grad_()
-    loss = quality_focal_loss(picture.permute(0, 2, 3, 1), dense.view(2, 3, 4, 6))
+    image = logits.view(2, 3, 4, 6).permute(0, 3, 1, 2).contiguous().requires_grad_()
+    loss = quality_focal_loss(image.permute(0, 2, 3, 1), dense.view(2, 3, 4, 6))
     torch.testing.assert_close(loss.reshape(24, 6), expected)
-    torch.testing.assert_close(gradient(loss, picture).permute(0, 2, 3, 1).reshape(24, 6), expected_slope)
+    torch.testing.assert_close(gradient(loss, image).permute(0, 2, 3, 1).reshape(24, 6), expected_slope)
     # One row for all: gradients of the copies add up.
     row = logits[:1].clone().requires_grad_()
     loss = quality_focal_loss(row.expand(24, 6), dense)

@@ -24,10 +24,10 @@ def test_which_convolution_strides(style: str, stride_on: int, size: tuple[int, 
     torch.manual_seed(0)
     backbone = TimmBackbone("resnet26", style=style).double().eval()
     randomise(backbone)
-    pictures = torch.randn(1, 3, *size, dtype=torch.float64)
+    images = torch.randn(1, 3, *size, dtype=torch.float64)
     with torch.no_grad():
-        maps = backbone(pictures)
-        expected = bottleneck_resnet(backbone.body.state_dict(), pictures, (2, 2, 2, 2), stride_on=stride_on)
+        maps = backbone(images)
+        expected = bottleneck_resnet(backbone.body.state_dict(), images, (2, 2, 2, 2), stride_on=stride_on)
     for ours, theirs in zip(maps, expected, strict=True):
         torch.testing.assert_close(ours, theirs)
 
@@ -37,9 +37,9 @@ def test_weights_fit_both_styles_and_give_other_maps() -> None:
     first, second = TimmBackbone("resnet26"), TimmBackbone("resnet26", style="caffe")
     randomise(first)
     second.load_state_dict(first.state_dict())
-    pictures = torch.randn(1, 3, 64, 64)
+    images = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
-        ours, theirs = first.eval()(pictures), second.eval()(pictures)
+        ours, theirs = first.eval()(images), second.eval()(images)
     assert [x.shape for x in ours] == [x.shape for x in theirs]
     assert not any(torch.allclose(a, b, rtol=0.1, atol=0.1) for a, b in zip(ours, theirs, strict=True))
 

@@ -31,10 +31,10 @@ def centre_tap(conv: nn.Module) -> None:
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_maps_of_a_backbone_have_the_sizes_of_the_points(size: tuple[int, int]) -> None:
-    pictures = torch.zeros(2, 3, *size)
+    images = torch.zeros(2, 3, *size)
     for backbone in (ShuffleNetBackbone(), TimmBackbone("resnet18", (8, 16, 32))):
         with torch.no_grad():
-            maps = backbone.eval()(pictures)
+            maps = backbone.eval()(images)
         assert [m.shape[1] for m in maps] == list(backbone.channels)
         assert tuple(m.shape[-2:] for m in maps) == grid_sizes(*size, (8, 16, 32))
 
@@ -315,7 +315,7 @@ def test_shapes_and_first_scores(kind: type[nn.Module], quality_outputs: int) ->
 
 
 @pytest.mark.parametrize("kind", [ConvHead, DepthwiseHead])
-def test_pictures_of_a_batch_do_not_mix(kind: type[nn.Module]) -> None:
+def test_images_of_a_batch_do_not_mix(kind: type[nn.Module]) -> None:
     head = build(kind, 1).eval()
     levels = [torch.randn(3, 32, *grid) for grid in GRIDS]
     with torch.no_grad():

@@ -204,7 +204,7 @@ def test_values_out_of_range_are_named(field: str, value: float) -> None:
 
 
 def test_boxes_without_width_or_height_are_left_out() -> None:
-    # Four distances each; the second place has width 0, the third height 0, the fourth lies outside the picture.
+    # Four distances each; the second place has width 0, the third height 0, the fourth lies outside the image.
     points = make_points([(1, 4)], [8], anchor_scale=8, offset=0.5)
     code = torch.tensor([[1.0, 1, 1, 1], [0, 1, 0, 1], [1, 0, 1, 0], [0, 1, 1, 1]])
     out = HeadOutput(torch.tensor([[1.0], [2], [3], [4]]), code)

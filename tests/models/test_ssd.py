@@ -42,10 +42,10 @@ def vgg() -> VggBackbone:
 
 @pytest.mark.parametrize("size", [(64, 96), (70, 33), (1, 1)], ids=str)
 def test_vgg_beside_its_description(vgg: VggBackbone, size: tuple[int, int]) -> None:
-    pictures = torch.randn(1, 3, *size)
+    images = torch.randn(1, 3, *size)
     with torch.no_grad():
-        maps = vgg(pictures)
-        expected = ssd_vgg(vgg.state_dict(), pictures)
+        maps = vgg(images)
+        expected = ssd_vgg(vgg.state_dict(), images)
     assert [x.shape[1] for x in maps] == list(vgg.channels)
     assert tuple(x.shape[-2:] for x in maps) == grid_sizes(*size, (8, 16))
     for ours, theirs in zip(maps, expected, strict=True):
@@ -201,7 +201,7 @@ def test_normalisation_in_double_and_half_precision() -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 2), (2, 1), (4, 3), (3, 4)])
-def test_pictures_that_do_not_fit(size: tuple[int, int]) -> None:
+def test_images_that_do_not_fit(size: tuple[int, int]) -> None:
     neck = SsdNeck((2, 3), 3)
     with pytest.raises(UsageError, match=rf"3 levels of SSD.* {size[0]} x {size[1]}; .* 257 to 768"):
         neck([torch.zeros(1, 2, 8, 8), torch.zeros(1, 3, *size)])

@@ -1,4 +1,4 @@
-"""Tiles of a picture, and one list of detections from all of them."""
+"""Tiles of an image, and one list of detections from all of them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from gfocal.zoo import build_detector
 
 
 def spans(length: int, side: int, overlap: float) -> list[tuple[int, int]]:
-    """Tiles along the width of a picture."""
+    """Tiles along the width of an image."""
     windows = Tiling(side, overlap, whole=False).windows(side, length)
     return [(int(x1), int(x2)) for x1, _, x2, _ in windows]
 
@@ -49,7 +49,7 @@ def test_tiles_of_a_row(length: int, side: int, overlap: float, expected: list[t
     assert spans(length, side, overlap) == expected
 
 
-def test_tiles_of_a_picture() -> None:
+def test_tiles_of_a_image() -> None:
     windows = Tiling(64, 0.25).windows(height=100, width=70).tolist()
     tiles = [[0, 0, 64, 64], [6, 0, 70, 64], [0, 36, 64, 100], [6, 36, 70, 100]]
     assert windows == [[0, 0, 70, 100], *tiles]
@@ -87,15 +87,15 @@ def test_what_is_no_grid(side: int, overlap: float) -> None:
 
 
 def test_a_tile_is_a_copy() -> None:
-    picture = torch.arange(3 * 6 * 8, dtype=torch.uint8).reshape(3, 6, 8)
-    part = cut_out(picture, (2, 1, 5, 6))
-    assert torch.equal(part, picture[:, 1:6, 2:5])
+    image = torch.arange(3 * 6 * 8, dtype=torch.uint8).reshape(3, 6, 8)
+    part = cut_out(image, (2, 1, 5, 6))
+    assert torch.equal(part, image[:, 1:6, 2:5])
     assert part.untyped_storage().nbytes() == 45
     assert part.stride(0) == 1, "channels last"
-    assert cut_out(picture, (0, 0, 8, 6)) is picture
+    assert cut_out(image, (0, 0, 8, 6)) is image
 
 
-# --- merging, by hand: tiles of 100 that share 20, of a picture 180 x 180 -------------------------------------------
+# --- merging, by hand: tiles of 100 that share 20, of an image 180 x 180 -------------------------------------------
 
 TILING = Tiling(100, 0.2)
 WINDOWS = TILING.windows(180, 180)
@@ -149,14 +149,14 @@ def test_a_cut_box_need_not_end_just_at_the_border(end: float, left: int) -> Non
     assert len(merged({TOP_LEFT: [(15, 85, 30, end, 0.9, 0)], BOTTOM_LEFT: [(10, 82, 60, 130, 0.9, 0)]})) == left
 
 
-def test_a_box_at_the_border_of_the_picture_is_whole() -> None:
+def test_a_box_at_the_border_of_the_image_is_whole() -> None:
     # Each would be held by the other; neither ends where a tile cuts.
     found = {TOP_LEFT: [(0, 0, 30, 30, 0.9, 0), (0, 0, 60, 60, 0.8, 0)]}
     assert len(merged(found)) == 2
 
 
 def test_two_cut_boxes_do_not_drop_each_other() -> None:
-    # 120 pixels wide and not found on the whole picture: both halves stay, and they say that tiles are too small.
+    # 120 pixels wide and not found on the whole image: both halves stay, and they say that tiles are too small.
     found = {TOP_LEFT: [(30, 10, 100, 30, 0.9, 0)], TOP_RIGHT: [(80, 10, 150, 30, 0.8, 0)]}
     assert len(merged(found)) == 2
 
@@ -169,7 +169,7 @@ def test_a_large_object_across_four_tiles_is_found_once() -> None:
     assert merged({**parts, WHOLE: [(40, 40, 140, 140, 0.5, 0)]}) == [[40, 40, 140, 140, 0.5, 0]]
 
 
-def test_a_small_box_of_the_whole_picture_gives_way_to_a_tile_s() -> None:
+def test_a_small_box_of_the_whole_image_gives_way_to_a_tile_s() -> None:
     # 16 pixels are whole in a tile: of two boxes with an IoU of 0.4 the tile's is the finer one.
     coarse, fine = (30, 30, 46, 46, 0.9, 0), (34, 34, 48, 48, 0.6, 0)
     assert merged({WHOLE: [coarse], TOP_LEFT: [fine]}) == [[34, 34, 48, 48, 0.6, 0]]
@@ -220,13 +220,13 @@ class Knows:
 
     def __init__(self, height: int, width: int, objects: Sequence[tuple[float, float, float, float]], least: float):
         y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-        self.picture = torch.stack([x % 256, y % 256, (x // 256) * 16 + y // 256]).to(torch.uint8)
+        self.image = torch.stack([x % 256, y % 256, (x // 256) * 16 + y // 256]).to(torch.uint8)
         self.objects, self.least = torch.tensor(objects), least
         self.batches: list[int] = []
 
-    def __call__(self, pictures: Sequence[Tensor]) -> list[Detections]:
-        self.batches.append(len(pictures))
-        return [self.look(picture) for picture in pictures]
+    def __call__(self, images: Sequence[Tensor]) -> list[Detections]:
+        self.batches.append(len(images))
+        return [self.look(image) for image in images]
 
     def look(self, part: Tensor) -> Detections:
         red, green, blue = part[:, 0, 0].tolist()
@@ -236,7 +236,7 @@ class Knows:
         clipped = boxes.clamp(min=0).minimum(torch.tensor([width, height, width, height]))
         sides = (clipped[:, 2:] - clipped[:, :2]).clamp(min=0)
         share = sides.prod(1) / (boxes[:, 2:] - boxes[:, :2]).prod(1)
-        # As a detector that makes all pictures equally large.
+        # As a detector that makes all images equally large.
         found = clipped[(share > 0.3) & (sides.amax(1) / max(height, width) >= self.least)]
         return Detections(found, torch.full((len(found),), 0.8), torch.zeros(len(found), dtype=torch.int64))
 
@@ -257,33 +257,33 @@ def random_objects(count: int, sizes: tuple[float, float], length: int) -> list[
 def test_every_object_is_found_once_wherever_it_lies(batch_size: int) -> None:
     small = random_objects(400, (8, 32), 1000)  # the tiles share 32
     knows = Knows(1000, 1000, small, least=0.04)
-    found = find_in_tiles(knows.picture, Tiling(160, 0.2), knows, nms_iou=0.6, batch_size=batch_size)
+    found = find_in_tiles(knows.image, Tiling(160, 0.2), knows, nms_iou=0.6, batch_size=batch_size)
     assert len(found) == 400
     expected = sorted(small)
     assert np.allclose(sorted(map(tuple, found.boxes.tolist())), expected, atol=1e-3)
     assert sum(knows.batches) == 64 + 1
     assert max(knows.batches) <= batch_size
-    assert len(find_in_tiles(knows.picture, Tiling(2000), knows, nms_iou=0.6)) == 0, "too small on the whole picture"
+    assert len(find_in_tiles(knows.image, Tiling(2000), knows, nms_iou=0.6)) == 0, "too small on the whole picture"
 
 
-def test_large_objects_are_found_on_the_whole_picture() -> None:
+def test_large_objects_are_found_on_the_whole_image() -> None:
     large = [(100.0, 100.0, 900.0, 700.0), (300.0, 720.0, 520.0, 980.0)]
     knows = Knows(1000, 1000, large, least=0.1)
     tiling = Tiling(320, 0.2)
-    found = find_in_tiles(knows.picture, tiling, knows, nms_iou=0.6)
+    found = find_in_tiles(knows.image, tiling, knows, nms_iou=0.6)
     assert sorted(found.boxes.tolist()) == sorted(map(list, large))
-    alone = find_in_tiles(knows.picture, dataclasses.replace(tiling, whole=False), knows, nms_iou=0.6)
+    alone = find_in_tiles(knows.image, dataclasses.replace(tiling, whole=False), knows, nms_iou=0.6)
     assert large[0] not in map(tuple, alone.boxes.tolist())
 
 
-def test_one_tile_is_the_picture() -> None:
+def test_one_tile_is_the_image() -> None:
     knows = Knows(50, 60, [(3.0, 4.0, 20.0, 30.0)], least=0.0)
-    assert find_in_tiles(knows.picture, Tiling(64), knows, nms_iou=0.6).boxes.tolist() == [[3, 4, 20, 30]]
+    assert find_in_tiles(knows.image, Tiling(64), knows, nms_iou=0.6).boxes.tolist() == [[3, 4, 20, 30]]
     assert knows.batches == [1]
 
 
 def test_memory_is_that_of_a_batch_of_tiles() -> None:
-    picture = torch.zeros(1, dtype=torch.uint8).expand(3, 10_000, 10_000)  # 300 MB if it were real
+    image = torch.zeros(1, dtype=torch.uint8).expand(3, 10_000, 10_000)  # 300 MB if it were real
     shapes: list[tuple[int, ...]] = []
 
     def find(parts: Sequence[Tensor]) -> list[Detections]:
@@ -293,7 +293,7 @@ def test_memory_is_that_of_a_batch_of_tiles() -> None:
         return [none] * len(parts)
 
     tracemalloc.start()
-    assert len(find_in_tiles(picture, Tiling(640), find, nms_iou=0.6, batch_size=4)) == 0
+    assert len(find_in_tiles(image, Tiling(640), find, nms_iou=0.6, batch_size=4)) == 0
     assert tracemalloc.get_traced_memory()[1] < 5_000_000
     tracemalloc.stop()
     assert shapes.count((3, 640, 640)) == 20 * 20
@@ -308,10 +308,10 @@ def test_predict_in_tiles() -> None:
     overrides = ["data.resize.size=64", "data.tile=96", "model.pretrained=false"]
     detector = build_detector(load_recipe("gfl_nano", overrides), ["a", "b"])
     assert detector.tiling == Tiling(96, 0.2)
-    picture = torch.randint(0, 256, (3, 150, 200), dtype=torch.uint8)
+    image = torch.randint(0, 256, (3, 150, 200), dtype=torch.uint8)
     seen: list[tuple[int, ...]] = []
     detector.register_forward_pre_hook(lambda _, inputs: seen.append(tuple(inputs[0].shape)))
-    found = detector.predict(picture, score_threshold=0.001)
+    found = detector.predict(image, score_threshold=0.001)
     assert seen == [(1, 3, 64, 64), (6, 3, 64, 64)]
     assert detector.training, "left as it was"
     assert found.edge_std is not None
@@ -324,20 +324,20 @@ def test_predict_in_tiles() -> None:
     windows = Tiling(96).windows(150, 200)
     parts = []
     for x1, y1, x2, y2 in windows.tolist():
-        part = plain.predict(picture[:, y1:y2, x1:x2].contiguous(), score_threshold=0.001)
+        part = plain.predict(image[:, y1:y2, x1:x2].contiguous(), score_threshold=0.001)
         parts.append(dataclasses.replace(part, boxes=part.boxes + torch.tensor([x1, y1, x1, y1])))
     expected = merge(parts, windows, Tiling(96), size=(150, 200), nms_iou=0.6)
     assert len(found) == len(expected) > 30
     assert torch.allclose(found.scores, expected.scores, atol=1e-5)
     seen.clear()
-    [wider] = plain.predict([picture], score_threshold=0.001, tile=96, overlap=0.6, batch_size=4)
-    again = detector.predict(picture, score_threshold=0.001, overlap=0.6, batch_size=2)
+    [wider] = plain.predict([image], score_threshold=0.001, tile=96, overlap=0.6, batch_size=4)
+    again = detector.predict(image, score_threshold=0.001, overlap=0.6, batch_size=2)
     assert torch.allclose(wider.scores, again.scores, atol=1e-5)
-    detector.predict(picture, tile=0)
+    detector.predict(image, tile=0)
     assert [shape[0] for shape in seen] == [1, *[2] * 6, 1]
     detector.tiling = Tiling(96, 0.6, whole=False)
     seen.clear()
-    detector.predict(picture, tile=64)  # the rest as the detector has it: 7 x 5 tiles that share 39 pixels
+    detector.predict(image, tile=64)  # the rest as the detector has it: 7 x 5 tiles that share 39 pixels
     assert sum(shape[0] for shape in seen) == 35
 
 
@@ -347,9 +347,9 @@ def test_scales_that_differ_by_axis_reach_edge_std() -> None:
     detector = build_detector(
         load_recipe("gfl_nano", ["data.resize.size=64", "model.pretrained=false"]), ["a"], pretrained=False
     ).eval()
-    picture = torch.randint(0, 256, (3, 48, 150), dtype=torch.uint8)
-    found = detector.predict(picture, score_threshold=0.001, tile=96)
-    alone = detector.predict(picture[:, :, :96].contiguous(), score_threshold=0.001)
+    image = torch.randint(0, 256, (3, 48, 150), dtype=torch.uint8)
+    found = detector.predict(image, score_threshold=0.001, tile=96)
+    alone = detector.predict(image[:, :, :96].contiguous(), score_threshold=0.001)
     assert detector.resize == Resize("square", 64)
     pairs = (found.boxes[:, None] == alone.boxes).all(2).nonzero()
     assert len(pairs) > 2

@@ -66,14 +66,14 @@ def two_layers(values: Sequence[float], first: Any, first_bias: Any, last: Any, 
     return sum(w * h for w, h in zip(plain(last)[0], hidden, strict=True)) + plain(last_bias)[0]
 
 
-def mined(logits: Any, labels: Any, picture: Any, negatives: int) -> tuple[float, set[int]]:
+def mined(logits: Any, labels: Any, image: Any, negatives: int) -> tuple[float, set[int]]:
     """arXiv 1512.02325, section 2.2: (sum of cross-entropies that count, indices of the negatives among them)."""
-    logits, labels, picture = plain(logits), plain(labels), plain(picture)
+    logits, labels, image = plain(logits), plain(labels), plain(image)
     losses = [-log_softmax(row)[label if label >= 0 else -1] for row, label in zip(logits, labels, strict=True)]
     total = sum(loss for loss, label in zip(losses, labels, strict=True) if label >= 0)
     kept: set[int] = set()
-    for one in set(picture):
-        mine = [i for i in range(len(labels)) if picture[i] == one]
+    for one in set(image):
+        mine = [i for i in range(len(labels)) if image[i] == one]
         positives = sum(labels[i] >= 0 for i in mine)
         ranked = sorted((i for i in mine if labels[i] < 0), key=lambda i: (-losses[i], i))
         kept |= set(ranked[: negatives * positives])

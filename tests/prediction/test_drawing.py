@@ -49,10 +49,10 @@ def test_without_detections_nothing_is_drawn() -> None:
     assert not changed(draw(grey(600, 600), detections([]))).any()
 
 
-def test_the_input_picture_is_left_alone() -> None:
-    picture = np.full((600, 600, 3), 128, np.uint8)
-    draw(picture, detections([[10.0, 10, 100, 100]], [[5.0, 5, 5, 5]]))
-    assert (picture == 128).all()
+def test_the_input_image_is_left_alone() -> None:
+    image = np.full((600, 600, 3), 128, np.uint8)
+    draw(image, detections([[10.0, 10, 100, 100]], [[5.0, 5, 5, 5]]))
+    assert (image == 128).all()
 
 
 def difference(box: list[float], std: list[float]) -> tuple[np.ndarray, np.ndarray]:
@@ -100,20 +100,20 @@ def test_dirac_boxes_have_no_bars_and_infinite_uncertainty_is_not_drawn() -> Non
 
 
 @pytest.mark.parametrize(("size", "factor"), [((64, 32), 9), ((320, 200), 2), ((560, 10), 1), ((1000, 900), 1)])
-def test_small_pictures_are_enlarged_by_a_whole_number(size: tuple[int, int], factor: int) -> None:
+def test_small_images_are_enlarged_by_a_whole_number(size: tuple[int, int], factor: int) -> None:
     image = draw(grey(*size), detections([[0.0, 0, 8, 8]]))
     assert image.size == (size[0] * factor, size[1] * factor)
     assert max(image.size) >= SMALLEST_SIDE
 
 
-def test_boxes_grow_with_an_enlarged_picture() -> None:
+def test_boxes_grow_with_an_enlarged_image() -> None:
     image = draw(grey(56, 56), detections([[10.0, 20, 30, 50]]))  # ten times larger
     assert image.getpixel((100, 400)) == colour_of(0)
     assert image.getpixel((300, 400)) == colour_of(0)
     assert image.getpixel((200, 500)) == colour_of(0)
 
 
-def test_text_and_lines_grow_with_the_picture() -> None:
+def test_text_and_lines_grow_with_the_image() -> None:
     small = draw(grey(800, 800), detections([[200.0, 200, 600, 600]]))
     large = draw(grey(3200, 3200), detections([[800.0, 800, 2400, 2400]]))
     # Same share of the pixels: the drawing looks the same on the screen.
@@ -139,7 +139,7 @@ def _outline_area(image: Image.Image) -> int:
 @pytest.mark.parametrize(
     "box", [[0.0, 0, 600, 600], [-50.0, -50, 20, 20], [590.0, 590, 600, 600], [300.0, 300, 300, 300]]
 )
-def test_labels_stay_inside_the_picture(monkeypatch: pytest.MonkeyPatch, box: list[float]) -> None:
+def test_labels_stay_inside_the_image(monkeypatch: pytest.MonkeyPatch, box: list[float]) -> None:
     places = []
     monkeypatch.setattr(drawing, "_draw_label", lambda canvas, text, place, *_: places.append(place))
     draw(grey(600, 600), detections([box]))
@@ -164,13 +164,13 @@ def test_colours_of_the_first_classes_differ() -> None:
     assert distance.min() > 80
 
 
-def test_contact_sheet_fits_pictures_into_cells() -> None:
+def test_contact_sheet_fits_images_into_cells() -> None:
     red, blue = Image.new("RGB", (100, 50), (255, 0, 0)), Image.new("RGB", (50, 100), (0, 0, 255))
     sheet = contact_sheet([red, blue, red], columns=2, cell=60)
     # Two cells of 60 and three gaps of 2 pixels each way.
     assert sheet.size == (126, 126)
     assert sheet.getpixel((2 + 30, 2 + 30)) == (255, 0, 0)
-    assert sheet.getpixel((2 + 30, 2 + 5)) == (245, 245, 245)  # above the wide picture
+    assert sheet.getpixel((2 + 30, 2 + 5)) == (245, 245, 245)  # above the wide image
     assert sheet.getpixel((64 + 30, 2 + 5)) == (0, 0, 255)
     assert sheet.getpixel((64 + 30, 64 + 30)) == (245, 245, 245)  # the fourth cell is empty
 

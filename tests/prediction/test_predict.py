@@ -14,7 +14,7 @@ import gfocal
 from gfocal.detector import DenseDetector
 from gfocal.errors import BrokenInputError, UsageError
 from gfocal.prediction.load import load, load_trained
-from gfocal.prediction.predict import collect_pictures, predict_files
+from gfocal.prediction.predict import collect_images, predict_files
 from gfocal.recipe import load_recipe
 from gfocal.runs.checkpoint import save_detector
 from gfocal.structures import Detections
@@ -22,14 +22,14 @@ from gfocal.structures import Detections
 NAMES = ("cat", "dog")
 
 
-def picture(path: Path, size: tuple[int, int] = (40, 30), colour: tuple[int, int, int] = (90, 90, 90)) -> Path:
+def image(path: Path, size: tuple[int, int] = (40, 30), colour: tuple[int, int, int] = (90, 90, 90)) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size, colour).save(path)
     return path
 
 
 def finds_one_dog(source: Tensor, score_threshold: float | None = None, batch_size: int = 1) -> Detections:
-    """Stands in for a detector: a dog with score 0.6 in the left half of every picture."""
+    """Stands in for a detector: a dog with score 0.6 in the left half of every image."""
     height, width = source.shape[-2:]
     count = 1 if score_threshold is None or score_threshold < 0.6 else 0
     return Detections(
@@ -55,25 +55,25 @@ def read(out: Path) -> dict[str, Any]:
 
 
 def test_files_folders_and_patterns(tmp_path: Path) -> None:
-    b, a = picture(tmp_path / "in/b.png"), picture(tmp_path / "in/a.jpg")
-    deep = picture(tmp_path / "in/deep/c.png")
+    b, a = image(tmp_path / "in/b.png"), image(tmp_path / "in/a.jpg")
+    deep = image(tmp_path / "in/deep/c.png")
     (tmp_path / "in/notes.txt").write_text("no picture")
-    picture(tmp_path / "in/.hidden.png")
-    assert collect_pictures([tmp_path / "in"]) == [a, b]
-    assert collect_pictures([b, tmp_path / "in"]) == [b, a]  # each once, in the order of the arguments
-    assert collect_pictures([str(tmp_path / "in/*.png")]) == [b]
-    assert collect_pictures([str(tmp_path / "in/**/*.png")]) == [b, deep]
-    assert collect_pictures([str(tmp_path / "in/*")]) == [a, b]
+    image(tmp_path / "in/.hidden.png")
+    assert collect_images([tmp_path / "in"]) == [a, b]
+    assert collect_images([b, tmp_path / "in"]) == [b, a]  # each once, in the order of the arguments
+    assert collect_images([str(tmp_path / "in/*.png")]) == [b]
+    assert collect_images([str(tmp_path / "in/**/*.png")]) == [b, deep]
+    assert collect_images([str(tmp_path / "in/*")]) == [a, b]
 
 
 def test_a_name_with_brackets_is_a_file_before_it_is_a_pattern(tmp_path: Path) -> None:
-    odd = picture(tmp_path / "photo[1].png")
-    assert collect_pictures([odd]) == [odd]
+    odd = image(tmp_path / "photo[1].png")
+    assert collect_images([odd]) == [odd]
 
 
 def test_upper_case_endings_count(tmp_path: Path) -> None:
-    upper = picture(tmp_path / "A.PNG")
-    assert collect_pictures([tmp_path]) == [upper]
+    upper = image(tmp_path / "A.PNG")
+    assert collect_images([tmp_path]) == [upper]
 
 
 @pytest.mark.parametrize(
@@ -83,14 +83,14 @@ def test_upper_case_endings_count(tmp_path: Path) -> None:
 def test_nothing_found_is_refused(tmp_path: Path, pattern: str, message: str) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match=message):
-        collect_pictures([tmp_path / pattern])
+        collect_images([tmp_path / pattern])
 
 
 # --- predicting
 
 
 def test_the_json_is_coco_with_scores_and_edge_std(tmp_path: Path, detector: DenseDetector) -> None:
-    first, second = picture(tmp_path / "a.png", (40, 30)), picture(tmp_path / "b.jpg", (20, 10))
+    first, second = image(tmp_path / "a.png", (40, 30)), image(tmp_path / "b.jpg", (20, 10))
     result = predict_files(detector, [first, second], tmp_path / "out", category_ids=[3, 18])
     content = read(tmp_path / "out")
     assert content["images"] == [
@@ -115,29 +115,29 @@ def test_the_json_is_coco_with_scores_and_edge_std(tmp_path: Path, detector: Den
 
 
 def test_category_ids_count_from_one_by_default(tmp_path: Path, detector: DenseDetector) -> None:
-    predict_files(detector, [picture(tmp_path / "a.png")], tmp_path / "out")
+    predict_files(detector, [image(tmp_path / "a.png")], tmp_path / "out")
     content = read(tmp_path / "out")
     assert [c["id"] for c in content["categories"]] == [1, 2]
     assert content["annotations"][0]["category_id"] == 2
 
 
 def test_the_score_threshold_reaches_the_detector(tmp_path: Path, detector: DenseDetector) -> None:
-    result = predict_files(detector, [picture(tmp_path / "a.png")], tmp_path / "out", score_threshold=0.7)
+    result = predict_files(detector, [image(tmp_path / "a.png")], tmp_path / "out", score_threshold=0.7)
     assert result.num_detections == 0
     assert read(tmp_path / "out")["annotations"] == []
 
 
 def test_equal_names_get_distinct_drawings(tmp_path: Path, detector: DenseDetector) -> None:
-    inputs = [picture(tmp_path / name) for name in ("1/x.png", "2/x.png", "3/X.png", "4/x.bmp", "5/x.tif")]
+    inputs = [image(tmp_path / name) for name in ("1/x.png", "2/x.png", "3/X.png", "4/x.bmp", "5/x.tif")]
     result = predict_files(detector, inputs, tmp_path / "out")
     assert [p.name for p in result.drawings] == ["x.png", "x-2.png", "X-3.png", "x-4.png", "x-5.png"]
     assert all(p.is_file() for p in result.drawings)
 
 
 def test_inputs_and_foreign_files_are_never_written_over(tmp_path: Path, detector: DenseDetector) -> None:
-    source = picture(tmp_path / "x.png")
-    other = picture(tmp_path / "sub/y.png")
-    foreign = picture(tmp_path / "y.png", colour=(1, 2, 3))
+    source = image(tmp_path / "x.png")
+    other = image(tmp_path / "sub/y.png")
+    foreign = image(tmp_path / "y.png", colour=(1, 2, 3))
     before = source.read_bytes(), foreign.read_bytes()
     for _ in range(2):  # a second call writes over its own drawings
         result = predict_files(detector, [source, other], tmp_path)
@@ -146,16 +146,16 @@ def test_inputs_and_foreign_files_are_never_written_over(tmp_path: Path, detecto
 
 
 def test_drawings_of_earlier_calls_may_be_replaced(tmp_path: Path, detector: DenseDetector) -> None:
-    a, b = picture(tmp_path / "a.png"), picture(tmp_path / "b.png")
+    a, b = image(tmp_path / "a.png"), image(tmp_path / "b.png")
     for source in (a, b, a):
         result = predict_files(detector, [source], tmp_path / "out")
         assert result.drawings == (tmp_path / "out" / source.name,)
 
 
 def test_a_second_call_does_not_draw_on_drawings(tmp_path: Path, detector: DenseDetector) -> None:
-    source = picture(tmp_path / "x.png")
+    source = image(tmp_path / "x.png")
     for left_out in ((), (tmp_path / "x-2.png",)):
-        result = predict_files(detector, collect_pictures([tmp_path]), tmp_path)
+        result = predict_files(detector, collect_images([tmp_path]), tmp_path)
         assert result.drawings == (tmp_path / "x-2.png",)
         assert result.left_out == left_out
         assert [image["file_name"] for image in read(tmp_path)["images"]] == [source.as_posix()]
@@ -172,7 +172,7 @@ def test_the_network_runs_in_the_precision_asked_for(tmp_path: Path, precision: 
         return finds_one_dog(source, score_threshold)
 
     stub = SimpleNamespace(names=NAMES, predict=predict, device=torch.device("cpu"))
-    predict_files(cast(DenseDetector, stub), [picture(tmp_path / "a.png")], tmp_path / "out", precision=precision)
+    predict_files(cast(DenseDetector, stub), [image(tmp_path / "a.png")], tmp_path / "out", precision=precision)
     assert seen == [low]
 
 
@@ -180,12 +180,12 @@ def test_a_foreign_predictions_file_is_not_replaced(tmp_path: Path, detector: De
     (tmp_path / "out").mkdir()
     (tmp_path / "out/predictions.json").write_text('{"mine": 1}')
     with pytest.raises(UsageError, match=r"predictions\.json was not written by gfocal"):
-        predict_files(detector, [picture(tmp_path / "a.png")], tmp_path / "out")
+        predict_files(detector, [image(tmp_path / "a.png")], tmp_path / "out")
 
 
-def test_broken_pictures_are_left_out_unless_none_is_left(tmp_path: Path, detector: DenseDetector) -> None:
+def test_broken_images_are_left_out_unless_none_is_left(tmp_path: Path, detector: DenseDetector) -> None:
     (tmp_path / "bad.jpg").write_bytes(b"\xff\xd8\xff nothing")
-    good = picture(tmp_path / "good.png")
+    good = image(tmp_path / "good.png")
     result = predict_files(detector, [tmp_path / "bad.jpg", good], tmp_path / "out")
     assert [p.name for p in result.drawings] == ["good.png"]
     assert len(result.skipped) == 1
@@ -198,12 +198,12 @@ def test_broken_pictures_are_left_out_unless_none_is_left(tmp_path: Path, detect
 def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path: Path, detector: DenseDetector) -> None:
     (tmp_path / "out").write_text("")
     with pytest.raises(UsageError, match="cannot write"):
-        predict_files(detector, [picture(tmp_path / "a.png")], tmp_path / "out")
+        predict_files(detector, [image(tmp_path / "a.png")], tmp_path / "out")
 
 
-def test_progress_counts_every_picture(tmp_path: Path, detector: DenseDetector) -> None:
+def test_progress_counts_every_image(tmp_path: Path, detector: DenseDetector) -> None:
     seen: list[tuple[int, int]] = []
-    inputs = [picture(tmp_path / "a.png"), tmp_path / "absent.png"]
+    inputs = [image(tmp_path / "a.png"), tmp_path / "absent.png"]
     predict_files(detector, inputs, tmp_path / "out", progress=lambda done, total: seen.append((done, total)))
     assert seen == [(1, 2), (2, 2)]
 
@@ -269,7 +269,7 @@ def test_what_does_not_exist_is_named_with_the_nearest_recipe() -> None:
 
 
 def test_paths_may_be_texts_but_not_one_alone(detector: DenseDetector, tmp_path: Path) -> None:
-    file, out = picture(tmp_path / "a.jpg"), tmp_path / "out"
+    file, out = image(tmp_path / "a.jpg"), tmp_path / "out"
     done = predict_files(detector, [str(file)], str(out))
     assert (done.drawings, done.left_out) == ((out / "a.jpg",), ())
     for alone in (file, str(file)):

@@ -23,26 +23,26 @@ def output(logits: Tensor) -> HeadOutput:
     return HeadOutput(logits, torch.zeros(len(logits), 4))
 
 
-def loss_of(logits: Tensor, labels: Tensor, picture: Tensor, negatives: int = 3, norm: float = 1.0) -> Tensor:
+def loss_of(logits: Tensor, labels: Tensor, image: Tensor, negatives: int = 3, norm: float = 1.0) -> Tensor:
     quality, positive = MinedSoftmax(negatives), (labels >= 0).nonzero().squeeze(1)
-    losses = quality.losses(output(logits), labels, positive, None, picture=picture, norm=norm)
+    losses = quality.losses(output(logits), labels, positive, None, image=image, norm=norm)
     assert losses.keys() == {"cls"}
     return losses["cls"]
 
 
-def random_case(places: int = 60, pictures: int = 4) -> tuple[Tensor, Tensor, Tensor]:
+def random_case(places: int = 60, images: int = 4) -> tuple[Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(0)
     logits = 3 * torch.randn(places, 4, generator=generator, dtype=torch.float64)
     labels = torch.randint(-9, 3, (places,), generator=generator).clamp(min=-1)
-    picture = torch.arange(places) // (places // pictures)
-    labels[picture == 1] = -1  # nothing in one of them ...
-    labels[picture == 2] = 0  # ... and in another one fewer negatives than wanted
-    labels[-(places // pictures) - 2 : -(places // pictures)] = -1
-    return logits, labels, picture
+    image = torch.arange(places) // (places // images)
+    labels[image == 1] = -1  # nothing in one of them ...
+    labels[image == 2] = 0  # ... and in another one fewer negatives than wanted
+    labels[-(places // images) - 2 : -(places // images)] = -1
+    return logits, labels, image
 
 
 def test_by_hand() -> None:
-    # Uniform over 3 classes and background: each place costs log 4. Two positives in the first picture, none in the
+    # Uniform over 3 classes and background: each place costs log 4. Two positives in the first image, none in the
     # second: six negatives count, those of the lowest index, and none of the second.
     logits = torch.zeros(20, 4, requires_grad=True)
     labels = torch.full((20,), -1)
@@ -71,14 +71,14 @@ def test_the_worst_negatives_count() -> None:
 @pytest.mark.parametrize("negatives", [1, 3, 5])
 @pytest.mark.parametrize("shuffled", [False, True])
 def test_agrees_with_the_slow_loop(negatives: int, shuffled: bool) -> None:
-    logits, labels, picture = random_case()
+    logits, labels, image = random_case()
     logits[10:14] = logits[9]  # ties
-    if shuffled:  # the places of a picture need not stand together
+    if shuffled:  # the places of an image need not stand together
         order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(2))
-        logits, labels, picture = logits[order], labels[order], picture[order]
+        logits, labels, image = logits[order], labels[order], image[order]
     logits.requires_grad_()
-    loss = loss_of(logits, labels, picture, negatives, norm=5.0)
-    slow, kept = mined(logits.detach(), labels, picture, negatives)
+    loss = loss_of(logits, labels, image, negatives, norm=5.0)
+    slow, kept = mined(logits.detach(), labels, image, negatives)
     assert loss.item() == pytest.approx(slow / 5, rel=1e-12)
     loss.backward()
     learnt = set((logits.grad.abs().sum(1) > 0).nonzero().squeeze(1).tolist())
@@ -93,8 +93,8 @@ def test_enough_negatives_are_cross_entropy() -> None:
 
 
 def test_gradients() -> None:
-    logits, labels, picture = random_case(12)
-    assert torch.autograd.gradcheck(lambda x: loss_of(x, labels, picture, norm=2.0), (logits.requires_grad_(),))
+    logits, labels, image = random_case(12)
+    assert torch.autograd.gradcheck(lambda x: loss_of(x, labels, image, norm=2.0), (logits.requires_grad_(),))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
@@ -153,7 +153,7 @@ def test_what_it_needs() -> None:
 
 
 def test_known_answers() -> None:
-    """The classification loss of mmdetection's SSD head, one number a picture."""
+    """The classification loss of mmdetection's SSD head, one number an image."""
     known = known_head("ssd512_small")
     # 4, 10, 26, ... 106 hundredths of 512, whole pixels there.
     shapes = ssd_shapes([20, 51, 133, 215, 296, 378, 460, 542], [[2], *[[2, 3]] * 4, *[[2]] * 2])
@@ -176,11 +176,11 @@ def test_known_answers() -> None:
         matched.labels,
         matched.positive,
         None,
-        picture=torch.arange(2).repeat_interleave(len(points)),
+        image=torch.arange(2).repeat_interleave(len(points)),
         norm=float(len(matched.positive)),
     )
     assert learnt["cls"].item() == pytest.approx(known["loss/loss_cls"].sum(), rel=1e-5)
-    for i, of_picture in enumerate(known["loss/loss_cls"][:, 0]):
+    for i, of_image in enumerate(known["loss/loss_cls"][:, 0]):
         labels = matched.labels.view(2, -1)[i]
         alone = loss_of(logits[i], labels, torch.zeros_like(labels), norm=float(len(matched.positive)))
-        assert alone.item() == pytest.approx(of_picture, rel=1e-5)
+        assert alone.item() == pytest.approx(of_image, rel=1e-5)

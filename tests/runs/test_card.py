@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from gfocal.data.fingerprint import fingerprint, pictures_fingerprint
+from gfocal.data.fingerprint import fingerprint, images_fingerprint
 from gfocal.data.index.data_index import DataIndex
 from gfocal.errors import UsageError
 from gfocal.runtime.environment import versions
@@ -32,11 +32,11 @@ def test_what_a_run_was_made_of(tmp_path: Path, train_index: DataIndex, val_inde
     content = card(tmp_path / "run")
     assert content["seed"] == 7
     assert content["recipe"] == json.loads(json.dumps(recipe.to_dict()))
-    assert (content["data"], content["pictures"]) == (fingerprint(train_index), pictures_fingerprint(train_index))
+    assert (content["data"], content["pictures"]) == (fingerprint(train_index), images_fingerprint(train_index))
     assert content["val"] == {
         "annotations": str(val_index.annotations),
         "data": fingerprint(val_index),
-        "pictures": pictures_fingerprint(val_index),
+        "pictures": images_fingerprint(val_index),
     }
     (call,) = content["calls"]
     assert call["command"] == content["command"]
@@ -85,32 +85,32 @@ def test_a_killed_call_is_told_from_one_that_ended(tmp_path: Path, train_index: 
     assert [call["outcome"] for call in card(out)["calls"]] == ["finished"]
 
 
-# --- pictures -------------------------------------------------------------------------------------------------------
+# --- images -------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def copied(tmp_path: Path, train_index: DataIndex) -> DataIndex:
-    """The same pictures in another place, with other dates."""
-    return replace(train_index, pictures_dir=shutil.copytree(train_index.pictures_dir, tmp_path / "pictures"))
+    """The same images in another place, with other dates."""
+    return replace(train_index, images_dir=shutil.copytree(train_index.images_dir, tmp_path / "pictures"))
 
 
 def test_content_counts_and_nothing_else(copied: DataIndex, train_index: DataIndex) -> None:
-    before = pictures_fingerprint(train_index)
-    assert pictures_fingerprint(copied) == before
+    before = images_fingerprint(train_index)
+    assert images_fingerprint(copied) == before
     file = copied.path(5)
     kept = file.read_bytes()
     for place in (0, len(kept) // 2, len(kept) - 1):
         file.write_bytes(kept[:place] + bytes([kept[place] ^ 1]) + kept[place + 1 :])
-        assert pictures_fingerprint(copied) != before, place
+        assert images_fingerprint(copied) != before, place
     file.write_bytes(kept + b"x")
-    assert pictures_fingerprint(copied) != before
+    assert images_fingerprint(copied) != before
     file.unlink()
-    assert pictures_fingerprint(copied) != before
+    assert images_fingerprint(copied) != before
     file.write_bytes(kept)
-    assert pictures_fingerprint(copied) == before
+    assert images_fingerprint(copied) == before
 
 
-def test_of_many_pictures_two_thousand_are_looked_into(train_index: DataIndex, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_many_images_two_thousand_are_looked_into(train_index: DataIndex, monkeypatch: pytest.MonkeyPatch) -> None:
     turns = np.arange(8100) % 12  # the same files over and over
     starts, names = train_index.name_start, train_index.name_bytes
     pieces = [names[starts[i] : starts[i + 1]] for i in range(12)]
@@ -128,12 +128,12 @@ def test_of_many_pictures_two_thousand_are_looked_into(train_index: DataIndex, m
         return really(path, *how, **options)
 
     monkeypatch.setattr(Path, "open", noted)
-    pictures_fingerprint(many)
+    images_fingerprint(many)
     assert len(opened) == 1620  # every fifth
     assert set(opened) == {train_index.path(i) for i in range(12)}
 
 
-def test_changed_pictures_are_told_when_resuming(
+def test_changed_images_are_told_when_resuming(
     copied: DataIndex, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out, recipe = tmp_path / "run", small(EVERY_STEP, "schedule.epochs=1")

@@ -14,7 +14,7 @@ from gfocal.data.index.data_index import DataIndex
 from gfocal.detector import DenseDetector
 from gfocal.recipe import Recipe
 from gfocal.runs.checkpoint import save_detector
-from gfocal.runs.class_mapping import match_classes, told_classes
+from gfocal.runs.class_mapping import describe_classes, match_classes
 from gfocal.runs.transfer import start_from
 from gfocal.training.train import train
 from gfocal.zoo import build_detector
@@ -52,7 +52,7 @@ def test_one_name_twice() -> None:
 
 def test_what_is_said() -> None:
     own = ["cat", "Dog", *"abcdefgh"]
-    first, second = told_classes(match_classes(own, ["dog", "cat", "owl"]).to_dict(), len(own))
+    first, second = describe_classes(match_classes(own, ["dog", "cat", "owl"]).to_dict(), len(own))
     assert first == (
         "init: 2 of 10 classes keep their outputs, by name; new: a, b, c, d, e, f, ... (8 in all); not used: owl"
     )
@@ -147,10 +147,10 @@ def test_matched_classes_score_as_before(
     source = trained(recipe, OLD, tmp_path / "x.safetensors")
     torch.manual_seed(4)
     detector = build_detector(recipe, NEW).eval()
-    pictures = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
-    apart = (detector(pictures).class_logits[..., 0] - source(pictures).class_logits[..., 2]).abs().mean()
+    images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+    apart = (detector(images).class_logits[..., 0] - source(images).class_logits[..., 2]).abs().mean()
     start_from(detector, tmp_path / "x.safetensors")
-    new, old = detector(pictures), source(pictures)
+    new, old = detector(images), source(images)
     # Of another number of rows the convolution may add up in another order.
     torch.testing.assert_close(new.class_logits[..., [0, 2]], old.class_logits[..., [2, 0]], rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(new.box, old.box, rtol=1e-4, atol=1e-5)

@@ -156,7 +156,7 @@ def test_joined_data_may_move_and_each_part_is_measured(unsplit: Path, scenes: P
         assert line.startswith(f"val: as the run divided {data} ")
 
 
-def test_what_was_set_apart_is_found_to_the_last_picture(unsplit: Path) -> None:
+def test_what_was_set_apart_is_found_to_the_last_image(unsplit: Path) -> None:
     index, _, held_out = open_run_data(unsplit, 0.25)
     assert held_out is not None
     (part,) = held_out.parts
@@ -174,7 +174,7 @@ def test_a_run_that_set_nothing_apart_does_not_begin_with_it(unsplit: Path, tmp_
         open_run_data(unsplit, 0.25, resumed=tmp_path)
 
 
-def test_pictures_that_are_learnt_and_measured_are_told(scenes: Path, tmp_path: Path) -> None:
+def test_images_that_are_learnt_and_measured_are_told(scenes: Path, tmp_path: Path) -> None:
     said: list[str] = []
     open_run_data(scenes, None, say=said.append)
     assert said == []
@@ -184,7 +184,7 @@ def test_pictures_that_are_learnt_and_measured_are_told(scenes: Path, tmp_path: 
     assert said[0].startswith("warning: 12 pictures of 12 to measure on will be learnt too")
 
 
-def test_the_fingerprint_sees_pictures_and_classes(scenes: Path) -> None:
+def test_the_fingerprint_sees_images_and_classes(scenes: Path) -> None:
     index = open_split(scenes, "train")
     other = index.name_bytes.copy()
     other[0] += 1
@@ -195,7 +195,7 @@ def test_the_fingerprint_sees_pictures_and_classes(scenes: Path) -> None:
         replace(index, category_ids=index.category_ids + 1),
     ):
         assert fingerprint(changed) != fingerprint(index)
-    assert fingerprint(replace(index, pictures_dir=Path("elsewhere"))) == fingerprint(index)
+    assert fingerprint(replace(index, images_dir=Path("elsewhere"))) == fingerprint(index)
 
 
 @pytest.mark.parametrize(

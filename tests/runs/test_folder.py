@@ -74,12 +74,12 @@ def first_name(content: dict) -> None:
     content["categories"][0]["name"] = "circle"
 
 
-def first_picture(content: dict) -> None:
+def first_image(content: dict) -> None:
     gone = content["images"].pop(0)["id"]
     content["annotations"] = [a for a in content["annotations"] if a["image_id"] != gone]
 
 
-@pytest.mark.parametrize("change", [first_label, first_crowd, first_box, first_name, first_picture])
+@pytest.mark.parametrize("change", [first_label, first_crowd, first_box, first_name, first_image])
 def test_other_data_is_refused(
     change: Callable[[dict], None], cut: Path, train_index: DataIndex, tmp_path: Path
 ) -> None:
@@ -112,8 +112,8 @@ def test_a_file_in_the_place_of_the_folder(tmp_path: Path, train_index: DataInde
 
 
 def test_data_that_cannot_be_read_leaves_no_run(scenes: Path, tmp_path: Path, train_index: DataIndex) -> None:
-    pictures = shutil.copytree(train_index.pictures_dir, tmp_path / "pictures")
-    broken = replace(train_index, pictures_dir=pictures)
+    images = shutil.copytree(train_index.images_dir, tmp_path / "pictures")
+    broken = replace(train_index, images_dir=images)
     for i in range(len(broken)):
         broken.path(i).write_bytes(b"no picture")
     with pytest.raises(UsageError, match="jpg"):

@@ -25,7 +25,7 @@ from gfocal.zoo import build_detector
 from helpers.launched import finish, free_port, kill, launch
 from helpers.small_runs import NO_BATCH_STATISTICS, SMALL, SPLITS, assert_same_weights, metrics_of, small, state_of
 
-# Each case trains one step of 16 pictures, in data that are mixed, and in data whose second half shows background only.
+# Each case trains one step of 16 images, in data that are mixed, and in data whose second half shows background only.
 STEPS = """
 import json, sys
 import torch
@@ -139,7 +139,7 @@ except GfocalError as error:
     sys.exit(2)
 """
 
-# 12 pictures: 3 steps an epoch of 2 processes x 1 picture x 2 batches; batch norm learns, and differs between the two.
+# 12 images: 3 steps an epoch of 2 processes x 1 image x 2 batches; batch norm learns, and differs between the two.
 TWO = (
     "schedule.batch_size=1",
     "schedule.accumulate=2",

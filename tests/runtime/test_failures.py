@@ -25,12 +25,12 @@ from helpers.small_runs import EVERY_STEP, SMALL, assert_same_weights, metrics_o
 # --- loader processes -----------------------------------------------------------------------------------------------
 
 
-def dying_reader(index: DataIndex, picture: int, how: Callable[[], None]) -> Callable[[DataIndex, int], torch.Tensor]:
-    """Reads pictures, and dies at one of them if it is a worker."""
+def dying_reader(index: DataIndex, image: int, how: Callable[[], None]) -> Callable[[DataIndex, int], torch.Tensor]:
+    """Reads images, and dies at one of them if it is a worker."""
     main, real = os.getpid(), loader_module.read_indexed
 
     def read(index: DataIndex, i: int) -> torch.Tensor:
-        if i == picture and os.getpid() != main:
+        if i == image and os.getpid() != main:
             how()
         return real(index, i)
 
@@ -57,7 +57,7 @@ def left() -> None:
         (left, "a loader process ended without a word; the last picture"),
     ],
 )
-def test_a_dead_worker_names_its_picture(
+def test_a_dead_worker_names_its_image(
     how: Callable, words: str, tmp_path: Path, train_index: DataIndex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loader_module, "read_indexed", dying_reader(train_index, 7, how))
@@ -82,10 +82,10 @@ def test_a_worker_that_dies_in_an_evaluation(val_index: DataIndex, monkeypatch: 
 
 def test_the_board_tells_workers_apart(train_index: DataIndex) -> None:
     boards = [Board(train_index, 2), Board(train_index, 1)]
-    for board, worker, pid, picture in ((0, 0, 100, 3), (0, 1, 101, 4), (1, 0, 102, None)):
+    for board, worker, pid, image in ((0, 0, 100, 3), (0, 1, 101, 4), (1, 0, 102, None)):
         boards[board].start(worker, pid)
-        if picture is not None:
-            boards[board].watched(worker, lambda index, i: torch.tensor(i))(train_index, picture)
+        if image is not None:
+            boards[board].watched(worker, lambda index, i: torch.tensor(i))(train_index, image)
     said = [
         str(dead_worker(RuntimeError(f"DataLoader worker (pid {pid}) is killed by signal: Killed. ")))
         for pid in (100, 101, 102)

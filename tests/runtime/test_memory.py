@@ -38,14 +38,14 @@ MB, GB = 2**20, 2**30
 # --- the estimate ---------------------------------------------------------------------------------------------------
 
 
-def test_the_size_of_the_largest_picture() -> None:
+def test_the_size_of_the_largest_image() -> None:
     assert largest_size(small("data.resize.size=100").data) == (128, 128)
     assert largest_size(small("data.resize.size=320", "data.multi_scale=[0.8, 1.2]").data) == (384, 384)
     long = small("data.resize.kind=short_long", "data.resize.short_side=800", "data.resize.long_side=1333")
     assert largest_size(long.data) == (800, 1344)
 
 
-def test_what_autograd_keeps_of_one_picture() -> None:
+def test_what_autograd_keeps_of_one_image() -> None:
     # A 3x3 convolution keeps its input, a ReLU its output, the sum nothing: 3 + 4 maps of 32 x 32 float32.
     class Toy(nn.Module):
         def __init__(self) -> None:
@@ -91,7 +91,7 @@ def test_what_is_fixed() -> None:
 
 
 def test_a_batch_that_fits() -> None:
-    need = Need(fixed=100 * MB, picture=50 * MB)
+    need = Need(fixed=100 * MB, image=50 * MB)
     assert need.of(4) == 300 * MB
     assert need.fits(1000 * MB) == 15  # 850 - 100 = 750
     assert need.fits(50 * MB) == 0
@@ -245,7 +245,7 @@ def test_the_batch_size_of_a_cpu(train_index: DataIndex, monkeypatch: pytest.Mon
     generator = torch.get_rng_state()
     assert find_batch_size(recipe, train_index) == 8, "no larger than the recipe's"
     for room, expected in ((7.5, 6), (3.5, 2), (1.5, 1)):
-        available = (need.fixed + room * need.picture) / memory_module.KEEP
+        available = (need.fixed + room * need.image) / memory_module.KEEP
         monkeypatch.setattr(batch_module, "available_memory", lambda device, n=int(available): n)
         assert find_batch_size(recipe, train_index) == expected
     monkeypatch.setattr(batch_module, "available_memory", lambda device: 0)

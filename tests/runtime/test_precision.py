@@ -51,10 +51,10 @@ def test_float32_stays_float32_under_accelerate() -> None:
 
 def batch() -> Batch:
     generator = torch.Generator().manual_seed(0)
-    pictures = torch.randint(0, 256, (2, 3, 64, 64), generator=generator, dtype=torch.uint8)
+    images = torch.randint(0, 256, (2, 3, 64, 64), generator=generator, dtype=torch.uint8)
     targets = (Targets(torch.tensor([[8.0, 8, 40, 44]]), torch.tensor([1])), Targets.empty())
     sizes = torch.full((2, 2), 64)
-    return Batch(pictures, targets, torch.arange(2), sizes, torch.ones(2, 2), sizes)
+    return Batch(images, targets, torch.arange(2), sizes, torch.ones(2, 2), sizes)
 
 
 def spoil(detector: nn.Module, factor: float) -> None:

@@ -1,4 +1,4 @@
-"""What a recipe says about pictures is what training gets."""
+"""What a recipe says about images is what training gets."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from gfocal.data.index.data_index import DataIndex
-from gfocal.data.pipeline import batches_from, mosaic_of, pictures_an_epoch
+from gfocal.data.pipeline import batches_from, images_per_epoch, mosaic_of
 from gfocal.data.scenes.generate import make_scenes
 from gfocal.errors import UsageError
 from gfocal.images.io import Resize
@@ -31,10 +31,10 @@ def objects(batches: list[Batch]) -> list[int]:
 
 def test_mosaic_keys(train_index: DataIndex) -> None:
     plain, mixed = all_batches(train_index), all_batches(train_index, "data.mosaic=1", "data.mosaic_until=0.5")
-    # Four pictures' objects, some of which lie outside, in the first epoch; then what there is without.
+    # Four images' objects, some of which lie outside, in the first epoch; then what there is without.
     assert all(more > 1.5 * few for more, few in zip(objects(mixed)[:3], objects(plain), strict=False))
     for one, other in zip(mixed[3:], plain[3:], strict=True):
-        assert torch.equal(one.pictures, other.pictures)
+        assert torch.equal(one.images, other.images)
     both = all_batches(train_index, "data.mosaic=1", "data.mosaic_until=1", "data.mosaic_scale=[0.1,0.1]")
     sides = [t.boxes[:, 2:] - t.boxes[:, :2] for batch in both for t in batch.targets]
     assert max(float(side.max()) for side in sides if len(side)) <= 6.4
@@ -68,14 +68,14 @@ def test_all_together_continue_anywhere_with_any_number_of_workers(train_index: 
     # Scenes are 64 x 64: the sizes are the same for both kinds.
     whole = list(batches_from(small(*options), train_index, resize, 0, 3, False))
     assert len(whole) == 12
-    assert {batch.pictures.shape[-1] for batch in whole} == {32, 64, 96}
+    assert {batch.images.shape[-1] for batch in whole} == {32, 64, 96}
     for i in range(0, 12, 2):
-        assert whole[i].pictures.shape == whole[i + 1].pictures.shape
+        assert whole[i].images.shape == whole[i + 1].images.shape
     for step, workers in ((1, 2), (4, 0)):
         recipe = small(*options, f"data.workers={workers}")
         rest = list(batches_from(recipe, train_index, resize, step, 3, False))
         for a, b in zip(whole[2 * step :], rest, strict=True):
-            assert torch.equal(a.pictures, b.pictures)
+            assert torch.equal(a.images, b.images)
             assert torch.equal(a.image_ids, b.image_ids)
             assert all(torch.equal(x.boxes, y.boxes) for x, y in zip(a.targets, b.targets, strict=True))
 
@@ -84,7 +84,7 @@ def test_boxes_follow_the_size_of_the_step(train_index: DataIndex) -> None:
     options = ("data.flip=0", "data.scale=null", "data.photometric=0")
     plain = all_batches(train_index, *options)
     sized = all_batches(train_index, *options, "data.multi_scale=[0.5,2]")
-    factors = [b.pictures.shape[-1] / 64 for b in sized]
+    factors = [b.images.shape[-1] / 64 for b in sized]
     assert len(set(factors)) > 1
     for one, other, factor in zip(plain, sized, factors, strict=True):
         for a, b in zip(one.targets, other.targets, strict=True):
@@ -109,8 +109,8 @@ def test_anchors_of_a_fixed_size_refuse_multi_scale(name: str) -> None:
 
 
 def test_rare_classes_make_epochs_longer(train_index: DataIndex) -> None:
-    assert pictures_an_epoch(small(), train_index) == 12
-    longer = pictures_an_epoch(small("data.repeat_threshold=1"), train_index)
+    assert images_per_epoch(small(), train_index) == 12
+    longer = images_per_epoch(small("data.repeat_threshold=1"), train_index)
     assert 12 < longer < 40
     found = all_batches(train_index, "data.repeat_threshold=1", "schedule.batch_size=4")
     ids = torch.cat([batch.image_ids for batch in found[:3]])
@@ -126,7 +126,7 @@ def test_a_mix_of_data_sets(scenes: Path, train_index: DataIndex, tmp_path: Path
     assert [line.split(";")[1] for line in lines if "pictures;" in line][1] == " classes 6 shared"
     assert default_run_folder("gfl_nano", [scenes, tmp_path / "more"]).name == f"gfl_nano-{scenes.name}+more"
     recipe = small("data.mix=[0.5,4]", "schedule.batch_size=2", "data.mosaic=0.3")
-    assert pictures_an_epoch(recipe, joined) == 26
+    assert images_per_epoch(recipe, joined) == 26
     batches = list(batches_from(recipe, joined, SQUARE, 0, 13, False))
     numbers = torch.cat([batch.image_ids for batch in batches])
     assert [int((numbers[26 * epoch :][:26] > 12).sum()) for epoch in range(2)] == [20, 20]
@@ -134,6 +134,6 @@ def test_a_mix_of_data_sets(scenes: Path, train_index: DataIndex, tmp_path: Path
     assert only_val is not None
     assert len(only_val) == 2
     with pytest.raises(UsageError, match=r"data\.mix=\[1\.0, 2\.0\] has 2 numbers for 1 data sets"):
-        pictures_an_epoch(small("data.mix=[1,2]"), train_index)
+        images_per_epoch(small("data.mix=[1,2]"), train_index)
     with pytest.raises(UsageError, match=r"an epoch of 0 pictures is too short"):
         batches_from(small("data.mix=[0.01]"), train_index, SQUARE, 0, 1, False)

@@ -14,7 +14,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from gfocal.cli.app import app
-from gfocal.commands.find_lr import told_sweep
+from gfocal.commands.find_lr import describe_sweep
 from gfocal.data.index.data_index import DataIndex
 from gfocal.errors import UsageError
 from gfocal.training import lr_finder as finder
@@ -60,7 +60,7 @@ def test_a_loss_that_does_not_fall_suggests_nothing(loss: Callable[[float], floa
     assert suggest(sweep) is None
     content = described(sweep, small(), 12)
     assert content["set"] is None
-    assert told_sweep(content, ["gfocal", "train", "r"])[0].startswith(
+    assert describe_sweep(content, ["gfocal", "train", "r"])[0].startswith(
         "no suggestion: the loss did not fall by a tenth"
     )
 
@@ -95,7 +95,7 @@ def test_the_value_to_set_undoes_the_scaling() -> None:
     assert content["pictures_a_step"] == 4
     assert content["recipe_lr"] == pytest.approx(0.002)
     assert float(content["set"].removeprefix("optim.lr=")) == pytest.approx(4 * content["suggested_lr"], rel=0.05)
-    lines = told_sweep(content, ["gfocal", "train", "my recipe.yaml", "--data", "data"])
+    lines = describe_sweep(content, ["gfocal", "train", "my recipe.yaml", "--data", "data"])
     assert lines[-1] == f"next: gfocal train 'my recipe.yaml' --data data --set {content['set']}"
 
 

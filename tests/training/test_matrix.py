@@ -100,7 +100,7 @@ def test_a_combination(
     model.eval()
     result = evaluate(model, val_index, batch_size=4, workers=0).result
     assert all(0 <= value <= 1 or math.isnan(value) for value in result.stats.values())  # NaN: no such objects
-    found = model.predict(batch.pictures[0], score_threshold=0.0)
+    found = model.predict(batch.images[0], score_threshold=0.0)
     assert 0 < len(found) <= recipe.predict.max_detections
     assert bool(((found.scores >= 0) & (found.scores <= 1)).all())
     assert bool(((found.boxes >= 0) & (found.boxes <= 64)).all())
@@ -111,7 +111,7 @@ def test_a_combination(
     loaded, _, _ = load_detector(tmp_path)
     for name, value in model.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], value), name
-    assert len(loaded.eval().predict(batch.pictures[0], score_threshold=0.0)) == len(found)
+    assert len(loaded.eval().predict(batch.images[0], score_threshold=0.0)) == len(found)
 
     half_precision(model, batch)
     background(model, batch)
@@ -125,9 +125,9 @@ def one_batch(index: DataIndex, model: DenseDetector) -> Batch:
 @torch.no_grad()
 def placed(model: DenseDetector, batch: Batch) -> float:
     """Mean IoU of the positives' boxes with their objects."""
-    matched, points = model.match(batch.pictures, batch.targets), model.points(64, 64)
+    matched, points = model.match(batch.images, batch.targets), model.points(64, 64)
     model.train()
-    code = model(batch.pictures).box.flatten(0, 1)[matched.positive]
+    code = model(batch.images).box.flatten(0, 1)[matched.positive]
     return float(aligned_iou(model.boxes.decode(points[matched.positive % len(points)], code), matched.boxes).mean())
 
 
@@ -137,7 +137,7 @@ def learn(model: DenseDetector, batch: Batch) -> tuple[float, float]:
     values = []
     model.train()
     for step in range(11):
-        loss = total(model, batch.pictures, batch.targets, whole_weight=True)
+        loss = total(model, batch.images, batch.targets, whole_weight=True)
         values.append(loss.item())
         if step < 10:
             optimizer.zero_grad()
@@ -147,15 +147,13 @@ def learn(model: DenseDetector, batch: Batch) -> tuple[float, float]:
     return values[0], values[-1]
 
 
-def total(
-    model: DenseDetector, pictures: Tensor, targets: tuple[Targets, ...], *, whole_weight: bool = False
-) -> Tensor:
+def total(model: DenseDetector, images: Tensor, targets: tuple[Targets, ...], *, whole_weight: bool = False) -> Tensor:
     """The loss of a batch.
 
     With ``whole_weight``, box terms weighted by scores are a mean: over few objects the scores of the first steps add
     up to less than the 1 that divides them, and the loss would grow with the scores.
     """
-    out, matched, box_norm = model(pictures), model.match(pictures, targets), None
+    out, matched, box_norm = model(images), model.match(images, targets), None
     if whole_weight and model.box_weight == "score":
         box_norm = model.step_sums(out, matched, (64, 64))[0]
     losses = model.losses(out, matched, (64, 64), box_norm=box_norm)
@@ -165,26 +163,26 @@ def total(
 
 def half_precision(model: DenseDetector, batch: Batch) -> None:
     """bf16 autocast computes the network in half precision and the losses in float32: nearly the same loss."""
-    full = total(model, batch.pictures, batch.targets)
+    full = total(model, batch.images, batch.targets)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        half = total(model, batch.pictures, batch.targets)
-        assert len(model.detect(batch.pictures)) == 4
+        half = total(model, batch.images, batch.targets)
+        assert len(model.detect(batch.images)) == 4
     assert half.item() == pytest.approx(full.item(), rel=0.1)
     half.backward()
     assert all(bool(p.grad.isfinite().all()) for p in model.parameters() if p.grad is not None)
 
 
 def background(model: DenseDetector, batch: Batch) -> None:
-    """Pictures without objects, and no pictures at all: finite, and connected to the graph."""
+    """Images without objects, and no images at all: finite, and connected to the graph."""
     empty = tuple(Targets.empty() for _ in batch.targets)
-    losses = model.losses(model(batch.pictures), model.match(batch.pictures, empty), (64, 64))
+    losses = model.losses(model(batch.images), model.match(batch.images, empty), (64, 64))
     mined = isinstance(model.quality, MinedSoftmax)  # no positive, no negatives to it
     assert (losses.pop("cls").item() == 0) == mined, "background teaches classes"
     assert all(value.item() == 0 for value in losses.values()), "and nothing else"
-    for pictures, targets in ((batch.pictures, empty), (batch.pictures[:0], ())):
+    for images, targets in ((batch.images, empty), (batch.images[:0], ())):
         model.zero_grad()
-        loss = total(model, pictures, targets)
+        loss = total(model, images, targets)
         loss.backward()
         assert bool(loss.isfinite())
         assert all(bool(p.grad.isfinite().all()) for p in model.parameters() if p.grad is not None)
-        assert len(model.detect(pictures)) == len(pictures)
+        assert len(model.detect(images)) == len(images)

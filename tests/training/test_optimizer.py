@@ -54,7 +54,7 @@ def test_settings_that_do_nothing_are_named() -> None:
     assert never.endswith("the learning rate never reaches optim.lr")
 
 
-def test_lr_scales_with_the_pictures_of_a_step() -> None:
+def test_lr_scales_with_the_images_of_a_step() -> None:
     assert scaled_lr(OptimRecipe(lr=0.01, reference_batch=16), 4) == pytest.approx(0.0025)
     assert scaled_lr(OptimRecipe(lr=0.01, reference_batch=None), 4) == 0.01
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gfocal.data.formats.open import open_split
-from gfocal.data.pipeline import pictures_an_epoch
+from gfocal.data.pipeline import images_per_epoch
 from gfocal.data.scenes.generate import make_scenes
 from gfocal.interop.load import import_weights
 from gfocal.training.train import train
@@ -16,7 +16,7 @@ from helpers.small_runs import rewritten, small
 
 RARE, LEFT = "star", 20
 OPTIONS = ("data.resize.size=96", "data.photometric=0", "schedule.batch_size=8", "schedule.warmup_steps=20")
-# The same steps: 6 epochs of 288 pictures are 216, 4 of 414 are 204.
+# The same steps: 6 epochs of 288 images are 216, 4 of 414 are 204.
 KINDS = {"once": ("schedule.epochs=6",), "repeated": ("schedule.epochs=4", "data.repeat_threshold=1")}
 
 
@@ -37,7 +37,7 @@ def test_the_rare_class_is_found_better_in_as_many_steps(shared: Path, tmp_path:
     found = {}
     for name, more in KINDS.items():
         recipe = small(*OPTIONS, "schedule.eval_every=100", "schedule.save_every=1000", "optim.lr=0.003", *more)
-        assert pictures_an_epoch(recipe, index) == {"once": 288, "repeated": 414}[name]
+        assert images_per_epoch(recipe, index) == {"once": 288, "repeated": 414}[name]
         result = train(recipe, index, val, tmp_path / name, init=tmp_path / "nano", progress=False)
         found[name] = (result.steps, result.metrics["per_class"][RARE], result.metrics["AP"])
     assert found["repeated"][0] < found["once"][0]

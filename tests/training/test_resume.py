@@ -56,7 +56,7 @@ print("interrupted" if result.interrupted else "done", result.steps)
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory, train_index: DataIndex, val_index: DataIndex) -> Path:
-    """The run that nothing interrupted; its pictures are read in one process."""
+    """The run that nothing interrupted; its images are read in one process."""
     torch.set_num_threads(1)
     out = tmp_path_factory.mktemp("whole") / "run"
     result = train(small(*CUT), train_index, val_index, out, progress=False)
@@ -233,7 +233,7 @@ def test_a_finished_run_has_nothing_to_do(
 ) -> None:
     out = shutil.copytree(whole, tmp_path / "run")
     result = train(small(*CUT), train_index, val_index, out, resume=True, progress=False)
-    assert (result.steps, result.interrupted, result.pictures_per_second) == (STEPS, False, 0.0)
+    assert (result.steps, result.interrupted, result.images_per_second) == (STEPS, False, 0.0)
     assert result.metrics["num_images"] == 4
     assert result.best_ap == state_of(whole)["best_ap"]
     assert_like(whole, out)

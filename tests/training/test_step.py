@@ -23,11 +23,11 @@ from helpers.small_runs import NO_BATCH_STATISTICS, SPLITS, metrics_of, rewritte
 
 
 def fixed_batches(count: int) -> list[Batch]:
-    """Batches of four noisy 64 x 64 pictures with five boxes each, none of them from a file."""
+    """Batches of four noisy 64 x 64 images with five boxes each, none of them from a file."""
     generator = torch.Generator().manual_seed(11)
     batches = []
     for step in range(count):
-        pictures = torch.randint(0, 256, (4, 3, 64, 64), generator=generator, dtype=torch.uint8)
+        images = torch.randint(0, 256, (4, 3, 64, 64), generator=generator, dtype=torch.uint8)
         targets = []
         for _ in range(4):
             corner = torch.randint(0, 30, (5, 2), generator=generator).float()
@@ -36,7 +36,7 @@ def fixed_batches(count: int) -> list[Batch]:
             targets.append(Targets(torch.cat([corner, corner + side], 1), labels))
         sizes = torch.full((4, 2), 64)
         ids = torch.arange(4) + 10 * step
-        batches.append(Batch(pictures, tuple(targets), ids, sizes, torch.ones(4, 2), sizes))
+        batches.append(Batch(images, tuple(targets), ids, sizes, torch.ones(4, 2), sizes))
     return batches
 
 
@@ -90,7 +90,7 @@ def test_the_recorded_loss_curve_also_after_resuming(tmp_path: Path) -> None:
 
 
 def eight(content: dict[str, Any]) -> None:
-    """Of the first eight pictures, 0 and 6 (the last in the order of seed 0) show background only."""
+    """Of the first eight images, 0 and 6 (the last in the order of seed 0) show background only."""
     content["images"] = content["images"][:8]
     kept = {image["id"] for i, image in enumerate(content["images"]) if i not in (0, 6)}
     content["annotations"] = [a for a in content["annotations"] if a["image_id"] in kept]

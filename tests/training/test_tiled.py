@@ -23,7 +23,7 @@ from gfocal.data import pipeline
 from gfocal.data.formats.open import open_split
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.index.tiled import cut_into_tiles
-from gfocal.data.pipeline import batches_from, in_tiles, pictures_an_epoch, tile_lines
+from gfocal.data.pipeline import batches_from, images_per_epoch, in_tiles, tile_lines
 from gfocal.data.scenes.generate import make_scenes
 from gfocal.errors import UsageError
 from gfocal.evaluation.evaluator import evaluate
@@ -40,7 +40,7 @@ from gfocal.zoo import build_detector
 from helpers.made_index import made_index
 from helpers.small_runs import EVERY_STEP, assert_same_weights, cut_run, metrics_of, small
 
-# Pictures of 100 pixels: the whole and four tiles of 64 each.
+# Images of 100 pixels: the whole and four tiles of 64 each.
 TILED = ("data.tile=64", "data.tile_overlap=0.25")
 ALL = (
     *TILED,
@@ -76,7 +76,7 @@ def test_a_run_that_was_cut_in_the_middle_of_an_epoch_ends_alike(
     learn: DataIndex, measure: DataIndex, tmp_path: Path
 ) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    steps = pictures_an_epoch(small(*ALL), in_tiles(small(*ALL), learn)) // 4
+    steps = images_per_epoch(small(*ALL), in_tiles(small(*ALL), learn)) // 4
     assert steps > 3
     train(small(*ALL), learn, measure, whole, progress=False)
     cut_run(small(*ALL, EVERY_STEP), learn, cut, steps + 2, measure)
@@ -93,9 +93,9 @@ def test_an_epoch_shows_objects_and_some_background(large: Path) -> None:
     assert rows.tiles.empty.tolist() == [False, False, *[True] * 23]
     assert in_tiles(small(*TILED), rows) is rows
     for share, expected in (("0.5", 3), ("2", 6), ("0", 2), ("null", 25), ("100", 25)):
-        assert pictures_an_epoch(small(*TILED, f"data.tile_empty={share}"), rows) == expected
+        assert images_per_epoch(small(*TILED, f"data.tile_empty={share}"), rows) == expected
     nothing = in_tiles(small(*TILED), made_index([(100, 100, [])] * 2))
-    assert pictures_an_epoch(small(*TILED), nothing) == 10
+    assert images_per_epoch(small(*TILED), nothing) == 10
     recipe = small(*TILED, "data.tile_empty=2", "schedule.epochs=12")
     sampler = batches_from(recipe, rows, Resize("square", 64), 0, 2, False).loader.batch_sampler
     shown = [key for keys in sampler for key in keys]
@@ -107,8 +107,8 @@ def test_an_epoch_shows_objects_and_some_background(large: Path) -> None:
     assert drawn.ends.tolist() == [1, *[2] * 24], "parts of mosaics are drawn as pictures are"
 
 
-def test_whole_pictures_where_tiles_are_learnt_are_refused(learn: DataIndex) -> None:
-    for inside in (pictures_an_epoch, lambda *both: batches_from(*both, Resize("square", 64), 0, 2, False)):
+def test_whole_images_where_tiles_are_learnt_are_refused(learn: DataIndex) -> None:
+    for inside in (images_per_epoch, lambda *both: batches_from(*both, Resize("square", 64), 0, 2, False)):
         with pytest.raises(ValueError, match="the recipe learns from tiles"):
             inside(small(*TILED), learn)
 
@@ -177,7 +177,7 @@ def test_statistics_are_those_of_tiles(learn: DataIndex) -> None:
     rows = in_tiles(small(*TILED, "data.tile_whole=false"), learn)
     exact = torch.cat([rows.targets(i).boxes for i in range(16)])
     assert torch.allclose(assigned.boxes, exact)
-    moved, _ = data_statistics(learn, small(*ALL), augmented=True, proposal=False, pictures=8)
+    moved, _ = data_statistics(learn, small(*ALL), augmented=True, proposal=False, images=8)
     assert moved["objects"] > 0
 
 
@@ -198,9 +198,9 @@ def test_evaluation_looks_where_the_detector_does(measure: DataIndex, monkeypatc
     assert detector.tiling == Tiling(64, 0.25)
     turn = iter(range(len(measure)))
 
-    def predict(picture: Tensor, *, batch_size: int) -> Detections:
+    def predict(image: Tensor, *, batch_size: int) -> Detections:
         i = next(turn)
-        assert picture.shape == (3, 100, 100)
+        assert image.shape == (3, 100, 100)
         assert batch_size == 5
         targets = measure.targets(i)
         return Detections(targets.boxes, torch.full((len(targets),), 0.9), targets.labels, measure.names)
@@ -254,12 +254,12 @@ def test_the_command_line(run: Path, large: Path, tmp_path: Path) -> None:
         result = CliRunner().invoke(app, list(map(str, words)))
         return result.exit_code, result.stdout + result.stderr
 
-    picture = large / "images" / "val_000001.jpg"
+    image = large / "images" / "val_000001.jpg"
     options = ("--out", tmp_path / "out", "--tile", 48, "--overlap", 0.5, "--batch-size", 2, "--score", 0.005)
-    code, _ = call("predict", run, picture, *options)
+    code, _ = call("predict", run, image, *options)
     assert code == 0
     content = json.loads((tmp_path / "out" / "predictions.json").read_text())
-    [expected] = [gfocal.load(run).predict(p, score_threshold=0.005, tile=48, overlap=0.5) for p in (picture,)]
+    [expected] = [gfocal.load(run).predict(p, score_threshold=0.005, tile=48, overlap=0.5) for p in (image,)]
     assert len(content["annotations"]) == len(expected)
     code, text = call("eval", run, "--data", large, "--tile", 0, "--json", "-o", tmp_path / "eval.json")
     assert code == 0
@@ -267,7 +267,7 @@ def test_the_command_line(run: Path, large: Path, tmp_path: Path) -> None:
     code, text = call("eval", run, "--data", large, "--tile", 16)
     assert code == 2
     assert "the side of a tile must be at least 32 pixels, got 16" in text
-    assert call("predict", run, picture, "--tile", 64, "--overlap", 0.95)[0] == 2
+    assert call("predict", run, image, "--tile", 64, "--overlap", 0.95)[0] == 2
 
 
 # --- a finer level --------------------------------------------------------------------------------------------------

@@ -76,7 +76,7 @@ def test_fp16_needs_a_gpu(tmp_path: Path, train_index: DataIndex) -> None:
 
 
 def ids_of_step(step: int) -> str:
-    """Four ids of the order that seed 0 gives 12 pictures in epoch 0, in which ids count from 1."""
+    """Four ids of the order that seed 0 gives 12 images in epoch 0, in which ids count from 1."""
     keys = list(PositionSampler(12, seed=0, epoch=0))[4 * step : 4 * step + 4]
     return ", ".join(str(key[0] + 1) for key in keys)
 
@@ -102,7 +102,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path, train_index: Da
 # --- data of all kinds ----------------------------------------------------------------------------------------------
 
 
-def test_pictures_without_objects_train(tmp_path: Path, train_index: DataIndex) -> None:
+def test_images_without_objects_train(tmp_path: Path, train_index: DataIndex) -> None:
     index = rewritten(train_index, tmp_path, lambda content: content.update(annotations=[]))
     for accumulate in (1, 3):
         out = run(index, tmp_path / str(accumulate), f"schedule.accumulate={accumulate}")
@@ -113,7 +113,7 @@ def test_pictures_without_objects_train(tmp_path: Path, train_index: DataIndex) 
         assert metrics_of(out, "epoch")[0]["missed_share"] == 0
 
 
-def test_fewer_pictures_than_a_batch(tmp_path: Path, train_index: DataIndex, val_index: DataIndex) -> None:
+def test_fewer_images_than_a_batch(tmp_path: Path, train_index: DataIndex, val_index: DataIndex) -> None:
     def three(content: dict[str, Any]) -> None:
         content["images"] = content["images"][:3]
         content["annotations"] = [a for a in content["annotations"] if a["image_id"] <= 3]
@@ -127,7 +127,7 @@ def test_fewer_pictures_than_a_batch(tmp_path: Path, train_index: DataIndex, val
         progress=False,
     )
     assert result.steps == 2
-    # The learning rate scales with the 3 pictures there are: 0.08 * 3 / 24.
+    # The learning rate scales with the 3 images there are: 0.08 * 3 / 24.
     assert metrics_of(tmp_path / "run", "train")[0]["lr"] == pytest.approx(0.01)
     lines = metrics_of(tmp_path / "run", "epoch")
     with_scale_off = sum(len(index.targets(i)) for i in range(3))
@@ -137,7 +137,7 @@ def test_fewer_pictures_than_a_batch(tmp_path: Path, train_index: DataIndex, val
 
 
 def one_object(folder: Path) -> DataIndex:
-    """Four pictures, each with the same box twice."""
+    """Four images, each with the same box twice."""
     images, annotations = [], []
     for i in range(4):
         Image.new("RGB", (64, 64), (60 * i, 90, 30)).save(folder / f"{i}.png")
@@ -174,14 +174,14 @@ def test_the_share_of_truncated_edges_is_said(tmp_path: Path, capsys: pytest.Cap
     assert said.count("of the objects got no point") == 1, "again only when it is twice as much"
 
 
-def test_no_pictures(tmp_path: Path, train_index: DataIndex) -> None:
+def test_no_images(tmp_path: Path, train_index: DataIndex) -> None:
     with pytest.raises(UsageError, match="lists no pictures: there is nothing to train on"):
         run(replace(train_index, image_ids=train_index.image_ids[:0]), tmp_path / "run")
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_broken_pictures_are_replaced_and_listed(workers: int, tmp_path: Path, train_index: DataIndex) -> None:
-    index = replace(train_index, pictures_dir=shutil.copytree(train_index.pictures_dir, tmp_path / "pictures"))
+def test_broken_images_are_replaced_and_listed(workers: int, tmp_path: Path, train_index: DataIndex) -> None:
+    index = replace(train_index, images_dir=shutil.copytree(train_index.images_dir, tmp_path / "pictures"))
     index.path(3).write_bytes(b"no picture")
     recipe = small(f"data.workers={workers}")
     with pytest.raises(UsageError, match=index.file_name(3)):
@@ -212,7 +212,7 @@ def test_weights_records_and_the_best(
     assert [line["epoch"] for line in metrics_of(result.out, "val")] == [2, 3]
     assert result.metrics["num_images"] == 4
     assert result.best_ap == max(line["AP"] for line in metrics_of(result.out, "val"))
-    assert result.pictures_per_second > 0
+    assert result.images_per_second > 0
     detector, recipe, about = load_detector(result.out / LAST)
     assert recipe == small(*options)
     assert detector.names == train_index.names

@@ -1,4 +1,4 @@
-"""What each point of a data set would learn, by arithmetic: no network is run and no picture is read."""
+"""What each point of a data set would learn, by arithmetic: no network is run and no image is read."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ ALLOWED = 0.001
 """Share of a level's edges that may lie beyond the reach before anybody is told: 0.1 %."""
 PADDED_TO = 32  # pixels, as batches are
 _SAMPLE = 3  # a stream of random numbers that neither the order of an epoch nor its augmentation uses
-_SIZES_KEPT = 64  # picture sizes whose points are kept
+_SIZES_KEPT = 64  # image sizes whose points are kept
 
 Progress = Callable[[int, int], None]
 Learning = tuple[Targets, tuple[int, int]]
-"""The objects of a picture as they are learnt, and (height, width) of the picture then."""
+"""The objects of an image as they are learnt, and (height, width) of the image then."""
 
 
 @dataclass(frozen=True)
 class Assigned:
-    """What the points of some pictures learn: G objects, N positives.
+    """What the points of some images learn: G objects, N positives.
 
     Attributes:
         strides: of the L levels.
-        pictures: that were looked at.
+        images: that were looked at.
         points: of all of them together.
         pixels: of all of them together, padded.
-        boxes: (G, 4) float32 xyxy of the objects, in pixels of the picture as it enters.
+        boxes: (G, 4) float32 xyxy of the objects, in pixels of the image as it enters.
         owner: (N,) int64: the object of each positive.
         level: (N,) int64.
         edges: (N, 4) float32: distances from the point to left, top, right and bottom, in strides.
@@ -53,7 +53,7 @@ class Assigned:
     """
 
     strides: tuple[int, ...]
-    pictures: int
+    images: int
     points: int
     pixels: int
     boxes: Tensor
@@ -96,8 +96,8 @@ class Assigned:
         return max(shares, default=0.0)
 
 
-def choose_pictures(count: int, wanted: int, seed: int) -> np.ndarray:
-    """The numbers of up to ``wanted`` of ``count`` pictures, ascending; all of them where ``wanted`` is 0.
+def choose_images(count: int, wanted: int, seed: int) -> np.ndarray:
+    """The numbers of up to ``wanted`` of ``count`` images, ascending; all of them where ``wanted`` is 0.
 
     Raises:
         UsageError: wanted or seed is negative.
@@ -110,9 +110,9 @@ def choose_pictures(count: int, wanted: int, seed: int) -> np.ndarray:
 
 
 def resized(index: DataIndex, matching: Matching) -> Callable[[int], Learning]:
-    """Objects at the size that a picture is resized to, without anything random.
+    """Objects at the size that an image is resized to, without anything random.
 
-    The numbers are those of :class:`gfocal.data.augment.transforms.EvalTransform`, which would need the picture.
+    The numbers are those of :class:`gfocal.data.augment.transforms.EvalTransform`, which would need the image.
     """
 
     def learnt(i: int) -> Learning:
@@ -126,7 +126,7 @@ def resized(index: DataIndex, matching: Matching) -> Callable[[int], Learning]:
 
 
 def as_trained(index: DataIndex, recipe: Recipe, count: int) -> Iterator[Learning]:
-    """The first ``count`` pictures of a run's first epoch, in one process: with everything that is random.
+    """The first ``count`` images of a run's first epoch, in one process: with everything that is random.
 
     They go through the very transforms, blank: boxes move as in training, and no file is opened.
     """
@@ -153,36 +153,36 @@ def as_trained(index: DataIndex, recipe: Recipe, count: int) -> Iterator[Learnin
     )
     for key in islice((key for batch in batches for key in batch), count):
         sample = dataset[key]
-        yield sample.targets, (sample.picture.shape[-2], sample.picture.shape[-1])
+        yield sample.targets, (sample.image.shape[-2], sample.image.shape[-1])
 
 
 def _blank(index: DataIndex, i: int) -> Tensor:
-    """(3, H, W) uint8 of the size of picture ``i``, in the memory of one pixel."""
+    """(3, H, W) uint8 of the size of image ``i``, in the memory of one pixel."""
     return torch.zeros(1, dtype=torch.uint8).expand(3, int(index.heights[i]), int(index.widths[i]))
 
 
 def assign(
     index: DataIndex,
     recipe: Recipe,
-    pictures: np.ndarray | None = None,
+    images: np.ndarray | None = None,
     *,
     augmented: bool = False,
     progress: Progress | None = None,
 ) -> Assigned:
-    """Assign the objects of some pictures to the points of a recipe's detector.
+    """Assign the objects of some images to the points of a recipe's detector.
 
-    Every picture is padded on its own. In training it is padded to the largest of its batch, where pictures keep their
+    Every image is padded on its own. In training it is padded to the largest of its batch, where images keep their
     shape: points beyond its border may then take the place of others there.
 
     Args:
         index: the data.
         recipe: of the detector.
-        pictures: numbers of the pictures; by default all.
-        augmented: with what the recipe does at random; then not these pictures, but as many of the first epoch.
-        progress: called with (pictures done, pictures in all) now and then.
+        images: numbers of the images; by default all.
+        augmented: with what the recipe does at random; then not these images, but as many of the first epoch.
+        progress: called with (images done, images in all) now and then.
     """
     matching = build_matching(recipe)
-    numbers = np.arange(len(index)) if pictures is None else pictures
+    numbers = np.arange(len(index)) if images is None else images
     plain = map(resized(index, matching), numbers.tolist())
     learning = as_trained(index, recipe, len(numbers)) if augmented else plain
     return _gather(recipe, matching, learning, len(numbers), progress)
@@ -191,14 +191,14 @@ def assign(
 def _gather(
     recipe: Recipe,
     matching: Matching,
-    pictures: Iterator[Learning],
+    images: Iterator[Learning],
     count: int,
     progress: Progress | None,
 ) -> Assigned:
     kept: dict[tuple[int, int], Points] = {}
     objects, owners, levels, edges, cut = [], [], [], [], []
     total = points_seen = pixels = 0
-    for done, (targets, size) in enumerate(pictures, start=1):
+    for done, (targets, size) in enumerate(images, start=1):
         padded = -(-size[0] // PADDED_TO) * PADDED_TO, -(-size[1] // PADDED_TO) * PADDED_TO
         if padded not in kept:
             if len(kept) >= _SIZES_KEPT:
@@ -222,7 +222,7 @@ def _gather(
     whole = torch.zeros(0, dtype=torch.int64)
     return Assigned(
         strides=recipe.model.strides,
-        pictures=count,
+        images=count,
         points=points_seen,
         pixels=pixels,
         boxes=torch.cat([torch.zeros(0, 4), *objects]),

@@ -1,4 +1,4 @@
-"""The statistics of a data set as pictures; drawn with matplotlib."""
+"""The statistics of a data set as images; drawn with matplotlib."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which recipe would fit the data better, each proposal tried on the same pictures before it is made."""
+"""Which recipe would fit the data better, each proposal tried on the same images before it is made."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from gfocal.recipe.reading import build_recipe
 from gfocal.utils.text import percent
 
 LARGE_SIDE = 64.0
-"""Where 95 % of the objects are larger than so many pixels, smaller pictures may do."""
-_FACTORS = (1.25, 1.5, 2.0)  # of the picture size that are tried; no larger ones, for their cost
+"""Where 95 % of the objects are larger than so many pixels, smaller images may do."""
+_FACTORS = (1.25, 1.5, 2.0)  # of the image size that are tried; no larger ones, for their cost
 _ANCHORS = (4.0, 5.0, 6.0, 8.0)  # sides in strides that are tried
 _STEP, _SMALLEST = 32, 128  # pixels
 _FOR_POINTS = ("larger", "finer", "anchors")  # kinds of options that give objects points
@@ -40,14 +40,14 @@ Named = Callable[[str], Progress]
 
 @dataclass(frozen=True)
 class Option:
-    """A change of the recipe and what it comes to on the pictures that were looked at.
+    """A change of the recipe and what it comes to on the images that were looked at.
 
     Attributes:
         kind: reach, coarser, larger, finer, anchors or smaller.
         overrides: "a.b=c" each, on top of the recipe.
         truncated_share: largest share of edges out of reach that a level has then.
         missed_share: of the objects that get no point then.
-        cost: "points" and "pixels" a picture, "box_channels" of an anchor, each before and after.
+        cost: "points" and "pixels" an image, "box_channels" of an anchor, each before and after.
     """
 
     kind: str
@@ -70,7 +70,7 @@ class Option:
 def propose(
     index: DataIndex,
     recipe: Recipe,
-    pictures: np.ndarray,
+    images: np.ndarray,
     now: Assigned,
     *,
     augmented: bool = False,
@@ -81,7 +81,7 @@ def propose(
     Args:
         index: the data.
         recipe: as it is.
-        pictures: numbers of the pictures that were looked at.
+        images: numbers of the images that were looked at.
         now: what assignment gave for them.
         augmented: as it was for them.
         progress: see :func:`gfocal.analysis.statistics.data_statistics`.
@@ -91,7 +91,7 @@ def propose(
         the first is the one that we would take; each stands for itself; ``notes``: lines.
     """
     named = progress or (lambda name: lambda done, total: None)
-    trial = _Trial(index, recipe, pictures, now, augmented, named)
+    trial = _Trial(index, recipe, images, now, augmented, named)
     small = small_reasons(now)
     options = _for_small_objects(trial) if small else []
     reach = reach_reasons(recipe, now)
@@ -112,7 +112,7 @@ class _Trial:
 
     index: DataIndex
     recipe: Recipe
-    pictures: np.ndarray
+    images: np.ndarray
     now: Assigned
     augmented: bool
     progress: Named
@@ -126,7 +126,7 @@ class _Trial:
         then = self.now
         if overrides:
             told = self.progress(f"trying {overrides[-1]}")
-            then = assign(self.index, changed, self.pictures, augmented=self.augmented, progress=told)
+            then = assign(self.index, changed, self.images, augmented=self.augmented, progress=told)
         worst, boxes = then.worst_share, changed.model.boxes
         channels = [_box_channels(self.recipe)] * 2
         if BOXES[boxes.kind].bins:
@@ -135,7 +135,7 @@ class _Trial:
             if n > boxes.reg_max:
                 overrides = (*overrides, f"model.boxes.reg_max={n}")
             channels[1] = 4 * (n + 1)
-        count = max(then.pictures, 1)
+        count = max(then.images, 1)
         cost: dict[str, list[float]] = {
             "points": [self.now.points / count, then.points / count],
             "pixels": [self.now.pixels / count, then.pixels / count],
@@ -147,7 +147,7 @@ class _Trial:
         return self.option(kind, f"model.strides={list(strides)}".replace(" ", ""))
 
     def resized(self, kind: str, factor: float) -> Option | None:
-        """Pictures of other size: a multiple of 32 pixels, in the direction of the factor."""
+        """Images of other size: a multiple of 32 pixels, in the direction of the factor."""
         resize = self.recipe.data.resize
         toward = math.ceil if factor > 1 else math.floor
 
@@ -163,7 +163,7 @@ class _Trial:
 
 
 def _for_small_objects(trial: _Trial) -> list[Option]:
-    """Larger pictures, as little as helps, a finer level, other anchors: where they help."""
+    """Larger images, as little as helps, a finer level, other anchors: where they help."""
 
     def helps(option: Option | None) -> bool:
         return option is not None and option.missed_share <= max(_BETTER * trial.now.missed_share, ALLOWED)
@@ -201,7 +201,7 @@ def _for_reach(trial: _Trial) -> list[Option]:
 
 
 def _smaller(trial: _Trial) -> Option | None:
-    """Smaller pictures, where even small objects are large and all keep their points."""
+    """Smaller images, where even small objects are large and all keep their points."""
     if not len(trial.now.boxes):
         return None
     small = float(trial.now.sides.sort().values[int(0.05 * len(trial.now.boxes))])
@@ -230,7 +230,7 @@ def _notes(trial: _Trial, options: Sequence[Option]) -> list[str]:
     if any(option.kind == "anchors" for option in options):
         notes.append("other anchors cost nothing, but weights trained with the old ones must learn them anew")
     if any(option.kind == "larger" for option in options):
-        native = int(np.median(np.maximum(trial.index.widths, trial.index.heights)[trial.pictures]))
+        native = int(np.median(np.maximum(trial.index.widths, trial.index.heights)[trial.images]))
         notes.append(f"the pictures' own longer side is {native} pixels (median): beyond it there is no more detail")
     if len(now.boxes) and now.missed_share > MISSED and not any(o.kind in _FOR_POINTS for o in options):
         notes.append(

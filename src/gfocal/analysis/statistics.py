@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gfocal.analysis.assignment import ALLOWED, Assigned, Progress, assign, choose_pictures, reach_in_strides
+from gfocal.analysis.assignment import ALLOWED, Assigned, Progress, assign, choose_images, reach_in_strides
 from gfocal.analysis.coverage import least_reach, reach_reasons, smallest_by_delta
 from gfocal.analysis.recommend import propose
 from gfocal.boxes import aligned_iou
@@ -19,9 +19,9 @@ from gfocal.recipe.forms import BOXES
 from gfocal.utils.text import percent
 from gfocal.zoo import anchor_shapes
 
-PICTURES = 5000
+IMAGES = 5000
 """Looked at by default: enough for a share of 0.1 %, and seconds even for large data sets."""
-START_PICTURES = 400
+START_IMAGES = 400
 """Looked at before a run: a second."""
 SIZES = (0.0, 8.0, 16.0, 32.0, 96.0)
 """Pixels at which the rows of the table by size begin."""
@@ -34,7 +34,7 @@ def data_statistics(
     index: DataIndex,
     recipe: Recipe,
     *,
-    pictures: int = PICTURES,
+    images: int = IMAGES,
     seed: int = 0,
     augmented: bool = False,
     proposal: bool = True,
@@ -43,18 +43,18 @@ def data_statistics(
     """What of this data the detector of a recipe can represent.
 
     Args:
-        index: the data; where the recipe has ``data.tile``, its tiles are what "pictures" are here.
+        index: the data; where the recipe has ``data.tile``, its tiles are what "images" are here.
         recipe: with the size that it trains at.
-        pictures: of so many, chosen by the seed; 0 for all.
+        images: of so many, chosen by the seed; 0 for all.
         seed: >= 0.
-        augmented: with what the recipe does at random (``data.scale``, crops, mosaics): so many pictures of the first
-            epoch, in its order; by default every picture is only resized.
+        augmented: with what the recipe does at random (``data.scale``, crops, mosaics): so many images of the first
+            epoch, in its order; by default every image is only resized.
         proposal: whether to look for a recipe that fits better.
-        progress: gives what is called with (done, all) for each pass over the pictures, from the pass's name.
+        progress: gives what is called with (done, all) for each pass over the images, from the pass's name.
 
     Returns:
-        JSON types, and what they are made from. ``tile`` (``data.tile``); ``pictures`` that were looked at, of
-        ``pictures_in_all``; ``objects``, ``missed``, ``edges``, ``truncated`` and the two shares, as training counts
+        JSON types, and what they are made from. ``tile`` (``data.tile``); ``images`` that were looked at, of
+        ``images_in_all``; ``objects``, ``missed``, ``edges``, ``truncated`` and the two shares, as training counts
         them; ``positives``; ``reach_strides`` (None: unlimited); ``levels``, ``sizes``, ``aspects``: rows of
         tables; ``tiny``; ``smallest_reg_max`` by delta; ``proposal`` (see :func:`gfocal.analysis.recommend.propose`).
 
@@ -66,7 +66,7 @@ def data_statistics(
         6.458835687219259e-05
     """
     index = in_tiles(recipe, index)
-    chosen = choose_pictures(len(index), pictures, seed)
+    chosen = choose_images(len(index), images, seed)
     named = progress or (lambda name: lambda done, total: None)
     now = assign(index, recipe, chosen, augmented=augmented, progress=named("assigning"))
     content: dict[str, Any] = {
@@ -189,11 +189,11 @@ def before_training(index: DataIndex, recipe: Recipe) -> list[str]:
     """What to tell whoever starts a run: two shares, and a warning for each above 0.1 %.
 
     A second's work, the same for the same seed.
-    A recipe that moves boxes at random is looked at as its first epoch begins, any other in pictures by chance.
+    A recipe that moves boxes at random is looked at as its first epoch begins, any other in images by chance.
     """
     data = recipe.data
     moved = bool(data.scale or data.multi_scale or data.zoom_out or data.iou_crop or data.mosaic)
-    chosen = choose_pictures(len(index), START_PICTURES, recipe.runtime.seed)
+    chosen = choose_images(len(index), START_IMAGES, recipe.runtime.seed)
     now = assign(index, recipe, chosen, augmented=moved)
     of = f"{len(chosen):,}" if len(chosen) == len(index) else f"{len(chosen):,} of {len(index):,}"
     lines = [

@@ -19,7 +19,7 @@ class Assigner(Protocol):
     """What every assigner is: a callable whose settings came through its constructor."""
 
     def __call__(self, points: Points, boxes: Tensor) -> Assignment:
-        """Assign the (G, 4) boxes of one picture to the whole set of points."""
+        """Assign the (G, 4) boxes of one image to the whole set of points."""
         ...
 
 

@@ -29,7 +29,7 @@ class WithinReach:
         self.assigner, self.truncated = assigner, truncated
 
     def __call__(self, points: Points, boxes: Tensor) -> Assignment:
-        """Assign the (G, 4) boxes of one picture to the whole set of points."""
+        """Assign the (G, 4) boxes of one image to the whole set of points."""
         index = self.assigner(points, boxes).gt_index
         positive = (index >= 0).nonzero().squeeze(1)
         owner = index[positive]

@@ -165,7 +165,7 @@ def evaluate(
 @verb
 def predict(
     model: Model,
-    pictures: Annotated[
+    images: Annotated[
         list[str], typer.Argument(metavar="PICTURES...", help="Files, folders, or quoted patterns such as 'in/*.jpg'.")
     ],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where drawings and JSON go.")] = Path(
@@ -190,7 +190,7 @@ def predict(
 
         result = predict_patterns(
             model,
-            pictures,
+            images,
             out,
             score=score,
             overrides=overrides or (),

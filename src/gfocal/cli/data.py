@@ -81,7 +81,7 @@ def stats(
     split: Annotated[str, typer.Option("--split", help="train, val or test, of a data set that has it.")] = "train",
     format_: DataFormat = None,
     overrides: Overrides = None,
-    pictures: Annotated[
+    images: Annotated[
         int, typer.Option("--pictures", min=0, help="Look at so many, chosen by --seed; 0 for all.")
     ] = 5000,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the choice of pictures.")] = 0,
@@ -108,7 +108,7 @@ def stats(
             split=split,
             format=format_,
             overrides=overrides or (),
-            pictures=pictures,
+            images=images,
             seed=seed,
             augmented=augmented,
             skip_broken=skip_broken,

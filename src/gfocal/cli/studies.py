@@ -113,11 +113,11 @@ def _study_verb(asked: str) -> Callable[..., None]:
             )
             study = open_study(settings)
             if dry_run:
+                from gfocal.studies.execution.dry_run import describe_plan
                 from gfocal.studies.execution.dry_run import dry_run as look_ahead
-                from gfocal.studies.execution.dry_run import told_plan
 
                 content = look_ahead(study)
-                lines = told_plan(content)
+                lines = describe_plan(content)
             else:
                 content, lines = _run(study)
         if json_:
@@ -195,14 +195,14 @@ def speed(
     Example: gfocal study speed atss_r50 gfl_r50
     """
     with own_stdout():
-        from gfocal.studies.speed.speed import REPEATS, speed_of, told_speed
+        from gfocal.studies.speed.speed import REPEATS, describe_speed, speed_of
         from gfocal.utils.progress import ProgressBar
 
         rounds = repeats or REPEATS
         with ProgressBar(rounds, "measuring") as bar:
             content = speed_of(
                 recipes,
-                picture=None if size is None else _height_width(size),
+                image=None if size is None else _height_width(size),
                 overrides=overrides or (),
                 num_classes=classes,
                 repeats=rounds,
@@ -211,7 +211,7 @@ def speed(
             )
     if json_:
         return print_json(content)
-    typer.echo("\n".join(told_speed(content)))
+    typer.echo("\n".join(describe_speed(content)))
 
 
 def _height_width(text: str) -> tuple[int, int]:

@@ -98,7 +98,7 @@ def train(
         again = f"--resume (--out {shlex.quote(str(folder))})"
         fail(f"interrupted after step {result.steps}; go on with the same command and {again}", 130)
     left_out = [*train_index.skipped, *(val_index.skipped if val_index else [])]
-    _print_trained({**vars(result), "skipped": [*left_out, *result.skipped], "data": described}, json_)
+    _print_trained({**result.to_dict(), "skipped": [*left_out, *result.skipped], "data": described}, json_)
 
 
 def _print_trained(content: dict[str, Any], json_: bool) -> None:
@@ -131,7 +131,7 @@ def find_lr(
     Example: gfocal find-lr gfl_nano --data bccd
     """
     with own_stdout():
-        from gfocal.commands.find_lr import NUMBERS, told_sweep, write_sweep
+        from gfocal.commands.find_lr import NUMBERS, describe_sweep, write_sweep
         from gfocal.data.index.concat import join
         from gfocal.recipe import load_recipe
         from gfocal.runs.datasets import default_run_folder, open_parts
@@ -163,7 +163,7 @@ def find_lr(
     typer.echo(
         "\n".join(
             [
-                *told_sweep(content, _typed(recipe, data, format_, overrides, init)),
+                *describe_sweep(content, _typed(recipe, data, format_, overrides, init)),
                 *(f"{name}: {file}" for name, file in files.items()),
             ]
         )

@@ -38,14 +38,14 @@ def convert_files(
         to: its format.
         val: a share of train to set apart as val.
         seed: of what is set apart.
-        copy: False links the pictures.
+        copy: False links the images.
         format: of the source; by default what is found.
         skip_broken: leave out what is broken.
         warn: called with one line for everything left out.
         say: called with lines about how the data are understood.
 
     Returns:
-        JSON types: out, format, splits (pictures and boxes of each), lost, unread (lines
+        JSON types: out, format, splits (images and boxes of each), lost, unread (lines
         about what no reader keeps), sidecar (its file or None), skipped.
 
     Raises:

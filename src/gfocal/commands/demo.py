@@ -226,13 +226,13 @@ def _measure(run: Path, val_index: DataIndex) -> dict[str, Any]:
 
 
 def _draw(out: Path, val_index: DataIndex) -> None:
-    """Drawings of some validation scenes, and all of them in one picture."""
+    """Drawings of some validation scenes, and all of them in one image."""
     detector, recipe, about = open_model(str(out / "run"), ())
     step = max(1, len(val_index) // _DRAWN)
-    pictures = [val_index.path(i) for i in range(0, len(val_index), step)][:_DRAWN]
+    images = [val_index.path(i) for i in range(0, len(val_index), step)][:_DRAWN]
     prediction = predict_files(
         detector,
-        pictures,
+        images,
         out / "predictions",
         score_threshold=_DRAWN_SCORE,
         category_ids=about["category_ids"],

@@ -20,7 +20,7 @@ import gfocal
 from gfocal.data.formats.coco.classes import COCO_NAMES
 from gfocal.data.scenes.generate import draw_indexed, usable_cpus
 from gfocal.evaluation import CocoEvaluator
-from gfocal.images.io import read_picture
+from gfocal.images.io import read_image
 from gfocal.recipe import load_recipe
 from gfocal.runtime.machine import (
     EXTRAS,
@@ -126,10 +126,10 @@ def _train_step() -> str:
     with torch.random.fork_rng(devices=[]):
         detector = build_detector(load_recipe("gfl_nano"), COCO_NAMES, pretrained=False).train()
         scene = draw_indexed(160, 0, 0, 1)
-        pictures = torch.from_numpy(scene.picture).permute(2, 0, 1)[None]
+        images = torch.from_numpy(scene.image).permute(2, 0, 1)[None]
         targets = Targets(torch.from_numpy(scene.boxes).float(), torch.from_numpy(scene.labels).long())
-        matched = detector.match(pictures, [targets])
-        losses = detector.losses(detector(pictures), matched, (160, 160))
+        matched = detector.match(images, [targets])
+        losses = detector.losses(detector(images), matched, (160, 160))
         total = sum(losses.values(), torch.zeros(()))
         total.backward()
     if not math.isfinite(total.item()):
@@ -138,7 +138,7 @@ def _train_step() -> str:
 
 
 class _OneBox:
-    """The smallest ground truth: one picture, one box."""
+    """The smallest ground truth: one image, one box."""
 
     image_ids = np.array([1])
     box_start = np.array([0, 1])
@@ -165,15 +165,15 @@ def _metrics() -> str:
 _COLOUR = (200, 120, 40)
 
 
-def _read_picture() -> str:
+def _read_image() -> str:
     """A JPEG file comes back in its size and, but for the loss of its compression, in its colour."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "picture.jpg"
         Image.new("RGB", (48, 32), _COLOUR).save(file)
-        picture = read_picture(file)
-    if picture.shape != (3, 32, 48):
-        raise ArithmeticError(f"a picture of 48 x 32 pixels was read as {tuple(picture.shape)}")
-    off = (picture.float() - torch.tensor(_COLOUR)[:, None, None]).abs().max().item()
+        image = read_image(file)
+    if image.shape != (3, 32, 48):
+        raise ArithmeticError(f"a picture of 48 x 32 pixels was read as {tuple(image.shape)}")
+    off = (image.float() - torch.tensor(_COLOUR)[:, None, None]).abs().max().item()
     if off > 8:
         raise ArithmeticError(f"colours are off by {off:.0f}")
     return "a JPEG file"
@@ -196,7 +196,7 @@ def _write_text(text: str, path: Path) -> None:
 
 _CHECKS: dict[str, Callable[[], str]] = {
     "libraries": libraries_fit,
-    "reading pictures": _read_picture,
+    "reading pictures": _read_image,
     "loader process": loader_process,
     "writing files": _write_file,
     "training step": _train_step,

@@ -17,7 +17,7 @@ from gfocal.training.step import make_accelerator
 from gfocal.utils.progress import ProgressBar
 
 RESAMPLES = 200
-"""Sets of pictures that are drawn for the intervals of AP."""
+"""Sets of images that are drawn for the intervals of AP."""
 
 
 def evaluate_files(
@@ -41,14 +41,14 @@ def evaluate_files(
         data: data set.
         split: "train", "val" or "test"; what the run set apart is "val", see :mod:`gfocal.data.split`.
         format: of the data; by default what is found.
-        batch_size: pictures, or tiles, a forward pass; by default 16, or 2 where pictures keep their shape.
+        batch_size: images, or tiles, a forward pass; by default 16, or 2 where images keep their shape.
         skip_broken: leave out what is broken.
         warn: called with one line for everything left out.
         say: called with lines about how the data are understood.
 
     Returns:
         JSON types: the 12 numbers, per_class, score_iou_correlation, num_images, num_detections, speed, skipped,
-        model, data, split; tile and tile_overlap (None for whole pictures).
+        model, data, split; tile and tile_overlap (None for whole images).
     """
     which = next((name for name in SPLITS if name == split), None)
     if which is None:

@@ -55,7 +55,7 @@ def _plot(content: Mapping[str, Any], file: Path, title: str) -> None:
     figure.savefig(file, dpi=120, format="png")
 
 
-def told_sweep(content: Mapping[str, Any], command: Sequence[str]) -> list[str]:
+def describe_sweep(content: Mapping[str, Any], command: Sequence[str]) -> list[str]:
     """Lines for a person: what was found, and what to type: the words of ``command`` and the learning rate."""
     end = "never diverged" if content["diverged"] is None else f"diverged at {content['diverged']:.2g}"
     if content["set"] is None:

@@ -1,4 +1,4 @@
-"""What training sees: pictures after augmentation, with the boxes that are learnt."""
+"""What training sees: images after augmentation, with the boxes that are learnt."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from gfocal.data.formats.open import Format
-from gfocal.data.pipeline import batches_from, in_tiles, pictures_an_epoch
+from gfocal.data.pipeline import batches_from, images_per_epoch, in_tiles
 from gfocal.errors import UsageError
 from gfocal.images.from_recipe import resize_of
 from gfocal.prediction.drawing import contact_sheet, draw
@@ -33,25 +33,25 @@ def draw_preview(
     skip_broken: bool = False,
     say: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
-    """Draw the first pictures that a run would see in an epoch, with their boxes, on one sheet.
+    """Draw the first images that a run would see in an epoch, with their boxes, on one sheet.
 
     They are those of the run itself, bit for bit, but for ``data.multi_scale``: each has a size of its own here.
 
     Args:
         data: data set; its train split is drawn.
         recipe: of the run.
-        out: the sheet, a picture file.
-        count: pictures on the sheet, at most as many as an epoch has.
+        out: the sheet, an image file.
+        count: images on the sheet, at most as many as an epoch has.
         epoch: >= 0.
         format: read the data set as this; by default what is found.
-        skip_broken: put the next readable picture in the place of a broken one.
+        skip_broken: put the next readable image in the place of a broken one.
         say: called with lines about how the data are understood.
 
     Returns:
-        JSON types: out, pictures, boxes, image_ids, sizes (height, width), skipped.
+        JSON types: out, images, boxes, image_ids, sizes (height, width), skipped.
 
     Raises:
-        UsageError: no such data, epoch or kind of picture.
+        UsageError: no such data, epoch or kind of image.
     """
     if out.suffix.lower() not in _SUFFIXES:
         raise UsageError(f"--out must be a picture file ({', '.join(_SUFFIXES)}), got {out}")
@@ -61,16 +61,16 @@ def draw_preview(
     if not len(opened):
         raise UsageError(f"{opened.annotations} lists no pictures: there is nothing to draw")
     index = in_tiles(recipe, opened)
-    # One picture a batch, or those of a batch would have one size.
+    # One image a batch, or those of a batch would have one size.
     schedule = recipe.schedule.model_copy(update={"batch_size": 1, "accumulate": 1})
     alone = recipe.model_copy(update={"schedule": schedule})
-    steps = pictures_an_epoch(recipe, index)
+    steps = images_per_epoch(recipe, index)
     batches = batches_from(alone, index, resize_of(recipe), epoch * steps, steps, skip_broken)
     drawn, boxes, sizes, ids, skipped = [], 0, [], [], list(index.skipped)
     for batch in islice(batches, min(count, steps)):
         (height, width), targets = batch.sizes[0].tolist(), batch.targets[0]
         found = Detections(targets.boxes, torch.full((len(targets),), torch.nan), targets.labels, index.names)
-        drawn.append(draw(batch.pictures[0, :, :height, :width], found))
+        drawn.append(draw(batch.images[0, :, :height, :width], found))
         boxes += len(targets)
         sizes.append((height, width))
         ids += batch.image_ids.tolist()

@@ -1,4 +1,4 @@
-"""`gfocal data stats`: from a path and a recipe's name to statistics, pictures and a JSON file."""
+"""`gfocal data stats`: from a path and a recipe's name to statistics, images and a JSON file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gfocal.analysis.assignment import Progress
-from gfocal.analysis.statistics import PICTURES, data_statistics
+from gfocal.analysis.statistics import IMAGES, data_statistics
 from gfocal.data.formats.open import SPLITS, Format, Split
 from gfocal.errors import UsageError
 from gfocal.recipe import Recipe, load_recipe
@@ -22,7 +22,7 @@ def statistics_of_files(
     split: str = "train",
     format: Format | None = None,
     overrides: Sequence[str] = (),
-    pictures: int = PICTURES,
+    images: int = IMAGES,
     seed: int = 0,
     augmented: bool = False,
     skip_broken: bool = False,
@@ -38,7 +38,7 @@ def statistics_of_files(
         split: "train", "val" or "test".
         format: read the data set as this; by default what is found.
         overrides: recipe keys.
-        pictures: looked at, chosen by ``seed``; 0 for all.
+        images: looked at, chosen by ``seed``; 0 for all.
         seed: >= 0.
         augmented: with what the recipe does at random.
         skip_broken: leave broken records out.
@@ -61,7 +61,7 @@ def statistics_of_files(
         warn(index.skipped)
     with _Bars() as bars:
         found, assigned = data_statistics(
-            index, loaded, pictures=pictures, seed=seed, augmented=augmented, progress=bars.start
+            index, loaded, images=images, seed=seed, augmented=augmented, progress=bars.start
         )
     about = {"data": str(index.annotations), "split": split, "recipe": recipe, "size": size_words(loaded)}
     content = {**about, "overrides": list(overrides), **found, "skipped": index.skipped}
@@ -81,7 +81,7 @@ def size_words(recipe: Recipe) -> str:
 
 
 class _Bars:
-    """One progress bar after the other: each pass over the pictures ends the one before."""
+    """One progress bar after the other: each pass over the images ends the one before."""
 
     def __init__(self) -> None:
         self._bar: ProgressBar | None = None

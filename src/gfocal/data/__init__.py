@@ -1,1 +1,1 @@
-"""Labelled pictures: reading data sets, changing pictures and boxes together, making batches."""
+"""Labelled images: reading data sets, changing images and boxes together, making batches."""

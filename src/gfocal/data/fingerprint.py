@@ -11,13 +11,13 @@ from pathlib import Path
 from gfocal.data.index.columns import parts
 from gfocal.data.index.data_index import DataIndex
 
-_LOOKED_INTO = 2000  # pictures of which bytes are read
+_LOOKED_INTO = 2000  # images of which bytes are read
 _PIECE = 4096  # bytes, at the beginning, in the middle and at the end
 _THREADS = 8  # for the delay of network disks; the work itself is nothing
 
 
 def fingerprint(index: DataIndex) -> str:
-    """A hash of a data set: pictures (ids, file names, sizes), boxes and classes, not the pictures' content.
+    """A hash of a data set: images (ids, file names, sizes), boxes and classes, not the images' content.
 
     Where the folders lie does not count, not even those of data sets that were joined.
     """
@@ -38,8 +38,8 @@ def fingerprint(index: DataIndex) -> str:
     return digest.hexdigest()[:16]
 
 
-def pictures_fingerprint(index: DataIndex) -> str:
-    """A hash of the pictures' files that takes seconds for 100,000 of them.
+def images_fingerprint(index: DataIndex) -> str:
+    """A hash of the images' files that takes seconds for 100,000 of them.
 
     It covers the size of every file, and 12 KiB (beginning, middle, end) of up to 2,000 of them, evenly spread: all of
     a small data set. Names, dates and places do not count; the annotations have a hash of their own. A file that is
@@ -52,7 +52,7 @@ def pictures_fingerprint(index: DataIndex) -> str:
         try:
             path = index.path(i)
             about = path.stat()
-            # Opening a pipe would wait for somebody to write into it; whoever reads it as a picture says what is wrong.
+            # Opening a pipe would wait for somebody to write into it; whoever reads it as an image says what is wrong.
             if stat.S_ISREG(about.st_mode):
                 size = about.st_size
                 return size.to_bytes(8, "little") + (_pieces(path, size) if i in looked_into else b"")
@@ -62,7 +62,7 @@ def pictures_fingerprint(index: DataIndex) -> str:
 
     digest = hashlib.sha256()
     with ThreadPoolExecutor(_THREADS) as pool:
-        for start in range(0, count, 10_000):  # map keeps a future for every picture
+        for start in range(0, count, 10_000):  # map keeps a future for every image
             for found in pool.map(describe, range(start, min(start + 10_000, count)), chunksize=64):
                 digest.update(found)
     return digest.hexdigest()[:16]

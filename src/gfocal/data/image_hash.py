@@ -1,7 +1,7 @@
-"""Which pictures show the same: a 64-bit hash of what is seen, and groups of hashes that are close.
+"""Which images show the same: a 64-bit hash of what is seen, and groups of hashes that are close.
 
-Measured on 292 pictures of blood cells and 1,550 photographs (1.2 million pairs): the nearest two different photographs
-are 13 bits apart, the nearest two blood pictures 14 (one field, taken twice with another focus, 3). The same picture
+Measured on 292 images of blood cells and 1,550 photographs (1.2 million pairs): the nearest two different photographs
+are 13 bits apart, the nearest two blood images 14 (one field, taken twice with another focus, 3). The same image
 saved again as JPEG (quality 30..75) or at 0.33..1.5 of its size is at most 4 bits away; 15 % brighter at most 7;
 cropped by 2 % on each side 4 in the median and at most 11. See docs/data-formats.md.
 """
@@ -25,22 +25,22 @@ if TYPE_CHECKING:
 
 
 DISTANCE = 6
-"""Bits in which two pictures may differ and still count as the same one."""
+"""Bits in which two images may differ and still count as the same one."""
 
 _SIDE = 32  # pixels of the thumbnail
 _ORDERS = 11  # cosines along each axis that hold the 64 lowest frequencies
 
 
-def picture_hash(path: str | Path) -> int:
-    """64 bits that stay the same when a picture is saved again, resized or brightened.
+def image_hash(path: str | Path) -> int:
+    """64 bits that stay the same when an image is saved again, resized or brightened.
 
     The signs of the 64 lowest frequencies but the mean of a grey 32x32 thumbnail, seen upright as EXIF says: the DCT
     hash of C. Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions", 2010, but for its bits,
     which are "above the median" there.
-    A picture of one colour has the hash 0.
+    An image of one colour has the hash 0.
 
     Args:
-        path: a picture file.
+        path: an image file.
 
     Returns:
         0..2**64 - 1.
@@ -61,7 +61,7 @@ def picture_hash(path: str | Path) -> int:
 
 
 def hash_of(image: Image.Image) -> int:
-    """:func:`picture_hash` of an open Pillow picture."""
+    """:func:`image_hash` of an open Pillow image."""
     from PIL import Image, ImageOps
 
     if image.format == "JPEG":
@@ -72,7 +72,7 @@ def hash_of(image: Image.Image) -> int:
     small = image.convert("L").resize((_SIDE, _SIDE), Image.Resampling.BILINEAR)
     cosines, rows, columns = _basis()
     spectrum = cosines @ np.asarray(small, np.float64) @ cosines.T
-    bits = spectrum[rows, columns] > 1e-6  # not 0: rounding alone gives a flat picture signs
+    bits = spectrum[rows, columns] > 1e-6  # not 0: rounding alone gives a flat image signs
     return int.from_bytes(np.packbits(bits).tobytes(), "big")
 
 
@@ -86,17 +86,17 @@ def _basis() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return cosines, lowest[:, 0], lowest[:, 1]
 
 
-def picture_hashes(
+def image_hashes(
     paths: Sequence[str | Path], progress: Callable[[int, int], None] | None = None
 ) -> tuple[np.ndarray, list[str | None]]:
-    """The hashes of many pictures, read by a few threads.
+    """The hashes of many images, read by a few threads.
 
     Args:
-        paths: I picture files.
+        paths: I image files.
         progress: called with how many are done, of how many.
 
     Returns:
-        ((I,) uint64, I reasons: None, or why a picture cannot be read; its hash is then 0).
+        ((I,) uint64, I reasons: None, or why an image cannot be read; its hash is then 0).
     """
     hashes = np.zeros(len(paths), np.uint64)
     reasons: list[str | None] = [None] * len(paths)
@@ -109,7 +109,7 @@ def picture_hashes(
 
 def _try_hash(path: str | Path) -> tuple[int, str | None]:
     try:
-        return picture_hash(path), None
+        return image_hash(path), None
     except BrokenInputError as error:
         return 0, str(error)
 
@@ -121,13 +121,13 @@ def content_hash(path: str | Path) -> str:
 
 
 def similar_groups(hashes: np.ndarray, distance: int = DISTANCE) -> list[list[int]]:
-    """Pictures that are alike, directly or through others that are like both.
+    """Images that are alike, directly or through others that are like both.
 
     Two hashes that differ in at most ``distance`` bits agree in one of ``distance + 1`` parts of the hash, so that only
-    those within a part need to be compared: about a tenth of a second for 20,000 pictures.
+    those within a part need to be compared: about a tenth of a second for 20,000 images.
 
     Args:
-        hashes: (I,) uint64 of :func:`picture_hash`.
+        hashes: (I,) uint64 of :func:`image_hash`.
         distance: 0..63, the bits in which two that are alike may differ.
 
     Returns:

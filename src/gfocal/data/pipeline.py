@@ -18,7 +18,7 @@ from gfocal.recipe import Recipe
 
 
 def train_transform(recipe: Recipe, resize: Resize) -> TrainTransform:
-    """What happens to a picture that learning sees alone."""
+    """What happens to an image that learning sees alone."""
     data = recipe.data
     return TrainTransform(
         resize,
@@ -39,7 +39,7 @@ def mosaic_of(recipe: Recipe) -> Mosaic | None:
 
 
 def in_tiles(recipe: Recipe, index: DataIndex) -> DataIndex:
-    """What a run of the recipe learns from: the pictures of an index, or their tiles.
+    """What a run of the recipe learns from: the images of an index, or their tiles.
 
     Called once where data come in: by what opens them, and by what takes an index from elsewhere, such as
     :func:`gfocal.training.train.train`. All that is inside takes what this gave. An index of tiles stays as it is.
@@ -49,11 +49,11 @@ def in_tiles(recipe: Recipe, index: DataIndex) -> DataIndex:
 
 
 def tile_lines(recipe: Recipe, index: DataIndex) -> list[str]:
-    """What to tell of the tiles that are learnt from; [] of whole pictures."""
+    """What to tell of the tiles that are learnt from; [] of whole images."""
     tiles = index.tiles
     if tiles is None:
         return []
-    empty, shown = int(tiles.empty.sum()), pictures_an_epoch(recipe, index)
+    empty, shown = int(tiles.empty.sum()), images_per_epoch(recipe, index)
     lines = [
         f"tiles: {len(tiles.of):,} pictures are {len(index):,} tiles of {tiles.tiling.side} pixels"
         f"{', whole pictures included,' if tiles.tiling.whole else ''} {empty:,} of them without objects; "
@@ -73,7 +73,7 @@ def tile_lines(recipe: Recipe, index: DataIndex) -> list[str]:
 
 
 def repeats_of(recipe: Recipe, index: DataIndex) -> np.ndarray | None:
-    """How often each picture of what :func:`in_tiles` gave comes in an epoch on average; None for once."""
+    """How often each image of what :func:`in_tiles` gave comes in an epoch on average; None for once."""
     if recipe.data.tile is not None and index.tiles is None:
         raise ValueError("the recipe learns from tiles: hand over what in_tiles gives, not whole pictures")
     mix, threshold = recipe.data.mix, recipe.data.repeat_threshold
@@ -96,11 +96,11 @@ def _empty_share(recipe: Recipe, index: DataIndex) -> float:
         return 1.0
     empty = int(index.tiles.empty.sum())
     full = len(index) - empty
-    # Where nothing is to be learnt at all, training says so; it needs pictures for that.
+    # Where nothing is to be learnt at all, training says so; it needs images for that.
     return min(1.0, wanted * full / empty) if empty and full else 1.0
 
 
-def pictures_an_epoch(recipe: Recipe, index: DataIndex) -> int:
+def images_per_epoch(recipe: Recipe, index: DataIndex) -> int:
     """The same for every epoch: more than the data set has where rare classes are shown more often.
 
     Args:
@@ -126,12 +126,12 @@ def batches_from(
     Args:
         recipe: of the run.
         index: what it learns from, see :func:`in_tiles`.
-        resize: the size of pictures, but for ``data.multi_scale``.
+        resize: the size of images, but for ``data.multi_scale``.
         step: optimizer steps done.
         steps_an_epoch: optimizer steps of each epoch.
-        skip_broken: put the next readable picture in the place of a broken one.
+        skip_broken: put the next readable image in the place of a broken one.
         rank: of this process.
-        processes: that share each batch, ``schedule.batch_size`` pictures for each.
+        processes: that share each batch, ``schedule.batch_size`` images for each.
     """
     schedule, seed = recipe.schedule, recipe.runtime.seed
     repeats = repeats_of(recipe, index)

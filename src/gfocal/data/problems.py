@@ -18,16 +18,16 @@ class Problem:
     """One fault.
 
     Attributes:
-        kind: what is wrong, a short name in kebab-case, the same for all formats: "box-outside", "picture-missing".
-        file: the file to be corrected: an annotation file, a label file or a picture.
+        kind: what is wrong, a short name in kebab-case, the same for all formats: "box-outside", "image-missing".
+        file: the file to be corrected: an annotation file, a label file or an image.
         message: what is wrong there, without the name of the file.
-        picture: file name of the picture concerned, as the data set writes it; None where it is none.
+        image: file name of the image concerned, as the data set writes it; None where it is none.
     """
 
     kind: str
     file: Path
     message: str
-    picture: str | None = None
+    image: str | None = None
 
     def __str__(self) -> str:
         return f"{self.file}: {self.message}"
@@ -49,7 +49,7 @@ class Problems:
         self.skip, self.found = skip, found
         self.unread = unread
         self.lines: list[str] = []
-        self.left_out: set[int] = set()  # Ids of pictures: their annotations go with them and are no problem.
+        self.left_out: set[int] = set()  # Ids of images: their annotations go with them and are no problem.
         self.notes: list[str] = []  # What is no fault, but should be known: how something was understood.
 
     def note(self, line: str) -> None:
@@ -63,21 +63,21 @@ class Problems:
             self.unread.append(f"{file.name}: {what} are not read")
 
     def report(
-        self, kind: str, file: Path, message: str, *, picture: str | None = None, hint: str = "correct it"
+        self, kind: str, file: Path, message: str, *, image: str | None = None, hint: str = "correct it"
     ) -> None:
         """A record that cannot be used; whoever reports it leaves it out.
 
         Raises:
             BrokenInputError: unless faults are skipped; the message ends with what to do.
         """
-        problem = Problem(kind, file, message, picture)
+        problem = Problem(kind, file, message, image)
         if not self.skip:
             raise BrokenInputError(f"{problem}; {hint}, or leave it out with --skip-broken")
         self.lines.append(str(problem))
         if self.found is not None:
             self.found(problem)
 
-    def remark(self, kind: str, file: Path, message: str, *, picture: str | None = None) -> None:
+    def remark(self, kind: str, file: Path, message: str, *, image: str | None = None) -> None:
         """A record that is odd and used all the same; only who collects everything is told."""
         if self.found is not None:
-            self.found(Problem(kind, file, message, picture))
+            self.found(Problem(kind, file, message, image))

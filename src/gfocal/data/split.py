@@ -1,4 +1,4 @@
-"""Setting pictures apart to measure on: none that looks like one to learn from, and every class on both sides."""
+"""Setting images apart to measure on: none that looks like one to learn from, and every class on both sides."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from gfocal.data.fingerprint import fingerprint
-from gfocal.data.image_hash import picture_hashes, similar_groups
+from gfocal.data.image_hash import image_hashes, similar_groups
 from gfocal.data.index.data_index import DataIndex
 from gfocal.errors import UsageError
 from gfocal.utils.progress import ProgressBar
@@ -26,29 +26,29 @@ _ROOM = 1.5
 def choose_val(
     index: DataIndex, share: float, seed: int, *, progress: Callable[[int, int], None] | None = None
 ) -> tuple[np.ndarray, list[str]]:
-    """Choose about a share of the pictures to measure on; the same ones for the same data and seed.
+    """Choose about a share of the images to measure on; the same ones for the same data and seed.
 
-    Pictures that look alike (:func:`gfocal.data.image_hash.similar_groups`) stay on one side: otherwise the detector
+    Images that look alike (:func:`gfocal.data.image_hash.similar_groups`) stay on one side: otherwise the detector
     would be measured on what it has learnt. Classes are dealt out one by one, the rarest first, as in K. Sechidis, G.
-    Tsoumakas and I. Vlahavas, "On the Stratification of Multi-Label Data", 2011, with groups in place of pictures; one
-    that two groups have gets one on each side. A picture that cannot be read or is of one colour counts as like no
+    Tsoumakas and I. Vlahavas, "On the Stratification of Multi-Label Data", 2011, with groups in place of images; one
+    that two groups have gets one on each side. An image that cannot be read or is of one colour counts as like no
     other.
 
     Args:
-        index: I pictures.
+        index: I images.
         share: above 0, below 1.
         seed: of the choice among equals.
-        progress: called with how many pictures were looked at, of how many.
+        progress: called with how many images were looked at, of how many.
 
     Returns:
-        (rows (V,) of the chosen pictures, ascending, at least one and not all; lines that say what was done).
+        (rows (V,) of the chosen images, ascending, at least one and not all; lines that say what was done).
 
     Raises:
-        UsageError: the share is out of range, or all pictures look alike.
+        UsageError: the share is out of range, or all images look alike.
     """
     if not 0 < share < 1:
         raise UsageError(f"the share of pictures to measure on must be above 0 and below 1, got {share:g}")
-    hashes, reasons = picture_hashes([index.path(i) for i in range(len(index))], progress)
+    hashes, reasons = image_hashes([index.path(i) for i in range(len(index))], progress)
     unread = np.array([reason is not None for reason in reasons], bool)
     readable = np.flatnonzero(~unread & (hashes != 0))  # 0: of one colour, which says nothing of what is on it
     alike = [[int(readable[i]) for i in group] for group in similar_groups(hashes[readable])]
@@ -60,7 +60,7 @@ def choose_val(
 
 
 def _classes_of(index: DataIndex) -> np.ndarray:
-    """(P, 2) pairs of picture and class, each once; crowds and ignored boxes do not count."""
+    """(P, 2) pairs of image and class, each once; crowds and ignored boxes do not count."""
     owner = np.repeat(np.arange(len(index)), np.diff(np.asarray(index.box_start)))
     counts = ~(np.asarray(index.crowd) | np.asarray(index.ignore))
     pairs = np.stack([owner[counts], np.asarray(index.labels)[counts]], 1)
@@ -71,13 +71,13 @@ def deal_out(groups: np.ndarray, classes: np.ndarray, share: float, seed: int) -
     """Put each group on one of two sides.
 
     Args:
-        groups: (I,) a number for each picture, the same for those that must stay together.
-        classes: (P, 2) pairs of picture and class, each once.
-        share: of the pictures on the second side.
+        groups: (I,) a number for each image, the same for those that must stay together.
+        classes: (P, 2) pairs of image and class, each once.
+        share: of the images on the second side.
         seed: of the order of groups.
 
     Returns:
-        (I,) bool, True on the second side, where at least one picture is, and not all.
+        (I,) bool, True on the second side, where at least one image is, and not all.
 
     Raises:
         UsageError: there is only one group.
@@ -112,7 +112,7 @@ class _Dealer:
     def __init__(self, sizes: np.ndarray, wanted: int, most: int) -> None:
         self.sizes, self.wanted, self.most = sizes, wanted, most
         self.side = np.full(len(sizes), -1)
-        self.apart = 0  # pictures on the second side
+        self.apart = 0  # images on the second side
 
     def put(self, group: int, second: bool) -> None:
         self.side[group] = int(second)
@@ -122,7 +122,7 @@ class _Dealer:
         return self.apart + self.sizes[group] <= self.most and self.sizes[group] <= self.sizes.sum() / 2
 
     def deal(self, members: Sequence[int], weights: Sequence[int], share: float) -> None:
-        """The groups with a class, each with how many of its pictures have it."""
+        """The groups with a class, each with how many of its images have it."""
         total = sum(weights)
         need = [total - share * total, share * total]
         if len(members) > 1:
@@ -182,14 +182,14 @@ class Apart:
 
     Attributes:
         of: fingerprint of all of it.
-        val: file names of the pictures, as the data set writes them.
+        val: file names of the images, as the data set writes them.
     """
 
     of: str
     val: tuple[str, ...]
 
     def chosen(self, index: DataIndex) -> np.ndarray:
-        """(I,) bool: which pictures of the same data set these are.
+        """(I,) bool: which images of the same data set these are.
 
         Raises:
             UsageError: the data have changed.
@@ -204,10 +204,10 @@ class Apart:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Pictures of the training data that were set apart.
+    """Images of the training data that were set apart.
 
     Attributes:
-        share: of the pictures that was asked for.
+        share: of the images that was asked for.
         seed: of the choice.
         parts: one for each data set that was joined, in order.
     """

@@ -20,12 +20,12 @@ def own_ious(index: GroundTruth, rows: IntArray, boxes: FloatArray, labels: IntA
 
     Args:
         index: the ground truth; crowd and ignored boxes have no say.
-        rows: (N,) which picture of the data set each detection is of, as a row of ``index.image_ids``.
+        rows: (N,) which image of the data set each detection is of, as a row of ``index.image_ids``.
         boxes: (N, 4) xyxy in original pixels.
         labels: (N,) in 0..C-1.
 
     Returns:
-        (N,) in [0, 1]; 0 where the picture has no box of that class. Several detections may share a ground truth.
+        (N,) in [0, 1]; 0 where the image has no box of that class. Several detections may share a ground truth.
     """
     ious = np.zeros(len(rows))
     counted = ~(index.crowd | index.ignore)

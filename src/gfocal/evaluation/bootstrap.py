@@ -1,4 +1,4 @@
-"""How far a measure would move with other pictures of the same kind: a bootstrap over pictures."""
+"""How far a measure would move with other images of the same kind: a bootstrap over images."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ _AT_ONCE = 2_000_000
 """Ranks in memory at a time: 16 MB an array."""
 
 
-def resampled_weights(pictures: int, resamples: int, seed: int = 0) -> IntArray:
-    """(resamples, pictures): how often each picture is drawn when as many are drawn with replacement."""
+def resampled_weights(images: int, resamples: int, seed: int = 0) -> IntArray:
+    """(resamples, images): how often each image is drawn when as many are drawn with replacement."""
     generator = np.random.default_rng(seed)
-    chance = np.full(pictures, 1 / pictures)
-    return generator.multinomial(pictures, chance, size=resamples)
+    chance = np.full(images, 1 / images)
+    return generator.multinomial(images, chance, size=resamples)
 
 
 def weighted_ap(matches: Matches, weights: IntArray) -> FloatArray:
-    """(B, T) average precision, mean over the classes, where picture i counts ``weights[b, i]`` times.
+    """(B, T) average precision, mean over the classes, where image i counts ``weights[b, i]`` times.
 
-    With all weights 1 this is COCO's AP (mean over T); a class without objects among the pictures drawn has no say.
+    With all weights 1 this is COCO's AP (mean over T); a class without objects among the images drawn has no say.
 
     Args:
-        matches: of the pictures.
+        matches: of the images.
         weights: (B, I) >= 0.
     """
     classes = matches.objects.shape[1]
@@ -48,7 +48,7 @@ def weighted_ap(matches: Matches, weights: IntArray) -> FloatArray:
 def _class_ap(matches: Matches, own: IntArray, weights: IntArray, to_find: IntArray) -> FloatArray:
     """(B, T) of one class; ``own`` are its detections, best score first."""
     result = np.zeros((len(weights), len(IOUS)))
-    weight = weights[:, matches.pictures[own]]
+    weight = weights[:, matches.images[own]]
     for t in range(len(IOUS)):
         right, counted = matches.right[t, own], ~matches.ignored[t, own]
         # Precision only peaks where something is found: the rest of the curve need not be looked at.
@@ -63,14 +63,14 @@ def _class_ap(matches: Matches, own: IntArray, weights: IntArray, to_find: IntAr
 
 
 def weighted_correlation(matches: Matches, weights: IntArray) -> FloatArray:
-    """(B,) correlation of score and IoU (Spearman) where picture i counts ``weights[b, i]`` times.
+    """(B,) correlation of score and IoU (Spearman) where image i counts ``weights[b, i]`` times.
 
     Exact: what :func:`~gfocal.evaluation.agreement.score_iou_correlation` says of a data set with that many copies of
-    each picture. Copies of a detection tie, so ranks follow from cumulative weights in one order of the scores and one
+    each image. Copies of a detection tie, so ranks follow from cumulative weights in one order of the scores and one
     of the IoUs, for all B: 15,000 matched detections and 200 resamples take 0.1 s.
 
     Args:
-        matches: of the pictures.
+        matches: of the images.
         weights: (B, I) >= 0, whole numbers.
 
     Returns:
@@ -83,7 +83,7 @@ def weighted_correlation(matches: Matches, weights: IntArray) -> FloatArray:
     sides = [np.unique(values[own], return_inverse=True)[1] for values in (matches.scores, matches.ious)]
     step = max(_AT_ONCE // len(own), 1)
     for first in range(0, len(weights), step):
-        weight = weights[first : first + step, matches.pictures[own]].astype(np.float64)
+        weight = weights[first : first + step, matches.images[own]].astype(np.float64)
         total = weight.sum(1, keepdims=True)
         x, y = (_weighted_ranks(group, weight) - (total + 1) / 2 for group in sides)
         norm = np.sqrt((weight * x * x).sum(1) * (weight * y * y).sum(1))
@@ -102,17 +102,17 @@ def _weighted_ranks(group: IntArray, weight: FloatArray) -> FloatArray:
 
 
 def ap_intervals(matches: Matches, *, resamples: int = 200, seed: int = 0) -> dict[str, tuple[float, float]]:
-    """How far AP, AP50 and AP75 move: 95 % intervals; nothing for fewer than two pictures or no object.
+    """How far AP, AP50 and AP75 move: 95 % intervals; nothing for fewer than two images or no object.
 
-    The middle of the resampled values is moved to the value itself: drawing a picture twice counts its detections as
+    The middle of the resampled values is moved to the value itself: drawing an image twice counts its detections as
     confirmed, which lifts AP where a class has few objects, and that is no property of the detector.
 
-    This is the spread over pictures. Another seed of the training moves AP too, and is not part of it.
+    This is the spread over images. Another seed of the training moves AP too, and is not part of it.
     """
-    pictures = len(matches.objects)
-    if pictures < 2 or not matches.objects.sum():
+    images = len(matches.objects)
+    if images < 2 or not matches.objects.sum():
         return {}
-    weights = np.concatenate([np.ones((1, pictures), np.int64), resampled_weights(pictures, resamples, seed)])
+    weights = np.concatenate([np.ones((1, images), np.int64), resampled_weights(images, resamples, seed)])
     aps = weighted_ap(matches, weights)
     intervals = {}
     for name, values in (("AP", aps.mean(1)), ("AP50", aps[:, 0]), ("AP75", aps[:, 5])):

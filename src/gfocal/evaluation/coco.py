@@ -23,7 +23,7 @@ from gfocal.utils.text import distinguish
 
 STATS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 """The 12 COCO numbers in COCO's order: s, m, l are objects below 32², below 96² and above; AR1 allows one detection
-of a class in a picture, AR10 ten, all others 100."""
+of a class in an image, AR10 ten, all others 100."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,9 @@ class EvalResult:
         per_class: AP of each class by name, None for a class without ground truth. Where two classes share a name,
             ``name (2)`` is the second.
         score_iou_correlation: see :func:`~gfocal.evaluation.agreement.score_iou_correlation`.
-        num_images: pictures in the data set that were not left out.
+        num_images: images in the data set that were not left out.
         num_detections: detections in all.
-        intervals: 95 % intervals of AP, AP50 and AP75 over resampled pictures, see
+        intervals: 95 % intervals of AP, AP50 and AP75 over resampled images, see
             :func:`~gfocal.evaluation.bootstrap.ap_intervals`; {} where they were not asked for.
     """
 
@@ -74,7 +74,7 @@ class _Collected:
 class CocoEvaluator:
     """Collects the detections of a data set, then computes the COCO metrics.
 
-    The ground truth of pictures that never come counts as missed, unless :meth:`leave_out` names them. Boxes marked
+    The ground truth of images that never come counts as missed, unless :meth:`leave_out` names them. Boxes marked
     ``ignore`` are treated as crowd regions: never missed, and a detection of their class that lies inside (the share of
     its own area takes the place of the IoU) is neither right nor wrong. pycocotools itself takes no notice of
     ``ignore``.
@@ -96,11 +96,11 @@ class CocoEvaluator:
         self._matches: Matches | None = None
 
     def update(self, image_ids: Sequence[int], detections: Sequence[Detections]) -> None:
-        """Add some pictures; of equal scores in a picture the first counts as the better.
+        """Add some images; of equal scores in an image the first counts as the better.
 
         Args:
             image_ids: the data set's own ids, each at most once over all calls.
-            detections: one a picture, boxes in original pixels, labels in 0..C-1.
+            detections: one an image, boxes in original pixels, labels in 0..C-1.
 
         Raises:
             ValueError: lengths differ, an id is unknown, comes again or was left out, a label is out of range, a score
@@ -126,7 +126,7 @@ class CocoEvaluator:
             self._labels.append(labels)
 
     def leave_out(self, image_ids: Sequence[int]) -> None:
-        """Measure without these pictures and their ground truth, such as pictures that cannot be read.
+        """Measure without these images and their ground truth, such as images that cannot be read.
 
         Args:
             image_ids: the data set's own ids.
@@ -156,10 +156,10 @@ class CocoEvaluator:
         return boxes, scores, labels
 
     def compute(self, resamples: int = 0) -> EvalResult:
-        """The metrics over all pictures of the data set that were not left out.
+        """The metrics over all images of the data set that were not left out.
 
         Args:
-            resamples: sets of pictures to draw for the intervals; 0 for none.
+            resamples: sets of images to draw for the intervals; 0 for none.
         """
         found, kept = self._collect(), self._kept()
         stats, class_aps = _coco_metrics(self._index, kept, found.rows, found.boxes, found.scores, found.labels)
@@ -174,7 +174,7 @@ class CocoEvaluator:
         )
 
     def matches(self) -> Matches:
-        """Which detection found which object, over all pictures of the data set that were not left out.
+        """Which detection found which object, over all images of the data set that were not left out.
 
         Computed once: asking again, or for intervals, costs nothing more.
         """
@@ -201,16 +201,16 @@ class CocoEvaluator:
 def _coco_metrics(
     index: GroundTruth, kept: BoolArray, rows: IntArray, boxes: FloatArray, scores: FloatArray, labels: IntArray
 ) -> tuple[dict[str, float], list[float | None]]:
-    """The 12 numbers and C class APs over the pictures ``kept`` (I,); the only place that knows hotcoco.
+    """The 12 numbers and C class APs over the images ``kept`` (I,); the only place that knows hotcoco.
 
-    The evaluator gets ids of ours: pictures 1..I in the order of the data set's ids (COCO breaks ties between
-    pictures by it), classes 1..C, boxes 1..N, since an annotation with id 0 counts as unmatched in COCO's code and
+    The evaluator gets ids of ours: images 1..I in the order of the data set's ids (COCO breaks ties between
+    images by it), classes 1..C, boxes 1..N, since an annotation with id 0 counts as unmatched in COCO's code and
     large ids do not fit a float.
     """
     rank = np.empty(len(index.image_ids), dtype=np.int64)
     rank[np.argsort(index.image_ids, kind="stable")] = np.arange(1, len(rank) + 1)
     counts = np.diff(index.box_start)
-    own = np.repeat(kept, counts)  # The boxes of these pictures.
+    own = np.repeat(kept, counts)  # The boxes of these images.
     truth = hotcoco.COCO.from_arrays(
         [{"id": i, "width": 1, "height": 1} for i in sorted(rank[kept].tolist())],
         [{"id": c, "name": str(c)} for c in range(1, len(index.names) + 1)],

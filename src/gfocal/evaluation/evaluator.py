@@ -18,7 +18,7 @@ from gfocal.detector import DenseDetector, to_original
 from gfocal.errors import UsageError
 from gfocal.evaluation import CocoEvaluator, EdgeUncertainty, EvalResult, Matches
 from gfocal.runtime.distributed import ALONE, Processes
-from gfocal.runtime.failures import failures_told
+from gfocal.runtime.failures import explained_failures
 from gfocal.runtime.precision import autocast
 from gfocal.structures import Batch, Detections
 
@@ -29,17 +29,17 @@ class Evaluation:
 
     Attributes:
         result: COCO's numbers and the score-IoU correlation.
-        ms_per_picture: network and post-processing, mean over the pictures, in batches.
+        ms_per_image: network and post-processing, mean over the images, in batches.
         seconds: the whole evaluation, reading included.
-        skipped: one line for each picture that could not be read and is not part of the result.
+        skipped: one line for each image that could not be read and is not part of the result.
         edge_uncertainty: see :meth:`gfocal.evaluation.EdgeUncertainty.compute`; None unless the data say how uncertain
             their edges are and the detector predicts it.
-        matches: which detection found which object, in all pictures that could be read; None unless asked for, and not
+        matches: which detection found which object, in all images that could be read; None unless asked for, and not
             in :meth:`to_dict`.
     """
 
     result: EvalResult
-    ms_per_picture: float
+    ms_per_image: float
     seconds: float
     skipped: tuple[str, ...] = ()
     edge_uncertainty: dict[str, Any] | None = None
@@ -51,7 +51,7 @@ class Evaluation:
         return {
             **content,
             "edge_uncertainty": self.edge_uncertainty,
-            "speed": {"ms_per_picture": round(self.ms_per_picture, 3), "seconds": round(self.seconds, 3)},
+            "speed": {"ms_per_picture": round(self.ms_per_image, 3), "seconds": round(self.seconds, 3)},
             "skipped": list(self.skipped),
         }
 
@@ -76,7 +76,7 @@ def check_names(detector: DenseDetector, index: DataIndex) -> DataIndex:
         ) from None
 
 
-@failures_told()
+@explained_failures()
 @torch.no_grad()
 def evaluate(
     detector: DenseDetector,
@@ -91,26 +91,26 @@ def evaluate(
     resamples: int = 0,
     keep_matches: bool = False,
 ) -> Evaluation:
-    """Run the detector over every picture and compare with the ground truth; in tiles, if it has a ``tiling``.
+    """Run the detector over every image and compare with the ground truth; in tiles, if it has a ``tiling``.
 
-    Several processes take every n-th picture each; the main one puts together what they found and measures.
+    Several processes take every n-th image each; the main one puts together what they found and measures.
 
     Args:
         detector: in any mode; it is left as it was.
         index: the data set; the detector must know its classes, in any order.
-        batch_size: pictures, or tiles of one picture, a forward pass.
+        batch_size: images, or tiles of one image, a forward pass.
         workers: loader processes.
         precision: "fp32", "bf16" or "fp16" (autocast).
-        progress: called with (pictures done, pictures in all).
-        skip_broken: leave pictures that cannot be read out, with their objects, and list them, instead of stopping.
+        progress: called with (images done, images in all).
+        skip_broken: leave images that cannot be read out, with their objects, and list them, instead of stopping.
         processes: that evaluate together, each with the same detector; all of them get the result.
-        resamples: sets of pictures to draw for AP's intervals; 0 for none.
+        resamples: sets of images to draw for AP's intervals; 0 for none.
         keep_matches: return :class:`~gfocal.evaluation.Matches` too, for comparisons of detectors on one set of
-            pictures.
+            images.
 
     Raises:
-        UsageError: no pictures, none that can be read, or boxes of a class that the detector does not know.
-        BrokenInputError: a picture that cannot be read, unless ``skip_broken``.
+        UsageError: no images, none that can be read, or boxes of a class that the detector does not know.
+        BrokenInputError: an image that cannot be read, unless ``skip_broken``.
     """
     if len(index) == 0:
         raise UsageError(f"{index.annotations} lists no pictures: there is nothing to evaluate")
@@ -133,7 +133,7 @@ def evaluate(
 
 @dataclass
 class _Part:
-    """What one process found; ``skipped`` are the lines about pictures that it could not read."""
+    """What one process found; ``skipped`` are the lines about images that it could not read."""
 
     found: dict[int, Detections] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
@@ -163,11 +163,11 @@ def _detect_all(
     for batch in loader:
         begin = time.perf_counter()
         with autocast(detector.device, precision):
-            found = [detector.predict(batch.pictures[0], batch_size=batch_size)] if tiled else _detect(detector, batch)
+            found = [detector.predict(batch.images[0], batch_size=batch_size)] if tiled else _detect(detector, batch)
         part.busy += time.perf_counter() - begin
         part.skipped.extend(batch.skipped)
         for image_id, one in zip(batch.image_ids.tolist(), found, strict=True):
-            # A picture that stands in for a broken one has its own turn too; a broken one never comes.
+            # An image that stands in for a broken one has its own turn too; a broken one never comes.
             if image_id not in part.found:
                 part.found[image_id] = replace(one, edge_probs=None)  # large, and nothing here reads them
         part.done += len(batch)
@@ -177,7 +177,7 @@ def _detect_all(
 
 
 def _detect(detector: DenseDetector, batch: Batch) -> list[Detections]:
-    found = detector.detect(batch.pictures.to(detector.device), batch.sizes)
+    found = detector.detect(batch.images.to(detector.device), batch.sizes)
     sizes = zip(batch.sizes.tolist(), batch.original_sizes.tolist(), strict=True)
     return [to_original(one.cpu(), *size) for one, size in zip(found, sizes, strict=True)]
 
@@ -185,7 +185,7 @@ def _detect(detector: DenseDetector, batch: Batch) -> list[Detections]:
 def _measure(
     index: DataIndex, parts: Sequence[_Part], seconds: float, resamples: int, keep_matches: bool
 ) -> Evaluation:
-    """The numbers from what all processes found, whatever their number: pictures in the order of the index."""
+    """The numbers from what all processes found, whatever their number: images in the order of the index."""
     found = {image_id: detections for part in parts for image_id, detections in part.found.items()}
     seen = [image_id for image_id in index.image_ids.tolist() if image_id in found]
     kept = [found[image_id] for image_id in seen]
@@ -198,7 +198,7 @@ def _measure(
     skipped = dict.fromkeys(line for part in parts for line in part.skipped)
     return Evaluation(
         evaluator.compute(resamples),
-        ms_per_picture=1000 * sum(part.busy for part in parts) / max(sum(part.done for part in parts), 1),
+        ms_per_image=1000 * sum(part.busy for part in parts) / max(sum(part.done for part in parts), 1),
         seconds=seconds,
         skipped=tuple(f"{line} (left out of the evaluation)" for line in skipped),
         edge_uncertainty=None if edges is None else edges.compute(),

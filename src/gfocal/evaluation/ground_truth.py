@@ -24,7 +24,7 @@ class Values(Protocol):
 
 
 class GroundTruth(Protocol):
-    """What is read of a data set of I pictures, N boxes and C classes.
+    """What is read of a data set of I images, N boxes and C classes.
 
     :class:`gfocal.data.index.data_index.DataIndex` has it.
     """
@@ -35,7 +35,7 @@ class GroundTruth(Protocol):
 
     @property
     def box_start(self) -> IntArray:
-        """(I + 1,): boxes of picture i are rows ``box_start[i]:box_start[i + 1]``."""
+        """(I + 1,): boxes of image i are rows ``box_start[i]:box_start[i + 1]``."""
 
     @property
     def boxes(self) -> Values:

@@ -1,4 +1,4 @@
-"""Which detection found which object, by COCO's rules, kept picture by picture."""
+"""Which detection found which object, by COCO's rules, kept image by image."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from gfocal.evaluation.ground_truth import BoolArray, FloatArray, GroundTruth, I
 
 IOUS = np.linspace(0.5, 0.95, 10)
 """COCO's thresholds."""
-MOST = 100  # detections of a class in a picture
+MOST = 100  # detections of a class in an image
 
 
 @dataclass(frozen=True)
 class Matches:
-    """D detections of I pictures, best score first; T IoU thresholds; objects of all sizes.
+    """D detections of I images, best score first; T IoU thresholds; objects of all sizes.
 
     Attributes:
-        pictures: (D,) row of the picture.
+        images: (D,) row of the image.
         labels: (D,) class.
         right: (T, D): it found an object that no better one had found.
         ignored: (T, D): it lies in a crowd or on an ignored box: neither right nor wrong.
@@ -31,7 +31,7 @@ class Matches:
             one or not (:func:`~gfocal.evaluation.agreement.own_ious`).
     """
 
-    pictures: IntArray
+    images: IntArray
     labels: IntArray
     right: BoolArray
     ignored: BoolArray
@@ -40,11 +40,11 @@ class Matches:
     ious: FloatArray
 
     def only(self, kept: BoolArray) -> Matches:
-        """Those of the pictures ``kept`` (I,), as if there were no others."""
-        mine = kept[self.pictures]
+        """Those of the images ``kept`` (I,), as if there were no others."""
+        mine = kept[self.images]
         row = np.cumsum(kept) - 1
         return Matches(
-            row[self.pictures[mine]],
+            row[self.images[mine]],
             self.labels[mine],
             self.right[:, mine],
             self.ignored[:, mine],
@@ -67,18 +67,18 @@ def match_detections(
 
     Args:
         index: the ground truth; boxes marked ``ignore`` count as crowds.
-        rows: (N,) row of each detection's picture.
+        rows: (N,) row of each detection's image.
         boxes: (N, 4) xyxy in original pixels.
         scores: (N,).
         labels: (N,) in 0..C-1.
         ious: (N,) what :func:`~gfocal.evaluation.agreement.own_ious` says of them, where that is known already.
 
     Returns:
-        Of each class in a picture the 100 best detections; those beyond COCO does not look at.
+        Of each class in an image the 100 best detections; those beyond COCO does not look at.
     """
     if ious is None:
         ious = own_ious(index, rows, boxes, labels)
-    # Ties between pictures: by their ids, as COCO has it.
+    # Ties between images: by their ids, as COCO has it.
     rank = np.argsort(np.argsort(index.image_ids, kind="stable"), kind="stable")
     order = np.lexsort((rank[rows], -scores))
     order = order[_among_the_first(rows[order], labels[order], len(index.names))]
@@ -87,11 +87,11 @@ def match_detections(
     ignored = np.zeros_like(right)
     truth_labels = np.asarray(index.labels)
     crowd = np.asarray(index.crowd) | np.asarray(index.ignore)
-    by_picture = np.argsort(rows, kind="stable")
-    starts = np.flatnonzero(np.diff(rows[by_picture], prepend=-1))
-    for mine in np.split(by_picture, starts[1:]) if len(rows) else []:
-        picture = rows[mine[0]]
-        own = slice(index.box_start[picture], index.box_start[picture + 1])
+    by_image = np.argsort(rows, kind="stable")
+    starts = np.flatnonzero(np.diff(rows[by_image], prepend=-1))
+    for mine in np.split(by_image, starts[1:]) if len(rows) else []:
+        image = rows[mine[0]]
+        own = slice(index.box_start[image], index.box_start[image + 1])
         truth = np.asarray(index.boxes[own], np.float64)
         if not len(truth):
             continue
@@ -100,13 +100,13 @@ def match_detections(
         near = np.flatnonzero(overlap.max(1) >= IOUS[0])  # all others found nothing at any threshold
         right[:, mine[near]], ignored[:, mine[near]] = _in_order(overlap[near], crowd[own])
     objects = np.zeros((len(index.image_ids), len(index.names)), np.int64)
-    picture_of = np.repeat(np.arange(len(objects)), np.diff(index.box_start))
-    np.add.at(objects, (picture_of[~crowd], truth_labels[~crowd].astype(np.int64)), 1)
+    image_of = np.repeat(np.arange(len(objects)), np.diff(index.box_start))
+    np.add.at(objects, (image_of[~crowd], truth_labels[~crowd].astype(np.int64)), 1)
     return Matches(rows, labels, right, ignored, objects, scores, ious)
 
 
 def _among_the_first(rows: IntArray, labels: IntArray, classes: int) -> IntArray:
-    """Of detections in the order of their scores, those that are among the first of their class in their picture."""
+    """Of detections in the order of their scores, those that are among the first of their class in their image."""
     key = rows.astype(np.int64) * classes + labels
     order = np.argsort(key, kind="stable")
     starts = np.flatnonzero(np.diff(key[order], prepend=-1))
@@ -127,7 +127,7 @@ def _overlaps(boxes: FloatArray, truth: FloatArray, crowd: BoolArray) -> FloatAr
 
 
 def _in_order(overlap: FloatArray, crowd: BoolArray) -> tuple[BoolArray, BoolArray]:
-    """(T, D) right and (T, D) ignored of the detections of one picture, best score first."""
+    """(T, D) right and (T, D) ignored of the detections of one image, best score first."""
     right = np.zeros((len(IOUS), len(overlap)), bool)
     ignored = np.zeros_like(right)
     free = np.tile(~crowd, (len(IOUS), 1))

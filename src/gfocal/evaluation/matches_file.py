@@ -24,13 +24,13 @@ def save_matches(path: Path, matches: Matches) -> None:
 
     Args:
         path: the file, by custom ``.npz``.
-        matches: with at most 2^32 pictures and classes.
+        matches: with at most 2^32 images and classes.
 
     Raises:
         DiskFull: there is no room; a file that was there before is whole.
     """
     arrays: dict[str, Any] = {
-        "pictures": _narrow(matches.pictures),
+        "pictures": _narrow(matches.images),
         "labels": _narrow(matches.labels),
         "right": np.packbits(matches.right, axis=1),
         "ignored": np.packbits(matches.ignored, axis=1),
@@ -88,7 +88,7 @@ def _halved(values: FloatArray) -> FloatArray:
 
 
 def _unpacked(
-    pictures: IntArray,
+    images: IntArray,
     labels: IntArray,
     right: IntArray,
     ignored: IntArray,
@@ -97,19 +97,19 @@ def _unpacked(
     ious: FloatArray,
 ) -> Matches:
     """Raises: ValueError: they do not go together."""
-    count = len(pictures)
+    count = len(images)
     bits = (len(IOUS), -(-count // 8))
     if (
-        any(values.shape != (count,) for values in (pictures, labels, scores, ious))
+        any(values.shape != (count,) for values in (images, labels, scores, ious))
         or (right.shape, ignored.shape, objects.ndim) != (bits, bits, 2)
-        or any(values.dtype.kind != "u" for values in (pictures, labels, right, ignored, objects))
+        or any(values.dtype.kind != "u" for values in (images, labels, right, ignored, objects))
         or any(values.dtype.kind != "f" for values in (scores, ious))
     ):
         raise ValueError("its arrays do not go together")
-    if count and (pictures.max() >= objects.shape[0] or labels.max() >= objects.shape[1]):
+    if count and (images.max() >= objects.shape[0] or labels.max() >= objects.shape[1]):
         raise ValueError("it has detections in pictures, or of classes, that are not there")
     return Matches(
-        pictures.astype(np.int64),
+        images.astype(np.int64),
         labels.astype(np.int64),
         _bits(right, count),
         _bits(ignored, count),

@@ -89,11 +89,11 @@ class EdgeUncertainty:
         self._parts: list[MatchedEdges] = []
 
     def update(self, image_ids: Sequence[int], detections: Sequence[Detections]) -> None:
-        """Add some pictures.
+        """Add some images.
 
         Args:
             image_ids: the data set's own ids.
-            detections: one a picture, boxes and ``edge_std`` in original pixels; without ``edge_std`` they are passed
+            detections: one an image, boxes and ``edge_std`` in original pixels; without ``edge_std`` they are passed
                 over.
 
         Raises:
@@ -141,14 +141,14 @@ class EdgeUncertainty:
 
 
 def match_objects(index: GroundTruth, row: int, found: Detections) -> tuple[IntArray, IntArray]:
-    """Detections of one picture with the objects that they found.
+    """Detections of one image with the objects that they found.
 
     The best score chooses first: of the boxes of its class that are still free the one with the highest IoU, if that
     is at least 0.5. Crowds and ignored boxes have no say.
 
     Args:
         index: the ground truth.
-        row: which picture of it.
+        row: which image of it.
         found: in original pixels.
 
     Returns:

@@ -1,4 +1,4 @@
-"""From the bytes of a picture file to RGB pixels."""
+"""From the bytes of an image file to RGB pixels."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 MAX_PIXELS = 178_956_970
-"""The largest picture that is read: Pillow's own limit. A file of a few bytes can claim more than any memory holds."""
+"""The largest image that is read: Pillow's own limit. A file of a few bytes can claim more than any memory holds."""
 
 # What Pillow may open: none of these runs another program, as its reader of EPS does.
 _PILLOW_FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
@@ -30,15 +30,15 @@ _TORCHVISION_MAGIC = (b"\xff\xd8\xff", b"RIFF", b"GIF8")
 
 
 class TooLargeError(Exception):
-    """A picture has, or claims, more than :data:`MAX_PIXELS`."""
+    """An image has, or claims, more than :data:`MAX_PIXELS`."""
 
 
-def decode_picture(data: np.ndarray, *, apply_exif: bool = True) -> Tensor:
-    """The content of a picture file; see :func:`read_picture`, which turns its errors into messages.
+def decode_pixels(data: np.ndarray, *, apply_exif: bool = True) -> Tensor:
+    """The content of an image file; see :func:`read_image`, which turns its errors into messages.
 
     Args:
         data: (bytes,) uint8, writable.
-        apply_exif: turn the picture upright.
+        apply_exif: turn the image upright.
 
     Returns:
         (3, H, W) uint8 RGB.
@@ -96,7 +96,7 @@ def _decode_with_pillow(data: bytes, apply_exif: bool) -> Tensor:
 
 
 def open_with_pillow(data: bytes) -> Image.Image:
-    """A picture whose header is read, in one of the formats that are read."""
+    """An image whose header is read, in one of the formats that are read."""
     from PIL import Image
 
     Image.init()
@@ -116,9 +116,9 @@ def from_pillow(image: Image.Image) -> Tensor:
     return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
 
 
-def _first_frame_uint8(picture: Tensor) -> Tensor:
-    picture = picture[0] if picture.ndim == 4 else picture
-    return (picture.to(torch.int32) >> 8).to(torch.uint8) if picture.dtype == torch.uint16 else picture
+def _first_frame_uint8(image: Tensor) -> Tensor:
+    image = image[0] if image.ndim == 4 else image
+    return (image.to(torch.int32) >> 8).to(torch.uint8) if image.dtype == torch.uint16 else image
 
 
 def reason_of(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""Pictures as uint8 RGB tensors: reading, resizing, padding to a batch.
+"""Images as uint8 RGB tensors: reading, resizing, padding to a batch.
 
 ``decode_jpeg`` returns (3, H, W) with channels-last strides. Nothing here makes them contiguous: resizing
 such a tensor is about three times faster.
@@ -19,29 +19,29 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from gfocal.errors import BrokenInputError, UsageError
-from gfocal.images.decode import TooLargeError, decode_picture, from_pillow, reason_of
+from gfocal.images.decode import TooLargeError, decode_pixels, from_pillow, reason_of
 
 if TYPE_CHECKING:
     from PIL import Image
 
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
-"""File name endings that count as pictures when a folder is searched."""
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+"""File name endings that count as images when a folder is searched."""
 
 
-def read_picture(path: str | Path, *, apply_exif: bool = True) -> Tensor:
-    """Read a picture file.
+def read_image(path: str | Path, *, apply_exif: bool = True) -> Tensor:
+    """Read an image file.
 
-    Grey pictures become RGB, alpha is dropped, 16 bits become 8, of an animation the first frame counts.
+    Grey images become RGB, alpha is dropped, 16 bits become 8, of an animation the first frame counts.
 
     Args:
         path: the file.
-        apply_exif: turn the picture upright as its EXIF orientation says.
+        apply_exif: turn the image upright as its EXIF orientation says.
 
     Returns:
         (3, H, W) uint8 RGB.
 
     Raises:
-        BrokenInputError: the file is missing, truncated or no picture; the message names it.
+        BrokenInputError: the file is missing, truncated or no image; the message names it.
     """
     try:
         # A pipe would keep the reader waiting for ever.
@@ -55,7 +55,7 @@ def read_picture(path: str | Path, *, apply_exif: bool = True) -> Tensor:
     if not data.size:
         raise BrokenInputError(f"picture {path} is an empty file; replace it")
     try:
-        return decode_picture(data, apply_exif=apply_exif)
+        return decode_pixels(data, apply_exif=apply_exif)
     except TooLargeError as error:
         raise BrokenInputError(f"picture {path} {error}") from None
     # Decoders fail in many ways on damaged bytes (Pillow: OSError, SyntaxError, ValueError, struct.error, ...).
@@ -65,8 +65,8 @@ def read_picture(path: str | Path, *, apply_exif: bool = True) -> Tensor:
         ) from None
 
 
-def to_picture(source: str | Path | Tensor | np.ndarray | Image.Image) -> Tensor:
-    """Whatever a person holds a picture in, as (3, H, W) uint8 RGB.
+def to_image(source: str | Path | Tensor | np.ndarray | Image.Image) -> Tensor:
+    """Whatever a person holds an image in, as (3, H, W) uint8 RGB.
 
     Args:
         source: a file; a uint8 tensor (3, H, W), (1, H, W) or (H, W); a uint8 array (H, W, 3), (H, W, 4), (H, W, 1)
@@ -78,7 +78,7 @@ def to_picture(source: str | Path | Tensor | np.ndarray | Image.Image) -> Tensor
         UsageError: another type, shape or dtype.
     """
     if isinstance(source, str | Path):
-        return read_picture(source)
+        return read_image(source)
     if isinstance(source, Tensor | np.ndarray):
         return _from_numbers(source)
     if hasattr(source, "convert") and hasattr(source, "mode"):
@@ -92,28 +92,28 @@ def _from_numbers(source: Tensor | np.ndarray) -> Tensor:
     if source.dtype not in (torch.uint8, np.uint8):
         raise UsageError(f"a picture {kind} must be uint8 in 0..255, got {source.dtype}: scale and convert it first")
     if isinstance(source, Tensor):
-        picture = source
+        image = source
     else:
-        picture = torch.from_numpy(np.require(source, requirements=["C", "W"]))
-        if picture.ndim == 3:
-            picture = picture.permute(2, 0, 1)[: 3 if picture.shape[2] == 4 else None]
-    picture = picture[None] if picture.ndim == 2 else picture
-    if picture.ndim != 3 or len(picture) not in (1, 3) or picture.numel() == 0:
+        image = torch.from_numpy(np.require(source, requirements=["C", "W"]))
+        if image.ndim == 3:
+            image = image.permute(2, 0, 1)[: 3 if image.shape[2] == 4 else None]
+    image = image[None] if image.ndim == 2 else image
+    if image.ndim != 3 or len(image) not in (1, 3) or image.numel() == 0:
         raise UsageError(f"a picture {kind} must have shape {wanted}, got {tuple(source.shape)}")
-    return picture.expand(3, -1, -1)
+    return image.expand(3, -1, -1)
 
 
 @dataclass(frozen=True)
 class Resize:
-    """How large a picture enters the detector.
+    """How large an image enters the detector.
 
     Attributes:
-        kind: ``square`` stretches to ``size`` x ``size``; ``short_long`` keeps the shape of the picture and makes it as
+        kind: ``square`` stretches to ``size`` x ``size``; ``short_long`` keeps the shape of the image and makes it as
             large as fits into ``short_side`` (its shorter side) and ``long_side`` (its longer one).
         size: pixels, for ``square``.
         short_side: pixels, for ``short_long``.
         long_side: pixels, for ``short_long``.
-        fill: colour of what is padded, RGB in 0..255. Black, or the mean colour of the backbone's pictures: padding is
+        fill: colour of what is padded, RGB in 0..255. Black, or the mean colour of the backbone's images: padding is
             then 0 after normalisation, as where padding comes after it (mmdetection).
     """
 
@@ -134,7 +134,7 @@ class Resize:
         check_colour("resize fill", self.fill)
 
     def target_size(self, height: int, width: int) -> tuple[int, int]:
-        """(height, width) that a picture of ``height`` x ``width`` pixels gets."""
+        """(height, width) that an image of ``height`` x ``width`` pixels gets."""
         if self.kind == "square":
             return self.size, self.size
         scale = min(self.short_side / min(height, width), self.long_side / max(height, width))
@@ -146,9 +146,9 @@ class Resize:
             return replace(self, size=side)
         return replace(self, short_side=side, long_side=round(self.long_side * side / self.short_side))
 
-    def __call__(self, picture: Tensor) -> Tensor:
-        """The uint8 picture (3, H, W) in its target size, bilinear with antialiasing."""
-        return resize_to(picture, self.target_size(*picture.shape[-2:]))
+    def __call__(self, image: Tensor) -> Tensor:
+        """The uint8 image (3, H, W) in its target size, bilinear with antialiasing."""
+        return resize_to(image, self.target_size(*image.shape[-2:]))
 
 
 def check_colour(name: str, colour: Sequence[int]) -> None:
@@ -161,31 +161,31 @@ def check_colour(name: str, colour: Sequence[int]) -> None:
         raise UsageError(f"{name} must be three whole numbers in 0..255 (red, green, blue), got {list(colour)}")
 
 
-def resize_to(picture: Tensor, size: tuple[int, int]) -> Tensor:
-    """A uint8 picture (3, H, W) as (3, *size), bilinear with antialiasing."""
-    if tuple(picture.shape[-2:]) == tuple(size):
-        return picture
-    return F.resize(picture, list(size), antialias=True)
+def resize_to(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """A uint8 image (3, H, W) as (3, *size), bilinear with antialiasing."""
+    if tuple(image.shape[-2:]) == tuple(size):
+        return image
+    return F.resize(image, list(size), antialias=True)
 
 
-def pad_batch(pictures: Sequence[Tensor], multiple: int = 32, fill: Sequence[int] = (0, 0, 0)) -> Tensor:
-    """Pictures of any sizes as one batch.
+def pad_batch(images: Sequence[Tensor], multiple: int = 32, fill: Sequence[int] = (0, 0, 0)) -> Tensor:
+    """Images of any sizes as one batch.
 
     Args:
-        pictures: B >= 1 pictures (3, h, w) uint8.
+        images: B >= 1 images (3, h, w) uint8.
         multiple: height and width of the batch are multiples of this.
         fill: colour of the padding, RGB in 0..255.
 
     Returns:
-        (B, 3, H, W) uint8 in channels-last memory, each picture at the top left, ``fill`` elsewhere.
+        (B, 3, H, W) uint8 in channels-last memory, each image at the top left, ``fill`` elsewhere.
     """
-    height, width = (-(-max(p.shape[axis] for p in pictures) // multiple) * multiple for axis in (1, 2))
-    shape = (len(pictures), 3, height, width)
+    height, width = (-(-max(p.shape[axis] for p in images) // multiple) * multiple for axis in (1, 2))
+    shape = (len(images), 3, height, width)
     batch = torch.empty(shape, dtype=torch.uint8, memory_format=torch.channels_last)
     colour = torch.tensor(fill, dtype=torch.uint8).view(3, 1, 1)
-    for slot, picture in zip(batch, pictures, strict=True):
-        h, w = picture.shape[-2:]
-        slot[:, :h, :w] = picture
+    for slot, image in zip(batch, images, strict=True):
+        h, w = image.shape[-2:]
+        slot[:, :h, :w] = image
         slot[:, h:] = colour
         slot[:, :h, w:] = colour
     return batch

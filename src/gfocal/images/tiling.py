@@ -18,16 +18,16 @@ MOST_OVERLAP = 0.9
 
 @dataclass(frozen=True)
 class Tiling:
-    """How pictures are cut into tiles.
+    """How images are cut into tiles.
 
     The first tile of a row lies at the border, each next one ``step`` pixels further, and the last is moved inwards to
     end at the other border. So an object whose sides are at most ``shared`` pixels is whole in at least one tile. A
-    picture with no side longer than a tile is one tile; a side shorter than a tile is not filled up.
+    image with no side longer than a tile is one tile; a side shorter than a tile is not filled up.
 
     Attributes:
-        side: of a tile in pixels of the picture, >= 32.
+        side: of a tile in pixels of the image, >= 32.
         overlap: least share of its side that a tile has in common with the next one, in [0, 0.9].
-        whole: look at the whole picture too, where large objects are found.
+        whole: look at the whole image too, where large objects are found.
 
     Raises:
         UsageError: a value out of range.
@@ -57,7 +57,7 @@ class Tiling:
         usual: tuple[float, bool] = (0.2, True),
         dashes: str = "",
     ) -> Tiling | None:
-        """What is asked for, and the rest as a detector has it; None for whole pictures alone.
+        """What is asked for, and the rest as a detector has it; None for whole images alone.
 
         Args:
             own: the detector's.
@@ -87,7 +87,7 @@ class Tiling:
         return max(1, self.side - self.shared)
 
     def counts(self, lengths: np.ndarray) -> np.ndarray:
-        """Tiles along sides of pictures of so many pixels: int64, at least 1, in the shape given."""
+        """Tiles along sides of images of so many pixels: int64, at least 1, in the shape given."""
         over = np.maximum(np.asarray(lengths, np.int64) - self.side, 0)
         return 1 + -(-over // self.step)
 
@@ -96,7 +96,7 @@ class Tiling:
         return np.minimum(numbers * self.step, np.maximum(np.asarray(lengths, np.int64) - self.side, 0))
 
     def windows(self, height: int, width: int) -> np.ndarray:
-        """(T, 4) int64 xyxy: what is looked at of a picture.
+        """(T, 4) int64 xyxy: what is looked at of an image.
 
         First all of it, if ``whole`` and there are several tiles, then the tiles row by row.
         """
@@ -107,14 +107,14 @@ class Tiling:
         return np.concatenate([[[0, 0, width, height]], tiles]) if self.whole and len(tiles) > 1 else tiles
 
 
-def cut_out(picture: Tensor, window: Sequence[int]) -> Tensor:
-    """What a window (x1, y1, x2, y2) shows of a picture (3, H, W): a copy, in channels-last memory.
+def cut_out(image: Tensor, window: Sequence[int]) -> Tensor:
+    """What a window (x1, y1, x2, y2) shows of an image (3, H, W): a copy, in channels-last memory.
 
     All of it is handed back as it is. A part is copied since torchvision takes the strides of a view for the slow
-    order, and since a view would keep the whole picture in memory.
+    order, and since a view would keep the whole image in memory.
     """
     x1, y1, x2, y2 = (int(v) for v in window)
-    if (x1, y1, x2, y2) == (0, 0, picture.shape[-1], picture.shape[-2]):
-        return picture
-    part = picture[:, y1:y2, x1:x2].permute(1, 2, 0)
+    if (x1, y1, x2, y2) == (0, 0, image.shape[-1], image.shape[-2]):
+        return image
+    part = image[:, y1:y2, x1:x2].permute(1, 2, 0)
     return torch.empty(part.shape, dtype=part.dtype).copy_(part).permute(2, 0, 1)

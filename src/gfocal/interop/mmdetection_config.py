@@ -1,4 +1,4 @@
-"""What the configuration in a file of mmdetection asks of a recipe: colours, thresholds, picture size."""
+"""What the configuration in a file of mmdetection asks of a recipe: colours, thresholds, image size."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ def ask_resize(asked: Asked, config: Config) -> None:
     short, long = sorted(int(side) for side in scale)
     if ratio:
         asked.keys |= {"data.resize.kind": "short_long", "data.resize.short_side": short}
-        # Theirs puts 0 beside a picture after mean and std.
+        # Theirs puts 0 beside an image after mean and std.
         asked.keys |= {"data.resize.long_side": long, "data.resize.pad": "mean"}
     elif short == long:
         asked.keys |= {"data.resize.kind": "square", "data.resize.size": short}

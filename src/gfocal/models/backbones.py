@@ -1,4 +1,4 @@
-"""Backbones: a picture in, one map a stride out."""
+"""Backbones: an image in, one map a stride out."""
 
 from __future__ import annotations
 
@@ -75,8 +75,8 @@ class TimmBackbone(nn.Module):
             if stride not in reductions or not _freeze(self.body, info.module_name(reductions.index(stride))):
                 raise UsageError(f"model.frozen_stages: {name} has no stages that end at stride {stride}; set it to 0")
 
-    def forward(self, pictures: Tensor) -> list[Tensor]:
-        maps = self.body(pictures)
+    def forward(self, images: Tensor) -> list[Tensor]:
+        maps = self.body(images)
         return [maps[i] for i in self.picked]
 
     def train(self, mode: bool = True) -> TimmBackbone:
@@ -212,8 +212,8 @@ class ShuffleNetBackbone(nn.Module):
                 raise no_weights("shufflenet_v2_x1_0", pretrained, first_line(error)) from error
         freeze((self.conv1, self.stage2, self.stage3, self.stage4)[:frozen_stages])
 
-    def forward(self, pictures: Tensor) -> list[Tensor]:
-        c3 = self.stage2(self.maxpool(self.conv1(pictures)))
+    def forward(self, images: Tensor) -> list[Tensor]:
+        c3 = self.stage2(self.maxpool(self.conv1(images)))
         c4 = self.stage3(c3)
         return [c3, c4, self.stage4(c4)]
 

@@ -102,7 +102,7 @@ class SsdNeck(nn.Module):
     Args:
         in_channels: of the backbone's maps, finest first.
         levels: of the pyramid, the backbone's among them. With maps of strides 8 and 16, seven levels are those of
-            pictures of 512 pixels (sides of 257 to 768 work).
+            images of 512 pixels (sides of 257 to 768 work).
 
     Attributes:
         channels: of each level.
@@ -132,7 +132,7 @@ class SsdNeck(nn.Module):
         """Levels of the maps.
 
         Raises:
-            UsageError: the picture is too small or too large for the last level.
+            UsageError: the image is too small or too large for the last level.
         """
         levels = [self.norm(maps[0]), *maps[1:]]
         for i, layers in enumerate(self.extra, start=1):

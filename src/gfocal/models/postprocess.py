@@ -1,4 +1,4 @@
-"""Raw outputs of one picture -> detections: threshold, top-k, decode, non-maximum suppression."""
+"""Raw outputs of one image -> detections: threshold, top-k, decode, non-maximum suppression."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class PostProcess:
         score_threshold: candidates must score higher, in [0, 1).
         pre_nms_top_k: best candidates kept on each level.
         nms_iou: of two boxes of one class with more overlap, the better stays; in [0, 1].
-        max_detections: a picture.
+        max_detections: an image.
         clip_margin: boxes end this many pixels before the right and the bottom border (1: as published FoveaBox).
 
     Raises:
@@ -62,7 +62,7 @@ class PostProcess:
         width: int,
         names: tuple[str, ...] = (),
     ) -> Detections:
-        """Detections of one picture of that size, in input pixels.
+        """Detections of one image of that size, in input pixels.
 
         Args:
             out: (P, ...) raw outputs.

@@ -1,6 +1,6 @@
-"""Large pictures in overlapping tiles: the grid, looking into each tile, and one list of detections from all of them.
+"""Large images in overlapping tiles: the grid, looking into each tile, and one list of detections from all of them.
 
-A detector that shrinks a picture of 4000 pixels to 640 leaves nothing of an object of 12. Tiles keep it large; the
+A detector that shrinks an image of 4000 pixels to 640 leaves nothing of an object of 12. Tiles keep it large; the
 overlap lets every object that is no larger be whole in one of them.
 """
 
@@ -26,35 +26,35 @@ _NEAR = 0.01
 """
 _INSIDE = 0.5  # of a doubtful box, in a sound one
 _SCORE = 0.5  # of the sound box, as a share of the doubtful one's
-_PAIRS = 1 << 22  # compared at once: some 100 MB however many boxes a picture has
+_PAIRS = 1 << 22  # compared at once: some 100 MB however many boxes an image has
 
 Find = Callable[[Sequence[Tensor]], list[Detections]]
-"""Pictures (3, h, w) uint8 -> what is found on each, in its pixels, on the CPU."""
+"""Images (3, h, w) uint8 -> what is found on each, in its pixels, on the CPU."""
 
 
-def find_in_tiles(picture: Tensor, tiling: Tiling, find: Find, *, nms_iou: float, batch_size: int = 8) -> Detections:
-    """What is found on a picture tile by tile.
+def find_in_tiles(image: Tensor, tiling: Tiling, find: Find, *, nms_iou: float, batch_size: int = 8) -> Detections:
+    """What is found on an image tile by tile.
 
     Args:
-        picture: (3, H, W) uint8.
+        image: (3, H, W) uint8.
         tiling: the grid.
         find: looks at up to ``batch_size`` tiles at once.
         nms_iou: see :func:`merge`.
-        batch_size: tiles that are in memory beside the picture.
+        batch_size: tiles that are in memory beside the image.
 
     Returns:
-        In pixels of the picture; each tile adds what ``find`` gives for it, so there is no limit for the picture.
+        In pixels of the image; each tile adds what ``find`` gives for it, so there is no limit for the image.
     """
-    height, width = picture.shape[-2:]
+    height, width = image.shape[-2:]
     windows = tiling.windows(height, width)
     if len(windows) == 1:
-        return find([picture])[0]
-    alone = int(tiling.whole)  # the whole picture has another shape: padded to it, tiles would take more memory
+        return find([image])[0]
+    alone = int(tiling.whole)  # the whole image has another shape: padded to it, tiles would take more memory
     ends = [*range(alone, len(windows), batch_size), len(windows)]
     found = []
     for first, last in pairwise([0, *ends] if alone else ends):
         some = windows[first:last]
-        parts = find([cut_out(picture, window) for window in some])
+        parts = find([cut_out(image, window) for window in some])
         found += [_moved(part, window) for part, window in zip(parts, some, strict=True)]
     return merge(found, windows, tiling, size=(height, width), nms_iou=nms_iou)
 
@@ -62,18 +62,18 @@ def find_in_tiles(picture: Tensor, tiling: Tiling, find: Find, *, nms_iou: float
 def merge(
     found: Sequence[Detections], windows: np.ndarray, tiling: Tiling, *, size: tuple[int, int], nms_iou: float
 ) -> Detections:
-    """One list from what was found in several windows of a picture.
+    """One list from what was found in several windows of an image.
 
-    Two kinds of boxes are doubtful: those that end at a border of their window inside the picture, which cuts objects;
-    and those of the whole picture with both sides of at most ``tiling.shared`` pixels, since such an object is whole in
+    Two kinds of boxes are doubtful: those that end at a border of their window inside the image, which cuts objects;
+    and those of the whole image with both sides of at most ``tiling.shared`` pixels, since such an object is whole in
     a tile, which shows it larger. A doubtful box goes where a sound box of its class holds at least half of its area
     and has at least half of its score. Then the usual suppression within each class goes over all that are left.
 
     Args:
-        found: in each of T windows, in pixels of the picture.
+        found: in each of T windows, in pixels of the image.
         windows: (T, 4) xyxy, see :meth:`Tiling.windows`.
         tiling: whose ``windows`` they are.
-        size: (height, width) of the picture.
+        size: (height, width) of the image.
         nms_iou: boxes of more overlap with a better one of their class go.
     """
     doubtful = torch.cat([_doubtful(f, w, size, tiling.shared) for f, w in zip(found, windows, strict=True)])
@@ -109,7 +109,7 @@ def _held(found: Detections, doubtful: Tensor) -> Tensor:
 
 
 def _moved(found: Detections, window: np.ndarray) -> Detections:
-    """From pixels of a tile to pixels of its picture."""
+    """From pixels of a tile to pixels of its image."""
     return replace(found, boxes=found.boxes + found.boxes.new_tensor(window[[0, 1, 0, 1]]))
 
 

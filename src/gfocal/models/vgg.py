@@ -17,14 +17,14 @@ _FIRST_MAP = 22  # in `features`: the ReLU after conv4_3
 _ENDS = (16, _FIRST_MAP + 1, 35)  # in `features`: after conv3_3, conv4_3 and conv7, the maps of strides 4, 8 and 16
 _NEW = ("features.31.", "features.33.")  # conv6 and conv7, which torchvision's VGG-16 has not
 
-_PIXEL_SCALE = 58.0  # standard deviation of pictures on 0..255
+_PIXEL_SCALE = 58.0  # standard deviation of images on 0..255
 
 
 class VggBackbone(nn.Module):
     """VGG-16 with two convolutions in the place of its linear layers: maps of strides 8 and 16.
 
     conv1_1 ... conv5_3 as in VGG-16, pools that round sizes up, a 3x3 pool of stride 1 in the place of pool5, conv6
-    (3x3, dilation 6) and conv7 (1x1). The maps are those after the ReLUs of conv4_3 and conv7. Pictures come in RGB
+    (3x3, dilation 6) and conv7 (1x1). The maps are those after the ReLUs of conv4_3 and conv7. Images come in RGB
     on the scale 0..255 less the mean (123, 117, 104), undivided.
 
     Args:
@@ -64,8 +64,8 @@ class VggBackbone(nn.Module):
 
         freeze(self.features[: (0, *_ENDS)[frozen_stages]])
 
-    def forward(self, pictures: Tensor) -> list[Tensor]:
-        first = self.features[: _FIRST_MAP + 1](pictures)
+    def forward(self, images: Tensor) -> list[Tensor]:
+        first = self.features[: _FIRST_MAP + 1](images)
         return [first, self.features[_FIRST_MAP + 1 :](first)]
 
     def _load(self, weights: dict[str, Tensor]) -> None:

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from gfocal.images.io import to_picture
+from gfocal.images.io import to_image
 from gfocal.structures import Detections
 
 Rectangle = tuple[float, float, float, float]
 Colour = tuple[int, int, int]
 
 SMALLEST_SIDE = 560
-"""Smaller pictures are enlarged by a whole number until their longer side has this many pixels, or text covers them."""
+"""Smaller images are enlarged by a whole number until their longer side has this many pixels, or text covers them."""
 _LEAST_STD = 0.02  # of the side of a box: less uncertainty than that is not drawn
 _PALETTE: tuple[Colour, ...] = (
     (30, 120, 255),
@@ -39,7 +39,7 @@ _PALETTE: tuple[Colour, ...] = (
 
 @dataclass(frozen=True)
 class _Style:
-    """Line width and font of one picture, both growing with it."""
+    """Line width and font of one image, both growing with it."""
 
     line: int
     font: Any
@@ -51,7 +51,7 @@ class _Style:
 
 
 def colour_of(label: int) -> Colour:
-    """A colour for each class, the same in every picture; the first twelve differ clearly."""
+    """A colour for each class, the same in every image; the first twelve differ clearly."""
     if label < len(_PALETTE):
         return _PALETTE[label]
     # Multiples of the golden ratio spread any number of hues evenly.
@@ -59,22 +59,22 @@ def colour_of(label: int) -> Colour:
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
-def draw(picture: Any, detections: Detections, *, enlarge: bool = True) -> Image.Image:
-    """The picture with its detections.
+def draw(image: Any, detections: Detections, *, enlarge: bool = True) -> Image.Image:
+    """The image with its detections.
 
     Every box has the colour of its class, its name and its score. The error bar across the middle of an edge reaches
     one standard deviation to either side of it: a long bar is an edge that the detector is unsure of. An edge without
     a bar is sure to about 2 % of the box's side.
 
     Args:
-        picture: anything that :func:`gfocal.images.io.to_picture` takes.
-        detections: boxes in pixels of ``picture``; a score of NaN is not written.
-        enlarge: enlarge small pictures so that names can be read; otherwise the result has the size of ``picture``.
+        image: anything that :func:`gfocal.images.io.to_image` takes.
+        detections: boxes in pixels of ``image``; a score of NaN is not written.
+        enlarge: enlarge small images so that names can be read; otherwise the result has the size of ``image``.
 
     Returns:
-        An RGB picture.
+        An RGB image.
     """
-    drawn = Image.fromarray(np.ascontiguousarray(to_picture(picture).permute(1, 2, 0).numpy()))
+    drawn = Image.fromarray(np.ascontiguousarray(to_image(image).permute(1, 2, 0).numpy()))
     factor = max(1, math.ceil(SMALLEST_SIDE / max(drawn.size))) if enlarge else 1
     if factor > 1:
         drawn = drawn.resize((drawn.width * factor, drawn.height * factor), Image.Resampling.BICUBIC)
@@ -154,10 +154,10 @@ def _draw_error_bar(
 def _draw_outline(canvas: ImageDraw.ImageDraw, box: Sequence[float], colour: Colour, style: _Style) -> None:
     half = style.line / 2
     x1, y1, x2, y2 = box
-    # Inside the picture: the edge of a box that ends at the border of the picture would be half cut off.
+    # Inside the image: the edge of a box that ends at the border of the image would be half cut off.
     right, bottom = canvas.im.size
     corners = _whole([max(x1 - half, 0), max(y1 - half, 0), min(x2 + half, right - 1), min(y2 + half, bottom - 1)])
-    # A dark hairline keeps light colours visible on light pictures.
+    # A dark hairline keeps light colours visible on light images.
     canvas.rectangle([corners[0] - 1, corners[1] - 1, corners[2] + 1, corners[3] + 1], outline=(20, 20, 20), width=1)
     canvas.rectangle(corners, outline=colour, width=style.line)
 
@@ -214,26 +214,26 @@ def _whole(values: Sequence[float]) -> tuple[int, int, int, int]:
     return x1, y1, max(x1, x2), max(y1, y2)
 
 
-def contact_sheet(pictures: Sequence[Image.Image | Path], *, columns: int = 4, cell: int = 480) -> Image.Image:
-    """Pictures side by side, each fitted into a square cell.
+def contact_sheet(images: Sequence[Image.Image | Path], *, columns: int = 4, cell: int = 480) -> Image.Image:
+    """Images side by side, each fitted into a square cell.
 
     Args:
-        pictures: at least one.
+        images: at least one.
         columns: cells a row.
         cell: side of a cell in pixels.
     """
-    columns = min(columns, len(pictures))
-    rows = -(-len(pictures) // columns)
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)
     gap = max(2, cell // 60)
     sheet = Image.new("RGB", (columns * (cell + gap) + gap, rows * (cell + gap) + gap), (245, 245, 245))
-    for position, source in enumerate(pictures):
-        picture = source if isinstance(source, Image.Image) else Image.open(source)
-        factor = cell / max(picture.size)
-        size = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))
-        fitted = picture.convert("RGB").resize(size, Image.Resampling.LANCZOS)
+    for position, source in enumerate(images):
+        image = source if isinstance(source, Image.Image) else Image.open(source)
+        factor = cell / max(image.size)
+        size = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
+        fitted = image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
         row, column = divmod(position, columns)
         x, y = gap + column * (cell + gap), gap + row * (cell + gap)
         sheet.paste(fitted, (x + (cell - size[0]) // 2, y + (cell - size[1]) // 2))
-        if picture is not source:
-            picture.close()
+        if image is not source:
+            image.close()
     return sheet

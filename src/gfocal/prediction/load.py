@@ -52,7 +52,7 @@ def usable_precision(detector: DenseDetector, recipe: Recipe) -> str:
 
 
 def usual_batch(recipe: Recipe) -> int:
-    """Pictures a forward pass of a measurement: few where they keep their shape, since those are large."""
+    """Images a forward pass of a measurement: few where they keep their shape, since those are large."""
     return 16 if recipe.data.resize.kind == "square" else 2
 
 

@@ -1,4 +1,4 @@
-"""From files to detections: finding pictures, drawing and writing what was found."""
+"""From files to detections: finding images, drawing and writing what was found."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from PIL import Image
 import gfocal
 from gfocal.detector import DenseDetector
 from gfocal.errors import BrokenInputError, UsageError
-from gfocal.images.io import PICTURE_SUFFIXES, read_picture
+from gfocal.images.io import IMAGE_SUFFIXES, read_image
 from gfocal.prediction.drawing import draw
 from gfocal.runtime.precision import autocast
 from gfocal.structures import Detections
@@ -25,12 +25,12 @@ RESULTS = "predictions.json"
 _WRITTEN_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
 
-def collect_pictures(patterns: Iterable[str | Path]) -> list[Path]:
-    """The picture files that files, folders and patterns stand for, each once.
+def collect_images(patterns: Iterable[str | Path]) -> list[Path]:
+    """The image files that files, folders and patterns stand for, each once.
 
     Args:
-        patterns: a file (whatever its name), a folder (the pictures directly in it, by name), or a pattern such as
-            ``photos/*.jpg`` or ``photos/**/*.png`` (the pictures among what it matches).
+        patterns: a file (whatever its name), a folder (the images directly in it, by name), or a pattern such as
+            ``photos/*.jpg`` or ``photos/**/*.png`` (the images among what it matches).
 
     Raises:
         UsageError: one of them finds nothing.
@@ -43,28 +43,26 @@ def collect_pictures(patterns: Iterable[str | Path]) -> list[Path]:
 
 
 def _matches(pattern: Path) -> list[Path]:
-    kinds = ", ".join(PICTURE_SUFFIXES)
+    kinds = ", ".join(IMAGE_SUFFIXES)
     if pattern.is_dir():
-        pictures = _only_pictures(pattern.iterdir())
-        if not pictures:
+        images = _only_images(pattern.iterdir())
+        if not images:
             raise UsageError(
                 f"no pictures in folder {pattern} (looked for {kinds}; folders inside it are not searched)"
             )
-        return pictures
+        return images
     if pattern.exists():
         return [pattern]
     if not glob.has_magic(str(pattern)):
         raise UsageError(f"there is no picture, folder or pattern {pattern}")
-    pictures = _only_pictures(Path(name) for name in glob.iglob(str(pattern), recursive=True))
-    if not pictures:
+    images = _only_images(Path(name) for name in glob.iglob(str(pattern), recursive=True))
+    if not images:
         raise UsageError(f"the pattern {pattern} matches no pictures ({kinds})")
-    return pictures
+    return images
 
 
-def _only_pictures(paths: Iterable[Path]) -> list[Path]:
-    return sorted(
-        p for p in paths if p.suffix.lower() in PICTURE_SUFFIXES and not p.name.startswith(".") and p.is_file()
-    )
+def _only_images(paths: Iterable[Path]) -> list[Path]:
+    return sorted(p for p in paths if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".") and p.is_file())
 
 
 @dataclass(frozen=True)
@@ -72,11 +70,11 @@ class Prediction:
     """What :func:`predict_files` did.
 
     Attributes:
-        drawings: the drawn pictures written.
+        drawings: the drawn images written.
         results: the COCO JSON file.
-        num_detections: in all pictures.
-        skipped: one line for each picture that could not be read.
-        left_out: pictures given that are drawings of an earlier call.
+        num_detections: in all images.
+        skipped: one line for each image that could not be read.
+        left_out: images given that are drawings of an earlier call.
     """
 
     drawings: tuple[Path, ...]
@@ -88,7 +86,7 @@ class Prediction:
 
 def predict_files(
     detector: DenseDetector,
-    pictures: Sequence[str | Path],
+    images: Sequence[str | Path],
     out: str | Path,
     *,
     score_threshold: float | None = 0.3,
@@ -97,30 +95,30 @@ def predict_files(
     batch_size: int = 8,
     progress: Callable[[int, int], None] | None = None,
 ) -> Prediction:
-    """Find objects in picture files; write a drawing of each and one ``predictions.json`` into ``out``.
+    """Find objects in image files; write a drawing of each and one ``predictions.json`` into ``out``.
 
     The JSON is in COCO's format (images, annotations, categories); each annotation also has a score and, where the
-    boxes have it, edge_std: the standard deviation of left, top, right, bottom in pixels of the picture.
+    boxes have it, edge_std: the standard deviation of left, top, right, bottom in pixels of the image.
 
     Args:
         detector: what looks for objects.
-        pictures: files, see :func:`collect_pictures` for those of folders and patterns. One that cannot be read is
+        images: files, see :func:`collect_images` for those of folders and patterns. One that cannot be read is
             left out, unless none is left; so is what an earlier call drew into ``out``.
         out: a folder, made where missing. Files in it are replaced only if an earlier call wrote them.
         score_threshold: in [0, 1); None takes the detector's own.
         category_ids: the data set's id of each class; by default 1..C.
         precision: "fp32", "bf16" or "fp16" (autocast).
         batch_size: tiles a forward pass, where the detector has a ``tiling``.
-        progress: called with (pictures done, pictures in all).
+        progress: called with (images done, images in all).
 
     Raises:
-        BrokenInputError: no picture can be read.
-        UsageError: ``out`` cannot be written to, all pictures are drawings of an earlier call, or ``pictures`` is one
+        BrokenInputError: no image can be read.
+        UsageError: ``out`` cannot be written to, all images are drawings of an earlier call, or ``images`` is one
             path and no list.
     """
-    if isinstance(pictures, str | Path):  # a text is a sequence too, of letters
-        raise UsageError(f"pictures must be a list of files, such as [{str(pictures)!r}], not a single path")
-    given, out = [Path(path) for path in pictures], Path(out)
+    if isinstance(images, str | Path):  # a text is a sequence too, of letters
+        raise UsageError(f"pictures must be a list of files, such as [{str(images)!r}], not a single path")
+    given, out = [Path(path) for path in images], Path(out)
     names = _OutputNames(out, given)
     inputs = names.inputs
     if given and not inputs:
@@ -130,15 +128,15 @@ def predict_files(
     skipped: list[str] = []
     for done, path in enumerate(inputs, start=1):
         try:
-            picture = read_picture(path)
+            image = read_image(path)
         except BrokenInputError as error:
             skipped.append(str(error))
         else:
             with autocast(detector.device, precision):
-                found = detector.predict(picture, score_threshold=score_threshold, batch_size=batch_size)
+                found = detector.predict(image, score_threshold=score_threshold, batch_size=batch_size)
             drawing = names.take(path)
-            _save(draw(picture, found), drawing)
-            height, width = picture.shape[-2:]
+            _save(draw(image, found), drawing)
+            height, width = image.shape[-2:]
             image_id = len(records) + 1
             record = {"id": image_id, "file_name": path.as_posix(), "width": width, "height": height}
             records.append({**record, "drawing": drawing.name})

@@ -11,7 +11,7 @@ from gfocal.recipe.base import Decay, Fraction, Natural, NotNegative, Pixels, Po
 
 
 class ResizeRecipe(Section):
-    """How large a picture enters."""
+    """How large an image enters."""
 
     kind: Literal["square", "short_long"] = "short_long"
     size: Pixels = Field(320, description="side in pixels (square)")
@@ -27,7 +27,7 @@ class ResizeRecipe(Section):
 
 
 class DataRecipe(Section):
-    """What happens to pictures."""
+    """What happens to images."""
 
     resize: ResizeRecipe = ResizeRecipe()
     flip: Fraction = Field(0.5, description="probability of a horizontal flip")

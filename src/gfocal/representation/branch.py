@@ -76,7 +76,7 @@ class BranchQuality:
         positive: Tensor,
         quality: Tensor | None,
         *,
-        picture: Tensor | None = None,
+        image: Tensor | None = None,
         norm: Tensor | float,
         sums: Tensor | None = None,
     ) -> dict[str, Tensor]:

@@ -65,7 +65,7 @@ class GuidedQuality:
         positive: Tensor,
         quality: Tensor | None,
         *,
-        picture: Tensor | None = None,
+        image: Tensor | None = None,
         norm: Tensor | float,
         sums: Tensor | None = None,
     ) -> dict[str, Tensor]:

@@ -41,7 +41,7 @@ class JointQuality:
         positive: Tensor,
         quality: Tensor | None,
         *,
-        picture: Tensor | None = None,
+        image: Tensor | None = None,
         norm: Tensor | float,
         sums: Tensor | None = None,
     ) -> dict[str, Tensor]:

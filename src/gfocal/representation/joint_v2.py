@@ -67,7 +67,7 @@ class JointV2(nn.Module):
         positive: Tensor,
         quality: Tensor | None,
         *,
-        picture: Tensor | None = None,
+        image: Tensor | None = None,
         norm: Tensor | float,
         sums: Tensor | None = None,
     ) -> dict[str, Tensor]:

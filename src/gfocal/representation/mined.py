@@ -1,4 +1,4 @@
-"""SSD's classification: a softmax with a background logit, and the hardest negatives of each picture."""
+"""SSD's classification: a softmax with a background logit, and the hardest negatives of each image."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from gfocal.structures import HeadOutput
 class MinedSoftmax:
     """Cross-entropy over C + 1 classes, the background last, of the positives and the worst negatives: {"cls"}.
 
-    Of each picture the ``negatives`` times as many negatives as it has positives count, those of the largest loss;
-    among equals the lowest index. A picture without positives teaches nothing here. The score is the softmax
+    Of each image the ``negatives`` times as many negatives as it has positives count, those of the largest loss;
+    among equals the lowest index. An image without positives teaches nothing here. The score is the softmax
     probability of the class.
 
     Args:
@@ -49,14 +49,14 @@ class MinedSoftmax:
         positive: Tensor,
         quality: Tensor | None,
         *,
-        picture: Tensor,
+        image: Tensor,
         norm: Tensor | float,
         sums: Tensor | None = None,
     ) -> dict[str, Tensor]:
         logits = at_least_float32(out.class_logits)
         background = logits.shape[-1] - 1
         loss = F.cross_entropy(logits, labels.where(labels >= 0, background), reduction="none")
-        learnt = torch.cat((positive, self._mine(loss.detach(), labels, positive, picture)))
+        learnt = torch.cat((positive, self._mine(loss.detach(), labels, positive, image)))
         return {"cls": reduce_loss(loss[learnt], reduction="sum", norm=norm)}
 
     def class_logits(self, out: HeadOutput) -> Tensor:
@@ -69,13 +69,13 @@ class MinedSoftmax:
     def scores(self, candidate_scores: Tensor, out: HeadOutput) -> Tensor:
         return candidate_scores
 
-    def _mine(self, loss: Tensor, labels: Tensor, positive: Tensor, picture: Tensor) -> Tensor:
+    def _mine(self, loss: Tensor, labels: Tensor, positive: Tensor, image: Tensor) -> Tensor:
         """Indices of the negatives that count."""
         negative = (labels < 0).nonzero().squeeze(1)
         worst = negative[loss[negative].sort(descending=True, stable=True).indices]
-        order = picture[worst].sort(stable=True)  # by picture, the worst of each first
+        order = image[worst].sort(stable=True)  # by image, the worst of each first
         worst, owner = worst[order.indices], order.values
         rank = torch.arange(len(worst), device=worst.device) - torch.searchsorted(owner, owner)
-        owners = picture[positive].sort().values
+        owners = image[positive].sort().values
         wanted = torch.searchsorted(owners, owner, right=True) - torch.searchsorted(owners, owner)
         return worst[rank < self.negatives * wanted]

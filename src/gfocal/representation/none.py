@@ -37,7 +37,7 @@ class NoQuality:
         positive: Tensor,
         quality: Tensor | None,
         *,
-        picture: Tensor | None = None,
+        image: Tensor | None = None,
         norm: Tensor | float,
         sums: Tensor | None = None,
     ) -> dict[str, Tensor]:

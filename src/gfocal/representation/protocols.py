@@ -95,7 +95,7 @@ class Quality(Protocol):
         positive: Tensor,
         quality: Tensor | None,
         *,
-        picture: Tensor,
+        image: Tensor,
         norm: Tensor | float,
         sums: Tensor | None = None,
     ) -> dict[str, Tensor]:
@@ -106,7 +106,7 @@ class Quality(Protocol):
             labels: (M,) class of each place, negative where there is none.
             positive: (N,) indices of the places that learn a ground truth.
             quality: (N,) what :meth:`target` gave.
-            picture: (M,) int64, the picture of the batch that each place is of: for mining within a picture.
+            image: (M,) int64, the image of the batch that each place is of: for mining within an image.
             norm: divisor of the sums.
             sums: what :meth:`sums` gave, added up over all batches of the step; None if this batch is the step.
         """

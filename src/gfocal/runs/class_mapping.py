@@ -93,7 +93,7 @@ def _folded(name: str) -> str:
     return fold_name(name, also="_-")
 
 
-def told_classes(match: dict[str, Any], classes: int) -> list[str]:
+def describe_classes(match: dict[str, Any], classes: int) -> list[str]:
     """Lines about :meth:`ClassMatch.to_dict` for a detector of so many classes."""
     lines = [f"init: {match['matched']} of {classes} classes keep their outputs, by name"]
     if match["new"]:

@@ -68,7 +68,7 @@ def open_run_data(
 
     Raises:
         UsageError: data is missing or broken, val has boxes of a class that train lacks, or a run that goes on set
-            other pictures apart than is asked for.
+            other images apart than is asked for.
     """
     opened = open_parts(_paths(data), "train", format=format, skip_broken=skip_broken, say=say)
     train_index, lines = join(opened)
@@ -95,7 +95,7 @@ def _in_both(train: DataIndex, val: DataIndex) -> int:
     """How many files of val are files of train; copies under another name do not count."""
 
     def files(index: DataIndex) -> Iterator[str]:
-        folder = os.path.realpath(index.pictures_dir)
+        folder = os.path.realpath(index.images_dir)
         return (os.path.normpath(os.path.join(folder, index.file_name(i))) for i in range(len(index)))
 
     return len(set(files(val)) & set(files(train)))
@@ -130,17 +130,17 @@ def describe_data(index: DataIndex) -> dict[str, int]:
     """What is in a data set, as counts.
 
     Returns:
-        pictures; without_objects: pictures with nothing to learn; objects: boxes that are learnt; classes; and what is
-        not learnt, each box counted once: crowd, ignored, without_area (a side of 0 inside the picture).
+        images; without_objects: images with nothing to learn; objects: boxes that are learnt; classes; and what is
+        not learnt, each box counted once: crowd, ignored, without_area (a side of 0 inside the image).
     """
     with_objects = np.zeros(len(index), bool)
     empty = np.zeros(len(index.boxes), bool)
     for rows in parts(len(empty)):
-        picture = np.searchsorted(index.box_start, np.arange(rows.start, rows.stop), side="right") - 1
-        sides = np.stack([index.widths[picture], index.heights[picture]], 1)
+        image = np.searchsorted(index.box_start, np.arange(rows.start, rows.stop), side="right") - 1
+        sides = np.stack([index.widths[image], index.heights[image]], 1)
         boxes = np.clip(index.boxes[rows], 0, np.concatenate([sides, sides], 1))
         empty[rows] = (boxes[:, 2:] <= boxes[:, :2]).any(1)
-        with_objects[picture[~(index.crowd[rows] | index.ignore[rows] | empty[rows])]] = True
+        with_objects[image[~(index.crowd[rows] | index.ignore[rows] | empty[rows])]] = True
     marked = index.crowd | index.ignore
     return {
         "pictures": len(index),
@@ -207,12 +207,12 @@ def open_measured(
 ) -> DataIndex:
     """What ``eval`` measures on.
 
-    Of each data set that a run set pictures apart from, "val" is these and "train" the others; of other data their own
+    Of each data set that a run set images apart from, "val" is these and "train" the others; of other data their own
     split. Data that are not split at all are measured as a whole, and a line says so: a warning where the run set
-    pictures apart, but not of these data.
+    images apart, but not of these data.
 
     Raises:
-        UsageError: there is no such data set or split, or the run set no picture of these data apart.
+        UsageError: there is no such data set or split, or the run set no image of these data apart.
     """
     problems = Problems(skip_broken)
     held_out = recorded(find_weights(Path(model)))

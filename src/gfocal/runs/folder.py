@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from torch import Tensor
 
-from gfocal.data.fingerprint import fingerprint, pictures_fingerprint
+from gfocal.data.fingerprint import fingerprint, images_fingerprint
 from gfocal.data.index.data_index import DataIndex
 from gfocal.errors import GfocalError, UsageError
 from gfocal.recipe import Recipe, build_recipe
@@ -22,7 +22,7 @@ from gfocal.runs.checkpoint import BEST, FORMAT, LAST, STATE, load_state, save_d
 from gfocal.runs.trackers import Trackers, check_trackers
 from gfocal.runtime.distributed import ALONE, Processes
 from gfocal.runtime.environment import environment
-from gfocal.utils.files import disk_full_told, remove_unfinished, write_atomically
+from gfocal.utils.files import explained_disk_full, remove_unfinished, write_atomically
 
 
 @dataclass
@@ -37,9 +37,9 @@ class TrainResult:
         stopped_early: ``schedule.patience`` ended it.
         steps: optimizer steps done.
         seconds: of this call.
-        pictures_per_second: while training, the whole pipeline.
+        images_per_second: while training, the whole pipeline.
         interrupted: stopped by Ctrl-C; resume with ``resume=True``.
-        skipped: one line for each broken picture that another one stood in for.
+        skipped: one line for each broken image that another one stood in for.
     """
 
     out: Path
@@ -49,7 +49,7 @@ class TrainResult:
     stopped_early: bool = False
     steps: int = 0
     seconds: float = 0.0
-    pictures_per_second: float = 0.0
+    images_per_second: float = 0.0
     interrupted: bool = False
     skipped: list[str] = field(default_factory=list)
 
@@ -57,6 +57,11 @@ class TrainResult:
     def outcome(self) -> str:
         """Of this call, in words."""
         return "stopped early" if self.stopped_early else "interrupted" if self.interrupted else "finished"
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it by name, as ``gfocal train --json`` prints it; the rate has the name that it has in files."""
+        content = dict(vars(self))
+        return {("pictures_per_second" if name == "images_per_second" else name): content[name] for name in content}
 
 
 class Run:
@@ -97,7 +102,7 @@ class Run:
         state, error = None, None
         if self.processes.main:
             try:
-                self._facts["pictures"] = pictures_fingerprint(index)
+                self._facts["pictures"] = images_fingerprint(index)
                 state = self._open(recipe, index, resume=resume)
                 self._write_card(recipe, index, val, init, state)
             except GfocalError as problem:
@@ -145,7 +150,7 @@ class Run:
             else {
                 "annotations": str(val.annotations),
                 "data": fingerprint(val),
-                "pictures": pictures_fingerprint(val),
+                "pictures": images_fingerprint(val),
             },
             "init": init,
             "held_out": None if self.held_out is None else dict(self.held_out),
@@ -182,9 +187,9 @@ class Run:
         """What differs from where the state was saved, as "torch 2.8.0 -> 2.9.0"."""
         then, now = state["environment"], self._facts["environment"]
         changed = [f"{name} {then.get(name)} -> {now[name]}" for name in now if then.get(name) != now[name]]
-        # Not refused: somebody may have mended the picture that ended the run. Only the main process looks.
-        pictures = {state.get("pictures"), self._facts.get("pictures")} - {None}
-        return [*changed, "the content of pictures"] if len(pictures) > 1 else changed
+        # Not refused: somebody may have mended the image that ended the run. Only the main process looks.
+        images = {state.get("pictures"), self._facts.get("pictures")} - {None}
+        return [*changed, "the content of pictures"] if len(images) > 1 else changed
 
     def track(self, recipe: Recipe, step: int, *, measured: bool = True) -> None:
         """Open the metrics; lines of steps after ``step`` belong to what a kill undid and go.
@@ -210,7 +215,7 @@ class Run:
             return
         # With fp16 the norm of a gradient may be infinite, which JSON has no word for.
         plain = {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in values.items()}
-        with disk_full_told(self.metrics_file), self.metrics_file.open("a", encoding="utf-8") as file:
+        with explained_disk_full(self.metrics_file), self.metrics_file.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"kind": kind, "step": step, **plain}, allow_nan=False) + "\n")
         if self._trackers is not None:
             numbers = {f"{kind}/{name}": value for name, value in plain.items() if isinstance(value, int | float)}

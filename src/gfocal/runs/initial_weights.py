@@ -11,7 +11,7 @@ from gfocal.errors import UsageError
 from gfocal.models.backbones import RANDOM_START
 from gfocal.recipe import ModelRecipe, Recipe
 from gfocal.runs.checkpoint import find_weights, read_about
-from gfocal.runs.class_mapping import match_classes, told_classes
+from gfocal.runs.class_mapping import describe_classes, match_classes
 from gfocal.runs.transfer import PARTS, other_inputs, start_from
 
 
@@ -55,7 +55,7 @@ def told(started: dict[str, Any]) -> list[str]:
     names = f": {', '.join(fresh[:6])}{', ...' if len(fresh) > 6 else ''}" if fresh else ""
     lines = [f"init: {len(fresh)} of {started['tensors']} tensors start anew{names}"]
     if started["classes"] is not None:
-        lines += told_classes(started["classes"], started["classes"]["matched"] + len(started["classes"]["new"]))
+        lines += describe_classes(started["classes"], started["classes"]["matched"] + len(started["classes"]["new"]))
     if other:
         lines.append(f"init: the weights were trained for other inputs than this run has: {'; '.join(other)}")
     return lines

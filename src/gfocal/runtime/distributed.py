@@ -118,7 +118,7 @@ def processes_of(accelerator: Accelerator) -> Processes:
 
 
 def synchronise_batch_norm(module: nn.Module, processes: Processes) -> nn.Module:
-    """The module with batch norm that learns from the pictures of all processes; names and values stay.
+    """The module with batch norm that learns from the images of all processes; names and values stay.
 
     Raises:
         UsageError: on CPUs, for which torch has none.

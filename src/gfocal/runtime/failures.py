@@ -12,7 +12,7 @@ Explain = Callable[[BaseException], GfocalError | None]
 
 
 @contextmanager
-def failures_told(*explain: Explain) -> Iterator[None]:
+def explained_failures(*explain: Explain) -> Iterator[None]:
     """Errors that torch raises for a machine that failed become one line of ours.
 
     torch reports a dead worker from a signal handler, anywhere in the main process: this goes around all of the work.

@@ -35,22 +35,22 @@ class Need:
 
     Attributes:
         fixed: gradients, optimizer, averaged weights, loader processes.
-        picture: of each picture of a batch, at the largest size that enters.
+        image: of each image of a batch, at the largest size that enters.
     """
 
     fixed: int
-    picture: int
+    image: int
 
     def of(self, batch: int) -> int:
-        return self.fixed + batch * self.picture
+        return self.fixed + batch * self.image
 
     def fits(self, available: int) -> int:
-        """The largest batch, 0 where not even one picture fits."""
-        return max(int((KEEP * available - self.fixed) // max(self.picture, 1)), 0)
+        """The largest batch, 0 where not even one image fits."""
+        return max(int((KEEP * available - self.fixed) // max(self.image, 1)), 0)
 
 
 def largest_size(data: DataRecipe) -> tuple[int, int]:
-    """Height and width in pixels of the largest picture that enters, padded."""
+    """Height and width in pixels of the largest image that enters, padded."""
     resize = data.resize
     height, width = (resize.size, resize.size) if resize.kind == "square" else (resize.short_side, resize.long_side)
     if data.multi_scale:
@@ -60,7 +60,7 @@ def largest_size(data: DataRecipe) -> tuple[int, int]:
 
 
 def need_of(detector: DenseDetector, recipe: Recipe) -> Need:
-    """What training this detector takes on its device; a forward and a backward pass of one or two pictures tell it."""
+    """What training this detector takes on its device; a forward and a backward pass of one or two images tell it."""
     size = largest_size(recipe.data)
     learnt = sum(p.nbytes for p in detector.parameters() if p.requires_grad)
     moments = 2 if recipe.optim.kind == "adamw" else 1
@@ -76,17 +76,17 @@ def need_of(detector: DenseDetector, recipe: Recipe) -> Need:
 
 
 def synthetic_loss(detector: DenseDetector, size: tuple[int, int], batch: int) -> Tensor:
-    """The loss of a batch of empty pictures with a few objects, in training mode."""
+    """The loss of a batch of empty images with a few objects, in training mode."""
     height, width = size
-    pictures = torch.zeros(batch, 3, height, width, dtype=torch.uint8, device=detector.device)
+    images = torch.zeros(batch, 3, height, width, dtype=torch.uint8, device=detector.device)
     boxes = torch.tensor([[x * width, 0.2 * height, (x + 0.3) * width, 0.6 * height] for x in (0.1, 0.3, 0.5)])
     targets = [Targets(boxes, torch.zeros(3, dtype=torch.int64))] * batch
-    matched = detector.match(pictures, targets)
-    return sum(detector.losses(detector(pictures), matched, size).values(), torch.zeros((), device=detector.device))
+    matched = detector.match(images, targets)
+    return sum(detector.losses(detector(images), matched, size).values(), torch.zeros((), device=detector.device))
 
 
 def saved_bytes(detector: DenseDetector, size: tuple[int, int]) -> int:
-    """Bytes that autograd keeps of one picture between forward and backward pass; the detector stays as it is."""
+    """Bytes that autograd keeps of one image between forward and backward pass; the detector stays as it is."""
     own = {t.untyped_storage().data_ptr() for t in (*detector.parameters(), *detector.buffers())}
     seen: dict[int, int] = {}
     kept: list[Tensor] = []  # a storage that were freed could come again as another one
@@ -170,13 +170,13 @@ def _idle_pages(stat: Path) -> int:
 
 
 def smaller(batch: int, accumulate: int, fits: int) -> tuple[int, int] | None:
-    """Batch size and accumulation with as many pictures a step and batches that fit; None where no batch does."""
+    """Batch size and accumulation with as many images a step and batches that fit; None where no batch does."""
     divisors = [size for size in range(1, min(batch, fits) + 1) if batch % size == 0]
     return (divisors[-1], accumulate * batch // divisors[-1]) if divisors else None
 
 
 def advice(recipe: Recipe, fits: int) -> str:
-    """What to set so that a batch fits and a step learns from as many pictures as before."""
+    """What to set so that a batch fits and a step learns from as many images as before."""
     batch, accumulate = recipe.schedule.batch_size, recipe.schedule.accumulate
     found = smaller(batch, accumulate, fits)
     if found is None:
@@ -196,7 +196,7 @@ def memory_notes(detector: DenseDetector, recipe: Recipe) -> list[str]:
         if need.of(batch) > KEEP * available:
             lines.append(
                 f"warning: training takes about {need.of(batch) / 2**30:.1f} GB (batches of {batch}, "
-                f"{need.picture / 2**20:,.0f} MB a picture of {width} x {height}), and {available / 2**30:.1f} GB are "
+                f"{need.image / 2**20:,.0f} MB a picture of {width} x {height}), and {available / 2**30:.1f} GB are "
                 f"free: {advice(recipe, need.fits(available))}"
             )
     return [line for line in lines if line is not None]

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from gfocal.data.index.data_index import DataIndex
-from gfocal.data.pipeline import in_tiles, pictures_an_epoch
+from gfocal.data.pipeline import images_per_epoch, in_tiles
 from gfocal.detector import DenseDetector
 from gfocal.errors import GfocalError, UsageError
 from gfocal.recipe import Recipe, load_recipe
@@ -31,11 +31,11 @@ from gfocal.zoo import build_detector
 MOST = 1024
 
 Probe = Callable[[int], int]
-"""Takes a step with a batch of so many pictures and gives the bytes at its peak; raises what torch raises."""
+"""Takes a step with a batch of so many images and gives the bytes at its peak; raises what torch raises."""
 
 
 def largest_batch(probe: Probe, limit: int, most: int = MOST) -> int:
-    """The largest batch whose step takes no more than ``limit`` bytes; 0 where not even one picture does.
+    """The largest batch whose step takes no more than ``limit`` bytes; 0 where not even one image does.
 
     Sizes are doubled until the next one would not fit by the line through the last two peaks. The size that this line
     gives for ``limit`` is tried as well, and lowered by a fifth until it fits.
@@ -43,7 +43,7 @@ def largest_batch(probe: Probe, limit: int, most: int = MOST) -> int:
     Args:
         probe: takes a step.
         limit: bytes.
-        most: never more pictures than this.
+        most: never more images than this.
     """
     peaks: dict[int, int] = {}
 
@@ -95,7 +95,7 @@ def find_batch_size(recipe: Recipe, index: DataIndex, device: torch.device | Non
         device: by default the one that training takes.
 
     Raises:
-        GfocalError: not even one picture fits.
+        GfocalError: not even one image fits.
     """
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with torch.random.fork_rng():
@@ -103,7 +103,7 @@ def find_batch_size(recipe: Recipe, index: DataIndex, device: torch.device | Non
         if recipe.runtime.channels_last:
             detector = detector.to(memory_format=torch.channels_last)
         detector = detector.to(device)
-        most = min(pictures_an_epoch(recipe, in_tiles(recipe, index)), MOST)
+        most = min(images_per_epoch(recipe, in_tiles(recipe, index)), MOST)
         free = available_memory(device)
         if device.type == "cuda":
             found = largest_batch(lambda size: step_peak(detector, recipe, size), int(KEEP * (free or 0)), most)

@@ -15,11 +15,11 @@ import numpy as np
 import torch
 
 from gfocal.data.index.data_index import DataIndex
-from gfocal.data.pipeline import batches_from, in_tiles, pictures_an_epoch
+from gfocal.data.pipeline import batches_from, images_per_epoch, in_tiles
 from gfocal.errors import UsageError
 from gfocal.recipe import Recipe
 from gfocal.runs.initial_weights import check_start, start_weights
-from gfocal.runtime.failures import failures_told
+from gfocal.runtime.failures import explained_failures
 from gfocal.training.optimizer import make_optimizer, scaled_lr
 from gfocal.training.step import NotFinite, make_accelerator, optimizer_step
 from gfocal.zoo import build_detector
@@ -63,7 +63,7 @@ class Suggestion:
     end: float
 
 
-@failures_told()
+@explained_failures()
 def find_lr(
     recipe: Recipe,
     index: DataIndex,
@@ -87,7 +87,7 @@ def find_lr(
         low: learning rate of the first step, > 0.
         high: of the last one, unless the loss diverges before.
         init: run folder or checkpoint to start from.
-        skip_broken: put the next readable picture in the place of a broken one.
+        skip_broken: put the next readable image in the place of a broken one.
         progress: called with (steps done, what to show).
 
     Raises:
@@ -102,7 +102,7 @@ def find_lr(
     if recipe.runtime.threads:
         torch.set_num_threads(recipe.runtime.threads)
     schedule, index = recipe.schedule, in_tiles(recipe, index)
-    an_epoch = max(pictures_an_epoch(recipe, index) // schedule.batch_size, 1) // schedule.accumulate
+    an_epoch = max(images_per_epoch(recipe, index) // schedule.batch_size, 1) // schedule.accumulate
     if an_epoch == 0:
         raise UsageError(
             f"{len(index)} pictures do not fill schedule.accumulate={schedule.accumulate} batches of "
@@ -200,16 +200,16 @@ def _bottom(curve: np.ndarray) -> int:
     return lowest
 
 
-def described(sweep: Sweep, recipe: Recipe, pictures: int) -> dict[str, Any]:
+def described(sweep: Sweep, recipe: Recipe, images: int) -> dict[str, Any]:
     """JSON types: the curve, what it says, and the value of ``optim.lr`` that trains at the suggested learning rate.
 
     Args:
         sweep: of :func:`find_lr`.
         recipe: its recipe.
-        pictures: of the data set.
+        images: of the data set.
     """
     found = suggest(sweep)
-    a_step = min(recipe.schedule.batch_size, pictures) * recipe.schedule.accumulate
+    a_step = min(recipe.schedule.batch_size, images) * recipe.schedule.accumulate
     factor = scaled_lr(recipe.optim, a_step) / recipe.optim.lr
     return {
         "suggested_lr": None if found is None else found.lr,

@@ -34,15 +34,15 @@ def make_optimizer(detector: nn.Module, recipe: OptimRecipe) -> torch.optim.Opti
     return torch.optim.AdamW(described, lr=recipe.lr, betas=recipe.betas)
 
 
-def scaled_lr(recipe: OptimRecipe, pictures_a_step: int) -> float:
-    """The learning rate for the real number of pictures a step (linear rule, arXiv 1706.02677)."""
-    return recipe.lr * (pictures_a_step / recipe.reference_batch if recipe.reference_batch else 1.0)
+def scaled_lr(recipe: OptimRecipe, images_per_step: int) -> float:
+    """The learning rate for the real number of images a step (linear rule, arXiv 1706.02677)."""
+    return recipe.lr * (images_per_step / recipe.reference_batch if recipe.reference_batch else 1.0)
 
 
-def lr_line(recipe: OptimRecipe, pictures_a_step: int) -> str:
+def lr_line(recipe: OptimRecipe, images_per_step: int) -> str:
     """What is said about the learning rate of a run."""
     origin = f" (optim.lr={recipe.lr:g} is for {recipe.reference_batch})" if recipe.reference_batch else ""
-    return f"{pictures_a_step} pictures a step, learning rate {scaled_lr(recipe, pictures_a_step):.3g}{origin}"
+    return f"{images_per_step} pictures a step, learning rate {scaled_lr(recipe, images_per_step):.3g}{origin}"
 
 
 def lr_factor(schedule: ScheduleRecipe, step: int, steps_an_epoch: int) -> float:

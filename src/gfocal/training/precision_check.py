@@ -44,10 +44,10 @@ def precision_notes(detector: DenseDetector, batch: Batch, precision: str) -> li
 
 @torch.no_grad()
 def _terms(detector: DenseDetector, batch: Batch, precision: str) -> dict[str, float]:
-    pictures = batch.pictures.to(detector.device)
-    matched = detector.match(pictures, batch.targets)
+    images = batch.images.to(detector.device)
+    matched = detector.match(images, batch.targets)
     with untouched(detector), autocast(detector.device, precision):
-        size = pictures.shape[-2], pictures.shape[-1]
+        size = images.shape[-2], images.shape[-1]
         # raw: accelerate wraps the forward pass in its own autocast.
-        losses = detector.losses(detector.raw(pictures), matched, size)
+        losses = detector.losses(detector.raw(images), matched, size)
     return {name: value.item() for name, value in losses.items()}

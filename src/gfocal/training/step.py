@@ -109,8 +109,8 @@ def optimizer_step(
         NotFinite: in all processes, with the loss terms, learning rate and image ids. No parameter has changed then.
     """
     detector.train()
-    pictures = [batch.pictures.to(accelerator.device) for batch in batches]
-    matches = [detector.match(p, batch.targets) for p, batch in zip(pictures, batches, strict=True)]
+    images = [batch.images.to(accelerator.device) for batch in batches]
+    matches = [detector.match(p, batch.targets) for p, batch in zip(images, batches, strict=True)]
     set_lr(optimizer.optimizer, lr)
     divided, counts = _counts(detector, matches, processes)
     norms: dict[str, Any] = dict(zip(("cls_norm", "box_norm"), divided, strict=True))
@@ -118,19 +118,19 @@ def optimizer_step(
     if not shared:
         norms["box_norm"] = None  # this batch is the whole step
     elif len(batches) > 1:
-        norms |= _sums_before(detector, pictures, matches, processes)
+        norms |= _sums_before(detector, images, matches, processes)
     terms: list[Tensor] = []
     names: list[str] = []
-    for i, (picture, matched) in enumerate(zip(pictures, matches, strict=True)):
+    for i, (image, matched) in enumerate(zip(images, matches, strict=True)):
         # Gradients are exchanged once, after the last batch.
         with nullcontext() if i == len(batches) - 1 else accelerator.no_sync(model):
-            out = model(picture)
+            out = model(image)
             if shared and len(batches) == 1:
-                norms |= _sums(detector, [detector.step_sums(out, matched, _size(picture))], processes)
-            losses = detector.losses(out, matched, _size(picture), **norms)
+                norms |= _sums(detector, [detector.step_sums(out, matched, _size(image))], processes)
+            losses = detector.losses(out, matched, _size(image), **norms)
             names = list(losses)
             terms.append(torch.stack([value.detach() for value in losses.values()]))
-            # Processes take the mean of their gradients; the loss is a sum over all pictures.
+            # Processes take the mean of their gradients; the loss is a sum over all images.
             accelerator.backward(sum(losses.values()) * processes.count)
     own = torch.stack(terms).cpu().double()
     sums = dict(zip(names, processes.add_up(own.sum(0)).tolist(), strict=True))
@@ -155,18 +155,18 @@ def _counts(
     return divisors((cls, box)), Counts(**dict(zip(fields, met, strict=True)))
 
 
-def _size(picture: Tensor) -> tuple[int, int]:
-    return picture.shape[-2], picture.shape[-1]
+def _size(image: Tensor) -> tuple[int, int]:
+    return image.shape[-2], image.shape[-1]
 
 
 def _sums_before(
-    detector: DenseDetector, pictures: list[Tensor], matches: list[Matched], processes: Processes
+    detector: DenseDetector, images: list[Tensor], matches: list[Matched], processes: Processes
 ) -> dict[str, Any]:
     """What is added up over all batches of the step, from a pass without gradients where it takes outputs."""
     with torch.no_grad(), batch_norm_untouched(detector):
         each = [
-            detector.step_sums(detector(picture) if detector.sums_need_outputs else None, matched, _size(picture))
-            for picture, matched in zip(pictures, matches, strict=True)
+            detector.step_sums(detector(image) if detector.sums_need_outputs else None, matched, _size(image))
+            for image, matched in zip(images, matches, strict=True)
         ]
     return _sums(detector, each, processes)
 

@@ -18,7 +18,7 @@ from gfocal.runs.initial_weights import check_start, start_weights
 from gfocal.runs.transfer import PARTS
 from gfocal.runtime.determinism import deterministic, no_deterministic_form
 from gfocal.runtime.distributed import processes_of, synchronise_batch_norm
-from gfocal.runtime.failures import failures_told
+from gfocal.runtime.failures import explained_failures
 from gfocal.runtime.memory import out_of_memory
 from gfocal.training.step import make_accelerator
 from gfocal.training.trainer import Trainer
@@ -48,12 +48,12 @@ def train(
         resume: go on from ``out``'s saved state.
         init: run folder or checkpoint whose weights it starts from; class outputs of other class names start new.
         init_parts: which of backbone, neck and head take weights from ``init``.
-        skip_broken: put the next readable picture in the place of a broken one, and list them.
+        skip_broken: put the next readable image in the place of a broken one, and list them.
         progress: show a bar on standard error.
         held_out: what was set apart from the data to measure on, for run.json; see :class:`gfocal.data.split.HeldOut`.
 
     Raises:
-        UsageError: for what cannot be trained: no pictures, fp16 on a CPU, a state of another recipe, a frozen
+        UsageError: for what cannot be trained: no images, fp16 on a CPU, a state of another recipe, a frozen
             backbone of random values.
         GfocalError: a loss that is not finite.
     """
@@ -76,5 +76,5 @@ def train(
     trainer = Trainer(recipe, detector, accelerator, train_index, val_index, run, skip_broken, progress)
     oom = partial(out_of_memory, recipe=recipe, detector=detector, saved=run.state_file)
     own = run.processes.own_errors()
-    with deterministic(recipe.runtime.deterministic), own, failures_told(oom, no_deterministic_form):
+    with deterministic(recipe.runtime.deterministic), own, explained_failures(oom, no_deterministic_form):
         return trainer.run_all(resume=resume, started=started)

@@ -17,7 +17,7 @@ from accelerate import Accelerator
 from gfocal.analysis.statistics import before_training
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.loading.loader import BatchLoader
-from gfocal.data.pipeline import batches_from, pictures_an_epoch, tile_lines
+from gfocal.data.pipeline import batches_from, images_per_epoch, tile_lines
 from gfocal.detector import DenseDetector
 from gfocal.errors import GfocalError, UsageError
 from gfocal.evaluation.evaluator import evaluate
@@ -57,14 +57,14 @@ class Trainer:
         self.train_index, self.val_index = train_index, val_index
         self.skip_broken, self.progress = skip_broken, progress and self.processes.main
         # A last batch that is not full is left out, unless the data set is smaller than a batch.
-        pictures = pictures_an_epoch(recipe, train_index)
+        images = images_per_epoch(recipe, train_index)
         together = schedule.batch_size * self.processes.count
-        if self.processes.count > 1 and pictures < together:
+        if self.processes.count > 1 and images < together:
             raise UsageError(
-                f"{pictures} pictures do not fill one batch of {schedule.batch_size} for each of "
+                f"{images} pictures do not fill one batch of {schedule.batch_size} for each of "
                 f"{self.processes.count} processes: lower schedule.batch_size or start fewer processes"
             )
-        self.batches = max(pictures // together, 1)
+        self.batches = max(images // together, 1)
         self.steps_an_epoch = self.batches // schedule.accumulate
         if self.steps_an_epoch == 0:
             raise UsageError(
@@ -75,8 +75,8 @@ class Trainer:
         optimizer = make_optimizer(detector, recipe.optim)
         self.model, self.optimizer = accelerator.prepare(detector, optimizer)
         self.average = AveragedWeights(detector, schedule.ema) if schedule.ema else None
-        self.pictures_a_step = min(together, pictures) * schedule.accumulate
-        self.lr = scaled_lr(recipe.optim, self.pictures_a_step)
+        self.images_per_step = min(together, images) * schedule.accumulate
+        self.lr = scaled_lr(recipe.optim, self.images_per_step)
         self.step = 0
         self.best = Best()
         self.metrics: dict[str, Any] = {}
@@ -85,7 +85,7 @@ class Trainer:
         self.grad_norm = math.nan
         self.unmeasured = False  # an epoch ended whose evaluation is still to come
         self.measured_step = -1
-        self.told_share = 0.0
+        self.announced_share = 0.0
 
     @property
     def total_steps(self) -> int:
@@ -93,7 +93,7 @@ class Trainer:
 
     def run_all(self, *, resume: bool, started: dict[str, Any] | None) -> TrainResult:
         """Train to the end of the schedule, or until Ctrl-C."""
-        lines = [lr_line(self.recipe.optim, self.pictures_a_step)]
+        lines = [lr_line(self.recipe.optim, self.images_per_step)]
         lines += idle_settings(self.recipe.schedule, self.total_steps)
         state = self.run.open(self.recipe, self.train_index, self.val_index, resume=resume, init=started)
         if started is not None:
@@ -137,7 +137,7 @@ class Trainer:
                     lines = precision_notes(self.detector, step[0], real_precision(self.recipe.runtime.precision))
                 for line in lines:
                     bar.say(line)
-                # With the first pictures in hand: a run that is cut off from here on can be resumed, and one that
+                # With the first images in hand: a run that is cut off from here on can be resumed, and one that
                 # could not read its data has left nothing that a second try must get rid of.
                 self._save()
             losses = self._one_step(step)
@@ -158,7 +158,7 @@ class Trainer:
             stopped_early=self.stopped,
             steps=self.step,
             seconds=time.perf_counter() - started,
-            pictures_per_second=(self.step - first) * self.pictures_a_step / busy if busy else 0.0,
+            images_per_second=(self.step - first) * self.images_per_step / busy if busy else 0.0,
             interrupted=interrupted,
             skipped=list(dict.fromkeys(line for lines in self.processes.gather(list(self.skipped)) for line in lines)),
         )
@@ -213,10 +213,10 @@ class Trainer:
 
     def _after_step(self, losses: dict[str, float], bar: ProgressBar, rate: float) -> None:
         schedule = self.recipe.schedule
-        pictures = rate * self.pictures_a_step
-        self.run.log("train", self.step, {**losses, "pictures_per_second": round(pictures, 2)})
+        images = rate * self.images_per_step
+        self.run.log("train", self.step, {**losses, "pictures_per_second": round(images, 2)})
         terms = " ".join(f"{name} {losses[name]:.3f}" for name in losses if name not in ("loss", "lr", "grad_norm"))
-        bar.update(self.step, f"loss {losses['loss']:.3f} ({terms}) {pictures:.1f} pictures/s")
+        bar.update(self.step, f"loss {losses['loss']:.3f} ({terms}) {images:.1f} pictures/s")
         within = self.step % self.steps_an_epoch
         if within == 0:
             self._end_epoch(bar)
@@ -239,8 +239,8 @@ class Trainer:
         self.counts = Counts()
         self.run.log("epoch", self.step, {"epoch": self.epoch, **counts})
         share = counts["truncated_share"]
-        if self.epoch == 1 or (share > 0.001 and share >= 2 * self.told_share):
-            self.told_share = share
+        if self.epoch == 1 or (share > 0.001 and share >= 2 * self.announced_share):
+            self.announced_share = share
             bar.say(
                 f"epoch {self.epoch}: {100 * share:.2f} % of the edges lie beyond what the boxes can reach, "
                 f"{100 * counts['missed_share']:.2f} % of the objects got no point"
@@ -253,7 +253,7 @@ class Trainer:
         due = self.epoch == schedule.epochs or self.epoch % schedule.eval_every == 0
         if due and self.val_index is not None:
             self.unmeasured = True
-            self._save()  # an evaluation may take long, or meet a picture that cannot be read
+            self._save()  # an evaluation may take long, or meet an image that cannot be read
             self._evaluate(bar)
         self.unmeasured = False
         self._save_weights(self.run.last)
@@ -303,7 +303,7 @@ class Trainer:
                 "measured_step": self.measured_step,
                 "unmeasured": self.unmeasured,
                 "skipped": self.processes.gather(list(self.skipped)),
-                "told_share": self.told_share,
+                "told_share": self.announced_share,
                 "grad_norm": self.grad_norm,
                 "counts": vars(self.counts),
             }
@@ -322,7 +322,7 @@ class Trainer:
         self.measured_step, self.unmeasured = state.get("measured_step", -1), state.get("unmeasured", False)
         self.counts = Counts(**state["counts"])
         self.skipped = dict.fromkeys(state["skipped"][self.processes.rank])
-        self.told_share, self.grad_norm = state["told_share"], state["grad_norm"]
+        self.announced_share, self.grad_norm = state["told_share"], state["grad_norm"]
 
 
 def _number(value: float | None) -> str:

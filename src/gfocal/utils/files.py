@@ -31,7 +31,7 @@ def write_atomically(path: Path, write: Callable[[Path], object], *, needed: int
         DiskFull: there is no room; a file that was there before is as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with disk_full_told(path, needed):
+    with explained_disk_full(path, needed):
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         os.close(handle)
         temporary = Path(name)
@@ -46,7 +46,7 @@ def write_atomically(path: Path, write: Callable[[Path], object], *, needed: int
 
 
 @contextmanager
-def disk_full_told(path: Path, needed: int | None = None) -> Iterator[None]:
+def explained_disk_full(path: Path, needed: int | None = None) -> Iterator[None]:
     """A disk without room for ``path`` becomes :class:`DiskFull`; see :func:`write_atomically`."""
     try:
         yield

@@ -23,7 +23,7 @@ def program() -> str:
 
 
 def counted(number: int, one: str, many: str | None = None) -> str:
-    """1 picture, 2,337 pictures."""
+    """1 image, 2,337 images."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 

@@ -27,7 +27,7 @@ def ramp(height: int, width: int) -> torch.Tensor:
 
 
 def test_zoom_out_by_hand() -> None:
-    # Factor 1 + 3 * 0.5 = 2.5: 25 x 50. Of 15 and 30 free pixels 0.5 and 0.2 lie before the picture: 7 and 6.
+    # Factor 1 + 3 * 0.5 = 2.5: 25 x 50. Of 15 and 30 free pixels 0.5 and 0.2 lie before the image: 7 and 6.
     assert zoom_out(20, 10, (0.5, 0.5, 0.2)) == Window(-7, -6, 25, 50)
     assert zoom_out(20, 10, (0.0, 0.9, 0.9)) == Window(0, 0, 10, 20)
     largest = zoom_out(20, 10, (0.999999, 0.999999, 0.999999))
@@ -35,7 +35,7 @@ def test_zoom_out_by_hand() -> None:
 
 
 @given(height=st.integers(1, 300), width=st.integers(1, 300), draw=st.tuples(*[st.floats(0, 1, exclude_max=True)] * 3))
-def test_a_zoom_out_holds_the_picture(height: int, width: int, draw: tuple[float, ...]) -> None:
+def test_a_zoom_out_holds_the_image(height: int, width: int, draw: tuple[float, ...]) -> None:
     window = zoom_out(height, width, draw)
     assert window.left <= 0
     assert window.top <= 0
@@ -46,20 +46,20 @@ def test_a_zoom_out_holds_the_picture(height: int, width: int, draw: tuple[float
 
 
 def test_painting_whole_pixels_by_hand() -> None:
-    # A window from (-2, -1), 6 wide and 4 high, of a picture 3 wide and 2 high, in its own size.
-    picture, boxes = ramp(2, 3), torch.tensor([[1.0, 0.5, 3.0, 2.0]])
-    shown, moved = paint(picture, boxes, Window(-2, -1, 6, 4), (4, 6), (9, 8, 7))
+    # A window from (-2, -1), 6 wide and 4 high, of an image 3 wide and 2 high, in its own size.
+    image, boxes = ramp(2, 3), torch.tensor([[1.0, 0.5, 3.0, 2.0]])
+    shown, moved = paint(image, boxes, Window(-2, -1, 6, 4), (4, 6), (9, 8, 7))
     expected = blank((4, 6), (9, 8, 7))
     assert expected[:, 3, 5].tolist() == [9, 8, 7]
-    expected[:, 1:3, 2:5] = picture
+    expected[:, 1:3, 2:5] = image
     assert torch.equal(shown, expected)
     assert moved.tolist() == [[3.0, 1.5, 5.0, 3.0]]
 
 
 def test_painting_a_part_by_hand() -> None:
     # Columns 1..4 and rows 2..3 at double size: x -> (x - 1) * 2, y -> (y - 2) * 2.
-    picture, boxes = ramp(6, 6), torch.tensor([[0.0, 2.0, 3.5, 6.0]])
-    shown, moved = paint(picture, boxes, Window(1, 2, 4, 2), (4, 8), GREY)
+    image, boxes = ramp(6, 6), torch.tensor([[0.0, 2.0, 3.5, 6.0]])
+    shown, moved = paint(image, boxes, Window(1, 2, 4, 2), (4, 8), GREY)
     assert shown.shape == (3, 4, 8)
     assert moved.tolist() == [[-2.0, 0.0, 5.0, 8.0]]
     assert shown[0, 0, 0] == 1
@@ -69,14 +69,14 @@ def test_painting_a_part_by_hand() -> None:
 
 def test_what_is_less_than_a_pixel_stays_in_sight() -> None:
     # The last 1 of 200 columns and rows, 0.15 pixels of the result, becomes its last pixel, and so does the box.
-    picture, whole = torch.full((3, 9, 9), 50, dtype=torch.uint8), torch.tensor([[0.0, 0, 1, 1]])
-    shown, moved = paint(picture, whole, Window(-199, -199, 200, 200), (30, 30), GREY)
+    image, whole = torch.full((3, 9, 9), 50, dtype=torch.uint8), torch.tensor([[0.0, 0, 1, 1]])
+    shown, moved = paint(image, whole, Window(-199, -199, 200, 200), (30, 30), GREY)
     assert shown[:, 29, 29].tolist() == [50, 50, 50]
     assert shown[:, 28, 29].tolist() == shown[:, 29, 28].tolist() == list(GREY)
     assert moved.tolist() == [[29.0, 29.0, 30.0, 30.0]]
 
 
-def test_nothing_of_the_picture_in_sight() -> None:
+def test_nothing_of_the_image_in_sight() -> None:
     shown, moved = paint(ramp(5, 5), torch.tensor([[1.0, 1, 3, 3]]), Window(-20, 0, 10, 10), (20, 20), GREY)
     assert torch.equal(shown, blank((20, 20), GREY))
     # x -> (x + 20) * 2: to the right of the 20 pixels.
@@ -91,12 +91,12 @@ def test_nothing_of_the_picture_in_sight() -> None:
     height=st.integers(40, 200),
     size=st.tuples(st.integers(30, 90), st.integers(30, 90)),
 )
-@example(left=79, top=69, width=200, height=200, size=(30, 30))  # a last column of the picture, less than a pixel wide
+@example(left=79, top=69, width=200, height=200, size=(30, 30))  # a last column of the image, less than a pixel wide
 @example(left=-199, top=-199, width=200, height=200, size=(30, 30))
 def test_boxes_follow_the_pixels(left: int, top: int, width: int, height: int, size: tuple[int, int]) -> None:
-    picture = torch.zeros(3, 70, 80, dtype=torch.uint8)
-    picture[:, 20:60, 30:70] = 255
-    shown, boxes = paint(picture, torch.tensor([[30.0, 20, 70, 60]]), Window(left, top, width, height), size, (0, 0, 0))
+    image = torch.zeros(3, 70, 80, dtype=torch.uint8)
+    image[:, 20:60, 30:70] = 255
+    shown, boxes = paint(image, torch.tensor([[30.0, 20, 70, 60]]), Window(left, top, width, height), size, (0, 0, 0))
     assert shown.shape == (3, *size)
     assert shown.stride()[0] == 1, "channels-last strides make the next step fast"
     limit = torch.tensor([size[1], size[0]]).repeat(2)
@@ -174,7 +174,7 @@ def test_the_least_iou_is_asked_of_one_box_inside() -> None:
     tiny = boxes_of((48, 48, 51, 51))
     whole = sum(iou_crop(tiny, Window(0, 0, 100, 100), seed)[0] == Window(0, 0, 100, 100) for seed in range(600))
     assert 0.4 < whole / 600 < 0.6
-    # The whole picture: crops reach 0.9 too. One draw in seven leaves it whole.
+    # The whole image: crops reach 0.9 too. One draw in seven leaves it whole.
     everything = boxes_of((0, 0, 100, 100))
     areas = [iou_crop(everything, Window(0, 0, 100, 100), seed)[0] for seed in range(600)]
     whole = sum(window == Window(0, 0, 100, 100) for window in areas)
@@ -212,7 +212,7 @@ def test_a_crop_of_a_zoom_out_may_show_the_canvas() -> None:
     assert outside > 20
 
 
-def test_without_boxes_and_tiny_pictures() -> None:
+def test_without_boxes_and_tiny_images() -> None:
     assert iou_crop(Targets.empty(), Window(0, 0, 50, 50), 3)[0] == Window(0, 0, 50, 50)
     for side in range(1, 8):
         for seed in range(20):

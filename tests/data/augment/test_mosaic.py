@@ -1,4 +1,4 @@
-"""Every box of a mosaic lies on the pixels of its own picture, and what is random follows from the position alone."""
+"""Every box of a mosaic lies on the pixels of its own image, and what is random follows from the position alone."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ SQUARE = Resize("square", size=64)
 
 
 def solid(value: int, height: int, width: int, *boxes: tuple[float, ...]) -> tuple[torch.Tensor, Targets]:
-    """A picture of one grey, with boxes of the class of that grey."""
-    picture = torch.full((height, width, 3), value, dtype=torch.uint8).permute(2, 0, 1)
-    return picture, Targets(torch.tensor(boxes).reshape(-1, 4).float(), torch.full((len(boxes),), value))
+    """An image of one grey, with boxes of the class of that grey."""
+    image = torch.full((height, width, 3), value, dtype=torch.uint8).permute(2, 0, 1)
+    return image, Targets(torch.tensor(boxes).reshape(-1, 4).float(), torch.full((len(boxes),), value))
 
 
 def plan_of(y: float = 0.5, x: float = 0.5, tiles: float | np.ndarray = 0.0) -> MosaicPlan:
@@ -52,7 +52,7 @@ def test_four_halves_by_hand() -> None:
 
 def test_a_centre_aside_crops_and_fills() -> None:
     tiles = [solid(40 * (i + 1), 64, 64, (0, 0, 64, 64), (0, 0, 16, 16)) for i in range(4)]
-    # Quarters of 16 and 48 pixels; each picture has 32 of them.
+    # Quarters of 16 and 48 pixels; each image has 32 of them.
     canvas, targets = WHOLE.paint(plan_of(0.25, 0.25), tiles, SQUARE)
     assert (canvas[:, :16, :16] == 40).all()
     assert (canvas[:, :16, 16:48] == 80).all()
@@ -60,7 +60,7 @@ def test_a_centre_aside_crops_and_fills() -> None:
     assert (canvas[:, 16:48, 16:48] == 160).all()
     assert (canvas[:, 48:] == torch.tensor(FILL).view(3, 1, 1)).all()
     assert (canvas[:, :, 48:] == torch.tensor(FILL).view(3, 1, 1)).all()
-    # Shown of a picture is its first part (tiles draw 0); a box of 16 pixels has 8 there.
+    # Shown of an image is its first part (tiles draw 0); a box of 16 pixels has 8 there.
     assert targets.boxes.tolist() == [
         [0, 0, 16, 16],
         [0, 0, 8, 8],
@@ -73,7 +73,7 @@ def test_a_centre_aside_crops_and_fills() -> None:
     ]
 
 
-def test_a_small_picture_touches_the_centre_and_a_large_one_shows_the_part_drawn() -> None:
+def test_a_small_image_touches_the_centre_and_a_large_one_shows_the_part_drawn() -> None:
     tiles = [solid(40 * (i + 1), 64, 64, (0, 0, 64, 64), (48, 32, 64, 48)) for i in range(4)]
     # The centre at 48: 32 pixels of the first end there; the last has 16 x 16 of its 32 to show, from half of what is
     # free along y and from all of it along x (0.999).
@@ -120,7 +120,7 @@ def test_little_of_a_box_or_a_sliver_is_dropped() -> None:
     scale=st.sampled_from([(0.5, 1.0), (0.2, 0.4), (1.0, 1.7), (0.3, 1.5)]),
     data=st.data(),
 )
-def test_boxes_lie_on_their_own_pictures(seed: int, kind: str, scale: tuple[float, float], data: st.DataObject) -> None:
+def test_boxes_lie_on_their_own_images(seed: int, kind: str, scale: tuple[float, float], data: st.DataObject) -> None:
     resize = Resize(kind, size=96, short_side=80, long_side=130)
     sides = st.tuples(st.integers(60, 200), st.integers(60, 200))
     values, tiles = (10, 70, 180, 250), []
@@ -128,9 +128,9 @@ def test_boxes_lie_on_their_own_pictures(seed: int, kind: str, scale: tuple[floa
         height, width = data.draw(sides)
         x, y = data.draw(st.integers(0, width - 10)), data.draw(st.integers(0, height - 10))
         # A bright object on black ground.
-        picture, targets = solid(0, height, width, (x, y, width, height))
-        picture[:, y:, x:] = value
-        tiles.append((picture, Targets(targets.boxes, torch.tensor([value]))))
+        image, targets = solid(0, height, width, (x, y, width, height))
+        image[:, y:, x:] = value
+        tiles.append((image, Targets(targets.boxes, torch.tensor([value]))))
     mosaic = Mosaic(1.0, 1, scale=scale, fill=(0, 0, 0), min_visible=0.0)
     plan = mosaic.plan(seed, 0, 0, 4)
     assert plan is not None
@@ -142,7 +142,7 @@ def test_boxes_lie_on_their_own_pictures(seed: int, kind: str, scale: tuple[floa
     assert (targets.boxes[:, 2:] <= torch.tensor([canvas.shape[2], canvas.shape[1]])).all()
     assert len(set(targets.labels.tolist())) == len(targets)
     for box, label in zip(targets.boxes, targets.labels.tolist(), strict=True):
-        # Pixels at an edge are mixtures, the more of them the more the picture was enlarged (3.7 times at most).
+        # Pixels at an edge are mixtures, the more of them the more the image was enlarged (3.7 times at most).
         x1, y1, x2, y2 = (int(v) for v in (*(box[:2] + 5).ceil(), *(box[2:] - 5).floor()))
         assert (canvas[:, y1 : max(y2, y1), x1 : max(x2, x1)] == label).all()
 
@@ -192,7 +192,7 @@ def index(tmp_path: Path) -> DataIndex:
 
 
 def index_of(folder: Path, count: int, boxes: bool = True) -> DataIndex:
-    """Pictures of one grey each, 30 * i, in different sizes, picture i with a box of class i all over it."""
+    """Images of one grey each, 30 * i, in different sizes, image i with a box of class i all over it."""
     (folder / "images").mkdir()
     images, annotations = [], []
     for i in range(count):
@@ -225,13 +225,13 @@ def test_every_pixel_of_a_box_has_the_grey_of_its_class(index: DataIndex, kind: 
         counts.append(len(targets))
         for box, label in zip(targets.boxes, targets.labels.tolist(), strict=True):
             x1, y1, x2, y2 = map(round, box.tolist())
-            assert (sample.picture[:, y1:y2, x1:x2] == 30 * label).all()
+            assert (sample.image[:, y1:y2, x1:x2] == 30 * label).all()
     assert set(counts) == {1, 4}
     assert 15 <= counts.count(4) <= 27
 
 
 def assert_same(a: Sample, b: Sample) -> None:
-    assert torch.equal(a.picture, b.picture)
+    assert torch.equal(a.image, b.image)
     assert torch.equal(a.targets.boxes, b.targets.boxes)
     assert torch.equal(a.targets.labels, b.targets.labels)
     assert (a.image_id, a.original_size) == (b.image_id, b.original_size)
@@ -244,12 +244,12 @@ def test_neither_workers_nor_the_start_change_a_mosaic(index: DataIndex, workers
     there = list(make_loader(dataset, batch_size=2, shuffle=True, epoch=1, start_batch=1, workers=workers))
     assert len(there) == 3
     for a, b in zip(here[1:], there, strict=True):
-        assert torch.equal(a.pictures, b.pictures)
+        assert torch.equal(a.images, b.images)
         assert all(torch.equal(x.boxes, y.boxes) for x, y in zip(a.targets, b.targets, strict=True))
     assert any(len(targets) > 1 for batch in there for targets in batch.targets)
 
 
-def test_pictures_alone_are_those_of_a_run_without_mosaics(index: DataIndex) -> None:
+def test_images_alone_are_those_of_a_run_without_mosaics(index: DataIndex) -> None:
     options = {"photometric": 0.5, "scale": (0.6, 1.4)}
     with_, without = mosaics(index, **options), mosaics(index, **options)
     without.mosaic = None
@@ -260,7 +260,7 @@ def test_pictures_alone_are_those_of_a_run_without_mosaics(index: DataIndex) -> 
         assert_same(one, other)
 
 
-def test_a_data_set_of_one_picture(tmp_path: Path) -> None:
+def test_a_data_set_of_one_image(tmp_path: Path) -> None:
     found = samples(mosaics(index_of(tmp_path, 1)))
     assert {len(sample.targets) for sample in found} == {1, 4}
     assert all(len(sample.targets.labels.unique()) == 1 for sample in found)
@@ -268,12 +268,12 @@ def test_a_data_set_of_one_picture(tmp_path: Path) -> None:
 
 def test_all_background(tmp_path: Path) -> None:
     for sample in samples(mosaics(index_of(tmp_path, 5, boxes=False))):
-        assert sample.picture.shape == (3, 64, 64)
+        assert sample.image.shape == (3, 64, 64)
         assert sample.targets.boxes.shape == (0, 4)
         assert sample.targets.labels.dtype == torch.int64
 
 
-def test_objects_of_one_pixel_go_and_pictures_of_one_pixel_stay() -> None:
+def test_objects_of_one_pixel_go_and_images_of_one_pixel_stay() -> None:
     dots = [solid(90, 200, 200, (50, 50, 51, 51))] * 4
     assert len(WHOLE.paint(plan_of(), dots, SQUARE)[1]) == 0
     tiny = [solid(90, 1, 1, (0, 0, 1, 1))] * 4

@@ -20,45 +20,45 @@ from gfocal.structures import Targets
 
 
 def rectangle(height: int, width: int, box: tuple[int, int, int, int]) -> tuple[torch.Tensor, Targets]:
-    picture = torch.zeros(height, width, 3, dtype=torch.uint8).permute(2, 0, 1)
-    picture[:, box[1] : box[3], box[0] : box[2]] = 255
-    return picture, Targets(torch.tensor([box], dtype=torch.float32), torch.tensor([3]))
+    image = torch.zeros(height, width, 3, dtype=torch.uint8).permute(2, 0, 1)
+    image[:, box[1] : box[3], box[0] : box[2]] = 255
+    return image, Targets(torch.tensor([box], dtype=torch.float32), torch.tensor([3]))
 
 
-def white_extent(picture: torch.Tensor) -> torch.Tensor:
+def white_extent(image: torch.Tensor) -> torch.Tensor:
     """The box of what is brighter than mid-grey."""
-    rows, columns = (picture[0] >= 128).any(1).nonzero(), (picture[0] >= 128).any(0).nonzero()
+    rows, columns = (image[0] >= 128).any(1).nonzero(), (image[0] >= 128).any(0).nonzero()
     return torch.tensor([columns[0, 0], rows[0, 0], columns[-1, 0] + 1, rows[-1, 0] + 1], dtype=torch.float32)
 
 
-def assert_box_is_white_extent(picture: torch.Tensor, targets: Targets) -> None:
+def assert_box_is_white_extent(image: torch.Tensor, targets: Targets) -> None:
     assert len(targets) == 1
-    assert (targets.boxes[0] - white_extent(picture)).abs().max() <= 1.0
+    assert (targets.boxes[0] - white_extent(image)).abs().max() <= 1.0
     assert targets.labels.tolist() == [3]
 
 
 def test_eval_scales_boxes_exactly() -> None:
-    picture, targets = rectangle(100, 200, (20, 10, 120, 60))
-    square, moved = EvalTransform(Resize("square", size=320))(picture, targets)
+    image, targets = rectangle(100, 200, (20, 10, 120, 60))
+    square, moved = EvalTransform(Resize("square", size=320))(image, targets)
     assert square.shape == (3, 320, 320)
     # x by 320 / 200 = 1.6, y by 320 / 100 = 3.2
     assert moved.boxes.tolist() == [[32.0, 32.0, 192.0, 192.0]]
     assert_box_is_white_extent(square, moved)
-    longer, moved = EvalTransform(Resize("short_long", short_side=80, long_side=150))(picture, targets)
+    longer, moved = EvalTransform(Resize("short_long", short_side=80, long_side=150))(image, targets)
     assert longer.shape == (3, 75, 150)
     assert moved.boxes.tolist() == [[15.0, 7.5, 90.0, 45.0]]
 
 
 def test_flip_by_hand() -> None:
-    picture = torch.arange(24, dtype=torch.uint8).reshape(1, 4, 6).expand(3, -1, -1)
-    flipped, targets = flip_horizontally(picture, Targets(torch.tensor([[1.0, 0, 3, 2]]), torch.tensor([0])))
+    image = torch.arange(24, dtype=torch.uint8).reshape(1, 4, 6).expand(3, -1, -1)
+    flipped, targets = flip_horizontally(image, Targets(torch.tensor([[1.0, 0, 3, 2]]), torch.tensor([0])))
     assert flipped[0, 0].tolist() == [5, 4, 3, 2, 1, 0]
     assert targets.boxes.tolist() == [[3.0, 0.0, 5.0, 2.0]]
 
 
 def test_vertical_flip_by_hand() -> None:
-    picture = torch.arange(6, dtype=torch.uint8)[None, :, None].expand(3, 6, 2)  # rows 0..5
-    flipped, targets = flip_vertically(picture, Targets(torch.tensor([[0.0, 1, 2, 3]]), torch.tensor([4])))
+    image = torch.arange(6, dtype=torch.uint8)[None, :, None].expand(3, 6, 2)  # rows 0..5
+    flipped, targets = flip_vertically(image, Targets(torch.tensor([[0.0, 1, 2, 3]]), torch.tensor([4])))
     assert flipped[0, :, 0].tolist() == [5, 4, 3, 2, 1, 0]
     assert targets.boxes.tolist() == [[0, 3, 2, 5]]  # rows 1 and 2 are now rows 4 and 3
     assert targets.labels.tolist() == [4]
@@ -74,11 +74,11 @@ def test_vertical_flip_by_hand() -> None:
 
 
 def test_flip_happens_as_often_as_said() -> None:
-    picture, targets = rectangle(8, 8, (0, 0, 2, 8))
+    image, targets = rectangle(8, 8, (0, 0, 2, 8))
     torch.manual_seed(0)
     for share in (0.0, 0.3, 1.0):
         transform = TrainTransform(Resize("square", size=8), flip=share)
-        count = sum(transform(picture, targets)[1].boxes[0, 0].item() == 6 for _ in range(400))
+        count = sum(transform(image, targets)[1].boxes[0, 0].item() == 6 for _ in range(400))
         # Standard deviation of a share of 0.3 over 400 draws: 0.023.
         assert abs(count / 400 - share) < 0.08
 
@@ -95,10 +95,10 @@ def test_flip_happens_as_often_as_said() -> None:
 def test_box_follows_the_pixels(
     seed: int, height: int, width: int, kind: str, flip: float, scale: tuple | None
 ) -> None:
-    picture, targets = rectangle(height, width, (30, 25, 75, 80))
+    image, targets = rectangle(height, width, (30, 25, 75, 80))
     resize = Resize(kind, size=128, short_side=100, long_side=140)
     torch.manual_seed(seed)
-    changed, moved = TrainTransform(resize, flip=flip, scale=scale, min_visible=0.0)(picture, targets)
+    changed, moved = TrainTransform(resize, flip=flip, scale=scale, min_visible=0.0)(image, targets)
     assert changed.dtype == torch.uint8
     assert changed.stride()[0] == 1, "channels-last strides make the next step fast"
     limit = resize.target_size(height, width)
@@ -116,10 +116,10 @@ def test_box_follows_the_pixels(
 
 
 def test_scale_covers_its_range_and_reaches_every_corner() -> None:
-    picture, targets = rectangle(100, 100, (40, 40, 60, 60))
+    image, targets = rectangle(100, 100, (40, 40, 60, 60))
     transform = TrainTransform(Resize("square", size=100), flip=0.0, scale=(0.5, 1.5), min_visible=0.0)
     torch.manual_seed(0)
-    boxes = torch.cat([transform(picture, targets)[1].boxes for _ in range(300)])
+    boxes = torch.cat([transform(image, targets)[1].boxes for _ in range(300)])
     sides = boxes[:, 2:] - boxes[:, :2]
     # 20 pixels by 0.5 to 1.5.
     assert sides.min() >= 9.9
@@ -133,14 +133,14 @@ def test_scale_covers_its_range_and_reaches_every_corner() -> None:
 
 
 def test_boxes_with_little_left_are_dropped() -> None:
-    # A box at the left border and the whole picture; at double size a window of half the width stays.
+    # A box at the left border and the whole image; at double size a window of half the width stays.
     boxes = torch.tensor([[0.0, 0, 10, 100], [0, 0, 100, 100]])
     targets = Targets(boxes, torch.tensor([0, 1]))
-    picture = torch.zeros(100, 100, 3, dtype=torch.uint8).permute(2, 0, 1)
+    image = torch.zeros(100, 100, 3, dtype=torch.uint8).permute(2, 0, 1)
     torch.manual_seed(0)
     shares = set()
     for _ in range(200):
-        moved = TrainTransform(Resize("square", size=100), flip=0.0, scale=(2, 2), min_visible=0.2)(picture, targets)[1]
+        moved = TrainTransform(Resize("square", size=100), flip=0.0, scale=(2, 2), min_visible=0.2)(image, targets)[1]
         assert 1 in moved.labels
         for box, label in zip(moved.boxes, moved.labels, strict=True):
             if label == 0:
@@ -153,27 +153,27 @@ def test_boxes_with_little_left_are_dropped() -> None:
 
 
 def test_no_sliver_stays() -> None:
-    # Boxes all over the picture: a window of half its sides leaves some outside and of some less than a pixel.
+    # Boxes all over the image: a window of half its sides leaves some outside and of some less than a pixel.
     corners = torch.arange(0, 90, 7.3)
     boxes = torch.stack([corners, corners.flip(0), corners + 8.6, corners.flip(0) + 8.6], 1)
     targets = Targets(boxes, torch.arange(len(boxes)))
-    picture = torch.zeros(100, 100, 3, dtype=torch.uint8).permute(2, 0, 1)
+    image = torch.zeros(100, 100, 3, dtype=torch.uint8).permute(2, 0, 1)
     transform = TrainTransform(Resize("square", size=50), scale=(2, 2), min_visible=0.0)
     torch.manual_seed(0)
-    kept = torch.cat([transform(picture, targets)[1].boxes for _ in range(300)])
+    kept = torch.cat([transform(image, targets)[1].boxes for _ in range(300)])
     sides = kept[:, 2:] - kept[:, :2]
     assert sides.min() >= 1.0
     assert sides.min() < 1.6
     assert len(kept) < 300 * len(boxes) / 2
 
 
-def test_a_background_picture_goes_through() -> None:
-    picture = torch.zeros(50, 60, 3, dtype=torch.uint8).permute(2, 0, 1)
+def test_a_background_image_goes_through() -> None:
+    image = torch.zeros(50, 60, 3, dtype=torch.uint8).permute(2, 0, 1)
     torch.manual_seed(0)
     for scale, zoom in ((None, 0.0), ((0.5, 2.0), 0.0), (None, 1.0), ((1.5, 2.0), 1.0)):
         options = {"flip": 1.0, "photometric": 1.0, "scale": scale, "zoom_out": zoom, "iou_crop": 1.0}
         transform = TrainTransform(Resize("square", size=32), **options)
-        changed, targets = transform(picture, Targets.empty())
+        changed, targets = transform(image, Targets.empty())
         assert changed.shape == (3, 32, 32)
         assert targets.boxes.shape == (0, 4)
 
@@ -192,11 +192,11 @@ def test_a_background_picture_goes_through() -> None:
 def test_box_follows_the_pixels_through_zoom_and_crop(
     seed: int, height: int, width: int, kind: str, zoom: float, crop: float, scale: tuple | None
 ) -> None:
-    picture, targets = rectangle(height, width, (30, 25, 75, 80))
+    image, targets = rectangle(height, width, (30, 25, 75, 80))
     resize = Resize(kind, size=128, short_side=100, long_side=180)
     options = {"zoom_out": zoom, "iou_crop": crop, "scale": scale, "min_visible": 0.0, "fill": (0, 0, 0)}
     torch.manual_seed(seed)
-    changed, moved = TrainTransform(resize, **options)(picture, targets)
+    changed, moved = TrainTransform(resize, **options)(image, targets)
     assert changed.dtype == torch.uint8
     assert changed.stride()[0] == 1
     if len(moved) and (moved.boxes[:, 2:] - moved.boxes[:, :2] > 2).all():
@@ -207,12 +207,12 @@ def test_box_follows_the_pixels_through_zoom_and_crop(
 
 
 def test_zoom_out_makes_small_and_crop_makes_large() -> None:
-    picture, targets = rectangle(100, 100, (40, 40, 60, 60))
+    image, targets = rectangle(100, 100, (40, 40, 60, 60))
     sides = {}
     for name in ("zoom_out", "iou_crop"):
         transform = TrainTransform(Resize("square", size=100), flip=0.0, **{name: 1.0})
         torch.manual_seed(0)
-        boxes = torch.cat([transform(picture, targets)[1].boxes for _ in range(200)])
+        boxes = torch.cat([transform(image, targets)[1].boxes for _ in range(200)])
         assert len(boxes) == 200
         sides[name] = boxes[:, 2:] - boxes[:, :2]
     # 20 pixels over 1..4, and over 0.3..1 (or cut).
@@ -223,26 +223,26 @@ def test_zoom_out_makes_small_and_crop_makes_large() -> None:
 
 
 def test_the_canvas_has_its_colour() -> None:
-    picture, targets = rectangle(60, 60, (0, 0, 60, 60))
+    image, targets = rectangle(60, 60, (0, 0, 60, 60))
     transform = TrainTransform(Resize("square", size=60), zoom_out=1.0)
     torch.manual_seed(1)
-    changed, moved = transform(picture, targets)
+    changed, moved = transform(image, targets)
     x1, y1, x2, y2 = map(int, moved.boxes[0].tolist())
     changed[:, y1:y2, x1:x2] = torch.tensor([124, 116, 104]).view(3, 1, 1)
     assert (changed == torch.tensor([124, 116, 104]).view(3, 1, 1)).all()
     both = TrainTransform(Resize("square", size=60), zoom_out=1.0, scale=(1.0, 1.0), min_visible=0.0)
     torch.manual_seed(1)
-    changed, moved = both(picture, targets)
+    changed, moved = both(image, targets)
     assert moved.boxes.tolist() == [[x1, y1, x2, y2]]
     changed[:, y1:y2, x1:x2] = torch.tensor([124, 116, 104]).view(3, 1, 1)
     assert (changed == torch.tensor([124, 116, 104]).view(3, 1, 1)).all()
 
 
 def test_how_often_says_nothing_about_how_large() -> None:
-    picture, targets = rectangle(60, 60, (0, 0, 60, 60))
+    image, targets = rectangle(60, 60, (0, 0, 60, 60))
     transform = TrainTransform(Resize("square", size=240), flip=0.0, zoom_out=0.25)
     torch.manual_seed(0)
-    boxes = torch.cat([transform(picture, targets)[1].boxes for _ in range(400)])
+    boxes = torch.cat([transform(image, targets)[1].boxes for _ in range(400)])
     sides = (boxes[:, 2] - boxes[:, 0])[boxes[:, 2] - boxes[:, 0] < 240]
     # About 100 canvases of 1 to 4 times the sides.
     assert sides.min() < 64
@@ -251,23 +251,23 @@ def test_how_often_says_nothing_about_how_large() -> None:
 
 
 def test_the_canvas_of_scale_is_padded_with_the_colour_of_the_resize() -> None:
-    picture, targets = rectangle(60, 60, (0, 0, 60, 60))
+    image, targets = rectangle(60, 60, (0, 0, 60, 60))
     transform = TrainTransform(Resize("square", size=60, fill=(9, 8, 7)), scale=(0.5, 0.5))
-    changed, _ = transform(picture, targets)
+    changed, _ = transform(image, targets)
     assert ((changed == torch.tensor([9, 8, 7]).view(3, 1, 1)).all(0).sum()) == 60 * 60 - 30 * 30
 
 
 def test_zoom_and_crop_happen_as_often_as_said_and_leave_the_other_draws_alone() -> None:
-    picture, targets = rectangle(64, 64, (8, 8, 40, 30))
+    image, targets = rectangle(64, 64, (8, 8, 40, 30))
     plain = TrainTransform(Resize("square", size=64), photometric=0.5)
     for name, share in (("zoom_out", 0.3), ("iou_crop", 0.3)):
         changed = TrainTransform(Resize("square", size=64), photometric=0.5, **{name: share})
         count = 0
         for seed in range(400):
             torch.manual_seed(seed)
-            before, after = plain(picture, targets), torch.rand(1)
+            before, after = plain(image, targets), torch.rand(1)
             torch.manual_seed(seed)
-            now = changed(picture, targets)
+            now = changed(image, targets)
             assert torch.equal(torch.rand(1), after)
             if torch.equal(now[1].boxes, before[1].boxes):
                 assert torch.equal(now[0], before[0]), "flip and colours are those without"
@@ -278,27 +278,27 @@ def test_zoom_and_crop_happen_as_often_as_said_and_leave_the_other_draws_alone()
 
 
 def test_all_that_a_crop_drew_follows_from_the_seed() -> None:
-    picture, targets = rectangle(64, 64, (8, 8, 40, 30))
+    image, targets = rectangle(64, 64, (8, 8, 40, 30))
     transform = TrainTransform(Resize("square", size=64), iou_crop=1.0, zoom_out=0.5)
     results = []
     for _ in range(2):
         torch.manual_seed(7)
-        results.append([transform(picture, targets)[1].boxes for _ in range(20)])
+        results.append([transform(image, targets)[1].boxes for _ in range(20)])
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
     assert len({tuple(boxes[0].tolist()) for boxes in results[0]}) > 15
 
 
 def test_colours_by_hand() -> None:
-    picture = torch.tensor([100, 50, 10], dtype=torch.uint8).reshape(3, 1, 1).expand(3, 2, 2)
+    image = torch.tensor([100, 50, 10], dtype=torch.uint8).reshape(3, 1, 1).expand(3, 2, 2)
     skip, least, most = 0.9, 0.0, 1.0
     # Brightness 0.8: 80 40 8. 1.2: 120 60 12.
-    assert distort_colours(picture, [0, least, skip, 0, skip, 0])[:, 0, 0].tolist() == [80, 40, 8]
-    assert distort_colours(picture, [0, most, skip, 0, skip, 0])[:, 0, 0].tolist() == [120, 60, 12]
+    assert distort_colours(image, [0, least, skip, 0, skip, 0])[:, 0, 0].tolist() == [80, 40, 8]
+    assert distort_colours(image, [0, most, skip, 0, skip, 0])[:, 0, 0].tolist() == [120, 60, 12]
     # Contrast 0.6 about the mean 160 / 3 = 53.33: 53.33 + 0.6 * (46.67, -3.33, -43.33) = 81.3 51.3 27.3.
-    assert distort_colours(picture, [skip, 0, 0, least, skip, 0])[:, 0, 0].tolist() == [81, 51, 27]
+    assert distort_colours(image, [skip, 0, 0, least, skip, 0])[:, 0, 0].tolist() == [81, 51, 27]
     # Saturation 0.5 about the grey 0.2989 * 100 + 0.587 * 50 + 0.114 * 10 = 60.4 -> 60: 80 55 35.
-    assert distort_colours(picture, [skip, 0, skip, 0, 0, least])[:, 0, 0].tolist() == [80, 55, 35]
-    assert torch.equal(distort_colours(picture, [skip, 0] * 3), picture)
+    assert distort_colours(image, [skip, 0, skip, 0, 0, least])[:, 0, 0].tolist() == [80, 55, 35]
+    assert torch.equal(distort_colours(image, [skip, 0] * 3), image)
 
 
 def test_colours_never_wrap_around() -> None:
@@ -310,14 +310,14 @@ def test_colours_never_wrap_around() -> None:
 
 
 def test_one_option_does_not_change_the_draws_of_another() -> None:
-    picture, targets = rectangle(60, 60, (10, 10, 40, 30))
+    image, targets = rectangle(60, 60, (10, 10, 40, 30))
     plain = TrainTransform(Resize("square", size=64), flip=0.5, scale=(0.6, 1.4))
     coloured = TrainTransform(Resize("square", size=64), flip=0.5, scale=(0.6, 1.4), photometric=1.0)
     for seed in range(20):
         torch.manual_seed(seed)
-        a = plain(picture, targets)[1]
+        a = plain(image, targets)[1]
         torch.manual_seed(seed)
-        assert torch.equal(a.boxes, coloured(picture, targets)[1].boxes)
+        assert torch.equal(a.boxes, coloured(image, targets)[1].boxes)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gfocal.data.checks import images as check_pictures
+from gfocal.data.checks import images as check_images
 from gfocal.data.checks.check import Report, check_data
 from gfocal.data.checks.fix import write_fixed
 from gfocal.data.checks.fix_boxes import Change
@@ -41,11 +41,11 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def planted_copy(source: Path, target: Path, times: int, patch: pytest.MonkeyPatch) -> tuple[Report, Report, Counter]:
     """(the report before, the report after, what was planted)."""
-    patch.setattr(check_pictures, "LARGE_PIXELS", LARGE)
+    patch.setattr(check_images, "LARGE_PIXELS", LARGE)
     for folder in ("annotations", "images"):
         shutil.copytree(source / folder, target / folder)
     before = check_data(target)
-    spared = {f.picture for f in before.findings if f.picture} | {
+    spared = {f.image for f in before.findings if f.image} | {
         f.other.split(": ", 1)[1] for f in before.findings if f.other
     }
     expected = plant_all(target, seed=0, times=times, spared=spared)
@@ -66,7 +66,7 @@ def test_every_fault_planted_in_generated_scenes_is_found(
     assert_all_found(*planted_copy(scenes, tmp_path / "data", 2, monkeypatch), times=2)
 
 
-def test_every_fault_planted_in_real_pictures_is_found(
+def test_every_fault_planted_in_real_images_is_found(
     shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert_all_found(*planted_copy(shared / "data" / "bccd", tmp_path / "data", 5, monkeypatch), times=5)
@@ -99,11 +99,11 @@ def test_a_fixed_copy_has_no_errors_and_nothing_that_was_fixed(
     assert mended == {change.kind for change in changes}
     if fmt == "coco":
         assert {kind for kind, _, _ in expected} - KEPT == mended
-        # The copy of a picture of train in val stays, the original goes.
+        # The copy of an image of train in val stays, the original goes.
         assert "copyval0.jpg" in tree(tmp_path / "cleaned" / "images")
 
 
-def test_a_split_of_which_no_picture_is_left(tmp_path: Path, scenes: Path) -> None:
+def test_a_split_of_which_no_image_is_left(tmp_path: Path, scenes: Path) -> None:
     root = tmp_path / "data"
     shutil.copytree(scenes, root)
     val = json.loads((root / "annotations" / "val.json").read_text())
@@ -147,4 +147,4 @@ def test_copies_in_val_and_test_are_found(tmp_path: Path, scenes: Path) -> None:
         json.dumps(val | {"images": [image | {"file_name": "other.png"}], "annotations": []})
     )
     leaks = [f for f in check_data(root).findings if f.kind == "leak-exact"]
-    assert [(f.split, f.picture, f.other) for f in leaks] == [("test", "other.png", f"val: {image['file_name']}")]
+    assert [(f.split, f.image, f.other) for f in leaks] == [("test", "other.png", f"val: {image['file_name']}")]

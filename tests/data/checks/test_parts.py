@@ -12,7 +12,7 @@ from PIL import Image
 
 from gfocal.data.checks.boxes import same_boxes
 from gfocal.data.checks.check import check_data
-from gfocal.data.checks.images import examine_picture, examine_pictures
+from gfocal.data.checks.images import examine_image, examine_images
 from gfocal.data.checks.kinds import SAME_IOU
 from gfocal.data.index.data_index import DataIndex
 from helpers.planted import encoded, huge_png
@@ -41,11 +41,11 @@ JPEGS = {
 def test_a_jpeg_file_is_cut_off_or_whole(name: str, end: bytes, tmp_path: Path) -> None:
     data, path = JPEGS[name], tmp_path / "a.jpg"
     path.write_bytes(data + b"what some cameras add")
-    assert examine_picture(path).fault is None
+    assert examine_image(path).fault is None
     scan = data.find(b"\xff\xda") + 14
     for share in (0.2, 0.5, 0.8):
         path.write_bytes(data[: scan + int((len(data) - scan) * share)] + end)
-        fault = examine_picture(path).fault
+        fault = examine_image(path).fault
         assert fault is not None, share
         assert fault[0] == "picture-truncated"
 
@@ -56,30 +56,30 @@ def test_a_progressive_file_that_ends_between_two_scans_is_cut_off(tmp_path: Pat
     # The table of the last scan stands before it.
     table = data.rfind(b"\xff\xc4", 0, last)
     (tmp_path / "a.jpg").write_bytes(data[:table] + b"\xff\xd9")
-    assert examine_picture(tmp_path / "a.jpg").fault == (
+    assert examine_image(tmp_path / "a.jpg").fault == (
         "picture-truncated",
         "is cut off and closed again: the rest of the picture is missing",
     )
 
 
-def test_a_picture_that_claims_to_be_enormous_takes_no_memory(tmp_path: Path) -> None:
+def test_a_image_that_claims_to_be_enormous_takes_no_memory(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(huge_png())
-    (facts,) = examine_pictures([tmp_path / "a.png"])
+    (facts,) = examine_images([tmp_path / "a.png"])
     assert facts.fault is not None
     assert facts.fault[0] == "picture-too-large"
     assert facts.refused
 
 
-def index_of(boxes: list[list[float]], labels: list[int], pictures: list[int]) -> DataIndex:
-    count = max(pictures) + 1
+def index_of(boxes: list[list[float]], labels: list[int], images: list[int]) -> DataIndex:
+    count = max(images) + 1
     return DataIndex.build(
-        pictures_dir=Path("."),
+        images_dir=Path("."),
         annotations=Path("a.json"),
         image_ids=range(count),
         file_names=[f"{i}.png" for i in range(count)],
         widths=[1000] * count,
         heights=[1000] * count,
-        box_start=np.searchsorted(pictures, np.arange(count + 1)),
+        box_start=np.searchsorted(images, np.arange(count + 1)),
         boxes=boxes,
         labels=labels,
         names=["a", "b", "c"],

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from gfocal.data.formats.open import open_split
 from gfocal.data.problems import Problem, Problems
 from gfocal.errors import BrokenInputError, GfocalError, UsageError
-from helpers.layouts import CONTENT, LAYOUTS, boxes_of, picture, voc_xml, yolo_text
+from helpers.layouts import CONTENT, LAYOUTS, boxes_of, image, voc_xml, yolo_text
 
 WANTED = {name: boxes for name, (_, boxes) in CONTENT.items()}
 A, B = WANTED["a.jpg"]
@@ -71,7 +71,7 @@ def test_a_broken_line(tmp_path: Path, line: str, kind: str, message: str) -> No
     (root / "labels/a.txt").write_text(f"{good[0]}\n{line}\n{good[1]}\n")
     stopped, found, left = strict_and_skipped(root)
     assert f"{root / 'labels' / 'a.txt'}: " in stopped
-    assert [(problem.kind, problem.picture) for problem in found] == [(kind, "a.jpg")]
+    assert [(problem.kind, problem.image) for problem in found] == [(kind, "a.jpg")]
     with pytest.raises(BrokenInputError, match=message):
         open_split(root, "train")
     assert left == WANTED, "the lines around it stay"
@@ -114,7 +114,7 @@ def test_polygons_scores_and_key_points(tmp_path: Path) -> None:
     assert ["key points are not read" in note for note in problems.notes] == [True]
 
 
-def test_label_files_without_a_picture(tmp_path: Path) -> None:
+def test_label_files_without_a_image(tmp_path: Path) -> None:
     root = made(tmp_path, "label_studio_yolo")
     (root / "labels/lost.txt").write_text("0 0.5 0.5 0.5 0.5\n")
     stopped, found, left = strict_and_skipped(root)
@@ -123,7 +123,7 @@ def test_label_files_without_a_picture(tmp_path: Path) -> None:
     assert left == WANTED
 
 
-def test_unreadable_label_files_and_pictures(tmp_path: Path) -> None:
+def test_unreadable_label_files_and_images(tmp_path: Path) -> None:
     root = made(tmp_path, "label_studio_yolo")
     (root / "labels/a.txt").write_bytes(b"\xff\xfe0\x00")
     stopped, found, left = strict_and_skipped(root)
@@ -137,7 +137,7 @@ def test_unreadable_label_files_and_pictures(tmp_path: Path) -> None:
     assert left == {name: boxes for name, boxes in WANTED.items() if name != "a.jpg"}
 
 
-def test_listed_pictures_that_are_missing(tmp_path: Path) -> None:
+def test_listed_images_that_are_missing(tmp_path: Path) -> None:
     root = made(tmp_path, "cvat_yolo")
     with (root / "train.txt").open("a", encoding="utf-8") as file:
         file.write("data/obj_train_data/gone.jpg\ndata/obj_train_data/a.jpg\n")
@@ -222,7 +222,7 @@ def test_a_broken_object(tmp_path: Path, extra: str, kind: str, message: str) ->
     file.write_text(voc_xml("a.jpg", extra=extra))
     stopped, found, left = strict_and_skipped(root)
     assert f"{file}: object 3" in stopped
-    assert [(problem.kind, problem.picture) for problem in found] == [(kind, "a.jpg")]
+    assert [(problem.kind, problem.image) for problem in found] == [(kind, "a.jpg")]
     with pytest.raises(BrokenInputError, match=message):
         open_split(root, "train")
     assert left == WANTED
@@ -239,11 +239,11 @@ def bomb(root: Path) -> None:
     (root / "Annotations/a.xml").write_text(f"<!DOCTYPE annotation [{entities}]>{text}")
 
 
-def no_picture(root: Path) -> None:
+def no_image(root: Path) -> None:
     (root / "images/a.jpg").unlink()
 
 
-def not_a_picture(root: Path) -> None:
+def not_a_image(root: Path) -> None:
     (root / "images/ü.png").write_bytes(b"no picture")
 
 
@@ -254,8 +254,8 @@ def not_a_picture(root: Path) -> None:
         (bomb, "record-broken", r"a\.xml: is refused: EntitiesForbidden", "a.jpg"),
         (lambda root: (root / "Annotations/a.xml").write_bytes(b""), "record-broken", "not well-formed", "a.jpg"),
         (lambda root: (root / "Annotations/a.xml").write_bytes(b"\xff\xfe<"), "record-broken", "not well-fo", "a.jpg"),
-        (no_picture, "picture-missing", r"a\.xml: has no picture in", "a.jpg"),
-        (not_a_picture, "picture-unreadable", r"ü\.png: cannot be read", "ü.png"),
+        (no_image, "picture-missing", r"a\.xml: has no picture in", "a.jpg"),
+        (not_a_image, "picture-unreadable", r"ü\.png: cannot be read", "ü.png"),
     ],
 )
 def test_a_broken_file(tmp_path: Path, damage: Callable[[Path], object], kind: str, message: str, lost: str) -> None:
@@ -290,13 +290,13 @@ def test_trainval_without_train(tmp_path: Path) -> None:
     assert sorted(boxes_of(open_split(root, "train"))) == ["b c.jpg", "ü.png"]
 
 
-def test_pictures_are_found_by_the_name_of_the_xml_file_first(tmp_path: Path) -> None:
+def test_images_are_found_by_the_name_of_the_xml_file_first(tmp_path: Path) -> None:
     root = made(tmp_path, "label_img_voc")
-    # A copy that still names another file, as people make them, and one whose picture has another name.
+    # A copy that still names another file, as people make them, and one whose image has another name.
     (root / "a2.xml").write_text(voc_xml("a.jpg"))
-    picture(root / "a2.jpg", CONTENT["a.jpg"][0])
+    image(root / "a2.jpg", CONTENT["a.jpg"][0])
     (root / "other.xml").write_text(voc_xml("b c.jpg").replace("b c.jpg", "C:\\photos\\Renamed.JPG"))
-    picture(root / "Renamed.JPG", CONTENT["b c.jpg"][0])
+    image(root / "Renamed.JPG", CONTENT["b c.jpg"][0])
     left = boxes_of(open_split(root, "train"))
     assert left == {**WANTED, "a2.jpg": [A, B], "Renamed.JPG": WANTED["b c.jpg"]}
     (root / "again.xml").write_text(voc_xml("a.jpg"))
@@ -307,7 +307,7 @@ def test_pictures_are_found_by_the_name_of_the_xml_file_first(tmp_path: Path) ->
 @pytest.mark.parametrize(
     "size", ["", "<size><width>0</width><height>0</height></size>", "<size><width>x</width></size>"]
 )
-def test_a_size_that_is_not_written_is_the_picture_s(tmp_path: Path, size: str) -> None:
+def test_a_size_that_is_not_written_is_the_image_s(tmp_path: Path, size: str) -> None:
     root = made(tmp_path, "label_studio_voc")
     text = voc_xml("a.jpg")
     start, end = text.index("<size>"), text.index("</size>") + len("</size>")
@@ -316,9 +316,9 @@ def test_a_size_that_is_not_written_is_the_picture_s(tmp_path: Path, size: str) 
     assert [(int(index.widths[i]), int(index.heights[i])) for i in range(3)] == [size for size, _ in CONTENT.values()]
 
 
-def test_pictures_of_one_name(tmp_path: Path) -> None:
+def test_images_of_one_name(tmp_path: Path) -> None:
     root = made(tmp_path, "label_studio_voc")
-    picture(root / "images" / "a.png", (40, 30))
+    image(root / "images" / "a.png", (40, 30))
     problems = Problems(False)
     assert boxes_of(open_split(root, "train", problems=problems)) == WANTED
     assert [note.split(": ")[1] for note in problems.notes] == ["a.png is not read, since a.jpg has its name"]
@@ -333,7 +333,7 @@ def test_difficult_objects_are_ignored(tmp_path: Path) -> None:
 
 
 def test_the_challenge_counts_from_one(tmp_path: Path) -> None:
-    """1..W is the whole picture there; a tool of today writes 0..W."""
+    """1..W is the whole image there; a tool of today writes 0..W."""
     for database, wanted in (("The VOC2007 Database", (0, 0, 40, 30)), ("Unknown", (1, 1, 40, 30))):
         root = made(tmp_path / database, "label_studio_voc")
         extra = OBJECT.format("<name>cat</name>" + BOX.format(1, 1, 40, 30))
@@ -386,7 +386,7 @@ def test_any_xml_file_is_read_or_refused(
 
 def test_absolute_and_relative_entries_of_a_yaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for folder in ("one", "two"):
-        picture(tmp_path / folder / "images" / f"{folder}.jpg", (40, 30))
+        image(tmp_path / folder / "images" / f"{folder}.jpg", (40, 30))
         (tmp_path / folder / "labels").mkdir()
         (tmp_path / folder / "labels" / f"{folder}.txt").write_text("0 0.5 0.5 0.5 0.5\n")
     text = f"train: [one/images, {tmp_path / 'two' / 'images'}]\nnames: [cat]\n"

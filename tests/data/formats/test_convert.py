@@ -36,14 +36,14 @@ COLUMNS = [
 
 
 def index_of(folder: Path, **changes: Any) -> DataIndex:
-    """Three pictures, five boxes of three classes, one class without any; what formats cannot hold is there."""
+    """Three images, five boxes of three classes, one class without any; what formats cannot hold is there."""
     names = ["b ä.png", "a.png", "sub/a.png"]
     for name, size in zip(names, ((40, 30), (20, 10), (20, 10)), strict=True):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         if not (folder / name).exists():
             Image.new("RGB", size, (len(name), 0, 0)).save(folder / name)
     columns: dict[str, Any] = {
-        "pictures_dir": folder,
+        "images_dir": folder,
         "annotations": folder / "made",
         "image_ids": [30, 10, 20],
         "file_names": names,
@@ -83,7 +83,7 @@ def read(path: Path, split: Any = "train") -> tuple[DataIndex, list[str]]:
 
 @pytest.mark.parametrize("fmt", ["coco", "yolo", "voc"])
 def test_all_of_it_comes_back(tmp_path: Path, fmt: Any) -> None:
-    # VOC has one file a name, whatever the picture's folder and ending; all these differ.
+    # VOC has one file a name, whatever the image's folder and ending; all these differ.
     index = index_of(tmp_path / "in")
     write_dataset({"train": index}, tmp_path / "out", fmt)
     back, notes = read(tmp_path / "out")
@@ -159,7 +159,7 @@ def test_a_label_file_that_was_changed_counts(tmp_path: Path, fmt: Any) -> None:
     assert "sub/a.png" in notes[0]
 
 
-def test_new_and_removed_pictures(tmp_path: Path) -> None:
+def test_new_and_removed_images(tmp_path: Path) -> None:
     write_dataset({"train": index_of(tmp_path / "in")}, tmp_path / "out", "yolo")
     folder = tmp_path / "out"
     (folder / "images/train/a.png").unlink()
@@ -297,7 +297,7 @@ def test_a_class_that_xml_cannot_name(tmp_path: Path) -> None:
 
 
 def test_yolo_turns_what_exif_turns(tmp_path: Path) -> None:
-    """Pictures annotated as they are stored: with the sidecar right, without it a line warns."""
+    """Images annotated as they are stored: with the sidecar right, without it a line warns."""
     index = index_of(tmp_path / "in")
     exif = Image.Exif()
     exif[0x0112] = 6

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from gfocal.data.formats.image_size import exif_orientation, picture_size, picture_sizes
+from gfocal.data.formats.image_size import exif_orientation, image_size, image_sizes
 from gfocal.errors import BrokenInputError
 from gfocal.utils.threads import in_threads
 
@@ -24,8 +24,8 @@ def turned(path: Path, orientation: int) -> Path:
 @pytest.mark.parametrize(("orientation", "size"), [(1, (40, 30)), (3, (40, 30)), (6, (30, 40)), (9, (40, 30))])
 def test_upright(tmp_path: Path, orientation: int, size: tuple[int, int]) -> None:
     file = turned(tmp_path / "a.jpg", orientation)
-    assert picture_size(file) == size
-    assert picture_size(file, apply_exif=False) == (40, 30)
+    assert image_size(file) == size
+    assert image_size(file, apply_exif=False) == (40, 30)
     with Image.open(file) as image:
         assert exif_orientation(image) == (orientation if orientation < 9 else 1)
 
@@ -33,12 +33,12 @@ def test_upright(tmp_path: Path, orientation: int, size: tuple[int, int]) -> Non
 def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
     (tmp_path / "text.jpg").write_text("no picture")
     file = turned(tmp_path / "a.jpg", 6)
-    good, bad, missing = picture_sizes([file, tmp_path / "text.jpg", tmp_path / "none.jpg"])
+    good, bad, missing = image_sizes([file, tmp_path / "text.jpg", tmp_path / "none.jpg"])
     assert good == (30, 40)
     assert "no known picture format" in str(bad)
     assert "does not exist" in str(missing)
     with pytest.raises(BrokenInputError, match="does not exist"):
-        picture_size(tmp_path / "none.jpg")
+        image_size(tmp_path / "none.jpg")
 
 
 def test_threads_leave_the_filters_of_warnings_as_they_were() -> None:

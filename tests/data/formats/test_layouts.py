@@ -17,7 +17,7 @@ from gfocal.data.formats.open import find_data, open_all, open_split
 from gfocal.data.formats.yolo.reader import label_path
 from gfocal.data.problems import Problems
 from gfocal.errors import MissingSplitError, UsageError
-from helpers.layouts import CONTENT, LAYOUTS, boxes_of, coco, pictures, voc_labels, yolo_labels, zipped
+from helpers.layouts import CONTENT, LAYOUTS, boxes_of, coco, images, voc_labels, yolo_labels, zipped
 
 WANTED = {name: boxes for name, (_, boxes) in CONTENT.items()}
 
@@ -78,13 +78,13 @@ def test_a_folder_of_one_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["ultralytics", "folders_of_voc"])
-def test_pictures_outside_all_splits_are_told(tmp_path: Path, name: str) -> None:
+def test_images_outside_all_splits_are_told(tmp_path: Path, name: str) -> None:
     LAYOUTS[name][1](tmp_path)
     if name == "ultralytics":
         (tmp_path / "toys.yaml").unlink()
         (tmp_path / "classes.txt").write_text("cat\ndog\n")
-    pictures(tmp_path / "images" / "extra")
-    pictures(tmp_path / "images")
+    images(tmp_path / "images" / "extra")
+    images(tmp_path / "images")
     problems = Problems(False)
     assert boxes_of(open_split(tmp_path, "train", problems=problems)) == WANTED
     assert len(problems.notes) == 1
@@ -105,7 +105,7 @@ def test_several_data_sets_in_a_folder_are_named(tmp_path: Path) -> None:
 
 
 def several(root: Path) -> Path:
-    pictures(root / "images")
+    images(root / "images")
     coco(root / "annotations" / "instances_default.json")
     voc_labels(root / "annotations")
     yolo_labels(root / "labels")
@@ -147,7 +147,7 @@ def test_files_that_are_no_data_set(tmp_path: Path, name: str) -> None:
 def test_nothing_there(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"does not exist; give a folder, a \.zip"):
         find_data(tmp_path / "none")
-    pictures(tmp_path)
+    images(tmp_path)
     with pytest.raises(UsageError, match=r"looked for COCO JSON: .*; YOLO: .*; Pascal VOC: "):
         find_data(tmp_path)
 
@@ -294,12 +294,12 @@ def test_processes_unpack_one_after_the_other(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize(
-    ("picture", "label"),
+    ("image", "label"),
     [
         ("/my/images/set/images/train/a.b.jpg", "/my/images/set/labels/train/a.b.txt"),  # the last one alone
         ("set/Images/a.jpg", "set/Labels/a.txt"),
         ("set/pictures/a.jpg", "set/pictures/a.txt"),
     ],
 )
-def test_where_a_label_file_belongs(picture: str, label: str) -> None:
-    assert label_path(Path(picture)) == Path(label)
+def test_where_a_label_file_belongs(image: str, label: str) -> None:
+    assert label_path(Path(image)) == Path(label)

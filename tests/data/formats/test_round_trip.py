@@ -34,7 +34,7 @@ def without_crowds(index: DataIndex) -> DataIndex:
     kept = ~np.asarray(index.crowd)
     owner = np.repeat(np.arange(len(index)), np.diff(np.asarray(index.box_start)))[kept]
     return DataIndex.build(
-        pictures_dir=index.pictures_dir,
+        images_dir=index.images_dir,
         annotations=index.annotations,
         image_ids=index.image_ids,
         file_names=[index.file_name(i) for i in range(len(index))],

@@ -1,4 +1,4 @@
-"""Joined data sets: every picture keeps its file, its boxes and the names of its classes."""
+"""Joined data sets: every image keeps its file, its boxes and the names of its classes."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from gfocal.errors import UsageError
 def data_set(
     folder: Path, names: tuple[str, ...], labels: list[list[int]], first_id: int = 1, **more: object
 ) -> DataIndex:
-    """Pictures 0.png, 1.png, ... of the grey of their number; the boxes of picture i begin at x = i."""
+    """Images 0.png, 1.png, ... of the grey of their number; the boxes of image i begin at x = i."""
     folder.mkdir(parents=True, exist_ok=True)
     flat = [(i, label) for i, own in enumerate(labels) for label in own]
     for i in range(len(labels)):
         Image.new("RGB", (30 + len(names), 20), (10 * i,) * 3).save(folder / f"{i}.png")
     return DataIndex.build(
-        pictures_dir=folder,
+        images_dir=folder,
         annotations=folder / "a.json",
         image_ids=np.arange(first_id, first_id + len(labels)),
         file_names=[f"{i}.png" for i in range(len(labels))],
@@ -118,7 +118,7 @@ def test_ambiguity_and_skipped_records_come_along(tmp_path: Path) -> None:
     assert join([two, data_set(tmp_path / "c", ("x",), [[]])])[0].edge_ambiguity is None
 
 
-def test_empty_data_sets_and_pictures_in_one_folder(tmp_path: Path) -> None:
+def test_empty_data_sets_and_images_in_one_folder(tmp_path: Path) -> None:
     one = data_set(tmp_path, ("x",), [[0]])
     empty = data_set(tmp_path / "b", ("y",), [])
     joined, _ = join([empty, one])

@@ -12,7 +12,7 @@ import torch
 from gfocal.data.index.data_index import DataIndex
 
 ARRAYS: dict[str, Any] = {
-    "pictures_dir": Path("pictures"),
+    "images_dir": Path("pictures"),
     "annotations": Path("labels.json"),
     "image_ids": [7, 5],
     "file_names": ["a.png", "sub/bü.png"],
@@ -56,7 +56,7 @@ def test_what_is_given_is_kept() -> None:
     assert index.targets(1).labels.tolist() == [0]
 
 
-def test_no_boxes_and_no_pictures() -> None:
+def test_no_boxes_and_no_images() -> None:
     empty = DataIndex.build(**ARRAYS | {"boxes": [], "labels": [], "box_start": [0, 0, 0]})
     assert (len(empty), len(empty.boxes), len(empty.targets(1))) == (2, 0, 0)
     assert np.asarray(empty.boxes).shape == (0, 4)
@@ -72,24 +72,24 @@ def test_lengths_that_disagree_are_refused(key: str) -> None:
 
 def test_a_typical_set_takes_few_bytes() -> None:
     """Hundredths of pixels in random order of ids, areas of masks, a crowd here and there: what COCO itself holds."""
-    rng, pictures, per = np.random.default_rng(0), 2000, 10
-    count = pictures * per
+    rng, images, per = np.random.default_rng(0), 2000, 10
+    count = images * per
     xywh = np.rint(rng.uniform(1, 300, (count, 4)) * 100) / 100
     arrays: dict[str, Any] = {
-        "pictures_dir": Path("pictures"),
+        "images_dir": Path("pictures"),
         "annotations": Path("labels.json"),
-        "image_ids": rng.permutation(pictures),
-        "file_names": [f"{i:012d}.jpg" for i in range(pictures)],
-        "widths": [640] * pictures,
-        "heights": [480] * pictures,
+        "image_ids": rng.permutation(images),
+        "file_names": [f"{i:012d}.jpg" for i in range(images)],
+        "widths": [640] * images,
+        "heights": [480] * images,
         "box_start": np.arange(0, count + 1, per),
         "boxes": np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], 1),
         "labels": rng.integers(0, 80, count),
         "names": [f"class {c}" for c in range(80)],
     }
     small = DataIndex.build(**arrays)
-    of_pictures = pictures * (8 * 4 + 16 + 2) + 80 * 8
-    assert small.nbytes == count * (4 * 2 + 1) + of_pictures + 8 + 2
+    of_images = images * (8 * 4 + 16 + 2) + 80 * 8
+    assert small.nbytes == count * (4 * 2 + 1) + of_images + 8 + 2
     area = rng.uniform(1, 1e4, count)
     ids, crowd = rng.permutation(2_000_000)[:count], rng.uniform(size=count) < 0.01
     large = DataIndex.build(**arrays, area=area, annotation_ids=ids, crowd=crowd)
@@ -112,7 +112,7 @@ def test_labels_out_of_range_are_refused() -> None:
             DataIndex.build(**ARRAYS | {"labels": labels})
 
 
-def test_boxes_that_do_not_follow_the_pictures_are_refused() -> None:
+def test_boxes_that_do_not_follow_the_images_are_refused() -> None:
     with pytest.raises(ValueError, match="box_start"):
         DataIndex.build(**ARRAYS | {"box_start": [0, 4, 3]})
     with pytest.raises(ValueError, match="crowd"):

@@ -18,7 +18,7 @@ from gfocal.images.tiling import Tiling
 
 IMAGES = ("image_ids", "widths", "heights")
 BOXES = ("boxes", "labels", "crowd", "ignore", "area", "annotation_ids", "edge_ambiguity")
-ALL = ("pictures_dir", "annotations", "category_ids", "names", "skipped")
+ALL = ("images_dir", "annotations", "category_ids", "names", "skipped")
 OTHERS = ("box_start", "name_bytes", "name_start", "parts", "tiles")
 NAMES = ["a.png", "sub/bü.png", "c.png"]
 COUNTS = [2, 0, 3]
@@ -29,7 +29,7 @@ def full(folder: str = "set", first: int = 0) -> DataIndex:
     rng = np.random.default_rng(first + 1)
     corner = np.round(rng.uniform(0, 20, (5, 2)), 1)
     index = DataIndex.build(
-        pictures_dir=Path("root") / folder,
+        images_dir=Path("root") / folder,
         annotations=Path(f"{folder}.json"),
         image_ids=[first + 7, first + 5, first + 6],
         file_names=NAMES,
@@ -96,7 +96,7 @@ def test_take(images: list[int], boxes: list[int], parts: tuple[int, ...]) -> No
 
 
 def test_take_with_other_boxes() -> None:
-    """Picture 1 gets a box of picture 0 and one of picture 2."""
+    """Image 1 gets a box of image 0 and one of image 2."""
     index = full()
     taken = index.take([1, 2], boxes=np.array([0, 4, 3]), box_start=np.array([0, 2, 3]))
     expected = every_column(index) | {name: value(index, name)[1:] for name in IMAGES}
@@ -110,7 +110,7 @@ def test_what_is_taken_is_packed_anew() -> None:
     """As small as if only that had been read: the labels need a byte, though others of the set needed two."""
     count = 1000
     index = DataIndex.build(
-        pictures_dir=Path("a"),
+        images_dir=Path("a"),
         annotations=Path("a.json"),
         image_ids=np.arange(count),
         file_names=[f"{i}.png" for i in range(count)],
@@ -128,7 +128,7 @@ def test_what_is_taken_is_packed_anew() -> None:
 
 
 CHANGES: dict[str, Any] = {
-    "pictures_dir": Path("elsewhere"),
+    "images_dir": Path("elsewhere"),
     "annotations": Path("other.json"),
     "image_ids": [1, 2, 3],
     "widths": [8, 9, 10],
@@ -186,7 +186,7 @@ def test_concat() -> None:
     one, two = full("a"), full("b/c", 100)
     expected = {name: value(one, name) + value(two, name) for name in (*IMAGES, *BOXES, "skipped")}
     expected |= {name: value(one, name) for name in ("category_ids", "names")}
-    expected |= {"pictures_dir": Path.cwd() / "root", "annotations": Path("a.json + b/c.json")}
+    expected |= {"images_dir": Path.cwd() / "root", "annotations": Path("a.json + b/c.json")}
     expected |= {"box_start": [0, 2, 2, 5, 7, 7, 10], "parts": (3, 3), "tiles": None}
     names = [f"a/{name}" for name in NAMES] + [f"b/c/{name}" for name in NAMES]
     assert_columns(DataIndex.concat([one, two]), expected, names)
@@ -218,7 +218,7 @@ def test_a_cleaned_copy_has_every_column() -> None:
     assert changes == []
     expected = every_column(index) | {name: [value(index, name)[i] for i in (0, 2)] for name in IMAGES}
     expected |= {"boxes": (np.asarray(index.boxes) * 2).tolist(), "area": (np.asarray(index.area) * 4).tolist()}
-    expected |= {"widths": [128, 400], "heights": [100, 104], "pictures_dir": Path("new")}
+    expected |= {"widths": [128, 400], "heights": [100, 104], "images_dir": Path("new")}
     expected["area"] = np.minimum(expected["area"], [np.prod(np.subtract(b[2:], b[:2])) for b in expected["boxes"]])
     expected |= {"area": expected["area"].tolist(), "box_start": [0, 2, 5], "parts": (1, 1)}
     assert_columns(fixed, expected, ["x.png", "y.png"])

@@ -1,4 +1,4 @@
-"""Tiles as the pictures of a data set."""
+"""Tiles as the images of a data set."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from gfocal.data.loading.loader import DetectionDataset, make_loader, read_index
 from gfocal.data.loading.repeat_factors import repeat_factors
 from gfocal.data.scenes.generate import make_scenes
 from gfocal.errors import BrokenInputError
-from gfocal.images.io import Resize, read_picture
+from gfocal.images.io import Resize, read_image
 from gfocal.images.tiling import Tiling
 from helpers.made_index import Box, made_index
 
@@ -30,15 +30,15 @@ def tiles_of(index: DataIndex) -> Tiles:
 
 
 def windows_of(index: DataIndex) -> list[tuple[int, list[int]]]:
-    """(picture, xyxy) of every row."""
+    """(image, xyxy) of every row."""
     tiles = tiles_of(index)
     ends = tiles.left + index.widths, tiles.top + index.heights
     boxes = np.stack([tiles.left, tiles.top, *ends], 1)
-    return list(zip(tiles.picture.tolist(), boxes.tolist(), strict=True))
+    return list(zip(tiles.image.tolist(), boxes.tolist(), strict=True))
 
 
 def random_boxes(count: int, width: int, height: int, rng: np.random.Generator) -> list[Box]:
-    """Of all sizes, some over the border of the picture, some outside it, some without area."""
+    """Of all sizes, some over the border of the image, some outside it, some without area."""
     corner = rng.uniform(-30, (width, height), (count, 2))
     size = rng.choice([0.0, 0.4, 5.0, 40.0, 150.0, 400.0], (count, 2)) * rng.uniform(0.5, 1, (count, 2))
     return [tuple(row) for row in np.concatenate([corner, corner + size], 1).round(2).tolist()]
@@ -131,12 +131,12 @@ def test_pixels_and_names_are_those_of_the_file(scenes: DataIndex) -> None:
     assert len(found) == 4 * 5
     for row, (i, (x1, y1, x2, y2)) in enumerate(windows_of(found)):
         assert found.path(row) == scenes.path(i)
-        assert torch.equal(read_indexed(found, row), read_picture(scenes.path(i))[:, y1:y2, x1:x2])
+        assert torch.equal(read_indexed(found, row), read_image(scenes.path(i))[:, y1:y2, x1:x2])
     batches = make_loader(DetectionDataset(found, EvalTransform(Resize("square", 32)), seed=0), batch_size=5)
     for i, batch in enumerate(batches):
         assert batch.image_ids.tolist() == [scenes.image_ids[i]] * 5
         assert batch.original_sizes.tolist() == [[100, 100]] + [[64, 64]] * 4
-        # All of a picture and a tile that has the box whole show it in one place.
+        # All of an image and a tile that has the box whole show it in one place.
         whole = batch.targets[0].boxes * 100 / 32
         for tile, (_, (x1, y1, _, _)) in enumerate(windows_of(found)[5 * i + 1 : 5 * i + 5], start=1):
             boxes = batch.targets[tile].boxes * 2 + torch.tensor([x1, y1, x1, y1])
@@ -151,7 +151,7 @@ def test_pixels_and_names_are_those_of_the_file(scenes: DataIndex) -> None:
 
 def test_a_file_of_another_size_is_told(scenes: DataIndex, tmp_path: Path) -> None:
     Image.new("RGB", (90, 100)).save(tmp_path / scenes.file_name(0))
-    moved = cut_into_tiles(replace(scenes, pictures_dir=tmp_path), Tiling(64))
+    moved = cut_into_tiles(replace(scenes, images_dir=tmp_path), Tiling(64))
     with pytest.raises(BrokenInputError, match=r"90x100 pixels, but .* says 100x100"):
         read_indexed(moved, 3)
     dataset = DetectionDataset(moved, EvalTransform(Resize("square", 32)), seed=0, skip_broken=True)
@@ -162,7 +162,7 @@ def test_a_file_of_another_size_is_told(scenes: DataIndex, tmp_path: Path) -> No
     assert sample.image_id == scenes.image_ids[1]
 
 
-def test_rare_classes_are_counted_on_whole_pictures() -> None:
+def test_rare_classes_are_counted_on_whole_images() -> None:
     index = made_index(
         [(200, 64, [(0.0, 0.0, 9.0, 9.0)])] + [(200, 64, [(0.0, 0.0, 9.0, 9.0), (150.0, 0.0, 159.0, 9.0)])] * 3
     )
@@ -171,7 +171,7 @@ def test_rare_classes_are_counted_on_whole_pictures() -> None:
     found = cut_into_tiles(index, Tiling(64, 0.0, whole=False))
     factors = repeat_factors(found, 1.0).reshape(4, 4)
     assert factors[0].tolist() == [1, 1, 1, 1]
-    # A quarter of the pictures, but of the tiles one in sixteen.
+    # A quarter of the images, but of the tiles one in sixteen.
     assert factors[1].tolist() == [1, 1, 2, 2]
 
 

@@ -1,4 +1,4 @@
-"""The same batches for any number of workers and from any start; broken pictures by name."""
+"""The same batches for any number of workers and from any start; broken images by name."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ COUNT = 11
 
 @pytest.fixture
 def index(tmp_path: Path) -> DataIndex:
-    """Eleven pictures of different sizes and colours; picture i has id 100 + i and i % 3 boxes."""
+    """Eleven images of different sizes and colours; image i has id 100 + i and i % 3 boxes."""
     (tmp_path / "images").mkdir()
     images, annotations = [], []
     for i in range(COUNT):
@@ -59,7 +59,7 @@ def training(index: DataIndex, seed: int = 3, skip_broken: bool = False) -> Dete
 def assert_same(a: list[Batch], b: list[Batch]) -> None:
     assert len(a) == len(b)
     for one, other in zip(a, b, strict=True):
-        for name in ("pictures", "image_ids", "original_sizes", "scales", "sizes"):
+        for name in ("images", "image_ids", "original_sizes", "scales", "sizes"):
             assert torch.equal(getattr(one, name), getattr(other, name)), name
         for mine, theirs in zip(one.targets, other.targets, strict=True):
             assert torch.equal(mine.boxes, theirs.boxes)
@@ -106,12 +106,12 @@ def test_epochs_and_seeds_differ(index: DataIndex) -> None:
         assert all(not torch.equal(order, other) for other in orders[:i])
 
 
-def test_the_same_picture_is_augmented_differently_each_time(index: DataIndex) -> None:
+def test_the_same_image_is_augmented_differently_each_time(index: DataIndex) -> None:
     dataset = training(index)
     keys = [(4, 0, 0), (4, 0, 1), (4, 1, 0), (4, 1, 1)]
-    pictures = [dataset[key].picture for key in keys]
-    assert all(not torch.equal(a, b) for i, a in enumerate(pictures) for b in pictures[:i])
-    assert torch.equal(dataset[4, 0, 1].picture, pictures[1])
+    images = [dataset[key].image for key in keys]
+    assert all(not torch.equal(a, b) for i, a in enumerate(images) for b in images[:i])
+    assert torch.equal(dataset[4, 0, 1].image, images[1])
 
 
 def test_evaluation_keeps_the_order_and_fills_sizes_and_scales(index: DataIndex) -> None:
@@ -120,17 +120,17 @@ def test_evaluation_keeps_the_order_and_fills_sizes_and_scales(index: DataIndex)
     found = list(loader)
     assert len(loader) == 3
     assert torch.cat([batch.image_ids for batch in found]).tolist() == list(range(100, 111))
-    batch = found[2]  # Pictures 8, 9, 10.
+    batch = found[2]  # Images 8, 9, 10.
     assert batch.original_sizes.tolist() == [[66, 92], [68, 96], [70, 100]]
     # Short side to 100: 92 * 100 / 66 = 139.4, 96 * 100 / 68 = 141.2, 100 * 100 / 70 = 142.9.
     assert batch.sizes.tolist() == [[100, 139], [100, 141], [100, 143]]
     assert torch.allclose(batch.scales[0], torch.tensor([139 / 92, 100 / 66]))
-    assert batch.pictures.shape == (3, 3, 128, 160)
-    assert batch.pictures.is_contiguous(memory_format=torch.channels_last)
-    assert batch.pictures[0, :, 100:].sum() == 0
-    assert batch.pictures[0, :, :, 139:].sum() == 0
-    assert (batch.pictures[0, :, 99, :139].float().mean(0) > 0).all()
-    # Picture 8 has two boxes, 5 6 35 34 and 6 6 36 34.
+    assert batch.images.shape == (3, 3, 128, 160)
+    assert batch.images.is_contiguous(memory_format=torch.channels_last)
+    assert batch.images[0, :, 100:].sum() == 0
+    assert batch.images[0, :, :, 139:].sum() == 0
+    assert (batch.images[0, :, 99, :139].float().mean(0) > 0).all()
+    # Image 8 has two boxes, 5 6 35 34 and 6 6 36 34.
     back = batch.targets[0].boxes / batch.scales[0].repeat(2)
     assert torch.allclose(back, torch.tensor([[5.0, 6, 35, 34], [6, 6, 36, 34]]))
     assert len(batch.targets[1]) == 0
@@ -153,7 +153,7 @@ def test_drop_last(index: DataIndex) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_broken_picture_is_named_in_one_line(index: DataIndex, workers: int) -> None:
+def test_a_broken_image_is_named_in_one_line(index: DataIndex, workers: int) -> None:
     path = index.path(4)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(BrokenInputError, match=r"picture .*4\.jpg is truncated") as caught:
@@ -184,7 +184,7 @@ def test_skip_broken_takes_the_next_readable_one_and_says_so(index: DataIndex, w
     assert [line.split("images/")[1].split()[0] for line in lines] == ["4.jpg", "5.jpg", "5.jpg", "10.jpg"]
 
 
-def test_no_readable_picture_at_all(index: DataIndex) -> None:
+def test_no_readable_image_at_all(index: DataIndex) -> None:
     for i in range(COUNT):
         index.path(i).unlink()
     with pytest.raises(UsageError, match="none of the 11 pictures"):
@@ -192,7 +192,7 @@ def test_no_readable_picture_at_all(index: DataIndex) -> None:
 
 
 def test_exif_rotation_follows_the_annotated_size(index: DataIndex) -> None:
-    # Picture 2 is annotated as 68 x 54 (width x height).
+    # Image 2 is annotated as 68 x 54 (width x height).
     exif = Image.Exif()
     exif[0x0112] = 6
     path = index.path(2)
@@ -236,22 +236,22 @@ def test_sampler_covers_every_index_once(count: int, start: int, seed: int, epoc
 
 
 def test_shuffling_is_fair() -> None:
-    # Over 3000 epochs each of 4 pictures comes first about 750 times; the standard deviation is 24.
+    # Over 3000 epochs each of 4 images comes first about 750 times; the standard deviation is 24.
     first = [next(iter(PositionSampler(4, seed=0, epoch=epoch)))[0] for epoch in range(3000)]
     assert all(abs(first.count(i) - 750) < 120 for i in range(4))
 
 
 def test_the_order_is_pinned() -> None:
-    # A recorded order: runs that are resumed with a later release must go on with the same pictures.
+    # A recorded order: runs that are resumed with a later release must go on with the same images.
     assert [key[0] for key in PositionSampler(8, seed=0, epoch=0)] == [3, 2, 5, 1, 7, 4, 6, 0]
 
 
-def test_real_pictures(shared: Path) -> None:
+def test_real_images(shared: Path) -> None:
     index = open_split(shared / "data" / "coco_mini", "val")
     dataset = DetectionDataset(index, EvalTransform(Resize("square", size=320)), seed=0)
     found = list(make_loader(dataset, batch_size=50))
     assert torch.cat([batch.image_ids for batch in found]).tolist() == index.image_ids.tolist()
-    assert all(batch.pictures.shape[1:] == (3, 320, 320) for batch in found)
+    assert all(batch.images.shape[1:] == (3, 320, 320) for batch in found)
     boxes = torch.cat([targets.boxes for batch in found for targets in batch.targets])
     assert len(boxes) == int((~(index.crowd | index.ignore)).sum())
     assert boxes.min() >= 0
@@ -265,8 +265,8 @@ def test_batches_are_padded_with_the_colour_of_the_resize(index: DataIndex, work
     once = make_loader(dataset, batch_size=4, workers=workers)
     run = make_run_loader(dataset, RunBatches(COUNT, seed=0, batch_size=4, batches=2, epochs=1), workers=workers)
     for batch in [*once, *run]:
-        for picture, (height, width) in zip(batch.pictures, batch.sizes.tolist(), strict=True):
-            below, beside = picture[:, height:].flatten(1), picture[:, :height, width:].flatten(1)
+        for image, (height, width) in zip(batch.images, batch.sizes.tolist(), strict=True):
+            below, beside = image[:, height:].flatten(1), image[:, :height, width:].flatten(1)
             padding = torch.cat([below, beside], 1).T
             assert len(padding)
             assert (padding == torch.tensor([124, 116, 104], dtype=torch.uint8)).all()

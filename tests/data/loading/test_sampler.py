@@ -17,10 +17,10 @@ from gfocal.errors import UsageError
 
 
 def index_of(labels: list[list[int]], crowd: list[bool] | None = None) -> DataIndex:
-    """A data set without files: the labels of each picture."""
+    """A data set without files: the labels of each image."""
     count, boxes = len(labels), sum(map(len, labels))
     return DataIndex.build(
-        pictures_dir=Path("none"),
+        images_dir=Path("none"),
         annotations=Path("none.json"),
         image_ids=np.arange(count),
         file_names=[f"{i}.jpg" for i in range(count)],
@@ -35,13 +35,13 @@ def index_of(labels: list[list[int]], crowd: list[bool] | None = None) -> DataIn
 
 
 def test_factors_by_hand() -> None:
-    # a is in 4 of 8 pictures, b in 2, c in 1 (twice there).
+    # a is in 4 of 8 images, b in 2, c in 1 (twice there).
     labels = [[0], [0, 0], [0, 1], [0], [1], [2, 2], [], []]
     factors = repeat_factors(index_of(labels), 0.5)
     root = np.sqrt(2)
     assert np.allclose(factors, [1, 1, root, 1, root, 2, 1, 1])
     assert (repeat_factors(index_of(labels), 0.125) == 1).all()
-    # A picture has the largest factor of its classes.
+    # An image has the largest factor of its classes.
     assert np.allclose(repeat_factors(index_of([[0], [0], [0], [0, 2]]), 1.0), [1, 1, 1, 2])
 
 
@@ -64,14 +64,14 @@ def test_a_rare_class_comes_as_often_as_its_factor_says() -> None:
     assert all(0.96 <= counts[i] / 400 <= 1 for i in [*range(60), 63])
     for order in orders[:50]:
         assert {Counter(order.tolist())[rare] for rare in (60, 61, 62)} <= {1, 2, 3}
-    # Three pictures are not rounded alike, and copies do not stand side by side.
+    # Three images are not rounded alike, and copies do not stand side by side.
     assert len({tuple(Counter(order.tolist())[rare] for rare in (60, 61, 62)) for order in orders}) >= 7
     assert np.mean([(order[1:] == order[:-1]).sum() for order in orders]) < 0.5
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.floats(1, 5), min_size=1, max_size=80), st.integers(0, 2**40), st.integers(0, 1000))
-def test_every_picture_comes_as_often_as_its_repeats_rounded_up_or_down(
+def test_every_image_comes_as_often_as_its_repeats_rounded_up_or_down(
     repeats: list[float], seed: int, epoch: int
 ) -> None:
     counts = np.bincount(epoch_order(len(repeats), seed, epoch, np.array(repeats)), minlength=len(repeats))

@@ -107,7 +107,7 @@ class TestStatistics:
             assert truncated_normal(uniform) == pytest.approx(truncnorm(-2, 2).ppf(uniform), abs=1e-9)
 
 
-class TestLabelsMatchThePicture:
+class TestLabelsMatchTheImage:
     @pytest.mark.parametrize("name", CLASSES)
     @pytest.mark.parametrize("side", [12.3, 61.7, 150.2])
     def test_shapes_touch_the_four_sides_of_their_box(self, name: str, side: float) -> None:
@@ -210,7 +210,7 @@ class TestPlacing:
 
 
 class TestFiles:
-    def test_coco_json_and_pictures(self, tmp_path: Path) -> None:
+    def test_coco_json_and_images(self, tmp_path: Path) -> None:
         steps: list[tuple[int, int]] = []
         make_scenes(tmp_path / "a", train=30, val=12, size=96, seed=3, progress=lambda *s: steps.append(s))
         assert steps == [(25, 42), (30, 42), (42, 42)]
@@ -234,24 +234,24 @@ class TestFiles:
         with Image.open(tmp_path / "a" / "images" / content["images"][6]["file_name"]) as image:
             assert image.size == (96, 96)
             decoded = np.asarray(image, dtype=float)
-        assert np.abs(decoded - scene.picture).mean() < 6
+        assert np.abs(decoded - scene.image).mean() < 6
 
     def test_same_bytes_again_and_whatever_the_number(self, tmp_path: Path) -> None:
         make_scenes(tmp_path / "a", train=12, val=3, size=64, seed=1)
         make_scenes(tmp_path / "b", train=12, val=3, size=64, seed=1)
         assert files(tmp_path / "a") == files(tmp_path / "b")
-        # 110 pictures: more than one process draws them.
+        # 110 images: more than one process draws them.
         make_scenes(tmp_path / "c", train=108, val=2, size=64, seed=1)
         first, more = files(tmp_path / "a"), files(tmp_path / "c")
-        pictures = {name for name in first if name.endswith(".jpg")} - {"images/val_000003.jpg"}
-        assert len(pictures) == 14
-        assert all(first[name] == more[name] for name in pictures)
+        images = {name for name in first if name.endswith(".jpg")} - {"images/val_000003.jpg"}
+        assert len(images) == 14
+        assert all(first[name] == more[name] for name in images)
         make_scenes(tmp_path / "d", train=12, val=3, size=64, seed=2)
         other = files(tmp_path / "d")
         assert not any(first[name] == other[name] for name in first)
         assert first["images/train_000001.jpg"] != first["images/val_000001.jpg"]
 
-    def test_smallest_pictures_and_an_empty_split(self, tmp_path: Path) -> None:
+    def test_smallest_images_and_an_empty_split(self, tmp_path: Path) -> None:
         make_scenes(tmp_path, train=9, val=0, size=64)
         assert json.loads((tmp_path / "annotations" / "val.json").read_text())["images"] == []
         content = json.loads((tmp_path / "annotations" / "train.json").read_text())

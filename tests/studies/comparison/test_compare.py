@@ -22,12 +22,12 @@ from gfocal.studies.comparison.compare import (
 
 
 def flat(*values: float | None, sets: int = 20) -> Runs:
-    """Runs of seeds 0, 1, ... whose value is the same on all pictures."""
+    """Runs of seeds 0, 1, ... whose value is the same on all images."""
     return {seed: RunMeasure(value, np.full(sets, value or 0.0)) for seed, value in enumerate(values)}
 
 
 def steadily(*values: float) -> Runs:
-    """Runs whose value hardly depends on the pictures."""
+    """Runs whose value hardly depends on the images."""
     return {s: RunMeasure(v, v + 1e-4 * np.sin(np.arange(20) + 7 * s + 100 * v)) for s, v in enumerate(values)}
 
 
@@ -46,7 +46,7 @@ def rows(means: list[list[float]]) -> list[Runs]:
     ]
 
 
-def test_over_pictures_alone() -> None:
+def test_over_images_alone() -> None:
     a, b = spread(0.5, [0.01, -0.01, 0.02, 0.0]), spread(0.3, [0.02, -0.02, 0.0, 0.01])
     paired = np.std([-0.01, 0.01, 0.02, -0.01], ddof=1)
     half = stats.t.ppf(0.975, 3) * paired
@@ -61,14 +61,14 @@ def test_over_pictures_alone() -> None:
     assert (back.low, back.high) == pytest.approx((-0.2 - half, -0.2 + half))
 
 
-def test_over_pictures_and_seeds() -> None:
+def test_over_images_and_seeds() -> None:
     a, b = rows([[0.50, 0.54], [0.40, 0.41]])
     found = difference(a, b, SeedNoise(variance=0.0004, dof=3))
     assert found is not None
-    pictures = np.var((NOISE[0] - NOISE[1]).mean(0), ddof=1)
+    images = np.var((NOISE[0] - NOISE[1]).mean(0), ddof=1)
     seeds = 2 * 0.0004 / 2
-    dof = (pictures + seeds) ** 2 / (pictures**2 / 199 + seeds**2 / 3)
-    half = stats.t.ppf(0.975, dof) * math.sqrt(pictures + seeds)
+    dof = (images + seeds) ** 2 / (images**2 / 199 + seeds**2 / 3)
+    half = stats.t.ppf(0.975, dof) * math.sqrt(images + seeds)
     assert 3 < dof < 10
     assert (found.value, found.low, found.high) == pytest.approx((0.115, 0.115 - half, 0.115 + half))
     assert found.by == "pictures and seeds"
@@ -100,8 +100,8 @@ def test_only_seeds_that_both_rows_have() -> None:
 
 
 def test_where_nothing_can_be_said() -> None:
-    one_picture = flat(0.5, 0.6), flat(0.4, 0.6)
-    assert difference(*one_picture, SeedNoise(0.01, 3)) is None
+    one_image = flat(0.5, 0.6), flat(0.4, 0.6)
+    assert difference(*one_image, SeedNoise(0.01, 3)) is None
     assert difference(flat(0.5), flat(0.4)) is None
     undefined = {0: RunMeasure(0.5, np.array([0.5, np.nan, np.nan, np.nan, 0.4]))}
     assert difference(undefined, flat(0.4, sets=5)) is None
@@ -152,22 +152,22 @@ def test_noise_that_is_not_known(runs: list[Runs]) -> None:
 
 
 def test_coverage() -> None:
-    """Of studies with noise from pictures and seeds, 95 % of the intervals hold the true difference.
+    """Of studies with noise from images and seeds, 95 % of the intervals hold the true difference.
 
-    400 studies of 4 rows and 2 seeds; a run's value is a mean over 60 pictures of what its row finds there, plus noise.
+    400 studies of 4 rows and 2 seeds; a run's value is a mean over 60 images of what its row finds there, plus noise.
     """
     rng = np.random.default_rng(1)
     weights = resampled_weights(60, 100) / 60
     truth, studies = 0.02, 400
     inside = {"both": 0, "pictures": 0}
     for _ in range(studies):
-        pictures = rng.normal(0.5, 0.2, 60) + rng.normal(0, 0.05, (4, 60))  # easy for all rows, easy for one
-        pictures[0] += truth
+        images = rng.normal(0.5, 0.2, 60) + rng.normal(0, 0.05, (4, 60))  # easy for all rows, easy for one
+        images[0] += truth
         shared = rng.normal(0, 0.05, 2)  # what a seed does to all rows
         noise = shared + rng.normal(0, 0.015, (4, 2))
         study = [
             {seed: RunMeasure(row.mean() + own, weights @ row + own) for seed, own in enumerate(each)}
-            for row, each in zip(pictures, noise, strict=True)
+            for row, each in zip(images, noise, strict=True)
         ]
         for name, known in (("both", seed_noise(study)), ("pictures", None)):
             found = difference(study[0], study[1], known)

@@ -123,7 +123,7 @@ def test_a_damaged_run_is_a_failure(data: StudyData, tmp_path: Path) -> None:
     assert "does that run again" in results["failures"][0]
 
 
-def test_one_seed_speaks_of_pictures_alone(data: StudyData, tmp_path: Path) -> None:
+def test_one_seed_speaks_of_images_alone(data: StudyData, tmp_path: Path) -> None:
     study = study_of(data, tmp_path, seeds=1)
     for key, values in AP.items():
         finish(study, "table3", key, 0, values[0])

@@ -15,7 +15,7 @@ def test_full_changes_nothing(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("pictures", "iterations", "epochs", "steps"),
+    ("images", "iterations", "epochs", "steps"),
     [
         (3200, 200, 1, 200),
         (205, 200, 17, 12),  # 204: epochs have one length
@@ -26,10 +26,10 @@ def test_full_changes_nothing(name: str) -> None:
         (10, 20, 20, 1),
     ],
 )
-def test_iterations_become_epochs(pictures: int, iterations: int, epochs: int, steps: int) -> None:
-    recipe = shrunk(load_recipe("gfl_nano"), chosen_budget("small", iterations=iterations), pictures)
+def test_iterations_become_epochs(images: int, iterations: int, epochs: int, steps: int) -> None:
+    recipe = shrunk(load_recipe("gfl_nano"), chosen_budget("small", iterations=iterations), images)
     assert recipe.schedule.epochs == epochs
-    shown = pictures if recipe.data.mix is None else epoch_length(pictures, np.full(pictures, recipe.data.mix[0]))
+    shown = images if recipe.data.mix is None else epoch_length(images, np.full(images, recipe.data.mix[0]))
     assert max(shown // 16, 1) == steps
     assert iterations <= epochs * steps < iterations + epochs
     assert (recipe.data.resize.size, recipe.optim.lr, recipe.schedule.ema) == (256, 5e-3, 0.99)

@@ -69,7 +69,7 @@ def test_rows_of_a_study_differ_in_the_row_alone(data: StudyData) -> None:
 
 def test_steps_are_those_that_training_takes(data: StudyData) -> None:
     runs = make_plan([TABLES["table3"]], data, SECONDS, overrides=["schedule.accumulate=3"]).runs
-    # A step is 48 pictures, all of them; ten steps are ten epochs.
+    # A step is 48 images, all of them; ten steps are ten epochs.
     assert {run.steps for run in runs} == {10}
 
 
@@ -89,12 +89,12 @@ def test_seeds_are_the_study_s(data: StudyData) -> None:
         make_plan([TABLES["table3"]], data, SECONDS, overrides=["runtime.seed=7"])
 
 
-def test_other_pictures_are_other_runs(data: StudyData, tmp_path: Path) -> None:
-    """The same annotations with other pictures: what was measured on these is not compared with them."""
+def test_other_images_are_other_runs(data: StudyData, tmp_path: Path) -> None:
+    """The same annotations with other images: what was measured on these is not compared with them."""
     other = scenes(tmp_path / "scenes")
     assert other.fingerprint == data.fingerprint
-    picture = other.train.path(0)
-    picture.write_bytes(picture.read_bytes() + b"0")
+    image = other.train.path(0)
+    image.write_bytes(image.read_bytes() + b"0")
     assert open_study_data(other.path).fingerprint != data.fingerprint
 
 

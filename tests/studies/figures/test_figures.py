@@ -85,14 +85,14 @@ def test_scores_of_points() -> None:
     assert not ((separate.iou >= 0.1) & (separate.iou < 0.5)).any(), "neither object nor background"
 
 
-def found(picture: int, side: float, ambiguity: tuple[float, ...], std: float = 1.0) -> Found:
+def found(image: int, side: float, ambiguity: tuple[float, ...], std: float = 1.0) -> Found:
     detection = Detections(
         torch.tensor([[0.0, 0, side, side]]),
         torch.tensor([0.5]),
         torch.tensor([0]),
         edge_std=torch.full((1, 4), std),
     )
-    return Found(picture, detection, np.array([0, 0, side, side]), np.array(ambiguity))
+    return Found(image, detection, np.array([0, 0, side, side]), np.array(ambiguity))
 
 
 def test_what_is_shown_is_chosen_by_the_annotations() -> None:
@@ -100,7 +100,7 @@ def test_what_is_shown_is_chosen_by_the_annotations() -> None:
     objects = [
         found(0, 100, (0, 5, 0, 0)),  # 0.05 of its side
         found(1, 50, (4, 0, 0, 0)),  # 0.08
-        found(1, 50, (0, 0, 0, 6)),  # 0.12: the first, and of the same picture as the one before
+        found(1, 50, (0, 0, 0, 6)),  # 0.12: the first, and of the same image as the one before
         found(2, 20, (1, 0, 0, 0), std=0.0),  # 0.05, after the first of the list: the sort is stable
         found(3, 21, sharp, std=99.0),
         found(4, 500, sharp),
@@ -108,7 +108,7 @@ def test_what_is_shown_is_chosen_by_the_annotations() -> None:
     ]
     unclear, beside = choose_shown(objects)
     assert unclear == [objects[2], objects[0], objects[3]]
-    # The nearest in size to 50, then to 100 and to 20, each of another picture: 21, 90, 500.
+    # The nearest in size to 50, then to 100 and to 20, each of another image: 21, 90, 500.
     assert beside == [objects[4], objects[6], objects[5]]
 
 
@@ -120,9 +120,9 @@ def test_without_annotations_the_predicted_spread_decides() -> None:
     assert beside == [objects[1], objects[4], objects[0]]
 
 
-def test_bins_lie_in_pixels_of_the_picture() -> None:
+def test_bins_lie_in_pixels_of_the_image() -> None:
     detector = build_detector(load_recipe("gfl_nano", [*SMALL, "model.boxes.reg_max=2"]), ["a"], pretrained=False)
-    # Strides of 16 at level 1; a picture of 32 x 128 enters at 64 x 64: a stride is 8 high and 32 wide there.
+    # Strides of 16 at level 1; an image of 32 x 128 enters at 64 x 64: a stride is 8 high and 32 wide there.
     # Left: half on bins 0 and 1 each, mean 0.5: bin 0 lies half a stride (16 pixels) right of the edge at 40.
     probs = torch.tensor([[[0.5, 0.5, 0.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]])
     one = Detections(
@@ -143,8 +143,8 @@ def test_detections_at_the_border_are_left_out(monkeypatch: pytest.MonkeyPatch) 
     counts = [len(targets) for targets in truth]
     row = max(range(4), key=counts.__getitem__)
 
-    def perfect(picture: torch.Tensor, **_: object) -> Detections:
-        i = next(i for i in range(4) if torch.equal(source.picture(i), picture))
+    def perfect(image: torch.Tensor, **_: object) -> Detections:
+        i = next(i for i in range(4) if torch.equal(source.image(i), image))
         boxes, labels = truth[i].boxes.clone(), truth[i].labels
         if i == row:
             boxes[0, 0] = 0.5  # it touches the left border
@@ -190,7 +190,7 @@ def test_data_of_a_person(tmp_path: Path) -> None:
     make_scenes(tmp_path / "data", train=1, val=2, size=64)
     source = open_source(tmp_path / "data", 999)
     assert source.title == "data, 2 pictures"
-    assert source.picture(0).shape == (3, 64, 64)
+    assert source.image(0).shape == (3, 64, 64)
 
 
 def test_refusals(tmp_path: Path) -> None:

@@ -228,8 +228,8 @@ def test_an_interval_that_is_far_wider_than_the_others_is_cut_off(tmp_path: Path
 
 def mark(file: Path, colour: tuple[int, int, int]) -> int:
     """Pixels of a colour."""
-    with Image.open(file) as picture:
-        return sum(count for count, found in picture.convert("RGB").getcolors(1 << 24) or [] if found == colour)
+    with Image.open(file) as image:
+        return sum(count for count, found in image.convert("RGB").getcolors(1 << 24) or [] if found == colour)
 
 
 def test_files_are_whole_and_the_same_again(tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ import torch
 from gfocal.errors import UsageError
 from gfocal.recipe import load_recipe
 from gfocal.studies.speed import equal_work as same_work
-from gfocal.studies.speed.equal_work import boxes_on_anchors, build_alike, example_picture, let_pass
-from gfocal.studies.speed.speed import measure_rows, speed_of, threads_of_torch, told_speed
+from gfocal.studies.speed.equal_work import boxes_on_anchors, build_alike, example_image, let_pass
+from gfocal.studies.speed.speed import describe_speed, measure_rows, speed_of, threads_of_torch
 from gfocal.zoo import build_detector
 
 SMALL = ["model.channels=32", "model.head_depth=1"]
@@ -53,11 +53,11 @@ def test_every_row_has_the_same_work_after_the_network(name: str, monkeypatch: p
     recipe = load_recipe(name, ["data.resize.size=128"])
     torch.manual_seed(0)
     detector = build_detector(recipe, [f"{i}" for i in range(20)], pretrained=False).eval()
-    picture = example_picture(128, 128)[None]
+    image = example_image(128, 128)[None]
     with torch.no_grad():
         boxes_on_anchors(detector)
-        let_pass(detector, picture)
-        out, points = detector.raw(picture)[0], detector.points(128, 128)
+        let_pass(detector, image)
+        out, points = detector.raw(image)[0], detector.points(128, 128)
         place, _, scores = detector.postprocess.candidates(out, points, detector.quality)
         decoded = detector.boxes.decode(points[place], out.box[place])
     # About: the logits of an untrained detector lie so close together that their last bit decides about a few.
@@ -68,14 +68,14 @@ def test_every_row_has_the_same_work_after_the_network(name: str, monkeypatch: p
 
 
 def test_detectors_that_differ_in_their_boxes_have_the_same_candidates() -> None:
-    picture = example_picture(96, 96)[None]
+    image = example_image(96, 96)[None]
     depthwise = {name: load_recipe(f"{name}_nano", SMALL) for name in ("atss", "gfl")}
     conv = {name: load_recipe(f"{name}_nano", [*SMALL, "model.head=conv"]) for name in ("atss", "gfl")}
     for recipes in (depthwise, conv):
         with torch.no_grad():
-            detectors = build_alike(recipes, 10, picture).values()
+            detectors = build_alike(recipes, 10, image).values()
             chosen = [
-                one.postprocess.candidates(one.raw(picture)[0], one.points(96, 96), one.quality) for one in detectors
+                one.postprocess.candidates(one.raw(image)[0], one.points(96, 96), one.quality) for one in detectors
             ]
         assert len(chosen[0][0]) > 100
         # Not all: the last bit of a logit may be another, since the convolutions have other sizes.
@@ -86,12 +86,12 @@ def test_detectors_that_differ_in_their_boxes_have_the_same_candidates() -> None
 
 
 def test_what_is_told(measured: dict) -> None:
-    lines = told_speed(measured)
+    lines = describe_speed(measured)
     assert lines[0].startswith("one picture of 96 x 128 pixels")
     assert "252 candidates" in lines[0]
     assert [line.split()[0] for line in lines if line.startswith(("atss ", "gfl "))] == ["atss", "gfl", "gfl"]
     alone = {**measured, "rows": measured["rows"][:1]}
-    assert not [line for line in told_speed(alone) if "ratios" in line]
+    assert not [line for line in describe_speed(alone) if "ratios" in line]
 
 
 def test_recipes_by_name_take_the_size_of_the_first() -> None:
@@ -116,7 +116,7 @@ def test_threads_are_as_before() -> None:
         (lambda: speed_of(["gfl_nano", "gfl_nano"]), "each once"),
         (lambda: speed_of(["gfl_nan"]), "gfl_nano"),
         (lambda: measure_rows({}), "nothing to measure"),
-        (lambda: speed_of(["gfl_nano"], picture=(31, 64)), "at least 32 pixels"),
+        (lambda: speed_of(["gfl_nano"], image=(31, 64)), "at least 32 pixels"),
         (lambda: speed_of(["gfl_nano"], repeats=0), "repeats must be at least 1"),
         (lambda: speed_of(["gfl_nano"], threads=0), "threads must be at least 1"),
     ],

@@ -29,9 +29,9 @@ def print_check(report: Report, *, every: bool = False) -> None:
     """
     console = Console(highlight=False, markup=False, emoji=False)
     for split, index in report.splits.items():
-        pictures, classes = counted(len(index), "picture"), counted(len(index.names), "class", "classes")
+        images, classes = counted(len(index), "picture"), counted(len(index.names), "class", "classes")
         boxes = counted(int(learnt_boxes(index).sum()), "box to learn", "boxes to learn")
-        console.print(f"{split}: {pictures}, {boxes}, {classes} ({index.annotations})", soft_wrap=True)
+        console.print(f"{split}: {images}, {boxes}, {classes} ({index.annotations})", soft_wrap=True)
     for line in report.understood:
         console.print(f"note: {line}", soft_wrap=True)
     grouped = report.by_kind()
@@ -86,7 +86,7 @@ def _table(grouped: dict[str, list[Finding]]) -> Table:
 
 
 def _first(found: Sequence[Finding]) -> str:
-    names = dict.fromkeys(f.class_name or f.picture or f.file.name for f in found)
+    names = dict.fromkeys(f.class_name or f.image or f.file.name for f in found)
     shown = list(names)[:_EXAMPLES]
     return "\n".join(shown) + ("\n..." if len(names) > len(shown) else "")
 

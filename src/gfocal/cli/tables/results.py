@@ -113,8 +113,8 @@ def print_prediction(result: Prediction) -> None:
         console.print(f"  {drawing}", soft_wrap=True)
     if len(result.drawings) > 10:
         console.print(f"  ... and {len(result.drawings) - 10:,} more in {result.results.parent}", soft_wrap=True)
-    objects, pictures = counted(result.num_detections, "object"), counted(len(result.drawings), "picture")
-    console.print(f"{objects} in {pictures}; boxes, scores and edge_std: {result.results}", soft_wrap=True)
+    objects, images = counted(result.num_detections, "object"), counted(len(result.drawings), "picture")
+    console.print(f"{objects} in {images}; boxes, scores and edge_std: {result.results}", soft_wrap=True)
 
 
 def print_demo(result: Mapping[str, Any]) -> None:

@@ -1,7 +1,7 @@
-"""Which part of the world a training picture shows: windows that reach beyond it (zoom out) or cut it (IoU crop).
+"""Which part of the world a training image shows: windows that reach beyond it (zoom out) or cut it (IoU crop).
 
 A window is chosen first and painted last, straight into its final size. The canvas of a zoom out, sixteen times the
-picture at most (a gigabyte for a large photo), is never made, and no pixel is resampled twice.
+image at most (a gigabyte for a large photo), is never made, and no pixel is resampled twice.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from gfocal.images.io import resize_to
 from gfocal.structures import Targets
 
 MAX_ZOOM = 4.0
-"""Sides of the largest canvas of :func:`zoom_out`, in sides of the picture."""
+"""Sides of the largest canvas of :func:`zoom_out`, in sides of the image."""
 MIN_IOUS = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, None)
-"""What :func:`iou_crop` may ask for, each as likely; None leaves the picture whole."""
+"""What :func:`iou_crop` may ask for, each as likely; None leaves the image whole."""
 _TRIALS = 40
 _SIDES = (0.3, 1.0)  # of a crop, in sides of what is cropped
 _ASPECTS = (0.5, 2.0)  # width / height of a crop, in pixels
@@ -28,10 +28,10 @@ _ASPECTS = (0.5, 2.0)  # width / height of a crop, in pixels
 
 @dataclass(frozen=True)
 class Window:
-    """A rectangle in pixels of a picture; it may reach beyond the picture.
+    """A rectangle in pixels of an image; it may reach beyond the image.
 
     Attributes:
-        left, top: of its corner, negative outside the picture.
+        left, top: of its corner, negative outside the image.
         width, height: >= 1.
     """
 
@@ -52,12 +52,12 @@ class Window:
 
 
 def zoom_out(height: int, width: int, draw: Sequence[float]) -> Window:
-    """A window of 1 to 4 times the sides of a picture, which lies at a random place in it.
+    """A window of 1 to 4 times the sides of an image, which lies at a random place in it.
 
     Source: SSD (arXiv 1512.02325, section 3.6), as in torchvision's ``RandomZoomOut``.
 
     Args:
-        height, width: of the picture.
+        height, width: of the image.
         draw: three numbers in [0, 1): how large, and where along x and y.
     """
     factor = 1 + (MAX_ZOOM - 1) * draw[0]
@@ -75,12 +75,12 @@ def iou_crop(targets: Targets, window: Window, seed: int) -> tuple[Window, Targe
     mmdetection asks for the IoU of every box.
 
     Args:
-        targets: boxes in pixels of the picture.
+        targets: boxes in pixels of the image.
         window: what is cropped.
         seed: >= 0, of all that is random here: how many numbers are drawn depends on the boxes.
 
     Returns:
-        The part, and the boxes whose centre lies strictly inside it, clipped to it, still in pixels of the picture.
+        The part, and the boxes whose centre lies strictly inside it, clipped to it, still in pixels of the image.
         Without boxes, and for a window with a side below 4 pixels: what was given.
     """
     if not len(targets) or min(window.width, window.height) < 4:
@@ -122,29 +122,29 @@ def _centres_inside(boxes: Tensor, parts: Tensor) -> Tensor:
 
 
 def paint(
-    picture: Tensor, boxes: Tensor, window: Window, size: tuple[int, int], fill: Sequence[int]
+    image: Tensor, boxes: Tensor, window: Window, size: tuple[int, int], fill: Sequence[int]
 ) -> tuple[Tensor, Tensor]:
     """What a window shows, resized (bilinear, antialiased).
 
-    Where the window reaches beyond the picture, the picture is moved by less than half an output pixel and the boxes
+    Where the window reaches beyond the image, the image is moved by less than half an output pixel and the boxes
     with it, so that it begins and ends with whole pixels.
 
     Args:
-        picture: (3, H, W) uint8.
+        image: (3, H, W) uint8.
         boxes: (N, 4) xyxy in its pixels.
         window: in its pixels.
         size: (height, width) of the result, >= 1.
-        fill: colour outside the picture, RGB in 0..255.
+        fill: colour outside the image, RGB in 0..255.
 
     Returns:
         (3, *size) uint8 in channels-last memory, and the boxes in its pixels, not clipped.
     """
-    first_x, last_x, x, new_width = _axis(window.left, window.width, picture.shape[-1], size[1])
-    first_y, last_y, y, new_height = _axis(window.top, window.height, picture.shape[-2], size[0])
-    if first_x >= last_x or first_y >= last_y:  # nothing of the picture is to be seen
+    first_x, last_x, x, new_width = _axis(window.left, window.width, image.shape[-1], size[1])
+    first_y, last_y, y, new_height = _axis(window.top, window.height, image.shape[-2], size[0])
+    if first_x >= last_x or first_y >= last_y:  # nothing of the image is to be seen
         factors = torch.tensor([size[1] / window.width, size[0] / window.height]).repeat(2)
         return blank(size, fill), (boxes - window.corner) * factors
-    part = picture[:, first_y:last_y, first_x:last_x]
+    part = image[:, first_y:last_y, first_x:last_x]
     # A copy in channels-last order, since torchvision would take the strides of a view for the other order.
     part = part.permute(1, 2, 0).contiguous().permute(2, 0, 1)
     resized = resize_to(part, (new_height, new_width))
@@ -156,7 +156,7 @@ def paint(
 
 
 def _axis(start: int, length: int, limit: int, size: int) -> tuple[int, int, int, int]:
-    """Along one axis: first and last pixel of the picture to be seen; where it begins in the result, how long it is."""
+    """Along one axis: first and last pixel of the image to be seen; where it begins in the result, how long it is."""
     first, last = max(start, 0), min(start + length, limit)
     begin = min(round((first - start) * size / length), size - 1)
     return first, last, begin, max(1, round((last - start) * size / length) - begin)
@@ -182,12 +182,12 @@ def crop_axis(length: int, limit: int, scaled: float, draw: float) -> tuple[int,
 
 
 def clip(boxes: Tensor, labels: Tensor, size: tuple[int, int], *, min_visible: float, min_side: float) -> Targets:
-    """Boxes cut off at the borders of a picture of ``size`` = (height, width), without those of which little is left.
+    """Boxes cut off at the borders of an image of ``size`` = (height, width), without those of which little is left.
 
     Args:
         boxes: (N, 4) xyxy in its pixels.
         labels: (N,).
-        size: of the picture.
+        size: of the image.
         min_visible: least share of a box's area that stays, in [0, 1].
         min_side: least side of what stays, in pixels.
     """
@@ -199,18 +199,18 @@ def clip(boxes: Tensor, labels: Tensor, size: tuple[int, int], *, min_visible: f
 
 
 def on_canvas(
-    picture: Tensor, boxes: Tensor, place: tuple[int, int], size: tuple[int, int], fill: Sequence[int]
+    image: Tensor, boxes: Tensor, place: tuple[int, int], size: tuple[int, int], fill: Sequence[int]
 ) -> tuple[Tensor, Tensor]:
-    """A picture (3, h, w) with its corner at ``place`` = (y, x) of a canvas of ``size``, and its boxes."""
-    (y, x), (height, width) = place, picture.shape[-2:]
+    """An image (3, h, w) with its corner at ``place`` = (y, x) of a canvas of ``size``, and its boxes."""
+    (y, x), (height, width) = place, image.shape[-2:]
     canvas = blank(size, fill)
-    canvas[:, y : y + height, x : x + width] = picture
+    canvas[:, y : y + height, x : x + width] = image
     return canvas, boxes + torch.tensor([x, y, x, y])
 
 
 def blank(size: tuple[int, int], fill: Sequence[int]) -> Tensor:
     """(3, *size) uint8 of one colour, in channels-last memory."""
     height, width = size
-    # A row first: repeating three numbers over the whole picture takes forty times as long.
+    # A row first: repeating three numbers over the whole image takes forty times as long.
     row = torch.tensor(fill, dtype=torch.uint8).repeat(width)
     return row.repeat(height, 1).view(height, width, 3).permute(2, 0, 1)

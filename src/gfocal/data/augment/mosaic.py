@@ -1,6 +1,6 @@
-"""Four pictures on one canvas: a detector meets more objects, smaller ones, and ones beside what is never beside them.
+"""Four images on one canvas: a detector meets more objects, smaller ones, and ones beside what is never beside them.
 
-Source: YOLOv4 (arXiv 2004.10934, section 3.4). The canvas has the size that the first picture would get alone, so no
+Source: YOLOv4 (arXiv 2004.10934, section 3.4). The canvas has the size that the first image would get alone, so no
 pixel is painted that training does not see.
 """
 
@@ -28,7 +28,7 @@ class MosaicPlan:
     """All that is random in one mosaic.
 
     Attributes:
-        partners: the pictures beside and below the first; one may be the first itself.
+        partners: the images beside and below the first; one may be the first itself.
         centre: (y, x) where the four meet, as shares of the canvas.
         tiles: (4, 3) in [0, 1): how large each is, and which part is shown along y and x.
     """
@@ -40,16 +40,16 @@ class MosaicPlan:
 
 @dataclass(frozen=True)
 class Mosaic:
-    """Which pictures become mosaics, and how they look.
+    """Which images become mosaics, and how they look.
 
-    Each picture gets between ``scale[0]`` and ``scale[1]`` times the size that it would have alone. Of one larger than
+    Each image gets between ``scale[0]`` and ``scale[1]`` times the size that it would have alone. Of one larger than
     its quarter a random part is shown; a smaller one touches the centre.
 
     Attributes:
         share: probability of a mosaic.
-        epochs: the first epochs that have mosaics; the last ones should show pictures as they will be met.
+        epochs: the first epochs that have mosaics; the last ones should show images as they will be met.
         scale: range of the sizes.
-        fill: colour of what no picture covers, RGB in 0..255.
+        fill: colour of what no image covers, RGB in 0..255.
         min_visible: a box of which its quarter shows a smaller share than this is dropped, in [0, 1].
         min_side: a box with a side shorter than this many pixels in its quarter is dropped.
 
@@ -75,13 +75,13 @@ class Mosaic:
     def plan(
         self, seed: int, epoch: int, position: int, count: int, ends: np.ndarray | None = None
     ) -> MosaicPlan | None:
-        """The mosaic at a position of an epoch, or None: that picture is shown alone.
+        """The mosaic at a position of an epoch, or None: that image is shown alone.
 
         Args:
             seed: of the run.
             epoch: >= 0.
             position: in the epoch.
-            count: pictures in the data set, of which the partners are drawn.
+            count: images in the data set, of which the partners are drawn.
             ends: (count,) running sums of how often each is drawn; None: each as likely.
         """
         if epoch >= self.epochs:
@@ -98,11 +98,11 @@ class Mosaic:
     def paint(
         self, plan: MosaicPlan, tiles: Sequence[tuple[Tensor, Targets]], resize: Resize
     ) -> tuple[Tensor, Targets]:
-        """The mosaic of four pictures.
+        """The mosaic of four images.
 
         Args:
             plan: what is random.
-            tiles: four pictures (3, H, W) uint8 and their boxes: top left, top right, bottom left, bottom right.
+            tiles: four images (3, H, W) uint8 and their boxes: top left, top right, bottom left, bottom right.
             resize: the sizes that they would get alone; the canvas has that of the first.
 
         Returns:
@@ -112,12 +112,12 @@ class Mosaic:
         canvas = blank((height, width), self.fill)
         y, x = (min(max(round(c * s), 1), s - 1) for c, s in zip(plan.centre, (height, width), strict=True))
         boxes, labels = [torch.zeros(0, 4)], [torch.zeros(0, dtype=torch.int64)]
-        for i, (picture, targets) in enumerate(tiles):
+        for i, (image, targets) in enumerate(tiles):
             below, right = divmod(i, 2)
             quarter = (height - y if below else y, width - x if right else x)
             if min(quarter) < 1:  # a canvas of one pixel has no room for two
                 continue
-            part, kept = self._tile(picture, targets, quarter, plan.tiles[i], resize)
+            part, kept = self._tile(image, targets, quarter, plan.tiles[i], resize)
             h, w = part.shape[-2:]
             top, left = y if below else y - h, x if right else x - w
             canvas[:, top : top + h, left : left + w] = part
@@ -126,16 +126,16 @@ class Mosaic:
         return canvas, Targets(torch.cat(boxes), torch.cat(labels))
 
     def _tile(
-        self, picture: Tensor, targets: Targets, quarter: tuple[int, int], draw: np.ndarray, resize: Resize
+        self, image: Tensor, targets: Targets, quarter: tuple[int, int], draw: np.ndarray, resize: Resize
     ) -> tuple[Tensor, Targets]:
-        """What a quarter of (height, width) pixels shows of a picture: as large as that, or smaller."""
-        shape = picture.shape[-2:]
+        """What a quarter of (height, width) pixels shows of an image: as large as that, or smaller."""
+        shape = image.shape[-2:]
         scale = self.scale[0] + (self.scale[1] - self.scale[0]) * float(draw[0])
         whole = resize.target_size(*shape)
         (top, part_height, height), (left, part_width, width) = (
             crop_axis(shape[a], quarter[a], whole[a] * scale, float(draw[1 + a])) for a in (0, 1)
         )
         window = Window(left, top, part_width, part_height)
-        painted, boxes = paint(picture, targets.boxes, window, (height, width), self.fill)
+        painted, boxes = paint(image, targets.boxes, window, (height, width), self.fill)
         limits = {"min_visible": self.min_visible, "min_side": self.min_side}
         return painted, clip(boxes, targets.labels, (height, width), **limits)

@@ -1,4 +1,4 @@
-"""What happens to a picture and its boxes between the file and the batch, all in uint8.
+"""What happens to an image and its boxes between the file and the batch, all in uint8.
 
 Every random number comes from torch's global CPU generator, or from one that is seeded from it; whoever calls seeds it
 (see :mod:`gfocal.data.loading.loader`). Boxes are moved by the same factors and offsets as the pixels, so they stay
@@ -22,7 +22,7 @@ from gfocal.structures import Targets
 
 @dataclass(frozen=True)
 class EvalTransform:
-    """Resizes a picture and its boxes; nothing random."""
+    """Resizes an image and its boxes; nothing random."""
 
     resize: Resize
 
@@ -30,17 +30,17 @@ class EvalTransform:
         """The same with another size, see :meth:`gfocal.images.io.Resize.at`."""
         return EvalTransform(self.resize.at(side))
 
-    def finish(self, picture: Tensor, targets: Targets) -> tuple[Tensor, Targets]:
-        """What happens to a picture that has its final size already: nothing."""
-        return picture, targets
+    def finish(self, image: Tensor, targets: Targets) -> tuple[Tensor, Targets]:
+        """What happens to an image that has its final size already: nothing."""
+        return image, targets
 
-    def __call__(self, picture: Tensor, targets: Targets) -> tuple[Tensor, Targets]:
-        """(3, H, W) uint8 and boxes in its pixels -> the resized picture and boxes in the new pixels."""
-        resized = self.resize(picture)
-        return resized, Targets(targets.boxes * _factors(picture.shape, resized.shape), targets.labels)
+    def __call__(self, image: Tensor, targets: Targets) -> tuple[Tensor, Targets]:
+        """(3, H, W) uint8 and boxes in its pixels -> the resized image and boxes in the new pixels."""
+        resized = self.resize(image)
+        return resized, Targets(targets.boxes * _factors(image.shape, resized.shape), targets.labels)
 
 
-_DRAWN = 17  # random numbers a picture
+_DRAWN = 17  # random numbers an image
 
 
 @dataclass(frozen=True)
@@ -50,19 +50,19 @@ class TrainTransform:
     Attributes:
         resize: the size to train at.
         flip: probability of a horizontal flip.
-        vertical_flip: probability of a vertical flip, for pictures without up and down (microscopes, satellites).
+        vertical_flip: probability of a vertical flip, for images without up and down (microscopes, satellites).
         photometric: probability that the colours change: then each of brightness, contrast and saturation with
             probability 1/2. Hue is left alone: in uint8 it takes five times as long as the other three together.
-        scale: the picture is made between ``scale[0]`` and ``scale[1]`` times as large as ``resize`` says; what does
+        scale: the image is made between ``scale[0]`` and ``scale[1]`` times as large as ``resize`` says; what does
             not fit is cropped away (a random window stays), and a ``square`` that is not filled is padded with
-            ``resize.fill``, the picture at a random place. None: neither.
+            ``resize.fill``, the image at a random place. None: neither.
         min_visible: a box of which the crop of ``scale`` leaves a smaller share than this is dropped, in [0, 1].
         min_side: a box with a side shorter than this many pixels after the crop of ``scale`` is dropped.
-        zoom_out: probability that the picture is put on a canvas of 1 to 4 times its sides, see
+        zoom_out: probability that the image is put on a canvas of 1 to 4 times its sides, see
             :func:`gfocal.data.augment.crops.zoom_out`; SSD takes 0.5.
         iou_crop: probability of a crop that is chosen by its IoU with the objects, after the zoom out; boxes whose
             centre it shows stay, however little it shows of them, see :func:`gfocal.data.augment.crops.iou_crop`. SSD
-            takes 1 (one choice in seven leaves the picture whole).
+            takes 1 (one choice in seven leaves the image whole).
         fill: colour of that canvas, RGB in 0..255.
 
     Raises:
@@ -92,38 +92,38 @@ class TrainTransform:
         """The same with another size, see :meth:`gfocal.images.io.Resize.at`."""
         return replace(self, resize=self.resize.at(side))
 
-    def __call__(self, picture: Tensor, targets: Targets) -> tuple[Tensor, Targets]:
-        """(3, H, W) uint8 and boxes in its pixels -> the changed picture and the boxes left, in the new pixels."""
+    def __call__(self, image: Tensor, targets: Targets) -> tuple[Tensor, Targets]:
+        """(3, H, W) uint8 and boxes in its pixels -> the changed image and the boxes left, in the new pixels."""
         # All numbers are drawn at once, whether used or not: one option never changes what another one draws.
         draw = torch.rand(_DRAWN).tolist()
-        return self._change(*self._frame(picture, targets, draw), draw)
+        return self._change(*self._frame(image, targets, draw), draw)
 
-    def finish(self, picture: Tensor, targets: Targets) -> tuple[Tensor, Targets]:
-        """Colour distortion and flip of a picture that has its final size already (a mosaic)."""
-        return self._change(picture, targets, torch.rand(_DRAWN).tolist())
+    def finish(self, image: Tensor, targets: Targets) -> tuple[Tensor, Targets]:
+        """Colour distortion and flip of an image that has its final size already (a mosaic)."""
+        return self._change(image, targets, torch.rand(_DRAWN).tolist())
 
-    def _frame(self, picture: Tensor, targets: Targets, draw: list[float]) -> tuple[Tensor, Targets]:
-        """What of the picture is shown, in its final size."""
-        window, targets = self._window(picture, targets, draw[11:16])
+    def _frame(self, image: Tensor, targets: Targets, draw: list[float]) -> tuple[Tensor, Targets]:
+        """What of the image is shown, in its final size."""
+        window, targets = self._window(image, targets, draw[11:16])
         if self.scale is not None:
-            return self._scale_and_crop(picture, targets, window, draw[:3])
+            return self._scale_and_crop(image, targets, window, draw[:3])
         if window is None:
-            return EvalTransform(self.resize)(picture, targets)
+            return EvalTransform(self.resize)(image, targets)
         size = self.resize.target_size(window.height, window.width)
-        resized, boxes = paint(picture, targets.boxes, window, size, self.fill)
+        resized, boxes = paint(image, targets.boxes, window, size, self.fill)
         # A crop's boxes end at its border; rounding may put them beyond it.
         return resized, Targets(clip_boxes(boxes, *size), targets.labels)
 
-    def _change(self, picture: Tensor, targets: Targets, draw: list[float]) -> tuple[Tensor, Targets]:
+    def _change(self, image: Tensor, targets: Targets, draw: list[float]) -> tuple[Tensor, Targets]:
         if draw[3] < self.photometric:
-            picture = distort_colours(picture, draw[4:10])
+            image = distort_colours(image, draw[4:10])
         if draw[10] < self.flip:
-            picture, targets = flip_horizontally(picture, targets)
-        return flip_vertically(picture, targets) if draw[16] < self.vertical_flip else (picture, targets)
+            image, targets = flip_horizontally(image, targets)
+        return flip_vertically(image, targets) if draw[16] < self.vertical_flip else (image, targets)
 
-    def _window(self, picture: Tensor, targets: Targets, draw: list[float]) -> tuple[Window | None, Targets]:
-        """What zoom out and IoU crop show of the picture (None: just the picture), and the boxes in its pixels."""
-        height, width = picture.shape[-2:]
+    def _window(self, image: Tensor, targets: Targets, draw: list[float]) -> tuple[Window | None, Targets]:
+        """What zoom out and IoU crop show of the image (None: just the image), and the boxes in its pixels."""
+        height, width = image.shape[-2:]
         window = zoom_out(height, width, draw[1:4]) if draw[0] < self.zoom_out else None
         if draw[4] < self.iou_crop:
             # How many numbers the crop draws depends on the boxes, so it has its own generator. The number that
@@ -133,19 +133,19 @@ class TrainTransform:
         return window, targets
 
     def _scale_and_crop(
-        self, picture: Tensor, targets: Targets, window: Window | None, draw: list[float]
+        self, image: Tensor, targets: Targets, window: Window | None, draw: list[float]
     ) -> tuple[Tensor, Targets]:
         assert self.scale is not None
         low, high = self.scale
         scale = low + (high - low) * draw[0]
         if window is None:
-            window = Window(0, 0, picture.shape[-1], picture.shape[-2])
+            window = Window(0, 0, image.shape[-1], image.shape[-2])
         target_height, target_width = self.resize.target_size(window.height, window.width)
         # Cropping before resizing spends no time on pixels that are thrown away.
         top, crop_height, new_height = crop_axis(window.height, target_height, target_height * scale, draw[1])
         left, crop_width, new_width = crop_axis(window.width, target_width, target_width * scale, draw[2])
         crop = Window(window.left + left, window.top + top, crop_width, crop_height)
-        resized, boxes = paint(picture, targets.boxes, crop, (new_height, new_width), self.fill)
+        resized, boxes = paint(image, targets.boxes, crop, (new_height, new_width), self.fill)
         limits = {"min_visible": self.min_visible, "min_side": self.min_side}
         targets = clip(boxes, targets.labels, (new_height, new_width), **limits)
         if self.resize.kind == "short_long" or (new_height, new_width) == (target_height, target_width):
@@ -156,43 +156,43 @@ class TrainTransform:
 
 
 def _factors(before: torch.Size, after: torch.Size) -> Tensor:
-    """(4,) what to multiply xyxy boxes with when a picture of one shape (..., H, W) gets another."""
+    """(4,) what to multiply xyxy boxes with when an image of one shape (..., H, W) gets another."""
     x, y = after[-1] / before[-1], after[-2] / before[-2]
     return torch.tensor([x, y, x, y])
 
 
-def flip_horizontally(picture: Tensor, targets: Targets) -> tuple[Tensor, Targets]:
-    """The mirror image of a picture (3, H, W) and its boxes."""
+def flip_horizontally(image: Tensor, targets: Targets) -> tuple[Tensor, Targets]:
+    """The mirror image of an image (3, H, W) and its boxes."""
     x1, y1, x2, y2 = targets.boxes.unbind(1)
-    width = picture.shape[-1]
-    return F.horizontal_flip(picture), Targets(torch.stack([width - x2, y1, width - x1, y2], 1), targets.labels)
+    width = image.shape[-1]
+    return F.horizontal_flip(image), Targets(torch.stack([width - x2, y1, width - x1, y2], 1), targets.labels)
 
 
-def flip_vertically(picture: Tensor, targets: Targets) -> tuple[Tensor, Targets]:
-    """A picture (3, H, W) upside down, and its boxes."""
+def flip_vertically(image: Tensor, targets: Targets) -> tuple[Tensor, Targets]:
+    """An image (3, H, W) upside down, and its boxes."""
     x1, y1, x2, y2 = targets.boxes.unbind(1)
-    height = picture.shape[-2]
-    return F.vertical_flip(picture), Targets(torch.stack([x1, height - y2, x2, height - y1], 1), targets.labels)
+    height = image.shape[-2]
+    return F.vertical_flip(image), Targets(torch.stack([x1, height - y2, x2, height - y1], 1), targets.labels)
 
 
-def distort_colours(picture: Tensor, draw: list[float]) -> Tensor:
+def distort_colours(image: Tensor, draw: list[float]) -> Tensor:
     """Brightness by 0.8-1.2, contrast by 0.6-1.4, saturation by 0.5-1.5, each with probability 1/2.
 
     Args:
-        picture: (3, H, W) uint8.
+        image: (3, H, W) uint8.
         draw: six numbers in [0, 1): for each of the three, whether, and how much.
     """
     if draw[0] < 0.5:
-        picture = F.adjust_brightness(picture, 0.8 + 0.4 * draw[1])
+        image = F.adjust_brightness(image, 0.8 + 0.4 * draw[1])
     if draw[2] < 0.5:
-        picture = _adjust_contrast(picture, 0.6 + 0.8 * draw[3])
+        image = _adjust_contrast(image, 0.6 + 0.8 * draw[3])
     if draw[4] < 0.5:
-        picture = F.adjust_saturation(picture, 0.5 + draw[5])
-    return picture
+        image = F.adjust_saturation(image, 0.5 + draw[5])
+    return image
 
 
-def _adjust_contrast(picture: Tensor, factor: float) -> Tensor:
+def _adjust_contrast(image: Tensor, factor: float) -> Tensor:
     # torchvision's adjust_contrast takes a float mean, whose last bit depends on the number of threads; the sum of
-    # integers does not, and pictures must not depend on which process made them.
-    mean = int(picture.sum(dtype=torch.int64)) / picture.numel()
-    return picture.float().mul_(factor).add_((1 - factor) * mean).clamp_(0, 255).to(torch.uint8)
+    # integers does not, and images must not depend on which process made them.
+    mean = int(image.sum(dtype=torch.int64)) / image.numel()
+    return image.float().mul_(factor).add_((1 - factor) * mean).clamp_(0, 255).to(torch.uint8)

@@ -1,4 +1,4 @@
-"""Boxes of a split: beyond their picture, empty, tiny, there twice."""
+"""Boxes of a split: beyond their image, empty, tiny, there twice."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ _LOOK_AHEAD = 100
 _WEIGHTS = np.sqrt([1.0, 2.0, 3.0, 5.0])
 
 
-def pictures_of_boxes(index: DataIndex) -> np.ndarray:
-    """(N,) the picture of each box."""
+def images_of_boxes(index: DataIndex) -> np.ndarray:
+    """(N,) the image of each box."""
     return np.repeat(np.arange(len(index)), np.diff(np.asarray(index.box_start)))
 
 
 def clipped_boxes(index: DataIndex) -> np.ndarray:
-    """(N, 4) float64 boxes clipped to the annotated size of their pictures."""
+    """(N, 4) float64 boxes clipped to the annotated size of their images."""
     sides = np.stack([index.widths, index.heights, index.widths, index.heights], 1).astype(np.float64)
-    return np.clip(np.asarray(index.boxes), 0, sides[pictures_of_boxes(index)])
+    return np.clip(np.asarray(index.boxes), 0, sides[images_of_boxes(index)])
 
 
 def learnt_boxes(index: DataIndex) -> np.ndarray:
@@ -32,7 +32,7 @@ def learnt_boxes(index: DataIndex) -> np.ndarray:
 
 
 def box_findings(split: str, index: DataIndex) -> list[Finding]:
-    """What is to say of the boxes that the reader kept, in the order of their pictures."""
+    """What is to say of the boxes that the reader kept, in the order of their images."""
     with np.errstate(all="ignore"):  # Any finite number may stand in a file: 1e308 too.
         return _box_findings(split, index) if len(index.boxes) else []
 
@@ -58,8 +58,8 @@ def _box_findings(split: str, index: DataIndex) -> list[Finding]:
         else:
             names = f"{index.names[labels[first]]} and {index.names[labels[second]]}"
             faults.append(("box-two-classes", second, f"and box {other} are one box with two classes, {names}"))
-    picture = pictures_of_boxes(index)
-    return [_finding(kind, split, index, int(picture[n]), n, said) for kind, n, said in sorted(faults, key=_place)]
+    image = images_of_boxes(index)
+    return [_finding(kind, split, index, int(image[n]), n, said) for kind, n, said in sorted(faults, key=_place)]
 
 
 def _place(fault: tuple[str, int, str]) -> tuple[int, str]:
@@ -70,31 +70,31 @@ def _finding(kind: str, split: str, index: DataIndex, i: int, n: int, said: str)
     corners = ", ".join(f"{number:.6g}" for number in np.asarray(index.boxes[n : n + 1])[0])
     name = index.names[index.labels[n]]
     message = f"box {index.annotation_ids[n]} ({name}, corners {corners}) {said}"
-    return Finding(kind, split, index.annotations, message, picture=index.file_name(i))
+    return Finding(kind, split, index.annotations, message, image=index.file_name(i))
 
 
 def same_boxes(index: DataIndex) -> list[tuple[int, int]]:
-    """Pairs of boxes of one picture with an IoU above 0.99; crowds and empty boxes aside.
+    """Pairs of boxes of one image with an IoU above 0.99; crowds and empty boxes aside.
 
     Returns:
         (first, second) by position, first < second; each second once, with the first of its own class if there is one.
     """
     boxes, labels = np.asarray(index.boxes), np.asarray(index.labels)
     usable = np.flatnonzero((boxes[:, 2:] > boxes[:, :2]).all(1) & ~np.asarray(index.crowd))
-    picture, own = pictures_of_boxes(index)[usable], boxes[usable]
+    image, own = images_of_boxes(index)[usable], boxes[usable]
     # With an IoU above t every edge lies within (1 - t) / t of a side from its twin: those are neighbours in the order
     # of any sum of the edges. With these weights boxes in rows and columns do not fall together.
     key = own @ _WEIGHTS
     sides = own[:, 2:] - own[:, :2]
     reach = sides @ (_WEIGHTS[:2] + _WEIGHTS[2:]) * (1 - SAME_IOU) / SAME_IOU * 1.01 + 1e-6
-    order = np.lexsort((usable, key, picture))
-    usable, picture, own, key, reach = (each[order] for each in (usable, picture, own, key, reach))
+    order = np.lexsort((usable, key, image))
+    usable, image, own, key, reach = (each[order] for each in (usable, image, own, key, reach))
     nothing = 2 * len(boxes)
     best = np.full(len(boxes), nothing)  # The first one's position, plus N where its class is another one.
     here = np.arange(len(usable))
     for gap in range(1, _LOOK_AHEAD):
         here = here[here + gap < len(usable)]
-        here = here[(picture[here] == picture[here + gap]) & (key[here + gap] - key[here] <= reach[here])]
+        here = here[(image[here] == image[here + gap]) & (key[here + gap] - key[here] <= reach[here])]
         if not len(here):
             break
         pairs = here[_iou(own[here], own[here + gap]) > SAME_IOU]
@@ -112,8 +112,8 @@ def _iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def content_findings(split: str, index: DataIndex) -> list[Finding]:
-    """Pictures without boxes, a split without any, and pictures that are listed twice."""
-    learnt = np.bincount(pictures_of_boxes(index)[learnt_boxes(index)], minlength=len(index))
+    """Images without boxes, a split without any, and images that are listed twice."""
+    learnt = np.bincount(images_of_boxes(index)[learnt_boxes(index)], minlength=len(index))
     found = []
     if len(index) and not learnt.any():
         message = f"none of its {len(index)} pictures has a box that can be learnt"
@@ -124,9 +124,9 @@ def content_findings(split: str, index: DataIndex) -> list[Finding]:
         seen[name] += 1
         if seen[name] == 2:
             message = f"picture {name} is listed more than once; each entry has only its own boxes"
-            found.append(Finding("picture-listed-twice", split, index.annotations, message, picture=name))
+            found.append(Finding("picture-listed-twice", split, index.annotations, message, image=name))
         if not learnt[i]:
             boxes = int(index.box_start[i + 1] - index.box_start[i])
             what = f"none of its boxes ({boxes}) is learnt" if boxes else "no boxes"
-            found.append(Finding("picture-without-boxes", split, index.annotations, f"{name}: {what}", picture=name))
+            found.append(Finding("picture-without-boxes", split, index.annotations, f"{name}: {what}", image=name))
     return found

@@ -12,13 +12,13 @@ from typing import Any
 from gfocal.data.checks.boxes import box_findings, content_findings, learnt_boxes
 from gfocal.data.checks.classes import class_findings
 from gfocal.data.checks.duplicates import copy_findings
-from gfocal.data.checks.images import PictureFacts, examine_pictures, picture_findings, refused_pictures
+from gfocal.data.checks.images import ImageFacts, examine_images, image_findings, refused_images
 from gfocal.data.checks.kinds import KINDS, SEVERITIES, Finding, Severity, kind_of
 from gfocal.data.formats.open import SPLITS, Format, find_data, open_split
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.problems import Problem, Problems
 from gfocal.errors import EmptySplitError, MissingSplitError, UsageError
-from gfocal.images.io import PICTURE_SUFFIXES
+from gfocal.images.io import IMAGE_SUFFIXES
 
 Progress = Callable[[int, int], None]
 
@@ -30,18 +30,18 @@ class Report:
     Attributes:
         path: the data set.
         splits: what could be read of each split.
-        facts: of each picture of each split.
+        facts: of each image of each split.
         findings: the worst first, then in the order of :data:`gfocal.data.checks.kinds.KINDS`.
         skipped: those of the findings that are records left out by the reader.
         understood: how the data are read where that is not obvious.
-        left_out: for each split, how many "records" and "pictures" ``--skip-broken`` would leave out.
+        left_out: for each split, how many "records" and "images" ``--skip-broken`` would leave out.
         unread: what stands in the files and is not read, so that a copy lacks it.
         format: which the data set is read as.
     """
 
     path: Path
     splits: Mapping[str, DataIndex]
-    facts: Mapping[str, Sequence[PictureFacts]]
+    facts: Mapping[str, Sequence[ImageFacts]]
     findings: Sequence[Finding]
     skipped: Sequence[Finding]
     understood: Sequence[str]
@@ -74,7 +74,7 @@ class Report:
                 "severity": finding.severity,
                 "split": finding.split,
                 "file": str(finding.file),
-                "picture": finding.picture,
+                "picture": finding.image,
                 "class": finding.class_name,
                 "other": finding.other,
                 "message": finding.message,
@@ -105,14 +105,14 @@ def check_data(
     workers: int = 2,
     progress: Progress | None = None,
 ) -> Report:
-    """Examine all splits of a data set, every record and every picture.
+    """Examine all splits of a data set, every record and every image.
 
     Args:
         path: a data set, as for training.
         val: another data set to measure on, as for training.
         format: read the data set as this; by default what is found.
-        workers: threads that read pictures.
-        progress: called with (pictures done, pictures in all).
+        workers: threads that read images.
+        progress: called with (images done, images in all).
 
     Raises:
         UsageError: there is no such data set.
@@ -126,7 +126,7 @@ def check_data(
     skipped = [finding for finding in findings if finding.severity == "error" and finding.kind != "annotations-broken"]
     facts = _examine_all(splits, workers, progress)
     for split, index in splits.items():
-        findings += picture_findings(split, index, facts[split])
+        findings += image_findings(split, index, facts[split])
         findings += box_findings(split, index)
         findings += content_findings(split, index)
     findings += class_findings(splits)
@@ -136,7 +136,7 @@ def check_data(
     left_out = {
         split: {
             "records": sum(finding.split == split for finding in skipped),
-            "pictures": len(refused_pictures(splits[split], facts[split])) if split in splits else 0,
+            "pictures": len(refused_images(splits[split], facts[split])) if split in splits else 0,
         }
         for split in (*splits, *lost)
     }
@@ -156,7 +156,7 @@ def _open_all(
 ) -> dict[str, DataIndex]:
     """The splits that can be read; what is wrong with their records goes into ``findings``.
 
-    Splits of which no picture is left go into ``lost``.
+    Splits of which no image is left go into ``lost``.
     """
     find_data(path, format)  # Says what is wrong where there is no data set.
     splits: dict[str, DataIndex] = {}
@@ -190,36 +190,36 @@ def _open_all(
 
 
 def _collect(found: list[Finding], split: str, problem: Problem) -> None:
-    found.append(Finding(problem.kind, split, problem.file, problem.message, picture=problem.picture))
+    found.append(Finding(problem.kind, split, problem.file, problem.message, image=problem.image))
 
 
 def _examine_all(
     splits: Mapping[str, DataIndex], workers: int, progress: Progress | None
-) -> dict[str, list[PictureFacts]]:
-    """The facts of each picture; a file that several entries share is read once."""
+) -> dict[str, list[ImageFacts]]:
+    """The facts of each image; a file that several entries share is read once."""
     paths = {split: [index.path(i) for i in range(len(index))] for split, index in splits.items()}
     every = list(dict.fromkeys(path for own in paths.values() for path in own))
-    known = dict(zip(every, examine_pictures(every, workers=workers, progress=progress), strict=True))
+    known = dict(zip(every, examine_images(every, workers=workers, progress=progress), strict=True))
     return {split: [known[path] for path in own] for split, own in paths.items()}
 
 
 def _unlisted(splits: Mapping[str, DataIndex], findings: Sequence[Finding]) -> list[Finding]:
-    """Picture files beside those of the splits that no split lists."""
+    """Image files beside those of the splits that no split lists."""
     listed: set[str] = set()
     for split, index in splits.items():
-        named = [finding.picture for finding in findings if finding.split == split and finding.picture]
+        named = [finding.image for finding in findings if finding.split == split and finding.image]
         names = [index.file_name(i) for i in range(len(index))]
-        listed |= {os.path.normpath(os.path.join(index.pictures_dir, name)) for name in (*names, *named)}
+        listed |= {os.path.normpath(os.path.join(index.images_dir, name)) for name in (*names, *named)}
     found = []
     seen: set[str] = set()
     for split, index in splits.items():
-        for folder, _, names in os.walk(index.pictures_dir):
+        for folder, _, names in os.walk(index.images_dir):
             for name in sorted(names):
                 place = os.path.normpath(os.path.join(folder, name))
-                if place in seen or place in listed or os.path.splitext(name)[1].lower() not in PICTURE_SUFFIXES:
+                if place in seen or place in listed or os.path.splitext(name)[1].lower() not in IMAGE_SUFFIXES:
                     continue
                 seen.add(place)
-                relative = os.path.relpath(place, index.pictures_dir)
+                relative = os.path.relpath(place, index.images_dir)
                 message = "no annotation knows this picture; it is not used, not even as background"
-                found.append(Finding("picture-unlisted", split, Path(place), message, picture=relative))
+                found.append(Finding("picture-unlisted", split, Path(place), message, image=relative))
     return found

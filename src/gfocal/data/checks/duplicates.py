@@ -1,4 +1,4 @@
-"""The same picture more than once: in train and val, or twice in a split; pixel for pixel, or by its looks."""
+"""The same image more than once: in train and val, or twice in a split; pixel for pixel, or by its looks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from gfocal.data.checks.images import PictureFacts
+from gfocal.data.checks.images import ImageFacts
 from gfocal.data.checks.kinds import Finding
 from gfocal.data.image_hash import DISTANCE, similar_groups
 from gfocal.data.index.data_index import DataIndex
@@ -15,14 +15,14 @@ _Place = tuple[str, int]
 _ROWS = 256  # of a group that are compared at once
 
 
-def copy_findings(splits: Mapping[str, DataIndex], facts: Mapping[str, Sequence[PictureFacts]]) -> list[Finding]:
-    """Pictures that are there more than once.
+def copy_findings(splits: Mapping[str, DataIndex], facts: Mapping[str, Sequence[ImageFacts]]) -> list[Finding]:
+    """Images that are there more than once.
 
-    Each picture is compared with the splits before its own, and with those before it in its own.
+    Each image is compared with the splits before its own, and with those before it in its own.
 
     Args:
         splits: by name; what trains is called "train".
-        facts: of each picture of each split.
+        facts: of each image of each split.
     """
     places: list[_Place] = [(split, i) for split in splits for i, own in enumerate(facts[split]) if not own.fault]
     found: list[Finding] = []
@@ -31,7 +31,7 @@ def copy_findings(splits: Mapping[str, DataIndex], facts: Mapping[str, Sequence[
         copies.add((first, second))
         kind = "picture-duplicate" if first[0] == second[0] else "leak-exact"
         found.append(_finding(kind, splits, first, second, "is the same as"))
-    # 0 is the likeness of a picture of one colour: those look alike, and mean nothing.
+    # 0 is the likeness of an image of one colour: those look alike, and mean nothing.
     places = [place for place in places if facts[place[0]][place[1]].likeness]
     hashes = np.array([facts[split][i].likeness for split, i in places], np.uint64)
     for group in similar_groups(hashes):
@@ -43,7 +43,7 @@ def copy_findings(splits: Mapping[str, DataIndex], facts: Mapping[str, Sequence[
 
 
 def exact_copies(
-    splits: Mapping[str, DataIndex], facts: Mapping[str, Sequence[PictureFacts]]
+    splits: Mapping[str, DataIndex], facts: Mapping[str, Sequence[ImageFacts]]
 ) -> list[tuple[_Place, _Place]]:
     """(first, second) where the second is a copy of the first: in each split before its own, and in its own.
 
@@ -69,7 +69,7 @@ def exact_copies(
 def _pairs(
     places: Sequence[_Place], hashes: np.ndarray, group: Sequence[int], names: Sequence[str]
 ) -> list[tuple[str, _Place, _Place, int]]:
-    """(kind, first, second, bits) within a group: each picture with the nearest in its own split and in those before.
+    """(kind, first, second, bits) within a group: each image with the nearest in its own split and in those before.
 
     ``names`` gives the order of the splits.
     """
@@ -101,4 +101,4 @@ def _finding(kind: str, splits: Mapping[str, DataIndex], first: _Place, second: 
     (split, i), (other_split, j) = second, first
     index = splits[split]
     other = f"{other_split}: {splits[other_split].file_name(j)}"
-    return Finding(kind, split, index.path(i), f"{said} {other}", picture=index.file_name(i), other=other)
+    return Finding(kind, split, index.path(i), f"{said} {other}", image=index.file_name(i), other=other)

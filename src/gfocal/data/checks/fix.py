@@ -14,23 +14,23 @@ import numpy as np
 from gfocal.data.checks.check import Report
 from gfocal.data.checks.duplicates import exact_copies
 from gfocal.data.checks.fix_boxes import Change, Kept, with_boxes, with_one_name_each
-from gfocal.data.checks.images import SUFFIXES, PictureFacts, save_turned
+from gfocal.data.checks.images import SUFFIXES, ImageFacts, save_turned
 from gfocal.data.checks.kinds import KINDS
 from gfocal.data.formats.common import Format
 from gfocal.data.formats.convert import check_out, safe_name, write_dataset
 from gfocal.data.formats.open import find_data
 from gfocal.data.index.data_index import DataIndex
 from gfocal.errors import UsageError
-from gfocal.utils.files import disk_full_told
+from gfocal.utils.files import explained_disk_full
 
 CHANGES = "changes.json"
 _BY_WRITING = (
     *("picture-unlisted", "annotation-id-twice"),
     *("class-id-differs", "class-name-differs", "class-not-in-train", "class-not-named"),
 )
-"""What is mended by writing the pictures that are listed, with the classes of all splits."""
+"""What is mended by writing the images that are listed, with the classes of all splits."""
 _SHAPE = 0.01
-"""Sides that differ from those of the annotation by factors this near each other are those of a resized picture."""
+"""Sides that differ from those of the annotation by factors this near each other are those of a resized image."""
 
 
 def write_fixed(
@@ -38,13 +38,13 @@ def write_fixed(
 ) -> tuple[list[Change], list[str]]:
     """Write a cleaned copy of what a check read, in its format, with ``changes.json`` beside it.
 
-    A picture that is in train and in another split is left out of train: numbers measured on val before stay
-    comparable, and val is the smaller of the two, where each picture counts more.
+    An image that is in train and in another split is left out of train: numbers measured on val before stay
+    comparable, and val is the smaller of the two, where each image counts more.
 
     Args:
         report: of :func:`gfocal.data.checks.check.check_data`.
         out: a new folder outside the data set.
-        progress: called with (pictures copied, pictures in all).
+        progress: called with (images copied, images in all).
 
     Returns:
         (the changes, a line for each thing that was not read or that the format cannot hold).
@@ -62,18 +62,18 @@ def write_fixed(
             raise UsageError(f"{finding.message}; mend this file first, then --fix can do the rest")
     if empty := [split for split in report.left_out if split not in report.splits]:
         raise UsageError(f"no picture of {', '.join(empty)} can be used; mend that first, then --fix can do the rest")
-    changes = [Change(f.kind, f.split, f.picture, f"left out: {f.message}") for f in report.skipped]
+    changes = [Change(f.kind, f.split, f.image, f"left out: {f.message}") for f in report.skipped]
     for f in report.findings:
         if f.kind in _BY_WRITING:
-            changes.append(Change(f.kind, f.split, f.class_name or f.picture, KINDS[f.kind].remedy))
+            changes.append(Change(f.kind, f.split, f.class_name or f.image, KINDS[f.kind].remedy))
     dropped = _copies_to_drop(report)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        # Links to the pictures that stay, and those that are written anew; write_dataset copies them.
+        # Links to the images that stay, and those that are written anew; write_dataset copies them.
         folder = tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent)
     except OSError as error:
         raise UsageError(f"{out} cannot be made: {error.strerror or error}") from None
-    with folder as staging, disk_full_told(out):
+    with folder as staging, explained_disk_full(out):
         splits = {
             split: _fixed(index, report.facts[split], dropped, Path(staging) / split, split, changes)
             for split, index in report.splits.items()
@@ -93,7 +93,7 @@ def _format(report: Report) -> Format:
 
 
 def _copies_to_drop(report: Report) -> dict[tuple[str, int], tuple[str, str]]:
-    """(kind, why) for each picture that is there more than once and goes."""
+    """(kind, why) for each image that is there more than once and goes."""
     dropped: dict[tuple[str, int], tuple[str, str]] = {}
     pairs = exact_copies(report.splits, report.facts)
     for first, second in pairs:
@@ -119,17 +119,17 @@ def _copies_to_drop(report: Report) -> dict[tuple[str, int], tuple[str, str]]:
 
 def _fixed(
     index: DataIndex,
-    facts: Sequence[PictureFacts],
+    facts: Sequence[ImageFacts],
     dropped: Mapping[tuple[str, int], tuple[str, str]],
     folder: Path,
     split: str,
     changes: list[Change],
 ) -> DataIndex:
-    """A split with the pictures and boxes that stay; its pictures are links and new files in ``folder``."""
+    """A split with the images and boxes that stay; its images are links and new files in ``folder``."""
     folder.mkdir()
     first_of: dict[Path, int] = {}
     kept: list[int] = []
-    owner = np.arange(len(index))  # Whose boxes a picture's boxes become: a picture may be listed twice.
+    owner = np.arange(len(index))  # Whose boxes an image's boxes become: an image may be listed twice.
     scales = np.ones((len(index), 2))
     for i, own in enumerate(facts):
         name = index.file_name(i)
@@ -159,8 +159,8 @@ def _fixed(
     return with_boxes(index, copy, owner, scales, split, changes)
 
 
-def _scale(index: DataIndex, i: int, own: PictureFacts) -> tuple[float, float] | None:
-    """What the boxes of a picture are multiplied by; None where they fit the picture in no way."""
+def _scale(index: DataIndex, i: int, own: ImageFacts) -> tuple[float, float] | None:
+    """What the boxes of an image are multiplied by; None where they fit the image in no way."""
     width, height = int(index.widths[i]), int(index.heights[i])
     if (width, height) in (own.upright, own.stored):
         return 1.0, 1.0
@@ -172,21 +172,21 @@ def _scale(index: DataIndex, i: int, own: PictureFacts) -> tuple[float, float] |
     return (1.0, 1.0) if inside else None
 
 
-def _size(index: DataIndex, i: int, own: PictureFacts) -> tuple[int, int]:
-    """(width, height) of the picture in the copy."""
+def _size(index: DataIndex, i: int, own: ImageFacts) -> tuple[int, int]:
+    """(width, height) of the image in the copy."""
     annotated = int(index.widths[i]), int(index.heights[i])
     return own.stored if annotated == own.stored else own.upright
 
 
 def _stage(
     index: DataIndex,
-    facts: Sequence[PictureFacts],
+    facts: Sequence[ImageFacts],
     kept: Sequence[int],
     folder: Path,
     split: str,
     changes: list[Change],
 ) -> list[str]:
-    """Put the pictures into a folder, as links where nothing changes; return their names there."""
+    """Put the images into a folder, as links where nothing changes; return their names there."""
     names: list[str] = []
     taken: set[str] = set()
     for i in kept:
@@ -211,7 +211,7 @@ def _stage(
     return names
 
 
-def _save_turned(index: DataIndex, i: int, own: PictureFacts, target: Path, split: str, changes: list[Change]) -> None:
+def _save_turned(index: DataIndex, i: int, own: ImageFacts, target: Path, split: str, changes: list[Change]) -> None:
     same = own.upright == own.stored
     upright = same or (int(index.widths[i]), int(index.heights[i])) != own.stored
     save_turned(index.path(i), target, upright=upright)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gfocal.data.checks.boxes import pictures_of_boxes, same_boxes
+from gfocal.data.checks.boxes import images_of_boxes, same_boxes
 from gfocal.data.index.data_index import DataIndex
 from gfocal.utils.text import fold_name
 
@@ -21,7 +21,7 @@ class Change:
     Attributes:
         kind: the kind of finding that it mends.
         split: of which split.
-        subject: a picture or a class; None where a broken record names none.
+        subject: an image or a class; None where a broken record names none.
         action: what was done, in words.
     """
 
@@ -33,13 +33,13 @@ class Change:
 
 @dataclass(frozen=True)
 class Kept:
-    """The K pictures of a split that stay.
+    """The K images of a split that stay.
 
     Attributes:
         rows: (K,) where they are in the old index.
         names: their file names in ``folder``.
         sizes: (K, 2) width and height in pixels.
-        folder: where the pictures of the copy are.
+        folder: where the images of the copy are.
     """
 
     rows: np.ndarray
@@ -50,39 +50,39 @@ class Kept:
 
 @dataclass(frozen=True)
 class _Boxes:
-    """M boxes: ``rows`` of the old index, ``picture`` of the new one, xyxy ``corners``, ``area``."""
+    """M boxes: ``rows`` of the old index, ``image`` of the new one, xyxy ``corners``, ``area``."""
 
     rows: np.ndarray
-    picture: np.ndarray
+    image: np.ndarray
     corners: np.ndarray
     area: np.ndarray
 
     def at(self, which: np.ndarray) -> _Boxes:
-        return _Boxes(self.rows[which], self.picture[which], self.corners[which], self.area[which])
+        return _Boxes(self.rows[which], self.image[which], self.corners[which], self.area[which])
 
 
 def with_boxes(
     index: DataIndex, kept: Kept, owner: np.ndarray, scales: np.ndarray, split: str, changes: list[Change]
 ) -> DataIndex:
-    """The kept pictures with their boxes: scaled, clipped, without the empty ones and the copies.
+    """The kept images with their boxes: scaled, clipped, without the empty ones and the copies.
 
     Args:
-        index: the old index, of I pictures.
+        index: the old index, of I images.
         kept: what stays.
-        owner: (I,) the picture whose boxes the boxes of each picture become.
-        scales: (I, 2) what x and y of the boxes of each picture are multiplied by.
+        owner: (I,) the image whose boxes the boxes of each image become.
+        scales: (I, 2) what x and y of the boxes of each image are multiplied by.
         split: its name.
         changes: what was changed is added here.
     """
     found = _gathered(index, kept, owner, scales)
-    limits = np.tile(kept.sizes.astype(np.float64), 2)[found.picture]
+    limits = np.tile(kept.sizes.astype(np.float64), 2)[found.image]
     clipped = np.clip(found.corners, 0, limits)
     full = (clipped[:, 2:] > clipped[:, :2]).all(1)
 
     def tell(kind: str, boxes: _Boxes, what: str) -> None:
         ids = np.asarray(index.annotation_ids)[boxes.rows]
-        for number, picture in zip(ids.tolist(), boxes.picture.tolist(), strict=True):
-            name = index.file_name(int(kept.rows[picture]))
+        for number, image in zip(ids.tolist(), boxes.image.tolist(), strict=True):
+            name = index.file_name(int(kept.rows[image]))
             changes.append(Change(kind, split, name, f"box {number} {what}"))
 
     tell("box-beyond-edge", found.at(full & (clipped != found.corners).any(1)), "clipped")
@@ -100,20 +100,20 @@ def with_boxes(
 def _gathered(index: DataIndex, kept: Kept, owner: np.ndarray, scales: np.ndarray) -> _Boxes:
     place = np.full(len(index), -1)
     place[kept.rows] = np.arange(len(kept.rows))
-    old = pictures_of_boxes(index)
-    picture = place[owner[old]]
-    rows = np.flatnonzero(picture >= 0)
-    rows = rows[np.argsort(picture[rows], kind="stable")]
+    old = images_of_boxes(index)
+    image = place[owner[old]]
+    rows = np.flatnonzero(image >= 0)
+    rows = rows[np.argsort(image[rows], kind="stable")]
     scale = scales[old[rows]]
     with np.errstate(over="ignore"):  # 1e308 may stand in a file, and is clipped later.
         corners = np.asarray(index.boxes)[rows] * np.tile(scale, 2)
-    return _Boxes(rows, picture[rows], corners, np.asarray(index.area)[rows] * scale.prod(1))
+    return _Boxes(rows, image[rows], corners, np.asarray(index.area)[rows] * scale.prod(1))
 
 
 def _built(index: DataIndex, kept: Kept, boxes: _Boxes) -> DataIndex:
-    start = np.searchsorted(boxes.picture, np.arange(len(kept.rows) + 1))
+    start = np.searchsorted(boxes.image, np.arange(len(kept.rows) + 1))
     return index.take(kept.rows, boxes=boxes.rows, box_start=start).replace(
-        pictures_dir=kept.folder,
+        images_dir=kept.folder,
         file_names=kept.names,
         widths=kept.sizes[:, 0],
         heights=kept.sizes[:, 1],

@@ -1,4 +1,4 @@
-"""Picture files, one by one: whether they can be read, and what is odd about them."""
+"""Image files, one by one: whether they can be read, and what is odd about them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gfocal.data.image_hash import hash_of
 from gfocal.data.index.data_index import DataIndex
 from gfocal.errors import BrokenInputError
 from gfocal.images.decode import MAX_PIXELS, TooLargeError, open_with_pillow
-from gfocal.images.io import read_picture
+from gfocal.images.io import read_image
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -46,12 +46,12 @@ _KNOWN = (
     (0, b"<?xml", "XML"),
     (0, b"PK\x03\x04", "a zip"),
 )
-_NOT_PICTURES = ("XML", "a zip")
+_NOT_IMAGES = ("XML", "a zip")
 
 
 @dataclass(frozen=True)
-class PictureFacts:
-    """What a picture file is.
+class ImageFacts:
+    """What an image file is.
 
     Attributes:
         fault: (kind, message) where it must not be used; the rest is then empty.
@@ -62,7 +62,7 @@ class PictureFacts:
         orientation: EXIF's, 1 where it has none: 1..8.
         format: "JPEG", "PNG", ...
         content: a hash of the upright pixels.
-        likeness: :func:`gfocal.data.image_hash.picture_hash`.
+        likeness: :func:`gfocal.data.image_hash.image_hash`.
     """
 
     fault: tuple[str, str] | None = None
@@ -76,9 +76,9 @@ class PictureFacts:
     likeness: int = 0
 
 
-def examine_pictures(
+def examine_images(
     paths: Sequence[Path], *, workers: int = 2, progress: Callable[[int, int], None] | None = None
-) -> list[PictureFacts]:
+) -> list[ImageFacts]:
     """The facts of each file, read by ``workers`` threads (decoding leaves Python's lock alone).
 
     Args:
@@ -90,14 +90,14 @@ def examine_pictures(
     # Around all threads: the filters are one list for all of them, and decoders warn of what is found here anyway.
     with warnings.catch_warnings(), ThreadPoolExecutor(max(1, workers)) as pool:
         warnings.simplefilter("ignore")
-        for facts in pool.map(examine_picture, paths):
+        for facts in pool.map(examine_image, paths):
             found.append(facts)
             if progress is not None:
                 progress(len(found), len(paths))
     return found
 
 
-def examine_picture(path: Path) -> PictureFacts:
+def examine_image(path: Path) -> ImageFacts:
     """Decode all of a file, and say what it is."""
     try:
         if not path.is_file():  # A folder, or a pipe, which would keep the reader waiting for ever.
@@ -117,8 +117,8 @@ def examine_picture(path: Path) -> PictureFacts:
         return _examine(path, data, image)
 
 
-def _faulty(kind: str, message: str) -> PictureFacts:
-    return PictureFacts(fault=(kind, message), refused=True)
+def _faulty(kind: str, message: str) -> ImageFacts:
+    return ImageFacts(fault=(kind, message), refused=True)
 
 
 def _what_it_is(data: bytes) -> tuple[str, str]:
@@ -129,7 +129,7 @@ def _what_it_is(data: bytes) -> tuple[str, str]:
         return "picture-unreadable", "is damaged: its header cannot be read"
     for offset, magic, name in _KNOWN:
         if data[offset:].lstrip().startswith(magic) if offset == 0 else data[offset:].startswith(magic):
-            if name in _NOT_PICTURES:
+            if name in _NOT_IMAGES:
                 return "picture-not-a-picture", f"is {name}, no picture"
             return "picture-unsupported", f"is {name}, which is not read; save it as JPEG or PNG"
     try:
@@ -139,26 +139,26 @@ def _what_it_is(data: bytes) -> tuple[str, str]:
     return "picture-not-a-picture", "is text, no picture"
 
 
-def _examine(path: Path, data: bytes, image: Image.Image) -> PictureFacts:
+def _examine(path: Path, data: bytes, image: Image.Image) -> ImageFacts:
     kind = "JPEG" if image.format == "MPO" else image.format or ""
     if image.width * image.height > MAX_PIXELS:
         return _faulty("picture-too-large", f"is {image.width}x{image.height} pixels, too many to read")
     try:
-        pixels = read_picture(path)
+        pixels = read_image(path)
     except BrokenInputError as error:
         if _ends_early(data, kind, str(error)):
             return _faulty("picture-truncated", "is cut off: the file ends before the picture does")
         reason = str(error).removeprefix(f"picture {path} ").removesuffix("; replace it")
         return _faulty("picture-unreadable", reason)
     orientation = exif_orientation(image)
-    stored = read_picture(path, apply_exif=False) if orientation != 1 else pixels
+    stored = read_image(path, apply_exif=False) if orientation != 1 else pixels
     if kind == "JPEG" and is_cut_off(data, stored):
         fault = "picture-truncated", "is cut off and closed again: the rest of the picture is missing"
-        return PictureFacts(fault=fault)
+        return ImageFacts(fault=fault)
     upright = int(pixels.shape[2]), int(pixels.shape[1])
     digest = hashlib.blake2b(repr(tuple(pixels.shape)).encode(), digest_size=16)
     digest.update(pixels.permute(1, 2, 0).contiguous().numpy().data)
-    return PictureFacts(
+    return ImageFacts(
         oddities=tuple(_oddities(path, data, image, kind, upright)),
         upright=upright,
         stored=(int(stored.shape[2]), int(stored.shape[1])),
@@ -219,23 +219,23 @@ def _oddities(path: Path, data: bytes, image: Image.Image, kind: str, size: tupl
     return found
 
 
-def picture_findings(split: str, index: DataIndex, facts: Sequence[PictureFacts]) -> list[Finding]:
-    """What is to say of the pictures of a split, sizes and EXIF included.
+def image_findings(split: str, index: DataIndex, facts: Sequence[ImageFacts]) -> list[Finding]:
+    """What is to say of the images of a split, sizes and EXIF included.
 
     Args:
         split: its name.
-        index: I pictures.
+        index: I images.
         facts: of each.
     """
     found = []
     for i, own in enumerate(facts):
         said = [own.fault] if own.fault else [*own.oddities, *_about_size(index, i, own)]
         for kind, message in said:
-            found.append(Finding(kind, split, index.path(i), message, picture=index.file_name(i)))
+            found.append(Finding(kind, split, index.path(i), message, image=index.file_name(i)))
     return found
 
 
-def _about_size(index: DataIndex, i: int, own: PictureFacts) -> list[tuple[str, str]]:
+def _about_size(index: DataIndex, i: int, own: ImageFacts) -> list[tuple[str, str]]:
     annotated = int(index.widths[i]), int(index.heights[i])
     turn = f"EXIF orientation {own.orientation}"
     if annotated == own.upright and annotated == own.stored:
@@ -250,8 +250,8 @@ def _about_size(index: DataIndex, i: int, own: PictureFacts) -> list[tuple[str, 
     return [("size-wrong", f"is {own.upright[0]}x{own.upright[1]} pixels, {sizes}")]
 
 
-def refused_pictures(index: DataIndex, facts: Sequence[PictureFacts]) -> list[int]:
-    """Pictures that training and evaluation cannot use: unreadable, or of another size than annotated."""
+def refused_images(index: DataIndex, facts: Sequence[ImageFacts]) -> list[int]:
+    """Images that training and evaluation cannot use: unreadable, or of another size than annotated."""
     return [
         i
         for i, own in enumerate(facts)
@@ -261,10 +261,10 @@ def refused_pictures(index: DataIndex, facts: Sequence[PictureFacts]) -> list[in
 
 
 def save_turned(source: Path, target: Path, *, upright: bool) -> None:
-    """Write a picture without an EXIF orientation, in its format; JPEG at quality 95, others without loss.
+    """Write an image without an EXIF orientation, in its format; JPEG at quality 95, others without loss.
 
     Args:
-        source: a picture that can be read.
+        source: an image that can be read.
         target: the new file.
         upright: turn its pixels as EXIF says first; else they stay as they are stored.
     """

@@ -1,4 +1,4 @@
-"""Whether a JPEG file holds all of its picture.
+"""Whether a JPEG file holds all of its image.
 
 Decoders stop at a file that ends too early. One that was cut off and closed again with an end marker (cameras that lose
 power, downloads that were "repaired") they read without a word: what is missing becomes grey, or blurred where the file
@@ -16,18 +16,18 @@ from gfocal.images.decode import open_with_pillow
 _END, _SCAN, _PROGRESSIVE, _BASELINE = 0xD9, 0xDA, 0xC2, (0xC0, 0xC1)
 # Read as Huffman codes this is noise, whatever the tables; no 0xFF, which would be a marker.
 _NOISE = bytes((37 * i * i + 101 * i + 13) % 251 for i in range(600))
-_CORNER = 8  # pixels: the last block of a picture
+_CORNER = 8  # pixels: the last block of an image
 
 
-def is_cut_off(data: bytes, picture: Tensor) -> bool:
-    """Whether the coded data end before the picture does, although the file has an end marker.
+def is_cut_off(data: bytes, image: Tensor) -> bool:
+    """Whether the coded data end before the image does, although the file has an end marker.
 
-    Bytes put before the end marker change the picture only if the decoder still waits for data. Baseline files are
+    Bytes put before the end marker change the image only if the decoder still waits for data. Baseline files are
     decoded again only where their last block is of one colour, as it is where it is missing.
 
     Args:
         data: a JPEG file that decodes.
-        picture: (3, H, W) uint8, decoded with its EXIF orientation ignored.
+        image: (3, H, W) uint8, decoded with its EXIF orientation ignored.
     """
     end = data.rfind(bytes((0xFF, _END)))
     frames = [code for code, _ in _segments(data)]
@@ -36,7 +36,7 @@ def is_cut_off(data: bytes, picture: Tensor) -> bool:
         return False  # Arithmetic or lossless coding: rare, and noise is another matter there.
     if progressive and _lacks_scans(data):
         return True
-    corner = picture[:, -_CORNER:, -_CORNER:].flatten(1)
+    corner = image[:, -_CORNER:, -_CORNER:].flatten(1)
     if not progressive and bool((corner != corner[:, :1]).any()):
         return False
     return _decoded(data) != _decoded(data[:end] + _NOISE + data[end:])

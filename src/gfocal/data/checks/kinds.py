@@ -13,9 +13,9 @@ Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 
 EDGE_TOLERANCE = 1.0
-"""Pixels that a box may reach beyond its picture before it is reported: tools round, and some count from 1."""
+"""Pixels that a box may reach beyond its image before it is reported: tools round, and some count from 1."""
 TINY_SIDE = 2.0
-"""A box with a shorter side below this many pixels of the picture file is tiny."""
+"""A box with a shorter side below this many pixels of the image file is tiny."""
 SAME_IOU = 0.99
 """Boxes that overlap more than this are the same box."""
 FEW_BOXES = 10
@@ -23,11 +23,11 @@ FEW_BOXES = 10
 LONG_TAIL = 100
 """A split is long-tailed where its commonest class has this many times the boxes of its rarest one with any."""
 LARGE_PIXELS = 25_000_000
-"""A picture of more pixels takes longer to read than to learn from."""
+"""An image of more pixels takes longer to read than to learn from."""
 SMALL_SIDE = 32
-"""Pixels: a picture with a shorter side is smaller than one cell of the coarsest level of a pyramid."""
+"""Pixels: an image with a shorter side is smaller than one cell of the coarsest level of a pyramid."""
 LONG_RATIO = 4.0
-"""A picture that is this many times longer than wide is squeezed hard by a square resize."""
+"""An image that is this many times longer than wide is squeezed hard by a square resize."""
 
 
 @dataclass(frozen=True)
@@ -54,16 +54,16 @@ class Finding:
         split: "train" or "val".
         file: the file to look at.
         message: what is wrong there, without the name of the file.
-        picture: the picture concerned, as the data set writes it; None where it is none.
+        image: the image concerned, as the data set writes it; None where it is none.
         class_name: the class concerned; None where it is none.
-        other: the picture that it is compared with, as ``split: file name``.
+        other: the image that it is compared with, as ``split: file name``.
     """
 
     kind: str
     split: str
     file: Path
     message: str
-    picture: str | None = None
+    image: str | None = None
     class_name: str | None = None
     other: str | None = None
 
@@ -88,7 +88,7 @@ KINDS: dict[str, Kind] = {
     "box-not-finite": Kind("error", "a box has a coordinate that is no finite number", _LEFT_OUT),
     "box-negative": Kind("error", "a box has a negative width or height", _LEFT_OUT),
     "box-outside": Kind("error", "a box lies outside its picture", _LEFT_OUT),
-    # Picture files.
+    # Image files.
     "picture-unreadable": Kind("error", "a picture is damaged, empty or may not be read", "left out with its boxes"),
     "picture-truncated": Kind("error", "a picture file is cut off; some decoders fill it with grey", "left out"),
     "picture-not-a-picture": Kind("error", "the file is no picture", "left out with its boxes"),
@@ -137,7 +137,7 @@ KINDS: dict[str, Kind] = {
     "class-not-named": Kind("note", "a class without boxes is not named in the other split", "named in both"),
     "class-empty": Kind("note", "a class has no boxes in any split", _AS_IT_IS),
     "long-tail": Kind("note", "the commonest class has 100 times the boxes of the rarest", _AS_IT_IS),
-    # The same picture more than once.
+    # The same image more than once.
     "leak-exact": Kind("error", "a picture of val is in train too, pixel for pixel", "left out of train"),
     "leak-similar": Kind("warning", "a picture of val looks like one in train", _KEPT),
     "picture-duplicate": Kind("warning", "a picture is in a split twice, pixel for pixel", "one is left out"),

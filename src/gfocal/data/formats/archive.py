@@ -22,9 +22,9 @@ from gfocal.data.formats.common import is_hidden, portable
 from gfocal.errors import UsageError
 
 _RATIO = 100
-"""Bytes out of one byte in; pictures hardly shrink, annotations about tenfold."""
+"""Bytes out of one byte in; images hardly shrink, annotations about tenfold."""
 _SMALL = 256 << 20
-"""Up to this many bytes no ratio is wrong: a folder of black pictures is no attack."""
+"""Up to this many bytes no ratio is wrong: a folder of black images is no attack."""
 _ENTRIES = 5_000_000
 _DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError, ValueError)
 """What zipfile raises of damaged bytes: its decompressors their own errors, bad names a UnicodeDecodeError."""

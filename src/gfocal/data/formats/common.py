@@ -1,4 +1,4 @@
-"""What the finders of all formats share: a data set that was found, names of splits, lists of pictures."""
+"""What the finders of all formats share: a data set that was found, names of splits, lists of images."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Literal, get_args
 
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.problems import Problems
-from gfocal.images.io import PICTURE_SUFFIXES
+from gfocal.images.io import IMAGE_SUFFIXES
 
 Format = Literal["coco", "yolo", "voc"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -19,7 +19,7 @@ TITLES = {"coco": "COCO JSON", "yolo": "YOLO", "voc": "Pascal VOC"}
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 WHOLE = "all"
-"""Stands for all pictures of a data set that is not split."""
+"""Stands for all images of a data set that is not split."""
 
 _SYNONYMS = {
     "train": ("train", "training"),
@@ -104,16 +104,16 @@ def walk(folder: Path, *suffixes: str) -> Iterator[str]:
                 yield name if inside == "." else f"{inside}/{name}"
 
 
-def pictures_in(folder: Path) -> Iterator[str]:
-    """:func:`walk` for pictures."""
-    return walk(folder, *PICTURE_SUFFIXES)
+def images_in(folder: Path) -> Iterator[str]:
+    """:func:`walk` for images."""
+    return walk(folder, *IMAGE_SUFFIXES)
 
 
 def rest_of(folder: Path, used: Iterable[Path]) -> list[str]:
-    """A note where a folder of splits holds pictures that are in none of them."""
+    """A note where a folder of splits holds images that are in none of them."""
     known = {path.name for path in used}
-    others = [path.name for path in folders_in(folder) if path.name not in known and has_any(path, *PICTURE_SUFFIXES)]
-    beside = len(files_in(folder, *PICTURE_SUFFIXES))
+    others = [path.name for path in folders_in(folder) if path.name not in known and has_any(path, *IMAGE_SUFFIXES)]
+    beside = len(files_in(folder, *IMAGE_SUFFIXES))
     left = [*others, *([f"{beside} pictures beside the folders of its splits"] if beside else [])]
     return [f"{folder}: {', '.join(left)}: these belong to no split and are not read"] if left else []
 

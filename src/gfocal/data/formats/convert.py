@@ -17,7 +17,7 @@ from gfocal.data.formats.unsupported import lost_lines
 from gfocal.data.formats.writers import write_coco, write_voc, write_yolo
 from gfocal.data.index.data_index import DataIndex
 from gfocal.errors import UsageError
-from gfocal.utils.files import disk_full_told, is_disk_full
+from gfocal.utils.files import explained_disk_full, is_disk_full
 from gfocal.utils.threads import in_threads
 
 _WRITERS = {"coco": write_coco, "yolo": write_yolo, "voc": write_voc}
@@ -32,7 +32,7 @@ def write_dataset(
     also: Mapping[str, str] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[str]:
-    """Write splits as a data set of a format, with copies of their pictures.
+    """Write splits as a data set of a format, with copies of their images.
 
     What YOLO and VOC cannot hold goes into a sidecar, ``gfocal.json``, that gfocal reads with them.
 
@@ -40,15 +40,15 @@ def write_dataset(
         splits: "train", "val", "test"; classes are matched by name, and all splits get those of all.
         out: the folder to make; it must not exist, or be empty.
         fmt: "coco", "yolo" or "voc".
-        copy: False makes hard links to the pictures (symbolic ones on another disk) in place of copies.
+        copy: False makes hard links to the images (symbolic ones on another disk) in place of copies.
         also: further text files to put into ``out``, by name.
-        progress: called with how many pictures are done, of how many.
+        progress: called with how many images are done, of how many.
 
     Returns:
         a line for each thing that the format does not hold: what is lost for programs that do not read the sidecar.
 
     Raises:
-        UsageError: ``out`` is not empty, there is nothing to write, or a picture cannot be copied; nothing is left.
+        UsageError: ``out`` is not empty, there is nothing to write, or an image cannot be copied; nothing is left.
         DiskFull: there is no room; nothing is left.
     """
     out = Path(out)
@@ -58,17 +58,17 @@ def write_dataset(
     if not splits or not any(len(index) for index in splits.values()):
         raise UsageError("there are no pictures to write")
     splits = _same_classes(splits)
-    names = _picture_names(splits, fmt)
+    names = _image_names(splits, fmt)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         unfinished = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     except OSError as error:
         raise UsageError(f"{out} cannot be made: {error.strerror or error}") from None
     try:
-        with disk_full_told(out):
+        with explained_disk_full(out):
             unfinished.chmod(0o755)
             _WRITERS[fmt](splits, names, unfinished)
-            _place_pictures(splits, names, unfinished, fmt, copy, progress)
+            _place_images(splits, names, unfinished, fmt, copy, progress)
             for name, text in (also or {}).items():
                 (unfinished / name).write_text(text, encoding="utf-8")
             if out.is_dir():
@@ -103,8 +103,8 @@ def _same_classes(splits: Mapping[str, DataIndex]) -> dict[str, DataIndex]:
     return {split: index.with_classes(names).replace(category_ids=ids) for split, index in splits.items()}
 
 
-def _picture_names(splits: Mapping[str, DataIndex], fmt: Format) -> dict[str, list[str]]:
-    """A name for every picture: its own, made safe, and changed where another one or its label file has it."""
+def _image_names(splits: Mapping[str, DataIndex], fmt: Format) -> dict[str, list[str]]:
+    """A name for every image: its own, made safe, and changed where another one or its label file has it."""
     taken: set[str] = set()
     names: dict[str, list[str]] = {}
     for split, index in splits.items():
@@ -121,7 +121,7 @@ def _picture_names(splits: Mapping[str, DataIndex], fmt: Format) -> dict[str, li
 
 
 def _key(name: PurePosixPath, fmt: Format) -> str:
-    """What must be different: where one label file belongs to a picture, the name without its ending."""
+    """What must be different: where one label file belongs to an image, the name without its ending."""
     return str(name if fmt == "coco" else name.with_suffix("")).casefold()
 
 
@@ -133,7 +133,7 @@ def safe_name(name: str) -> str:
     return "/".join(parts) or "picture"
 
 
-def _place_pictures(
+def _place_images(
     splits: Mapping[str, DataIndex],
     names: Mapping[str, Sequence[str]],
     root: Path,
@@ -166,5 +166,5 @@ def _place(job: tuple[Path, Path, bool]) -> None:
             target.symlink_to(real)
     except OSError as error:
         if is_disk_full(error):
-            raise  # no fault of this picture
+            raise  # no fault of this image
         raise UsageError(f"picture {source} cannot be copied to {target.name}: {error.strerror or error}") from None

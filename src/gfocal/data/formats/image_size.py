@@ -1,4 +1,4 @@
-"""The size of pictures from the first bytes of their files."""
+"""The size of images from the first bytes of their files."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 ORIENTATION = 0x0112  # the EXIF tag
 
 
-def picture_size(path: str | Path, *, apply_exif: bool = True) -> tuple[int, int]:
-    """(width, height) of a picture in pixels; nothing is decoded, about 0.05 ms.
+def image_size(path: str | Path, *, apply_exif: bool = True) -> tuple[int, int]:
+    """(width, height) of an image in pixels; nothing is decoded, about 0.05 ms.
 
     Args:
         path: the file.
-        apply_exif: of the picture as its EXIF orientation turns it upright.
+        apply_exif: of the image as its EXIF orientation turns it upright.
 
     Raises:
-        BrokenInputError: the file is missing or no picture.
+        BrokenInputError: the file is missing or no image.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of sizes that decoding would refuse, and of odd metadata
@@ -48,7 +48,7 @@ def _size_of(path: str | Path, apply_exif: bool) -> tuple[int, int]:
 
 
 def exif_orientation(image: Image.Image) -> int:
-    """1..8, 1 where a picture has none; 5 and more turn by a quarter."""
+    """1..8, 1 where an image has none; 5 and more turn by a quarter."""
     try:
         value = image.getexif().get(ORIENTATION, 1)
     except Exception:  # Damaged metadata: decoders ignore them, too.
@@ -56,8 +56,8 @@ def exif_orientation(image: Image.Image) -> int:
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
-def picture_sizes(paths: Iterable[Path]) -> Iterable[tuple[int, int] | str]:
-    """:func:`picture_size` of many, by a few threads; for one that cannot be read the reason."""
+def image_sizes(paths: Iterable[Path]) -> Iterable[tuple[int, int] | str]:
+    """:func:`image_size` of many, by a few threads; for one that cannot be read the reason."""
     return in_threads(_try_size, paths)
 
 

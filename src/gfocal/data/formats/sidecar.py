@@ -1,6 +1,6 @@
 """``gfocal.json`` beside a YOLO or VOC data set: what those formats cannot hold.
 
-For every picture it keeps all of its record and a hash of its label file. As long as a label file is the one that was
+For every image it keeps all of its record and a hash of its label file. As long as a label file is the one that was
 written, the record counts; one that was changed afterwards counts itself. So does the whole data set once its classes
 were renamed.
 """
@@ -25,9 +25,9 @@ _VERSION = 1
 
 
 class Kept(msgspec.Struct, gc=False, omit_defaults=True):
-    """One picture; lists follow the order of its boxes, but crowd and ignore list positions."""
+    """One image; lists follow the order of its boxes, but crowd and ignore list positions."""
 
-    file: str  # of the picture, from the folder of the sidecar
+    file: str  # of the image, from the folder of the sidecar
     digest: str  # of its label file
     id: int
     width: int
@@ -52,12 +52,12 @@ class Content(msgspec.Struct, gc=False):
 
 
 def digest(labels: bytes) -> str:
-    """Of a label file; b"" where a picture has none. The kind of line ends does not count: git changes them."""
+    """Of a label file; b"" where an image has none. The kind of line ends does not count: git changes them."""
     return hashlib.sha256(labels.replace(b"\r\n", b"\n")).hexdigest()[:24]
 
 
 def keep(index: DataIndex, i: int, file: str, labels: bytes) -> Kept:
-    """The record of picture ``i``, written as ``file`` with a label file of these bytes."""
+    """The record of image ``i``, written as ``file`` with a label file of these bytes."""
     own = slice(int(index.box_start[i]), int(index.box_start[i + 1]))
     ambiguity = None
     if index.edge_ambiguity is not None:
@@ -98,7 +98,7 @@ def sidecar_format(root: Path) -> str | None:
 
 @dataclass
 class Sidecar:
-    """What a sidecar says of one split, and which of its pictures were changed since."""
+    """What a sidecar says of one split, and which of its images were changed since."""
 
     names: tuple[str, ...]
     category_ids: list[int]
@@ -106,7 +106,7 @@ class Sidecar:
     changed: list[str] = field(default_factory=list)
 
     def record(self, file: str, file_name: str, labels: bytes) -> Record | None:
-        """The record of a picture if its label file is still the one that was written.
+        """The record of an image if its label file is still the one that was written.
 
         Args:
             file: from the folder of the sidecar.
@@ -122,7 +122,7 @@ class Sidecar:
         return _record(kept, file_name, rank)
 
     def identity(self, file: str) -> tuple[int | None, int]:
-        """(id, rank) of a picture, also where its labels changed."""
+        """(id, rank) of an image, also where its labels changed."""
         rank, kept = self.kept.get(file, (1 << 62, None))
         return None if kept is None else kept.id, rank
 

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from gfocal.data.formats.common import Format
-from gfocal.data.formats.image_size import picture_size
+from gfocal.data.formats.image_size import image_size
 from gfocal.data.index.data_index import DataIndex
 from gfocal.errors import BrokenInputError
 
 _MANY = 20_000
-"""Pictures up to which the EXIF turns are looked for."""
+"""Images up to which the EXIF turns are looked for."""
 
 
 def lost_lines(splits: Mapping[str, DataIndex], names: Mapping[str, Sequence[str]], fmt: Format) -> list[str]:
@@ -21,7 +21,7 @@ def lost_lines(splits: Mapping[str, DataIndex], names: Mapping[str, Sequence[str
 
     Args:
         splits: what was written.
-        names: what its pictures are called there.
+        names: what its images are called there.
         fmt: in which format.
     """
     indexes = list(splits.values())
@@ -98,11 +98,11 @@ def _classes(indexes: Sequence[DataIndex]) -> list[str]:
 
 
 def _turned(index: DataIndex) -> np.ndarray:
-    """Of the first pictures, those that have the annotated size only as they are stored."""
+    """Of the first images, those that have the annotated size only as they are stored."""
     turned = np.zeros(min(len(index), _MANY), bool)
     for i in range(len(turned)):
         try:
-            upright = picture_size(index.path(i))
+            upright = image_size(index.path(i))
         except BrokenInputError:
             continue
         wanted = int(index.widths[i]), int(index.heights[i])

@@ -19,7 +19,7 @@ from gfocal.errors import UsageError
 
 Splits = Mapping[str, DataIndex]
 Names = Mapping[str, Sequence[str]]
-"""The name of each picture of a split below its folder of pictures."""
+"""The name of each image of a split below its folder of images."""
 
 
 def rows_of(index: DataIndex, i: int) -> slice:
@@ -27,7 +27,7 @@ def rows_of(index: DataIndex, i: int) -> slice:
 
 
 def cut(index: DataIndex, i: int) -> np.ndarray:
-    """The boxes (n, 4) of a picture, cut at its edges."""
+    """The boxes (n, 4) of an image, cut at its edges."""
     width, height = float(index.widths[i]), float(index.heights[i])
     return np.clip(np.asarray(index.boxes[rows_of(index, i)], np.float64), 0, (width, height, width, height))
 
@@ -41,7 +41,7 @@ def plain_number(value: float) -> str:
 
 
 def write_coco(splits: Splits, names: Names, root: Path) -> None:
-    """``annotations/{split}.json``, written a picture at a time."""
+    """``annotations/{split}.json``, written an image at a time."""
     encode = msgspec.json.encode
     (root / "annotations").mkdir()
     for split, index in splits.items():
@@ -133,7 +133,7 @@ def _yolo_lines(index: DataIndex, i: int, name: str) -> str:
 
 
 def _share(value: float) -> str:
-    # 12 decimals: 1e-9 pixels in a picture of 1,000.
+    # 12 decimals: 1e-9 pixels in an image of 1,000.
     return f"{value:.12f}".rstrip("0").rstrip(".") or "0"
 
 
@@ -149,8 +149,8 @@ def write_voc(splits: Splits, names: Names, root: Path) -> None:
         stems = [Path(name).with_suffix("").as_posix() for name in names[split]]
         (lists / f"{split}.txt").write_text("".join(stem + "\n" for stem in stems), encoding="utf-8")
 
-    def place(picture: Path) -> Path:
-        return Path("Annotations", *picture.parts[1:]).with_suffix(".xml")
+    def place(image: Path) -> Path:
+        return Path("Annotations", *image.parts[1:]).with_suffix(".xml")
 
     _label_files(splits, names, root, "voc", lambda split: "JPEGImages", place, _voc_xml)
 
@@ -168,10 +168,10 @@ def check_xml_names(names: Sequence[str]) -> None:
 
 def _voc_xml(index: DataIndex, i: int, name: str) -> str:
     own = rows_of(index, i)
-    picture = Path(name)
+    image = Path(name)
     head = (
-        f"<annotation>\n  <folder>{escape(Path('JPEGImages', picture.parent).as_posix())}</folder>\n"
-        f"  <filename>{escape(picture.name)}</filename>\n"
+        f"<annotation>\n  <folder>{escape(Path('JPEGImages', image.parent).as_posix())}</folder>\n"
+        f"  <filename>{escape(image.name)}</filename>\n"
         # Anything but the challenge's own name: its coordinates count from 1.
         "  <source>\n    <database>gfocal</database>\n  </source>\n"
         f"  <size>\n    <width>{int(index.widths[i])}</width>\n    <height>{int(index.heights[i])}</height>\n"
@@ -200,16 +200,16 @@ def _label_files(
     place: Callable[[Path], Path],
     text: Callable[[DataIndex, int, str], str],
 ) -> None:
-    """A label file for every picture, and the sidecar of all of them."""
+    """A label file for every image, and the sidecar of all of them."""
     kept: dict[str, list[Kept]] = {}
     for split, index in splits.items():
         kept[split] = []
         for i, name in enumerate(names[split]):
-            picture = Path(folder(split), name)
+            image = Path(folder(split), name)
             content = text(index, i, name).encode("utf-8", errors="surrogateescape")
-            file = root / place(picture)
+            file = root / place(image)
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(content)
-            kept[split].append(keep(index, i, picture.as_posix(), content))
+            kept[split].append(keep(index, i, image.as_posix(), content))
     first = next(iter(splits.values()))
     write_sidecar(root / NAME, fmt, first.names, np.asarray(first.category_ids).tolist(), kept)

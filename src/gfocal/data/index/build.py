@@ -1,4 +1,4 @@
-"""From what readers find, picture by picture, to an index."""
+"""From what readers find, image by image, to an index."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from gfocal.errors import EmptySplitError
 
 @dataclass(frozen=True)
 class Record:
-    """One picture with its N boxes.
+    """One image with its N boxes.
 
     Attributes:
-        file_name: relative to the folder of the pictures.
+        file_name: relative to the folder of the images.
         width, height: pixels.
         labels: (N,) in 0..C-1.
         boxes: (N, 4) float64 xyxy in pixels.
@@ -26,8 +26,8 @@ class Record:
         area: (N,) float64, or None for width * height.
         annotation_ids: (N,) int64, or None.
         edge_ambiguity: (N, 4) float64, or None.
-        id: of the picture, or None.
-        rank: pictures are sorted by it; equal ones stay in their order.
+        id: of the image, or None.
+        rank: images are sorted by it; equal ones stay in their order.
     """
 
     file_name: str
@@ -47,13 +47,13 @@ class Record:
 def to_index(
     records: Sequence[Record],
     *,
-    pictures_dir: Path,
+    images_dir: Path,
     annotations: Path,
     names: Sequence[str],
     category_ids: Sequence[int],
     problems: Problems,
 ) -> DataIndex:
-    """Join records; pictures and boxes without an id, or with one that is taken, get the next free ones.
+    """Join records; images and boxes without an id, or with one that is taken, get the next free ones.
 
     Raises:
         EmptySplitError: there are none.
@@ -73,7 +73,7 @@ def to_index(
     unknown = np.full((1, 4), np.nan)
     told = any(record.edge_ambiguity is not None for record in records)
     return DataIndex.build(
-        pictures_dir=pictures_dir,
+        images_dir=images_dir,
         annotations=annotations,
         image_ids=_free_ids([record.id for record in records]),
         file_names=[record.file_name for record in records],

@@ -1,4 +1,4 @@
-"""Several data sets as one: their pictures one after the other, their classes united by name."""
+"""Several data sets as one: their images one after the other, their classes united by name."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def join(indices: Sequence[DataIndex]) -> tuple[DataIndex, list[str]]:
     """One index of several data sets, and lines that say what was joined.
 
     Classes of the same name are one: those of the first data set come first, in its order, then what each of the others
-    adds. Names that differ only in case or blanks stay apart, and a line names them. Ids of pictures and boxes are kept
+    adds. Names that differ only in case or blanks stay apart, and a line names them. Ids of images and boxes are kept
     where no two data sets share one, and counted from 1 otherwise.
 
     Args:

@@ -26,22 +26,22 @@ from gfocal.utils.text import join_some
 
 @dataclass(frozen=True, eq=False)
 class DataIndex:
-    """A data set of I pictures, N boxes and C classes as arrays: forked workers share them and copy nothing.
+    """A data set of I images, N boxes and C classes as arrays: forked workers share them and copy nothing.
 
     A :class:`~gfocal.data.index.columns.Column` is read like an array, in the type given here, and kept in fewer
     bytes: read slices, or rows by an integer array. Nothing is rounded: each number comes back as it was, bit by bit.
 
-    The boxes of picture i are ``box_start[i]:box_start[i + 1]``, in the order of the file. They are kept as they were
+    The boxes of image i are ``box_start[i]:box_start[i + 1]``, in the order of the file. They are kept as they were
     annotated, crowds and ignored ones too; :meth:`targets` gives what a detector should learn.
 
     Attributes:
-        pictures_dir: the folder of the pictures.
+        images_dir: the folder of the images.
         annotations: the annotation file.
         image_ids: (I,) int64 the data set's own ids, in the order of the file.
         widths: (I,) int64 pixels.
         heights: (I,) int64 pixels.
         box_start: (I + 1,) int64.
-        boxes: column (N, 4) float64 xyxy in pixels of the picture, not clipped.
+        boxes: column (N, 4) float64 xyxy in pixels of the image, not clipped.
         labels: column (N,) int64 in 0..C-1.
         crowd: (N,) bool.
         ignore: (N,) bool.
@@ -51,14 +51,14 @@ class DataIndex:
         names: C class names.
         name_bytes: (bytes,) uint8: all file names in UTF-8, one after the other.
         name_start: column (I + 1,) int64: where each begins.
-        skipped: one line for each picture or annotation that was left out.
+        skipped: one line for each image or annotation that was left out.
         edge_ambiguity: (N, 4) float64: how uncertain left, top, right and bottom are by nature, a standard deviation in
             pixels (generated scenes say so); NaN for boxes, None for files, that do not say.
-        parts: pictures of each data set that was joined into this one, in order; () for a single one.
-        tiles: where each picture lies in one of another data set, see :mod:`gfocal.data.index.tiled`; None for files.
+        parts: images of each data set that was joined into this one, in order; () for a single one.
+        tiles: where each image lies in one of another data set, see :mod:`gfocal.data.index.tiled`; None for files.
     """
 
-    pictures_dir: Path
+    images_dir: Path
     annotations: Path
     image_ids: np.ndarray = field(metadata=kept.per("image", kept.whole_numbers))
     widths: np.ndarray = field(metadata=kept.per("image", kept.whole_numbers))
@@ -83,7 +83,7 @@ class DataIndex:
     def build(
         cls,
         *,
-        pictures_dir: Path,
+        images_dir: Path,
         annotations: Path,
         image_ids: ArrayLike,
         file_names: Sequence[str],
@@ -104,14 +104,14 @@ class DataIndex:
         """An index of what a reader found; the one way to make one from arrays.
 
         Args:
-            pictures_dir: see the attributes, as for all that is not named here.
+            images_dir: see the attributes, as for all that is not named here.
             annotations: the file, or the folder, that messages name.
             image_ids: (I,) each once.
-            file_names: (I,) relative to ``pictures_dir``.
+            file_names: (I,) relative to ``images_dir``.
             widths: (I,) pixels.
             heights: (I,) pixels.
             box_start: (I + 1,) from 0 to N.
-            boxes: (N, 4) xyxy, sorted by picture.
+            boxes: (N, 4) xyxy, sorted by image.
             labels: (N,) in 0..C-1.
             names: C class names.
             crowd: (N,); none if left out.
@@ -140,7 +140,7 @@ class DataIndex:
             "edge_ambiguity": edge_ambiguity,
         }
         index = cls(
-            pictures_dir=Path(pictures_dir),
+            images_dir=Path(images_dir),
             annotations=Path(annotations),
             box_start=np.asarray(box_start, np.int64),
             names=tuple(names),
@@ -231,7 +231,7 @@ class DataIndex:
         if any(index.tiles is not None or index.names != first.names for index in indices):
             raise ValueError("only data sets of the same classes can be joined, before they are cut into tiles")
         folder, file_names = under_one_folder(
-            [index.pictures_dir for index in indices], [map(index.file_name, range(len(index))) for index in indices]
+            [index.images_dir for index in indices], [map(index.file_name, range(len(index))) for index in indices]
         )
         name_bytes, name_start = kept.pack_names(file_names)
         counts = [np.diff(index.box_start) for index in indices]
@@ -239,7 +239,7 @@ class DataIndex:
         joined = dataclasses.replace(
             first,
             **kept.packed(_COLUMNS, columns, {"names": first.names}),
-            pictures_dir=folder,
+            images_dir=folder,
             annotations=Path(" + ".join(str(index.annotations) for index in indices)),
             box_start=np.cumsum(np.concatenate([[0], *counts])),
             name_bytes=name_bytes,
@@ -267,17 +267,17 @@ class DataIndex:
         return sum(v.nbytes for v in held if isinstance(v, Column) or (isinstance(v, np.ndarray) and any(v.strides)))
 
     def file_name(self, i: int) -> str:
-        """Of picture ``i``, as the annotation file writes it."""
+        """Of image ``i``, as the annotation file writes it."""
         if self.tiles is not None:
-            return self.tiles.of.file_name(int(self.tiles.picture[i]))
+            return self.tiles.of.file_name(int(self.tiles.image[i]))
         return self.name_bytes[self.name_start[i] : self.name_start[i + 1]].tobytes().decode(errors="surrogatepass")
 
     def path(self, i: int) -> Path:
-        """The file of picture ``i``."""
-        return self.pictures_dir / self.file_name(i)
+        """The file of image ``i``."""
+        return self.images_dir / self.file_name(i)
 
     def targets(self, i: int, include_crowd: bool = False) -> Targets:
-        """Boxes of picture ``i`` clipped to it, float32 in its pixels.
+        """Boxes of image ``i`` clipped to it, float32 in its pixels.
 
         Args:
             i: 0..I-1.
@@ -295,7 +295,7 @@ class DataIndex:
         return Targets(torch.from_numpy(boxes[keep]), torch.from_numpy(self.labels[own][keep]))
 
     def with_classes(self, names: Sequence[str]) -> DataIndex:
-        """The same pictures and boxes with labels that follow ``names``; classes are matched by name.
+        """The same images and boxes with labels that follow ``names``; classes are matched by name.
 
         A class of ``names`` that the data lack has no boxes and gets a category id that no other one has. A class of
         the data that is not in ``names`` is dropped if it has no boxes. Of several classes of one name the first is
@@ -329,17 +329,17 @@ class Tiles:
     Attributes:
         of: the data set that was cut; files and names are its own.
         tiling: how.
-        picture: (T,) int32: row in ``of``; ascending.
+        image: (T,) int32: row in ``of``; ascending.
         left, top: (T,) int32 pixels.
         empty: (T,) bool: nothing is learnt there.
         objects: in ``of``, those that are learnt.
-        cut: objects that no tile shows whole, but for the whole picture.
+        cut: objects that no tile shows whole, but for the whole image.
         lost: objects that no tile has at all.
     """
 
     of: DataIndex
     tiling: Tiling
-    picture: np.ndarray
+    image: np.ndarray
     left: np.ndarray
     top: np.ndarray
     empty: np.ndarray

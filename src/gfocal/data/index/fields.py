@@ -89,15 +89,15 @@ def check_lengths(columns: Sequence[Field[Any]], index: Any) -> None:
     Raises:
         ValueError: naming the column.
     """
-    pictures, boxes, classes = len(index.name_start) - 1, len(index.boxes), len(index.names)
-    length_of = {"image": pictures, "box": boxes, "class": classes}
+    images, boxes, classes = len(index.name_start) - 1, len(index.boxes), len(index.names)
+    length_of = {"image": images, "box": boxes, "class": classes}
     for column in columns:
         values, length = getattr(index, column.name), length_of[column.metadata["axis"]]
         if values is not None and values.shape[:1] != (length,):
             raise ValueError(f"{column.name} has the shape {values.shape}: {length} rows were expected")
     start = index.box_start
-    if start.shape != (pictures + 1,) or start[0] != 0 or start[-1] != boxes or (np.diff(start) < 0).any():
-        raise ValueError(f"box_start must rise from 0 to {boxes} in {pictures + 1} numbers")
+    if start.shape != (images + 1,) or start[0] != 0 or start[-1] != boxes or (np.diff(start) < 0).any():
+        raise ValueError(f"box_start must rise from 0 to {boxes} in {images + 1} numbers")
     labels = (index.labels[rows] for rows in parts(boxes))
     if not all(0 <= some.min() <= some.max() < classes for some in labels):
         raise ValueError(f"labels are not all in 0..{classes - 1}")

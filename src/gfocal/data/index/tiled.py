@@ -1,4 +1,4 @@
-"""A data set whose pictures are the tiles of another one's: learning from large pictures without shrinking them.
+"""A data set whose images are the tiles of another one's: learning from large images without shrinking them.
 
 The tiles are those that prediction looks at (:class:`gfocal.images.tiling.Tiling`), so objects are met at one size in
 both.
@@ -25,22 +25,22 @@ MIN_SIDE = 1.0
 
 @dataclass(frozen=True)
 class Unchanged:
-    """A transform that leaves pictures as they are: tiles are cut out and resized later."""
+    """A transform that leaves images as they are: tiles are cut out and resized later."""
 
     resize: Resize
 
     def at(self, side: int) -> Unchanged:
         return self
 
-    def finish(self, picture: Tensor, targets: Targets) -> tuple[Tensor, Targets]:
-        return picture, targets
+    def finish(self, image: Tensor, targets: Targets) -> tuple[Tensor, Targets]:
+        return image, targets
 
     __call__ = finish
 
 
 @dataclass(frozen=True, eq=False)
 class _Grid:
-    """Of I pictures: (I + 1,) their first rows, (I,) tiles across and down, (I,) whether the whole comes first."""
+    """Of I images: (I + 1,) their first rows, (I,) tiles across and down, (I,) whether the whole comes first."""
 
     start: np.ndarray
     across: np.ndarray
@@ -58,13 +58,13 @@ class _Shown:
 
 
 def cut_into_tiles(index: DataIndex, tiling: Tiling) -> DataIndex:
-    """An index with one row per tile: :meth:`gfocal.images.tiling.Tiling.windows` of each picture, in that order.
+    """An index with one row per tile: :meth:`gfocal.images.tiling.Tiling.windows` of each image, in that order.
 
-    A box is in all tiles that show at least :data:`MIN_VISIBLE` of its area (of what lies inside the picture), cut off
-    at their borders. Ids are those of the pictures, so several rows have the same.
+    A box is in all tiles that show at least :data:`MIN_VISIBLE` of its area (of what lies inside the image), cut off
+    at their borders. Ids are those of the images, so several rows have the same.
 
     Args:
-        index: pictures and boxes.
+        index: images and boxes.
         tiling: the grid.
 
     Returns:
@@ -73,25 +73,25 @@ def cut_into_tiles(index: DataIndex, tiling: Tiling) -> DataIndex:
     across, down = tiling.counts(index.widths), tiling.counts(index.heights)
     whole = (across * down > 1) & tiling.whole
     grid = _Grid(np.cumsum(np.concatenate([[0], across * down + whole])), across, down, whole)
-    picture = np.repeat(np.arange(len(index)), np.diff(grid.start))
-    number = np.arange(len(picture)) - grid.start[picture] - whole[picture]  # -1 for the whole picture
-    row, column = np.divmod(number, across[picture])
+    image = np.repeat(np.arange(len(index)), np.diff(grid.start))
+    number = np.arange(len(image)) - grid.start[image] - whole[image]  # -1 for the whole image
+    row, column = np.divmod(number, across[image])
     left, top = (
-        np.where(number < 0, 0, tiling.starts(place, sides[picture]))
+        np.where(number < 0, 0, tiling.starts(place, sides[image]))
         for place, sides in ((column, index.widths), (row, index.heights))
     )
     width, height = (
-        np.where(number < 0, sides[picture], np.minimum(sides[picture], tiling.side))
+        np.where(number < 0, sides[image], np.minimum(sides[image], tiling.side))
         for sides in (index.widths, index.heights)
     )
     shown, intact, seen = _shown(index, tiling, grid)
     ignored = index.crowd | index.ignore
-    learnt = np.bincount(shown.tile[~ignored[shown.box]], minlength=len(picture))
+    learnt = np.bincount(shown.tile[~ignored[shown.box]], minlength=len(image))
     objects = (seen >= 0) & ~ignored
     tiles = Tiles(
         index,
         tiling,
-        picture=picture.astype(np.int32),
+        image=image.astype(np.int32),
         left=left.astype(np.int32),
         top=top.astype(np.int32),
         empty=learnt == 0,
@@ -101,11 +101,11 @@ def cut_into_tiles(index: DataIndex, tiling: Tiling) -> DataIndex:
     )
     ends = np.cumsum(np.concatenate([[0], np.array(index.parts, np.int64)]))
     return index.replace(
-        image_ids=index.image_ids[picture],
-        file_names=[""] * len(picture),  # looked up in ``tiles.of``
+        image_ids=index.image_ids[image],
+        file_names=[""] * len(image),  # looked up in ``tiles.of``
         widths=width,
         heights=height,
-        box_start=np.cumsum(np.concatenate([[0], np.bincount(shown.tile, minlength=len(picture))])),
+        box_start=np.cumsum(np.concatenate([[0], np.bincount(shown.tile, minlength=len(image))])),
         boxes=shown.boxes,
         labels=index.labels[shown.box],
         crowd=index.crowd[shown.box],
@@ -121,17 +121,17 @@ def cut_into_tiles(index: DataIndex, tiling: Tiling) -> DataIndex:
 def _shown(index: DataIndex, tiling: Tiling, grid: _Grid) -> tuple[_Shown, np.ndarray, np.ndarray]:
     """Which tile has which boxes, by tile; (N,) bool: a tile shows the box whole; (N,) how many rows have it, or -1.
 
-    The whole picture is such a row, but no tile; -1 says that the box has no area.
+    The whole image is such a row, but no tile; -1 says that the box has no area.
     """
     found: list[_Shown] = []
     intact, seen = np.zeros(len(index.boxes), bool), np.full(len(index.boxes), -1)
     owner = np.repeat(np.arange(len(index)), np.diff(index.box_start))
     for some in parts(len(index.boxes)):
-        picture, exact = owner[some], index.boxes[some]
-        limits = np.stack([index.widths[picture], index.heights[picture]] * 2, 1)
+        image, exact = owner[some], index.boxes[some]
+        limits = np.stack([index.widths[image], index.heights[image]] * 2, 1)
         inside = np.clip(exact, 0, limits)
-        box, row, column = _pairs(inside, picture, index, tiling, grid)
-        of = picture[box]
+        box, row, column = _pairs(inside, image, index, tiling, grid)
+        of = image[box]
         corner = np.stack([tiling.starts(column, index.widths[of]), tiling.starts(row, index.heights[of])] * 2, 1)
         shown = np.clip(inside[box] - corner, 0, np.minimum(limits[box], tiling.side))
         areas = _areas(inside)
@@ -140,11 +140,11 @@ def _shown(index: DataIndex, tiling: Tiling, grid: _Grid) -> tuple[_Shown, np.nd
         # One of half a pixel that is whole stays what it was.
         kept = complete | ((share >= MIN_VISIBLE) & ((shown[:, 2:] - shown[:, :2]) >= MIN_SIDE).all(1))
         tile = grid.start[of] + grid.whole[of] + row * grid.across[of] + column
-        again = np.flatnonzero(grid.whole[picture])
+        again = np.flatnonzero(grid.whole[image])
         found.append(_Shown(box[kept] + some.start, tile[kept], shown[kept]))
-        found.append(_Shown(again + some.start, grid.start[picture[again]], exact[again]))
+        found.append(_Shown(again + some.start, grid.start[image[again]], exact[again]))
         intact[some] = np.bincount(box[complete], minlength=len(exact)) > 0
-        times = np.bincount(box[kept], minlength=len(exact)) + grid.whole[picture]
+        times = np.bincount(box[kept], minlength=len(exact)) + grid.whole[image]
         seen[some] = np.where(areas > 0, times, -1)
     found.append(_Shown(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 4))))
     box, tile, boxes = (np.concatenate([getattr(part, name) for part in found]) for name in ("box", "tile", "boxes"))
@@ -153,12 +153,12 @@ def _shown(index: DataIndex, tiling: Tiling, grid: _Grid) -> tuple[_Shown, np.nd
 
 
 def _pairs(
-    boxes: np.ndarray, picture: np.ndarray, index: DataIndex, tiling: Tiling, grid: _Grid
+    boxes: np.ndarray, image: np.ndarray, index: DataIndex, tiling: Tiling, grid: _Grid
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(box, row, column) of every tile that a box reaches into, and perhaps of one beside them."""
     spans = []
     for axis, sides, counts in ((0, index.widths, grid.across), (1, index.heights, grid.down)):
-        length, count, begin, end = sides[picture], counts[picture], boxes[:, axis], boxes[:, axis + 2]
+        length, count, begin, end = sides[image], counts[image], boxes[:, axis], boxes[:, axis + 2]
         first = np.floor((begin - np.minimum(length, tiling.side)) / tiling.step).astype(np.int64) + 1
         last = np.ceil(end / tiling.step).astype(np.int64) - 1
         # The last tile was moved inwards: it begins before its turn.

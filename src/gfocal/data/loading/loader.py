@@ -24,21 +24,21 @@ from gfocal.data.loading.sampler import Key, PositionSampler, RunBatches
 from gfocal.data.loading.workers import Board, raise_file_limit
 from gfocal.data.seeding import AUGMENT, mix
 from gfocal.errors import BrokenInputError, UsageError
-from gfocal.images.io import Resize, pad_batch, read_picture
+from gfocal.images.io import Resize, pad_batch, read_image
 from gfocal.images.tiling import cut_out
 from gfocal.structures import Batch, Targets
 
 
 class Transform(Protocol):
-    """(picture, targets) -> (picture, targets); ``finish`` takes pictures that have their final size already."""
+    """(image, targets) -> (image, targets); ``finish`` takes images that have their final size already."""
 
     @property
     def resize(self) -> Resize:
         """Its ``fill`` is what batches are padded with."""
 
-    def __call__(self, picture: Tensor, targets: Targets) -> tuple[Tensor, Targets]: ...
+    def __call__(self, image: Tensor, targets: Targets) -> tuple[Tensor, Targets]: ...
 
-    def finish(self, picture: Tensor, targets: Targets) -> tuple[Tensor, Targets]: ...
+    def finish(self, image: Tensor, targets: Targets) -> tuple[Tensor, Targets]: ...
 
     def at(self, side: int) -> Transform:
         """The same with another size, see :meth:`gfocal.images.io.Resize.at`."""
@@ -46,9 +46,9 @@ class Transform(Protocol):
 
 @dataclass(frozen=True)
 class Sample:
-    """One picture on its way into a batch; the fields are those of :class:`Batch`."""
+    """One image on its way into a batch; the fields are those of :class:`Batch`."""
 
-    picture: Tensor
+    image: Tensor
     targets: Targets
     image_id: int
     original_size: tuple[int, int]
@@ -56,17 +56,17 @@ class Sample:
 
 
 class DetectionDataset(Dataset[Sample]):
-    """Reads and transforms pictures of an index.
+    """Reads and transforms images of an index.
 
     Args:
-        index: the pictures and their boxes.
-        transform: what happens to a picture and its boxes.
+        index: the images and their boxes.
+        transform: what happens to an image and its boxes.
         seed: >= 0, the run's seed.
-        skip_broken: take the next picture of the index that can be read in place of one that cannot, and say so in
+        skip_broken: take the next image of the index that can be read in place of one that cannot, and say so in
             :attr:`Sample.skipped`.
-        mosaic: which pictures become mosaics, and how; None for none. A mosaic counts as its first picture.
-        read: gives picture i of the index; where boxes alone matter, a blank of its size does.
-        repeats: (I,) how often each picture is drawn to be part of another one's mosaic, beside the others; None: all
+        mosaic: which images become mosaics, and how; None for none. A mosaic counts as its first image.
+        read: gives image i of the index; where boxes alone matter, a blank of its size does.
+        repeats: (I,) how often each image is drawn to be part of another one's mosaic, beside the others; None: all
             as often.
     """
 
@@ -92,13 +92,13 @@ class DetectionDataset(Dataset[Sample]):
         """The sample of a key.
 
         Raises:
-            BrokenInputError: its picture cannot be read or has another size than the annotations say.
+            BrokenInputError: its image cannot be read or has another size than the annotations say.
         """
         index, epoch, position, *side = key
         transform = self.transform.at(*side) if side else self.transform
         plan = self.mosaic.plan(self.seed, epoch, position, len(self), self.ends) if self.mosaic else None
-        index, picture, skipped = self._read_from(index)
-        tiles = [(picture, self.index.targets(index))]
+        index, image, skipped = self._read_from(index)
+        tiles = [(image, self.index.targets(index))]
         for partner in plan.partners if plan else ():
             partner, other, more = self._read_from(partner)
             tiles.append((other, self.index.targets(partner)))
@@ -110,7 +110,7 @@ class DetectionDataset(Dataset[Sample]):
                 changed, targets = transform.finish(*self.mosaic.paint(plan, tiles, transform.resize))
             else:
                 changed, targets = transform(*tiles[0])
-        size = int(picture.shape[-2]), int(picture.shape[-1])
+        size = int(image.shape[-2]), int(image.shape[-1])
         return Sample(changed, targets, int(self.index.image_ids[index]), size, skipped)
 
     def _read_from(self, index: int) -> tuple[int, Tensor, tuple[str, ...]]:
@@ -124,11 +124,11 @@ class DetectionDataset(Dataset[Sample]):
                     raise
                 if str(error) not in skipped:  # the next tile may be of the same file
                     skipped.append(str(error))
-        raise UsageError(f"none of the {len(self)} pictures in {self.index.pictures_dir} can be read; {skipped[0]}")
+        raise UsageError(f"none of the {len(self)} pictures in {self.index.images_dir} can be read; {skipped[0]}")
 
 
 def read_indexed(index: DataIndex, i: int) -> Tensor:
-    """Picture ``i`` of an index, or tile, turned the way in which its annotations were made.
+    """Image ``i`` of an index, or tile, turned the way in which its annotations were made.
 
     Returns:
         (3, H, W) uint8 of the annotated size.
@@ -139,16 +139,16 @@ def read_indexed(index: DataIndex, i: int) -> Tensor:
     path, wanted = index.path(i), (int(index.heights[i]), int(index.widths[i]))
     if (tiles := index.tiles) is not None:
         left, top = int(tiles.left[i]), int(tiles.top[i])
-        whole = read_indexed(tiles.of, int(tiles.picture[i]))
+        whole = read_indexed(tiles.of, int(tiles.image[i]))
         return cut_out(whole, (left, top, left + wanted[1], top + wanted[0]))
-    picture = read_picture(path)
-    if tuple(picture.shape[-2:]) == wanted:
-        return picture
+    image = read_image(path)
+    if tuple(image.shape[-2:]) == wanted:
+        return image
     # Some tools annotate the pixels as they are stored and never look at the EXIF orientation.
-    stored = read_picture(path, apply_exif=False)
+    stored = read_image(path, apply_exif=False)
     if tuple(stored.shape[-2:]) == wanted:
         return stored
-    height, width = picture.shape[-2:]
+    height, width = image.shape[-2:]
     raise BrokenInputError(
         f"picture {path} is {width}x{height} pixels, but {index.annotations} says {wanted[1]}x{wanted[0]} "
         f"(image {index.image_ids[i]}): its boxes would be wrong; correct width and height or the file"
@@ -159,7 +159,7 @@ def read_indexed(index: DataIndex, i: int) -> Tensor:
 class BatchLoader:
     """Iterates over the batches of one epoch, or of the rest of it.
 
-    Workers hand a broken picture over as a value; raised here, the error keeps its own one-line message instead of the
+    Workers hand a broken image over as a value; raised here, the error keeps its own one-line message instead of the
     traceback text that the DataLoader would wrap around it.
     """
 
@@ -206,10 +206,10 @@ def collate(
         if isinstance(sample, UsageError):
             return sample
     good = [sample for sample in samples if isinstance(sample, Sample)]
-    sizes = torch.tensor([s.picture.shape[-2:] for s in good])
+    sizes = torch.tensor([s.image.shape[-2:] for s in good])
     original = torch.tensor([s.original_size for s in good])
     return Batch(
-        pictures=pad_batch([s.picture for s in good], multiple, fill),
+        images=pad_batch([s.image for s in good], multiple, fill),
         targets=tuple(s.targets for s in good),
         image_ids=torch.tensor([s.image_id for s in good]),
         original_sizes=original,
@@ -253,15 +253,15 @@ def make_loader(
     """The batches of one epoch from batch ``start_batch`` on.
 
     Args:
-        dataset: the pictures.
-        batch_size: pictures a batch.
+        dataset: the images.
+        batch_size: images a batch.
         epoch: >= 0; with the data set's seed it decides the order and all random numbers.
         start_batch: batches of the epoch that were done before.
         shuffle: False keeps the order of the index.
         workers: processes that read ahead; 0 reads in this one. The batches are the same.
         drop_last: leave out a last batch that is not full.
-        multiple: pictures are padded to a multiple of this many pixels.
-        rank, processes: this loader is one of several, of which each gives every n-th picture.
+        multiple: images are padded to a multiple of this many pixels.
+        rank, processes: this loader is one of several, of which each gives every n-th image.
     """
     start = start_batch * batch_size * processes + rank
     sampler = PositionSampler(

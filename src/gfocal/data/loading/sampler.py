@@ -1,7 +1,7 @@
-"""Which picture comes when, from (seed, epoch) alone, and where the random numbers of each come from.
+"""Which image comes when, from (seed, epoch) alone, and where the random numbers of each come from.
 
-Each picture of an epoch has a position in it. Which picture stands at a position follows from (seed, epoch); every
-random number of its augmentation from (seed, epoch, position); the size of a step's pictures from (seed, step). All
+Each image of an epoch has a position in it. Which image stands at a position follows from (seed, epoch); every
+random number of its augmentation from (seed, epoch, position); the size of a step's images from (seed, step). All
 epochs have one length, so the number of steps done says where a run goes on. Positions and sizes are those of the whole
 run: each of several processes takes its share of every batch.
 """
@@ -19,31 +19,31 @@ from gfocal.data.seeding import _REPEAT, _SHUFFLE, _SIDE, mix
 from gfocal.errors import UsageError
 
 Key = tuple[int, ...]
-"""(index, epoch, position): which picture, and what its random numbers come from; with multi-scale training a fourth
+"""(index, epoch, position): which image, and what its random numbers come from; with multi-scale training a fourth
 number, the side to train at, see :meth:`gfocal.images.io.Resize.at`."""
 
 
 def epoch_length(count: int, repeats: np.ndarray | None = None) -> int:
-    """Pictures an epoch: all of them, or the sum of how often each comes on average, rounded down."""
+    """Images an epoch: all of them, or the sum of how often each comes on average, rounded down."""
     return count if repeats is None else int(repeats.sum() + 1e-6)
 
 
 def epoch_order(count: int, seed: int, epoch: int, repeats: np.ndarray | None = None) -> np.ndarray:
-    """(L,) int64: the pictures of an epoch in their order, L = :func:`epoch_length`.
+    """(L,) int64: the images of an epoch in their order, L = :func:`epoch_length`.
 
     Args:
-        count: pictures in the data set.
+        count: images in the data set.
         seed: of the run.
         epoch: >= 0.
-        repeats: (count,) >= 0, how often each picture comes on average; None for once. It comes as often as that
+        repeats: (count,) >= 0, how often each image comes on average; None for once. It comes as often as that
             rounded up or down, drawn anew each epoch.
     """
     order = _permutation(count, mix(seed, epoch, _SHUFFLE))
     if repeats is None:
         return order
-    # Systematic sampling: marks at distance 1 along the pictures' repeats, in random order. Each picture gets its
+    # Systematic sampling: marks at distance 1 along the images' repeats, in random order. Each image gets its
     # repeats rounded up or down, with the right probability, and yet all of them together never vary by more than one:
-    # rounding each picture alone would make epochs of different lengths.
+    # rounding each image alone would make epochs of different lengths.
     offset = (mix(seed, epoch, _REPEAT) % 2**20 + 0.5) / 2**20
     ends = np.floor(np.cumsum(repeats[order]) + offset).astype(np.int64)
     drawn = np.repeat(order, np.diff(ends, prepend=0))
@@ -59,13 +59,13 @@ class PositionSampler(Sampler[Key]):
     """Yields the keys of one epoch in order, from any position on.
 
     Args:
-        count: pictures in the data set.
+        count: images in the data set.
         seed: >= 0, the run's seed.
         epoch: >= 0.
         start: the first position to yield.
         shuffle: a new permutation each epoch; otherwise the order of the data set.
-        repeats: how often each picture comes on average, see :func:`epoch_order`; only shuffled.
-        step: how far the next position is: so many processes share the pictures.
+        repeats: how often each image comes on average, see :func:`epoch_order`; only shuffled.
+        step: how far the next position is: so many processes share the images.
     """
 
     def __init__(
@@ -101,20 +101,20 @@ class RunBatches(Sampler[list[Key]]):
     One loader serves the run, so workers start once and read ahead across the end of an epoch.
 
     Args:
-        count: pictures in the data set.
+        count: images in the data set.
         seed: >= 0, the run's seed.
-        batch_size: pictures a batch of one process; a batch of the run has as many from each.
+        batch_size: images a batch of one process; a batch of the run has as many from each.
         batches: of each epoch; what remains of an epoch is left out.
         epochs: of the run.
         epoch, batch: where to start.
-        repeats: how often each picture comes on average in an epoch, see :func:`epoch_order`.
-        sides: multi-scale training: what the side of each step's pictures is drawn from; () for none.
+        repeats: how often each image comes on average in an epoch, see :func:`epoch_order`.
+        sides: multi-scale training: what the side of each step's images is drawn from; () for none.
         accumulate: batches an optimizer step; all of them have one side.
         rank: of this process, 0..processes - 1.
         processes: that share each batch of the run, in the order of its positions.
 
     Raises:
-        UsageError: an epoch has fewer pictures than there are processes.
+        UsageError: an epoch has fewer images than there are processes.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """What loader processes were doing when they died, and room for what they hand over.
 
-Each worker writes its process id and the picture that it reads into memory that it shares with the main process. The
-message about a dead worker names the process alone; with the picture beside it a person can act.
+Each worker writes its process id and the image that it reads into memory that it shares with the main process. The
+message about a dead worker names the process alone; with the image beside it a person can act.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ _BOARDS: WeakSet[Board]
 
 
 class Board:
-    """Which picture each worker of a loader reads.
+    """Which image each worker of a loader reads.
 
     Args:
-        index: the pictures.
+        index: the images.
         workers: processes, numbered from 0.
     """
 
     def __init__(self, index: DataIndex, workers: int) -> None:
         self.index, self.workers = index, workers
-        self._numbers = multiprocessing.RawArray("q", [0, -1] * workers)  # process id and picture of each
+        self._numbers = multiprocessing.RawArray("q", [0, -1] * workers)  # process id and image of each
         _BOARDS.add(self)
 
     def start(self, worker: int, pid: int) -> None:
@@ -42,7 +42,7 @@ class Board:
         self._numbers[2 * worker] = pid
 
     def watched(self, worker: int, read: Callable[[DataIndex, int], Tensor]) -> Callable[[DataIndex, int], Tensor]:
-        """``read`` that writes down first which picture it will read."""
+        """``read`` that writes down first which image it will read."""
 
         def noted(index: DataIndex, i: int) -> Tensor:
             self._numbers[2 * worker + 1] = i
@@ -50,12 +50,12 @@ class Board:
 
         return noted
 
-    def picture_of(self, pid: int) -> Path | None:
+    def image_of(self, pid: int) -> Path | None:
         """What the worker of a process id read last; None if it is none of these, or read nothing yet."""
         for worker in range(self.workers):
-            own, picture = self._numbers[2 * worker : 2 * worker + 2]
-            if own == pid and picture >= 0:
-                return self.index.path(picture)
+            own, image = self._numbers[2 * worker : 2 * worker + 2]
+            if own == pid and image >= 0:
+                return self.index.path(image)
         return None
 
 
@@ -69,10 +69,10 @@ def dead_worker(error: BaseException) -> GfocalError | None:
     # "exited unexpectedly" often stands on top of the error that knows the signal.
     found = [match for link in _chain(error) if (match := _DEAD.search(str(link)))]
     pids = list(dict.fromkeys(int(number) for match in found for number in match[1].split(",") if number.strip()))
-    pictures = [picture for board in list(_BOARDS) for pid in pids if (picture := board.picture_of(pid)) is not None]
+    images = [image for board in list(_BOARDS) for pid in pids if (image := board.image_of(pid)) is not None]
     signal = next((match[2] for match in found if match[2]), "").partition(".")[0].strip()
-    where = f"; the last picture that it read is {', '.join(map(str, pictures))}" if pictures else ""
-    reason, advice = _reason(signal, bool(pictures))
+    where = f"; the last picture that it read is {', '.join(map(str, images))}" if images else ""
+    reason, advice = _reason(signal, bool(images))
     return GfocalError(f"a loader process {reason}{where}. {advice}")
 
 
@@ -123,7 +123,7 @@ def shared_memory_note(batch_bytes: int, workers: int, free: int | None = None) 
     """A line where the batches that workers hold ready do not fit into shared memory; without room they would hang.
 
     Args:
-        batch_bytes: of one batch of the largest pictures.
+        batch_bytes: of one batch of the largest images.
         workers: each holds two batches ready, and one is in use.
         free: bytes of shared memory; by default what there is.
     """

@@ -2,7 +2,7 @@
 
 An edge of a box is sharp, or uncertain for a visible reason (:data:`CAUSES`). The labelled coordinate of an
 uncertain edge is drawn from a truncated normal about the edge's centre; what is painted there is as wide as
-that distribution, so the picture tells how sure one can be but not where the label is.
+that distribution, so the image tells how sure one can be but not where the label is.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ _MIN_SIDE = 8.0
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture and its N objects, the last painted last.
+    """An image and its N objects, the last painted last.
 
     Attributes:
-        picture: (size, size, 3) uint8 RGB.
+        image: (size, size, 3) uint8 RGB.
         boxes: (N, 4) xyxy as labelled, pixels.
         centres: (N, 4) xyxy, the mean of every edge's distribution; equals ``boxes`` where an edge is sharp.
         ambiguity: (N, 4) standard deviation of l, t, r, b before truncation, pixels; 0 where sharp.
@@ -41,7 +41,7 @@ class Scene:
         overlapped: (N,) whether another object covers some of it, or it covers some of another one.
     """
 
-    picture: NDArray[np.uint8]
+    image: NDArray[np.uint8]
     boxes: NDArray[np.float64]
     centres: NDArray[np.float64]
     ambiguity: NDArray[np.float64]
@@ -91,10 +91,10 @@ def _strip(piece: Piece, edge: int) -> Bools:
 
 
 def sketch(size: int, rng: np.random.Generator) -> Piece:
-    """Make a random object for a picture of ``size`` pixels, not yet placed."""
+    """Make a random object for an image of ``size`` pixels, not yet placed."""
     label = int(rng.integers(len(CLASSES)))
     low, high = max(_SIDES[0] * size, _MIN_SIDE), _SIDES[1] * size
-    # Log-triangular: most sides near a fifth of the picture, few at either end.
+    # Log-triangular: most sides near a fifth of the image, few at either end.
     peak = math.log(min(max(0.19 * size, low * 1.1), high))
     side = math.exp(rng.triangular(math.log(low), peak, math.log(high)))
     stretch = math.exp(rng.uniform(-0.14, 0.14))
@@ -167,7 +167,7 @@ def _fits(new: Piece, pieces: Sequence[Piece]) -> bool:
 
 
 def place(new: Piece, pieces: Sequence[Piece], size: int, rng: np.random.Generator, tries: int = 12) -> bool:
-    """Find a place for ``new`` on top of ``pieces`` and set it; every uncertain edge stays inside the picture.
+    """Find a place for ``new`` on top of ``pieces`` and set it; every uncertain edge stays inside the image.
 
     Returns:
         Whether a fair place was found.
@@ -194,12 +194,12 @@ def draw_scene(size: int, rng: np.random.Generator, *, background_only: bool = F
     """Draw one scene.
 
     Args:
-        size: side of the picture, pixels, >= 64.
+        size: side of the image, pixels, >= 64.
         rng: the only source of randomness.
         background_only: draw no object.
 
     Returns:
-        The picture with its labels; the labelled sides are 5-60 % of the picture.
+        The image with its labels; the labelled sides are 5-60 % of the image.
     """
     pieces: list[Piece] = []
     if not background_only:
@@ -213,12 +213,12 @@ def draw_scene(size: int, rng: np.random.Generator, *, background_only: bool = F
     canvas *= 255.0
     grain = np.frombuffer(rng.bytes(size * size), dtype=np.uint8).reshape(size, size, 1)
     canvas += (grain.astype(np.float32) - 127.5) * np.float32(rng.uniform(0.02, 0.09))
-    picture = np.clip(canvas, 0.0, 255.0).astype(np.uint8)
+    image = np.clip(canvas, 0.0, 255.0).astype(np.uint8)
     centres = np.array([piece.box for piece in pieces]).reshape(-1, 4)
     std = np.array([piece.std for piece in pieces]).reshape(-1, 4)
     shifts = np.vectorize(truncated_normal, otypes=[float])(rng.random(std.shape)) if len(pieces) else std
     return Scene(
-        picture=picture,
+        image=image,
         boxes=centres + std * shifts,
         centres=centres,
         ambiguity=std,

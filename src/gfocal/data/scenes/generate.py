@@ -1,6 +1,6 @@
-"""Generate a labelled dataset of scenes: pictures and COCO JSON, the same for the same seed.
+"""Generate a labelled dataset of scenes: images and COCO JSON, the same for the same seed.
 
-Every picture's randomness is ``default_rng([seed, split, index])`` and nothing else, so picture k does not
+Every image's randomness is ``default_rng([seed, split, index])`` and nothing else, so image k does not
 depend on how many are made, in which order, or by how many processes.
 """
 
@@ -24,12 +24,12 @@ from gfocal.data.scenes.shapes import CLASSES
 from gfocal.errors import GfocalError, UsageError
 
 VERSION = 1
-"""Raised whenever the same seed would give other pictures or labels."""
+"""Raised whenever the same seed would give other images or labels."""
 SPLITS = ("train", "val")
 
 _QUALITY = 92
 _CHUNK = 25
-_ALONE_BELOW = 100  # starting processes costs more than drawing this many pictures
+_ALONE_BELOW = 100  # starting processes costs more than drawing this many images
 _MARKER = "unfinished.json"
 
 Progress = Callable[[int, int], None]
@@ -37,7 +37,7 @@ Job = tuple[Path, int, int, int, int, int]
 
 
 def draw_indexed(size: int, seed: int, split: int, index: int) -> Scene:
-    """Draw picture ``index`` (from 1) of a split (0 train, 1 val); every tenth shows background only."""
+    """Draw image ``index`` (from 1) of a split (0 train, 1 val); every tenth shows background only."""
     return draw_scene(size, np.random.default_rng([seed, split, index]), background_only=index % 10 == 0)
 
 
@@ -46,7 +46,7 @@ def _file_name(split: int, index: int) -> str:
 
 
 def _to_annotations(scene: Scene) -> list[dict[str, Any]]:
-    """Return COCO annotations without the ids, which need all earlier pictures."""
+    """Return COCO annotations without the ids, which need all earlier images."""
     annotations = []
     for i, (x1, y1, x2, y2) in enumerate(np.round(scene.boxes, 3).tolist()):
         width, height = round(x2 - x1, 3), round(y2 - y1, 3)
@@ -67,14 +67,14 @@ def _to_annotations(scene: Scene) -> list[dict[str, Any]]:
 
 
 def _make_chunk(job: Job) -> list[list[dict[str, Any]]]:
-    """Draw and write some pictures; return the annotations of each."""
-    pictures, size, seed, split, first, last = job
+    """Draw and write some images; return the annotations of each."""
+    images, size, seed, split, first, last = job
     made = []
     for index in range(first, last):
         scene = draw_indexed(size, seed, split, index)
         encoded = io.BytesIO()
-        Image.fromarray(scene.picture).save(encoded, format="JPEG", quality=_QUALITY)
-        (pictures / _file_name(split, index)).write_bytes(encoded.getvalue())
+        Image.fromarray(scene.image).save(encoded, format="JPEG", quality=_QUALITY)
+        (images / _file_name(split, index)).write_bytes(encoded.getvalue())
         made.append(_to_annotations(scene))
     return made
 
@@ -149,10 +149,10 @@ def _check(train: int, val: int, size: int, seed: int) -> None:
         raise UsageError("no scenes were asked for: train and val are both 0")
 
 
-def _to_coco(info: dict[str, Any], split: int, size: int, per_picture: list[list[dict[str, Any]]]) -> dict[str, Any]:
+def _to_coco(info: dict[str, Any], split: int, size: int, per_image: list[list[dict[str, Any]]]) -> dict[str, Any]:
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    for index, found in enumerate(per_picture, start=1):
+    for index, found in enumerate(per_image, start=1):
         images.append({"id": index, "file_name": _file_name(split, index), "width": size, "height": size})
         for annotation in found:
             annotations.append({"id": len(annotations) + 1, "image_id": index, **annotation})
@@ -188,7 +188,7 @@ def make_scenes(
     """Write a dataset of generated scenes: ``out/images/*.jpg`` and ``out/annotations/{train,val}.json``.
 
     Returns at once where the same set is complete; goes over an interrupted one of the same set again.
-    A script that asks for 100 pictures or more needs the usual ``if __name__ == "__main__":``, since worker
+    A script that asks for 100 images or more needs the usual ``if __name__ == "__main__":``, since worker
     processes import it.
 
     The annotations are COCO JSON. Each one also has ``edge_ambiguity`` (standard deviation, in pixels, of the
@@ -197,11 +197,11 @@ def make_scenes(
 
     Args:
         out: folder, made where missing.
-        train: number of training pictures, >= 0; every tenth picture shows background only.
-        val: number of validation pictures, >= 0.
-        size: side of the square pictures, pixels, >= 64.
+        train: number of training images, >= 0; every tenth image shows background only.
+        val: number of validation images, >= 0.
+        size: side of the square images, pixels, >= 64.
         seed: >= 0; the same gives the same files.
-        progress: called with (pictures done, pictures in all).
+        progress: called with (images done, images in all).
 
     Raises:
         UsageError: an argument is out of range, or ``out`` holds something else or cannot be written.

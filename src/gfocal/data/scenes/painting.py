@@ -19,7 +19,7 @@ Bools = NDArray[np.bool_]
 
 @dataclass
 class Piece:
-    """An object in its own frame, whose origin lands on the picture's whole pixel ``at``.
+    """An object in its own frame, whose origin lands on the image's whole pixel ``at``.
 
     ``mask`` is the shape with sharp edges, ``drawn`` the shape and the clutter that belongs to it, and
     ``shown`` what later objects left in sight of ``drawn``.

@@ -1,7 +1,7 @@
 """Shapes, textures and uncertain edges: the pieces that :mod:`gfocal.data.scenes.drawing` composes.
 
 Coordinates are pixels with pixel i covering [i, i + 1), so an edge is a real number and a box is xyxy.
-Nothing here draws on a picture; every function returns an array and takes its randomness from ``rng``.
+Nothing here draws on an image; every function returns an array and takes its randomness from ``rng``.
 """
 
 from __future__ import annotations

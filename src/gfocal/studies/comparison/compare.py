@@ -1,7 +1,7 @@
-"""How sure a difference between rows of a table is: paired over pictures, and over seeds.
+"""How sure a difference between rows of a table is: paired over images, and over seeds.
 
-Two spreads move the difference of two rows. Other *pictures*: every run is measured on the same resampled sets of
-validation pictures, so what makes a set of pictures easy cancels. Other *seeds*: a row trained again comes out
+Two spreads move the difference of two rows. Other *images*: every run is measured on the same resampled sets of
+validation images, so what makes a set of images easy cancels. Other *seeds*: a row trained again comes out
 differently. With two or three seeds a row's own spread is hardly known; it is therefore pooled over all rows of a
 study, as the residuals of a randomised block design (rows x seeds).
 """
@@ -20,7 +20,7 @@ from gfocal.errors import GfocalError
 from gfocal.evaluation.ground_truth import FloatArray
 from gfocal.studies.comparison.t_distribution import t_quantile
 
-PICTURES, BOTH = "pictures", "pictures and seeds"
+IMAGES, BOTH = "pictures", "pictures and seeds"
 FAR = 15.0
 """A row of two seeds whose variance is so many times that of the others is no row like them (F test, 0.1 %)."""
 _ENOUGH = 4  # degrees of freedom: a few rows cannot tell which of them is unlike the others
@@ -32,7 +32,7 @@ class RunMeasure:
     """One measure of one run.
 
     Attributes:
-        value: on the validation pictures; None or NaN where it is not defined, and the run has no say then.
+        value: on the validation images; None or NaN where it is not defined, and the run has no say then.
         resampled: (B,) on resampled sets of them, the same sets for every run of the study; NaN where not defined.
     """
 
@@ -70,7 +70,7 @@ class Difference:
     Attributes:
         value: mean over the seeds.
         low, high: ends of the interval.
-        by: which spread it comes from, "pictures" or "pictures and seeds".
+        by: which spread it comes from, "images" or "images and seeds".
     """
 
     value: float
@@ -154,21 +154,21 @@ def contrast(
 ) -> Difference | None:
     """A weighted sum of rows, mean over the seeds that all of them have, with its interval.
 
-    Its variance is that over the resampled sets of pictures (of the mean over the seeds, so that runs are paired by
-    picture and by seed), plus that over seeds: the noise's variance times the sum of the squared weights (2 for a
+    Its variance is that over the resampled sets of images (of the mean over the seeds, so that runs are paired by
+    image and by seed), plus that over seeds: the noise's variance times the sum of the squared weights (2 for a
     difference) over the number of seeds; of a row that moves far more than the others, its own variance. The first
     contains a little of the second, since the runs at hand are what is resampled. The interval is Student's, with the
-    degrees of freedom of Welch and Satterthwaite (B - 1 for pictures). Of simulated studies of 4 to 12 rows and 2 or 3
+    degrees of freedom of Welch and Satterthwaite (B - 1 for images). Of simulated studies of 4 to 12 rows and 2 or 3
     seeds 94 to 96 % of the 95 % intervals hold the truth.
 
     Args:
         terms: (weight, runs) of each row, a row at most once.
-        noise: between seeds; None: not known, and the interval is over pictures alone.
+        noise: between seeds; None: not known, and the interval is over images alone.
         level: of the interval, in (0, 1).
 
     Returns:
-        None where nothing can be said: no seed with all rows, or too few sets of pictures on which all are defined, or
-        sets that make no difference although the rows differ (of a single picture all sets are alike).
+        None where nothing can be said: no seed with all rows, or too few sets of images on which all are defined, or
+        sets that make no difference although the rows differ (of a single image all sets are alike).
         Rows without any difference, in all seeds and sets, are the same: their interval has no width.
 
     Raises:
@@ -190,11 +190,11 @@ def contrast(
     drawn = drawn[np.isfinite(drawn)]
     if len(drawn) < 2 or 2 * len(drawn) < resampled.shape[2]:
         return None
-    value, by = float(values.mean()), PICTURES if noise is None else BOTH
-    over_pictures = float(drawn.var(ddof=1))
-    if math.sqrt(over_pictures) < _NONE:
+    value, by = float(values.mean()), IMAGES if noise is None else BOTH
+    over_images = float(drawn.var(ddof=1))
+    if math.sqrt(over_images) < _NONE:
         return Difference(value, value, value, by) if np.abs(values).max() < _NONE else None
-    parts = [(over_pictures, len(drawn) - 1)]
+    parts = [(over_images, len(drawn) - 1)]
     if noise is not None:
         far = [_is_far(runs, noise) for _, runs in terms]
         steady = sum(weight**2 for (weight, _), is_far in zip(terms, far, strict=True) if not is_far)

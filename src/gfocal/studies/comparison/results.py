@@ -205,7 +205,7 @@ def _settings(study: Study, table: Table, finished: Finished) -> dict[str, Any]:
         "pyramid": own.budget.pyramid,
         **first,
         "unlike_the_others": [
-            f"{name}: {told_schedule(one)}" for name, one in zip(names[1:], others, strict=True) if one != first
+            f"{name}: {describe_schedule(one)}" for name, one in zip(names[1:], others, strict=True) if one != first
         ],
         "seeds": list(range(own.seeds)),
         "init": None if own.init is None else f"{own.init.stem} (backbone, neck)",
@@ -218,7 +218,7 @@ def _settings(study: Study, table: Table, finished: Finished) -> dict[str, Any]:
     }
 
 
-def _schedule(run: RunPlan, pictures: int) -> dict[str, Any]:
+def _schedule(run: RunPlan, images: int) -> dict[str, Any]:
     resize, schedule = run.recipe.data.resize, run.recipe.schedule
     return {
         "picture": f"{resize.size} x {resize.size}"
@@ -226,12 +226,12 @@ def _schedule(run: RunPlan, pictures: int) -> dict[str, Any]:
         else f"short side {resize.short_side}, long side at most {resize.long_side}",
         "iterations": run.steps,
         "epochs": schedule.epochs,
-        "pictures_a_step": min(schedule.batch_size, pictures) * schedule.accumulate,
+        "pictures_a_step": min(schedule.batch_size, images) * schedule.accumulate,
     }
 
 
-def told_schedule(one: Mapping[str, Any]) -> str:
-    """How large pictures and schedule of a row are, in words."""
+def describe_schedule(one: Mapping[str, Any]) -> str:
+    """How large images and schedule of a row are, in words."""
     return (
         f"{one['picture']} pixels, {one['iterations']:,} steps of {one['pictures_a_step']} pictures "
         f"({one['epochs']} epochs)"

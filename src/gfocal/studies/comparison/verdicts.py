@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from gfocal.studies.comparison.compare import BOTH, PICTURES, Difference, Runs, SeedNoise, contrast, seed_noise
+from gfocal.studies.comparison.compare import BOTH, IMAGES, Difference, Runs, SeedNoise, contrast, seed_noise
 from gfocal.studies.paper.claims import CLAIMS, Claim, Part
 
 HOLDS, DOES_NOT, CANNOT_TELL = "holds", "does not", "cannot tell"
 TIMING, NOTHING = "timing", "nothing"
-_SOURCES = (NOTHING, PICTURES, TIMING, BOTH)  # the weakest first
+_SOURCES = (NOTHING, IMAGES, TIMING, BOTH)  # the weakest first
 LEAST_AP = 0.05
 """Rows that have all less than this are not called equally good: detectors that learnt nothing are all alike."""
 
@@ -71,8 +71,8 @@ def judge(
 
     Returns:
         For each claim ``statement``; ``verdict``: "holds" if all parts do, "does not" if one does not, else "cannot
-        tell"; ``by``: the weakest of what the deciding parts' intervals come from ("nothing", "pictures", "timing",
-        "pictures and seeds"); ``published``; and ``parts``, each ``text``, ``measure``, ``difference`` with ``low``
+        tell"; ``by``: the weakest of what the deciding parts' intervals come from ("nothing", "images", "timing",
+        "images and seeds"); ``published``; and ``parts``, each ``text``, ``measure``, ``difference`` with ``low``
         and ``high`` (shares; None where not measured), ``published`` (points, of time percent; None if there is
         none) and ``verdict``.
 

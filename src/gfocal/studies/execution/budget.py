@@ -17,10 +17,10 @@ class Budget:
         name: as typed, with a "*" where single settings differ from what the name stands for.
         pyramid: "full" (the published recipes) or "nano" (ShuffleNetV2 and a light PAN, strides 8, 16, 32).
         iterations: optimizer steps of a run.
-        size: side of the square pictures, pixels.
+        size: side of the square images, pixels.
         lr: learning rate.
-        scenes: generated pictures to train and to measure on, where the data are generated.
-        timed: (height, width) of the picture that the speed is measured with.
+        scenes: generated images to train and to measure on, where the data are generated.
+        timed: (height, width) of the image that the speed is measured with.
         seeds: runs of each row, unless the person says otherwise.
     """
 
@@ -67,13 +67,13 @@ def chosen_budget(
     return own if own == budget else replace(own, name=f"{name}*")
 
 
-def shrunk(recipe: Recipe, budget: Budget, pictures: int) -> Recipe:
+def shrunk(recipe: Recipe, budget: Budget, images: int) -> Recipe:
     """A row's recipe as a budget has it; the same recipe where the budget leaves everything.
 
     Args:
         recipe: of a row.
         budget: what to shrink.
-        pictures: of the training data: an epoch of more than the budget's shows each run the same part of them.
+        images: of the training data: an epoch of more than the budget's shows each run the same part of them.
     """
     changes = []
     if budget.size is not None:
@@ -84,19 +84,19 @@ def shrunk(recipe: Recipe, budget: Budget, pictures: int) -> Recipe:
     if budget.lr is not None:
         changes.append(f"optim.lr={budget.lr}")
     if budget.iterations is not None:
-        changes += _iterations(recipe, budget.iterations, pictures)
+        changes += _iterations(recipe, budget.iterations, images)
     return build_recipe(recipe.to_dict(), changes) if changes else recipe
 
 
-def _iterations(recipe: Recipe, iterations: int, pictures: int) -> list[str]:
+def _iterations(recipe: Recipe, iterations: int, images: int) -> list[str]:
     """A schedule of so many optimizer steps: whole epochs of equal length, up to one step an epoch more."""
     schedule = recipe.schedule
-    step = min(schedule.batch_size, pictures) * schedule.accumulate
-    most = max(pictures // step, 1)
+    step = min(schedule.batch_size, images) * schedule.accumulate
+    most = max(images // step, 1)
     epochs = -(-iterations // most)
     steps = -(-iterations // epochs)
     changes = [f"schedule.epochs={epochs}", "schedule.kind=cosine"]
     if steps < most:
         # Rounded up a little, so that the last batch is whole.
-        changes.append(f"data.mix=[{math.ceil(steps * step * 1e6 / pictures) / 1e6}]")
+        changes.append(f"data.mix=[{math.ceil(steps * step * 1e6 / images) / 1e6}]")
     return [*changes, f"schedule.warmup_steps={min(schedule.warmup_steps, iterations // 4)}"]

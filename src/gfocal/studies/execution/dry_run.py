@@ -17,7 +17,7 @@ from gfocal.studies.execution.runner import RUNS, is_done, steps_done, threads_a
 from gfocal.studies.execution.study import Study
 from gfocal.utils.text import counted
 
-_MEASURING = 0.35  # of a training step's time for a picture, a picture that is measured takes
+_MEASURING = 0.35  # of a training step's time for an image, an image that is measured takes
 _STARTING = 8  # seconds in which a run loads libraries and data
 
 
@@ -25,7 +25,7 @@ def dry_run(study: Study) -> dict[str, Any]:
     """Every run, what its recipe changes, what is left of it, and how long that may take on this machine.
 
     The pace of a detector is that of its runs that are done; of one without, that of a training step measured now, on
-    pictures of the size of the run's, reading not included. ``hours`` is None where no pace is known.
+    images of the size of the run's, reading not included. ``hours`` is None where no pace is known.
     """
     out, runs = study.settings.out, study.plan.runs
     left = {run.name: run.steps - steps_done(out, run) for run in runs if not is_done(out, run)}
@@ -36,8 +36,8 @@ def dry_run(study: Study) -> dict[str, Any]:
     for run in runs:
         hours: float | None = 0.0
         if run.name in left:
-            pictures = left[run.name] * run.pictures / run.steps + len(study.data.val_index) * _MEASURING
-            hours = (pictures * pace[run.base] + _STARTING) / 3600 if run.base in pace else None
+            images = left[run.name] * run.images / run.steps + len(study.data.val_index) * _MEASURING
+            hours = (images * pace[run.base] + _STARTING) / 3600 if run.base in pace else None
         entries.append({**_described(run, study), "hours": hours})
     known = [entry["hours"] for entry in entries if entry["hours"] is not None]
     whole = sum(known) / max(min(study.jobs, len(left)), 1) if len(known) == len(entries) else None
@@ -45,10 +45,10 @@ def dry_run(study: Study) -> dict[str, Any]:
 
 
 def _pace_of_done(out: Path, run: RunPlan) -> float | None:
-    """Seconds a picture of a finished run; None of one that is not, or whose results cannot be read."""
+    """Seconds an image of a finished run; None of one that is not, or whose results cannot be read."""
     with suppress(GfocalError):
         measured = read_measured(out / RUNS / run.name)
-        return None if measured is None else float(measured.facts["train_seconds"]) / run.pictures
+        return None if measured is None else float(measured.facts["train_seconds"]) / run.images
     return None
 
 
@@ -74,7 +74,7 @@ def differences(run: RunPlan, study: Study) -> list[str]:
     return [f"{key}={ours[key]}" for key in ours if ours[key] != theirs.get(key) and key != "runtime.seed"]
 
 
-def told_plan(content: Mapping[str, Any]) -> list[str]:
+def describe_plan(content: Mapping[str, Any]) -> list[str]:
     """What :func:`dry_run` gave, for a terminal."""
     runs = content["runs"]
     shared = set.intersection(*(set(run["budget_changes"]) for run in runs)) if runs else set()
@@ -83,7 +83,7 @@ def told_plan(content: Mapping[str, Any]) -> list[str]:
         own = [*run["changes"], *(change for change in run["budget_changes"] if change not in shared)]
         state = f"{run['state']}, {run['steps_done']:,} of " if run["state"] == "begun" else f"{run['state']}, "
         lines += [
-            f"{run['name']}: {state}{counted(run['steps'], 'step')}, {told_hours(run['hours'])}",
+            f"{run['name']}: {state}{counted(run['steps'], 'step')}, {describe_hours(run['hours'])}",
             f"    for {', '.join(run['rows'])}",
             f"    {run['recipe']}{', ' if own else ' as it is'}{', '.join(own)}",
         ]
@@ -92,12 +92,12 @@ def told_plan(content: Mapping[str, Any]) -> list[str]:
     left = sum(run["state"] != "done" for run in runs)
     lines.append(
         f"{counted(len(runs), 'run')}, {left} of them to do, {content['jobs']} at a time: about "
-        f"{told_hours(content['hours'])} on this machine"
+        f"{describe_hours(content['hours'])} on this machine"
     )
     return lines
 
 
-def told_hours(hours: float | None) -> str:
+def describe_hours(hours: float | None) -> str:
     """5 s, 12 min, 3.5 h, 12 days."""
     if hours is None:
         return "an unknown time"
@@ -114,6 +114,6 @@ def about(study: Study) -> str:
     done = sum(is_done(out, run) for run in runs)
     if done == len(runs):
         return f"all {counted(done, 'run')} are done, in {out}"
-    hours = told_hours(dry_run(study)["hours"])
+    hours = describe_hours(dry_run(study)["hours"])
     before = f", {done} of them done" if done else ""
     return f"{counted(len(runs), 'run')}{before}, {study.jobs} at a time, about {hours} to go on this machine; in {out}"

@@ -22,7 +22,7 @@ _STEPS = 3
 
 
 def paces(recipes: Mapping[str, Recipe], classes: int, threads: int) -> dict[str, float]:
-    """Seconds a picture of a training step, the quickest of a few, reading not included.
+    """Seconds an image of a training step, the quickest of a few, reading not included.
 
     Args:
         recipes: by name.
@@ -45,12 +45,12 @@ def paces(recipes: Mapping[str, Recipe], classes: int, threads: int) -> dict[str
     return found
 
 
-def seconds_a_picture(recipe: Recipe, classes: int) -> float:
+def seconds_per_image(recipe: Recipe, classes: int) -> float:
     """Of a training step on the device that training takes."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     names = [f"class {number}" for number in range(classes)]
     detector = build_detector(recipe, names, pretrained=False).to(device).train()
-    # On a CPU a large picture is as quick alone; a batch would only take long.
+    # On a CPU a large image is as quick alone; a batch would only take long.
     square = recipe.data.resize.kind == "square"
     batch = min(recipe.schedule.batch_size, 16) if device.type == "cuda" or square else 1
     taken = []
@@ -70,7 +70,7 @@ def main() -> None:
     if asked["threads"]:
         torch.set_num_threads(asked["threads"])
     recipes = {name: build_recipe(content, (), name) for name, content in asked["recipes"].items()}
-    print(json.dumps({name: seconds_a_picture(recipe, asked["classes"]) for name, recipe in recipes.items()}))
+    print(json.dumps({name: seconds_per_image(recipe, asked["classes"]) for name, recipe in recipes.items()}))
 
 
 if __name__ == "__main__":

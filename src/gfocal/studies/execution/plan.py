@@ -11,9 +11,9 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from gfocal.data.fingerprint import fingerprint, pictures_fingerprint
+from gfocal.data.fingerprint import fingerprint, images_fingerprint
 from gfocal.data.index.data_index import DataIndex
-from gfocal.data.pipeline import in_tiles, pictures_an_epoch
+from gfocal.data.pipeline import images_per_epoch, in_tiles
 from gfocal.errors import UsageError
 from gfocal.recipe import Recipe, build_recipe, load_recipe
 from gfocal.runs.datasets import open_run_data
@@ -35,7 +35,7 @@ class StudyData:
         path: as typed, or where scenes were generated.
         val: other data to measure on, or None for the val split.
         name: for people.
-        train, val_index: the pictures.
+        train, val_index: the images.
     """
 
     path: Path
@@ -46,8 +46,8 @@ class StudyData:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """Of both splits, annotations and pictures."""
-        parts = [look(index) for index in (self.train, self.val_index) for look in (fingerprint, pictures_fingerprint)]
+        """Of both splits, annotations and images."""
+        parts = [look(index) for index in (self.train, self.val_index) for look in (fingerprint, images_fingerprint)]
         return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
 
 
@@ -88,7 +88,7 @@ class RunPlan:
     steps: int
 
     @property
-    def pictures(self) -> int:
+    def images(self) -> int:
         """That it learns from, each time they come counted."""
         schedule = self.recipe.schedule
         return self.steps * schedule.batch_size * schedule.accumulate
@@ -107,7 +107,7 @@ class Plan:
     of_row: dict[tuple[str, str], tuple[RunPlan, ...]]
 
 
-def row_recipe(row: Row, budget: Budget, overrides: Sequence[str], pictures: int) -> Recipe:
+def row_recipe(row: Row, budget: Budget, overrides: Sequence[str], images: int) -> Recipe:
     """The recipe of a row's runs: published, changed by the row, shrunk by the budget, then by the person.
 
     Raises:
@@ -118,7 +118,7 @@ def row_recipe(row: Row, budget: Budget, overrides: Sequence[str], pictures: int
     published = load_recipe(base, row.changes)
     # Twice: what a person sets decides how many epochs the budget's iterations are, and has the last word.
     asked = build_recipe(published.to_dict(), overrides, where)
-    recipe = build_recipe(shrunk(asked, budget, pictures).to_dict(), overrides, where)
+    recipe = build_recipe(shrunk(asked, budget, images).to_dict(), overrides, where)
     made_by, ours, theirs = _made_by(row), flat(recipe.to_dict()), flat(published.to_dict())
     if changed := [key for key in made_by if ours[key] != theirs[key]]:
         raise UsageError(f"--set {changed[0]}: it is what the row {row.key} is made by; leave it out")
@@ -202,7 +202,7 @@ def _wanted(rows: Sequence[Row], only: Sequence[str]) -> list[Row]:
 def steps_of(recipe: Recipe, train: DataIndex) -> int:
     """Optimizer steps of a run."""
     schedule = recipe.schedule
-    batches = max(pictures_an_epoch(recipe, in_tiles(recipe, train)) // schedule.batch_size, 1)
+    batches = max(images_per_epoch(recipe, in_tiles(recipe, train)) // schedule.batch_size, 1)
     return schedule.epochs * max(batches // schedule.accumulate, 1)
 
 

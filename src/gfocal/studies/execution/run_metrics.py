@@ -1,4 +1,4 @@
-"""What a finished run leaves for the tables: its numbers, its matches, and how both move with other pictures."""
+"""What a finished run leaves for the tables: its numbers, its matches, and how both move with other images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gfocal.utils.files import write_atomically
 
 MEASURED, MATCHES, RESAMPLED = "measured.json", "matches.npz", "resampled.npz"
 RESAMPLES = 300
-"""Sets of validation pictures, the same for all runs, so that differences between runs are paired."""
+"""Sets of validation images, the same for all runs, so that differences between runs are paired."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Measured:
 
     Attributes:
         facts: JSON types: the metrics, seconds, versions, fingerprints.
-        resampled: (B,) values on the resampled sets of pictures, by measure: "AP", "correlation".
+        resampled: (B,) values on the resampled sets of images, by measure: "AP", "correlation".
     """
 
     facts: dict[str, Any]

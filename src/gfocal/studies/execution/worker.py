@@ -89,7 +89,7 @@ def do_run(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
-def _trained(folder: Path, pictures_a_step: int) -> dict[str, Any]:
+def _trained(folder: Path, images_per_step: int) -> dict[str, Any]:
     """Of the whole training, however often it was cut off: its seconds at the last rate, edges out of reach."""
     lines = [json.loads(line) for line in (folder / METRICS).read_text(encoding="utf-8").splitlines()]
     steps = [line for line in lines if line["kind"] == "train"]
@@ -98,7 +98,7 @@ def _trained(folder: Path, pictures_a_step: int) -> dict[str, Any]:
     return {
         "steps": steps[-1]["step"],
         "pictures_per_second": rate,
-        "train_seconds": round(steps[-1]["step"] * pictures_a_step / rate, 2),
+        "train_seconds": round(steps[-1]["step"] * images_per_step / rate, 2),
         "truncated_share": epochs[-1]["truncated_share"],
         "missed_share": epochs[-1]["missed_share"],
     }

@@ -12,14 +12,14 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from gfocal.analysis.assignment import Assigned, assign, choose_pictures
+from gfocal.analysis.assignment import Assigned, assign, choose_images
 from gfocal.commands.statistics import size_words
 from gfocal.data.formats.open import open_split
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.scenes.generate import draw_indexed
 from gfocal.data.scenes.shapes import CLASSES
 from gfocal.errors import MissingSplitError
-from gfocal.images.io import read_picture
+from gfocal.images.io import read_image
 from gfocal.recipe import Recipe
 from gfocal.studies.figures.theory import BLACK, BLUE, ORANGE, RED, bare
 from gfocal.utils.text import percent
@@ -33,21 +33,21 @@ _SHOWN = 20.0  # strides
 
 @dataclass(frozen=True)
 class Source:
-    """Pictures with their objects.
+    """Images with their objects.
 
     Attributes:
         index: the objects.
-        picture: gives (3, H, W) uint8 RGB of a row of the index.
+        image: gives (3, H, W) uint8 RGB of a row of the index.
         title: what these are, for people.
     """
 
     index: DataIndex
-    picture: Callable[[int], Tensor]
+    image: Callable[[int], Tensor]
     title: str
 
 
 def open_source(data: Path | None, size: int) -> Source:
-    """The validation pictures of a data set (all of one that is not split), or generated scenes.
+    """The validation images of a data set (all of one that is not split), or generated scenes.
 
     Args:
         data: data set; None for scenes of the validation split, which no run learns from.
@@ -62,14 +62,14 @@ def open_source(data: Path | None, size: int) -> Source:
         index = open_split(data, "val", whole=True)
     except MissingSplitError:
         index = open_split(data, "train")
-    return Source(index, lambda i: read_picture(index.path(i)), f"{data.resolve().name}, {len(index):,} pictures")
+    return Source(index, lambda i: read_image(index.path(i)), f"{data.resolve().name}, {len(index):,} pictures")
 
 
 @lru_cache(maxsize=2)
 def _scenes(size: int) -> Source:
     scenes = [draw_indexed(size, 0, 1, number) for number in range(1, SCENES + 1)]
     index = DataIndex.build(
-        pictures_dir=Path("generated"),
+        images_dir=Path("generated"),
         annotations=Path("generated scenes"),
         image_ids=np.arange(1, SCENES + 1),
         file_names=[f"{number}.jpg" for number in range(1, SCENES + 1)],
@@ -81,20 +81,20 @@ def _scenes(size: int) -> Source:
         names=CLASSES,
         edge_ambiguity=np.concatenate([scene.ambiguity for scene in scenes]),
     )
-    pictures = [torch.from_numpy(scene.picture).permute(2, 0, 1) for scene in scenes]
-    return Source(index, pictures.__getitem__, f"{SCENES} generated scenes of {size} pixels")
+    images = [torch.from_numpy(scene.image).permute(2, 0, 1) for scene in scenes]
+    return Source(index, images.__getitem__, f"{SCENES} generated scenes of {size} pixels")
 
 
-def targets_figure(source: Source, recipe: Recipe, name: str, *, pictures: int = 5000) -> Figure:
+def targets_figure(source: Source, recipe: Recipe, name: str, *, images: int = 5000) -> Figure:
     """How far the edges of all positives lie from their points, in strides: the paper's Figure 5(c).
 
     Args:
         source: the data.
         recipe: of the detector whose points and assigner are asked.
         name: of the recipe, for people.
-        pictures: looked at, at most.
+        images: looked at, at most.
     """
-    assigned = assign(source.index, recipe, choose_pictures(len(source.index), pictures, 0))
+    assigned = assign(source.index, recipe, choose_images(len(source.index), images, 0))
     figure = Figure(figsize=(9, 4.8), layout="constrained")
     panel = figure.subplots()
     figure.suptitle("Regression targets: how many bins an edge needs", fontsize=13)

@@ -23,7 +23,7 @@ from gfocal.utils.files import write_atomically
 
 FORMATS = ("png", "svg")
 _SCENE_SIDE = 320
-_SMALL = 500  # pixels: pictures whose longer side is shorter are looked at as the small recipes train
+_SMALL = 500  # pixels: images whose longer side is shorter are looked at as the small recipes train
 
 Say = Callable[[str], None]
 
@@ -50,7 +50,7 @@ def draw_figures(
         data: data set for the last three; by default generated scenes.
         model: run folders or checkpoints; the first with General boxes gives ``edges``.
         format: "png" or "svg".
-        recipe: of ``targets``; by default that of the first model, else gfl_nano for scenes and small pictures, and
+        recipe: of ``targets``; by default that of the first model, else gfl_nano for scenes and small images, and
             gfl_r50.
         say: called with a line about what is left out.
 

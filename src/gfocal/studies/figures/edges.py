@@ -18,7 +18,7 @@ from gfocal.structures import Detections
 from gfocal.studies.figures.data import Source
 from gfocal.studies.figures.theory import BLACK, BLUE, ORANGE, RED, bare
 
-PICTURES = 100
+IMAGES = 100
 """Predicted on, at most."""
 _MIN_SCORE = 0.3
 _COLUMNS = 3
@@ -31,13 +31,13 @@ class Found:
     """One detection that found its object.
 
     Attributes:
-        picture: row of the index.
+        image: row of the index.
         detection: that one.
         truth: (4,) xyxy of the object.
         ambiguity: (4,) pixels, how uncertain left, top, right, bottom were made; NaN where it is not known.
     """
 
-    picture: int
+    image: int
     detection: Detections
     truth: np.ndarray
     ambiguity: np.ndarray
@@ -53,12 +53,12 @@ class Found:
         return bool(np.isfinite(self.ambiguity).all())
 
 
-def found_objects(detector: DenseDetector, source: Source, *, pictures: int = PICTURES) -> list[Found]:
-    """Detections with a score of at least 0.3 that found an object, those at the border of a picture left out."""
+def found_objects(detector: DenseDetector, source: Source, *, images: int = IMAGES) -> list[Found]:
+    """Detections with a score of at least 0.3 that found an object, those at the border of an image left out."""
     index = source.index.with_classes(detector.names)
     result = []
-    for i in range(min(pictures, len(index))):
-        found = detector.predict(source.picture(i), score_threshold=_MIN_SCORE)
+    for i in range(min(images, len(index))):
+        found = detector.predict(source.image(i), score_threshold=_MIN_SCORE)
         border = torch.tensor([0.0, 0.0, float(index.widths[i]), float(index.heights[i])])
         inside = ((found.boxes - border).abs() > 1).all(1)
         found = found[inside]
@@ -70,7 +70,7 @@ def found_objects(detector: DenseDetector, source: Source, *, pictures: int = PI
 
 
 def choose_shown(found: Sequence[Found]) -> tuple[list[Found], list[Found]]:
-    """Three objects with unclear edges and three with sharp ones, no two of one picture.
+    """Three objects with unclear edges and three with sharp ones, no two of one image.
 
     By the annotations alone, where they say how uncertain an edge is: those whose least certain edge is the most
     uncertain for their size, and of the objects with four sharp edges those nearest to them in size. Otherwise by the
@@ -83,11 +83,11 @@ def choose_shown(found: Sequence[Found]) -> tuple[list[Found], list[Found]]:
     else:
         unclear = sorted(found, key=lambda o: -_widest(o) / o.side)
         sharp = unclear[::-1]
-    shown = _of_different_pictures(unclear, ())
+    shown = _of_different_images(unclear, ())
     beside: list[Found] = []
     for one in shown:
         near = sorted(sharp, key=lambda o: abs(o.side - one.side)) if one.known else sharp
-        beside += _of_different_pictures(near, [*shown, *beside])[:1]
+        beside += _of_different_images(near, [*shown, *beside])[:1]
     return shown, beside
 
 
@@ -95,18 +95,18 @@ def _widest(one: Found) -> float:
     return 0.0 if one.detection.edge_std is None else float(one.detection.edge_std.max())
 
 
-def _of_different_pictures(ordered: Sequence[Found], others: Sequence[Found]) -> list[Found]:
-    taken = {one.picture for one in others}
+def _of_different_images(ordered: Sequence[Found], others: Sequence[Found]) -> list[Found]:
+    taken = {one.image for one in others}
     chosen: list[Found] = []
     for one in ordered:
-        if one.picture not in taken and len(chosen) < _COLUMNS:
-            taken.add(one.picture)
+        if one.image not in taken and len(chosen) < _COLUMNS:
+            taken.add(one.image)
             chosen.append(one)
     return chosen
 
 
-def bins_in_pixels(one: Found, detector: DenseDetector, picture_size: tuple[int, int]) -> np.ndarray:
-    """(4, n + 1) where each bin of left, top, right, bottom lies, in pixels of the picture.
+def bins_in_pixels(one: Found, detector: DenseDetector, image_size: tuple[int, int]) -> np.ndarray:
+    """(4, n + 1) where each bin of left, top, right, bottom lies, in pixels of the image.
 
     A bin lies as far from the edge of the box as it lies from the mean of the distribution: the point itself is not
     part of a detection.
@@ -114,7 +114,7 @@ def bins_in_pixels(one: Found, detector: DenseDetector, picture_size: tuple[int,
     Args:
         one: with ``edge_probs`` and ``levels``.
         detector: that found it.
-        picture_size: (height, width).
+        image_size: (height, width).
     """
     detection = one.detection
     assert detection.edge_probs is not None, "only General boxes have bins"
@@ -123,8 +123,8 @@ def bins_in_pixels(one: Found, detector: DenseDetector, picture_size: tuple[int,
     delta = float(getattr(detector.boxes, "delta", 1.0))
     bins = np.arange(probs.shape[1]) * delta
     stride = detector.strides[int(detection.levels[0])]
-    height, width = detector.resize.target_size(*picture_size)
-    y, x = picture_size[0] / height, picture_size[1] / width
+    height, width = detector.resize.target_size(*image_size)
+    y, x = image_size[0] / height, image_size[1] / width
     outwards = stride * np.array([-x, -y, x, y])
     edges = detection.boxes[0].double().numpy()
     return edges[:, None] + (bins - (probs @ bins)[:, None]) * outwards[:, None]
@@ -135,7 +135,7 @@ def edges_figure(detector: DenseDetector, source: Source) -> Figure | None:
 
     Args:
         detector: with General boxes.
-        source: pictures; where their annotations say how uncertain an edge is, that decides what is shown.
+        source: images; where their annotations say how uncertain an edge is, that decides what is shown.
     """
     found = found_objects(detector, source)
     unclear, sharp = choose_shown(found)
@@ -143,7 +143,7 @@ def edges_figure(detector: DenseDetector, source: Source) -> Figure | None:
     if not rows:
         return None
     figure = Figure(figsize=(4.6 * _COLUMNS, 0.9 + 4.9 * len(rows)), layout="constrained")
-    figure.suptitle(f"What a detector believes of each edge\n{_told(found, source)}", fontsize=12)
+    figure.suptitle(f"What a detector believes of each edge\n{_described(found, source)}", fontsize=12)
     bands: Any = figure.subfigures(len(rows), 1, squeeze=False)
     for band, row in zip(bands[:, 0], rows, strict=True):
         if len(rows) > 1:
@@ -156,7 +156,7 @@ def edges_figure(detector: DenseDetector, source: Source) -> Figure | None:
     return figure
 
 
-def _told(found: Sequence[Found], source: Source) -> str:
+def _described(found: Sequence[Found], source: Source) -> str:
     known = [one for one in found if one.known and one.detection.edge_std is not None]
     if not known:
         return f"{source.title}; chosen by the predicted spread, widest and narrowest for their size"
@@ -181,14 +181,14 @@ def _legend(known: bool) -> list[Any]:
 
 def _draw_object(cell: Any, one: Found, detector: DenseDetector, source: Source) -> None:
     """The crop, above it the distributions of left and right, beside it those of top and bottom."""
-    picture = source.picture(one.picture)
-    height, width = picture.shape[-2:]
+    image = source.image(one.image)
+    height, width = image.shape[-2:]
     panels = cell.subplots(2, 2, width_ratios=[3, 1], height_ratios=[1, 3])
     above, corner, crop, beside = panels.flat
     corner.set_axis_off()
     box, truth = one.detection.boxes[0].numpy(), one.truth
     x1, y1, x2, y2 = _window(np.stack((box, truth)), height, width)
-    crop.imshow(picture.permute(1, 2, 0).numpy(), extent=(0, width, height, 0), interpolation="nearest")
+    crop.imshow(image.permute(1, 2, 0).numpy(), extent=(0, width, height, 0), interpolation="nearest")
     for corners, colour, style in ((truth, _TRUE, "--"), (box, _FOUND, "-")):
         left, top, right, bottom = corners.tolist()
         place = (left, top), right - left, bottom - top
@@ -224,7 +224,7 @@ def _caption(one: Found) -> str:
 
 
 def _window(boxes: np.ndarray, height: int, width: int) -> tuple[float, float, float, float]:
-    """A square crop round some boxes with room for what lies beside them, inside the picture."""
+    """A square crop round some boxes with room for what lies beside them, inside the image."""
     low, high = boxes[:, :2].min(0), boxes[:, 2:].max(0)
     side = min(1.7 * float((high - low).max()) + 12, float(min(height, width)))
     centre = (low + high) / 2

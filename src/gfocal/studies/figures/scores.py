@@ -17,10 +17,10 @@ from gfocal.images.io import pad_batch
 from gfocal.studies.figures.data import Source
 from gfocal.studies.figures.theory import BLUE, ORANGE, bare
 
-PICTURES = 100
+IMAGES = 100
 """Predicted on, at most."""
 OBJECT_IOU, BACKGROUND_IOU = 0.5, 0.1
-_EACH = 12  # points of each kind that are drawn of a picture
+_EACH = 12  # points of each kind that are drawn of an image
 
 
 @dataclass(frozen=True)
@@ -54,20 +54,20 @@ class Scored:
 
 
 @torch.no_grad()
-def scored_points(detector: DenseDetector, source: Source, *, pictures: int = PICTURES) -> Scored:
-    """Points drawn by chance: as many whose box lies on an object as whose box lies on background, of each picture."""
+def scored_points(detector: DenseDetector, source: Source, *, images: int = IMAGES) -> Scored:
+    """Points drawn by chance: as many whose box lies on an object as whose box lies on background, of each image."""
     generator = np.random.default_rng(0)
     kept: list[np.ndarray] = []
     branch = bool(detector.quality.quality_channels)
-    for i in range(min(pictures, len(source.index))):
-        picture = source.picture(i)
-        resized = detector.resize(picture)
+    for i in range(min(images, len(source.index))):
+        image = source.image(i)
+        resized = detector.resize(image)
         batch = pad_batch([resized], fill=detector.resize.fill).to(detector.device)
         out, points = detector.raw(batch)[0], detector.points(*batch.shape[-2:])
         classification = detector.quality.class_logits(out).sigmoid().amax(-1)
         score = detector.quality.scores(classification, out)
         quality = score / classification.clamp(min=1e-12) if branch else score
-        factor = torch.tensor([resized.shape[-1] / picture.shape[-1], resized.shape[-2] / picture.shape[-2]] * 2)
+        factor = torch.tensor([resized.shape[-1] / image.shape[-1], resized.shape[-2] / image.shape[-2]] * 2)
         truth = (source.index.targets(i).boxes * factor).to(out.box.device)
         overlap = box_iou(detector.boxes.decode(points, out.box), truth)
         iou = overlap.nan_to_num().amax(1) if len(truth) else score.new_zeros(len(score))

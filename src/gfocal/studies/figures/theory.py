@@ -53,7 +53,7 @@ def representations_figure() -> Figure:
     )
     panels = figure.subplots(2, 3, sharex=True, height_ratios=[1, 3.2])
     for panel in panels[0]:
-        _picture_row(panel)
+        _image_row(panel)
     panels[0, 0].set_ylabel("picture", rotation=0, ha="right", va="center")
     dirac, gaussian, general = panels[1]
     dirac.annotate("", (mean, 1.0), (mean, 0), arrowprops={"arrowstyle": "-|>", "color": BLUE, "linewidth": 2.5})
@@ -89,7 +89,7 @@ def representations_figure() -> Figure:
     return figure
 
 
-def _picture_row(panel: Any) -> None:
+def _image_row(panel: Any) -> None:
     """An object that ends in a shadow: it ends at one of two places, and nobody can tell at which."""
     at = np.linspace(-0.6, _REG_MAX + 0.6, 800)
     steps = [1 / (1 + np.exp(-(at - place) / 0.18)) for place in (_NEAR, _FAR)]

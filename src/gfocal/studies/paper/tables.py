@@ -36,7 +36,7 @@ class Row:
         baseline: key of the row that it is compared with; None for the first.
         group: heading above it.
         figures: what the paper prints; None for a row that the paper has not.
-        small_only: makes sense for small pictures alone, and is left out of full ones.
+        small_only: makes sense for small images alone, and is left out of full ones.
     """
 
     key: str

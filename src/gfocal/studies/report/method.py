@@ -13,7 +13,7 @@ _PYRAMIDS = {
     "nano": "nano: a small backbone and neck (ShuffleNetV2-1.0x, PAN), not the paper's ResNet-50",
     "full": "the published recipes (ResNet-50 with FPN; VGG-16 for SSD512)",
 }
-_TOLD = {
+_KNOWN = {
     "data", "train_pictures", "val_pictures", "classes", "pyramid", "picture", "iterations", "epochs",
     "pictures_a_step", "unlike_the_others", "overrides", "seeds", "init", "pretrained", "budget", "versions", "host",
     "data_fingerprint", "command",
@@ -36,7 +36,7 @@ def settings(results: Results) -> list[tuple[str, str]]:
         ("Versions", _pairs(told.get("versions"), " ", ", ")),
         ("Machine", _pairs(told.get("host"))),
         ("Fingerprint of the data", told.get("data_fingerprint")),
-        *((line(key).replace("_", " ").capitalize(), _plain(told[key])) for key in told if key not in _TOLD),
+        *((line(key).replace("_", " ").capitalize(), _plain(told[key])) for key in told if key not in _KNOWN),
     ]
     return [(heading, line(words)) for heading, words in lines if words]
 

@@ -30,14 +30,14 @@ from gfocal.structures import HeadOutput
 from gfocal.zoo import build_detector
 
 CANDIDATES = 1000
-"""Pairs of point and class that pass the threshold; at most a tenth of all, where a picture is small."""
+"""Pairs of point and class that pass the threshold; at most a tenth of all, where an image is small."""
 _LEAST_LOGIT = -10.0  # of a bin that the anchor's edge is not next to: exp of it is no denormal number, which are slow
 
 
-def example_picture(height: int, width: int) -> Tensor:
+def example_image(height: int, width: int) -> Tensor:
     """(3, height, width) uint8 RGB: always the same generated scene."""
     scene = draw_scene(max(height, width, 64), np.random.default_rng(1))
-    return torch.from_numpy(np.ascontiguousarray(scene.picture[:height, :width])).permute(2, 0, 1)
+    return torch.from_numpy(np.ascontiguousarray(scene.image[:height, :width])).permute(2, 0, 1)
 
 
 def build_alike(recipes: Mapping[str, Recipe], num_classes: int, shown: Tensor) -> dict[str, DenseDetector]:
@@ -46,7 +46,7 @@ def build_alike(recipes: Mapping[str, Recipe], num_classes: int, shown: Tensor) 
     Args:
         recipes: at least one; the weights of the others are those of the first, where they fit.
         num_classes: C >= 1.
-        shown: (1, 3, H, W) uint8 RGB, the picture on which as many candidates pass; the detectors go to its device.
+        shown: (1, 3, H, W) uint8 RGB, the image on which as many candidates pass; the detectors go to its device.
     """
     names = [f"class {i}" for i in range(num_classes)]
     detectors: dict[str, DenseDetector] = {}
@@ -92,7 +92,7 @@ def boxes_on_anchors(detector: DenseDetector) -> None:
 
 
 def let_pass(detector: DenseDetector, shown: Tensor) -> None:
-    """Raise the class biases until :data:`CANDIDATES` pairs pass on this picture, or a tenth where it is small."""
+    """Raise the class biases until :data:`CANDIDATES` pairs pass on this image, or a tenth where it is small."""
     out = detector.raw(shown)[0]
     softmax = out.class_logits.shape[-1] > len(detector.names)  # the last logit is that of no object
     wanted, threshold = candidates_of(detector, shown), detector.postprocess.score_threshold
@@ -118,7 +118,7 @@ def _shift(value: float, out: HeadOutput, softmax: bool) -> Tensor:
 
 
 def candidates_of(detector: DenseDetector, shown: Tensor) -> int:
-    """How many pairs :func:`let_pass` lets pass on a padded picture of this size."""
+    """How many pairs :func:`let_pass` lets pass on a padded image of this size."""
     pairs = len(detector.points(*shown.shape[-2:])) * len(detector.names)
     return min(CANDIDATES, max(1, pairs // 10))
 

@@ -16,10 +16,10 @@ from gfocal.errors import UsageError
 from gfocal.evaluation.speed import measure_interleaved, paired_ratio, summary
 from gfocal.images.io import pad_batch
 from gfocal.recipe import Recipe, load_recipe
-from gfocal.studies.speed.equal_work import build_alike, candidates_of, example_picture
+from gfocal.studies.speed.equal_work import build_alike, candidates_of, example_image
 
-PICTURE = (800, 1333)
-"""(height, width) of the published recipes' pictures."""
+IMAGE = (800, 1333)
+"""(height, width) of the published recipes' images."""
 REPEATS = 15
 """Rounds by default."""
 _WARMUP = 2
@@ -30,7 +30,7 @@ Progress = Callable[[int, int], None]
 def speed_of(
     recipes: Sequence[str],
     *,
-    picture: tuple[int, int] | None = None,
+    image: tuple[int, int] | None = None,
     overrides: Sequence[str] = (),
     num_classes: int = 80,
     repeats: int = REPEATS,
@@ -41,7 +41,7 @@ def speed_of(
 
     Args:
         recipes: names or YAML files, each once; ratios are to the first.
-        picture: (height, width); by default the size that the first recipe resizes to.
+        image: (height, width); by default the size that the first recipe resizes to.
         overrides: recipe keys, for all of them.
         num_classes, repeats, threads, progress: see :func:`measure_rows`.
 
@@ -57,34 +57,34 @@ def speed_of(
     resize = next(iter(loaded.values())).data.resize
     own = (resize.size, resize.size) if resize.kind == "square" else (resize.short_side, resize.long_side)
     return measure_rows(
-        loaded, picture or own, num_classes=num_classes, repeats=repeats, threads=threads, progress=progress
+        loaded, image or own, num_classes=num_classes, repeats=repeats, threads=threads, progress=progress
     )
 
 
 def measure_rows(
     recipes: Mapping[str, Recipe],
-    picture: tuple[int, int] = PICTURE,
+    image: tuple[int, int] = IMAGE,
     *,
     num_classes: int = 80,
     repeats: int = REPEATS,
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Time, FLOPs and parameters of detectors with random weights, one picture at a time.
+    """Time, FLOPs and parameters of detectors with random weights, one image at a time.
 
-    All of them take turns in this process, on the same picture, in float32 and evaluation mode, in the memory layout
+    All of them take turns in this process, on the same image, in float32 and evaluation mode, in the memory layout
     that their recipe asks for; :mod:`gfocal.studies.speed.equal_work` gives each the same work after the network.
 
     Args:
         recipes: at least one; ratios are to the first.
-        picture: (height, width) in pixels; it is padded to multiples of 32.
+        image: (height, width) in pixels; it is padded to multiples of 32.
         num_classes: C >= 1.
         repeats: rounds, >= 1; two more before them do not count.
         threads: of torch, >= 1; by default as many as it has.
         progress: called with (rounds done, rounds in all).
 
     Returns:
-        JSON types: ``picture``, ``threads``, ``device`` ("cpu" or "cuda"), ``repeats``, ``candidates``, and ``rows``,
+        JSON types: ``image``, ``threads``, ``device`` ("cpu" or "cuda"), ``repeats``, ``candidates``, and ``rows``,
         of each ``key``; ``flops`` of the network (two for each multiply-add of convolutions and matrix products);
         ``parameters``; ``network`` (backbone, neck and head) and ``whole`` (from padded pixels to
         :class:`~gfocal.structures.Detections`), each with ``median_ms``, ``p10_ms``, ``p90_ms``; ``ratio_network`` and
@@ -92,20 +92,20 @@ def measure_rows(
         ``ratio_flops``; ``fps``, from the median of ``whole``.
 
     Raises:
-        UsageError: a number is out of range, no recipe is given, or a picture of this size does not fit a detector.
+        UsageError: a number is out of range, no recipe is given, or an image of this size does not fit a detector.
     """
-    height, width = picture
+    height, width = image
     counts = {"repeats": repeats, "number of classes": num_classes, "threads": 1 if threads is None else threads}
     for name, value in counts.items():
         if value < 1:
             raise UsageError(f"{name} must be at least 1, got {value}")
-    if min(picture) < 32:
+    if min(image) < 32:
         raise UsageError(f"pictures must be at least 32 pixels high and wide, got {height}x{width}")
     if not recipes:
         raise UsageError("no recipe is given: there is nothing to measure")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with threads_of_torch(threads), torch.no_grad():
-        shown = pad_batch([example_picture(height, width)]).to(device)
+        shown = pad_batch([example_image(height, width)]).to(device)
         sizes = torch.tensor([[height, width]])
         detectors = build_alike(recipes, num_classes, shown)
         rows = [{"key": key, **_costs(one, shown)} for key, one in detectors.items()]
@@ -152,7 +152,7 @@ def threads_of_torch(count: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def told_speed(content: Mapping[str, Any]) -> list[str]:
+def describe_speed(content: Mapping[str, Any]) -> list[str]:
     """What :func:`measure_rows` gave as a table for a terminal, one string a line."""
     height, width = content["picture"]
     threads = f"{content['threads']} thread{'' if content['threads'] == 1 else 's'}"

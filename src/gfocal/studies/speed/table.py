@@ -16,7 +16,7 @@ from gfocal.studies.speed.speed import REPEATS, measure_rows
 from gfocal.utils.files import write_atomically
 from gfocal.utils.progress import ProgressBar
 
-_SMALL = 320 * 320  # pixels; so small a picture takes milliseconds, and many rounds cost nothing
+_SMALL = 320 * 320  # pixels; so small an image takes milliseconds, and many rounds cost nothing
 
 
 def table_speed(study: Study, table: Table) -> dict[str, Any]:
@@ -27,12 +27,12 @@ def table_speed(study: Study, table: Table) -> dict[str, Any]:
     """
     own = study.settings
     recipes = {row.key: study.plan.of_row[table.name, row.key][0].recipe for row in study.rows(table)}
-    picture = own.budget.timed
-    repeats = REPEATS if picture[0] * picture[1] > _SMALL else 10 * REPEATS
+    image = own.budget.timed
+    repeats = REPEATS if image[0] * image[1] > _SMALL else 10 * REPEATS
     classes = len(study.data.train.names)
     facts = [
         {key: recipe.model_dump(mode="json", include={"model", "predict"}) for key, recipe in recipes.items()},
-        [picture, repeats, classes, str(torch.__version__), host()],
+        [image, repeats, classes, str(torch.__version__), host()],
     ]
     identity = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
     file = own.out / table.name / "speed.json"
@@ -41,7 +41,7 @@ def table_speed(study: Study, table: Table) -> dict[str, Any]:
         if known["identity"] == identity:
             return known["speed"]
     with ProgressBar(repeats, "measuring speed") as bar:
-        speed = measure_rows(recipes, picture, num_classes=classes, repeats=repeats, progress=bar.callback)
+        speed = measure_rows(recipes, image, num_classes=classes, repeats=repeats, progress=bar.callback)
     text = json.dumps({"identity": identity, "speed": speed}, indent=1) + "\n"
     write_atomically(file, lambda path: path.write_text(text, encoding="utf-8"))
     return speed

@@ -21,11 +21,11 @@ from gfocal.data.problems import Problems
 from gfocal.errors import GfocalError, UsageError
 
 
-def content(pictures: int = 3, per: int = 4) -> dict[str, Any]:
-    records = [{"id": 5 * i + 2, "file_name": f"{i}.png", "width": 64, "height": 48} for i in range(pictures)]
+def content(images: int = 3, per: int = 4) -> dict[str, Any]:
+    records = [{"id": 5 * i + 2, "file_name": f"{i}.png", "width": 64, "height": 48} for i in range(images)]
     annotations = [
-        {"id": n, "image_id": 5 * (n % pictures) + 2, "category_id": 7, "bbox": [0.1 * n, 0.7, 9.3, 8.25], "area": n}
-        for n in range(1, pictures * per + 1)
+        {"id": n, "image_id": 5 * (n % images) + 2, "category_id": 7, "bbox": [0.1 * n, 0.7, 9.3, 8.25], "area": n}
+        for n in range(1, images * per + 1)
     ]
     return {"annotations": annotations, "images": records, "categories": [{"id": 7, "name": "cup"}]}
 
@@ -174,10 +174,10 @@ print(len(index), len(index.boxes), index.nbytes, peak() - before)
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of a process is read from /proc")
 @pytest.mark.parametrize("broken", [False, True])
 def test_memory_of_a_million_boxes(tmp_path: Path, broken: bool) -> None:
-    """100,000 pictures and 1,000,000 boxes, about 140 MB; Python's objects of them alone would take twice that."""
-    pictures, per = 100_000, 10
+    """100,000 images and 1,000,000 boxes, about 140 MB; Python's objects of them alone would take twice that."""
+    images, per = 100_000, 10
     rng = np.random.default_rng(0)
-    corners, sides = (rng.integers(0, most, (pictures * per, 2)).tolist() for most in (40_000, 8_000))
+    corners, sides = (rng.integers(0, most, (images * per, 2)).tolist() for most in (40_000, 8_000))
     file = tmp_path / "a.json"
     with file.open("w", encoding="utf-8") as text:
         text.write('{"annotations": [')
@@ -186,16 +186,16 @@ def test_memory_of_a_million_boxes(tmp_path: Path, broken: bool) -> None:
             record = {"id": n + 1, "image_id": n // per, "category_id": 1 + n % 80}
             record |= {"bbox": [x / 100, y / 100, width / 100, height / 100], "area": area, "iscrowd": 0}
             text.write((", " if n else "") + json.dumps(record))
-        names = [f"{i:012d}.jpg" for i in range(pictures)]
+        names = [f"{i:012d}.jpg" for i in range(images)]
         records = [{"id": i, "file_name": name, "width": 640, "height": 480} for i, name in enumerate(names)]
         categories = [{"id": 1 + c, "name": str(c)} for c in range(80)]
         text.write(f'], "images": {json.dumps(records)}, "categories": {json.dumps(categories)}}}')
     for name in names:
         (tmp_path / name).touch()
     told = subprocess.run([sys.executable, "-c", CHILD, str(file)], capture_output=True, text=True, check=True).stdout
-    read_pictures, boxes, held, grown = map(int, told.split())
+    read_images, boxes, held, grown = map(int, told.split())
     size = file.stat().st_size
-    assert (read_pictures, boxes) == (pictures, pictures * per)
+    assert (read_images, boxes) == (images, images * per)
     assert held / boxes < 40
     # The file, its records, the columns before they are packed; another copy of the file where it is not JSON.
     assert grown < (3.5 if broken else 2.5) * size

@@ -46,7 +46,7 @@ GOOD: dict[str, Any] = {
 
 
 def write(folder: Path, content: Any) -> Path:
-    """The annotation file, and black pictures for those that it names."""
+    """The annotation file, and black images for those that it names."""
     (folder / "images" / "sub").mkdir(parents=True, exist_ok=True)
     for image in GOOD["images"]:
         path = folder / "images" / image["file_name"]
@@ -84,7 +84,7 @@ def test_everything_lands_in_its_column(tmp_path: Path) -> None:
     assert index.path(1) == tmp_path / "images" / "sub" / "a.png"
     assert index.category_ids.tolist() == [4, 17, 90]
     assert index.names == ("motorcycle", "cat", "toothbrush")
-    # Picture 30 has one box, 10 has four in the order of the file, 20 is background.
+    # Image 30 has one box, 10 has four in the order of the file, 20 is background.
     assert index.box_start.tolist() == [0, 1, 5, 5]
     assert index.annotation_ids.tolist() == [2, 5, 3, 9, 7]
     assert index.labels.tolist() == [0, 2, 0, 1, 1]
@@ -129,7 +129,7 @@ def test_annotation_ids_that_repeat_or_lack_are_numbered_anew(tmp_path: Path, id
     content = copy.deepcopy(GOOD)
     for annotation, value in zip(content["annotations"], ids, strict=True):
         annotation["id"] = value
-    # Positions 1 to 5 in the file, sorted by picture: 30 has the second.
+    # Positions 1 to 5 in the file, sorted by image: 30 has the second.
     assert read(tmp_path, content).annotation_ids.tolist() == [2, 1, 3, 4, 5]
 
 
@@ -198,14 +198,14 @@ def test_skip_broken_leaves_out_what_is_broken_and_nothing_else(tmp_path: Path, 
         assert index.annotation_ids.tolist() == [2]
 
 
-def test_boxes_of_a_picture_left_out_are_not_listed_one_by_one(tmp_path: Path) -> None:
+def test_boxes_of_a_image_left_out_are_not_listed_one_by_one(tmp_path: Path) -> None:
     for content in (changed("images", 1, "file_name", to="x.png"), changed("images", 1, "width", to=-1)):
         index = read(tmp_path, content, skip_broken=True)
         assert len(index.skipped) == 1
         assert "image 10" in index.skipped[0]
 
 
-def test_missing_pictures_are_counted_and_three_named(tmp_path: Path) -> None:
+def test_missing_images_are_counted_and_three_named(tmp_path: Path) -> None:
     content = copy.deepcopy(GOOD)
     content["images"] += [{"id": 100 + i, "file_name": f"gone/{i}.png", "width": 5, "height": 5} for i in range(5)]
     message = r"5 of 8 pictures are missing in .*images: gone/0\.png, gone/1\.png, gone/2\.png, \.\.\.;"
@@ -216,7 +216,7 @@ def test_missing_pictures_are_counted_and_three_named(tmp_path: Path) -> None:
     assert len(index.skipped) == 5
 
 
-def test_each_picture_folder_is_listed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_image_folder_is_listed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import os
 
     listed: list[str] = []
@@ -251,7 +251,7 @@ def test_wrong_file(tmp_path: Path, content: Any, message: str, skip_broken: boo
         read(tmp_path, content, skip_broken)
 
 
-def test_missing_file_folder_and_all_pictures(tmp_path: Path) -> None:
+def test_missing_file_folder_and_all_images(tmp_path: Path) -> None:
     path = write(tmp_path, GOOD)
     with pytest.raises(UsageError, match=r"annotation file .*none\.json does not exist"):
         read_coco(tmp_path / "none.json", tmp_path / "images")
@@ -325,9 +325,9 @@ def test_the_fast_reader_and_the_careful_one_agree(tmp_path: Path, monkeypatch: 
         assert np.array_equal(getattr(fast, name), getattr(careful, name)), name
 
 
-def layout(folder: Path, file: str, pictures: str) -> Path:
+def layout(folder: Path, file: str, images: str) -> Path:
     for image in GOOD["images"]:
-        path = folder / pictures / image["file_name"]
+        path = folder / images / image["file_name"]
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (image["width"], image["height"])).save(path)
     (folder / file).parent.mkdir(parents=True, exist_ok=True)
@@ -336,7 +336,7 @@ def layout(folder: Path, file: str, pictures: str) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("file", "pictures"),
+    ("file", "images"),
     [
         ("annotations/val.json", "images"),
         ("annotations/val.json", "images/val"),
@@ -347,26 +347,26 @@ def layout(folder: Path, file: str, pictures: str) -> Path:
         ("val/_annotations.coco.json", "val"),
     ],
 )
-def test_find_coco(tmp_path: Path, file: str, pictures: str) -> None:
-    root = layout(tmp_path, file, pictures)
+def test_find_coco(tmp_path: Path, file: str, images: str) -> None:
+    root = layout(tmp_path, file, images)
     (root / "images").mkdir(exist_ok=True)  # An empty folder of a likelier name does not lead astray.
     for given_path in (root, str(root), root / file):
         annotations, folders = find_coco(given_path, "val")  # type: ignore[arg-type]
         index = read_coco(annotations, folders)
-        assert (annotations, index.pictures_dir) == (root / file, root / pictures)
+        assert (annotations, index.images_dir) == (root / file, root / images)
         assert len(index) == 3
 
 
 def test_find_coco_beside_and_train(tmp_path: Path) -> None:
     mine = layout(tmp_path / "a", "mine.json", ".") / "mine.json"
-    assert read_coco(*find_coco(mine, "val")).pictures_dir == tmp_path / "a"
+    assert read_coco(*find_coco(mine, "val")).images_dir == tmp_path / "a"
     layout(tmp_path / "b", "train/_annotations.coco.json", "train")
-    assert read_coco(*find_coco(tmp_path / "b", "train")).pictures_dir == tmp_path / "b" / "train"
+    assert read_coco(*find_coco(tmp_path / "b", "train")).images_dir == tmp_path / "b" / "train"
 
 
 @pytest.mark.parametrize("far", [False, True], ids=["images first", "annotations first"])
 @pytest.mark.parametrize("gone", range(3))
-def test_one_missing_picture_does_not_hide_the_folder_of_the_others(tmp_path: Path, gone: int, far: bool) -> None:
+def test_one_missing_image_does_not_hide_the_folder_of_the_others(tmp_path: Path, gone: int, far: bool) -> None:
     layout(tmp_path, "annotations/train.json", "images/train")
     file = tmp_path / "annotations" / "train.json"
     content = json.loads(file.read_text())
@@ -375,7 +375,7 @@ def test_one_missing_picture_does_not_hide_the_folder_of_the_others(tmp_path: Pa
     name = content["images"][gone]["file_name"]
     (tmp_path / "images" / "train" / name).unlink()
     index = read_coco(*find_coco(tmp_path, "train"), skip_broken=True)
-    assert index.pictures_dir == tmp_path / "images" / "train"
+    assert index.images_dir == tmp_path / "images" / "train"
     assert len(index) == 2
     assert len(index.skipped) == 1
     assert name in index.skipped[0]
@@ -391,11 +391,11 @@ def test_find_coco_says_what_it_looked_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "pictures", "boxes", "classes"), [("coco_mini", 350, 2752, 80), ("bccd", 87, 1137, 3)]
+    ("name", "images", "boxes", "classes"), [("coco_mini", 350, 2752, 80), ("bccd", 87, 1137, 3)]
 )
-def test_real_data(shared: Path, name: str, pictures: int, boxes: int, classes: int) -> None:
+def test_real_data(shared: Path, name: str, images: int, boxes: int, classes: int) -> None:
     index = read_coco(*find_coco(shared / "data" / name, "val"))
-    assert (len(index), len(index.boxes), len(index.names)) == (pictures, boxes, classes)
+    assert (len(index), len(index.boxes), len(index.names)) == (images, boxes, classes)
     raw = json.loads(index.annotations.read_text())
     by_id = {annotation["id"]: annotation for annotation in raw["annotations"]}
     owner = np.repeat(index.image_ids, np.diff(index.box_start))
@@ -435,7 +435,7 @@ def test_fractions_are_no_whole_numbers(tmp_path: Path, key: str) -> None:
         read(tmp_path, changed("annotations", 0, key, to=10.5))
 
 
-def test_boxes_of_a_picture_with_a_float_id_go_with_it(tmp_path: Path) -> None:
+def test_boxes_of_a_image_with_a_float_id_go_with_it(tmp_path: Path) -> None:
     content = changed("images", 1, to=GOOD["images"][1] | {"id": 10.0, "width": -1})
     assert len(read(tmp_path, content, skip_broken=True).skipped) == 1
 
@@ -484,7 +484,7 @@ def test_ambiguity_of_edges(tmp_path: Path) -> None:
     content["annotations"][0]["edge_ambiguity"] = None
     index = read(tmp_path, content)
     assert index.edge_ambiguity is not None
-    # Sorted by picture: annotation 2 belongs to the first, the other four to the second, which do not say.
+    # Sorted by image: annotation 2 belongs to the first, the other four to the second, which do not say.
     assert index.annotation_ids.tolist() == [2, 5, 3, 9, 7]
     assert index.edge_ambiguity[0].tolist() == [0, 1.5, 2, 0.25]
     assert np.isnan(index.edge_ambiguity[1:]).all()

@@ -1,4 +1,4 @@
-"""Finding COCO data sets: annotation files in the places where programs put them, and the folder of their pictures."""
+"""Finding COCO data sets: annotation files in the places where programs put them, and the folder of their images."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ def find_coco_data(path: Path) -> Found | None:
 
 
 def _read(file: Path, split: str, problems: Problems) -> DataIndex:
-    return read_coco(file, picture_folders(file, split), problems=problems)
+    return read_coco(file, image_folders(file, split), problems=problems)
 
 
 def find_coco(path: str | Path, split: str) -> tuple[Path, list[Path]]:
-    """The annotation file of one split, and the folders where its pictures may be.
+    """The annotation file of one split, and the folders where its images may be.
 
     Args:
-        path: a folder in a layout of :func:`coco_files`; or an annotation file, whose pictures are beside it, in
+        path: a folder in a layout of :func:`coco_files`; or an annotation file, whose images are beside it, in
             ``../images`` or in the folder that it is named after.
         split: "train", "val" or "test".
 
     Returns:
-        (annotation file, folders as :func:`picture_folders` gives them).
+        (annotation file, folders as :func:`image_folders` gives them).
 
     Raises:
         MissingSplitError: nothing of the kind; the message lists what was looked for.
@@ -48,7 +48,7 @@ def find_coco(path: str | Path, split: str) -> tuple[Path, list[Path]]:
     """
     path = Path(path)
     if path.is_file():
-        return path, picture_folders(path, split)
+        return path, image_folders(path, split)
     if not path.is_dir():
         raise UsageError(f"data set {path} does not exist; give a folder with annotations/ and images/")
     file = coco_files(path).get(split)
@@ -56,7 +56,7 @@ def find_coco(path: str | Path, split: str) -> tuple[Path, list[Path]]:
         raise MissingSplitError(
             f"no {split} annotations in {path}: looked for {', '.join(_places(split))}; or give a COCO JSON file"
         )
-    return file, picture_folders(file, split)
+    return file, image_folders(file, split)
 
 
 def _places(split: str) -> list[str]:
@@ -109,8 +109,8 @@ def _looks_like_coco(file: Path) -> bool:
     return head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{") and sum(key in ends for key in keys) >= 2
 
 
-def picture_folders(annotations: Path, split: str) -> list[Path]:
-    """The folders that are there of those where the pictures of a file may be, the likeliest first; at least one."""
+def image_folders(annotations: Path, split: str) -> list[Path]:
+    """The folders that are there of those where the images of a file may be, the likeliest first; at least one."""
     beside, root = annotations.parent, annotations.parent.parent
     named = annotations.stem.removeprefix("instances_")
     names = ["images", named, split, f"images/{named}", f"images/{split}", ".", "data", f"data/{named}"]

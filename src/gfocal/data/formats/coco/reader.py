@@ -17,50 +17,50 @@ from gfocal.data.problems import Problems
 from gfocal.errors import EmptySplitError, UsageError
 
 _TRIED = 20
-"""Names from the beginning, the middle and the end that are looked for: any one picture may be the missing one."""
+"""Names from the beginning, the middle and the end that are looked for: any one image may be the missing one."""
 
 
 def read_coco(
     annotations: Path,
-    pictures_dir: Path | Sequence[Path],
+    images_dir: Path | Sequence[Path],
     *,
     skip_broken: bool = False,
     problems: Problems | None = None,
 ) -> DataIndex:
-    """Read a COCO annotation file and check all of it, and that each of its pictures exists.
+    """Read a COCO annotation file and check all of it, and that each of its images exists.
 
-    Pictures without boxes are kept. Category ids may be any integers; labels follow their order.
+    Images without boxes are kept. Category ids may be any integers; labels follow their order.
 
     Args:
         annotations: the JSON file.
-        pictures_dir: the folder that its file names start from; of several, that with most of the pictures looked for.
-        skip_broken: leave broken annotations and pictures out and list them in :attr:`DataIndex.skipped`.
+        images_dir: the folder that its file names start from; of several, that with most of the images looked for.
+        skip_broken: leave broken annotations and images out and list them in :attr:`DataIndex.skipped`.
 
         problems: who is told of what is broken; by default it raises, or skips as ``skip_broken`` says.
 
     Raises:
         BrokenInputError: a record is broken, and ``skip_broken`` is False.
-        EmptySplitError: no picture is left.
+        EmptySplitError: no image is left.
         UsageError: the file or the folder is missing, or the file is no COCO annotation file.
     """
     annotations = Path(annotations)
-    folders = [Path(pictures_dir)] if isinstance(pictures_dir, str | Path) else list(pictures_dir)
+    folders = [Path(images_dir)] if isinstance(images_dir, str | Path) else list(images_dir)
     if not any(folder.is_dir() for folder in folders):
         raise UsageError(f"picture folder {folders[0]} does not exist; give the folder that holds the pictures")
     problems = problems or Problems(skip_broken)
     content = parse(annotations, problems)
     category_ids, names = check_categories(annotations, content.categories)
-    pictures_dir = _likeliest(folders, [image.file_name for image in content.images])
+    images_dir = _likeliest(folders, [image.file_name for image in content.images])
     if problems.unread is not None:
         tell_unread(annotations, problems)
-    images = check_images(content.images, pictures_dir, annotations, problems)
+    images = check_images(content.images, images_dir, annotations, problems)
     if not images:
         raise EmptySplitError(
             f"{annotations}: no picture {'is left' if content.images else 'in it'}; nothing can be done"
         )
     checked = check_annotations(content.annotations, images, category_ids, annotations, problems)
     return DataIndex.build(
-        pictures_dir=pictures_dir,
+        images_dir=images_dir,
         annotations=annotations,
         image_ids=[image.id for image in images],
         file_names=[image.file_name for image in images],
@@ -100,7 +100,7 @@ def _columns(annotations: Annotations, rows: np.ndarray | slice) -> dict[str, An
 
 
 def _likeliest(folders: Sequence[Path], names: Sequence[str]) -> Path:
-    """The folder that holds most of some of the pictures; the first of equals."""
+    """The folder that holds most of some of the images; the first of equals."""
     if len(folders) == 1:
         return folders[0]
     middle = max(0, len(names) // 2 - _TRIED // 2)

@@ -31,7 +31,7 @@ def check_categories(file: Path, categories: list[CategoryRecord]) -> tuple[np.n
 
 
 def check_images(images: list[ImageRecord], folder: Path, file: Path, problems: Problems) -> list[ImageRecord]:
-    """The pictures to keep."""
+    """The images to keep."""
     seen: set[int] = set()
     kept: list[ImageRecord] = []
     twice = _duplicates([image.id for image in images])
@@ -41,7 +41,7 @@ def check_images(images: list[ImageRecord], folder: Path, file: Path, problems: 
                 "image-id-twice",
                 file,
                 f"image id {image.id} stands there twice, the second time for {image.file_name}",
-                picture=image.file_name,
+                image=image.file_name,
             )
         else:
             kept.append(image)
@@ -69,14 +69,14 @@ def check_images(images: list[ImageRecord], folder: Path, file: Path, problems: 
                 "picture-missing",
                 file,
                 f"image {image.id}: picture {folder / image.file_name} does not exist",
-                picture=image.file_name,
+                image=image.file_name,
             )
             problems.left_out.add(image.id)
     return [image for image in kept if image.file_name not in absent]
 
 
 def _missing(file_names: list[str], folder: Path) -> list[str]:
-    """The names without a file. Each folder is listed once: a stat a picture takes minutes on network disks."""
+    """The names without a file. Each folder is listed once: a stat an image takes minutes on network disks."""
     listings: dict[str, set[str]] = {}
     missing = []
     for name in file_names:
@@ -121,8 +121,8 @@ class Checked:
     """What checking annotations found.
 
     Attributes:
-        rows: (N,) those that are right, by picture and then in the order of the file; a slice where that is all.
-        box_start: (I + 1,) where those of each picture begin among them.
+        rows: (N,) those that are right, by image and then in the order of the file; a slice where that is all.
+        box_start: (I + 1,) where those of each image begin among them.
         labels: (N,) int32.
         annotation_ids: (N,) int64, all different.
     """
@@ -146,9 +146,9 @@ def check_annotations(
     owner, label = (np.empty(len(annotations), np.int32) for _ in range(2))
     bad = np.zeros(len(annotations), bool)
     for rows in parts(len(annotations)):
-        owner[rows], known_picture = positions.of(annotations.image_ids[rows])
+        owner[rows], known_image = positions.of(annotations.image_ids[rows])
         label[rows], known_label = classes.of(annotations.category_ids[rows])
-        faults = _faults(annotations, rows, known_picture, known_label, sizes[owner[rows]])
+        faults = _faults(annotations, rows, known_image, known_label, sizes[owner[rows]])
         bad[rows] = np.any(np.stack(list(faults.values())), axis=0)
         for i in np.flatnonzero(bad[rows]).tolist():
             row = rows.start + i
@@ -159,9 +159,9 @@ def check_annotations(
                     _KINDS[fault],
                     file,
                     _describe(fault, annotations, row, record, category_ids),
-                    picture=record.file_name if known_picture[i] else None,
+                    image=record.file_name if known_image[i] else None,
                 )
-    order = _by_picture(owner, bad)
+    order = _by_image(owner, bad)
     return Checked(
         rows=order,
         box_start=np.searchsorted(owner[order], np.arange(len(images) + 1)),
@@ -171,19 +171,19 @@ def check_annotations(
 
 
 def _faults(
-    annotations: Annotations, rows: slice, known_picture: np.ndarray, known_label: np.ndarray, sizes: np.ndarray
+    annotations: Annotations, rows: slice, known_image: np.ndarray, known_label: np.ndarray, sizes: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Which of the rows have which fault; the first one of a row is told."""
     xywh = annotations.boxes[rows]
     with np.errstate(invalid="ignore", over="ignore"):
         outside = np.any((xywh[:, :2] >= sizes) | (xywh[:, :2] + xywh[:, 2:] <= 0), axis=1)
         faults = {
-            "unknown image id": ~known_picture,
+            "unknown image id": ~known_image,
             "unknown category id": ~known_label,
             "box is not finite": ~np.all(np.isfinite(xywh), axis=1),
             # A side of 0 is no fault: COCO's own train2017 has such a box. It is kept for evaluation and never learnt.
             "box has a negative width or height": np.any(xywh[:, 2:] < 0, axis=1),
-            "box lies outside its picture": known_picture & outside,
+            "box lies outside its picture": known_image & outside,
         }
         if annotations.ambiguity is not None:
             ambiguity = annotations.ambiguity[rows]
@@ -194,16 +194,16 @@ def _faults(
     return faults
 
 
-def _by_picture(picture: np.ndarray, bad: np.ndarray) -> np.ndarray | slice:
-    """The rows that are not bad, by picture; within a picture in the order of the file."""
-    if not bad.any() and (np.diff(picture) >= 0).all():
+def _by_image(image: np.ndarray, bad: np.ndarray) -> np.ndarray | slice:
+    """The rows that are not bad, by image; within an image in the order of the file."""
+    if not bad.any() and (np.diff(image) >= 0).all():
         return slice(None)
     kept = np.flatnonzero(~bad)
-    return kept[np.argsort(picture[kept], kind="stable")]
+    return kept[np.argsort(image[kept], kind="stable")]
 
 
 def _unique_ids(annotations: Annotations, file: Path, problems: Problems) -> np.ndarray:
-    # Files that were merged, or that number boxes within a picture, repeat ids; evaluation needs different ones.
+    # Files that were merged, or that number boxes within an image, repeat ids; evaluation needs different ones.
     ids = annotations.ids[annotations.has_id]
     twice = _duplicates(ids)
     if not twice and len(ids) == len(annotations):

@@ -1,4 +1,4 @@
-"""Finding Pascal VOC data sets: the devkit's folders, or XML files beside or near their pictures."""
+"""Finding Pascal VOC data sets: the devkit's folders, or XML files beside or near their images."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from gfocal.data.formats.common import (
     split_of,
     walk,
 )
-from gfocal.data.formats.voc.split import VocPlace
+from gfocal.data.formats.voc.split import VocSplit
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.problems import Problems
 from gfocal.errors import UsageError
-from gfocal.images.io import PICTURE_SUFFIXES
+from gfocal.images.io import IMAGE_SUFFIXES
 
 LOOKED_FOR = "Annotations/*.xml with JPEGImages/; .xml files beside their pictures"
 _LABEL_FOLDERS = ("annotations", "labels", "xml", "xmls")
-_PICTURE_FOLDERS = ("jpegimages", "images", "imgs", "pictures")
+_IMAGE_FOLDERS = ("jpegimages", "images", "imgs", "pictures")
 
 
 def find_voc(root: Path) -> Found | None:
@@ -41,31 +41,31 @@ def find_voc(root: Path) -> Found | None:
     found = {split: pair for split, pair in pairs.items() if pair}
     if found:
         folders = tuple(labels for labels, _ in found.values())
-        places = {split: VocPlace(root, *pair, None, None, folders) for split, pair in found.items()}
+        places = {split: VocSplit(root, *pair, None, None, folders) for split, pair in found.items()}
         return _found(root, places)
     pair = _folders(root, beside=True)
-    return _found(root, {WHOLE: VocPlace(root, *pair, None, None, (pair[0],))}) if pair else None
+    return _found(root, {WHOLE: VocSplit(root, *pair, None, None, (pair[0],))}) if pair else None
 
 
-def _found(place: Path, places: dict[str, VocPlace], notes: Sequence[str] = ()) -> Found:
+def _found(place: Path, places: dict[str, VocSplit], notes: Sequence[str] = ()) -> Found:
     return Found("voc", place, {split: partial(_read, one, split) for split, one in places.items()}, {}, (*notes,))
 
 
-def _read(place: VocPlace, split: str, problems: Problems) -> DataIndex:
+def _read(place: VocSplit, split: str, problems: Problems) -> DataIndex:
     from gfocal.data.formats.voc.reader import read_voc
 
     return read_voc(place, split, problems)
 
 
 def _folders(root: Path, beside: bool = False) -> tuple[Path, Path] | None:
-    """(XML files, pictures) in folders of their own, or both in this one if ``beside``."""
+    """(XML files, images) in folders of their own, or both in this one if ``beside``."""
     named = {folder.name.lower(): folder for folder in reversed(folders_in(root))}
-    pictures = next((named[name] for name in _PICTURE_FOLDERS if name in named), root)
+    images = next((named[name] for name in _IMAGE_FOLDERS if name in named), root)
     for name in _LABEL_FOLDERS:
         if name in named and has_any(named[name], ".xml"):
-            return named[name], pictures
-    if pictures != root and _is_voc(files_in(pictures, ".xml")):
-        return pictures, pictures
+            return named[name], images
+    if images != root and _is_voc(files_in(images, ".xml")):
+        return images, images
     return (root, root) if beside and _is_voc(files_in(root, ".xml")) else None
 
 
@@ -77,7 +77,7 @@ def _is_voc(files: Sequence[Path]) -> bool:
         return b"<annotation" in file.read(4096)
 
 
-def _from_lists(root: Path, labels: Path, pictures: Path) -> Found | None:
+def _from_lists(root: Path, labels: Path, images: Path) -> Found | None:
     """The splits that ImageSets/Main names, as the devkit and CVAT write them."""
     main = next((folder for folder in (root / "ImageSets" / "Main", root / "ImageSets") if folder.is_dir()), None)
     files = {} if main is None else {file.stem.lower(): file for file in files_in(main, ".txt")}
@@ -91,11 +91,11 @@ def _from_lists(root: Path, labels: Path, pictures: Path) -> Found | None:
         stems.pop(WHOLE)
     if not stems:
         return None
-    places = {s: VocPlace(root, labels, pictures, names, lists[s], (labels,)) for s, names in stems.items()}
+    places = {s: VocSplit(root, labels, images, names, lists[s], (labels,)) for s, names in stems.items()}
     notes = []
     if WHOLE not in stems:
         listed = {stem for names in stems.values() for stem in names}
-        listed |= {os.path.splitext(stem)[0] for stem in listed if stem.lower().endswith(PICTURE_SUFFIXES)}
+        listed |= {os.path.splitext(stem)[0] for stem in listed if stem.lower().endswith(IMAGE_SUFFIXES)}
         rest = [name for name in walk(labels, ".xml") if name[:-4] not in listed and Path(name).stem not in listed]
         if rest:
             notes.append(
@@ -112,12 +112,12 @@ def _stems(file: Path) -> tuple[str, ...]:
     return tuple(dict.fromkeys(portable(line.strip()) for line in lines if line.strip()))
 
 
-def _from_subfolders(root: Path, labels: Path, pictures: Path) -> Found:
+def _from_subfolders(root: Path, labels: Path, images: Path) -> Found:
     places = {
-        split: VocPlace(root, folder, pictures / folder.name, None, None, (labels,))
+        split: VocSplit(root, folder, images / folder.name, None, None, (labels,))
         for split, folder in split_folders(labels).items()
-        if has_any(folder, ".xml") and has_any(pictures / folder.name, *PICTURE_SUFFIXES)
+        if has_any(folder, ".xml") and has_any(images / folder.name, *IMAGE_SUFFIXES)
     }
     if places:
-        return _found(labels, places, rest_of(pictures, (place.pictures for place in places.values())))
-    return _found(labels, {WHOLE: VocPlace(root, labels, pictures, None, None, (labels,))})
+        return _found(labels, places, rest_of(images, (place.images for place in places.values())))
+    return _found(labels, {WHOLE: VocSplit(root, labels, images, None, None, (labels,))})

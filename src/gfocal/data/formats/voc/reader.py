@@ -1,8 +1,8 @@
-"""Reading Pascal VOC data sets: one XML file a picture.
+"""Reading Pascal VOC data sets: one XML file an image.
 
 Where a coordinate lies: the files of the VOC challenge count pixels from 1 and name the last one inside
 ("The PASCAL Visual Object Classes Challenge 2012 Development Kit"), so that
-xmin..xmax = 1..W is the whole picture and a box begins at xmin - 1. Tools of today write the edges themselves, 0..W. A
+xmin..xmax = 1..W is the whole image and a box begins at xmin - 1. Tools of today write the edges themselves, 0..W. A
 file is taken as one of the challenge's if its ``source`` says so, as all of theirs do ("The VOC2007 Database", "PASCAL
 VOC2007").
 """
@@ -22,15 +22,15 @@ import numpy as np
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
-from gfocal.data.formats.common import Listings, pictures_in, portable, walk
-from gfocal.data.formats.image_size import picture_size
+from gfocal.data.formats.common import Listings, images_in, portable, walk
+from gfocal.data.formats.image_size import image_size
 from gfocal.data.formats.sidecar import Sidecar, read_sidecar
-from gfocal.data.formats.voc.split import VocPlace
+from gfocal.data.formats.voc.split import VocSplit
 from gfocal.data.index.build import Record, to_index
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.problems import Problems
 from gfocal.errors import BrokenInputError, UsageError
-from gfocal.images.io import PICTURE_SUFFIXES
+from gfocal.images.io import IMAGE_SUFFIXES
 
 _OWN = re.compile(r"VOC\s?20\d\d", re.IGNORECASE)
 
@@ -42,7 +42,7 @@ _UNREAD = ("polygon", "segm", "part", "attributes", "actions", "pose", "truncate
 class _Reading:
     """One split while it is read."""
 
-    place: VocPlace
+    place: VocSplit
     problems: Problems
     listings: Listings = field(default_factory=Listings)
     names: list[str] = field(default_factory=list)
@@ -60,30 +60,30 @@ class _Reading:
 
 @dataclass(frozen=True)
 class _Pair:
-    picture: str  # relative to the folder of the pictures
+    image: str  # relative to the folder of the images
     xml: Path | None
 
 
-def read_voc(place: VocPlace, split: str, problems: Problems) -> DataIndex:
+def read_voc(place: VocSplit, split: str, problems: Problems) -> DataIndex:
     """Read one split and check all of it.
 
-    A picture without an XML file is background; ``difficult`` objects are ignored in training and evaluation. Classes
+    An image without an XML file is background; ``difficult`` objects are ignored in training and evaluation. Classes
     are those of the sidecar, or all names in the data set in alphabetical order, with ids from 1 on.
 
     Args:
         place: where it is.
         split: its name, for the sidecar.
-        problems: who is told of faults: record-broken, box-not-finite, box-negative, box-outside, picture-missing,
-            picture-twice, picture-unreadable.
+        problems: who is told of faults: record-broken, box-not-finite, box-negative, box-outside, image-missing,
+            image-twice, image-unreadable.
 
     Raises:
         BrokenInputError: a record is broken, and faults are not skipped.
-        UsageError: there are no pictures.
+        UsageError: there are no images.
     """
     reading = _Reading(place, problems)
     pairs = list(_pairs(reading))
     if not pairs:
-        raise UsageError(f"no pictures in {place.listed or place.pictures}; nothing can be done")
+        raise UsageError(f"no pictures in {place.listed or place.images}; nothing can be done")
     sidecar = read_sidecar(place.root, "voc", split, None, problems)
     reading.names += sidecar.names if sidecar is not None else ()
     reading.labels |= {name: label for label, name in reversed(list(enumerate(reading.names)))}
@@ -101,7 +101,7 @@ def read_voc(place: VocPlace, split: str, problems: Problems) -> DataIndex:
     if sidecar is not None:
         sidecar.tell(problems)
     return to_index(
-        records, pictures_dir=place.pictures, annotations=place.listed or place.labels, names=names, category_ids=ids,
+        records, images_dir=place.images, annotations=place.listed or place.labels, names=names, category_ids=ids,
         problems=problems,
     )  # fmt: skip
 
@@ -120,71 +120,71 @@ def _names(folders: Sequence[Path]) -> set[str]:
 
 
 def _pairs(reading: _Reading) -> Iterator[_Pair]:
-    """Every picture of the split with its XML file; what lacks a picture is reported."""
+    """Every image of the split with its XML file; what lacks an image is reported."""
     place, problems = reading.place, reading.problems
     files = {portable(name)[:-4]: place.labels / name for name in walk(place.labels, ".xml")}
-    pictures = _by_stem(reading)
+    images = _by_stem(reading)
     if place.stems is None:
-        wanted = list(dict.fromkeys([*pictures, *files]))
+        wanted = list(dict.fromkeys([*images, *files]))
     else:
-        wanted = list(dict.fromkeys(_known_stem(given, files, pictures) for given in place.stems))
-    # An XML file without a picture of its name may name another one, which then is no background.
-    names = {stem: _named_picture(files[stem], pictures) for stem in wanted if stem in files and stem not in pictures}
+        wanted = list(dict.fromkeys(_known_stem(given, files, images) for given in place.stems))
+    # An XML file without an image of its name may name another one, which then is no background.
+    names = {stem: _named_image(files[stem], images) for stem in wanted if stem in files and stem not in images}
     claims = {name: stem for stem, name in reversed(names.items()) if name is not None}
     for stem in wanted:
-        xml, picture = files.get(stem), pictures.get(stem) or names.get(stem)
-        if picture is None:
+        xml, image = files.get(stem), images.get(stem) or names.get(stem)
+        if image is None:
             message = "has no picture" if xml is not None else f"picture {stem} does not exist"
             where = xml or place.listed or place.labels
-            problems.report("picture-missing", where, f"{message} in {place.pictures}", picture=stem)
+            problems.report("picture-missing", where, f"{message} in {place.images}", image=stem)
             continue
-        own = os.path.splitext(picture)[0]
-        owner = own if own in files else claims.get(picture, own)
+        own = os.path.splitext(image)[0]
+        owner = own if own in files else claims.get(image, own)
         if owner == stem:
-            yield _Pair(picture, xml)
+            yield _Pair(image, xml)
         elif xml is not None:
-            problems.report("picture-twice", xml, f"belongs to the picture {picture}, as {owner}.xml does")
+            problems.report("picture-twice", xml, f"belongs to the picture {image}, as {owner}.xml does")
 
 
 def _by_stem(reading: _Reading) -> dict[str, str]:
-    """The pictures by their names without ending."""
+    """The images by their names without ending."""
     found: dict[str, str] = {}
-    for name in pictures_in(reading.place.pictures):
+    for name in images_in(reading.place.images):
         first = found.setdefault(os.path.splitext(name)[0], name)
         if first != name:
-            reading.problems.note(f"{reading.place.pictures}: {name} is not read, since {first} has its name")
+            reading.problems.note(f"{reading.place.images}: {name} is not read, since {first} has its name")
     return found
 
 
-def _known_stem(given: str, files: dict[str, Path], pictures: dict[str, str]) -> str:
+def _known_stem(given: str, files: dict[str, Path], images: dict[str, str]) -> str:
     """The name without ending that a line of a list means; some write the ending, or a number behind the name."""
-    without = given[: given.rfind(".")] if given.lower().endswith(PICTURE_SUFFIXES) else given
+    without = given[: given.rfind(".")] if given.lower().endswith(IMAGE_SUFFIXES) else given
     tries = (given, without, re.sub(r"\s+-?[01]$", "", given))
-    return next((name for name in tries if name in files or name in pictures), given)
+    return next((name for name in tries if name in files or name in images), given)
 
 
-def _named_picture(xml: Path, pictures: dict[str, str]) -> str | None:
-    """What ``filename`` says, where no picture is called like the XML file."""
+def _named_image(xml: Path, images: dict[str, str]) -> str | None:
+    """What ``filename`` says, where no image is called like the XML file."""
     try:
         root = fromstring(xml.read_bytes())
     except (ParseError, DefusedXmlException, ValueError, OSError):
         return None
     name = os.path.splitext(portable(root.findtext("filename") or "").rsplit("/", 1)[-1])[0].strip()
-    return pictures.get(name)
+    return images.get(name)
 
 
 def _record(pair: _Pair, sidecar: Sidecar | None, reading: _Reading) -> Record | None:
-    """What the XML file of a picture says; None if the picture has to be left out."""
-    problems, picture = reading.problems, reading.place.pictures / pair.picture
+    """What the XML file of an image says; None if the image has to be left out."""
+    problems, image = reading.problems, reading.place.images / pair.image
     try:
         content = b"" if pair.xml is None else pair.xml.read_bytes()
     except OSError as error:
-        problems.report("record-broken", pair.xml or picture, f"cannot be read: {error.strerror}", picture=pair.picture)
+        problems.report("record-broken", pair.xml or image, f"cannot be read: {error.strerror}", image=pair.image)
         return None
     identity: tuple[int | None, int] = (None, 1 << 62)
     if sidecar is not None:
-        file = Path(os.path.relpath(picture, reading.place.root)).as_posix()
-        record = sidecar.record(file, pair.picture, content)
+        file = Path(os.path.relpath(image, reading.place.root)).as_posix()
+        record = sidecar.record(file, pair.image, content)
         if record is not None:
             return record
         identity = sidecar.identity(file)
@@ -194,17 +194,17 @@ def _record(pair: _Pair, sidecar: Sidecar | None, reading: _Reading) -> Record |
             root = fromstring(content)
         except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
             message = f"is not well-formed XML: {error}" if isinstance(error, ParseError) else f"is refused: {error}"
-            problems.report("record-broken", pair.xml, message, picture=pair.picture)
+            problems.report("record-broken", pair.xml, message, image=pair.image)
             return None
     size = _size(root)
     try:
-        size = size or picture_size(picture)
+        size = size or image_size(image)
     except BrokenInputError as error:
-        problems.report("picture-unreadable", picture, f"cannot be read: {error}", picture=pair.picture)
+        problems.report("picture-unreadable", image, f"cannot be read: {error}", image=pair.image)
         return None
-    objects = [] if root is None or pair.xml is None else list(_objects(root, pair.xml, size, pair.picture, reading))
+    objects = [] if root is None or pair.xml is None else list(_objects(root, pair.xml, size, pair.image, reading))
     return Record(
-        file_name=pair.picture,
+        file_name=pair.image,
         width=size[0],
         height=size[1],
         labels=np.array([label for label, _, _ in objects], np.int64),
@@ -225,7 +225,7 @@ def _size(root: Any) -> tuple[int, int] | None:
 
 
 def _objects(
-    root: Element, xml: Path, size: tuple[int, int], picture: str, reading: _Reading
+    root: Element, xml: Path, size: tuple[int, int], image: str, reading: _Reading
 ) -> Iterator[tuple[int, tuple[float, ...], bool]]:
     """(label, box, difficult) of each object without fault."""
     source = f"{root.findtext('source/database')} {root.findtext('source/annotation')}"
@@ -239,7 +239,7 @@ def _objects(
         if fault is not None:
             kind, message = fault
             label = f"object {number}" + (f" ({name})" if name else "")
-            reading.problems.report(kind, xml, f"{label}: {message}", picture=picture)
+            reading.problems.report(kind, xml, f"{label}: {message}", image=image)
             continue
         reading.unread.update(tag for tag in _UNREAD if _says_something(one.find(tag)))
         difficult = (one.findtext("difficult") or "0").strip().lower() in ("1", "true", "yes")
@@ -253,7 +253,7 @@ def _says_something(element: Element | None) -> bool:
 
 
 def _box(one: Element, size: tuple[int, int], first: float) -> tuple[tuple[str, str] | None, tuple[float, ...]]:
-    """(fault or None, xyxy in pixels from the picture's corner)."""
+    """(fault or None, xyxy in pixels from the image's corner)."""
     texts = [one.findtext(f"bndbox/{key}") for key in ("xmin", "ymin", "xmax", "ymax")]
     try:
         left, top, right, bottom = (float(text) for text in texts if text is not None)

@@ -1,4 +1,4 @@
-"""Finding YOLO data sets: dataset yaml files, darknet's lists, or folders of pictures and of labels."""
+"""Finding YOLO data sets: dataset yaml files, darknet's lists, or folders of images and of labels."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from gfocal.data.formats.common import (
     files_in,
     folders_in,
     has_any,
+    images_in,
     is_hidden,
-    pictures_in,
     portable,
     rest_of,
     split_folders,
     split_of,
 )
-from gfocal.data.formats.yolo.split import YoloPlace, locate
+from gfocal.data.formats.yolo.split import YoloSplit, locate
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.problems import Problems
 from gfocal.errors import UsageError
-from gfocal.images.io import PICTURE_SUFFIXES
+from gfocal.images.io import IMAGE_SUFFIXES
 
 LOOKED_FOR = "data.yaml; images/ and labels/; obj.names and obj_train_data/; pictures, .txt files and classes.txt"
 _YAML_NAMES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
@@ -51,11 +51,11 @@ def find_yolo(path: Path) -> Found | None:
     return _from_folders(path)
 
 
-def _found(place: Path, places: Mapping[str, YoloPlace], absent: Mapping[str, str], notes: Sequence[str] = ()) -> Found:
+def _found(place: Path, places: Mapping[str, YoloSplit], absent: Mapping[str, str], notes: Sequence[str] = ()) -> Found:
     return Found("yolo", place, {split: partial(_read, one, split) for split, one in places.items()}, absent, (*notes,))
 
 
-def _read(place: YoloPlace, split: str, problems: Problems) -> DataIndex:
+def _read(place: YoloSplit, split: str, problems: Problems) -> DataIndex:
     from gfocal.data.formats.yolo.reader import read_yolo
 
     return read_yolo(place, split, problems)
@@ -100,7 +100,7 @@ def _from_yaml(file: Path, content: dict[str, Any]) -> Found:
             absent[split] = f"{file}: {split}: {lost[0]} does not exist beside it; correct the path"
             continue
         entries_found = tuple(where for where in found.values() if where is not None)
-        places[split] = YoloPlace(file.parent, file, entries_found, names, ids, "kpt_shape" in content)
+        places[split] = YoloSplit(file.parent, file, entries_found, names, ids, "kpt_shape" in content)
     if not places and not absent:
         raise UsageError(f"{file} has none of the keys train, val and test; each names a folder or a list of pictures")
     return _found(file, places, absent, list(absent.values()))
@@ -150,18 +150,16 @@ def _from_folders(root: Path) -> Found | None:
     names = _from_files(root)
     ids = tuple(range(len(names))) if names else ()
 
-    def place(folder: Path) -> YoloPlace:
-        return YoloPlace(root, folder, (folder,), names, ids)
+    def place(folder: Path) -> YoloSplit:
+        return YoloSplit(root, folder, (folder,), names, ids)
 
-    pictures, labels = _named(root, "images"), _named(root, "labels")
-    if pictures and labels and (has_any(labels, ".txt") or names):
-        used = {
-            split: folder for split, folder in split_folders(pictures).items() if has_any(folder, *PICTURE_SUFFIXES)
-        }
+    images, labels = _named(root, "images"), _named(root, "labels")
+    if images and labels and (has_any(labels, ".txt") or names):
+        used = {split: folder for split, folder in split_folders(images).items() if has_any(folder, *IMAGE_SUFFIXES)}
         if used:
             places = {split: place(folder) for split, folder in used.items()}
-            return _found(labels, places, {}, rest_of(pictures, used.values()))
-        return _found(labels, {WHOLE: place(pictures)}, {})
+            return _found(labels, places, {}, rest_of(images, used.values()))
+        return _found(labels, {WHOLE: place(images)}, {})
     places = {
         split: place(folder / "images")
         for split, folder in split_folders(root).items()
@@ -175,29 +173,29 @@ def _named(root: Path, name: str) -> Path | None:
 
 
 def _darknet(root: Path, names: tuple[str, ...] | None, ids: tuple[int, ...]) -> Found | None:
-    """CVAT's YOLO 1.1 (obj_train_data/, train.txt), or pictures, label files and class names in one folder."""
+    """CVAT's YOLO 1.1 (obj_train_data/, train.txt), or images, label files and class names in one folder."""
     if names is None:
         return None
-    places: dict[str, YoloPlace] = {}
+    places: dict[str, YoloSplit] = {}
     lists = {split: file for file in files_in(root, ".txt") if (split := split_of(file.stem))}
     folders = [folder for folder in folders_in(root) if folder.name.startswith("obj_")]
     for split, file in lists.items():
         if split in SPLITS and folders:
-            places[split] = YoloPlace(root, file, (file,), names, ids)
+            places[split] = YoloSplit(root, file, (file,), names, ids)
     for folder in folders:
         named = split_of(folder.name.removeprefix("obj_").removesuffix("_data").replace("_", ""))
         if named and named not in places and not lists:
-            places[named] = YoloPlace(root, folder, (folder,), names, ids)
+            places[named] = YoloSplit(root, folder, (folder,), names, ids)
     if not places and folders:
-        places[WHOLE] = YoloPlace(root, root, tuple(folders), names, ids)  # subsets of other names
+        places[WHOLE] = YoloSplit(root, root, tuple(folders), names, ids)  # subsets of other names
     elif not places and _beside(root):
-        places[WHOLE] = YoloPlace(root, root, (root,), names, ids)
+        places[WHOLE] = YoloSplit(root, root, (root,), names, ids)
     if set(places) == {"train"} and folders:
         places = {WHOLE: places["train"]}  # CVAT calls what nobody split "train"
     return _found(root, places, {}) if places else None
 
 
 def _beside(root: Path) -> bool:
-    """Whether a picture has a label file beside it."""
+    """Whether an image has a label file beside it."""
     texts = {file.stem for file in files_in(root, ".txt")}
-    return any(Path(name).stem in texts for name in pictures_in(root) if "/" not in name and not is_hidden(name))
+    return any(Path(name).stem in texts for name in images_in(root) if "/" not in name and not is_hidden(name))

@@ -1,4 +1,4 @@
-"""Reading YOLO data sets: one text file a picture, a line an object, in shares of the picture's sides."""
+"""Reading YOLO data sets: one text file an image, a line an object, in shares of the image's sides."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from pathlib import Path
 
 import numpy as np
 
-from gfocal.data.formats.common import Listings, pictures_in
-from gfocal.data.formats.image_size import picture_sizes
+from gfocal.data.formats.common import Listings, images_in
+from gfocal.data.formats.image_size import image_sizes
 from gfocal.data.formats.sidecar import Sidecar, read_sidecar
-from gfocal.data.formats.yolo.split import YoloPlace, locate
+from gfocal.data.formats.yolo.split import YoloSplit, locate
 from gfocal.data.index.build import Record, to_index
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.problems import Problems
 from gfocal.errors import UsageError
-from gfocal.images.io import PICTURE_SUFFIXES
+from gfocal.images.io import IMAGE_SUFFIXES
 
 _BEYOND = 1.0
-"""By how many sides of the picture a box may reach beyond it; pixels in place of shares reach farther."""
+"""By how many sides of the image a box may reach beyond it; pixels in place of shares reach farther."""
 
 
 @dataclass
 class _Reading:
     """One split while it is read."""
 
-    place: YoloPlace
+    place: YoloSplit
     problems: Problems
     listings: Listings = field(default_factory=Listings)
     polygons: int = 0
@@ -35,49 +35,49 @@ class _Reading:
     largest: int = -1  # class number, where no names are given
 
 
-def read_yolo(place: YoloPlace, split: str, problems: Problems) -> DataIndex:
+def read_yolo(place: YoloSplit, split: str, problems: Problems) -> DataIndex:
     """Read one split and check all of it.
 
-    A picture without a label file is background. Polygons become the boxes around them. Sizes are those of the
-    pictures as their EXIF orientation turns them, which is how YOLO programs look at them.
+    An image without a label file is background. Polygons become the boxes around them. Sizes are those of the
+    images as their EXIF orientation turns them, which is how YOLO programs look at them.
 
     Args:
         place: where it is.
         split: its name, for the sidecar.
         problems: who is told of faults: record-broken, class-unknown, box-not-finite, box-negative, box-outside,
-            picture-missing (a label file without a picture, a listed picture that is not there), picture-unreadable.
+            image-missing (a label file without an image, a listed image that is not there), image-unreadable.
 
     Raises:
         BrokenInputError: a record is broken, and faults are not skipped.
-        UsageError: there are no pictures.
+        UsageError: there are no images.
     """
     reading = _Reading(place, problems)
-    pictures = _pictures(reading)
-    if not pictures:
+    images = _images(reading)
+    if not images:
         raise UsageError(f"no pictures in {', '.join(map(str, place.entries))}; named by {place.marker}")
-    folder, file_names = _common(pictures)
-    labels = [_label_file(picture, reading.listings) for picture in pictures]
-    _report_orphans(pictures, labels, reading)
+    folder, file_names = _common(images)
+    labels = [_label_file(image, reading.listings) for image in images]
+    _report_orphans(images, labels, reading)
     sidecar = read_sidecar(place.root, "yolo", split, place.names, problems)
     if sidecar is not None and place.names is None:
         reading.place = replace(place, names=sidecar.names, class_ids=tuple(range(len(sidecar.names))))
-    records = list(_records(pictures, labels, file_names, sidecar, reading))
+    records = list(_records(images, labels, file_names, sidecar, reading))
     names, ids = _classes(place, sidecar, reading)
     _tell(reading, sidecar)
     return to_index(
-        records, pictures_dir=folder, annotations=place.marker, names=names, category_ids=ids, problems=problems
+        records, images_dir=folder, annotations=place.marker, names=names, category_ids=ids, problems=problems
     )
 
 
-def _common(pictures: Sequence[Path]) -> tuple[Path, list[str]]:
-    """The folder around all pictures, and their names in it."""
-    if len({picture.is_absolute() for picture in pictures}) > 1:  # one entry of a yaml file may be, another not
-        pictures = [Path(os.path.abspath(picture)) for picture in pictures]
+def _common(images: Sequence[Path]) -> tuple[Path, list[str]]:
+    """The folder around all images, and their names in it."""
+    if len({image.is_absolute() for image in images}) > 1:  # one entry of a yaml file may be, another not
+        images = [Path(os.path.abspath(image)) for image in images]
     try:
-        folder = Path(os.path.commonpath([picture.parent for picture in pictures]))
+        folder = Path(os.path.commonpath([image.parent for image in images]))
     except ValueError:  # drives of Windows: all names get their whole path
-        return Path(), [picture.absolute().as_posix() for picture in pictures]
-    return folder, [picture.relative_to(folder).as_posix() for picture in pictures]
+        return Path(), [image.absolute().as_posix() for image in images]
+    return folder, [image.relative_to(folder).as_posix() for image in images]
 
 
 def _tell(reading: _Reading, sidecar: Sidecar | None) -> None:
@@ -97,7 +97,7 @@ def _tell(reading: _Reading, sidecar: Sidecar | None) -> None:
         sidecar.tell(reading.problems)
 
 
-def _classes(place: YoloPlace, sidecar: Sidecar | None, reading: _Reading) -> tuple[Sequence[str], Sequence[int]]:
+def _classes(place: YoloSplit, sidecar: Sidecar | None, reading: _Reading) -> tuple[Sequence[str], Sequence[int]]:
     if sidecar is not None:
         return sidecar.names, sidecar.category_ids
     if place.names is not None:
@@ -106,16 +106,16 @@ def _classes(place: YoloPlace, sidecar: Sidecar | None, reading: _Reading) -> tu
     return [str(i) for i in range(count)], range(count)
 
 
-def _pictures(reading: _Reading) -> list[Path]:
+def _images(reading: _Reading) -> list[Path]:
     """The files of all entries, each once."""
     found: dict[Path, None] = {}
     for entry in reading.place.entries:
         if entry.is_dir():
-            found.update((entry / name, None) for name in pictures_in(entry))
-        elif entry.suffix.lower() in PICTURE_SUFFIXES:
+            found.update((entry / name, None) for name in images_in(entry))
+        elif entry.suffix.lower() in IMAGE_SUFFIXES:
             found[entry] = None
         else:
-            found.update((picture, None) for picture in _listed(entry, reading))
+            found.update((image, None) for image in _listed(entry, reading))
     return list(found)
 
 
@@ -134,7 +134,7 @@ def _listed(file: Path, reading: _Reading) -> Iterator[Path]:
         where = quick if base and reading.listings.has(quick) else locate(text, bases)
         if where is None or not where.is_file():
             message = f"line {number}: picture {text} does not exist"
-            reading.problems.report("picture-missing", file, message, picture=text, hint="correct the path")
+            reading.problems.report("picture-missing", file, message, image=text, hint="correct the path")
             continue
         if where.as_posix().endswith(f"/{text}"):
             base = where.as_posix()[: -len(text)]
@@ -144,72 +144,72 @@ def _listed(file: Path, reading: _Reading) -> Iterator[Path]:
         yield where
 
 
-def label_path(picture: Path) -> Path:
-    """Where the label file of a picture belongs: the last folder ``images`` becomes ``labels``, else beside it."""
-    parts = list(picture.parent.parts)
+def label_path(image: Path) -> Path:
+    """Where the label file of an image belongs: the last folder ``images`` becomes ``labels``, else beside it."""
+    parts = list(image.parent.parts)
     for i in range(len(parts) - 1, -1, -1):
         if parts[i].lower() == "images":
             parts[i] = {"images": "labels", "Images": "Labels", "IMAGES": "LABELS"}.get(parts[i], "labels")
             break
-    return Path(*parts, picture.stem + ".txt")
+    return Path(*parts, image.stem + ".txt")
 
 
-def _label_file(picture: Path, listings: Listings) -> Path | None:
-    beside = picture.parent / f"{picture.stem}.txt"
-    return next((file for file in (label_path(picture), beside) if listings.has(file)), None)
+def _label_file(image: Path, listings: Listings) -> Path | None:
+    beside = image.parent / f"{image.stem}.txt"
+    return next((file for file in (label_path(image), beside) if listings.has(file)), None)
 
 
-def _report_orphans(pictures: Sequence[Path], labels: Sequence[Path | None], reading: _Reading) -> None:
-    """Label files that no picture stands beside: their objects would be lost without a word."""
-    folders = {(label_path(picture).parent, picture.parent) for picture in pictures}
+def _report_orphans(images: Sequence[Path], labels: Sequence[Path | None], reading: _Reading) -> None:
+    """Label files that no image stands beside: their objects would be lost without a word."""
+    folders = {(label_path(image).parent, image.parent) for image in images}
     used = {label for label in labels if label is not None}
-    # A folder of labels may belong to several folders of pictures, of which only some are in this split.
+    # A folder of labels may belong to several folders of images, of which only some are in this split.
     for folder, beside in sorted(folders):
         if folder == beside and folder == reading.place.root:
             continue  # lists, notes and class names lie there, too
-        stems = {Path(name).stem for name in reading.listings.names(beside) if name.lower().endswith(PICTURE_SUFFIXES)}
+        stems = {Path(name).stem for name in reading.listings.names(beside) if name.lower().endswith(IMAGE_SUFFIXES)}
         for name in sorted(reading.listings.names(folder)):
             file = folder / name
             known = name == "classes.txt" or file in used or file.stem in stems
             if name.lower().endswith(".txt") and not name.startswith(".") and not known:
                 message = f"this label file has no picture in {beside}"
-                reading.problems.report("picture-missing", file, message, picture=file.stem, hint="remove it")
+                reading.problems.report("picture-missing", file, message, image=file.stem, hint="remove it")
 
 
 def _records(
-    pictures: Sequence[Path],
+    images: Sequence[Path],
     labels: Sequence[Path | None],
     names: Sequence[str],
     sidecar: Sidecar | None,
     reading: _Reading,
 ) -> Iterator[Record]:
-    """The record of every picture that can be used; sizes are read only where no record has them."""
+    """The record of every image that can be used; sizes are read only where no record has them."""
     root = Path(os.path.abspath(reading.place.root))
     pending: list[tuple[Path, str, bytes, Path | None, tuple[int | None, int]]] = []
-    for picture, label, name in zip(pictures, labels, names, strict=True):
+    for image, label, name in zip(images, labels, names, strict=True):
         try:
             content = b"" if label is None else label.read_bytes()
         except OSError as error:
             message = f"the label file cannot be read: {error.strerror}"
-            reading.problems.report("record-broken", label or picture, message, picture=name)
+            reading.problems.report("record-broken", label or image, message, image=name)
             continue
         identity: tuple[int | None, int] = (None, 1 << 62)
         if sidecar is not None:
-            file = Path(os.path.relpath(os.path.abspath(picture), root)).as_posix()
+            file = Path(os.path.relpath(os.path.abspath(image), root)).as_posix()
             record = sidecar.record(file, name, content)
             if record is not None:
                 yield record
                 continue
             identity = sidecar.identity(file)
-        pending.append((picture, name, content, label, identity))
-    for (picture, name, content, label, (number, rank)), size in zip(
-        pending, picture_sizes(picture for picture, *_ in pending), strict=True
+        pending.append((image, name, content, label, identity))
+    for (image, name, content, label, (number, rank)), size in zip(
+        pending, image_sizes(image for image, *_ in pending), strict=True
     ):
         if isinstance(size, str):
-            reading.problems.report("picture-unreadable", picture, "cannot be read: " + size, picture=name)
+            reading.problems.report("picture-unreadable", image, "cannot be read: " + size, image=name)
             continue
-        rows = _rows(content, label or picture, name, reading)
-        labels_, boxes = _boxes(rows, size, label or picture, name, reading)
+        rows = _rows(content, label or image, name, reading)
+        labels_, boxes = _boxes(rows, size, label or image, name, reading)
         yield Record(name, *size, labels_, boxes, id=number, rank=rank)
 
 
@@ -221,7 +221,7 @@ def _rows(content: bytes, file: Path, name: str, reading: _Reading) -> list[_Row
     try:
         lines = content.decode("utf-8-sig").splitlines()
     except UnicodeDecodeError:
-        reading.problems.report("record-broken", file, "is not text", picture=name)
+        reading.problems.report("record-broken", file, "is not text", image=name)
         return []
     rows = []
     for number, line in enumerate(lines, 1):
@@ -231,12 +231,12 @@ def _rows(content: bytes, file: Path, name: str, reading: _Reading) -> list[_Row
             values = [float(word) for word in words]
         except ValueError:
             message = f"line {number}: {_short(line)} has what is no number; a line is: class x y width height"
-            reading.problems.report("record-broken", file, message, picture=name)
+            reading.problems.report("record-broken", file, message, image=name)
             continue
         box = _box_of(values, reading)
         if box is None:
             message = f"line {number}: {len(values)} numbers; a line is: class x y width height, or class and corners"
-            reading.problems.report("record-broken", file, message, picture=name)
+            reading.problems.report("record-broken", file, message, image=name)
         else:
             rows.append((number, [values[0], *box]))
     return rows
@@ -270,7 +270,7 @@ def _boxes(
     for line, (number, x, y, width, height) in rows:
         fault = _fault(number, (x, y, width, height), None if reading.place.names is None else label_of)
         if fault is not None:
-            reading.problems.report(fault[0], file, f"line {line}: {fault[1]}", picture=name)
+            reading.problems.report(fault[0], file, f"line {line}: {fault[1]}", image=name)
             continue
         reading.largest = max(reading.largest, int(number))
         labels.append(label_of.get(int(number), int(number)))

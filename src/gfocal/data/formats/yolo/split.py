@@ -12,13 +12,13 @@ from gfocal.data.formats.common import (
 
 
 @dataclass(frozen=True)
-class YoloPlace:
+class YoloSplit:
     """Where one split is.
 
     Attributes:
         root: the folder of the data set.
         marker: what messages name: the yaml file, or a folder.
-        entries: folders of pictures, and text files that list pictures.
+        entries: folders of images, and text files that list images.
         names: class names, None where nothing gives them.
         class_ids: the number of each in the label files, ascending.
         keypoints: the label lines end with key points, which are not read.
