@@ -14,6 +14,7 @@ from typing import Any
 import hotcoco
 import numpy as np
 
+from gfocal.data.index.packing import to_xywh
 from gfocal.evaluation.agreement import own_ious, score_iou_correlation
 from gfocal.evaluation.bootstrap import ap_intervals
 from gfocal.evaluation.ground_truth import BoolArray, FloatArray, GroundTruth, IntArray
@@ -216,11 +217,11 @@ def _coco_metrics(
         [{"id": c, "name": str(c)} for c in range(1, len(index.names) + 1)],
         np.repeat(rank, counts)[own],
         index.labels[own].astype(np.int64) + 1,
-        _xywh(index.boxes[own]),
+        to_xywh(index.boxes[own].astype(np.float64)),
         area=index.area[own].astype(np.float64),
         iscrowd=(index.crowd | index.ignore)[own],
     )
-    found = truth.load_res(np.column_stack([rank[rows], _xywh(boxes), scores, labels + 1.0]))
+    found = truth.load_res(np.column_stack([rank[rows], to_xywh(boxes.astype(np.float64)), scores, labels + 1.0]))
     evaluation = hotcoco.COCOeval(truth, found, "bbox")
     evaluation.evaluate()
     evaluation.accumulate()
@@ -229,12 +230,6 @@ def _coco_metrics(
     curves: Any = evaluation.eval
     precision = curves["precision"][:, :, :, 0, -1]  # IoU x recall x class at all areas, 100 detections
     return stats, [_none_if_nan(_nan_if_absent(precision[:, :, c].mean())) for c in range(len(index.names))]
-
-
-def _xywh(boxes: FloatArray) -> FloatArray:
-    result = boxes.astype(np.float64)
-    result[:, 2:] -= result[:, :2]
-    return result
 
 
 def _distinct(names: Sequence[str]) -> list[str]:

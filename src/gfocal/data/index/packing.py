@@ -105,7 +105,7 @@ def _whole_numbers(values: np.ndarray, scale: int) -> np.ndarray | None:
 
 
 def _whole_sides(boxes: np.ndarray, scale: int) -> np.ndarray | None:
-    codes = _rounded(_xywh(boxes), scale)
+    codes = _rounded(to_xywh(boxes), scale)
     if codes is None:
         return None
     back = Boxes(Numbers(codes, np.float64, scale), sized=True).read(slice(None))
@@ -126,11 +126,12 @@ def _float32(values: np.ndarray) -> np.ndarray | None:
 
 def _float32_sides(boxes: np.ndarray) -> np.ndarray | None:
     with np.errstate(over="ignore", invalid="ignore"):
-        codes = _xywh(boxes).astype(np.float32)
+        codes = to_xywh(boxes).astype(np.float32)
         back = Boxes(Numbers(codes, np.float64), sized=True).read(slice(None))
     return codes if _same_bits(back, boxes) else None
 
 
-def _xywh(boxes: np.ndarray) -> np.ndarray:
+def to_xywh(boxes: np.ndarray) -> np.ndarray:
+    """(N, 4) xyxy as x, y, width, height, in the same type; infinite where that overflows."""
     with np.errstate(over="ignore", invalid="ignore"):
         return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], 1)
