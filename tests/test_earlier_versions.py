@@ -16,7 +16,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import gfocal
-from gfocal.cli import app
+from gfocal.cli.app import app
 from gfocal.evaluation import load_matches, resampled_weights, weighted_ap
 
 FIXTURES = Path(__file__).resolve().parent / "fixtures"

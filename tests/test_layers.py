@@ -67,6 +67,10 @@ def imported_parts(source: str, module: str, is_package: bool = False) -> Iterat
                     yield base[1] if len(base) > 1 else part_or_facade(name.name), node.lineno
         elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "gfocal":
             yield part_or_facade(node.attr), node.lineno
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+            for arg in node.args:
+                if isinstance(arg, ast.Constant) and str(arg.value).startswith("gfocal."):
+                    yield arg.value.split(".")[1], node.lineno
 
 
 def part_or_facade(name: str) -> str:
@@ -117,6 +121,7 @@ def test_imports_go_down(module: str, path: Path) -> None:
         ("gfocal.data.formats.open", "from gfocal.models import heads"),  # data knows no model
         ("gfocal.commands.demo", "from gfocal.cli import terminal"),  # commands return, the command line prints
         ("gfocal.data.coco", "from gfocal.brand_new import thing"),
+        ("gfocal.losses.focal", "import importlib\nimportlib.import_module('gfocal.training.trainer')"),
         ("gfocal.brand_new", "import math"),
     ],
 )
@@ -150,16 +155,27 @@ def test_every_module_is_looked_at() -> None:
     assert {"gfocal", "gfocal.boxes", "gfocal.losses", "gfocal.losses.quality"} <= names
 
 
-def imported_modules(source: str, known: Iterable[str]) -> set[str]:
-    """Dotted names of the modules among ``known`` that ``source`` imports, or takes something from."""
-    found: set[str] = set()
+def imported_modules(source: str, known: Iterable[str], module: str = "", is_package: bool = False) -> set[str]:
+    """Dotted names of the modules among ``known`` that ``source`` imports, or takes something from.
+
+    All forms count: absolute and relative ones, ``gfocal.a.b`` by attributes, and ``import_module("gfocal.a.b")``.
+    """
+    names, found = set(known), set[str]()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             found |= {name.name for name in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            inner = {f"{node.module}.{name.name}" for name in node.names}
-            found |= inner & set(known) or {node.module}
-    return found & set(known)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module.split(".") if node.module else []
+            if node.level:
+                package = module.split(".") if is_package else module.split(".")[:-1]
+                base = package[: len(package) - node.level + 1] + base
+            inner = {".".join([*base, name.name]) for name in node.names}
+            found |= inner & names or {".".join(base)}
+        elif isinstance(node, ast.Attribute):
+            found.add(ast.unparse(node))
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+            found |= {arg.value for arg in node.args if isinstance(arg, ast.Constant) and isinstance(arg.value, str)}
+    return found & names
 
 
 def cycle_at(graph: Mapping[str, set[str]], depth: int) -> list[str]:
@@ -181,8 +197,11 @@ def cycle_at(graph: Mapping[str, set[str]], depth: int) -> list[str]:
 
 def import_graph() -> dict[str, set[str]]:
     known = [name for name, _ in modules()]
-    sources = {name: path.read_text(encoding="utf-8") for name, path in modules()}
-    return {name: imported_modules(source, known) - {name, "gfocal"} for name, source in sources.items()}
+    found = {}
+    for name, path in modules():
+        others = imported_modules(path.read_text(encoding="utf-8"), known, name, path.name == "__init__.py")
+        found[name] = others - {name, "gfocal"}
+    return found
 
 
 @pytest.mark.parametrize("depth", [2, 3, 4, 5], ids=["packages", "sub-packages", "their folders", "modules"])
@@ -195,15 +214,33 @@ def test_a_circle_is_found_at_its_grain() -> None:
     assert cycle_at(graph, 2) == []
     assert set(cycle_at(graph, 3)) == {"gfocal.data.index", "gfocal.data.formats"}
     assert cycle_at(graph, 4) == []
+    known = ["gfocal.data", "gfocal.data.index", "gfocal.data.formats", "gfocal.data.formats.open"]
+    for form in (
+        "from ..formats import open",
+        "from ..formats.open import open_split",
+        "import gfocal\ngfocal.data.formats.open.open_split",
+        "import_module('gfocal.data.formats.open')",
+    ):
+        assert "gfocal.data.formats.open" in imported_modules(form, known, "gfocal.data.index.packing"), form
+    assert imported_modules("from . import index", known, "gfocal.data", is_package=True) == {"gfocal.data.index"}
     lazy = imported_modules("def f():\n    from gfocal.data import index", ["gfocal.data", "gfocal.data.index"])
     assert lazy == {"gfocal.data.index"}
+
+
+def lines_without_docstring(function: ast.FunctionDef) -> int:
+    own = function.body[0] if ast.get_docstring(function) else None
+    words = 0 if own is None else (own.end_lineno or 0) - own.lineno + 1
+    return (function.end_lineno or 0) - function.lineno + 1 - words
 
 
 def test_no_folder_is_an_attic() -> None:
     folders = {path.parent for path in PACKAGE.rglob("*.py")}
     crowded = {folder: sum(p.name != "__init__.py" for p in folder.glob("*.py")) for folder in folders}
     assert {folder.name: count for folder, count in crowded.items() if count > 12} == {}
-    assert {path.name: n for path in PACKAGE.rglob("*.py") if (n := len(path.read_text().splitlines())) > 350} == {}
+    sources = {path: path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py")}
+    assert {path.name: n for path, text in sources.items() if (n := len(text.splitlines())) > 350} == {}
+    functions = [n for text in sources.values() for n in ast.walk(ast.parse(text)) if isinstance(n, ast.FunctionDef)]
+    assert {f.name: n for f in functions if (n := lines_without_docstring(f)) > 60} == {}
 
 
 @pytest.mark.parametrize("page", ["docs/design.md", "CONTRIBUTING.md"])

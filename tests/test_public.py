@@ -224,3 +224,13 @@ def test_what_a_page_teaches_is_found() -> None:
     assert taught(page) == {f"gfocal.{name}" for name in expected}
     assert [is_public(f"gfocal.{name}") for name in ("load", "Targets.empty", "Targets.boxes")] == [True] * 3
     assert [is_public(f"gfocal.{name}") for name in ("zoo", "Targets.none", "losses.x", "models.zoo")] == [False] * 4
+
+
+def test_a_type_checker_knows_the_names() -> None:
+    """A module's ``__getattr__`` would make any name right for it."""
+    tree = ast.parse(Path(gfocal.__file__).read_text(encoding="utf-8"))
+    assert not any(isinstance(node, ast.FunctionDef) and node.name == "__getattr__" for node in tree.body)
+    assert hasattr(gfocal, "load")
+    assert set(dir(gfocal)) - set(gfocal.__all__) == {name for name in dir(gfocal) if name.startswith("__")} - {
+        "__version__"
+    }

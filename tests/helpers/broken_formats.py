@@ -1,4 +1,4 @@
-"""Broken YOLO and VOC data sets and archives; see :mod:`broken_inputs`."""
+"""Broken YOLO and VOC data sets and archives; see :mod:`helpers.broken_inputs`."""
 
 from __future__ import annotations
 

@@ -139,7 +139,7 @@ def trained(folder: Path, name: str, *overrides: str) -> Path:
 
 
 def rows_taken(detector: DenseDetector) -> list[bool]:
-    """Of an anchor's outputs at the first level, which came from :func:`trained`."""
+    """Of an anchor's outputs at the first level, which came from the trained detector."""
     bias = detector.state_dict()["head.out.0.bias"]
     return (bias.view(-1, sum(detector.head.outputs))[0] == 7).tolist()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-_SHUFFLE, AUGMENT, MOSAIC, _REPEAT, _SIDE = range(5)  # Streams that never share a seed.
+SHUFFLE, AUGMENT, MOSAIC, REPEAT, SIDE = range(5)  # Streams that never share a seed.
 
 
 def mix(*numbers: int) -> int:

@@ -1,4 +1,7 @@
-"""Setting images apart to measure on: none that looks like one to learn from, and every class on both sides."""
+"""Setting images apart to measure on, and remembering which.
+
+None of them looks like one to learn from, and every class is on both sides.
+"""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ class TooLargeError(Exception):
 
 
 def decode_pixels(data: np.ndarray, *, apply_exif: bool = True) -> Tensor:
-    """The content of an image file; see :func:`read_image`, which turns its errors into messages.
+    """The content of an image file; see :func:`gfocal.images.io.read_image`, which turns its errors into messages.
 
     Args:
         data: (bytes,) uint8, writable.

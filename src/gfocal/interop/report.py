@@ -15,6 +15,7 @@ from gfocal.errors import UsageError
 from gfocal.interop.config_text import find
 from gfocal.recipe import Recipe, load_recipe
 from gfocal.runs.checkpoint import BEST, save_detector
+from gfocal.utils.text import join_some
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ def refuse_misfits(where: str, found: Mapping[str, Sequence[str]], prefix: str =
     """
 
     def some(names: Sequence[str]) -> str:
-        return ", ".join(prefix + printable(name) for name in names[:3]) + (", ..." if len(names) > 3 else "")
+        return join_some([prefix + printable(name) for name in names], most=3)
 
     problems = [f"{len(names)} {word}: {some(names)}" for word, names in found.items() if names]
     if problems:

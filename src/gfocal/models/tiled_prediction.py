@@ -1,4 +1,4 @@
-"""Large images in overlapping tiles: the grid, looking into each tile, and one list of detections from all of them.
+"""Large images in overlapping tiles: looking into each tile, and one list of detections from all of them.
 
 A detector that shrinks an image of 4000 pixels to 640 leaves nothing of an object of 12. Tiles keep it large; the
 overlap lets every object that is no larger be whole in one of them.

@@ -1,6 +1,6 @@
 """The two axes of the paper: how a box is represented, and how its quality enters the score.
 
-Both are small protocols with final classes behind them. A new form is one file and one line in the zoo's table.
+Both are small protocols with final classes behind them. A new form is one file and one line in ``recipe/forms.py``.
 """
 
 from gfocal.representation.branch import BranchQuality

@@ -1,4 +1,4 @@
-"""What a run begins with: weights and batches."""
+"""The weights that a run begins with: what ``--init`` takes, and what may not start from random values."""
 
 from __future__ import annotations
 

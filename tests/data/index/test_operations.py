@@ -241,3 +241,15 @@ def test_tiles_are_cut_last() -> None:
         tiles.take([0])
     with pytest.raises(ValueError, match="before they are cut"):
         DataIndex.concat([tiles, tiles])
+
+
+def test_rows_are_numbers_or_a_mask() -> None:
+    index = full()
+    mask = np.arange(len(index)) % 2 == 0
+    assert index.take(mask).image_ids.tolist() == index.image_ids[mask].tolist()
+    assert len(index.take([])) == 0
+    for wrong in ([0.7], [-1], [len(index)], [[0, 1]], np.ones(len(index) + 1, bool)):
+        with pytest.raises(ValueError, match="rows must be"):
+            index.take(wrong)
+    with pytest.raises(ValueError, match="at least one"):
+        DataIndex.concat([])

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gfocal.data.formats.archive import unpacked
-from gfocal.data.formats.coco import find as coco_layout
+from gfocal.data.formats.coco import find as coco
 from gfocal.data.formats.common import FORMATS, SPLITS, TITLES, WHOLE, Format, Found, Split, folders_in, is_hidden
 from gfocal.data.formats.sidecar import sidecar_format
-from gfocal.data.formats.voc import find as voc_layout
-from gfocal.data.formats.yolo import find as yolo_layout
+from gfocal.data.formats.voc import find as voc
+from gfocal.data.formats.yolo import find as yolo
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.problems import Problems
 from gfocal.errors import MissingSplitError, UsageError
@@ -18,11 +18,11 @@ from gfocal.errors import MissingSplitError, UsageError
 __all__ = ["FORMATS", "SPLITS", "Format", "Split", "find_data", "open_all", "open_split"]
 
 _FINDERS: dict[Format, Callable[[Path], Found | None]] = {
-    "coco": coco_layout.find_coco_data,
-    "yolo": yolo_layout.find_yolo,
-    "voc": voc_layout.find_voc,
+    "coco": coco.find_coco_data,
+    "yolo": yolo.find_yolo,
+    "voc": voc.find_voc,
 }
-_LOOKED_FOR = {"coco": coco_layout.LOOKED_FOR, "yolo": yolo_layout.LOOKED_FOR, "voc": voc_layout.LOOKED_FOR}
+_LOOKED_FOR = {"coco": coco.LOOKED_FOR, "yolo": yolo.LOOKED_FOR, "voc": voc.LOOKED_FOR}
 _DEEP = 4  # folders that hold nothing but one folder, as archives do
 
 

@@ -158,7 +158,7 @@ class DataIndex:
         """Some images with all that belongs to them; what is known of the data set as a whole stays.
 
         Args:
-            images: (R,) rows, in the order that is wanted; one may come several times.
+            images: (R,) rows, in the order that is wanted; one may come several times. Or (I,) bool: those to keep.
             boxes: (M,) rows of the boxes to keep, image by image; by default those of the images, in their order.
             box_start: (R + 1,) where those of each image begin; goes with ``boxes``.
 
@@ -166,11 +166,12 @@ class DataIndex:
             The index; its ``parts`` are the images that are left of each.
 
         Raises:
-            ValueError: the index is one of tiles, whose counts would be wrong: take first, then cut.
+            ValueError: the index is one of tiles, whose counts would be wrong (take first, then cut), or ``images``
+                are no row numbers in 0..I-1.
         """
         if self.tiles is not None:
             raise ValueError("tiles cannot be taken: take images of the data set, then cut them into tiles")
-        images = np.asarray(images, np.int64)
+        images = kept.row_numbers(images, len(self))
         if boxes is None or box_start is None:
             boxes, box_start = rows_within(self.box_start, images)
         rows = {"image": images, "box": boxes, "class": slice(None)}
@@ -225,11 +226,11 @@ class DataIndex:
             The index; ``parts`` says how many images each gave.
 
         Raises:
-            ValueError: classes differ, or one is an index of tiles: join first, then cut.
+            ValueError: there are none, classes differ, or one is an index of tiles: join first, then cut.
         """
-        first = indices[0]
-        if any(index.tiles is not None or index.names != first.names for index in indices):
-            raise ValueError("only data sets of the same classes can be joined, before they are cut into tiles")
+        first = next(iter(indices), None)
+        if first is None or any(index.tiles is not None or index.names != first.names for index in indices):
+            raise ValueError("only data sets of the same classes, at least one, can be joined before they are cut")
         folder, file_names = under_one_folder(
             [index.images_dir for index in indices], [map(index.file_name, range(len(index))) for index in indices]
         )

@@ -21,6 +21,22 @@ def whole_numbers(values: ArrayLike, before: Mapping[str, Any]) -> np.ndarray:
     return np.asarray(values, np.int64)
 
 
+def row_numbers(rows: ArrayLike, count: int) -> np.ndarray:
+    """(R,) int64 rows of ``count``, from row numbers or from a mask (count,).
+
+    Raises:
+        ValueError: it is neither, or a row is not in 0..count-1.
+    """
+    given = np.asarray(rows)
+    if given.dtype == bool and given.shape == (count,):
+        return np.flatnonzero(given)
+    if given.ndim != 1 or not (np.issubdtype(given.dtype, np.integer) or given.size == 0):
+        raise ValueError(f"rows must be whole numbers (R,) or a mask ({count},), not {given.dtype} {given.shape}")
+    if given.size and not 0 <= given.min() <= given.max() < count:
+        raise ValueError(f"rows must be in 0..{count - 1}, got {given.min()} to {given.max()}")
+    return given.astype(np.int64)
+
+
 def corners(values: ArrayLike, before: Mapping[str, Any]) -> Column:
     return pack_boxes(np.asarray(values, np.float64).reshape(-1, 4))
 

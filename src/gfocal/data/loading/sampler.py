@@ -1,4 +1,4 @@
-"""Which image comes when, from (seed, epoch) alone, and where the random numbers of each come from.
+"""Which image comes when: a function of (seed, epoch) alone.
 
 Each image of an epoch has a position in it. Which image stands at a position follows from (seed, epoch); every
 random number of its augmentation from (seed, epoch, position); the size of a step's images from (seed, step). All
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch.utils.data import Sampler
 
-from gfocal.data.seeding import _REPEAT, _SHUFFLE, _SIDE, mix
+from gfocal.data.seeding import REPEAT, SHUFFLE, SIDE, mix
 from gfocal.errors import UsageError
 
 Key = tuple[int, ...]
@@ -38,17 +38,17 @@ def epoch_order(count: int, seed: int, epoch: int, repeats: np.ndarray | None = 
         repeats: (count,) >= 0, how often each image comes on average; None for once. It comes as often as that
             rounded up or down, drawn anew each epoch.
     """
-    order = _permutation(count, mix(seed, epoch, _SHUFFLE))
+    order = _permutation(count, mix(seed, epoch, SHUFFLE))
     if repeats is None:
         return order
     # Systematic sampling: marks at distance 1 along the images' repeats, in random order. Each image gets its
     # repeats rounded up or down, with the right probability, and yet all of them together never vary by more than one:
     # rounding each image alone would make epochs of different lengths.
-    offset = (mix(seed, epoch, _REPEAT) % 2**20 + 0.5) / 2**20
+    offset = (mix(seed, epoch, REPEAT) % 2**20 + 0.5) / 2**20
     ends = np.floor(np.cumsum(repeats[order]) + offset).astype(np.int64)
     drawn = np.repeat(order, np.diff(ends, prepend=0))
     # Copies stand side by side now.
-    return drawn[_permutation(len(drawn), mix(seed, epoch, _SHUFFLE, _REPEAT))][: epoch_length(count, repeats)]
+    return drawn[_permutation(len(drawn), mix(seed, epoch, SHUFFLE, REPEAT))][: epoch_length(count, repeats)]
 
 
 def _permutation(count: int, seed: int) -> np.ndarray:
@@ -160,4 +160,4 @@ class RunBatches(Sampler[list[Key]]):
         return keys[len(keys) * self.rank // self.processes : len(keys) * (self.rank + 1) // self.processes]
 
     def _side(self, step: int) -> tuple[int, ...]:
-        return (self.sides[mix(self.seed, step, _SIDE) % len(self.sides)],) if self.sides else ()
+        return (self.sides[mix(self.seed, step, SIDE) % len(self.sides)],) if self.sides else ()

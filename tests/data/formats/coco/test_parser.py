@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gfocal.data.formats.coco import parser as coco_file
+from gfocal.data.formats.coco import parser
 from gfocal.data.formats.coco.parser import Annotations, parse
 from gfocal.data.formats.coco.reader import read_coco
 from gfocal.data.index.data_index import DataIndex
@@ -73,7 +73,7 @@ def test_parts_do_not_change_anything(change: str, skip: bool, tmp_path: Path, m
     file = write(tmp_path, data)
     whole = result(file, skip)
     for size in (1, 4, 5):
-        monkeypatch.setattr(coco_file, "_CHUNK", size)
+        monkeypatch.setattr(parser, "_CHUNK", size)
         assert result(file, skip) == whole
     if skip:
         assert len(whole["annotation_ids"]) + len(whole["skipped"]) == 12
@@ -82,7 +82,7 @@ def test_parts_do_not_change_anything(change: str, skip: bool, tmp_path: Path, m
 def test_a_broken_record_is_counted_from_the_start_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = content()
     data["annotations"][7] = "nothing"
-    monkeypatch.setattr(coco_file, "_CHUNK", 3)
+    monkeypatch.setattr(parser, "_CHUNK", 3)
     with pytest.raises(GfocalError, match="annotation at position 7: expected 'object', got 'str'"):
         read_coco(write(tmp_path, data), tmp_path)
 
@@ -90,7 +90,7 @@ def test_a_broken_record_is_counted_from_the_start_of_the_file(tmp_path: Path, m
 def test_only_records_near_a_broken_one_are_read_slowly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     slowly: list[bytes] = []
     loads = json.loads
-    monkeypatch.setattr(coco_file, "_CHUNK", 4)
+    monkeypatch.setattr(parser, "_CHUNK", 4)
     monkeypatch.setattr(json, "loads", lambda text, **options: (slowly.append(text), loads(text, **options))[1])
     read_coco(write(tmp_path, content()), tmp_path)
     assert slowly == []

@@ -390,9 +390,7 @@ def test_find_coco_says_what_it_looked_for(tmp_path: Path) -> None:
         find_coco(tmp_path / "nowhere", "train")
 
 
-@pytest.mark.parametrize(
-    ("name", "images", "boxes", "classes"), [("coco_mini", 350, 2752, 80), ("bccd", 87, 1137, 3)]
-)
+@pytest.mark.parametrize(("name", "images", "boxes", "classes"), [("coco_mini", 350, 2752, 80), ("bccd", 87, 1137, 3)])
 def test_real_data(shared: Path, name: str, images: int, boxes: int, classes: int) -> None:
     index = read_coco(*find_coco(shared / "data" / name, "val"))
     assert (len(index), len(index.boxes), len(index.names)) == (images, boxes, classes)
