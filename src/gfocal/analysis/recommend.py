@@ -220,7 +220,7 @@ def _notes(trial: _Trial, options: Sequence[Option]) -> list[str]:
     if behind > ALLOWED * max(now.edges.numel(), 1):
         notes.append(
             f"{percent(behind / now.edges.numel())} of the edges lie on the other side of their point: the assigner "
-            "takes points outside of the object, which no reg_max mends"
+            "takes points outside of the object, which no reg_max fixes"
         )
     if BOXES[boxes.kind].bins and len(now.owner) and not options and least_reach(now, boxes.delta) < boxes.reg_max:
         n = least_reach(now, boxes.delta)
@@ -228,7 +228,7 @@ def _notes(trial: _Trial, options: Sequence[Option]) -> list[str]:
             f"reg_max {n} would do ({4 * (n + 1)} box channels instead of {4 * (boxes.reg_max + 1)}); more costs little"
         )
     if any(option.kind == "anchors" for option in options):
-        notes.append("other anchors cost nothing, but weights trained with the old ones must learn them anew")
+        notes.append("other anchors cost nothing, but weights trained with the old ones must learn them again")
     if any(option.kind == "larger" for option in options):
         native = int(np.median(np.maximum(trial.index.widths, trial.index.heights)[trial.images]))
         notes.append(f"the pictures' own longer side is {native} pixels (median): beyond it there is no more detail")
@@ -250,7 +250,7 @@ def _box_channels(recipe: Recipe) -> int:
 def cost_line(cost: dict[str, list[float]]) -> str:
     """What an option costs, in words."""
     words = []
-    for key, what in (("points", "the head works on {} points a picture"), ("pixels", "the backbone on {} pixels")):
+    for key, what in (("points", "the head works on {} points per picture"), ("pixels", "the backbone on {} pixels")):
         before, after = cost[key]
         share = after / before if before else 1.0
         words.append(what.format("as many" if share == 1 else f"{share:.2f} times the"))

@@ -202,10 +202,10 @@ def before_training(index: DataIndex, recipe: Recipe) -> list[str]:
     ]
     if reasons := reach_reasons(recipe, now):
         n = least_reach(now, recipe.model.boxes.delta)
-        mends = (
+        fix = (
             f"--set model.boxes.reg_max={n} reaches them" if BOXES[recipe.model.boxes.kind].bins else "more levels may"
         )
-        lines.append(f"warning: {'; '.join(reasons)}: {mends}; `gfocal data stats` shows more")
+        lines.append(f"warning: {'; '.join(reasons)}: {fix}; `gfocal data stats` shows more")
     if now.missed_share > ALLOWED:
         lines.append(
             f"warning: {percent(now.missed_share)} of the objects get no point and teach nothing, half of those "

@@ -75,20 +75,20 @@ def _root(
 @app.command()
 @verb
 def demo(
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where everything goes.")] = Path("demo"),
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for everything that the demo writes.")] = Path("demo"),
     train: Annotated[int, typer.Option("--train", min=1, help="Scenes to train on.")] = 2000,
     val: Annotated[int, typer.Option("--val", min=1, help="Scenes to measure on.")] = 500,
     size: Annotated[int, typer.Option("--size", min=64, help="Side of a scene in pixels.")] = 256,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the scenes and of the training.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the scenes and of the training.")] = 0,
     overrides: Overrides = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Remove what an earlier demo left in DIR and start anew.")
+        bool, typer.Option("--overwrite", help="Remove what an earlier demo left in DIR and start from scratch.")
     ] = False,
     json_: Json = False,
 ) -> None:
     """Generate scenes, train a small detector on them, measure it, draw what it finds: in minutes, on a CPU.
 
-    A demo that was interrupted goes on where it stopped when the command is repeated.
+    Repeat the command to continue a demo that was interrupted.
     """
     with own_stdout():
         from gfocal.commands.demo import DemoSettings, run_demo
@@ -111,16 +111,16 @@ app.command("find-lr")(find_lr)
 def evaluate(
     model: Model,
     data: Data,
-    split: Annotated[str, typer.Option("--split", help="train, val or test, of a data set that has them.")] = "val",
+    split: Annotated[str, typer.Option("--split", help="Split to measure on: train, val or test.")] = "val",
     format_: DataFormat = None,
     overrides: Overrides = None,
     tile: Tile = None,
     overlap: Overlap = None,
     batch_size: Annotated[
-        int | None, typer.Option("--batch-size", min=1, help="Pictures, or tiles, a forward pass.")
+        int | None, typer.Option("--batch-size", min=1, help="Pictures, or tiles, per forward pass.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write the results to this JSON file too.")
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Also write the results to this JSON file.")
     ] = None,
     skip_broken: SkipBroken = False,
     json_: Json = False,
@@ -168,7 +168,7 @@ def predict(
     images: Annotated[
         list[str], typer.Argument(metavar="PICTURES...", help="Files, folders, or quoted patterns such as 'in/*.jpg'.")
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where drawings and JSON go.")] = Path(
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for drawings and JSON.")] = Path(
         "predictions"
     ),
     score: Annotated[
@@ -177,7 +177,7 @@ def predict(
     ] = None,
     tile: Tile = None,
     overlap: Overlap = None,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Tiles a forward pass.")] = 8,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Tiles per forward pass.")] = 8,
     overrides: Overrides = None,
     json_: Json = False,
 ) -> None:
@@ -200,7 +200,7 @@ def predict(
         )
         warn(result.skipped, "unreadable picture", "left out")
         if result.left_out:
-            typer.echo(f"note: drawings of an earlier call left out: {len(result.left_out)}, in {out}", err=True)
+            typer.echo(f"note: left out {counted(len(result.left_out), 'drawing')} of an earlier call, in {out}", err=True)
     if json_:
         print_json(vars(result))
     else:
@@ -221,12 +221,12 @@ def import_(
     style: Annotated[
         Literal["pytorch", "caffe"] | None,
         typer.Option(
-            "--style", help="Colours and strides of a ResNet, where the file of mmdetection does not say them."
+            "--style", help="Colours and strides of a ResNet, if the mmdetection file does not state them."
         ),
     ] = None,
     size: Annotated[
         int | None,
-        typer.Option("--size", min=32, help="NanoDet's input side in pixels; by default what the file name says."),
+        typer.Option("--size", min=32, help="NanoDet's input side in pixels; by default taken from the file name."),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a checkpoint in DIR.")] = False,
     json_: Json = False,

@@ -34,16 +34,16 @@ def check(
     ] = None,
     workers: Annotated[int, typer.Option("--workers", min=1, help="Threads that read pictures.")] = 2,
     fix: Annotated[
-        Path | None, typer.Option("--fix", metavar="OUT", help="Write a cleaned copy there; PATH is not touched.")
+        Path | None, typer.Option("--fix", metavar="OUT", help="Write a cleaned copy to OUT; PATH stays as it is.")
     ] = None,
     format_: DataFormat = None,
-    every: Annotated[bool, typer.Option("--all", help="A line for every finding, not only the first errors.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Print every finding, not only the first errors.")] = False,
     json_: Json = False,
 ) -> None:
     """Find what is wrong with a data set: records, pictures, boxes, classes, copies between splits.
 
-    Exit code 0: no errors (there may be warnings); 1: errors; 2: there is no such data set. With --fix it is that of
-    the cleaned copy, which is checked as well.
+    Exit code 0: no errors (there may be warnings); 1: errors; 2: there is no such data set. With --fix the copy is
+    checked too, and the exit code is the copy's.
 
     Example: gfocal data check bccd --fix cleaned
     """
@@ -78,24 +78,24 @@ def stats(
     recipe: Annotated[
         str, typer.Option("--recipe", "-r", metavar="RECIPE", help="A name from `gfocal recipes`, or a .yaml file.")
     ],
-    split: Annotated[str, typer.Option("--split", help="train, val or test, of a data set that has it.")] = "train",
+    split: Annotated[str, typer.Option("--split", help="Split to look at: train, val or test.")] = "train",
     format_: DataFormat = None,
     overrides: Overrides = None,
     images: Annotated[
-        int, typer.Option("--pictures", min=0, help="Look at so many, chosen by --seed; 0 for all.")
+        int, typer.Option("--pictures", min=0, help="Look at this many, chosen by --seed; 0 for all.")
     ] = 5000,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the choice of pictures.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of that choice.")] = 0,
     augmented: Annotated[
-        bool, typer.Option("--augmented", help="With what the recipe does at random, as in a run's first epoch.")
+        bool, typer.Option("--augmented", help="Apply the recipe's random changes, as in a run's first epoch.")
     ] = False,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", metavar="DIR", help="Draw edges.png and sizes.png there."),
+        typer.Option("--out", "-o", metavar="DIR", help="Draw edges.png and sizes.png into DIR."),
     ] = None,
     skip_broken: SkipBroken = False,
     json_: Json = False,
 ) -> None:
-    """What of this data a detector can represent, before it is trained; and a recipe that fits better.
+    """Show what a detector can represent of this data before training, and suggest a recipe that fits better.
 
     Example: gfocal data stats bccd --recipe gfl_nano -o statistics
     """
@@ -133,9 +133,9 @@ def preview(
     out: Annotated[
         Path, typer.Option("--out", "-o", metavar="FILE", help="The sheet of pictures, .jpg or .png.")
     ] = Path("preview.jpg"),
-    count: Annotated[int, typer.Option("--count", "-n", min=1, max=100, help="How many pictures.")] = 16,
+    count: Annotated[int, typer.Option("--count", "-n", min=1, max=100, help="Number of pictures.")] = 16,
     format_: DataFormat = None,
-    epoch: Annotated[int, typer.Option("--epoch", min=1, help="From which epoch: mosaics end before the last.")] = 1,
+    epoch: Annotated[int, typer.Option("--epoch", min=1, help="Epoch to draw; the last epochs have no mosaics.")] = 1,
     overrides: Overrides = None,
     skip_broken: SkipBroken = False,
     json_: Json = False,
@@ -168,7 +168,7 @@ def convert(
     val: Annotated[
         float | None, typer.Option("--val", metavar="SHARE", help="Set a share of train apart as val, e.g. 0.2.")
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of what --val sets apart.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of what --val sets apart.")] = 0,
     copy: Annotated[bool, typer.Option("--copy/--link", help="Copy the pictures, or make hard links to them.")] = True,
     format_: DataFormat = None,
     skip_broken: SkipBroken = False,
@@ -199,7 +199,7 @@ def convert(
         typer.echo(f"{split}: {counts['pictures']:,} pictures, {counts['boxes']:,} boxes")
     if result["lost"]:
         beside = f"kept in {result['sidecar']}, which other programs do not read" if result["sidecar"] else "lost"
-        typer.echo("\n".join([f"not held by the format, {beside}:", *(f"  {line}" for line in result["lost"])]))
+        typer.echo("\n".join([f"the format cannot hold these; they are {beside}:", *(f"  {line}" for line in result["lost"])]))
     if result["unread"]:
-        typer.echo("\n".join(["not read, lost:", *(f"  {line}" for line in result["unread"])]))
+        typer.echo("\n".join(["not read, and lost:", *(f"  {line}" for line in result["unread"])]))
     typer.echo(f"written: {out}")

@@ -13,7 +13,7 @@ Overrides = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe key, e.g. optim.lr=0.01; may be repeated."),
 ]
 SkipBroken = Annotated[
-    bool, typer.Option("--skip-broken", help="Leave broken annotations and pictures out, and list them.")
+    bool, typer.Option("--skip-broken", help="Leave out broken annotations and pictures, and list them.")
 ]
 Data = Annotated[
     Path,
@@ -29,7 +29,7 @@ DataSets = Annotated[
 ]
 DataFormat = Annotated[
     Literal["coco", "yolo", "voc"] | None,
-    typer.Option("--format", help="Read the data as this; by default what is found."),
+    typer.Option("--format", help="Format of the data; by default gfocal detects it."),
 ]
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="A run folder or a .safetensors checkpoint.")]
 RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="A name from `gfocal recipes`, or a .yaml file.")]
@@ -40,10 +40,10 @@ Init = Annotated[
 Tile = Annotated[
     int | None,
     typer.Option(
-        "--tile", min=0, metavar="PIXELS", help="Look at overlapping tiles of so many pixels; 0: whole pictures alone."
+        "--tile", min=0, metavar="PIXELS", help="Look at overlapping tiles of this many pixels; 0: only whole pictures."
     ),
 ]
 Overlap = Annotated[
     float | None,
-    typer.Option("--overlap", min=0, max=0.9, help="Share of a tile that the next one has too; by default 0.2."),
+    typer.Option("--overlap", min=0, max=0.9, help="Share of a tile that the next one overlaps; by default 0.2."),
 ]

@@ -29,7 +29,7 @@ TABLES = {
     "table2b": "The number of bins n of DFL.",
     "table2c": "The width delta of DFL's bins.",
     "table3": "QFL and DFL on ATSS, alone and together, with their speed.",
-    "all": "Every table; rows that are the same run are run once.",
+    "all": "Every table; rows that share a run train it once.",
 }
 
 StudyDataOption = Annotated[
@@ -44,11 +44,11 @@ BudgetName = Annotated[
     typer.Option(
         "--budget",
         metavar="full|small|tiny",
-        help="full: the published recipes; small and tiny: minutes a run on a CPU. By default full, for scenes small.",
+        help="full: the published recipes; small and tiny: minutes per run on a CPU. By default full; small for scenes.",
     ),
 ]
 Pyramid = Annotated[
-    str | None, typer.Option("--pyramid", metavar="full|nano", help="Instead of the budget's: ResNet-50, or small.")
+    str | None, typer.Option("--pyramid", metavar="full|nano", help="Network, instead of the budget's: ResNet-50, or small.")
 ]
 Iterations = Annotated[
     int | None, typer.Option("--iterations", metavar="N", help="Optimizer steps of a run, instead of the budget's.")
@@ -61,13 +61,13 @@ Seeds = Annotated[
 ]
 Rows = Annotated[
     list[str] | None,
-    typer.Option("--rows", metavar="PATTERN", help="Only rows of such names, e.g. 'atss-*'; may be repeated."),
+    typer.Option("--rows", metavar="PATTERN", help="Only rows whose name matches, e.g. 'atss-*'; may be repeated."),
 ]
 Jobs = Annotated[
-    int | None, typer.Option("--jobs", min=1, metavar="K", help="Runs at a time; by default what suits the machine.")
+    int | None, typer.Option("--jobs", min=1, metavar="K", help="Runs at a time; by default as many as suit the machine.")
 ]
 Out = Annotated[
-    Path | None, typer.Option("--out", "-o", metavar="DIR", help="Where all goes; by default runs/study-DATA-BUDGET.")
+    Path | None, typer.Option("--out", "-o", metavar="DIR", help="Folder of the study; by default runs/study-DATA-BUDGET.")
 ]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Show every run, what it changes and how long it may take; train nothing.")
@@ -125,7 +125,7 @@ def _study_verb(asked: str) -> Callable[..., None]:
         else:
             typer.echo("\n".join(lines))
         if content.get("interrupted"):
-            fail("interrupted: the same command goes on from there", 130)
+            fail("interrupted: repeat the command to continue", 130)
         if content.get("failures"):
             raise typer.Exit(1)
 
@@ -181,16 +181,16 @@ def speed(
     size: Annotated[
         str | None,
         typer.Option(
-            "--size", metavar="HEIGHTxWIDTH", help="Of the picture; by default what the first one resizes to."
+            "--size", metavar="HEIGHTxWIDTH", help="Size of the picture; by default that of the first recipe."
         ),
     ] = None,
-    classes: Annotated[int, typer.Option("--classes", min=1, help="How many the detectors tell apart.")] = 80,
-    repeats: Annotated[int | None, typer.Option("--repeats", min=1, help="Rounds in which they take turns.")] = None,
-    threads: Annotated[int | None, typer.Option("--threads", min=1, help="Of the CPU.")] = None,
+    classes: Annotated[int, typer.Option("--classes", min=1, help="Number of classes.")] = 80,
+    repeats: Annotated[int | None, typer.Option("--repeats", min=1, help="Rounds in which the detectors take turns.")] = None,
+    threads: Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads.")] = None,
     overrides: Overrides = None,
     json_: Json = False,
 ) -> None:
-    """How fast detectors are beside each other: they take turns, one picture at a time, on random weights.
+    """Compare the speed of detectors: they take turns, one picture at a time, with random weights.
 
     Example: gfocal study speed atss_r50 gfl_r50
     """
@@ -224,7 +224,7 @@ def _height_width(text: str) -> tuple[int, int]:
 @study_app.command("figures")
 @verb
 def figures(
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where the figures go.")] = Path("figures"),
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the figures.")] = Path("figures"),
     data: Annotated[
         Path | None, typer.Option("--data", metavar="PATH", help="A data set; by default generated scenes.")
     ] = None,
@@ -232,7 +232,7 @@ def figures(
         list[str] | None,
         typer.Option("--model", metavar="MODEL", help="Run folders or checkpoints, for what detectors predict."),
     ] = None,
-    format_: Annotated[Literal["png", "svg"], typer.Option("--format", help="Of the files.")] = "png",
+    format_: Annotated[Literal["png", "svg"], typer.Option("--format", help="Format of the files.")] = "png",
     json_: Json = False,
 ) -> None:
     """Draw the paper's figures from gfocal's own code: representations, losses, scores, targets, edges.
@@ -255,7 +255,7 @@ def overview(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a study.")],
     json_: Json = False,
 ) -> None:
-    """Put all tables that a study's folder holds on one page, however many calls filled them.
+    """Put all tables of a study's folder on one page, even if several calls filled it.
 
     Example: gfocal study overview runs/study-scenes-small
     """

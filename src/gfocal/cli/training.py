@@ -22,18 +22,18 @@ Val = Annotated[
 Seed = Annotated[
     int | None,
     typer.Option(
-        "--seed", min=0, help="Of the training (runtime.seed) and of what --val SHARE sets apart; by default 0."
+        "--seed", min=0, help="Seed of the training (runtime.seed) and of what --val SHARE sets apart; by default 0."
     ),
 ]
 RunFolder = Annotated[
     Path | None, typer.Option("--out", "-o", metavar="DIR", help="The run folder; by default runs/RECIPE-DATA.")
 ]
 InitParts = Annotated[
-    str, typer.Option("--init-parts", metavar="PARTS", help="Which of them --init gives; the others start anew.")
+    str, typer.Option("--init-parts", metavar="PARTS", help="Parts that --init fills; the others start from scratch.")
 ]
 Batch = Annotated[
     str | None,
-    typer.Option("--batch", metavar="N|auto", help="Pictures a batch; auto finds how many fit into memory."),
+    typer.Option("--batch", metavar="N|auto", help="Pictures per batch; auto finds how many fit into memory."),
 ]
 
 
@@ -46,14 +46,14 @@ def train(
     format_: DataFormat = None,
     out: RunFolder = None,
     overrides: Overrides = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the run folder.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the run folder.")] = False,
     init: Init = None,
     init_parts: InitParts = "backbone,neck,head",
     batch: Batch = None,
     skip_broken: SkipBroken = False,
     json_: Json = False,
 ) -> None:
-    """Train a detector; Ctrl-C stops it so that --resume can go on.
+    """Train a detector; after Ctrl-C, --resume continues the run.
 
     Example: gfocal train gfl_nano --data bccd --set schedule.epochs=20
     """
@@ -96,7 +96,7 @@ def train(
         warn(result.skipped, "broken picture", "replaced by others")
     if result.interrupted:
         again = f"--resume (--out {shlex.quote(str(folder))})"
-        fail(f"interrupted after step {result.steps}; go on with the same command and {again}", 130)
+        fail(f"interrupted after step {result.steps}; to continue, repeat the command with {again}", 130)
     left_out = [*train_index.skipped, *(val_index.skipped if val_index else [])]
     _print_trained({**result.to_dict(), "skipped": [*left_out, *result.skipped], "data": described}, json_)
 
@@ -115,7 +115,7 @@ def find_lr(
     recipe: RecipeName,
     data: DataSets,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="DIR", help="For plot and numbers; by default RUN_FOLDER-lr.")
+        Path | None, typer.Option("--out", "-o", metavar="DIR", help="Folder for plot and numbers; by default RUN_FOLDER-lr.")
     ] = None,
     steps: Annotated[int, typer.Option("--steps", min=10, help="Optimizer steps of the sweep.")] = 100,
     low: Annotated[float, typer.Option("--low", help="Learning rate of the first step.")] = 1e-6,
@@ -126,7 +126,7 @@ def find_lr(
     skip_broken: SkipBroken = False,
     json_: Json = False,
 ) -> None:
-    """Find a learning rate: a short run in which it rises until the loss diverges, a plot, and a proposal.
+    """Find a learning rate: raise it in a short run until the loss diverges, plot the loss, suggest a value.
 
     Example: gfocal find-lr gfl_nano --data bccd
     """

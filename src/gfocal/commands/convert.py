@@ -60,7 +60,7 @@ def convert_files(
     if val is not None:
         if "val" in splits or "train" not in splits:
             there = ", ".join(splits)
-            raise UsageError(f"{source} has the splits {there}: --val divides data that have a train and no val split")
+            raise UsageError(f"{source} has the splits {there}: --val divides data with a train split and no val split")
         train, apart, _ = set_apart(splits["train"], val, seed, say)
         splits = {"train": train, "val": apart, **{name: index for name, index in splits.items() if name == "test"}}
     counts = {split: {"pictures": len(index), "boxes": len(index.boxes)} for split, index in splits.items()}

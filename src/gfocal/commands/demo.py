@@ -82,7 +82,7 @@ def run_demo(
         _remove(out)
     finished = _open(out, settings)
     if finished is not None:
-        say(f"this demo is finished; these are its results (--overwrite does it again): {out}")
+        say(f"this demo is finished; these are its results (--overwrite repeats it): {out}")
         return finished
     clock = _Clock()
     say(f"1/4 scenes: {settings.train} to train on, {settings.val} to measure on, in {out / 'data'}")
@@ -144,7 +144,7 @@ def _open(out: Path, settings: DemoSettings) -> dict[str, Any] | None:
             theirs = marker["settings"]
             changed = [k for k, v in settings.to_dict().items() if theirs.get(k) != v]
             raise UsageError(
-                f"{out} holds a demo of other settings ({', '.join(f'{k} {theirs.get(k)}' for k in changed)}); "
+                f"{out} holds a demo with other settings ({', '.join(f'{k} {theirs.get(k)}' for k in changed)}); "
                 "give another --out, or --overwrite to remove it"
             )
         result: dict[str, Any] | None = marker["result"]
@@ -183,7 +183,7 @@ def _remove(out: Path) -> None:
         return
     if _read_marker(out) is None:
         if not out.is_dir() or any(out.iterdir()):
-            raise UsageError(f"{out} is not a demo's folder: it is not removed; give another --out")
+            raise UsageError(f"{out} is not a demo's folder, so gfocal does not remove it; give another --out")
         return
     for folder in ("data", "run", "predictions"):
         shutil.rmtree(out / folder, ignore_errors=True)
@@ -209,7 +209,7 @@ def _train(recipe: Recipe, train_index: DataIndex, val_index: DataIndex, run: Pa
         shutil.rmtree(run)  # cut off before its first state: nothing to go on with
     result = train(recipe, train_index, val_index, run, resume=resume)
     if result.interrupted:
-        raise KeyboardInterrupt(f"interrupted after step {result.steps}; the same command goes on from there")
+        raise KeyboardInterrupt(f"interrupted after step {result.steps}; repeat the command to continue")
 
 
 def _measure(run: Path, val_index: DataIndex) -> dict[str, Any]:

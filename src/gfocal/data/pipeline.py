@@ -49,21 +49,21 @@ def in_tiles(recipe: Recipe, index: DataIndex) -> DataIndex:
 
 
 def tile_lines(recipe: Recipe, index: DataIndex) -> list[str]:
-    """What to tell of the tiles that are learnt from; [] of whole images."""
+    """Lines about the tiles that a run learns from; [] for whole images."""
     tiles = index.tiles
     if tiles is None:
         return []
     empty, shown = int(tiles.empty.sum()), images_per_epoch(recipe, index)
     lines = [
         f"tiles: {len(tiles.of):,} pictures are {len(index):,} tiles of {tiles.tiling.side} pixels"
-        f"{', whole pictures included,' if tiles.tiling.whole else ''} {empty:,} of them without objects; "
+        f"{' (whole pictures included)' if tiles.tiling.whole else ''}, {empty:,} of them without objects; "
         f"an epoch shows {shown:,}"
     ]
     if tiles.cut:
-        where = "they are learnt whole from whole pictures" if tiles.tiling.whole else "none is learnt whole"
+        where = "whole pictures show them complete" if tiles.tiling.whole else "none is learnt complete"
         lines.append(
             f"tiles: {tiles.cut:,} of {tiles.objects:,} objects are larger than the {tiles.tiling.shared} pixels that "
-            f"tiles share and whole in none: {where}; a larger data.tile or data.tile_overlap holds them"
+            f"tiles share, and complete in no tile: {where}; a larger data.tile or data.tile_overlap holds them"
         )
     if tiles.lost:
         lines.append(
@@ -75,7 +75,7 @@ def tile_lines(recipe: Recipe, index: DataIndex) -> list[str]:
 def repeats_of(recipe: Recipe, index: DataIndex) -> np.ndarray | None:
     """How often each image of what :func:`in_tiles` gave comes in an epoch on average; None for once."""
     if recipe.data.tile is not None and index.tiles is None:
-        raise ValueError("the recipe learns from tiles: hand over what in_tiles gives, not whole pictures")
+        raise ValueError("the recipe learns from tiles: give the result of in_tiles, not whole pictures")
     mix, threshold = recipe.data.mix, recipe.data.repeat_threshold
     empty = _empty_share(recipe, index)
     if mix is None and threshold is None and empty == 1:

@@ -23,7 +23,7 @@ from gfocal.utils.progress import ProgressBar
 from gfocal.utils.text import Say, tell
 
 _ROOM = 1.5
-"""Groups that look alike are set apart until so many times the share is reached; rare classes may need that."""
+"""Groups that look alike are set apart until this many times the share is reached; rare classes may need that."""
 
 
 def choose_val(
@@ -167,8 +167,8 @@ def _lines(
     largest = max(map(len, alike), default=0)
     if largest > len(index) / 2:
         lines.append(
-            f"warning: {largest:,} of {len(index):,} pictures look alike, as frames of one film, and all are learnt "
-            "from: give pictures of another place with --val PATH"
+            f"warning: {largest:,} of {len(index):,} pictures look alike, as frames of one film, and the run learns from all "
+            "of them: give pictures of another scene with --val PATH"
         )
     pairs = _classes_of(index)
     both = [set(pairs[chosen[pairs[:, 0]] == side, 1].tolist()) for side in (False, True)]
@@ -244,13 +244,13 @@ class HeldOut:
         return divide(index, np.concatenate([apart.chosen(part) for apart, part in pairs]))
 
     def check_same(self, val: Path | float | None, seed: int | None) -> None:
-        """What is asked for when the run goes on is what it has; None asks for nothing.
+        """What is asked for when the run continues is what it has; None asks for nothing.
 
         Raises:
             UsageError: it is not.
         """
         has = (
-            f"the run set pictures apart to measure on (--val {self.share:g} --seed {self.seed}) and goes on with them"
+            f"the run set pictures apart to measure on (--val {self.share:g} --seed {self.seed}) and keeps them"
         )
         if isinstance(val, Path) or val not in (None, self.share):
             raise UsageError(f"--val {val}: {has}; leave --val out, or start a new run")

@@ -51,7 +51,7 @@ def read_image(path: str | Path, *, apply_exif: bool = True) -> Tensor:
     except (OSError, ValueError) as error:  # ValueError: a null character in the name.
         raise BrokenInputError(f"picture {path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
     if data is None:
-        raise BrokenInputError(f"picture {path} cannot be read: it is no file")
+        raise BrokenInputError(f"picture {path} cannot be read: it is not a file")
     if not data.size:
         raise BrokenInputError(f"picture {path} is an empty file; replace it")
     try:

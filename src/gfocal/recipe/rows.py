@@ -96,14 +96,14 @@ AXES: dict[str, dict[str, tuple[str, ...]]] = {
     }
     for points in ANY
 }
-"""What fits, by ``model.points.kind``: several anchors a location have neither one centre nor one set of distances."""
+"""What fits, by ``model.points.kind``: several anchors per location have neither one centre nor one set of distances."""
 
 _WHY = {
-    "assigner.kind": "it works on one anchor a location",
-    "quality.kind": "softmax_mined is SSD's own, and centerness and joint_v2 need one point a location",
-    "boxes.kind": "its edges are distances from one point a location",
-    "boxes.code": "several anchors a location are told apart by deltas alone",
-    "box_weight": "centerness needs one point a location",
+    "assigner.kind": "it works on one anchor per location",
+    "quality.kind": "softmax_mined is SSD's own, and centerness and joint_v2 need one point per location",
+    "boxes.kind": "its edges are distances from one point per location",
+    "boxes.code": "only deltas distinguish several anchors per location",
+    "box_weight": "centerness needs one point per location",
 }
 
 
@@ -131,7 +131,7 @@ def check_axes(detector: str, points: str, chosen: Mapping[str, str]) -> None:
         binned = [name for name, form in BOXES.items() if form.bins]
         others = [name for name in AXES[points]["quality.kind"] if not QUALITIES[name].bins]
         raise ValueError(
-            f"quality.kind {quality} reads the distributions of the edges, which boxes.kind {boxes} has not; what "
+            f"quality.kind {quality} reads the distributions of the edges, which boxes.kind {boxes} does not have; what "
             f"goes: boxes.kind {' or '.join(binned)}, or quality.kind {', '.join(others)}"
         )
 

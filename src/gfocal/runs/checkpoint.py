@@ -72,7 +72,7 @@ def find_weights(path: Path) -> Path:
             if (path / name).is_file():
                 return path / name
         if (path / STATE).is_file():
-            raise UsageError(f"{path} is a run that has no weights yet: go on with --resume")
+            raise UsageError(f"{path} is a run without weights yet: continue it with --resume")
         raise UsageError(f"{path} is not a finished run: it has neither {BEST} nor {LAST}")
     if not path.is_file():
         raise UsageError(f"there is no run folder or checkpoint {path}")
@@ -90,12 +90,12 @@ def read_about(path: Path) -> dict[str, Any]:
             about = (file.metadata() or {}).get("gfocal")
     except (SafetensorError, OSError) as error:
         hint = (
-            "; weights of other projects come in by `gfocal import`" if path.suffix in (".pth", ".ckpt", ".pt") else ""
+            "; `gfocal import` reads weights of other projects" if path.suffix in (".pth", ".ckpt", ".pt") else ""
         )
         raise UsageError(f"{path} is not a gfocal checkpoint (a .safetensors file){hint}") from error
     if about is None:
         raise UsageError(
-            f"{path} is a safetensors file, but not one that gfocal wrote: it has no recipe and class names"
+            f"{path} is a safetensors file, but not one that gfocal wrote: it has no recipe and no class names"
         )
     try:
         content: dict[str, Any] = json.loads(about)

@@ -102,5 +102,5 @@ def describe_classes(match: dict[str, Any], classes: int) -> list[str]:
         lines[0] += f"; not used: {join_some(match['unused'])}"
     if match["loose"]:
         pairs = [f"{theirs} -> {ours}" for ours, theirs in match["loose"]]
-        lines.append(f"init: names that differ in case or blanks were taken for the same: {join_some(pairs)}")
+        lines.append(f"init: names that differ in case or blanks were treated as the same: {join_some(pairs)}")
     return lines

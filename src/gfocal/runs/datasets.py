@@ -86,7 +86,7 @@ def open_run_data(
         return train_index, None, None
     if shared := _in_both(train_index, val_index):
         both = f"{counted(shared, 'picture')} of {len(val_index):,} to measure on"
-        tell([f"warning: {both} will be learnt too: the numbers will be too good; see `gfocal data check`"], say)
+        tell([f"warning: {both} are in the training data too, so the numbers will be too good; see `gfocal data check`"], say)
     # Training would only find out at its first evaluation.
     return train_index, val_index.with_classes(train_index.names), None
 
@@ -234,8 +234,8 @@ def open_measured(
         unsplit = WHOLE in find_data(data, format).splits
         if unsplit and held_out is not None:
             lines = [
-                f"warning: all {counted(len(index), 'picture')} of {data} are measured; the run set pictures "
-                "apart, but not of these data as they are now: what it learnt of them makes the numbers too good"
+                f"warning: all {counted(len(index), 'picture')} of {data} are measured. The run set pictures of other data "
+                "apart, or of these before they changed: if it learnt from some of them, the numbers are too good"
             ]
         elif unsplit and data.is_dir():
             lines = [f"{data} is not split: all of it is measured"]

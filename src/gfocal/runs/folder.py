@@ -118,14 +118,14 @@ class Run:
             state = load_state(self.state_file)
             self._check_resumable(state, index)
         elif self.state_file.exists():
-            raise UsageError(f"{self.folder} holds a run already: go on with --resume, or choose another --out")
+            raise UsageError(f"{self.folder} already holds a run: continue it with --resume, or choose another --out")
         elif any((self.folder / name).exists() for name in (BEST, LAST, "metrics.jsonl")):
-            raise UsageError(f"{self.folder} holds what is left of a run: choose another --out")
+            raise UsageError(f"{self.folder} holds the remains of a run: choose another --out")
         else:
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
-                raise UsageError(f"the run folder {self.folder} cannot be made: {error.strerror}") from error
+                raise UsageError(f"cannot create the run folder {self.folder}: {error.strerror}") from error
         remove_unfinished(self.folder, (BEST, LAST, STATE, "metrics.jsonl", "recipe.yaml", "run.json"))
         if state is None:
             text = yaml.safe_dump(recipe.to_dict(), sort_keys=False)
@@ -179,7 +179,7 @@ class Run:
         count = state["environment"].get("processes", 1)
         if count != self.processes.count:
             raise UsageError(
-                f"{self.folder} was trained by {count} processes, not by {self.processes.count}: its place in the data "
+                f"{self.folder} was trained by {count} processes, not by {self.processes.count}: its position in the data "
                 "would be wrong. Start as many as before, or start a new run with --init"
             )
 
@@ -187,7 +187,7 @@ class Run:
         """What differs from where the state was saved, as "torch 2.8.0 -> 2.9.0"."""
         then, now = state["environment"], self._facts["environment"]
         changed = [f"{name} {then.get(name)} -> {now[name]}" for name in now if then.get(name) != now[name]]
-        # Not refused: somebody may have mended the image that ended the run. Only the main process looks.
+        # Not refused: somebody may have fixed the image that ended the run. Only the main process looks.
         images = {state.get("pictures"), self._facts.get("pictures")} - {None}
         return [*changed, "the content of pictures"] if len(images) > 1 else changed
 
@@ -251,7 +251,7 @@ _FREE = (
     "runtime.threads",
 )
 """Keys that may differ between a run and its continuation: they do not change the weights, or (threads) only the last
-bits, which is told."""
+bits, and gfocal prints that."""
 
 
 def flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:

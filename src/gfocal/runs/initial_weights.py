@@ -53,7 +53,7 @@ def told(started: dict[str, Any]) -> list[str]:
     """Lines about what :func:`start_weights` did."""
     fresh, other = started["fresh"], started["other_inputs"]
     names = f": {', '.join(fresh[:6])}{', ...' if len(fresh) > 6 else ''}" if fresh else ""
-    lines = [f"init: {len(fresh)} of {started['tensors']} tensors start anew{names}"]
+    lines = [f"init: {len(fresh)} of {started['tensors']} tensors start from scratch{names}"]
     if started["classes"] is not None:
         lines += describe_classes(started["classes"], started["classes"]["matched"] + len(started["classes"]["new"]))
     if other:

@@ -19,7 +19,7 @@ from gfocal.errors import UsageError
 from gfocal.utils.files import write_atomically
 
 RUNS = "trackers.json"
-"""In the run folder: which run of each tracker it is, so that a resumed training goes on with it."""
+"""In the run folder: which run of each tracker it is, so that a resumed training continues it."""
 
 
 def check_trackers(names: Sequence[str]) -> None:

@@ -56,7 +56,7 @@ _LEAST = {
     ),
     "disk_here": (GB, "a run of gfl_r50 writes 0.5 GB, and half as much again while it saves"),
     "disk_for_temporary_files": (GB, "archives are unpacked there: set TMPDIR to a larger disk"),
-    "open_files_at_most": (4096, "loader processes hand over several files a picture: ulimit -n 65536"),
+    "open_files_at_most": (4096, "loader processes hand over several files per picture: ulimit -n 65536"),
 }
 
 

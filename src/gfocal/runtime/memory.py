@@ -183,7 +183,7 @@ def advice(recipe: Recipe, fits: int) -> str:
         return "not even one picture fits: choose smaller ones (data.resize) or a smaller detector"
     size, passes = found
     keep = f" --set schedule.accumulate={passes}" if passes != accumulate else ""
-    return f"--set schedule.batch_size={size}{keep}" + (" learns from as many pictures a step" if keep else "")
+    return f"--set schedule.batch_size={size}{keep}" + (" learns from as many pictures per step" if keep else "")
 
 
 def memory_notes(detector: DenseDetector, recipe: Recipe) -> list[str]:
@@ -196,7 +196,7 @@ def memory_notes(detector: DenseDetector, recipe: Recipe) -> list[str]:
         if need.of(batch) > KEEP * available:
             lines.append(
                 f"warning: training takes about {need.of(batch) / 2**30:.1f} GB (batches of {batch}, "
-                f"{need.image / 2**20:,.0f} MB a picture of {width} x {height}), and {available / 2**30:.1f} GB are "
+                f"{need.image / 2**20:,.0f} MB per picture of {width} x {height}), and {available / 2**30:.1f} GB are "
                 f"free: {advice(recipe, need.fits(available))}"
             )
     return [line for line in lines if line is not None]
@@ -241,5 +241,5 @@ def out_of_memory(
     do = "use smaller batches (schedule.batch_size)" if fits is None else advice(recipe, fits)
     kept = ""
     if saved is not None and saved.is_file():
-        kept = f"; {saved} is whole, but a run keeps its batch size: start a new one with --init {saved.parent}"
-    return OutOfMemory(f"{what} has not enough memory for batches of {batch} pictures: {do}{kept}")
+        kept = f"; {saved} is intact, but a run keeps its batch size: start a new one with --init {saved.parent}"
+    return OutOfMemory(f"{what} does not have enough memory for batches of {batch} pictures: {do}{kept}")

@@ -158,7 +158,7 @@ def with_batch(recipe: Recipe, batch: str | None, index: DataIndex, out: Path, *
     elif resume and kept.is_file():
         size = load_recipe(kept).schedule.batch_size
     elif launched():
-        raise UsageError("--batch auto works in one process: find the size with one, then give the number to all")
+        raise UsageError("--batch auto works in a single process: find the size there, then give the number to all")
     else:
         size = find_batch_size(recipe, index)
     return recipe.model_copy(update={"schedule": recipe.schedule.model_copy(update={"batch_size": size})})

@@ -25,7 +25,7 @@ from gfocal.training.step import NotFinite, make_accelerator, optimizer_step
 from gfocal.zoo import build_detector
 
 DIVERGED = 4.0
-"""The sweep ends when the running mean of the loss is so many times its lowest."""
+"""The sweep ends when the running mean of the loss is this many times its lowest."""
 _MEMORY = 0.9  # of the running mean
 _WIDTH = 1 / 40  # of the smoothing window, as a share of the steps
 _EDGE = 0.1  # share of the fall that is made before and after the stretch that counts

@@ -42,7 +42,7 @@ def scaled_lr(recipe: OptimRecipe, images_per_step: int) -> float:
 def lr_line(recipe: OptimRecipe, images_per_step: int) -> str:
     """What is said about the learning rate of a run."""
     origin = f" (optim.lr={recipe.lr:g} is for {recipe.reference_batch})" if recipe.reference_batch else ""
-    return f"{images_per_step} pictures a step, learning rate {scaled_lr(recipe, images_per_step):.3g}{origin}"
+    return f"{images_per_step} pictures per step, learning rate {scaled_lr(recipe, images_per_step):.3g}{origin}"
 
 
 def lr_factor(schedule: ScheduleRecipe, step: int, steps_an_epoch: int) -> float:
@@ -67,7 +67,7 @@ def idle_settings(schedule: ScheduleRecipe, steps: int) -> list[str]:
     late = [milestone for milestone in schedule.milestones if milestone >= schedule.epochs]
     if schedule.kind == "multistep" and late:
         lines.append(
-            f"schedule.milestones: {late} lie beyond the run, schedule.epochs={schedule.epochs}: "
+            f"schedule.milestones {late} lie beyond the end of the run (schedule.epochs={schedule.epochs}): "
             "the learning rate does not fall there"
         )
     if schedule.warmup_steps > steps / 2:

@@ -58,7 +58,7 @@ def train(
         GfocalError: a loss that is not finite.
     """
     if resume and init is not None:
-        raise UsageError("--resume goes on with the weights of its run, --init starts from others: choose one")
+        raise UsageError("--resume continues with the weights of its run, --init starts from others: choose one")
     if not resume and init is None:
         check_start(recipe.model)
     if recipe.runtime.threads:

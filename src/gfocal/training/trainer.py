@@ -101,7 +101,7 @@ class Trainer:
         if state is not None:
             self._load(state)
             if changed := self.run.changed_environment(state):
-                lines.append(f"not bit-identical to a run without the break: {', '.join(changed)}")
+                lines.append(f"the result will not be bit-identical to an uninterrupted run, since these changed: {', '.join(changed)}")
         else:
             lines += [*tile_lines(self.recipe, self.train_index), *before_training(self.train_index, self.recipe)]
         lines += memory_notes(self.detector, self.recipe)

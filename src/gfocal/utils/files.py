@@ -78,9 +78,9 @@ def _message(path: Path, needed: int | None, error: OSError) -> str:
     wanted = "" if needed is None else f", it needs {_size(needed)}"
     # A quota, or a limit on the size of a file, leaves the disk with room.
     reason = "" if error.errno == errno.ENOSPC else f" ({os.strerror(error.errno or 0)})"
-    kept = ", and the file that was there before is whole" if path.is_file() else ""
+    kept = ", and the file that was there before is intact" if path.is_file() else ""
     return (
-        f"no room on the disk for {path}{reason}{wanted}{room}. Nothing half-written is left{kept}: make room there, "
+        f"no room on the disk for {path}{reason}{wanted}{room}. No half-written file is left{kept}. Free some space, "
         "then repeat the command (a training: with --resume)"
     )
 

@@ -60,7 +60,7 @@ def print_fixed(fixed: Fixed) -> None:
             table.add_row(kind, f"{count:,}", first + ("\n..." if count > len(own) else ""))
         console.print(table)
     for line in fixed.lost:
-        console.print(f"not held by its format: {line}", soft_wrap=True)
+        console.print(f"its format cannot hold: {line}", soft_wrap=True)
     counts = [counted(fixed.report.count(severity), severity) for severity in SEVERITIES]
     changes = counted(len(fixed.changes), "change")
     console.print(

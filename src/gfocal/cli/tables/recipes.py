@@ -48,7 +48,7 @@ def _defaults(name: str) -> dict[str, Any]:
 def print_rows() -> None:
     """Two tables: the detectors' defaults, and what goes with which points."""
     console = Console(highlight=False, markup=False, emoji=False)
-    table = Table(title="detectors, and what they are by default")
+    table = Table(title="detectors and their defaults")
     for column in ("detector", "points", "assigner", "quality", "boxes", "box_weight"):
         table.add_column(column)
     for name, row in rows().items():
@@ -63,5 +63,5 @@ def print_rows() -> None:
         table.add_row(f"model.{key}", *(Text("\n".join(axis[key])) for axis in AXES.values()), end_section=True)
     console.print(table)
     console.print("for example: --set model.quality.kind=joint --set model.boxes.kind=general_dfl")
-    console.print("joint_v2 needs boxes general or general_dfl; model.boxes.code is read by dirac alone.")
-    console.print("A pair that makes no sense is refused with the list of those that do.")
+    console.print("joint_v2 needs boxes general or general_dfl; only dirac reads model.boxes.code.")
+    console.print("gfocal refuses a pair that makes no sense and lists those that do.")

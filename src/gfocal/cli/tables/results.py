@@ -50,7 +50,7 @@ def print_metrics(metrics: Mapping[str, Any]) -> None:
         console.print(_uncertainty_table(uncertainty))
     console.print(f"{counted(metrics['num_images'], 'picture')}, {counted(metrics['num_detections'], 'detection')}")
     if speed := metrics.get("speed"):
-        console.print(f"{speed['ms_per_picture']:.1f} ms a picture (network and post-processing)")
+        console.print(f"{speed['ms_per_picture']:.1f} ms per picture (network and post-processing)")
 
 
 def _class_table(per_class: Mapping[str, float | None]) -> Table:

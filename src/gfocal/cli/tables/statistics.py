@@ -16,7 +16,7 @@ def print_statistics(content: Mapping[str, Any], *, console: Console | None = No
     console = console or Console(highlight=False, markup=False, emoji=False)
     console.print(_headline(content), soft_wrap=True)
     if not content["objects"]:
-        console.print("there is no object to learn in these pictures: nothing more can be said")
+        console.print("these pictures have no object to learn: there is nothing more to show")
         return
     reach = content["reach_strides"]
     console.print(_levels(content["levels"], reach))
@@ -30,7 +30,7 @@ def print_statistics(content: Mapping[str, Any], *, console: Console | None = No
 
 def _headline(content: Mapping[str, Any]) -> str:
     what = "tile" if content.get("tile") else "picture"
-    of = "" if content["pictures"] == content["pictures_in_all"] else f" (of {content['pictures_in_all']:,}, by chance)"
+    of = "" if content["pictures"] == content["pictures_in_all"] else f" (of {content['pictures_in_all']:,}, chosen at random)"
     return (
         f"{content['data']}, {content['split']}, as {content['recipe']} trains at {content['size']}"
         f"{', augmented' if content['augmented'] else ''}: "
@@ -41,8 +41,8 @@ def _headline(content: Mapping[str, Any]) -> str:
 
 def _levels(rows: Sequence[Mapping[str, Any]], reach: float | None) -> Table:
     bounded = [] if reach is None else [f"beyond {reach:g}"]
-    told = "unlimited" if reach is None else f"{reach:g} strides"
-    table = Table(title="edges by level", caption=f"distances from point to edge in strides; reach: {told}")
+    limit = "unlimited" if reach is None else f"{reach:g} strides"
+    table = Table(title="edges by level", caption=f"distances from point to edge in strides; reach: {limit}")
     for name in ("stride", "objects", "positives", "median", "99 %", "99.9 %", "largest", *bounded):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
@@ -109,7 +109,7 @@ def _lines(content: Mapping[str, Any]) -> list[str]:
     if unlike := sum(row["unlike_anchors"] or 0 for row in content["aspects"]):
         lines.append(
             f"{counted(unlike, 'object')} ({percent(unlike / content['objects'])}) unlike any anchor: even one in the "
-            "best place stays below positive_iou, and only low-quality matches teach them"
+            "best position stays below positive_iou, so they learn from low-quality matches only"
         )
     if least := content["smallest_reg_max"]:
         by_delta = ", ".join(f"{n} with delta {delta}" for delta, n in least.items())
@@ -124,7 +124,7 @@ def _print_proposal(proposal: Mapping[str, Any], console: Console) -> None:
     for reason in proposal["reasons"]:
         console.print(f"! {reason}", soft_wrap=True)
     if proposal["reasons"] and not proposal["options"]:
-        console.print("nothing that this recipe accepts mends it", soft_wrap=True)
+        console.print("nothing that this recipe accepts fixes it", soft_wrap=True)
     for number, option in enumerate(proposal["options"]):
         console.print(f"{_LEAD[option['kind']] if number == 0 else 'or ' + _LEAD[option['kind']]}:", soft_wrap=True)
         console.print(f"    {option['set']}", soft_wrap=True)

@@ -10,7 +10,7 @@ from gfocal.data.checks.kinds import EDGE_TOLERANCE, SAME_IOU, TINY_SIDE, Findin
 from gfocal.data.index.data_index import DataIndex
 
 _LOOK_AHEAD = 100
-"""Boxes at one place that are compared with each other; more of them are copies of their neighbours."""
+"""Boxes at one location that are compared with each other; more of them are copies of their neighbours."""
 _WEIGHTS = np.sqrt([1.0, 2.0, 3.0, 5.0])
 
 

@@ -28,7 +28,7 @@ _BY_WRITING = (
     *("picture-unlisted", "annotation-id-twice"),
     *("class-id-differs", "class-name-differs", "class-not-in-train", "class-not-named"),
 )
-"""What is mended by writing the images that are listed, with the classes of all splits."""
+"""What is fixed by writing the images that are listed, with the classes of all splits."""
 _SHAPE = 0.01
 """Sides that differ from those of the annotation by factors this near each other are those of a resized image."""
 
@@ -59,9 +59,9 @@ def write_fixed(
         raise UsageError(f"{out} is inside the data set {report.path}, which stays untouched; give another folder")
     for finding in report.findings:
         if finding.kind == "annotations-broken":
-            raise UsageError(f"{finding.message}; mend this file first, then --fix can do the rest")
+            raise UsageError(f"{finding.message}; fix this file first, then --fix can do the rest")
     if empty := [split for split in report.left_out if split not in report.splits]:
-        raise UsageError(f"no picture of {', '.join(empty)} can be used; mend that first, then --fix can do the rest")
+        raise UsageError(f"no picture of {', '.join(empty)} can be used; fix that first, then --fix can do the rest")
     changes = [Change(f.kind, f.split, f.image, f"left out: {f.message}") for f in report.skipped]
     for f in report.findings:
         if f.kind in _BY_WRITING:
@@ -72,7 +72,7 @@ def write_fixed(
         # Links to the images that stay, and those that are written anew; write_dataset copies them.
         folder = tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent)
     except OSError as error:
-        raise UsageError(f"{out} cannot be made: {error.strerror or error}") from None
+        raise UsageError(f"{out} cannot be created: {error.strerror or error}") from None
     with folder as staging, explained_disk_full(out):
         splits = {
             split: _fixed(index, report.facts[split], dropped, Path(staging) / split, split, changes)

@@ -101,7 +101,7 @@ def examine_image(path: Path) -> ImageFacts:
     """Decode all of a file, and say what it is."""
     try:
         if not path.is_file():  # A folder, or a pipe, which would keep the reader waiting for ever.
-            return _faulty("picture-unreadable", "cannot be read: it is no file")
+            return _faulty("picture-unreadable", "cannot be read: it is not a file")
         data = path.read_bytes()
     except OSError as error:
         return _faulty("picture-unreadable", f"cannot be read: {error.strerror or error}")
@@ -130,13 +130,13 @@ def _what_it_is(data: bytes) -> tuple[str, str]:
     for offset, magic, name in _KNOWN:
         if data[offset:].lstrip().startswith(magic) if offset == 0 else data[offset:].startswith(magic):
             if name in _NOT_IMAGES:
-                return "picture-not-a-picture", f"is {name}, no picture"
+                return "picture-not-a-picture", f"is {name}, not a picture"
             return "picture-unsupported", f"is {name}, which is not read; save it as JPEG or PNG"
     try:
         data[:2000].decode("utf-8", errors="strict" if len(data) < 2000 else "ignore")
     except UnicodeDecodeError:
-        return "picture-not-a-picture", "is no picture: its content is of no known format"
-    return "picture-not-a-picture", "is text, no picture"
+        return "picture-not-a-picture", "is not a picture: its format is unknown"
+    return "picture-not-a-picture", "is text, not a picture"
 
 
 def _examine(path: Path, data: bytes, image: Image.Image) -> ImageFacts:
@@ -243,7 +243,7 @@ def _about_size(index: DataIndex, i: int, own: ImageFacts) -> list[tuple[str, st
             return []
         return [("exif-ambiguous", f"{turn}: its size does not say which way the boxes fit; read upright")]
     if annotated == own.upright:
-        return [("exif-turned", f"{turn}: stored lying, read upright as it was annotated")]
+        return [("exif-turned", f"{turn}: stored sideways, read upright as it was annotated")]
     sizes = f"annotated as {annotated[0]}x{annotated[1]}"
     if annotated == own.stored:
         return [("exif-stored", f"{turn}: {sizes}, the stored pixels; read without the turn")]

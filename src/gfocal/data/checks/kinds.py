@@ -78,20 +78,20 @@ _AS_IT_IS = "kept as it is"
 
 KINDS: dict[str, Kind] = {
     # Files and records; the readers find these, and --skip-broken leaves them out.
-    "annotations-broken": Kind("error", "an annotation file cannot be read at all", "nothing: mend the file"),
+    "annotations-broken": Kind("error", "an annotation file cannot be read at all", "nothing: fix the file"),
     "record-broken": Kind("error", "a record lacks something, or has the wrong type", _LEFT_OUT),
-    "image-id-twice": Kind("error", "two pictures have one id", "the second is left out"),
+    "image-id-twice": Kind("error", "two pictures share an id", "the second is left out"),
     "image-unknown": Kind("error", "a box belongs to a picture that is not in the file", _LEFT_OUT),
     "class-unknown": Kind("error", "a box has a class that is not in the file", _LEFT_OUT),
     "picture-twice": Kind("error", "two annotation files belong to one picture", "the second is left out"),
     "picture-missing": Kind("error", "there is no such picture file", "left out with its boxes"),
-    "box-not-finite": Kind("error", "a box has a coordinate that is no finite number", _LEFT_OUT),
+    "box-not-finite": Kind("error", "a box has a coordinate that is not a finite number", _LEFT_OUT),
     "box-negative": Kind("error", "a box has a negative width or height", _LEFT_OUT),
     "box-outside": Kind("error", "a box lies outside its picture", _LEFT_OUT),
     # Image files.
     "picture-unreadable": Kind("error", "a picture is damaged, empty or may not be read", "left out with its boxes"),
     "picture-truncated": Kind("error", "a picture file is cut off; some decoders fill it with grey", "left out"),
-    "picture-not-a-picture": Kind("error", "the file is no picture", "left out with its boxes"),
+    "picture-not-a-picture": Kind("error", "the file is not a picture", "left out with its boxes"),
     "picture-unsupported": Kind("error", "a picture of a format that is not read", "left out: save it as JPEG or PNG"),
     "picture-too-large": Kind("error", "a picture has more than 178,956,970 pixels, or says so", "left out"),
     "size-wrong": Kind(
@@ -119,7 +119,7 @@ KINDS: dict[str, Kind] = {
     "picture-unlisted": Kind("note", "a file in the picture folder that no annotation knows", "not copied"),
     "picture-without-boxes": Kind("note", "no box that is learnt: background, and used as such", _AS_IT_IS),
     # Boxes.
-    "annotation-id-twice": Kind("warning", "two boxes have one id: they are numbered anew", "numbered anew"),
+    "annotation-id-twice": Kind("warning", "two boxes share an id: they are renumbered", "renumbered"),
     "box-empty": Kind("warning", "a box has a side of 0: never learnt", _LEFT_OUT),
     "box-beyond-edge": Kind("warning", "a box reaches over 1 pixel beyond its picture", "clipped"),
     "box-tiny": Kind("warning", "the shorter side of a box is below 2 pixels of the picture file", _AS_IT_IS),
@@ -131,7 +131,7 @@ KINDS: dict[str, Kind] = {
     "class-untrained": Kind("warning", "val has boxes of a class that has none in train", "nothing: label some"),
     "class-few": Kind("warning", "a class has fewer than 10 boxes in train", "nothing: label more"),
     "class-id-differs": Kind("warning", "a class has another id in the other split", "train's id in both"),
-    "class-name-differs": Kind("warning", "one id stands for two classes, one a split", "train's id in both"),
+    "class-name-differs": Kind("warning", "one id stands for two classes, one per split", "train's id in both"),
     "class-name-twice": Kind("warning", "two classes of a split have one name", "made one class"),
     "class-name-alike": Kind("warning", "class names differ only in capitals or blanks", "made one class"),
     "class-not-named": Kind("note", "a class without boxes is not named in the other split", "named in both"),

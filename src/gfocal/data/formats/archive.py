@@ -68,7 +68,7 @@ def unpacked(archive: Path) -> Path:
     except UsageError:
         raise
     except _DAMAGED as error:
-        raise UsageError(f"archive {archive} is damaged or not a zip ({error}); export it anew") from None
+        raise UsageError(f"archive {archive} is damaged or not a zip ({error}); export it again") from None
 
 
 def _ignored(name: str) -> bool:
@@ -85,7 +85,7 @@ def _checked(archive: Path, entries: list[zipfile.ZipInfo]) -> list[zipfile.ZipI
                 f"archive {archive}: {entry.filename!r} would be written outside its folder; unpack it by hand"
             )
         if stat.S_IFMT(entry.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
-            raise UsageError(f"archive {archive}: {entry.filename!r} is a link or no plain file; unpack it by hand")
+            raise UsageError(f"archive {archive}: {entry.filename!r} is a link or not a plain file; unpack it by hand")
         if entry.flag_bits & 1:
             raise UsageError(f"archive {archive} is encrypted; unpack it by hand")
     total, size = sum(entry.file_size for entry in entries), archive.stat().st_size

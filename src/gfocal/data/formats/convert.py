@@ -63,7 +63,7 @@ def write_dataset(
         out.parent.mkdir(parents=True, exist_ok=True)
         unfinished = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     except OSError as error:
-        raise UsageError(f"{out} cannot be made: {error.strerror or error}") from None
+        raise UsageError(f"{out} cannot be created: {error.strerror or error}") from None
     try:
         with explained_disk_full(out):
             unfinished.chmod(0o755)

@@ -126,12 +126,12 @@ class Sidecar:
         rank, kept = self.kept.get(file, (1 << 62, None))
         return None if kept is None else kept.id, rank
 
-    def tell(self, problems: Problems) -> None:
+    def report_changed(self, problems: Problems) -> None:
         if self.changed:
             first = ", ".join(self.changed[:3]) + (", ..." if len(self.changed) > 3 else "")
             problems.note(
-                f"{NAME}: the label files of {len(self.changed)} pictures were changed after it was written and count "
-                f"themselves, without crowds, areas and ids: {first}"
+                f"{NAME}: the label files of {len(self.changed)} pictures changed after it was written; gfocal uses "
+                f"them without crowds, areas and ids: {first}"
             )
 
 

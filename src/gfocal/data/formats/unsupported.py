@@ -78,7 +78,7 @@ def _ids(indexes: Sequence[DataIndex], fmt: Format) -> list[str]:
         "classes": any(not _counts_up(index.category_ids, first) for index in indexes),
     }
     lost = [kind for kind, is_lost in kinds.items() if is_lost]
-    return [f"ids of {', '.join(lost)}: they are numbered anew"] if lost else []
+    return [f"ids of {', '.join(lost)}: they are renumbered"] if lost else []
 
 
 def _counts_up(column: Any, first: int) -> bool:

@@ -62,7 +62,7 @@ def _lines(indices: Sequence[DataIndex], names: Sequence[str], kept: bool) -> li
         lines.append(f"joined {index.annotations}: {len(index):,} pictures; classes {classes}")
         known |= set(new)
     if not kept:
-        lines.append("joined: pictures are numbered anew from 1, since two data sets share ids")
+        lines.append("joined: pictures are renumbered from 1, since two data sets share ids")
     alike: dict[str, str] = {}
     for name in dict.fromkeys(names):
         other = alike.setdefault(fold_name(name), name)

@@ -23,7 +23,7 @@ from gfocal.studies.paper.tables import RECIPES
 from gfocal.zoo import build_detector
 
 INIT_PARTS = ("backbone", "neck")
-"""What weights of a person are taken for; heads are what a study compares, and start new."""
+"""What weights of a person are taken for; heads are what a study compares, and start from scratch."""
 
 
 def init_identity(init: Path) -> str:

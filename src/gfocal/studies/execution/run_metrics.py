@@ -63,7 +63,7 @@ def read_measured(folder: Path) -> Measured | None:
             raise ValueError("no metrics")
     except Exception as error:  # a damaged archive raises whatever its decoder meets
         raise GfocalError(
-            f"{folder} is a finished run whose results cannot be read ({type(error).__name__}: {error}); the same "
-            "command does that run again"
+            f"{folder} is a finished run whose results cannot be read ({type(error).__name__}: {error}); repeat "
+            "the command to do that run again"
         ) from error
     return Measured(facts, resampled)

@@ -274,7 +274,7 @@ def _why(log: Path, begin: int, code: int) -> str:
     text = log.read_bytes()[begin:].decode(errors="replace").strip().splitlines()
     last = text[-1].strip() if text else "it wrote nothing"
     how = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
-    hint = " (the system takes memory back that way)" if code == -signal.SIGKILL else ""
+    hint = " (the system kills processes this way when memory runs out)" if code == -signal.SIGKILL else ""
     return f"{how}{hint}: {last.removeprefix('error: ')} ({log})"
 
 

@@ -25,7 +25,7 @@ def check_categories(file: Path, categories: list[CategoryRecord]) -> tuple[np.n
     if not categories:
         raise UsageError(f"{file}: 'categories' is empty; name at least one class")
     if twice := _duplicates([category.id for category in categories]):
-        raise UsageError(f"{file}: category id {min(twice)} stands there twice; give each class its own id")
+        raise UsageError(f"{file}: category id {min(twice)} is there twice; give each class its own id")
     ordered = sorted(categories, key=lambda category: category.id)
     return np.array([c.id for c in ordered], np.int64), tuple(c.name for c in ordered)
 
@@ -40,7 +40,7 @@ def check_images(images: list[ImageRecord], folder: Path, file: Path, problems: 
             problems.report(
                 "image-id-twice",
                 file,
-                f"image id {image.id} stands there twice, the second time for {image.file_name}",
+                f"image id {image.id} is there twice, the second time for {image.file_name}",
                 image=image.file_name,
             )
         else:
@@ -173,7 +173,7 @@ def check_annotations(
 def _faults(
     annotations: Annotations, rows: slice, known_image: np.ndarray, known_label: np.ndarray, sizes: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Which of the rows have which fault; the first one of a row is told."""
+    """Which of the rows have which fault; the first one of a row counts."""
     xywh = annotations.boxes[rows]
     with np.errstate(invalid="ignore", over="ignore"):
         outside = np.any((xywh[:, :2] >= sizes) | (xywh[:, :2] + xywh[:, 2:] <= 0), axis=1)
@@ -209,7 +209,7 @@ def _unique_ids(annotations: Annotations, file: Path, problems: Problems) -> np.
     if not twice and len(ids) == len(annotations):
         return ids
     for number in sorted(twice):
-        problems.remark("annotation-id-twice", file, f"annotation id {number} stands there twice")
+        problems.remark("annotation-id-twice", file, f"annotation id {number} is there twice")
     return np.arange(1, len(annotations) + 1)
 
 

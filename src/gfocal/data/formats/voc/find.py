@@ -108,7 +108,7 @@ def _stems(file: Path) -> tuple[str, ...]:
     try:
         lines = file.read_text(encoding="utf-8-sig").splitlines()
     except (UnicodeDecodeError, OSError):
-        raise UsageError(f"{file} cannot be read as UTF-8 text; it should name a picture a line") from None
+        raise UsageError(f"{file} cannot be read as UTF-8 text; it should name one picture per line") from None
     return tuple(dict.fromkeys(portable(line.strip()) for line in lines if line.strip()))
 
 

@@ -142,7 +142,7 @@ def _from_names_file(file: Path | None) -> tuple[str, ...] | None:
     try:
         lines = file.read_text(encoding="utf-8-sig").rstrip().splitlines()
     except (UnicodeDecodeError, OSError):
-        raise UsageError(f"{file} cannot be read as UTF-8 text; it should name a class a line") from None
+        raise UsageError(f"{file} cannot be read as UTF-8 text; it should name one class per line") from None
     return tuple(line.strip() for line in lines) or None
 
 

@@ -92,7 +92,7 @@ def _tell(reading: _Reading, sidecar: Sidecar | None) -> None:
         lose(marker, "key points")
         note(f"{marker}: key points are not read, only boxes")
     if reading.place.names is None:
-        note(f"{reading.place.root}: nothing gives the names of the classes: they are called by their numbers")
+        note(f"{reading.place.root}: nothing names the classes: gfocal calls them by their numbers")
     if sidecar is not None:
         sidecar.tell(reading.problems)
 
@@ -124,7 +124,7 @@ def _listed(file: Path, reading: _Reading) -> Iterator[Path]:
     try:
         lines = file.read_text(encoding="utf-8-sig").splitlines()
     except (UnicodeDecodeError, OSError):
-        raise UsageError(f"{file} cannot be read as UTF-8 text; it should name a picture a line") from None
+        raise UsageError(f"{file} cannot be read as UTF-8 text; it should name one picture per line") from None
     base, seen = "", set()
     for number, line in enumerate(lines, 1):
         if not (text := line.strip()):
@@ -230,7 +230,7 @@ def _rows(content: bytes, file: Path, name: str, reading: _Reading) -> list[_Row
         try:
             values = [float(word) for word in words]
         except ValueError:
-            message = f"line {number}: {_short(line)} has what is no number; a line is: class x y width height"
+            message = f"line {number}: {_short(line)} has something that is not a number; a line is: class x y width height"
             reading.problems.report("record-broken", file, message, image=name)
             continue
         box = _box_of(values, reading)
@@ -285,7 +285,7 @@ def _fault(number: float, box: Sequence[float], label_of: dict[int, int] | None)
     if not np.isfinite([number, *box]).all():
         return "box-not-finite", f"a number is not finite: class {number:g}, {text}"
     if number != int(number) or number < 0 or number > 1 << 20:
-        return "class-unknown", f"class {number:g} is no class number; they are whole, from 0 on"
+        return "class-unknown", f"class {number:g} is not a class number; class numbers are whole, from 0 on"
     if label_of is not None and int(number) not in label_of:
         known = f"0 to {len(label_of) - 1}" if max(label_of) == len(label_of) - 1 else ", ".join(map(str, label_of))
         return "class-unknown", f"unknown class {int(number)}; known are {known}"
