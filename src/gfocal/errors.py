@@ -23,7 +23,7 @@ class UsageError(GfocalError, ValueError):
 
 
 class BrokenInputError(UsageError):
-    """One annotation or image is broken; ``--skip-broken`` leaves it out and goes on."""
+    """One annotation or image is broken; ``--skip-broken`` leaves it out and continues."""
 
 
 class MissingSplitError(UsageError):

@@ -168,7 +168,9 @@ def build_head(
         if model.head != "plain":
             raise UsageError(f"head {model.head} takes levels of one width: in_channels must be a number")
         if len(channels) != len(model.strides):
-            raise UsageError(f"in_channels must be a number or {len(model.strides)}, one per level, got {len(channels)}")
+            raise UsageError(
+                f"in_channels must be a number or {len(model.strides)}, one per level, got {len(channels)}"
+            )
     boxes: BoxRepresentation = make_form(BOXES[model.boxes.kind], model.boxes)
     anchors = [len(level) for level in anchor_shapes(recipe)]
     return _head(model, boxes, _quality(model, boxes), num_classes, channels, anchors)

@@ -26,7 +26,7 @@ from gfocal.structures import Targets
 from gfocal.zoo import Matching, build_matching
 
 ALLOWED = 0.001
-"""Share of a level's edges that may lie beyond the reach before anybody is told: 0.1 %."""
+"""Share of a level's edges that may lie beyond the reach before gfocal warns: 0.1 %."""
 PADDED_TO = 32  # pixels, as batches are
 _SAMPLE = 3  # a stream of random numbers that neither the order of an epoch nor its augmentation uses
 _SIZES_KEPT = 64  # image sizes whose points are kept

@@ -82,8 +82,8 @@ def edges_figure(assigned: Assigned, reach: float | None, title: str) -> Any:
         _edges_panel(panel, edges, cut, bins)
         share = int(cut.sum()) / len(cut)
         far = "reach unlimited" if reach is None and not share else f"{percent(share)} out of reach"
-        told = f"{name}: {len(edges):,} edges, largest {float(edges.max()):.1f}, {far}"
-        panel.set_title(told, fontsize=10, loc="left", pad=3)
+        heading = f"{name}: {len(edges):,} edges, largest {float(edges.max()):.1f}, {far}"
+        panel.set_title(heading, fontsize=10, loc="left", pad=3)
         if shown is not None:
             panel.axvline(shown, color=_LINE, linewidth=1.4, linestyle="--")
     if reach is not None:

@@ -63,8 +63,8 @@ class Option:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON types."""
-        told = {"set": self.typed, "cost_line": cost_line(self.cost)}
-        return {**vars(self), "overrides": list(self.overrides), **told}
+        typed = {"set": self.typed, "cost_line": cost_line(self.cost)}
+        return {**vars(self), "overrides": list(self.overrides), **typed}
 
 
 def propose(
@@ -125,8 +125,8 @@ class _Trial:
             return None
         then = self.now
         if overrides:
-            told = self.progress(f"trying {overrides[-1]}")
-            then = assign(self.index, changed, self.images, augmented=self.augmented, progress=told)
+            progress = self.progress(f"trying {overrides[-1]}")
+            then = assign(self.index, changed, self.images, augmented=self.augmented, progress=progress)
         worst, boxes = then.worst_share, changed.model.boxes
         channels = [_box_channels(self.recipe)] * 2
         if BOXES[boxes.kind].bins:

@@ -75,7 +75,9 @@ def _root(
 @app.command()
 @verb
 def demo(
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for everything that the demo writes.")] = Path("demo"),
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for everything that the demo writes.")
+    ] = Path("demo"),
     train: Annotated[int, typer.Option("--train", min=1, help="Scenes to train on.")] = 2000,
     val: Annotated[int, typer.Option("--val", min=1, help="Scenes to measure on.")] = 500,
     size: Annotated[int, typer.Option("--size", min=64, help="Side of a scene in pixels.")] = 256,
@@ -187,6 +189,7 @@ def predict(
     """
     with own_stdout():
         from gfocal.commands.predict import predict_patterns
+        from gfocal.utils.text import counted
 
         result = predict_patterns(
             model,
@@ -200,7 +203,9 @@ def predict(
         )
         warn(result.skipped, "unreadable picture", "left out")
         if result.left_out:
-            typer.echo(f"note: left out {counted(len(result.left_out), 'drawing')} of an earlier call, in {out}", err=True)
+            typer.echo(
+                f"note: left out {counted(len(result.left_out), 'drawing')} of an earlier call, in {out}", err=True
+            )
     if json_:
         print_json(vars(result))
     else:
@@ -220,9 +225,7 @@ def import_(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The folder to write the checkpoint to.")],
     style: Annotated[
         Literal["pytorch", "caffe"] | None,
-        typer.Option(
-            "--style", help="Colours and strides of a ResNet, if the mmdetection file does not state them."
-        ),
+        typer.Option("--style", help="Colours and strides of a ResNet, if the mmdetection file does not state them."),
     ] = None,
     size: Annotated[
         int | None,

@@ -199,7 +199,9 @@ def convert(
         typer.echo(f"{split}: {counts['pictures']:,} pictures, {counts['boxes']:,} boxes")
     if result["lost"]:
         beside = f"kept in {result['sidecar']}, which other programs do not read" if result["sidecar"] else "lost"
-        typer.echo("\n".join([f"the format cannot hold these; they are {beside}:", *(f"  {line}" for line in result["lost"])]))
+        typer.echo(
+            "\n".join([f"the format cannot hold these; they are {beside}:", *(f"  {line}" for line in result["lost"])])
+        )
     if result["unread"]:
         typer.echo("\n".join(["not read, and lost:", *(f"  {line}" for line in result["unread"])]))
     typer.echo(f"written: {out}")

@@ -48,7 +48,8 @@ BudgetName = Annotated[
     ),
 ]
 Pyramid = Annotated[
-    str | None, typer.Option("--pyramid", metavar="full|nano", help="Network, instead of the budget's: ResNet-50, or small.")
+    str | None,
+    typer.Option("--pyramid", metavar="full|nano", help="Network, instead of the budget's: ResNet-50, or small."),
 ]
 Iterations = Annotated[
     int | None, typer.Option("--iterations", metavar="N", help="Optimizer steps of a run, instead of the budget's.")
@@ -64,10 +65,12 @@ Rows = Annotated[
     typer.Option("--rows", metavar="PATTERN", help="Only rows whose name matches, e.g. 'atss-*'; may be repeated."),
 ]
 Jobs = Annotated[
-    int | None, typer.Option("--jobs", min=1, metavar="K", help="Runs at a time; by default as many as suit the machine.")
+    int | None,
+    typer.Option("--jobs", min=1, metavar="K", help="Runs at a time; by default as many as suit the machine."),
 ]
 Out = Annotated[
-    Path | None, typer.Option("--out", "-o", metavar="DIR", help="Folder of the study; by default runs/study-DATA-BUDGET.")
+    Path | None,
+    typer.Option("--out", "-o", metavar="DIR", help="Folder of the study; by default runs/study-DATA-BUDGET."),
 ]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Show every run, what it changes and how long it may take; train nothing.")
@@ -136,7 +139,7 @@ def _run(study: Any) -> tuple[dict[str, Any], list[str]]:
     """Do the runs and write the reports; the results, and what to print of them."""
     from gfocal.studies.comparison.results import collect
     from gfocal.studies.execution.dry_run import about
-    from gfocal.studies.report import told, write_overview, write_report
+    from gfocal.studies.report import describe_results, write_overview, write_report
     from gfocal.studies.speed.table import table_speed
 
     say(about(study))
@@ -153,7 +156,7 @@ def _run(study: Any) -> tuple[dict[str, Any], list[str]]:
         result = collect(study, table, outcome, speed, command)
         files[table.name] = write_report(result, study.settings.out / table.name)
         results.append(result)
-        lines += [*told(result, files[table.name]), ""]
+        lines += [*describe_results(result, files[table.name]), ""]
     if len(results) > 1:
         files["all"] = write_overview(results, study.settings.out)
         lines.append(f"all tables: {files['all']['html']}")
@@ -185,7 +188,9 @@ def speed(
         ),
     ] = None,
     classes: Annotated[int, typer.Option("--classes", min=1, help="Number of classes.")] = 80,
-    repeats: Annotated[int | None, typer.Option("--repeats", min=1, help="Rounds in which the detectors take turns.")] = None,
+    repeats: Annotated[
+        int | None, typer.Option("--repeats", min=1, help="Rounds in which the detectors take turns.")
+    ] = None,
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads.")] = None,
     overrides: Overrides = None,
     json_: Json = False,

@@ -115,7 +115,8 @@ def find_lr(
     recipe: RecipeName,
     data: DataSets,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="DIR", help="Folder for plot and numbers; by default RUN_FOLDER-lr.")
+        Path | None,
+        typer.Option("--out", "-o", metavar="DIR", help="Folder for plot and numbers; by default RUN_FOLDER-lr."),
     ] = None,
     steps: Annotated[int, typer.Option("--steps", min=10, help="Optimizer steps of the sweep.")] = 100,
     low: Annotated[float, typer.Option("--low", help="Learning rate of the first step.")] = 1e-6,

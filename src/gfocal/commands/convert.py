@@ -14,7 +14,7 @@ from gfocal.data.problems import Problems
 from gfocal.data.split import set_apart
 from gfocal.errors import UsageError
 from gfocal.utils.progress import ProgressBar
-from gfocal.utils.text import Say, tell
+from gfocal.utils.text import Say, say_lines
 
 
 def convert_files(
@@ -54,7 +54,7 @@ def convert_files(
     check_out(out)
     problems = Problems(skip_broken, unread=[])
     splits = open_all(source, format=format, problems=problems)
-    tell(problems.notes, say)
+    say_lines(problems.notes, say)
     if warn is not None:
         warn(problems.lines)
     if val is not None:

@@ -62,7 +62,7 @@ def run_demo(
 ) -> dict[str, Any]:
     """Generate scenes, train, measure and draw into ``out``.
 
-    An unfinished demo of the same settings goes on where it stopped; a finished one is not done again.
+    An unfinished demo with the same settings continues where it stopped; a finished one is not done again.
 
     Args:
         out: the folder.
@@ -75,7 +75,7 @@ def run_demo(
 
     Raises:
         UsageError: ``out`` holds something else, or a demo of other settings.
-        KeyboardInterrupt: Ctrl-C; the same call goes on from there.
+        KeyboardInterrupt: Ctrl-C; the same call continues from there.
     """
     recipe = settings.recipe()
     if overwrite:

@@ -65,7 +65,7 @@ def describe_sweep(content: Mapping[str, Any], command: Sequence[str]) -> list[s
         ]
     lines = [
         f"the loss fell from {content['begin']:.2g} to {content['end']:.2g} and {end}",
-        f"learning rate {content['suggested_lr']:.2g} for {content['pictures_a_step']} pictures a step; "
+        f"learning rate {content['suggested_lr']:.2g} for {content['pictures_a_step']} pictures per step; "
         f"the recipe's is {content['recipe_lr']:.2g}",
     ]
     return [*lines, f"next: {shlex.join([*command, '--set', content['set']])}"]

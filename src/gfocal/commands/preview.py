@@ -61,7 +61,7 @@ def draw_preview(
     if not len(opened):
         raise UsageError(f"{opened.annotations} lists no pictures: there is nothing to draw")
     index = in_tiles(recipe, opened)
-    # One image a batch, or those of a batch would have one size.
+    # One image per batch, or those of a batch would have one size.
     schedule = recipe.schedule.model_copy(update={"batch_size": 1, "accumulate": 1})
     alone = recipe.model_copy(update={"schedule": schedule})
     steps = images_per_epoch(recipe, index)

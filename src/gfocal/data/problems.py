@@ -78,6 +78,6 @@ class Problems:
             self.found(problem)
 
     def remark(self, kind: str, file: Path, message: str, *, image: str | None = None) -> None:
-        """A record that is odd and used all the same; only who collects everything is told."""
+        """A record that is odd and used all the same; only a collector of everything gets it."""
         if self.found is not None:
             self.found(Problem(kind, file, message, image))

@@ -20,7 +20,7 @@ from gfocal.data.image_hash import image_hashes, similar_groups
 from gfocal.data.index.data_index import DataIndex
 from gfocal.errors import UsageError
 from gfocal.utils.progress import ProgressBar
-from gfocal.utils.text import Say, tell
+from gfocal.utils.text import Say, say_lines
 
 _ROOM = 1.5
 """Groups that look alike are set apart until this many times the share is reached; rare classes may need that."""
@@ -249,9 +249,7 @@ class HeldOut:
         Raises:
             UsageError: it is not.
         """
-        has = (
-            f"the run set pictures apart to measure on (--val {self.share:g} --seed {self.seed}) and keeps them"
-        )
+        has = f"the run set pictures apart to measure on (--val {self.share:g} --seed {self.seed}) and keeps them"
         if isinstance(val, Path) or val not in (None, self.share):
             raise UsageError(f"--val {val}: {has}; leave --val out, or start a new run")
         if seed not in (None, self.seed):
@@ -287,7 +285,7 @@ def set_apart(
         len(index), "looking for pictures that are alike", shown=os.environ.get("RANK", "0") == "0"
     ) as bar:
         rows, lines = choose_val(index, share, seed, progress=bar.callback)
-    tell(lines, say)
+    say_lines(lines, say)
     chosen = np.zeros(len(index), bool)
     chosen[rows] = True
     parts = [index] if parts is None else parts

@@ -1,4 +1,4 @@
-"""Weights of other projects -> a gfocal checkpoint: which project is told from the names of the tensors."""
+"""Weights of other projects -> a gfocal checkpoint: the names of the tensors say which project."""
 
 from __future__ import annotations
 

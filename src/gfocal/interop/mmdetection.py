@@ -59,7 +59,7 @@ def import_mmdetection(
 ) -> ImportReport:
     """Write ``out/best.safetensors`` from a detector of mmdetection or GFocal; every tensor is accounted for.
 
-    The row (GFL, GFL v2, ATSS, FCOS, RetinaNet, FoveaBox, SSD512) is told from the names of the tensors, backbone,
+    The row (GFL, GFL v2, ATSS, FCOS, RetinaNet, FoveaBox, SSD512) follows from the names of the tensors, backbone,
     classes and n from their shapes; class names, colours, thresholds and image size from what the file says about
     itself, as far as it does.
 

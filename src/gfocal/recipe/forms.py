@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 SQUARE, SSD, ANY = ("square",), ("ssd",), ("square", "octave", "ssd")
-"""``model.points.kind``: one square anchor a location; SSD's; any, that is RetinaNet's nine (octave) too."""
+"""``model.points.kind``: one square anchor per location; SSD's; any, that is RetinaNet's nine (octave) too."""
 
 
 @dataclass(frozen=True)

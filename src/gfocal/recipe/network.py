@@ -130,7 +130,8 @@ class ModelRecipe(Section):
     boxes: BoxesRecipe = BoxesRecipe()
     box_weight: Literal["score", "centerness", "none"] = Field("score", description="weight of a positive's box terms")
     norm: Literal["step", "picture", "plus_pictures"] = Field(
-        "step", description="losses are divided by the positives: at least 1 a step, 1 a picture, or one more a picture"
+        "step",
+        description="losses are divided by the positives: at least 1 per step, 1 per picture, or one more per picture",
     )
     loss_weights: LossWeights = LossWeights()
     pixels: PixelsRecipe = PixelsRecipe()

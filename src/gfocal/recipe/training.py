@@ -60,7 +60,7 @@ class DataRecipe(Section):
     )
     tile_whole: bool = Field(True, description="the whole picture is one more tile, for large objects")
     tile_empty: NotNegative | None = Field(
-        0.5, description="tiles without objects an epoch, as a share of those with objects; null for all of them"
+        0.5, description="tiles without objects per epoch, as a share of those with objects; null for all of them"
     )
     workers: Natural = Field(2, description="loader processes")
 
@@ -91,7 +91,7 @@ class OptimRecipe(Section):
     kind: Literal["sgd", "adamw"] = "sgd"
     lr: PositiveFloat = 0.01
     reference_batch: PositiveInt | None = Field(
-        None, description="pictures a step that lr was chosen for: lr scales with the real number"
+        None, description="pictures per step that lr was chosen for: lr scales with the real number"
     )
     momentum: Fraction = Field(0.9, description="sgd's momentum")
     betas: tuple[Decay, Decay] = Field((0.9, 0.999), description="adamw's betas")
@@ -105,8 +105,8 @@ class ScheduleRecipe(Section):
     """How long, how fast."""
 
     epochs: PositiveInt = 12
-    batch_size: PositiveInt = Field(16, description="pictures a forward pass")
-    accumulate: PositiveInt = Field(1, description="forward passes an optimizer step")
+    batch_size: PositiveInt = Field(16, description="pictures per forward pass")
+    accumulate: PositiveInt = Field(1, description="forward passes per optimizer step")
     kind: Literal["multistep", "cosine"] = "multistep"
     milestones: tuple[PositiveInt, ...] = Field((8, 11), description="epochs after which lr falls (multistep)")
     gamma: Fraction = Field(0.1, description="factor of lr at each milestone (multistep)")

@@ -89,9 +89,7 @@ def read_about(path: Path) -> dict[str, Any]:
         with safe_open(path, framework="pt") as file:
             about = (file.metadata() or {}).get("gfocal")
     except (SafetensorError, OSError) as error:
-        hint = (
-            "; `gfocal import` reads weights of other projects" if path.suffix in (".pth", ".ckpt", ".pt") else ""
-        )
+        hint = "; `gfocal import` reads weights of other projects" if path.suffix in (".pth", ".ckpt", ".pt") else ""
         raise UsageError(f"{path} is not a gfocal checkpoint (a .safetensors file){hint}") from error
     if about is None:
         raise UsageError(
@@ -101,7 +99,7 @@ def read_about(path: Path) -> dict[str, Any]:
         content: dict[str, Any] = json.loads(about)
         newer = int(content["format"]) > FORMAT
     except (ValueError, TypeError, KeyError) as error:
-        raise UsageError(f"{path}: what it says about itself cannot be read; it is damaged") from error
+        raise UsageError(f"{path}: its metadata cannot be read; the file is damaged") from error
     if newer:
         raise UsageError(
             f"{path} was written by gfocal {content.get('gfocal')}, which is newer: update gfocal to read it"
@@ -160,7 +158,7 @@ def _same_network(stored: Recipe, asked: Recipe, file: Path) -> None:
     if changed:
         raise UsageError(
             f"{file} was trained with another {', '.join(changed)}: only data, predict, runtime and model.pixels can "
-            "be set for trained weights; to train on with something else, use gfocal train --init"
+            "be set for trained weights; to train it further with something else, use gfocal train --init"
         )
 
 

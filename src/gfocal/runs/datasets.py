@@ -20,7 +20,7 @@ from gfocal.data.problems import Problems
 from gfocal.data.split import HeldOut, divide, set_apart
 from gfocal.errors import MissingSplitError, UsageError
 from gfocal.runs.checkpoint import find_weights
-from gfocal.utils.text import Say, counted, tell
+from gfocal.utils.text import Say, counted, say_lines
 
 
 def default_run_folder(recipe: str, data: Path | Sequence[Path]) -> Path:
@@ -61,18 +61,18 @@ def open_run_data(
         data: one data set, or several that are joined, see :func:`gfocal.data.index.concat.join`.
         val: a data set, a share of ``data`` to set apart, or None for the val splits of ``data`` where it has them.
         seed: of what is set apart, 0 if it is not given.
-        resumed: the folder of a run that goes on: what it set apart stays apart.
+        resumed: the folder of a run that continues: what it set apart stays apart.
         format: of ``data``; by default what is found.
         skip_broken: leave broken records out.
         say: called with lines about how the data are understood.
 
     Raises:
-        UsageError: data is missing or broken, val has boxes of a class that train lacks, or a run that goes on set
+        UsageError: data is missing or broken, val has boxes of a class that train lacks, or a run that continues set
             other images apart than is asked for.
     """
     opened = open_parts(_paths(data), "train", format=format, skip_broken=skip_broken, say=say)
     train_index, lines = join(opened)
-    tell(lines, say)
+    say_lines(lines, say)
     held_out = recorded(resumed) if resumed is not None else None
     if held_out is not None:
         held_out.check_same(val, seed)
@@ -86,7 +86,8 @@ def open_run_data(
         return train_index, None, None
     if shared := _in_both(train_index, val_index):
         both = f"{counted(shared, 'picture')} of {len(val_index):,} to measure on"
-        tell([f"warning: {both} are in the training data too, so the numbers will be too good; see `gfocal data check`"], say)
+        line = f"warning: {both} are in the training data too, so the numbers will be too good; see `gfocal data check`"
+        say_lines([line], say)
     # Training would only find out at its first evaluation.
     return train_index, val_index.with_classes(train_index.names), None
 
@@ -113,7 +114,7 @@ def open_train_data(
 
 
 def describe_all(train: DataIndex, val: DataIndex | None) -> tuple[dict[str, dict[str, int]], list[str]]:
-    """Counts by split, see :func:`describe_data`, and the lines that tell them, warnings last."""
+    """Counts by split, see :func:`describe_data`, and lines about them, warnings last."""
     described = {split: describe_data(index) for split, index in (("train", train), ("val", val)) if index is not None}
     lines = [data_line(split, counts) for split, counts in described.items()]
     nothing = nothing_to_learn(train, described["train"])
@@ -239,7 +240,7 @@ def open_measured(
             ]
         elif unsplit and data.is_dir():
             lines = [f"{data} is not split: all of it is measured"]
-    tell([*problems.notes, *lines], say)
+    say_lines([*problems.notes, *lines], say)
     return index
 
 
@@ -251,5 +252,5 @@ def open_parts(
     for path in data:
         problems = Problems(skip_broken)
         indexes.append(open_split(path, split, format=format, problems=problems))
-        tell(problems.notes, say)
+        say_lines(problems.notes, say)
     return indexes

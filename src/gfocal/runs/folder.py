@@ -195,7 +195,7 @@ class Run:
         """Open the metrics; lines of steps after ``step`` belong to what a kill undid and go.
 
         So does the evaluation at ``step`` unless it was ``measured`` when the state was saved, and the line that tells
-        of an early stop: whether it still holds is decided anew.
+        of an early stop: whether it still holds is decided again.
         """
         if not self.processes.main:
             return

@@ -49,7 +49,7 @@ def start_weights(detector: DenseDetector, recipe: Recipe, init: Path, parts: Se
     }
 
 
-def told(started: dict[str, Any]) -> list[str]:
+def describe_start(started: dict[str, Any]) -> list[str]:
     """Lines about what :func:`start_weights` did."""
     fresh, other = started["fresh"], started["other_inputs"]
     names = f": {', '.join(fresh[:6])}{', ...' if len(fresh) > 6 else ''}" if fresh else ""

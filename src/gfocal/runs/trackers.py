@@ -1,6 +1,6 @@
 """Metrics beside ``metrics.jsonl``: TensorBoard, Weights & Biases, MLflow, through accelerate's trackers.
 
-A tracker may fail at any time (no network, no login, a full disk): one warning, and training goes on without it.
+A tracker may fail at any time (no network, no login, a full disk): one warning, and training continues without it.
 """
 
 from __future__ import annotations
@@ -85,7 +85,9 @@ class Trackers:
             self._live.pop(name, None)
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             hint = "; WANDB_MODE=offline needs no network" if name == "wandb" else ""
-            print(f"warning: the tracker {name} failed ({reason}{hint}): training goes on without it", file=sys.stderr)
+            print(
+                f"warning: the tracker {name} failed ({reason}{hint}): training continues without it", file=sys.stderr
+            )
 
 
 def _tensorboard(folder: Path, run: str | None, step: int) -> tuple[Any, str]:

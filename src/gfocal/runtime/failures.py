@@ -1,4 +1,4 @@
-"""Failures of the machine, told so that a person knows what to do: memory, disk, loader processes."""
+"""Failures of the machine, as errors that say what to do: memory, disk, loader processes."""
 
 from __future__ import annotations
 
@@ -26,6 +26,6 @@ def explained_failures(*explain: Explain) -> Iterator[None]:
         if isinstance(error, GfocalError):
             raise
         for one in (dead_worker, *explain):
-            if told := one(error):
-                raise told from error
+            if failure := one(error):
+                raise failure from error
         raise

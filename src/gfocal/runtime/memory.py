@@ -170,7 +170,7 @@ def _idle_pages(stat: Path) -> int:
 
 
 def smaller(batch: int, accumulate: int, fits: int) -> tuple[int, int] | None:
-    """Batch size and accumulation with as many images a step and batches that fit; None where no batch does."""
+    """Batch size and accumulation with as many images per step and batches that fit; None where no batch does."""
     divisors = [size for size in range(1, min(batch, fits) + 1) if batch % size == 0]
     return (divisors[-1], accumulate * batch // divisors[-1]) if divisors else None
 

@@ -35,7 +35,7 @@ def make_optimizer(detector: nn.Module, recipe: OptimRecipe) -> torch.optim.Opti
 
 
 def scaled_lr(recipe: OptimRecipe, images_per_step: int) -> float:
-    """The learning rate for the real number of images a step (linear rule, arXiv 1706.02677)."""
+    """The learning rate for the real number of images per step (linear rule, arXiv 1706.02677)."""
     return recipe.lr * (images_per_step / recipe.reference_batch if recipe.reference_batch else 1.0)
 
 

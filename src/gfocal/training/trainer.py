@@ -24,7 +24,7 @@ from gfocal.evaluation.evaluator import evaluate
 from gfocal.recipe import Recipe
 from gfocal.runs.checkpoint import generator_states, restore_generators
 from gfocal.runs.folder import Run, TrainResult
-from gfocal.runs.initial_weights import told
+from gfocal.runs.initial_weights import describe_start
 from gfocal.runtime.memory import memory_notes
 from gfocal.runtime.precision import real_precision
 from gfocal.structures import Batch
@@ -97,11 +97,13 @@ class Trainer:
         lines += idle_settings(self.recipe.schedule, self.total_steps)
         state = self.run.open(self.recipe, self.train_index, self.val_index, resume=resume, init=started)
         if started is not None:
-            lines += told(started)
+            lines += describe_start(started)
         if state is not None:
             self._load(state)
             if changed := self.run.changed_environment(state):
-                lines.append(f"the result will not be bit-identical to an uninterrupted run, since these changed: {', '.join(changed)}")
+                lines.append(
+                    f"the result will not be bit-identical to an uninterrupted run, since these changed: {', '.join(changed)}"
+                )
         else:
             lines += [*tile_lines(self.recipe, self.train_index), *before_training(self.train_index, self.recipe)]
         lines += memory_notes(self.detector, self.recipe)
@@ -144,7 +146,7 @@ class Trainer:
             busy += time.perf_counter() - begin
             self._after_step(losses, bar, (self.step - first) / busy)
         if self.stopped:
-            self._tell_stop(bar)
+            self._note_stop(bar)
         interrupted = self.step < self.total_steps and not self.stopped
         if interrupted and (self.step == 0 or self.step % self.steps_an_epoch):  # otherwise all is saved
             self._save()
@@ -163,7 +165,7 @@ class Trainer:
             skipped=list(dict.fromkeys(line for lines in self.processes.gather(list(self.skipped)) for line in lines)),
         )
 
-    def _tell_stop(self, bar: ProgressBar) -> None:
+    def _note_stop(self, bar: ProgressBar) -> None:
         patience = self.recipe.schedule.patience
         self.run.log("stop", self.step, {"epoch": self.epoch, "patience": patience, **self.best.to_dict()})
         bar.say(stop_line(self.best, self.epoch, patience or 0))

@@ -78,7 +78,7 @@ def distinguish(names: Sequence[str]) -> list[tuple[str, int]]:
     return result
 
 
-def tell(lines: Iterable[str], say: Say | None) -> None:
+def say_lines(lines: Iterable[str], say: Say | None) -> None:
     """Say each line, if somebody listens."""
     if say is not None:
         for line in lines:

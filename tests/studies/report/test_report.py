@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from gfocal.errors import UsageError
-from gfocal.studies.report import render_html, render_markdown, told, write_overview, write_report
+from gfocal.studies.report import render_html, render_markdown, describe_results, write_overview, write_report
 from gfocal.studies.report.plot import _limits, write_plot
 from helpers import report_samples as samples
 
@@ -139,7 +139,7 @@ def test_every_result_is_rendered_well(sample: Any) -> None:
     for grid in grids(render_markdown(results)):
         assert {len(row) for row in grid} == {len(grid[0])}
         assert all(re.fullmatch("---|--:", cell) for cell in grid[1])
-    lines = told(results)
+    lines = describe_results(results)
     assert max(map(len, lines)) <= 100
     assert all(text.isascii() for text in lines)
     for row in results["rows"]:
@@ -160,7 +160,7 @@ def test_nothing_hostile_is_let_through() -> None:
 def test_what_is_missing_is_named() -> None:
     results = samples.unfinished()
     page = Page(page_of(samples.unfinished))
-    for text in (page.words, render_markdown(results), "\n".join(told(results))):
+    for text in (page.words, render_markdown(results), "\n".join(describe_results(results))):
         assert "Unfinished" in text
         assert text.count("with QFL: seed 0 failed: the loss is not finite at step 17") == 1
         assert "with DFL: seed 0 has not been run" in text
@@ -172,14 +172,14 @@ def test_what_is_missing_is_named() -> None:
 
 def test_what_failed_and_is_no_row_is_told_too() -> None:
     results = samples.table3() | {"failures": ["timing: the machine was asleep"], "finished": False}
-    assert "  timing: the machine was asleep" in told(results)
+    assert "  timing: the machine was asleep" in describe_results(results)
 
 
 def test_a_baseline_that_is_not_measured_is_the_reason() -> None:
     results = samples.table3()
     results["rows"][0] |= {"measured": None, "correlation": None}
     results["rows"][1]["difference"] = None
-    assert "  with QFL: its baseline is not measured" in told(results)
+    assert "  with QFL: its baseline is not measured" in describe_results(results)
 
 
 def test_truncated_edges_where_they_matter() -> None:
@@ -241,7 +241,7 @@ def test_files_are_whole_and_the_same_again(tmp_path: Path) -> None:
     before = {name: path.read_bytes() for name, path in files.items()}
     again = write_report(json.loads(files["results"].read_text()), tmp_path / "new" / "folder")
     assert {name: path.read_bytes() for name, path in again.items()} == before
-    assert f"html: {files['html']}" in told(results, files)
+    assert f"html: {files['html']}" in describe_results(results, files)
 
 
 def test_the_overview_starts_with_all_claims(tmp_path: Path) -> None:

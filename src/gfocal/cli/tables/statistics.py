@@ -30,7 +30,11 @@ def print_statistics(content: Mapping[str, Any], *, console: Console | None = No
 
 def _headline(content: Mapping[str, Any]) -> str:
     what = "tile" if content.get("tile") else "picture"
-    of = "" if content["pictures"] == content["pictures_in_all"] else f" (of {content['pictures_in_all']:,}, chosen at random)"
+    of = (
+        ""
+        if content["pictures"] == content["pictures_in_all"]
+        else f" (of {content['pictures_in_all']:,}, chosen at random)"
+    )
     return (
         f"{content['data']}, {content['split']}, as {content['recipe']} trains at {content['size']}"
         f"{', augmented' if content['augmented'] else ''}: "

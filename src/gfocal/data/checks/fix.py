@@ -69,7 +69,7 @@ def write_fixed(
     dropped = _copies_to_drop(report)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        # Links to the images that stay, and those that are written anew; write_dataset copies them.
+        # Links to the images that stay, and those that are written again; write_dataset copies them.
         folder = tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent)
     except OSError as error:
         raise UsageError(f"{out} cannot be created: {error.strerror or error}") from None

@@ -19,7 +19,7 @@ class Change:
     """One thing that is different in the copy.
 
     Attributes:
-        kind: the kind of finding that it mends.
+        kind: the kind of finding that it fixes.
         split: of which split.
         subject: an image or a class; None where a broken record names none.
         action: what was done, in words.
@@ -79,21 +79,21 @@ def with_boxes(
     clipped = np.clip(found.corners, 0, limits)
     full = (clipped[:, 2:] > clipped[:, :2]).all(1)
 
-    def tell(kind: str, boxes: _Boxes, what: str) -> None:
+    def record(kind: str, boxes: _Boxes, what: str) -> None:
         ids = np.asarray(index.annotation_ids)[boxes.rows]
         for number, image in zip(ids.tolist(), boxes.image.tolist(), strict=True):
             name = index.file_name(int(kept.rows[image]))
             changes.append(Change(kind, split, name, f"box {number} {what}"))
 
-    tell("box-beyond-edge", found.at(full & (clipped != found.corners).any(1)), "clipped")
-    tell("box-empty", found.at(~full), "left out")
+    record("box-beyond-edge", found.at(full & (clipped != found.corners).any(1)), "clipped")
+    record("box-empty", found.at(~full), "left out")
     area = np.minimum(found.area, (clipped[:, 2:] - clipped[:, :2]).prod(1))
     found = replace(found, corners=clipped, area=area).at(full)
     made = _built(index, kept, found)
     labels = np.asarray(made.labels)
     copies = np.zeros(len(labels), bool)
     copies[[second for first, second in same_boxes(made) if labels[first] == labels[second]]] = True
-    tell("box-duplicate", found.at(copies), "left out")
+    record("box-duplicate", found.at(copies), "left out")
     return _built(index, kept, found.at(~copies)) if copies.any() else made
 
 

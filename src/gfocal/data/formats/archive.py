@@ -46,7 +46,7 @@ def unpacked(archive: Path) -> Path:
     """The folder with the files of a zip archive.
 
     It is unpacked once; what it holds (names, sizes and checksums) names the folder, so that a changed archive is
-    unpacked anew, and a copy of it is not. Nothing is written beside the archive.
+    unpacked again, and a copy of it is not. Nothing is written beside the archive.
 
     Raises:
         UsageError: it is damaged, encrypted, would write outside its folder, or unpacks to far more than it holds.
@@ -98,8 +98,8 @@ def _checked(archive: Path, entries: list[zipfile.ZipInfo]) -> list[zipfile.ZipI
     counted = Counter(PurePosixPath(portable(entry.filename)) for entry in files)
     if twice := [str(name) for name, count in counted.items() if count > 1]:
         raise UsageError(
-            f"archive {archive} holds {len(twice)} files more than once, the first is {twice[0]!r}: which one is "
-            "meant is unknown; unpack it by hand"
+            f"archive {archive} holds {len(twice)} files more than once, the first is {twice[0]!r}: gfocal cannot know "
+            "which one is meant; unpack it by hand"
         )
     return files
 

@@ -43,7 +43,7 @@ def open_split(
         format: read it as this; by default what is found, COCO before YOLO before VOC.
         whole: a data set that is not split at all is all of any split, not only of "train".
         skip_broken: leave broken records out and list them in :attr:`DataIndex.skipped`.
-        problems: who is told of what is broken, and takes notes of how the data are understood; by default it raises,
+        problems: collects what is broken, and takes notes of how the data are understood; by default it raises,
             or skips as ``skip_broken`` says.
 
     Raises:

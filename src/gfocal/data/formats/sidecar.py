@@ -165,7 +165,7 @@ def read_sidecar(root: Path, fmt: str, split: str, names: Sequence[str] | None, 
         fmt: "yolo" or "voc"; that of another format is not used.
         split: a key of its splits; "all" takes them together.
         names: the class names that the data set itself gives, None where it gives none.
-        problems: who is told of a sidecar that is not used.
+        problems: gets a note about a sidecar that is not used.
 
     Raises:
         UsageError: the file is damaged.

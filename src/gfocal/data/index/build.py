@@ -71,7 +71,7 @@ def to_index(
     plain_area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     area = _column([record.area for record in records], counts, np.nan)
     unknown = np.full((1, 4), np.nan)
-    told = any(record.edge_ambiguity is not None for record in records)
+    known = any(record.edge_ambiguity is not None for record in records)
     return DataIndex.build(
         images_dir=images_dir,
         annotations=annotations,
@@ -95,7 +95,7 @@ def to_index(
                 for r, n in zip(records, counts, strict=True)
             ]
         ).reshape(-1, 4)
-        if told
+        if known
         else None,
     )
 

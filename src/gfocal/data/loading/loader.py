@@ -254,7 +254,7 @@ def make_loader(
 
     Args:
         dataset: the images.
-        batch_size: images a batch.
+        batch_size: images per batch.
         epoch: >= 0; with the data set's seed it decides the order and all random numbers.
         start_batch: batches of the epoch that were done before.
         shuffle: False keeps the order of the index.

@@ -36,7 +36,7 @@ def epoch_order(count: int, seed: int, epoch: int, repeats: np.ndarray | None = 
         seed: of the run.
         epoch: >= 0.
         repeats: (count,) >= 0, how often each image comes on average; None for once. It comes as often as that
-            rounded up or down, drawn anew each epoch.
+            rounded up or down, drawn again each epoch.
     """
     order = _permutation(count, mix(seed, epoch, SHUFFLE))
     if repeats is None:
@@ -103,7 +103,7 @@ class RunBatches(Sampler[list[Key]]):
     Args:
         count: images in the data set.
         seed: >= 0, the run's seed.
-        batch_size: images a batch of one process; a batch of the run has as many from each.
+        batch_size: images per batch of one process; a batch of the run has as many from each.
         batches: of each epoch; what remains of an epoch is left out.
         epochs: of the run.
         epoch, batch: where to start.

@@ -1,6 +1,6 @@
 """The weights that runs of one seed start from: the same wherever they mean the same.
 
-Rows of a table differ in their heads. Drawn anew for each row, the first values of neck and towers would differ too,
+Rows of a table differ in their heads. Drawn again for each row, the first values of neck and towers would differ too,
 and with them the results. So a reference detector is drawn once a seed, and each run takes from it all that means the
 same there, by the rules of ``--init`` (:func:`gfocal.runs.transfer.start_from`): neck, towers, class outputs, outputs
 of the same box code. What is left is drawn from the run's seed.

@@ -1,4 +1,4 @@
-"""Doing the runs of a study: what is done is skipped, what was cut off goes on, what fails does not stop the rest."""
+"""Doing the runs of a study: what is done is skipped, what was cut off continues, what fails does not stop the rest."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Outcome:
         failures: run name -> one line.
         done: how many finished in this call.
         skipped: how many were finished before.
-        interrupted: Ctrl-C; the same command goes on.
+        interrupted: Ctrl-C; the same command continues.
     """
 
     failures: dict[str, str] = field(default_factory=dict)
@@ -116,7 +116,7 @@ def do_runs(
     Raises:
         UsageError: another study is running in ``out``, or the first weights cannot be made.
     """
-    tell = say or (lambda line: None)
+    note = say or (lambda line: None)
     if all(_is_readable(out / RUNS / run.name) for run in runs):
         return Outcome(skipped=len(runs))  # a report of finished runs disturbs no study that is still running
     try:
@@ -125,14 +125,14 @@ def do_runs(
         raise UsageError(f"cannot write to {out}: {error.strerror}; give another --out") from error
     with held(out / _LOCK, wait=False):
         for run in runs:
-            _forget_damaged(out / RUNS / run.name, tell)
+            _forget_damaged(out / RUNS / run.name, note)
         outcome = Outcome(skipped=sum(is_done(out, run) for run in runs))
         waiting = [run for run in runs if not is_done(out, run)]
-        if waiting:  # weights that fit no run are told before anything begins
+        if waiting:  # weights that fit no run are refused before anything begins
             make_start(waiting[0], data.train.names, init, out / STARTS)
         total, done = sum(run.steps for run in runs), _all_done(out, runs)
         with ProgressBar(total, "study", done=done, shown=progress) as bar, CtrlC(bar.say) as ctrl_c:
-            crew = _Crew(waiting, data, out, init, jobs, outcome, bar.say if bar.shown else tell)
+            crew = _Crew(waiting, data, out, init, jobs, outcome, bar.say if bar.shown else note)
             shown: tuple[int, str] | None = None
             try:
                 while crew.running or (crew.waiting and not ctrl_c.asked):
@@ -256,17 +256,17 @@ def device_of(slot: int, visible: str | None) -> str:
     return own[slot % len(own)]
 
 
-def _ended(one: _Running, out: Path, outcome: Outcome, tell: Callable[[str], None]) -> None:
+def _ended(one: _Running, out: Path, outcome: Outcome, note: Callable[[str], None]) -> None:
     one.log.close()
     folder = out / RUNS / one.run.name
     if is_done(out, one.run):
         outcome.done += 1
         measured = read_measured(folder)
         ap = None if measured is None else measured.facts["metrics"]["AP"]
-        tell(f"{one.run.name}: AP {'n/a' if ap is None else f'{100 * ap:.1f}'}")
+        note(f"{one.run.name}: AP {'n/a' if ap is None else f'{100 * ap:.1f}'}")
     elif not outcome.interrupted:
         outcome.failures[one.run.name] = _why(folder / LOG, one.begin, one.process.returncode)
-        tell(f"{one.run.name} FAILED: {outcome.failures[one.run.name]}")
+        note(f"{one.run.name} FAILED: {outcome.failures[one.run.name]}")
 
 
 def _why(log: Path, begin: int, code: int) -> str:
@@ -284,10 +284,10 @@ def _is_readable(folder: Path) -> bool:
     return False
 
 
-def _forget_damaged(folder: Path, tell: Callable[[str], None]) -> None:
+def _forget_damaged(folder: Path, note: Callable[[str], None]) -> None:
     """A run whose results cannot be read is one that has to be done again."""
     try:
         read_measured(folder)
     except GfocalError as error:
-        tell(f"warning: {error}")
+        note(f"warning: {error}")
         (folder / MEASURED).unlink(missing_ok=True)

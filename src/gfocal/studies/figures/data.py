@@ -98,8 +98,8 @@ def targets_figure(source: Source, recipe: Recipe, name: str, *, images: int = 5
     figure = Figure(figsize=(9, 4.8), layout="constrained")
     panel = figure.subplots()
     figure.suptitle("Regression targets: how many bins an edge needs", fontsize=13)
-    told = f"{source.title}; points and assigner of {name} at {size_words(recipe)}"
-    panel.set_title(f"{told}\n{len(assigned.owner):,} positives, four edges each", fontsize=10)
+    title = f"{source.title}; points and assigner of {name} at {size_words(recipe)}"
+    panel.set_title(f"{title}\n{len(assigned.owner):,} positives, four edges each", fontsize=10)
     panel.set_xlabel("distance from point to edge in strides")
     panel.set_ylabel("percent of the edges, in bins of 0.5")
     bare(panel)

@@ -49,7 +49,7 @@ class Found:
 
     @property
     def known(self) -> bool:
-        """Whether its edges are told to be sharp or not."""
+        """Whether its edges are known to be sharp or not."""
         return bool(np.isfinite(self.ambiguity).all())
 
 
@@ -218,9 +218,9 @@ def _draw_object(cell: Any, one: Found, detector: DenseDetector, source: Source)
 
 def _caption(one: Found) -> str:
     name = one.detection.names[int(one.detection.labels[0])]
-    told = f"{name}, score {float(one.detection.scores[0]):.2f}"
+    title = f"{name}, score {float(one.detection.scores[0]):.2f}"
     unclear = [f"{_SIDES[i]} (σ {one.ambiguity[i]:.1f} px)" for i in range(4) if one.known and one.ambiguity[i] > 0]
-    return f"{told}\nuncertain: {', '.join(unclear)}" if unclear else told
+    return f"{title}\nuncertain: {', '.join(unclear)}" if unclear else title
 
 
 def _window(boxes: np.ndarray, height: int, width: int) -> tuple[float, float, float, float]:

@@ -94,9 +94,9 @@ def score_figure(trained: Sequence[Trained], source: Source) -> Figure:
         _scatter(worth, found, found.score, found.iou)
         mine = found.on_object
         rank = spearman(found.score[mine], found.iou[mine])
-        told = "" if rank is None else f"\nrank correlation on objects {rank:.2f}"
+        rank_text = "" if rank is None else f"\nrank correlation on objects {rank:.2f}"
         product = "classification x quality" if branch else "the same score"
-        worth.set_title(f"final score ({product}) against the truth{told}", fontsize=11)
+        worth.set_title(f"final score ({product}) against the truth{rank_text}", fontsize=11)
         worth.set_xlabel("final score")
     panels[0, 0].set_ylabel("predicted quality")
     panels[1, 0].set_ylabel("IoU of the box with its object")

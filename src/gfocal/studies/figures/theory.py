@@ -113,8 +113,8 @@ def qfl_figure() -> Figure:
     by_beta, by_target = figure.subplots(1, 2)
     for beta, colour in zip(BETAS, (BLACK, SKY, RED, PURPLE, BLUE), strict=True):
         loss = quality_focal_loss(logits, torch.full_like(logits, 0.5), beta=beta)
-        told = " (binary cross-entropy)" if beta == 0 else " (the paper's choice)" if beta == 2 else ""
-        by_beta.plot(score, loss, color=colour, linewidth=2.6 if beta == 2 else 1.6, label=f"β = {beta:g}{told}")
+        note = " (binary cross-entropy)" if beta == 0 else " (the paper's choice)" if beta == 2 else ""
+        by_beta.plot(score, loss, color=colour, linewidth=2.6 if beta == 2 else 1.6, label=f"β = {beta:g}{note}")
     by_beta.set_title("A larger β spares what is nearly right (quality y = 0.5)", fontsize=11)
     by_beta.set_ylim(0, 1.5)
     by_beta.legend(frameon=False, loc="upper center")

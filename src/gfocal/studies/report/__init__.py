@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from gfocal.studies.report.html import overview_html, render_html
 from gfocal.studies.report.markdown import overview_markdown, render_markdown
-from gfocal.studies.report.terminal import told
+from gfocal.studies.report.terminal import describe_results
 from gfocal.studies.report.write import read_results, write_overview, write_report
 
 __all__ = [
@@ -16,7 +16,7 @@ __all__ = [
     "read_results",
     "render_html",
     "render_markdown",
-    "told",
+    "describe_results",
     "write_overview",
     "write_report",
 ]

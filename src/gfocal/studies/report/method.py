@@ -22,21 +22,21 @@ _KNOWN = {
 
 def settings(results: Results) -> list[tuple[str, str]]:
     """(heading, words) of what was run; without the command."""
-    told: Mapping[str, Any] = results["settings"]
+    content: Mapping[str, Any] = results["settings"]
     lines = [
-        ("Data", _data(told)),
-        ("Network", _PYRAMIDS.get(told.get("pyramid") or "", told.get("pyramid"))),
-        ("Pictures enter as", _with(told.get("picture"), " pixels")),
-        ("Each run", _training(told)),
-        ("Unlike that", "; ".join(map(line, told.get("unlike_the_others") or ()))),
-        ("Changed in all rows", ", ".join(map(line, told.get("overrides") or ()))),
-        ("Seeds", _seeds(told.get("seeds") or [], results)),
-        ("Starts from", _start(told)),
-        ("Budget", _budget(told.get("budget") or "")),
-        ("Versions", _pairs(told.get("versions"), " ", ", ")),
-        ("Machine", _pairs(told.get("host"))),
-        ("Fingerprint of the data", told.get("data_fingerprint")),
-        *((line(key).replace("_", " ").capitalize(), _plain(told[key])) for key in told if key not in _KNOWN),
+        ("Data", _data(content)),
+        ("Network", _PYRAMIDS.get(content.get("pyramid") or "", content.get("pyramid"))),
+        ("Pictures enter as", _with(content.get("picture"), " pixels")),
+        ("Each run", _training(content)),
+        ("Unlike that", "; ".join(map(line, content.get("unlike_the_others") or ()))),
+        ("Changed in all rows", ", ".join(map(line, content.get("overrides") or ()))),
+        ("Seeds", _seeds(content.get("seeds") or [], results)),
+        ("Starts from", _start(content)),
+        ("Budget", _budget(content.get("budget") or "")),
+        ("Versions", _pairs(content.get("versions"), " ", ", ")),
+        ("Machine", _pairs(content.get("host"))),
+        ("Fingerprint of the data", content.get("data_fingerprint")),
+        *((line(key).replace("_", " ").capitalize(), _plain(content[key])) for key in content if key not in _KNOWN),
     ]
     return [(heading, line(words)) for heading, words in lines if words]
 
@@ -48,28 +48,28 @@ def command(results: Results) -> str:
 
 def place(results: Results) -> str:
     """On what, in a few words, to tell two runs of the same table apart."""
-    told = results["settings"]
-    return f"{line(told.get('data'))}, {told.get('pyramid')}, from {line(_start(told))}"
+    content = results["settings"]
+    return f"{line(content.get('data'))}, {content.get('pyramid')}, from {line(_start(content))}"
 
 
-def _start(told: Mapping[str, Any]) -> str:
-    if told.get("init"):
-        return str(told["init"])
-    return "the backbone weights that the recipes name" if told.get("pretrained") else "random weights"
+def _start(content: Mapping[str, Any]) -> str:
+    if content.get("init"):
+        return str(content["init"])
+    return "the backbone weights that the recipes name" if content.get("pretrained") else "random weights"
 
 
-def _data(told: Mapping[str, Any]) -> str:
+def _data(content: Mapping[str, Any]) -> str:
     counts = [
-        (told.get("train_pictures"), "picture to learn from", "pictures to learn from"),
-        (told.get("val_pictures"), "picture to measure on", "pictures to measure on"),
-        (told.get("classes"), "class", "classes"),
+        (content.get("train_pictures"), "picture to learn from", "pictures to learn from"),
+        (content.get("val_pictures"), "picture to measure on", "pictures to measure on"),
+        (content.get("classes"), "class", "classes"),
     ]
     words = [counted(number, one, many) for number, one, many in counts if number is not None]
-    return f"{line(told.get('data'))}: {', '.join(words)}" if words else line(told.get("data"))
+    return f"{line(content.get('data'))}: {', '.join(words)}" if words else line(content.get("data"))
 
 
-def _training(told: Mapping[str, Any]) -> str:
-    steps, batch, epochs = told.get("iterations"), told.get("pictures_a_step"), told.get("epochs")
+def _training(content: Mapping[str, Any]) -> str:
+    steps, batch, epochs = content.get("iterations"), content.get("pictures_a_step"), content.get("epochs")
     if steps is None:
         return ""
     words = f"{counted(steps, 'step')} of training"

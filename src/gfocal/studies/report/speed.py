@@ -25,13 +25,13 @@ SpeedTable = tuple[tuple[str, ...], list[list[str]]]
 
 def speed_words(results: Results) -> str:
     """How it was timed."""
-    told = results["speed"]
-    height, width = told["picture"]
-    count = told.get("candidates")
+    speed = results["speed"]
+    height, width = speed["picture"]
+    count = speed.get("candidates")
     candidates = "" if count is None else f" {counted(count, 'candidate')} of each go into post-processing."
     return (
-        f"Medians of {counted(told['repeats'], 'repeat')}, one picture of {height} x {width} pixels at a time, "
-        f"{line(told['device'])}, {counted(told['threads'], 'thread')}; rows are timed in turn, so that a slow moment "
+        f"Medians of {counted(speed['repeats'], 'repeat')}, one picture of {height} x {width} pixels at a time, "
+        f"{line(speed['device'])}, {counted(speed['threads'], 'thread')}; rows are timed in turn, so that a slow moment "
         f"meets all of them.{candidates} p10 to p90: the middle 80 % of the repeats. Ratios are to the first row, "
         "brackets their 95 % interval. FLOPs are those of the network, two for each multiply-add."
     )

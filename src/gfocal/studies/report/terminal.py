@@ -15,7 +15,7 @@ _WIDTH = 100
 _NAME = 27
 
 
-def told(results: Results, files: Mapping[str, Path] | None = None) -> list[str]:
+def describe_results(results: Results, files: Mapping[str, Path] | None = None) -> list[str]:
     """Lines: the table, the verdicts, where the files are.
 
     Args:

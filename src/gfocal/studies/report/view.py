@@ -200,10 +200,10 @@ def problems(results: Results) -> list[str]:
     rows = {row["key"]: row for row in results["rows"]}
     found = [(_named(row), _problem(row, rows)) for row in results["rows"]]
     lines = [f"{name}: {problem}" for name, problem in found if problem]
-    told = " ".join(lines)
+    said = " ".join(lines)
     # The runner's own list names rows by key; what is not among the rows must not be lost.
     others = (line(text) for text in results.get("failures") or ())
-    return lines + [text for text in others if text.partition(": ")[2] not in told]
+    return lines + [text for text in others if text.partition(": ")[2] not in said]
 
 
 def _named(row: Mapping[str, Any]) -> str:

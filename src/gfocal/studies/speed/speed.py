@@ -123,14 +123,14 @@ def measure_rows(
 
 def _row(row: Mapping[str, Any], times: Mapping[str, list[float]], first: Mapping[str, Any]) -> dict[str, Any]:
     network, whole = (times[f"{what} {row['key']}"] for what in ("network", "whole"))
-    told = summary(whole)
+    whole_times = summary(whole)
     return {
         "network": summary(network),
-        "whole": told,
+        "whole": whole_times,
         "ratio_network": paired_ratio(network, times[f"network {first['key']}"]),
         "ratio_whole": paired_ratio(whole, times[f"whole {first['key']}"]),
         "ratio_flops": row["flops"] / first["flops"],
-        "fps": 1000 / told["median_ms"],
+        "fps": 1000 / whole_times["median_ms"],
     }
 
 
@@ -187,8 +187,8 @@ def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _ratio_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
     times = [row["ratio_network"], row["ratio_whole"]]
-    told = (f"{ratio['median']:.3f} ({ratio['low']:.3f} to {ratio['high']:.3f})" for ratio in times)
-    return row["key"], f"{row['ratio_flops']:.4f}", *told
+    ratios = (f"{ratio['median']:.3f} ({ratio['low']:.3f} to {ratio['high']:.3f})" for ratio in times)
+    return row["key"], f"{row['ratio_flops']:.4f}", *ratios
 
 
 def _aligned(cells: Sequence[Sequence[str]]) -> list[str]:

@@ -20,7 +20,7 @@ _SMALL = 320 * 320  # pixels; so small an image takes milliseconds, and many rou
 
 
 def table_speed(study: Study, table: Table) -> dict[str, Any]:
-    """How fast the rows of a table are beside each other on this machine; measured anew where that is not on file.
+    """How fast the rows of a table are beside each other on this machine; measured again where that is not on file.
 
     Returns:
         See :func:`gfocal.studies.speed.speed.measure_rows`.

@@ -110,12 +110,12 @@ class Annotations:
         self.ignore[rows] = [bool(record.ignore) for record in records]
         self.ids[rows] = [record.id or 0 for record in records]
         self.has_id[rows] = [record.id is not None for record in records]
-        told = np.array([record.edge_ambiguity is not None for record in records], bool)
-        if told.any():
+        known = np.array([record.edge_ambiguity is not None for record in records], bool)
+        if known.any():
             if self.ambiguity is None:
                 self.ambiguity = np.full((self._room, 4), np.nan)
-            self.ambiguity[rows][told] = [r.edge_ambiguity for r in records if r.edge_ambiguity is not None]
-            self.has_ambiguity[rows] = told
+            self.ambiguity[rows][known] = [r.edge_ambiguity for r in records if r.edge_ambiguity is not None]
+            self.has_ambiguity[rows] = known
 
     def trim(self) -> None:
         """Let go of the room that was not needed."""
@@ -197,7 +197,7 @@ def _records(
         raw: the text to read them from.
         origin: address of the text that ``raws`` are parts of.
         file: for messages.
-        problems: told of each record that is broken; it is left out.
+        problems: collects each record that is broken; it is left out.
 
     Raises:
         _NotJsonError: a record is no JSON, not even Python's.
@@ -295,7 +295,7 @@ def _plain(message: str) -> str:
     return (message[0].lower() + message[1:]).replace("`", "'")
 
 
-def tell_unread(file: Path, problems: Problems) -> None:
+def note_unread(file: Path, problems: Problems) -> None:
     """Count what the reader drops, by its keys; empty values do not count.
 
     The bytes are searched, since objects of all records would take several times the size of the file.

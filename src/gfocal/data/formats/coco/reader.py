@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gfocal.data.formats.coco.parser import Annotations, parse, tell_unread
+from gfocal.data.formats.coco.parser import Annotations, parse, note_unread
 from gfocal.data.formats.coco.validate import check_annotations, check_categories, check_images
 from gfocal.data.formats.common import portable
 from gfocal.data.index.columns import parts
@@ -36,7 +36,7 @@ def read_coco(
         images_dir: the folder that its file names start from; of several, that with most of the images looked for.
         skip_broken: leave broken annotations and images out and list them in :attr:`DataIndex.skipped`.
 
-        problems: who is told of what is broken; by default it raises, or skips as ``skip_broken`` says.
+        problems: collects what is broken; by default it raises, or skips as ``skip_broken`` says.
 
     Raises:
         BrokenInputError: a record is broken, and ``skip_broken`` is False.
@@ -52,7 +52,7 @@ def read_coco(
     category_ids, names = check_categories(annotations, content.categories)
     images_dir = _likeliest(folders, [image.file_name for image in content.images])
     if problems.unread is not None:
-        tell_unread(annotations, problems)
+        note_unread(annotations, problems)
     images = check_images(content.images, images_dir, annotations, problems)
     if not images:
         raise EmptySplitError(
@@ -89,13 +89,13 @@ def _columns(annotations: Annotations, rows: np.ndarray | slice) -> dict[str, An
         with np.errstate(over="ignore"):  # Sides of 1e308 are finite, and may stand in a file.
             area[some] = np.where(np.isfinite(area[some]), area[some], sides[:, 0] * sides[:, 1])
             sides += boxes[some, :2]  # From x, y, width, height to two corners.
-    told = annotations.ambiguity is not None and annotations.has_ambiguity[rows].any()
+    known = annotations.ambiguity is not None and annotations.has_ambiguity[rows].any()
     return {
         "boxes": boxes,
         "area": area,
         "crowd": annotations.crowd[rows],
         "ignore": annotations.ignore[rows],
-        "edge_ambiguity": annotations.ambiguity[rows] if told and annotations.ambiguity is not None else None,
+        "edge_ambiguity": annotations.ambiguity[rows] if known and annotations.ambiguity is not None else None,
     }
 
 

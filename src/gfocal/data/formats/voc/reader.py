@@ -73,7 +73,7 @@ def read_voc(place: VocSplit, split: str, problems: Problems) -> DataIndex:
     Args:
         place: where it is.
         split: its name, for the sidecar.
-        problems: who is told of faults: record-broken, box-not-finite, box-negative, box-outside, image-missing,
+        problems: collects faults: record-broken, box-not-finite, box-negative, box-outside, image-missing,
             image-twice, image-unreadable.
 
     Raises:
@@ -99,7 +99,7 @@ def read_voc(place: VocSplit, split: str, problems: Problems) -> DataIndex:
     for what, times in reading.unread.items():
         problems.lose(place.labels, f"{times} objects' {what}")
     if sidecar is not None:
-        sidecar.tell(problems)
+        sidecar.report_changed(problems)
     return to_index(
         records, images_dir=place.images, annotations=place.listed or place.labels, names=names, category_ids=ids,
         problems=problems,

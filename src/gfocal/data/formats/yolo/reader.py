@@ -44,7 +44,7 @@ def read_yolo(place: YoloSplit, split: str, problems: Problems) -> DataIndex:
     Args:
         place: where it is.
         split: its name, for the sidecar.
-        problems: who is told of faults: record-broken, class-unknown, box-not-finite, box-negative, box-outside,
+        problems: collects faults: record-broken, class-unknown, box-not-finite, box-negative, box-outside,
             image-missing (a label file without an image, a listed image that is not there), image-unreadable.
 
     Raises:
@@ -63,7 +63,7 @@ def read_yolo(place: YoloSplit, split: str, problems: Problems) -> DataIndex:
         reading.place = replace(place, names=sidecar.names, class_ids=tuple(range(len(sidecar.names))))
     records = list(_records(images, labels, file_names, sidecar, reading))
     names, ids = _classes(place, sidecar, reading)
-    _tell(reading, sidecar)
+    _note_reading(reading, sidecar)
     return to_index(
         records, images_dir=folder, annotations=place.marker, names=names, category_ids=ids, problems=problems
     )
@@ -80,7 +80,7 @@ def _common(images: Sequence[Path]) -> tuple[Path, list[str]]:
     return folder, [image.relative_to(folder).as_posix() for image in images]
 
 
-def _tell(reading: _Reading, sidecar: Sidecar | None) -> None:
+def _note_reading(reading: _Reading, sidecar: Sidecar | None) -> None:
     note, lose, marker = reading.problems.note, reading.problems.lose, reading.place.marker
     if reading.polygons:
         note(f"{marker}: {reading.polygons} polygons are read as the boxes around them")
@@ -94,7 +94,7 @@ def _tell(reading: _Reading, sidecar: Sidecar | None) -> None:
     if reading.place.names is None:
         note(f"{reading.place.root}: nothing names the classes: gfocal calls them by their numbers")
     if sidecar is not None:
-        sidecar.tell(reading.problems)
+        sidecar.report_changed(reading.problems)
 
 
 def _classes(place: YoloSplit, sidecar: Sidecar | None, reading: _Reading) -> tuple[Sequence[str], Sequence[int]]:
@@ -230,7 +230,9 @@ def _rows(content: bytes, file: Path, name: str, reading: _Reading) -> list[_Row
         try:
             values = [float(word) for word in words]
         except ValueError:
-            message = f"line {number}: {_short(line)} has something that is not a number; a line is: class x y width height"
+            message = (
+                f"line {number}: {_short(line)} has something that is not a number; a line is: class x y width height"
+            )
             reading.problems.report("record-broken", file, message, image=name)
             continue
         box = _box_of(values, reading)
