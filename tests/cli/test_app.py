@@ -412,7 +412,7 @@ def test_train_says_what_it_did(scenes: Path, tmp_path: Path) -> None:
     assert content["steps"] == 2  # 8 images, 4 a step
     assert set(STATS) <= content["metrics"].keys()
     assert "epoch 1" in result.stderr
-    assert "holds a run already: go on with --resume, or choose another --out" in refused(*words)
+    assert "already holds a run: continue it with --resume, or choose another --out" in refused(*words)
     again = call(*words, "--resume")
     assert again.exit_code == 0
     assert "2 steps" in again.stdout
@@ -480,7 +480,7 @@ def test_train_goes_to_runs_and_can_do_without_val(data: Path, monkeypatch: pyte
     assert "no data to measure on" in result.stderr
     # An annotation file alone is not measured on itself, and the name comes from the folder around it.
     result = call("train", "gfl_nano", "--data", "toys/annotations/train.json", *sets(*SMALL))
-    assert "holds a run already" in result.stderr
+    assert "already holds a run" in result.stderr
 
 
 def test_resume_without_a_run_is_refused(scenes: Path, tmp_path: Path) -> None:
@@ -511,7 +511,7 @@ def test_eval_prints_all_numbers(scenes: Path, run: Path, tmp_path: Path) -> Non
     assert {"score_iou_correlation", "num_detections", "speed"} <= content.keys()
     assert json.loads((tmp_path / "deep/result.json").read_text()) == content
     table = call(*words).stdout
-    for name in (*STATS, *content["per_class"], "Spearman", "ms a picture"):
+    for name in (*STATS, *content["per_class"], "Spearman", "ms per picture"):
         assert name in table
 
 

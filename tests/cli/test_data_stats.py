@@ -80,7 +80,7 @@ def test_images_of_nothing(scenes: Path, tmp_path: Path) -> None:
     file.write_text(json.dumps({**empty, "categories": [{"id": 1, "name": "thing"}]}))
     result = stats(tmp_path, "--recipe", "gfl_nano", "-o", tmp_path / "drawn")
     assert result.exit_code == 0
-    assert "there is no object to learn" in result.stdout
+    assert "these pictures have no object to learn" in result.stdout
     assert (tmp_path / "drawn" / "sizes.png").is_file()
 
 

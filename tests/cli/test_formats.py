@@ -66,7 +66,7 @@ def test_convert_says_no(tmp_path: Path) -> None:
     assert "does not exist" in refused("data", "convert", tmp_path / "none", "--to", "coco", "-o", tmp_path / "new")
     lay_out(tmp_path / "voc", "voc")
     message = refused("data", "convert", tmp_path / "voc", "--to", "coco", "-o", tmp_path / "new", "--val", "0.3")
-    assert "has the splits train, val: --val divides data that have a train and no val split" in message
+    assert "has the splits train, val: --val divides data with a train split and no val split" in message
 
 
 def test_convert_writes_a_split(tmp_path: Path) -> None:

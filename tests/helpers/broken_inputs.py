@@ -165,7 +165,7 @@ FILES = [
     Case("categories is text", changed("categories", to="cat"), JSON, "no list under the key 'categories'"),
     Case("images is empty", changed("images", to=[]), JSON, "no picture"),
     Case("categories is empty", changed("categories", to=[]), JSON, "'categories' is empty"),
-    Case("a class id twice", changed("categories", 1, "id", to=1), JSON, "category id 1 stands there twice"),
+    Case("a class id twice", changed("categories", 1, "id", to=1), JSON, "category id 1 is there twice"),
     Case("a class without a name", changed("categories", 1, "name"), JSON, "lacks the key 'name'"),
     Case("a class name that is a number", changed("categories", 1, "name", to=7), JSON, "category 2"),
     Case("a class id that is text", changed("categories", 1, "id", to="2"), JSON, "category '2'"),

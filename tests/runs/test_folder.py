@@ -97,7 +97,7 @@ def test_nothing_to_resume(tmp_path: Path, train_index: DataIndex) -> None:
 
 
 def test_a_folder_with_a_run_is_not_written_over(cut: Path, train_index: DataIndex) -> None:
-    with pytest.raises(UsageError, match="holds a run already: go on with --resume"):
+    with pytest.raises(UsageError, match="already holds a run: continue it with --resume"):
         train(small(), train_index, None, cut, progress=False)
     (cut / "state.pt").unlink()
     with pytest.raises(UsageError, match="holds what is left of a run: choose another --out"):

@@ -234,7 +234,7 @@ def test_what_all_of_them_meet_is_nobodys_own(whole: tuple[Path, list[Any]], sce
     processes = run(scenes, whole[0])
     outputs = [process.communicate(timeout=120)[0] for process in processes]
     assert [process.returncode for process in processes] == [2, 2]
-    assert all(output.startswith("UsageError None: ") and "holds a run already" in output for output in outputs)
+    assert all(output.startswith("UsageError None: ") and "already holds a run" in output for output in outputs)
 
 
 def test_batch_norm_over_all_processes() -> None:

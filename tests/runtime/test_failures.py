@@ -166,7 +166,7 @@ def test_a_full_disk_leaves_the_last_state(
     said, errors = process.communicate()
     assert process.returncode == 0, errors
     assert said.startswith(f"DiskFull no room on the disk for {out / file} (File too large)"), said
-    assert "the file that was there before is whole" in said
+    assert "the file that was there before is intact" in said
     assert "repeat the command (a training: with --resume)" in said
     if file == "state.pt":
         needed = sum(t.nbytes for t in torch.load(whole / file, weights_only=True)["model"].values())

@@ -133,8 +133,8 @@ def test_too_little_memory_is_told_before_the_start(
     train(recipe, train_index, None, tmp_path / "run")
     said = capsys.readouterr().err
     assert "warning: training takes about 0." in said
-    assert "--set schedule.batch_size=2 --set schedule.accumulate=2 learns from as many pictures a step" in said
-    assert "4 pictures a step, learning rate 0.00025 (optim.lr=0.001 is for 16)" in said
+    assert "--set schedule.batch_size=2 --set schedule.accumulate=2 learns from as many pictures per step" in said
+    assert "4 pictures per step, learning rate 0.00025 (optim.lr=0.001 is for 16)" in said
 
 
 # --- when it ran out ------------------------------------------------------------------------------------------------
@@ -166,8 +166,8 @@ def test_out_of_memory_says_what_would_fit(
     with pytest.raises(OutOfMemory) as caught:
         train(recipe, train_index, None, tmp_path / "run", progress=False)
     message = str(caught.value)
-    assert message.startswith("this machine has not enough memory for batches of 4 pictures: ")
-    assert "--set schedule.batch_size=2 --set schedule.accumulate=6 learns from as many pictures a step" in message
+    assert message.startswith("this machine does not have enough memory for batches of 4 pictures: ")
+    assert "--set schedule.batch_size=2 --set schedule.accumulate=6 learns from as many pictures per step" in message
     assert f"start a new one with --init {tmp_path / 'run'}" in message
     assert state_of(tmp_path / "run")["step"] == 1
     monkeypatch.undo()
@@ -264,7 +264,7 @@ def test_the_option(tmp_path: Path, train_index: DataIndex, monkeypatch: pytest.
     monkeypatch.setattr(batch_module, "find_batch_size", lambda recipe, index: 6)
     assert with_batch(recipe, "auto", train_index, tmp_path, resume=True).schedule.batch_size == 6
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(UsageError, match="--batch auto works in one process"):
+    with pytest.raises(UsageError, match="--batch auto works in a single process"):
         with_batch(recipe, "auto", train_index, tmp_path, resume=False)
 
 

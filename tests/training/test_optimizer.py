@@ -46,7 +46,7 @@ def test_settings_that_do_nothing_are_named() -> None:
     assert idle_settings(schedule(milestones=(2, 3), warmup_steps=20), 40) == []
     assert idle_settings(schedule(kind="cosine", milestones=(9,)), 40) == []
     late, slow = idle_settings(schedule(milestones=(2, 4, 11), warmup_steps=21), 40)
-    assert late.startswith("schedule.milestones: [4, 11] lie beyond the run, schedule.epochs=4")
+    assert late.startswith("schedule.milestones [4, 11] lie beyond the end of the run (schedule.epochs=4)")
     assert (
         slow == "schedule.warmup_steps=21, but the run has 40 steps: the learning rate rises for more than half of it"
     )

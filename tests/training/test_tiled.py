@@ -153,17 +153,17 @@ def test_what_is_told(learn: DataIndex) -> None:
     index = made_index([(200, 100, [(0.0, 0.0, 9.0, 9.0), (10.0, 10.0, 150.0, 30.0), (0.0, 0.0, 0.0, 9.0)])] * 3)
     lines = tile_lines(recipe, in_tiles(recipe, index))
     assert lines[0] == (
-        "tiles: 3 pictures are 27 tiles of 64 pixels, whole pictures included, 15 of them without objects; "
+        "tiles: 3 pictures are 27 tiles of 64 pixels (whole pictures included), 15 of them without objects; "
         "an epoch shows 18"
     )
     assert lines[1].startswith(
-        "tiles: 3 of 6 objects are larger than the 16 pixels that tiles share and whole in none:"
+        "tiles: 3 of 6 objects are larger than the 16 pixels that tiles share, and complete in no tile:"
     )
     assert len(lines) == 2
     # A line of 1000 pixels: no tile shows a fifth of it.
     long = made_index([(1000, 1000, [(0.0, 5.0, 1000.0, 9.0), (0.0, 0.0, 9.0, 9.0)])])
     alone = small("data.tile=64", "data.tile_whole=false")
-    assert "none is learnt whole" in tile_lines(alone, in_tiles(alone, long))[1]
+    assert "none is learnt complete" in tile_lines(alone, in_tiles(alone, long))[1]
     assert tile_lines(alone, in_tiles(alone, long))[2].startswith("warning: 1 objects are in no tile at all")
     assert len(tile_lines(small("data.tile=64"), in_tiles(small("data.tile=64"), long))) == 2
 

@@ -259,7 +259,7 @@ def test_what_starting_from_another_run_did_is_told(
     options = ("model.boxes.reg_max=8", "model.points.offset=0", "schedule.epochs=1")
     train(small(*options), train_index, None, tmp_path / "second", init=first)
     said = capsys.readouterr().err
-    assert f"init: 6 of {total} tensors start anew: head.out.0." in said
+    assert f"init: 6 of {total} tensors start from scratch: head.out.0." in said
     assert "trained for other inputs than this run has: model.points.offset 0.5 -> 0.0" in said
     noted = json.loads((tmp_path / "second" / "run.json").read_text())["init"]
     assert (noted["from"], noted["tensors"], len(noted["fresh"])) == (str(first), total, 6)

@@ -44,7 +44,7 @@ BudgetName = Annotated[
     typer.Option(
         "--budget",
         metavar="full|small|tiny",
-        help="full: the published recipes; small and tiny: minutes per run on a CPU. By default full; small for scenes.",
+        help="full: the published recipes; small, tiny: minutes per run on a CPU. By default full, small for scenes.",
     ),
 ]
 Pyramid = Annotated[

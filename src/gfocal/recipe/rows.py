@@ -96,7 +96,7 @@ AXES: dict[str, dict[str, tuple[str, ...]]] = {
     }
     for points in ANY
 }
-"""What fits, by ``model.points.kind``: several anchors per location have neither one centre nor one set of distances."""
+"""What fits, by ``model.points.kind``: several anchors per location have no single centre or set of distances."""
 
 _WHY = {
     "assigner.kind": "it works on one anchor per location",
@@ -131,8 +131,8 @@ def check_axes(detector: str, points: str, chosen: Mapping[str, str]) -> None:
         binned = [name for name, form in BOXES.items() if form.bins]
         others = [name for name in AXES[points]["quality.kind"] if not QUALITIES[name].bins]
         raise ValueError(
-            f"quality.kind {quality} reads the distributions of the edges, which boxes.kind {boxes} does not have; what "
-            f"goes: boxes.kind {' or '.join(binned)}, or quality.kind {', '.join(others)}"
+            f"quality.kind {quality} reads the distributions of the edges, which boxes.kind {boxes} does not have; "
+            f"what goes: boxes.kind {' or '.join(binned)}, or quality.kind {', '.join(others)}"
         )
 
 

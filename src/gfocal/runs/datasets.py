@@ -235,8 +235,8 @@ def open_measured(
         unsplit = WHOLE in find_data(data, format).splits
         if unsplit and held_out is not None:
             lines = [
-                f"warning: all {counted(len(index), 'picture')} of {data} are measured. The run set pictures of other data "
-                "apart, or of these before they changed: if it learnt from some of them, the numbers are too good"
+                f"warning: all {counted(len(index), 'picture')} of {data} are measured. The run set pictures of other "
+                "data apart, or of these before they changed: if it learnt from some of them, the numbers are too good"
             ]
         elif unsplit and data.is_dir():
             lines = [f"{data} is not split: all of it is measured"]

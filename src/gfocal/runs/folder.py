@@ -179,8 +179,8 @@ class Run:
         count = state["environment"].get("processes", 1)
         if count != self.processes.count:
             raise UsageError(
-                f"{self.folder} was trained by {count} processes, not by {self.processes.count}: its position in the data "
-                "would be wrong. Start as many as before, or start a new run with --init"
+                f"{self.folder} was trained by {count} processes, not by {self.processes.count}: its position in the "
+                "data would be wrong. Start as many as before, or start a new run with --init"
             )
 
     def changed_environment(self, state: dict[str, Any]) -> list[str]:

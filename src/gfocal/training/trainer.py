@@ -101,8 +101,9 @@ class Trainer:
         if state is not None:
             self._load(state)
             if changed := self.run.changed_environment(state):
+                what = ", ".join(changed)
                 lines.append(
-                    f"the result will not be bit-identical to an uninterrupted run, since these changed: {', '.join(changed)}"
+                    f"the result will not be bit-identical to an uninterrupted run, since these changed: {what}"
                 )
         else:
             lines += [*tile_lines(self.recipe, self.train_index), *before_training(self.train_index, self.recipe)]

@@ -46,14 +46,14 @@ def strict_and_skipped(root: Path) -> tuple[str, list[Problem], dict[str, Any]]:
         ("1 0.5 0.5 0.5", "record-broken", r"line 2: 4 numbers; a line is: class x y width height"),
         ("1 0.5 0.5 0.5 0.5 0.5 0.5 0.5", "record-broken", "line 2: 8 numbers"),
         ("1", "record-broken", "line 2: 1 numbers"),
-        ("dog 0.5 0.5 0.5 0.5", "record-broken", "line 2: 'dog 0.5 0.5 0.5 0.5' has what is no number"),
-        ("1 0,5 0,5 0,5 0,5", "record-broken", "line 2: .* has what is no number"),
-        ("1, 0.5, 0.5, 0.5, 0.5", "record-broken", "has what is no number"),
-        ("\x00\x01", "record-broken", "has what is no number"),
+        ("dog 0.5 0.5 0.5 0.5", "record-broken", "line 2: 'dog 0.5 0.5 0.5 0.5' has something that is not a number"),
+        ("1 0,5 0,5 0,5 0,5", "record-broken", "line 2: .* has something that is not a number"),
+        ("1, 0.5, 0.5, 0.5, 0.5", "record-broken", "has something that is not a number"),
+        ("\x00\x01", "record-broken", "has something that is not a number"),
         ("2 0.5 0.5 0.5 0.5", "class-unknown", "line 2: unknown class 2; known are 0 to 1"),
-        ("-1 0.5 0.5 0.5 0.5", "class-unknown", "class -1 is no class number"),
-        ("0.5 0.5 0.5 0.5 0.5", "class-unknown", "class 0.5 is no class number"),
-        ("1e30 0.5 0.5 0.5 0.5", "class-unknown", "is no class number"),
+        ("-1 0.5 0.5 0.5 0.5", "class-unknown", "class -1 is not a class number"),
+        ("0.5 0.5 0.5 0.5 0.5", "class-unknown", "class 0.5 is not a class number"),
+        ("1e30 0.5 0.5 0.5 0.5", "class-unknown", "is not a class number"),
         ("nan 0.5 0.5 0.5 0.5", "box-not-finite", "not finite"),
         ("1 nan 0.5 0.5 0.5", "box-not-finite", "line 2: a number is not finite: class 1, x y width height nan 0.5"),
         ("1 0.5 0.5 inf 0.5", "box-not-finite", "not finite"),
@@ -186,7 +186,7 @@ def test_classes_by_number_and_without_names(tmp_path: Path) -> None:
     problems = Problems(False)
     index = open_split(root, "train", problems=problems)
     assert index.names == ("0", "1")
-    assert any("nothing gives the names of the classes" in note for note in problems.notes)
+    assert any("nothing names the classes" in note for note in problems.notes)
     (root / "classes.txt").write_bytes(b"\xff")
     with pytest.raises(UsageError, match=r"classes\.txt cannot be read as UTF-8"):
         open_split(root, "train")

@@ -120,7 +120,7 @@ def test_a_damaged_run_is_a_failure(data: StudyData, tmp_path: Path) -> None:
     (tmp_path / RUNS / run / RESAMPLED).write_bytes(b"")
     results = collect(study, TABLES["table3"], Outcome())
     assert row_of(results, "atss")["runs"][0]["state"] == "failed"
-    assert "does that run again" in results["failures"][0]
+    assert "repeat the command to do that run again" in results["failures"][0]
 
 
 def test_one_seed_speaks_of_images_alone(data: StudyData, tmp_path: Path) -> None:

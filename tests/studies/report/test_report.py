@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from gfocal.errors import UsageError
-from gfocal.studies.report import render_html, render_markdown, describe_results, write_overview, write_report
+from gfocal.studies.report import describe_results, render_html, render_markdown, write_overview, write_report
 from gfocal.studies.report.plot import _limits, write_plot
 from helpers import report_samples as samples
 

@@ -11,12 +11,12 @@ from gfocal.studies.report.terminal import describe_results
 from gfocal.studies.report.write import read_results, write_overview, write_report
 
 __all__ = [
+    "describe_results",
     "overview_html",
     "overview_markdown",
     "read_results",
     "render_html",
     "render_markdown",
-    "describe_results",
     "write_overview",
     "write_report",
 ]

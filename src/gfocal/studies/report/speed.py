@@ -31,8 +31,8 @@ def speed_words(results: Results) -> str:
     candidates = "" if count is None else f" {counted(count, 'candidate')} of each go into post-processing."
     return (
         f"Medians of {counted(speed['repeats'], 'repeat')}, one picture of {height} x {width} pixels at a time, "
-        f"{line(speed['device'])}, {counted(speed['threads'], 'thread')}; rows are timed in turn, so that a slow moment "
-        f"meets all of them.{candidates} p10 to p90: the middle 80 % of the repeats. Ratios are to the first row, "
+        f"{line(speed['device'])}, {counted(speed['threads'], 'thread')}; rows are timed in turn, so that a slow "
+        f"moment meets all of them.{candidates} p10 to p90: the middle 80 % of the repeats. Ratios are to the first row, "
         "brackets their 95 % interval. FLOPs are those of the network, two for each multiply-add."
     )
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gfocal.data.formats.coco.parser import Annotations, parse, note_unread
+from gfocal.data.formats.coco.parser import Annotations, note_unread, parse
 from gfocal.data.formats.coco.validate import check_annotations, check_categories, check_images
 from gfocal.data.formats.common import portable
 from gfocal.data.index.columns import parts
