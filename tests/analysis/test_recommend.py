@@ -82,7 +82,7 @@ def test_more_bins_are_proposed_and_are_enough() -> None:
     assert 7 < n < 16
     assert option["cost"]["box_channels"] == [32, 4 * (n + 1)]
     assert option["cost_line"] == (
-        "the head works on as many points a picture, the backbone on as many pixels, "
+        "the head works on as many points per picture, the backbone on as many pixels, "
         f"{4 * (n + 1)} box channels instead of 32"
     )
     assert found["proposal"]["reasons"][0].startswith("level of stride 32: ")
@@ -136,7 +136,7 @@ def test_anchors_where_objects_lie_between_two() -> None:
     option = next(option for option in found["proposal"]["options"] if option["kind"] == "anchors")
     assert again(index, "gfl_nano", (), option)["missed_share"] == option["missed_share"] < 0.6 * found["missed_share"]
     assert option["cost"]["points"][0] == option["cost"]["points"][1]
-    assert any("must learn them anew" in note for note in found["proposal"]["notes"])
+    assert any("must learn them again" in note for note in found["proposal"]["notes"])
     assert not any(
         o["kind"] == "anchors" for o in data_statistics(index, load_recipe("fcos_nano"))[0]["proposal"]["options"]
     )
@@ -184,7 +184,7 @@ def test_enough_bins_are_said_to_be_more_than_needed() -> None:
     }
 
 
-def test_edges_that_no_n_mends_are_told_apart() -> None:
+def test_edges_that_no_n_fixes_are_distinguished() -> None:
     # Max-IoU takes points outside of an object: their edges lie behind them, whatever n is.
     recipe = load_recipe(
         "gfl_nano",
@@ -199,7 +199,7 @@ def test_edges_that_no_n_mends_are_told_apart() -> None:
     found, assigned = data_statistics(index, recipe)
     assert out_of_reach(assigned, 40, 1.0) == assigned.worst_share
     assert not any(line.startswith("level of") for line in found["proposal"]["reasons"])
-    assert any("which no reg_max mends" in note for note in found["proposal"]["notes"])
+    assert any("which no reg_max fixes" in note for note in found["proposal"]["notes"])
     assert sum(row["behind"] for row in found["levels"]) > 0
 
 
@@ -213,5 +213,5 @@ def test_other_rows_reach_everything(name: str) -> None:
 def test_cost_line() -> None:
     cost = {"points": [2000.0, 3000.0], "pixels": [100.0, 100.0], "box_channels": [32, 32]}
     assert cost_line(cost) == (
-        "the head works on 1.50 times the points a picture, the backbone on as many pixels, 32 box channels as before"
+        "the head works on 1.50 times the points per picture, the backbone on as many pixels, 32 box channels as before"
     )

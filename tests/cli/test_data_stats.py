@@ -46,7 +46,7 @@ def test_tables_and_a_proposal_that_works_when_typed(scenes: Path) -> None:
 def test_unlimited_reach_and_val(scenes: Path) -> None:
     result = stats(scenes, "--recipe", "retinanet_nano", "--split", "val", "--pictures", "3")
     assert "reach: unlimited" in result.stdout
-    assert "3 pictures (of 4, by chance)" in result.stdout
+    assert "3 pictures (of 4, chosen at random)" in result.stdout
     assert "no anchor" in result.stdout
 
 

@@ -54,7 +54,9 @@ def test_what_is_scarce_is_noted() -> None:
     assert shared.startswith("shared memory: only 0.1 GB free; ")
     assert "--shm-size=2g" in shared
     assert disk.startswith("disk here: only 0.0 GB free; ")
-    assert files == "open files at most: only 1024; loader processes hand over several files a picture: ulimit -n 65536"
+    assert (
+        files == "open files at most: only 1024; loader processes hand over several files per picture: ulimit -n 65536"
+    )
     assert readable("gpu_memory", [2 * GB, GB]) == "2.0 GB free, 1.0 GB free"
     assert readable("memory", None) == "-"
     assert room().keys() == PLENTY.keys()

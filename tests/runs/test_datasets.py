@@ -103,7 +103,9 @@ def test_other_data_are_measured_as_they_are(unsplit: Path, scenes: Path, tmp_pa
             (other / kind / file.name).write_bytes(file.read_bytes())
     (other / "classes.txt").write_bytes((unsplit / "classes.txt").read_bytes())
     assert evaluate_files(str(run), other, **words)["num_images"] == 5
-    assert said[-1].startswith(f"warning: all 5 pictures of {other} are measured; the run set pictures apart, but not")
+    assert said[-1].startswith(
+        f"warning: all 5 pictures of {other} are measured. The run set pictures of other data apart, or"
+    )
     content = json.loads((run / "run.json").read_text())
     assert apart is not None
     assert [part["val"] for part in content["held_out"]["parts"]] == [names(apart)]
@@ -181,7 +183,7 @@ def test_images_that_are_learnt_and_measured_are_told(scenes: Path, tmp_path: Pa
     (tmp_path / "again").symlink_to(scenes)
     open_run_data(scenes, tmp_path / "again/annotations/train.json", say=said.append)
     assert len(said) == 1
-    assert said[0].startswith("warning: 12 pictures of 12 to measure on will be learnt too")
+    assert said[0].startswith("warning: 12 pictures of 12 to measure on are in the training data too")
 
 
 def test_the_fingerprint_sees_images_and_classes(scenes: Path) -> None:

@@ -195,7 +195,7 @@ def test_other_errors_stay_what_they_are(tmp_path: Path) -> None:
         with pytest.raises(type(error)) as caught:
             write_atomically(tmp_path / "x", fail(error))
         assert caught.value is error
-    with pytest.raises(DiskFull, match=r"no room on the disk for .*x, it needs 3\.0 GB; .* are free.*is whole"):
+    with pytest.raises(DiskFull, match=r"no room on the disk for .*x, it needs 3\.0 GB; .* are free.*is intact"):
         write_atomically(tmp_path / "x", fail(OSError(28, "No space left on device")), needed=3 * 2**30)
     with pytest.raises(DiskFull) as told:
         write_atomically(tmp_path / "y", fail(OSError(28, "No space left on device")))

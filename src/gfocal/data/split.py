@@ -167,8 +167,8 @@ def _lines(
     largest = max(map(len, alike), default=0)
     if largest > len(index) / 2:
         lines.append(
-            f"warning: {largest:,} of {len(index):,} pictures look alike, as frames of one film, and the run learns from "
-            "all of them: give pictures of another scene with --val PATH"
+            f"warning: {largest:,} of {len(index):,} pictures look alike, as frames of one film, and the run learns "
+            "from all of them: give pictures of another scene with --val PATH"
         )
     pairs = _classes_of(index)
     both = [set(pairs[chosen[pairs[:, 0]] == side, 1].tolist()) for side in (False, True)]

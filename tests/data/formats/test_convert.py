@@ -155,7 +155,7 @@ def test_a_label_file_that_was_changed_counts(tmp_path: Path, fmt: Any) -> None:
     assert np.asarray(back.labels)[2] == 1
     assert np.asarray(back.annotation_ids).tolist() == [5, 2, 6]
     assert len(notes) == 1
-    assert "1 pictures were changed" in notes[0]
+    assert "1 pictures changed after it was written" in notes[0]
     assert "sub/a.png" in notes[0]
 
 

@@ -100,7 +100,9 @@ def test_a_failing_run_does_not_stop_the_rest(plan: Plan, data: StudyData, tmp_p
     assert outcome.done == 2
     assert set(outcome.failures) == {first, third}
     assert outcome.failures[first].startswith("exit code 1: the loss is not finite (")
-    assert outcome.failures[third].startswith("killed by signal 9 (the system kills processes this way when memory runs out)")
+    assert outcome.failures[third].startswith(
+        "killed by signal 9 (the system kills processes this way when memory runs out)"
+    )
     assert is_done(out, plan.runs[1])
     # Whatever was wrong is mended: the failed ones alone are tried again.
     fates(out)

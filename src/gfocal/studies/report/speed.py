@@ -32,8 +32,8 @@ def speed_words(results: Results) -> str:
     return (
         f"Medians of {counted(speed['repeats'], 'repeat')}, one picture of {height} x {width} pixels at a time, "
         f"{line(speed['device'])}, {counted(speed['threads'], 'thread')}; rows are timed in turn, so that a slow "
-        f"moment meets all of them.{candidates} p10 to p90: the middle 80 % of the repeats. Ratios are to the first row, "
-        "brackets their 95 % interval. FLOPs are those of the network, two for each multiply-add."
+        f"moment meets all of them.{candidates} p10 to p90: the middle 80 % of the repeats. Ratios are to the first "
+        "row, brackets their 95 % interval. FLOPs are those of the network, two for each multiply-add."
     )
 
 
