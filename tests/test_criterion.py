@@ -9,13 +9,24 @@ import torch
 from torch import Tensor
 
 from gfocal.assigners import AtssAssigner
-from gfocal.criterion import Matched, count_positives, detection_losses, divisors, match, positive_weights
+from gfocal.criterion import Matched, count_positives, detection_losses, divisors, match
+from gfocal.errors import UsageError
 from gfocal.points import make_points
-from gfocal.representation import DiracBoxes, GeneralBoxes, JointQuality, NoQuality
+from gfocal.representation import (
+    BoxWeight,
+    CenternessWeight,
+    DiracBoxes,
+    GeneralBoxes,
+    JointQuality,
+    NoQuality,
+    ScoreWeight,
+)
 from gfocal.structures import IGNORED, NEGATIVE, Assignment, HeadOutput, Targets
 from oracles.losses import quality_focal, quality_focal_slope
 
 WEIGHTS = {"cls": 1.0, "box": 2.0, "dfl": 0.25}
+ONES = dict.fromkeys(WEIGHTS, 1.0)
+BOX_WEIGHTS: dict[str, BoxWeight | None] = {"score": ScoreWeight(), "centerness": CenternessWeight(), "none": None}
 
 
 class Fixed:
@@ -59,10 +70,11 @@ def test_matching_two_points() -> None:
     assert (matched.objects, matched.missed, matched.edges, matched.truncated) == (1, 0, 4, 0)
 
 
-@pytest.mark.parametrize("box_weight", ["score", "centerness", "none"])
+@pytest.mark.parametrize("box_weight", BOX_WEIGHTS)
 def test_the_total_of_two_points(box_weight: str) -> None:
+    chosen = BOX_WEIGHTS[box_weight]
     losses = detection_losses(
-        two_points(), TWO, matched_by_hand(), BOXES, JointQuality(), box_weight=box_weight, loss_weights=WEIGHTS
+        two_points(), TWO, matched_by_hand(), BOXES, JointQuality(), box_weight=chosen, loss_weights=WEIGHTS
     )
     # Point 0 decodes to 1.25 strides left, 1 elsewhere: [-6, -4, 12, 12], IoU = GIoU = 256 / 288 = 8/9.
     # The weight of its box terms: the larger class score sigmoid(log 3) = 3/4; the point is in the middle of its
@@ -91,18 +103,40 @@ def test_the_weight_carries_no_gradient() -> None:
 
 def test_centerness_by_hand() -> None:
     # The point (4, 4) in [2, 1, 10, 7]: left 2, right 6, top 3, bottom 3: sqrt(2/6 * 3/3).
-    weight = positive_weights("centerness", two_points()[0][:1], TWO[:1], torch.tensor([[2.0, 1, 10, 7]]), NoQuality())
+    weight = CenternessWeight()(None, TWO[:1], torch.tensor([[2.0, 1, 10, 7]]), NoQuality())
     assert weight.tolist() == pytest.approx([math.sqrt(1 / 3)])
 
 
 def test_loss_weights_and_normalisers_only_scale() -> None:
     matched, quality = matched_by_hand(), JointQuality()
-    plain = detection_losses(two_points(), TWO, matched, BOXES, quality, loss_weights={}, cls_norm=1, box_norm=1)
+    plain = detection_losses(two_points(), TWO, matched, BOXES, quality, loss_weights=ONES, cls_norm=1, box_norm=1)
     given = detection_losses(
         two_points(), TWO, matched, BOXES, quality, loss_weights=WEIGHTS, cls_norm=torch.tensor(5.0), box_norm=4.0
     )
     for name, norm in (("cls", 5), ("box", 4), ("dfl", 4)):
         assert given[name].item() == pytest.approx(WEIGHTS[name] * plain[name].item() / norm, rel=1e-6)
+
+
+def test_the_score_weight_needs_outputs() -> None:
+    with pytest.raises(ValueError, match="box_weight score needs the outputs"):
+        ScoreWeight()(None, TWO[:1], torch.zeros(1, 4), NoQuality())
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        (
+            {"cls": 1.0, "boks": 2.0, "dfl": 0.25},
+            "lacks a factor for box; it has cls, boks, dfl. Give .* cls, box, dfl",
+        ),
+        ({"cls": 1.0}, "lacks a factor for box and dfl; it has cls"),
+        ({}, "lacks a factor for cls and box and dfl; it has none"),
+    ],
+    ids=["misspelt", "left out", "all"],
+)
+def test_a_term_without_a_factor_is_refused(weights: dict[str, float], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        detection_losses(two_points(), TWO, matched_by_hand(), BOXES, JointQuality(), loss_weights=weights)
 
 
 # --- batches --------------------------------------------------------------------------------------------------------
@@ -124,18 +158,18 @@ def random_output(images: int, boxes: GeneralBoxes | DiracBoxes, seed: int = 0) 
     return HeadOutput(logits.requires_grad_(), code.requires_grad_())
 
 
-@pytest.mark.parametrize("box_weight", ["score", "centerness", "none"])
+@pytest.mark.parametrize("box_weight", BOX_WEIGHTS)
 @pytest.mark.parametrize("boxes", [GeneralBoxes(8), DiracBoxes()], ids=["general", "dirac"])
 @pytest.mark.parametrize("quality", [JointQuality(), NoQuality()], ids=["joint", "none"])
 def test_parts_of_a_step_add_up_to_the_whole(
     boxes: GeneralBoxes | DiracBoxes, quality: JointQuality | NoQuality, box_weight: str
 ) -> None:
-    out, assigner = random_output(4, boxes), AtssAssigner(9)
+    out, assigner, chosen = random_output(4, boxes), AtssAssigner(9), BOX_WEIGHTS[box_weight]
 
     def losses_of(part: slice, **norms: float) -> Tensor:
         matched = match(POINTS, IMAGES[part], assigner, boxes)
         terms = detection_losses(
-            out[part], POINTS, matched, boxes, quality, box_weight=box_weight, loss_weights=WEIGHTS, **norms
+            out[part], POINTS, matched, boxes, quality, box_weight=chosen, loss_weights=WEIGHTS, **norms
         )
         return torch.stack(list(terms.values())).sum()
 
@@ -143,7 +177,7 @@ def test_parts_of_a_step_add_up_to_the_whole(
         matched = match(POINTS, IMAGES[part], assigner, boxes)
         flat = HeadOutput(out.class_logits[part].flatten(0, 1), out.box[part].flatten(0, 1))[matched.positive]
         at = POINTS[matched.positive % len(POINTS)]
-        weight = positive_weights(box_weight, flat, at, matched.boxes, quality)
+        weight = None if chosen is None else chosen(flat, at, matched.boxes, quality)
         count = len(matched.positive)
         return count, float(count) if weight is None else weight.sum().item()
 
@@ -167,8 +201,8 @@ def test_the_default_normalisers_are_those_of_the_batch() -> None:
     flat = HeadOutput(out.class_logits.flatten(0, 1), out.box.flatten(0, 1))[matched.positive]
     score_sum = flat.class_logits.sigmoid().amax(1).sum().item()
     arguments = (out, POINTS, matched, boxes, quality)
-    default = detection_losses(*arguments, loss_weights={})
-    explicit = detection_losses(*arguments, loss_weights={}, cls_norm=len(matched.positive), box_norm=score_sum)
+    default = detection_losses(*arguments, loss_weights=ONES)
+    explicit = detection_losses(*arguments, loss_weights=ONES, cls_norm=len(matched.positive), box_norm=score_sum)
     assert score_sum > 1
     assert {k: v.item() for k, v in default.items()} == pytest.approx({k: v.item() for k, v in explicit.items()})
 
@@ -234,10 +268,10 @@ def test_ignored_points_learn_nothing() -> None:
     out = random_output(1, boxes)
     matched = match(POINTS, [one], Fixed(marked), boxes)
     assert matched.ignored.nonzero().flatten().tolist() == ignored
-    losses = detection_losses(out, POINTS, matched, boxes, quality, loss_weights={})
+    losses = detection_losses(out, POINTS, matched, boxes, quality, loss_weights=ONES)
     torch.stack(list(losses.values())).sum().backward()
     all_points = detection_losses(
-        out, POINTS, match(POINTS, [one], Fixed(plain), boxes), boxes, quality, loss_weights={}
+        out, POINTS, match(POINTS, [one], Fixed(plain), boxes), boxes, quality, loss_weights=ONES
     )
     theirs = sum(quality_focal(x, 0, 2) for x in out.class_logits[0, ignored].flatten().tolist())
     assert losses["cls"].item() == pytest.approx(all_points["cls"].item() - theirs, rel=1e-5)
@@ -287,7 +321,7 @@ def test_a_quality_learns_which_image_each_row_is_of() -> None:
             edges=0,
             truncated=0,
         )
-        detection_losses(out, points, matched, GeneralBoxes(7), Recording(), loss_weights={})
+        detection_losses(out, points, matched, GeneralBoxes(7), Recording(), loss_weights=ONES)
     assert [image.tolist() for image in seen] == [[0, 0, 0, 1, 1, 1], [0, 0, 1, 1]]
 
 

@@ -16,7 +16,7 @@ from gfocal.images.io import Resize, pad_batch
 from gfocal.models import PostProcess
 from gfocal.points import make_points
 from gfocal.recipe import load_recipe
-from gfocal.representation import GeneralBoxes, JointQuality
+from gfocal.representation import GeneralBoxes, JointQuality, ScoreWeight
 from gfocal.structures import Detections, HeadOutput, Targets
 from gfocal.zoo import build_detector
 
@@ -54,8 +54,8 @@ def told(resize: Resize) -> DenseDetector:
         names=("a", "b"),
         resize=resize,
         postprocess=PostProcess(),
-        box_weight="score",
-        loss_weights={},
+        box_weight=ScoreWeight(),
+        loss_weights={"cls": 1.0, "box": 1.0, "dfl": 1.0},
     )
 
 

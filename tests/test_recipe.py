@@ -14,7 +14,7 @@ from torch import nn
 from gfocal.detector import DenseDetector
 from gfocal.errors import UsageError
 from gfocal.recipe import DETECTORS, Recipe, build_recipe, load_recipe, recipe_names
-from gfocal.recipe.forms import ASSIGNERS, BOXES, QUALITIES
+from gfocal.recipe.forms import ASSIGNERS, BOX_WEIGHTS, BOXES, HEADS, NECKS, QUALITIES
 from gfocal.recipe.hints import _ALIASES
 from gfocal.recipe.network import LossWeights
 from gfocal.recipe.training import PredictRecipe, ResizeRecipe
@@ -375,19 +375,37 @@ def test_no_key_of_the_detector_is_left_out() -> None:
     }
 
 
-@pytest.mark.parametrize(
-    ("key", "name"),
-    [
-        (key, name)
-        for key, forms in (("assigner", ASSIGNERS), ("boxes", BOXES), ("quality", QUALITIES))
-        for name in forms
-    ],
-)
+FORMS = {
+    "assigner.kind": ASSIGNERS,
+    "boxes.kind": BOXES,
+    "quality.kind": QUALITIES,
+    "head": HEADS,
+    "neck": NECKS,
+    "box_weight": BOX_WEIGHTS,
+}
+
+
+@pytest.mark.parametrize(("key", "name"), [(key, name) for key, forms in FORMS.items() for name in forms])
 def test_every_form_can_be_built(key: str, name: str) -> None:
-    form = {"assigner": ASSIGNERS, "boxes": BOXES, "quality": QUALITIES}[key][name]
+    form = FORMS[key][name]
     recipe = "gfl_nano" if "square" in form.points else "ssd_nano"
-    detector = build_detector(load_recipe(recipe, [f"model.{key}.kind={name}"]), ["a"])
-    assert type(getattr(detector, key)).__name__ == form.place.partition(":")[2]
+    if form.widths:
+        recipe = "ssd512_vgg16"
+    detector = build_detector(
+        load_recipe(recipe, [f"model.{key}={name}", "model.channels=96"]), ["a"], pretrained=False
+    )
+    part = getattr(detector, key.partition(".")[0])
+    built = form.place.partition(":")[2]
+    assert type(part).__name__ == ("NoneType" if built == "no_weight" else built)
+
+
+@pytest.mark.parametrize("key", ["head", "neck", "box_weight"])
+def test_a_name_that_is_no_form_is_refused_with_those_that_are(key: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        load_recipe("gfl_nano", [f"model.{key}=nothing_like_it"])
+    assert f"model.{key}" in str(caught.value)
+    for name in FORMS[key]:
+        assert f"'{name}'" in str(caught.value)
 
 
 def test_loss_weights_are_named_after_losses() -> None:

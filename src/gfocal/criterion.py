@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from gfocal.assigners import Assigner
-from gfocal.boxes import centerness
+from gfocal.errors import UsageError
 from gfocal.losses.reduction import at_least_float32
 from gfocal.points import Points
-from gfocal.representation import BoxRepresentation, Quality
+from gfocal.representation import BoxRepresentation, BoxWeight, Quality, ScoreWeight
 from gfocal.structures import IGNORED, HeadOutput, Targets
 
-BoxWeight = Literal["score", "centerness", "none"]
 Norm = Literal["step", "picture", "plus_pictures"]
+_SCORE = ScoreWeight()
 
 
 @dataclass(frozen=True)
@@ -96,24 +96,6 @@ def divisors(counts: Sequence[int]) -> tuple[float, float]:
     return float(max(counts[0], 1)), float(max(counts[1], 1))
 
 
-def positive_weights(
-    kind: BoxWeight, out: HeadOutput | None, points: Points, target_boxes: Tensor, quality: Quality
-) -> Tensor | None:
-    """(N,) weight of each positive's box terms; detached. ``out`` and ``points`` hold the positives' rows.
-
-    "score": the largest class score (as the published GFL checkpoints); "centerness": FCOS's centerness of the
-    point in its ground truth; "none": every positive counts the same (the paper's formula).
-    """
-    if kind == "score":
-        if out is None:
-            raise ValueError("box_weight score needs the outputs")
-        scores = at_least_float32(quality.class_logits(out).detach()).sigmoid()
-        return scores.amax(-1) if scores.numel() else scores.sum(-1)
-    if kind == "centerness":
-        return centerness(points.xy, target_boxes)
-    return None
-
-
 def detection_losses(
     out: HeadOutput,
     points: Points,
@@ -121,7 +103,7 @@ def detection_losses(
     boxes: BoxRepresentation,
     quality: Quality,
     *,
-    box_weight: BoxWeight = "score",
+    box_weight: BoxWeight | None = _SCORE,
     loss_weights: Mapping[str, float],
     norm: Norm = "step",
     cls_norm: Tensor | float | None = None,
@@ -135,8 +117,8 @@ def detection_losses(
         points: the P points.
         matched: what they learn.
         boxes, quality: the two axes.
-        box_weight: see :func:`positive_weights`.
-        loss_weights: factor of each term by name; applied here and nowhere else.
+        box_weight: weight of each positive's box terms; None: every positive counts the same (the paper's formula).
+        loss_weights: factor of each term by name; applied here and nowhere else. It may name terms that are not there.
         norm: how positives are counted, see :func:`count_positives`.
         cls_norm: divisor of the quality's losses; by default the positives of this batch, counted so.
         box_norm: divisor of the box terms; by default the sum of the positives' weights, at least 1.
@@ -144,12 +126,15 @@ def detection_losses(
 
     The normalisers and sums belong to the whole optimizer step: under several processes or gradient accumulation
     the caller adds them up first.
+
+    Raises:
+        UsageError: a term has no factor.
     """
     with torch.autocast(out.box.device.type, enabled=False):
         flat = out.map(lambda tensor: at_least_float32(tensor.flatten(0, 1)))
         positive = flat[matched.positive]
         at = points[matched.positive % len(points)]
-        weight = positive_weights(box_weight, positive, at, matched.boxes, quality)
+        weight = None if box_weight is None else box_weight(positive, at, matched.boxes, quality)
         if cls_norm is None:
             cls_norm = divisors(count_positives([matched], norm))[0]
         if box_norm is None:
@@ -163,7 +148,13 @@ def detection_losses(
             **quality.losses(rows, labels, index, target, image=image, norm=cls_norm, sums=quality_sums),
             **boxes.losses(at, positive.box, decoded, matched.boxes, weight=weight, norm=box_norm),
         }
-        return {name: value * loss_weights.get(name, 1.0) for name, value in terms.items()}
+        missing = [name for name in terms if name not in loss_weights]
+        if missing:
+            raise UsageError(
+                f"loss_weights lacks a factor for {' and '.join(missing)}; it has {', '.join(loss_weights) or 'none'}. "
+                f"Give one for each of {', '.join(terms)} (1 leaves a term as it is)"
+            )
+        return {name: value * loss_weights[name] for name, value in terms.items()}
 
 
 def _sum(weight: Tensor) -> Tensor:
@@ -188,17 +179,17 @@ def step_sums(
     matched: Matched,
     boxes: BoxRepresentation,
     quality: Quality,
-    box_weight: BoxWeight,
+    box_weight: BoxWeight | None,
 ) -> Tensor:
     """(1 + S,) what a step adds up before any of its losses: the positives' weights, and the quality's own sums.
 
-    ``out`` may be None where neither needs the network's outputs: box_weight is not "score", nothing is ``summed``.
+    ``out`` may be None where neither needs the network's outputs: no ``box_weight.reads_outputs``, no ``summed``.
     """
     at = points[matched.positive % len(points)]
     with torch.autocast(points.xy.device.type, enabled=False):
         flat = None if out is None else out.map(lambda tensor: at_least_float32(tensor.flatten(0, 1)))
         positive = None if flat is None else flat[matched.positive]
-        weight = positive_weights(box_weight, positive, at, matched.boxes, quality)
+        weight = None if box_weight is None else box_weight(positive, at, matched.boxes, quality)
         total = at.xy.new_tensor(float(len(matched.positive))) if weight is None else _sum(weight)
         if not quality.summed or flat is None or positive is None:
             return total.view(1)

@@ -12,15 +12,15 @@ from torch import Tensor, nn
 
 from gfocal.assigners import Assigner
 from gfocal.boxes import clip_boxes
-from gfocal.criterion import BoxWeight, Matched, Norm, detection_losses, match, step_sums
+from gfocal.criterion import Matched, Norm, detection_losses, match, step_sums
 from gfocal.errors import UsageError
 from gfocal.images.io import Resize, pad_batch, to_image
 from gfocal.images.tiling import Tiling
-from gfocal.models import PostProcess
+from gfocal.models import Head, PostProcess
 from gfocal.models.freezing import frozen_norms_in_eval
 from gfocal.models.tiled_prediction import find_in_tiles
 from gfocal.points import Points, grid_sizes
-from gfocal.representation import BoxRepresentation, Quality
+from gfocal.representation import BoxRepresentation, BoxWeight, Quality
 from gfocal.structures import Detections, HeadOutput, Targets
 
 _SIZES_KEPT = 64  # image sizes whose points are kept; those of 800 x 1333 take 0.8 MB
@@ -78,8 +78,8 @@ class DenseDetector(nn.Module):
         names: class names, C of them.
         resize: how an image is brought to the input size.
         postprocess: thresholds.
-        box_weight: see :func:`gfocal.criterion.positive_weights`.
-        loss_weights: factor of each loss term.
+        box_weight: weight of each positive's box terms; None: all count the same.
+        loss_weights: factor of each loss term that there is.
         norm: how positives are counted, see :func:`gfocal.criterion.count_positives`.
         tiling: how :meth:`predict` cuts images into tiles; None looks at whole images alone.
     """
@@ -90,7 +90,7 @@ class DenseDetector(nn.Module):
         pixels: PixelNorm,
         backbone: nn.Module,
         neck: nn.Module,
-        head: nn.Module,
+        head: Head,
         strides: Sequence[int],
         make_points: MakePoints,
         assigner: Assigner,
@@ -99,7 +99,7 @@ class DenseDetector(nn.Module):
         names: Sequence[str],
         resize: Resize,
         postprocess: PostProcess,
-        box_weight: BoxWeight,
+        box_weight: BoxWeight | None,
         loss_weights: Mapping[str, float],
         norm: Norm = "step",
         tiling: Tiling | None = None,
@@ -110,7 +110,7 @@ class DenseDetector(nn.Module):
         self.assigner, self.boxes, self.quality = assigner, boxes, quality
         self.names = tuple(names)
         self.resize, self.postprocess = resize, postprocess
-        self.box_weight: BoxWeight = box_weight
+        self.box_weight = box_weight
         self.loss_weights = dict(loss_weights)
         self.norm: Norm = norm
         self.tiling = tiling
@@ -181,7 +181,7 @@ class DenseDetector(nn.Module):
     @property
     def sums_need_outputs(self) -> bool:
         """Whether :meth:`step_sums` takes a forward pass."""
-        return self.box_weight == "score" or self.quality.summed
+        return (self.box_weight is not None and self.box_weight.reads_outputs) or self.quality.summed
 
     def step_sums(self, out: HeadOutput | None, matched: Matched, size: tuple[int, int]) -> Tensor:
         """(1 + S,) what a step adds up over its batches: the positives' weights, and the quality's own sums."""

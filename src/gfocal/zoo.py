@@ -16,23 +16,11 @@ from gfocal.detector import DenseDetector, MakePoints, PixelNorm
 from gfocal.errors import UsageError
 from gfocal.images.from_recipe import resize_of, tiling_of
 from gfocal.images.io import Resize
-from gfocal.models import (
-    ConvHead,
-    DepthwiseHead,
-    FeaturePyramid,
-    LightPan,
-    PlainHead,
-    PostProcess,
-    ShuffleNetBackbone,
-    SsdNeck,
-    TimmBackbone,
-    VggBackbone,
-)
+from gfocal.models import PostProcess, ShuffleNetBackbone, TimmBackbone, VggBackbone
 from gfocal.models.freezing import freeze
-from gfocal.models.necks import ssd_channels
 from gfocal.points import Shapes, make_anchors, octave_shapes, ssd_shapes
 from gfocal.recipe import ModelRecipe, Recipe
-from gfocal.recipe.forms import ASSIGNERS, BOXES, QUALITIES, Form
+from gfocal.recipe.forms import ASSIGNERS, BOX_WEIGHTS, BOXES, HEADS, NECKS, QUALITIES, Form
 from gfocal.representation import BoxRepresentation, Quality
 
 
@@ -64,7 +52,7 @@ BACKBONES: dict[str, Callable[[bool | str, ModelRecipe], nn.Module]] = {
 
 
 def make_form(form: Form, section: object, **more: Any) -> Any:
-    """An assigner, box representation or quality from its line in the table and its section of a recipe."""
+    """A part of a detector from its line in the table and its section of a recipe; ``more``: what the recipe lacks."""
     module, _, name = form.place.partition(":")
     kind = getattr(import_module(f"gfocal.{module}"), name)
     return kind(**form.fixed, **{key: getattr(section, key) for key in form.keys}, **more)
@@ -134,16 +122,14 @@ def build_detector(recipe: Recipe, names: Sequence[str], *, pretrained: bool = T
         names=names,
         resize=matching.resize,
         postprocess=PostProcess(**recipe.predict.model_dump()),
-        box_weight=model.box_weight,
+        box_weight=make_form(BOX_WEIGHTS[model.box_weight], model),
         loss_weights=model.loss_weights.model_dump(),
         norm=model.norm,
         tiling=tiling_of(recipe),
     )
 
 
-def build_head(
-    recipe: Recipe, num_classes: int, *, in_channels: int | Sequence[int] | None = None
-) -> ConvHead | DepthwiseHead | PlainHead:
+def build_head(recipe: Recipe, num_classes: int, *, in_channels: int | Sequence[int] | None = None) -> nn.Module:
     """The head of a recipe's detector alone, with new values: no backbone and no neck is made.
 
     What it takes are maps (B, in_channels, H, W) of the levels of ``recipe.model.strides``, what it gives is a
@@ -153,8 +139,8 @@ def build_head(
     Args:
         recipe: the whole recipe.
         num_classes: C, >= 1.
-        in_channels: of the maps; by default what the recipe's own neck gives. A number for each level is for head
-            ``plain`` alone.
+        in_channels: of the maps; by default what the recipe's own neck gives. A number for each level is for a head
+            that takes levels of different widths (``plain``).
 
     Raises:
         UsageError: no classes, or channels that this head cannot take.
@@ -162,10 +148,10 @@ def build_head(
     model = recipe.model
     if num_classes < 1:
         raise UsageError(f"num_classes must be at least 1, got {num_classes}")
-    own = ssd_channels(VggBackbone.channels, len(model.strides)) if model.neck == "ssd" else model.channels
+    own = NECKS[model.neck].widths or model.channels
     channels = own if in_channels is None else in_channels
     if not isinstance(channels, int):
-        if model.head != "plain":
+        if not HEADS[model.head].mixed_widths:
             raise UsageError(f"head {model.head} takes levels of one width: in_channels must be a number")
         if len(channels) != len(model.strides):
             raise UsageError(
@@ -196,17 +182,7 @@ def _backbone(model: ModelRecipe, *, pretrained: bool) -> Any:
 
 
 def _neck(model: ModelRecipe, channels: Sequence[int]) -> Any:
-    if model.neck == "light_pan":
-        return LightPan(channels, model.channels)
-    if model.neck == "ssd":
-        return SsdNeck(channels, len(model.strides))
-    return FeaturePyramid(
-        channels,
-        model.channels,
-        extra_levels=len(model.strides) - len(channels),
-        extra_from=model.extra_from,
-        relu_before_extra=model.relu_before_extra,
-    )
+    return make_form(NECKS[model.neck], model, in_channels=channels, levels=len(model.strides))
 
 
 def _head(
@@ -215,31 +191,16 @@ def _head(
     quality: Quality,
     num_classes: int,
     channels: int | Sequence[int],
-    anchors: list[int],
-) -> ConvHead | DepthwiseHead | PlainHead:
-    outputs: dict[str, Any] = {
-        "class_outputs": quality.num_logits(num_classes),
-        "box_outputs": boxes.channels,
-        "quality_outputs": quality.quality_channels,
-        "box_bias": boxes.initial_code,
-    }
-    levels = len(model.strides)
-    if model.head == "plain":
-        return PlainHead([channels] * levels if isinstance(channels, int) else channels, anchors=anchors, **outputs)
-    assert isinstance(channels, int), "the recipe gives levels of several widths to head plain alone"
-    if model.head == "depthwise":
-        return DepthwiseHead(
-            channels, levels, channels=model.channels, num_blocks=model.head_depth, anchors=anchors, **outputs
-        )
-    return ConvHead(
-        channels,
-        levels,
-        channels=model.channels,
-        num_convs=model.head_depth,
-        anchors=anchors[0],
-        groups=None if model.head_norm == "group" else 0,
-        conv_bias=True if model.tower_bias else None,
-        level_scales=model.level_scales,
-        quality_on=model.quality_on,
-        **outputs,
+    anchors: Sequence[int],
+) -> Any:
+    return make_form(
+        HEADS[model.head],
+        model,
+        in_channels=channels,
+        levels=len(model.strides),
+        class_outputs=quality.num_logits(num_classes),
+        box_outputs=boxes.channels,
+        quality_outputs=quality.quality_channels,
+        box_bias=boxes.initial_code,
+        anchors=anchors,
     )

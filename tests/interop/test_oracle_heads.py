@@ -37,12 +37,12 @@ class Case:
     classes: int = 6
 
 
-SMALL: dict[str, Any] = {"channels": 32, "num_convs": 2, "class_outputs": 6, "box_outputs": 4}
-BARE = {**SMALL, "groups": 0, "level_scales": False}
+SMALL: dict[str, Any] = {"channels": 32, "head_depth": 2, "class_outputs": 6, "box_outputs": 4}
+BARE = {**SMALL, "head_norm": "none", "level_scales": False}
 CASES = {
     "gfl_small": Case("gfl_r50", head={**SMALL, "groups": 8, "box_outputs": 68}),
     "atss_small": Case("atss_r50", ("model.norm=picture",), {**SMALL, "groups": 8, "quality_outputs": 1}),
-    "fcos_giou_small": Case("fcos_r50", head={**SMALL, "groups": 8, "conv_bias": True, "quality_outputs": 1}),
+    "fcos_giou_small": Case("fcos_r50", head={**SMALL, "groups": 8, "tower_bias": True, "quality_outputs": 1}),
     "retina_small": Case("retinanet_r50", ("model.norm=picture",), {**BARE, "anchors": 9}),
     "fovea_small": Case("foveabox_r50", ("predict.clip_margin=1",), BARE),
     "ssd512_small": Case("ssd512_vgg16", ("model.norm=picture",), classes=3),
@@ -91,7 +91,7 @@ def built(name: str, keys: bool) -> DenseDetector:
     detector = build_detector(recipe, [str(i) for i in range(case.classes)], pretrained=False).eval()
     detector.backbone, detector.neck = nn.Identity(), nn.Identity()
     if case.head is None:
-        detector.head = PlainHead(SSD_CHANNELS, class_outputs=4, box_outputs=4, anchors=SSD_ANCHORS)
+        detector.head = PlainHead(SSD_CHANNELS, 7, class_outputs=4, box_outputs=4, anchors=SSD_ANCHORS)
     else:
         detector.head = ConvHead(16, 5, **case.head)
     return detector

@@ -19,9 +19,9 @@ LEVELS = [torch.zeros(1, 8, 4, 4), torch.zeros(1, 8, 2, 2)]
 @pytest.mark.parametrize(
     "head",
     [
-        lambda bias: ConvHead(8, 2, channels=8, num_convs=1, anchors=2, box_bias=bias, **OUTPUTS),
-        lambda bias: DepthwiseHead(8, 2, channels=8, num_blocks=1, anchors=[1, 3], box_bias=bias, **OUTPUTS),
-        lambda bias: PlainHead([8, 8], anchors=[1, 3], box_bias=bias, **OUTPUTS),
+        lambda bias: ConvHead(8, 2, channels=8, head_depth=1, anchors=2, box_bias=bias, **OUTPUTS),
+        lambda bias: DepthwiseHead(8, 2, channels=8, head_depth=1, anchors=[1, 3], box_bias=bias, **OUTPUTS),
+        lambda bias: PlainHead([8, 8], 2, anchors=[1, 3], box_bias=bias, **OUTPUTS),
     ],
 )
 def test_every_anchor_starts_at_the_bias(head, bias: tuple[float, ...] | None) -> None:

@@ -13,6 +13,7 @@ from gfocal.errors import UsageError
 from gfocal.models import ConvHead
 from gfocal.points import grid_sizes, make_anchors
 from gfocal.recipe import load_recipe, recipe_names
+from gfocal.recipe.forms import NECKS
 from gfocal.zoo import build_detector, build_head
 
 
@@ -27,8 +28,10 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
         channels = zoo.VggBackbone.channels
         __init__ = refuse
 
-    for name in ("TimmBackbone", "ShuffleNetBackbone", "VggBackbone", "FeaturePyramid", "LightPan", "SsdNeck"):
+    for name in ("TimmBackbone", "ShuffleNetBackbone", "VggBackbone"):
         monkeypatch.setattr(zoo, name, Refused)
+    for form in NECKS.values():
+        monkeypatch.setattr(f"gfocal.{form.place.replace(':', '.')}", Refused)
 
 
 def shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:

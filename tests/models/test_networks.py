@@ -190,7 +190,7 @@ def test_frozen_stages_of_other_networks() -> None:
 
 
 def test_pyramid_by_hand() -> None:
-    neck = FeaturePyramid((1, 1, 1), 1, extra_levels=2)
+    neck = FeaturePyramid((1, 1, 1), levels=5, channels=1)
     for conv in (*neck.lateral, *neck.output, *neck.extra):
         centre_tap(conv)
     # Odd sizes: 3 x 5, 2 x 3, 1 x 2. Values 100, 10, 1 tell which maps a cell has seen.
@@ -206,7 +206,7 @@ def test_pyramid_by_hand() -> None:
 
 
 def test_extra_levels_from_the_input() -> None:
-    neck = FeaturePyramid((1, 1), 1, extra_levels=2, extra_from="input", relu_before_extra=True)
+    neck = FeaturePyramid((1, 1), levels=4, channels=1, extra_from="input", relu_before_extra=True)
     for conv in (*neck.lateral, *neck.output, *neck.extra):
         centre_tap(conv)
     with torch.no_grad():
@@ -219,7 +219,7 @@ def test_extra_levels_from_the_input() -> None:
 
 
 def test_light_pan_by_hand() -> None:
-    neck = LightPan((1, 1, 1), 1)
+    neck = LightPan((1, 1, 1), levels=3, channels=1)
     for conv in neck.lateral:
         centre_tap(conv)
     maps = [torch.full((1, 1, 5, 4), 100.0), torch.full((1, 1, 3, 2), 10.0), torch.full((1, 1, 2, 1), 1.0)]
@@ -230,7 +230,7 @@ def test_light_pan_by_hand() -> None:
 
 
 def test_light_pan_resizes_bilinearly() -> None:
-    neck = LightPan((1, 1, 1), 1)
+    neck = LightPan((1, 1, 1), levels=3, channels=1)
     for conv in neck.lateral:
         centre_tap(conv)
     ramp = torch.tensor([[0.0, 1.0], [0.0, 1.0]])
@@ -248,8 +248,10 @@ def test_light_pan_resizes_bilinearly() -> None:
 
 def test_one_cell_is_enough() -> None:
     maps = [torch.zeros(1, c, 1, 1) for c in (4, 8, 16)]
-    assert [tuple(level.shape) for level in FeaturePyramid((4, 8, 16), 32)(maps)] == [(1, 32, 1, 1)] * 5
-    assert [tuple(level.shape) for level in LightPan((4, 8, 16), 12)(maps)] == [(1, 12, 1, 1)] * 3
+    assert [tuple(level.shape) for level in FeaturePyramid((4, 8, 16), levels=5, channels=32)(maps)] == [
+        (1, 32, 1, 1)
+    ] * 5
+    assert [tuple(level.shape) for level in LightPan((4, 8, 16), levels=3, channels=12)(maps)] == [(1, 12, 1, 1)] * 3
 
 
 # --- heads ----------------------------------------------------------------------------------------------------------
@@ -276,11 +278,11 @@ def test_outputs_stand_in_the_order_of_the_points(level: int) -> None:
     row, column = height // 2, width - 1
     levels = [torch.zeros(1, 1, *grid) for grid in GRIDS]
     levels[level][0, 0, row, column] = 7.0
-    head = ConvHead(1, 3, class_outputs=1, box_outputs=1, quality_outputs=1, channels=1, num_convs=0, groups=0)
+    head = ConvHead(1, 3, class_outputs=1, box_outputs=1, quality_outputs=1, channels=1, head_depth=0, head_norm="none")
     for conv in (head.class_out, head.box_out, head.quality_out):
         assert conv is not None
         centre_tap(conv)
-    small = DepthwiseHead(1, 3, class_outputs=1, box_outputs=1, quality_outputs=1, channels=1, num_blocks=0)
+    small = DepthwiseHead(1, 3, class_outputs=1, box_outputs=1, quality_outputs=1, channels=1, head_depth=0)
     for conv in small.out:
         centre_tap(conv)
     stride = STRIDES[level]
@@ -350,7 +352,7 @@ def test_each_level_has_its_factor_on_the_box_alone() -> None:
 def test_the_quality_branch_stands_on_one_tower(quality_on: str, same: str) -> None:
     torch.manual_seed(0)
     head = ConvHead(
-        32, 3, class_outputs=4, box_outputs=4, quality_outputs=1, channels=32, num_convs=1, quality_on=quality_on
+        32, 3, class_outputs=4, box_outputs=4, quality_outputs=1, channels=32, head_depth=1, quality_on=quality_on
     )
     levels = [torch.randn(1, 32, *grid) for grid in GRIDS]
 

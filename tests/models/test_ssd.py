@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from gfocal.errors import UsageError
 from gfocal.models import PlainHead, SsdNeck, VggBackbone
 from gfocal.points import grid_sizes
+from gfocal.recipe.forms import NECKS
 from helpers.known_answers import keys_of
 from oracles.models import ssd_levels, ssd_vgg
 
@@ -131,10 +132,10 @@ def extra_names(name: str) -> str:
 
 def test_neck_and_head_have_the_published_shapes() -> None:
     neck = SsdNeck()
-    assert neck.channels == (512, 1024, 512, 256, 256, 256, 256)
+    assert neck.channels == NECKS["ssd"].widths == (512, 1024, 512, 256, 256, 256, 256)
     own = {extra_names(name): tuple(value.shape) for name, value in neck.state_dict().items()}
     assert own == published("neck")
-    head = PlainHead(neck.channels, class_outputs=81, box_outputs=4, anchors=(4, 6, 6, 6, 6, 4, 4))
+    head = PlainHead(neck.channels, 7, class_outputs=81, box_outputs=4, anchors=(4, 6, 6, 6, 6, 4, 4))
     kinds = {"class_out": "cls_convs", "box_out": "reg_convs"}
     renamed = {}
     for name, value in head.state_dict().items():
@@ -166,7 +167,7 @@ def test_neck_beside_its_description(grid: tuple[int, int]) -> None:
 
 
 def test_neck_at_the_start() -> None:
-    neck = SsdNeck((6, 5), 4)
+    neck = SsdNeck((6, 5), levels=4)
     assert neck.norm.weight.tolist() == [20] * 6
     for layers in neck.extra:
         for conv in (layers[0], layers[2]):
@@ -176,7 +177,7 @@ def test_neck_at_the_start() -> None:
 
 
 def test_normalisation_by_hand() -> None:
-    neck = SsdNeck((2, 1), 3)
+    neck = SsdNeck((2, 1), levels=3)
     # 3 and 4 have the norm 5: 20 * 3/5 = 12, 20 * 4/5 = 16. The other cells hold nothing.
     first = torch.zeros(1, 2, 2, 3)
     first[0, :, 1, 2] = torch.tensor([3.0, 4.0])
@@ -191,7 +192,7 @@ def test_normalisation_by_hand() -> None:
 
 
 def test_normalisation_in_double_and_half_precision() -> None:
-    neck = SsdNeck((2, 1), 3)
+    neck = SsdNeck((2, 1), levels=3)
     x = torch.rand(1, 2, 2, 2, dtype=torch.float64) + 0.1
     assert torch.autograd.gradcheck(neck.norm.double(), (x.requires_grad_(),))
     half = torch.tensor([48000.0, 64000.0], dtype=torch.float16).view(1, 2, 1, 1)  # the norm is beyond float16
@@ -202,20 +203,20 @@ def test_normalisation_in_double_and_half_precision() -> None:
 
 @pytest.mark.parametrize("size", [(1, 2), (2, 1), (4, 3), (3, 4)])
 def test_images_that_do_not_fit(size: tuple[int, int]) -> None:
-    neck = SsdNeck((2, 3), 3)
+    neck = SsdNeck((2, 3), levels=3)
     with pytest.raises(UsageError, match=rf"3 levels of SSD.* {size[0]} x {size[1]}; .* 257 to 768"):
         neck([torch.zeros(1, 2, 8, 8), torch.zeros(1, 3, *size)])
 
 
 def test_a_neck_without_extra_levels() -> None:
     with pytest.raises(ValueError, match="more than the 2 maps of the backbone, got 2"):
-        SsdNeck((2, 3), 2)
+        SsdNeck((2, 3), levels=2)
 
 
 def test_the_whole_network_learns() -> None:
     torch.manual_seed(0)
     neck = SsdNeck()
-    head = PlainHead(neck.channels, class_outputs=3, box_outputs=4, anchors=(4, 6, 6, 6, 6, 4, 4))
+    head = PlainHead(neck.channels, 7, class_outputs=3, box_outputs=4, anchors=(4, 6, 6, 6, 6, 4, 4))
     network = nn.Sequential(VggBackbone(), neck, head)
     out = network(torch.randn(1, 3, 257, 300))
     grids = grid_sizes(257, 300, STRIDES)

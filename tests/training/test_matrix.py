@@ -21,7 +21,7 @@ from gfocal.detector import DenseDetector
 from gfocal.evaluation.evaluator import evaluate
 from gfocal.recipe import AXES, DETECTORS, load_recipe
 from gfocal.recipe.forms import BOXES, QUALITIES
-from gfocal.representation import MinedSoftmax
+from gfocal.representation import MinedSoftmax, ScoreWeight
 from gfocal.runs.checkpoint import load_detector, save_detector
 from gfocal.structures import Batch, Targets
 from gfocal.zoo import build_detector
@@ -154,7 +154,7 @@ def total(model: DenseDetector, images: Tensor, targets: tuple[Targets, ...], *,
     up to less than the 1 that divides them, and the loss would grow with the scores.
     """
     out, matched, box_norm = model(images), model.match(images, targets), None
-    if whole_weight and model.box_weight == "score":
+    if whole_weight and model.box_weight == ScoreWeight():
         box_norm = model.step_sums(out, matched, (64, 64))[0]
     losses = model.losses(out, matched, (64, 64), box_norm=box_norm)
     assert all(value.ndim == 0 and value.dtype == torch.float32 for value in losses.values())

@@ -4,13 +4,17 @@ from gfocal.models.backbones import ShuffleNetBackbone, TimmBackbone
 from gfocal.models.heads import ConvHead, DepthwiseHead, PlainHead
 from gfocal.models.necks import FeaturePyramid, LightPan, SsdNeck
 from gfocal.models.postprocess import PostProcess
+from gfocal.models.protocols import Head, Neck, OutputLayer
 from gfocal.models.vgg import VggBackbone
 
 __all__ = [
     "ConvHead",
     "DepthwiseHead",
     "FeaturePyramid",
+    "Head",
     "LightPan",
+    "Neck",
+    "OutputLayer",
     "PlainHead",
     "PostProcess",
     "ShuffleNetBackbone",

@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from gfocal.models.protocols import KINDS, OutputKind, OutputLayer
 from gfocal.structures import HeadOutput
 
 CLASS_BIAS = -math.log((1 - 0.01) / 0.01)
@@ -48,18 +49,22 @@ class ConvHead(nn.Module):
     """Two towers of 3x3 convolutions with GroupNorm, shared by all levels.
 
     Args:
-        in_channels: of the levels.
+        in_channels: of the levels, the same for all.
         levels: number of levels.
         class_outputs, box_outputs, quality_outputs: numbers an anchor (0: no quality branch).
         box_bias: ``box_outputs`` numbers that the box outputs start at; by default 0.
-        anchors: of each location; a location's outputs are anchor by anchor.
+        anchors: of each location, the same on all levels; a location's outputs are anchor by anchor.
         channels: of the towers.
-        num_convs: depth of the towers.
-        groups: of GroupNorm; 0 for no normalisation. By default 32, but two channels each at least: a group of one
-            channel on a map of one cell is a single number, which nothing can normalise.
-        conv_bias: whether the towers' convolutions have one; by default only without GroupNorm (FCOS has both).
+        head_depth: convolutions of a tower.
+        head_norm: "group" has GroupNorm after each convolution, "none" has biases instead.
+        groups: of GroupNorm. By default 32, but two channels each at least: a group of one channel on a map of one
+            cell is a single number, which nothing can normalise.
+        tower_bias: biases beside the normalisation (FCOS).
         level_scales: every level has its own learnt factor on the box code.
         quality_on: the tower that the quality branch stands on.
+
+    Raises:
+        ValueError: levels of different channels or anchors.
 
     Source:
         RetinaNet, arXiv 1708.02002, section 4; FCOS, arXiv 1904.01355; Generalized Focal Loss, arXiv 2006.04388.
@@ -67,31 +72,33 @@ class ConvHead(nn.Module):
 
     def __init__(
         self,
-        in_channels: int,
+        in_channels: Sequence[int] | int,
         levels: int,
         *,
         class_outputs: int,
         box_outputs: int,
         quality_outputs: int = 0,
         box_bias: Sequence[float] | None = None,
-        anchors: int = 1,
+        anchors: Sequence[int] | int = 1,
         channels: int = 256,
-        num_convs: int = 4,
+        head_depth: int = 4,
+        head_norm: Literal["group", "none"] = "group",
         groups: int | None = None,
-        conv_bias: bool | None = None,
+        tower_bias: bool = False,
         level_scales: bool = True,
         quality_on: Literal["box", "class"] = "box",
     ) -> None:
         super().__init__()
         self.outputs = (class_outputs, box_outputs, quality_outputs)
         self.quality_on = quality_on
-        groups = min(32, channels // 2) if groups is None else groups
-        bias = not groups if conv_bias is None else conv_bias
-        self.class_tower = _tower(in_channels, channels, num_convs, groups, bias)
-        self.box_tower = _tower(in_channels, channels, num_convs, groups, bias)
-        self.class_out = nn.Conv2d(channels, anchors * class_outputs, 3, padding=1)
-        self.box_out = nn.Conv2d(channels, anchors * box_outputs, 3, padding=1)
-        self.quality_out = nn.Conv2d(channels, anchors * quality_outputs, 3, padding=1) if quality_outputs else None
+        width, count = _same(in_channels, levels, "channels"), _same(anchors, levels, "anchors")
+        groups = 0 if head_norm == "none" else groups or min(32, channels // 2)
+        bias = tower_bias or not groups
+        self.class_tower = _tower(width, channels, head_depth, groups, bias)
+        self.box_tower = _tower(width, channels, head_depth, groups, bias)
+        self.class_out = nn.Conv2d(channels, count * class_outputs, 3, padding=1)
+        self.box_out = nn.Conv2d(channels, count * box_outputs, 3, padding=1)
+        self.quality_out = nn.Conv2d(channels, count * quality_outputs, 3, padding=1) if quality_outputs else None
         self.scales = nn.ModuleList(_Scale() if level_scales else nn.Identity() for _ in range(levels))
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -113,6 +120,26 @@ class ConvHead(nn.Module):
         quality = flatten_levels(qualities, quality_outputs) if qualities else None
         return HeadOutput(flatten_levels(classes, class_outputs), flatten_levels(boxes, box_outputs), quality)
 
+    def output_layers(self, kind: OutputKind) -> list[OutputLayer]:
+        conv = {"class": self.class_out, "box": self.box_out, "quality": self.quality_out}[kind]
+        return [] if conv is None else [OutputLayer.of(conv, self.outputs[KINDS.index(kind)])]
+
+
+def _per_level(value: Sequence[int] | int, levels: int, what: str) -> tuple[int, ...]:
+    """A number for each level."""
+    each = (value,) * levels if isinstance(value, int) else tuple(value)
+    if len(each) != levels:
+        raise ValueError(f"{what} of {levels} levels are needed, got {len(each)}")
+    return each
+
+
+def _same(value: Sequence[int] | int, levels: int, what: str) -> int:
+    """The one number that all levels have."""
+    each = _per_level(value, levels, what)
+    if len(set(each)) != 1:
+        raise ValueError(f"this head takes the same number of {what} on all levels, got {', '.join(map(str, each))}")
+    return each[0]
+
 
 def _start(conv: nn.Module, bias: Sequence[float] | None) -> None:
     """Outputs start at ``bias``, the same for every anchor."""
@@ -121,9 +148,9 @@ def _start(conv: nn.Module, bias: Sequence[float] | None) -> None:
             conv.bias.view(-1, len(bias)).copy_(torch.tensor(bias))  # type: ignore[operator]
 
 
-def _tower(in_channels: int, channels: int, num_convs: int, groups: int, bias: bool) -> nn.Sequential:
+def _tower(in_channels: int, channels: int, depth: int, groups: int, bias: bool) -> nn.Sequential:
     layers: list[nn.Module] = []
-    for i in range(num_convs):
+    for i in range(depth):
         layers.append(nn.Conv2d(in_channels if i == 0 else channels, channels, 3, padding=1, bias=bias))
         if groups:
             layers.append(nn.GroupNorm(groups, channels))
@@ -135,25 +162,25 @@ class DepthwiseHead(nn.Module):
     """A small head of depthwise-separable blocks; every level has its own weights.
 
     Args:
-        in_channels: of the levels.
+        in_channels: of the levels, the same for all.
         levels: number of levels.
         class_outputs, box_outputs, quality_outputs: numbers an anchor; one 1x1 convolution a level gives them all.
         box_bias: ``box_outputs`` numbers that the box outputs start at; by default 0.
         anchors: of each location, for each level or one number for all. A location's outputs are anchor by anchor,
             and of each anchor classes, box, quality.
         channels: of the blocks.
-        num_blocks: blocks a level.
+        head_depth: blocks a level.
 
     Source:
         NanoDet's head; there with one anchor.
 
     Raises:
-        ValueError: ``anchors`` are those of another number of levels.
+        ValueError: levels of different channels, or ``anchors`` of another number of levels.
     """
 
     def __init__(
         self,
-        in_channels: int,
+        in_channels: Sequence[int] | int,
         levels: int,
         *,
         class_outputs: int,
@@ -162,17 +189,15 @@ class DepthwiseHead(nn.Module):
         box_bias: Sequence[float] | None = None,
         anchors: Sequence[int] | int = 1,
         channels: int = 96,
-        num_blocks: int = 2,
+        head_depth: int = 2,
     ) -> None:
         super().__init__()
         self.outputs = (class_outputs, box_outputs, quality_outputs)
+        width, each = _same(in_channels, levels, "channels"), _per_level(anchors, levels, "anchors")
         self.blocks = nn.ModuleList(
-            nn.Sequential(*(_separable(in_channels if i == 0 else channels, channels) for i in range(num_blocks)))
+            nn.Sequential(*(_separable(width if i == 0 else channels, channels) for i in range(head_depth)))
             for _ in range(levels)
         )
-        each = [anchors] * levels if isinstance(anchors, int) else list(anchors)
-        if len(each) != levels:
-            raise ValueError(f"anchors of {levels} levels are needed, got {len(each)}")
         convs = [nn.Conv2d(channels, count * sum(self.outputs), 1) for count in each]
         for conv, count in zip(convs, each, strict=True):
             bias = torch.zeros(count, sum(self.outputs))
@@ -190,6 +215,11 @@ class DepthwiseHead(nn.Module):
         classes, boxes, quality = torch.cat(rows, 1).split(self.outputs, -1)
         return HeadOutput(classes, boxes, quality if self.outputs[2] else None)
 
+    def output_layers(self, kind: OutputKind) -> list[OutputLayer]:
+        which = KINDS.index(kind)
+        outputs, start, together = self.outputs[which], sum(self.outputs[:which]), sum(self.outputs)
+        return [OutputLayer.of(conv, outputs, start, together) for conv in self.out] if outputs else []
+
 
 def _separable(in_channels: int, channels: int) -> nn.Sequential:
     return nn.Sequential(
@@ -206,13 +236,14 @@ class PlainHead(nn.Module):
     """One 3x3 convolution for the classes and one for the boxes on every level, without towers.
 
     Args:
-        in_channels: of each level.
+        in_channels: of each level, or one number for all.
+        levels: number of levels.
         class_outputs, box_outputs, quality_outputs: numbers an anchor (0: no quality branch).
         box_bias: ``box_outputs`` numbers that the box outputs start at; by default 0.
-        anchors: of each location, for each level; a location's outputs are anchor by anchor.
+        anchors: of each location, for each level or one number for all; a location's outputs are anchor by anchor.
 
     Raises:
-        ValueError: ``anchors`` are those of another number of levels.
+        ValueError: ``in_channels`` or ``anchors`` are those of another number of levels.
 
     Source:
         SSD, arXiv 1512.02325, section 2.1.
@@ -220,21 +251,21 @@ class PlainHead(nn.Module):
 
     def __init__(
         self,
-        in_channels: Sequence[int],
+        in_channels: Sequence[int] | int,
+        levels: int,
         *,
         class_outputs: int,
         box_outputs: int,
         quality_outputs: int = 0,
         box_bias: Sequence[float] | None = None,
-        anchors: Sequence[int],
+        anchors: Sequence[int] | int = 1,
     ) -> None:
         super().__init__()
-        if len(in_channels) != len(anchors):
-            raise ValueError(f"anchors of {len(in_channels)} levels are needed, got {len(anchors)}")
+        widths, counts = _per_level(in_channels, levels, "channels"), _per_level(anchors, levels, "anchors")
         self.outputs = (class_outputs, box_outputs, quality_outputs)
 
         def convolutions(outputs: int) -> nn.ModuleList:
-            each = zip(in_channels, anchors, strict=True)
+            each = zip(widths, counts, strict=True)
             return nn.ModuleList(nn.Conv2d(c, count * outputs, 3, padding=1) for c, count in each)
 
         self.class_out = convolutions(class_outputs)
@@ -258,3 +289,7 @@ class PlainHead(nn.Module):
         class_outputs, box_outputs, quality_outputs = self.outputs
         quality = None if self.quality_out is None else rows(self.quality_out, quality_outputs)
         return HeadOutput(rows(self.class_out, class_outputs), rows(self.box_out, box_outputs), quality)
+
+    def output_layers(self, kind: OutputKind) -> list[OutputLayer]:
+        convolutions = {"class": self.class_out, "box": self.box_out, "quality": self.quality_out}[kind]
+        return [OutputLayer.of(conv, self.outputs[KINDS.index(kind)]) for conv in convolutions or ()]

@@ -19,11 +19,14 @@ class FeaturePyramid(nn.Module):
 
     Args:
         in_channels: of the backbone's maps, finest first.
+        levels: of the pyramid, those of the backbone's maps among them; each more is half the size of the one before.
         channels: of every level.
-        extra_levels: levels beyond the backbone's, each half the size of the one before.
         extra_from: "output" takes the first extra level from the last output (P5), "input" from the last map
             of the backbone (C5).
         relu_before_extra: a ReLU before each extra level but the first.
+
+    Raises:
+        ValueError: fewer levels than maps.
 
     Source:
         Feature Pyramid Networks, arXiv 1612.03144; extra levels as in RetinaNet, arXiv 1708.02002.
@@ -32,13 +35,16 @@ class FeaturePyramid(nn.Module):
     def __init__(
         self,
         in_channels: Sequence[int],
-        channels: int = 256,
         *,
-        extra_levels: int = 2,
+        levels: int,
+        channels: int = 256,
         extra_from: Literal["output", "input"] = "output",
         relu_before_extra: bool = False,
     ) -> None:
         super().__init__()
+        extra_levels = levels - len(in_channels)
+        if extra_levels < 0:
+            raise ValueError(f"levels must be at least the {len(in_channels)} maps of the backbone, got {levels}")
         self.channels = channels
         self.extra_from = extra_from
         self.relu_before_extra = relu_before_extra
@@ -67,14 +73,20 @@ class LightPan(nn.Module):
 
     Args:
         in_channels: of the backbone's maps, finest first.
+        levels: of the pyramid, as many as maps.
         channels: of every level.
+
+    Raises:
+        ValueError: another number of levels.
 
     Source:
         PANet, arXiv 1803.01534, in the light form of NanoDet.
     """
 
-    def __init__(self, in_channels: Sequence[int], channels: int = 96) -> None:
+    def __init__(self, in_channels: Sequence[int], *, levels: int, channels: int = 96) -> None:
         super().__init__()
+        if levels != len(in_channels):
+            raise ValueError(f"levels must be the {len(in_channels)} maps of the backbone, got {levels}")
         self.channels = channels
         self.lateral = nn.ModuleList(nn.Conv2d(c, channels, 1) for c in in_channels)
         _initialise(self)
@@ -86,11 +98,6 @@ class LightPan(nn.Module):
         for i in range(len(levels) - 1):
             levels[i + 1] = levels[i + 1] + _resize(levels[i], levels[i + 1])
         return levels
-
-
-def ssd_channels(in_channels: Sequence[int], levels: int) -> tuple[int, ...]:
-    """Channels of each level of :class:`SsdNeck`: those of the maps, then 512, then 256."""
-    return (*in_channels, 512, *[256] * (levels - len(in_channels) - 1))
 
 
 class SsdNeck(nn.Module):
@@ -105,7 +112,7 @@ class SsdNeck(nn.Module):
             images of 512 pixels (sides of 257 to 768 work).
 
     Attributes:
-        channels: of each level.
+        channels: of each level: those of the maps, then 512, then 256.
 
     Raises:
         ValueError: there would be no extra level.
@@ -114,12 +121,12 @@ class SsdNeck(nn.Module):
         SSD, arXiv 1512.02325, section 2.1 and its published SSD512; the normalisation is ParseNet's, arXiv 1506.04579.
     """
 
-    def __init__(self, in_channels: Sequence[int] = (512, 1024), levels: int = 7) -> None:
+    def __init__(self, in_channels: Sequence[int] = (512, 1024), *, levels: int = 7) -> None:
         super().__init__()
         extra = levels - len(in_channels)
         if extra < 1:
             raise ValueError(f"levels must be more than the {len(in_channels)} maps of the backbone, got {levels}")
-        self.channels = ssd_channels(in_channels, levels)
+        self.channels = (*in_channels, 512, *[256] * (extra - 1))
         self.norm = _ChannelNorm(in_channels[0])
         self.extra = nn.ModuleList()
         for i, (before, after) in enumerate(pairwise(self.channels[len(in_channels) - 1 :]), start=1):

@@ -1,4 +1,4 @@
-"""The tables of names: every assigner, box representation and quality that a recipe can ask for, one line each."""
+"""The tables of names: every part of a detector that a recipe can ask for by name, one line each."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ class Form:
     """Where a form is and what it takes. Named, not imported: recipes are read without torch.
 
     Attributes:
-        place: "module:class" below ``gfocal``.
+        place: "module:class" below ``gfocal``; or a function instead of the class.
         keys: of its section of the recipe, which its constructor takes under the same names.
         fixed: what else its constructor takes.
-        points: kinds of points that it fits.
+        points: kinds of points that it fits. A head that all levels share fits no points whose levels differ.
         bins: of boxes, that an edge is a distribution over bins; of a quality, that it reads them: it goes with such
             boxes alone, and its constructor takes their number as ``num_bins``.
+        widths: of a neck, the channels of its levels where they are not ``model.channels``.
+        mixed_widths: of a head, that it takes levels of different widths.
     """
 
     place: str
@@ -28,8 +30,21 @@ class Form:
     fixed: Mapping[str, Any] = field(default_factory=dict)
     points: tuple[str, ...] = ANY
     bins: bool = False
+    widths: tuple[int, ...] = ()
+    mixed_widths: bool = False
 
 
+NECKS: dict[str, Form] = {
+    "fpn": Form("models.necks:FeaturePyramid", ("channels", "extra_from", "relu_before_extra")),
+    "light_pan": Form("models.necks:LightPan", ("channels",)),
+    "ssd": Form("models.necks:SsdNeck", widths=(512, 1024, 512, 256, 256, 256, 256)),
+}
+_TOWERS = ("channels", "head_depth", "head_norm", "tower_bias", "level_scales", "quality_on")
+HEADS: dict[str, Form] = {
+    "conv": Form("models.heads:ConvHead", _TOWERS, points=("square", "octave")),
+    "depthwise": Form("models.heads:DepthwiseHead", ("channels", "head_depth")),
+    "plain": Form("models.heads:PlainHead", mixed_widths=True),
+}
 ASSIGNERS: dict[str, Form] = {
     "atss": Form("assigners.atss:AtssAssigner", ("top_k",), points=SQUARE),
     "fcos": Form("assigners.fcos:FcosAssigner", ("radius",), points=SQUARE),
@@ -52,6 +67,11 @@ QUALITIES: dict[str, Form] = {
     "joint": Form("representation.joint:JointQuality", ("beta",)),
     "joint_v2": Form("representation.joint_v2:JointV2", ("beta",), points=SQUARE, bins=True),
     "softmax_mined": Form("representation.mined:MinedSoftmax", ("negatives",), points=SSD),
+}
+BOX_WEIGHTS: dict[str, Form] = {
+    "score": Form("representation.box_weights:ScoreWeight"),
+    "centerness": Form("representation.box_weights:CenternessWeight", points=SQUARE),
+    "none": Form("representation.box_weights:no_weight"),
 }
 
 

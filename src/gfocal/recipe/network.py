@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveFloat, model_validator
 
 from gfocal.recipe.base import Fraction, NotNegative, PositiveInt, Section, Share
-from gfocal.recipe.forms import ASSIGNERS, BOXES, QUALITIES
+from gfocal.recipe.forms import ASSIGNERS, BOX_WEIGHTS, BOXES, HEADS, NECKS, QUALITIES, fitting
 from gfocal.recipe.rows import DETECTORS, check_axes
 
 
@@ -111,10 +111,10 @@ class ModelRecipe(Section):
     frozen_stages: Annotated[int, Field(ge=0, le=4, strict=True)] = 0
     frozen: tuple[Literal["backbone", "neck"], ...] = Field((), description="parts that keep their values as a whole")
     norm_eval: bool = Field(False, description="batch norm of the backbone keeps its running statistics")
-    neck: Literal["fpn", "light_pan", "ssd"] = "fpn"
+    neck: Literal[*NECKS] = "fpn"  # type: ignore[valid-type]
     extra_from: Literal["output", "input"] = Field("output", description="extra levels start at P5 or at C5 (fpn)")
     relu_before_extra: bool = Field(False, description="before each extra level but the first (fpn)")
-    head: Literal["conv", "depthwise", "plain"] = Field(
+    head: Literal[*HEADS] = Field(  # type: ignore[valid-type]
         "conv", description="towers shared by the levels, light ones of each level, or none"
     )
     head_norm: Literal["group", "none"] = Field("group", description="normalisation of the towers (conv)")
@@ -128,7 +128,9 @@ class ModelRecipe(Section):
     assigner: AssignerRecipe = AssignerRecipe()
     quality: QualityRecipe = QualityRecipe()
     boxes: BoxesRecipe = BoxesRecipe()
-    box_weight: Literal["score", "centerness", "none"] = Field("score", description="weight of a positive's box terms")
+    box_weight: Literal[*BOX_WEIGHTS] = Field(  # type: ignore[valid-type]
+        "score", description="weight of a positive's box terms"
+    )
     norm: Literal["step", "picture", "plus_pictures"] = Field(
         "step",
         description="losses are divided by the positives: at least 1 per step, 1 per picture, or one more per picture",
@@ -153,8 +155,11 @@ class ModelRecipe(Section):
                 f"points.kind ssd needs aspects for each of the {levels} levels and one size more, got "
                 f"{len(self.points.aspects)} and {len(self.points.sizes)}; start from ssd512_vgg16 or ssd_nano"
             )
-        if self.points.kind == "ssd" and self.head == "conv":
-            raise ValueError("head conv is shared by all levels, which have other anchors here; use plain or depthwise")
+        if self.points.kind not in HEADS[self.head].points:
+            lightest_first = " or ".join(fitting(HEADS, self.points.kind)[::-1])
+            raise ValueError(
+                f"head {self.head} is shared by all levels, which have other anchors here; use {lightest_first}"
+            )
         return self
 
     def _pyramid_fits(self) -> None:
@@ -169,8 +174,9 @@ class ModelRecipe(Section):
             raise ValueError("neck light_pan works on the three strides [8, 16, 32]; use neck fpn for more levels")
         if (self.neck == "ssd") != (self.backbone == "vgg16"):
             raise ValueError("backbone vgg16 and neck ssd go with each other alone: its maps have strides 8 and 16")
-        if self.neck == "ssd" and self.head != "plain":
-            raise ValueError("neck ssd has levels of different width: use head plain")
+        if NECKS[self.neck].widths and not HEADS[self.head].mixed_widths:
+            fit = " or ".join(name for name, form in HEADS.items() if form.mixed_widths)
+            raise ValueError(f"neck {self.neck} has levels of different width: use head {fit}")
         if self.neck == "ssd" and strides != [8 * 2**i for i in range(7)]:
             raise ValueError(f"neck ssd makes the strides {[8 * 2**i for i in range(7)]}, not {strides}")
         if self.backbone in ("shufflenet_v2_x1_0", "vgg16"):

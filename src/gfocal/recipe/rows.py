@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from gfocal.recipe.forms import ANY, ASSIGNERS, BOXES, QUALITIES, fitting
+from gfocal.recipe.forms import ANY, ASSIGNERS, BOX_WEIGHTS, BOXES, QUALITIES, fitting
 
 Section = dict[str, Any]
 
@@ -84,7 +84,6 @@ DETECTORS: dict[str, dict[str, Section]] = {
 """What ``model.detector`` fills in where a recipe is silent; :data:`AXES` says what else fits."""
 
 _CODES = {"square": ("distances", "deltas", "log_deltas"), "octave": ("deltas",), "ssd": ("deltas",)}
-_WEIGHTS = {"square": ("score", "centerness", "none"), "octave": ("score", "none"), "ssd": ("score", "none")}
 
 AXES: dict[str, dict[str, tuple[str, ...]]] = {
     points: {
@@ -92,7 +91,7 @@ AXES: dict[str, dict[str, tuple[str, ...]]] = {
         "quality.kind": fitting(QUALITIES, points),
         "boxes.kind": fitting(BOXES, points),
         "boxes.code": _CODES[points],
-        "box_weight": _WEIGHTS[points],
+        "box_weight": fitting(BOX_WEIGHTS, points),
     }
     for points in ANY
 }

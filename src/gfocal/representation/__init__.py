@@ -1,8 +1,10 @@
 """The two axes of the paper: how a box is represented, and how its quality enters the score.
 
-Both are small protocols with final classes behind them. A new form is one file and one line in ``recipe/forms.py``.
+Both are small protocols with final classes behind them; so is the weighting of the positives' box terms. A new form is
+one file and one line in the recipe's table of names.
 """
 
+from gfocal.representation.box_weights import CenternessWeight, ScoreWeight
 from gfocal.representation.branch import BranchQuality
 from gfocal.representation.dirac import DiracBoxes
 from gfocal.representation.gaussian import GaussianBoxes
@@ -12,11 +14,13 @@ from gfocal.representation.joint import JointQuality
 from gfocal.representation.joint_v2 import JointV2, product_logits
 from gfocal.representation.mined import MinedSoftmax
 from gfocal.representation.none import NoQuality
-from gfocal.representation.protocols import BoxRepresentation, Quality
+from gfocal.representation.protocols import BoxRepresentation, BoxWeight, Quality
 
 __all__ = [
     "BoxRepresentation",
+    "BoxWeight",
     "BranchQuality",
+    "CenternessWeight",
     "DiracBoxes",
     "GaussianBoxes",
     "GeneralBoxes",
@@ -26,5 +30,6 @@ __all__ = [
     "MinedSoftmax",
     "NoQuality",
     "Quality",
+    "ScoreWeight",
     "product_logits",
 ]

@@ -1,4 +1,4 @@
-"""What a box representation and a quality must offer."""
+"""What a box representation, a quality and a weighting of boxes must offer."""
 
 from __future__ import annotations
 
@@ -122,4 +122,22 @@ class Quality(Protocol):
 
     def scores(self, candidate_scores: Tensor, out: HeadOutput) -> Tensor:
         """(K,) final scores of K winners from their candidate scores; ``out`` holds their K rows."""
+        ...
+
+
+class BoxWeight(Protocol):
+    """How much each positive's box terms count. Where all count the same, there is no such object but None."""
+
+    reads_outputs: bool
+    """Whether it needs the network's outputs; else the weights are known before the forward pass."""
+
+    def __call__(self, out: HeadOutput | None, points: Points, target_boxes: Tensor, quality: Quality) -> Tensor:
+        """(N,) detached weights of N positives.
+
+        Args:
+            out: their raw outputs; may be None unless ``reads_outputs``.
+            points: of the positives.
+            target_boxes: (N, 4).
+            quality: whose class scores may count.
+        """
         ...

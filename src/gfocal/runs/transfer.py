@@ -134,8 +134,7 @@ class _Rows:
 
     @classmethod
     def of(cls, detector: DenseDetector, source: DenseDetector) -> _Rows:
-        own: tuple[int, int, int] = detector.head.outputs  # type: ignore[assignment]
-        other: tuple[int, int, int] = source.head.outputs  # type: ignore[assignment]
+        own, other = detector.head.outputs, source.head.outputs
         classes = list(match_classes(detector.names, source.names).pairs)
         background = own[0] - len(detector.names), other[0] - len(source.names)
         if background[0] != background[1]:  # a softmax's logits mean something else than those of a sigmoid

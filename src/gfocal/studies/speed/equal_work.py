@@ -15,16 +15,15 @@ every detector here is given the same work, through its biases alone, and then r
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gfocal.data.scenes.drawing import draw_scene
 from gfocal.detector import DenseDetector
-from gfocal.models import DepthwiseHead
 from gfocal.recipe import Recipe
 from gfocal.structures import HeadOutput
 from gfocal.zoo import build_detector
@@ -71,8 +70,8 @@ def share_weights(first: DenseDetector, other: DenseDetector) -> None:
     shared = {name: value for name, value in first.state_dict().items() if name in own}
     other.load_state_dict({n: v for n, v in shared.items() if v.shape == own[n].shape}, strict=False)
     # A depthwise head has one convolution for all outputs of a level, whose shape is another one then.
-    for theirs, mine in zip(_outputs(first.head, 0), _outputs(other.head, 0), strict=False):
-        for source, target in zip(theirs, mine, strict=True):
+    for theirs, mine in zip(first.head.output_layers("class"), other.head.output_layers("class"), strict=False):
+        for source, target in ((theirs.weight, mine.weight), (theirs.bias, mine.bias)):
             if source.shape == target.shape:
                 target.copy_(source)
 
@@ -87,8 +86,8 @@ def boxes_on_anchors(detector: DenseDetector) -> None:
         one = points[start : start + anchors]
         codes.append(detector.boxes.encode(one, one.anchors).clamp(min=_LEAST_LOGIT))
     # A head that all levels share has one bias: the code of an anchor is the same on each.
-    for code, (_, bias) in zip(codes, _outputs(detector.head, 1), strict=False):
-        bias.copy_(code)
+    for code, layer in zip(codes, detector.head.output_layers("box"), strict=False):
+        layer.bias.copy_(code)
 
 
 def let_pass(detector: DenseDetector, shown: Tensor) -> None:
@@ -105,8 +104,8 @@ def let_pass(detector: DenseDetector, shown: Tensor) -> None:
         raised = replace(out, class_logits=out.class_logits + _shift(middle, out, softmax))
         passing = int((detector.quality.class_logits(raised) > least).sum())
         low, high = (middle, high) if passing < wanted else (low, middle)
-    for _, bias in _outputs(detector.head, 0):
-        bias += _shift(high, out, softmax)
+    for layer in detector.head.output_layers("class"):
+        layer.bias.add_(_shift(high, out, softmax))
 
 
 def _shift(value: float, out: HeadOutput, softmax: bool) -> Tensor:
@@ -121,18 +120,3 @@ def candidates_of(detector: DenseDetector, shown: Tensor) -> int:
     """How many pairs :func:`let_pass` lets pass on a padded image of this size."""
     pairs = len(detector.points(*shown.shape[-2:])) * len(detector.names)
     return min(CANDIDATES, max(1, pairs // 10))
-
-
-def _outputs(head: nn.Module, which: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Weight (A, outputs, ...) and bias (A, outputs) of what gives classes (0) or boxes (1), as views; by level."""
-    outputs: tuple[int, ...] = head.outputs  # type: ignore[assignment]
-    begin, together = 0, outputs[which]
-    if isinstance(head, DepthwiseHead):
-        begin, together, convolutions = sum(outputs[:which]), sum(outputs), head.out
-    else:
-        found = (head.class_out, head.box_out)[which]
-        convolutions = found if isinstance(found, nn.ModuleList) else nn.ModuleList([found])  # type: ignore[list-item]
-    for conv in convolutions:
-        end = begin + outputs[which]
-        weight, bias = (getattr(conv, name).data.unflatten(0, (-1, together)) for name in ("weight", "bias"))
-        yield weight[:, begin:end], bias[:, begin:end]

@@ -1,0 +1,80 @@
+"""What a neck and a head must offer. Both are ``nn.Module``s behind one line each in the recipe's tables of names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, Self
+
+from torch import Tensor, nn
+
+from gfocal.structures import HeadOutput
+
+OutputKind = Literal["class", "box", "quality"]
+KINDS: tuple[OutputKind, ...] = ("class", "box", "quality")
+"""The order of ``Head.outputs``."""
+
+
+@dataclass(frozen=True)
+class OutputLayer:
+    """The rows of a convolution that give one kind of output, as views: writing to them changes the layer.
+
+    Attributes:
+        weight: (A, outputs, ...) of the A anchors of a location.
+        bias: (A, outputs).
+    """
+
+    weight: Tensor
+    bias: Tensor
+
+    @classmethod
+    def of(cls, conv: nn.Module, outputs: int, start: int = 0, together: int | None = None) -> Self:
+        """The rows of ``conv``, whose outputs stand anchor by anchor.
+
+        Args:
+            conv: a convolution with a bias.
+            outputs: numbers of this kind an anchor.
+            start: first of them among the numbers of an anchor.
+            together: numbers of all kinds that the convolution gives an anchor; by default ``outputs``.
+        """
+        rows = slice(start, start + outputs)
+        weight, bias = (
+            conv.get_parameter(name).data.unflatten(0, (-1, together or outputs))[:, rows]
+            for name in ("weight", "bias")
+        )
+        return cls(weight, bias)
+
+
+class Neck(Protocol):
+    """Makes the levels of the pyramid.
+
+    The builder calls ``Kind(in_channels=, levels=, ...)`` with the channels of the backbone's maps, finest first, the
+    number of levels, and the keys that the form's line names.
+    """
+
+    channels: int | tuple[int, ...]
+    """Of every level; or of each, where they differ."""
+
+    def __call__(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """The levels of the backbone's maps, finest first."""
+        ...
+
+
+class Head(Protocol):
+    """Makes the raw outputs of every point from the levels.
+
+    The builder calls ``Kind(in_channels=, levels=, class_outputs=, box_outputs=, quality_outputs=, box_bias=,
+    anchors=, ...)``: the neck's ``channels``; numbers an anchor of each kind of output (0 of quality: no branch); what
+    the box outputs start at; anchors a location, for each level; and the keys that the form's line names.
+    """
+
+    outputs: tuple[int, int, int]
+    """Numbers an anchor: class, box, quality."""
+
+    def __call__(self, levels: Sequence[Tensor]) -> HeadOutput:
+        """Raw outputs (B, P, ...) in the order of the points: by level, row by row, anchor by anchor."""
+        ...
+
+    def output_layers(self, kind: OutputKind) -> list[OutputLayer]:
+        """What gives the outputs of a kind: a layer for each level, or the one that all share; none without outputs."""
+        ...
