@@ -43,8 +43,8 @@ def rows(repeats: int) -> list[Row]:
 
         def step() -> None:
             optimizer.zero_grad()
-            matched = detector.match(images, targets)
-            losses = detector.losses(detector(images), matched, (320, 320))
+            assignment = detector.assign_batch(images, targets)
+            losses = detector.losses(detector(images), assignment, (320, 320))
             sum(losses.values()).backward()  # type: ignore[union-attr]
             optimizer.step()
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gfocal.assigners import AtssAssigner
-from gfocal.criterion import Matched, count_positives, detection_losses, divisors, match
+from gfocal.criterion import BatchAssignment, assign_batch, count_positives, detection_losses, divisors
 from gfocal.errors import UsageError
 from gfocal.points import make_points
 from gfocal.representation import (
@@ -57,24 +57,24 @@ def two_points() -> HeadOutput:
     return HeadOutput(torch.tensor([[[0.0, math.log(3)], [0.0, -math.log(3)]]]), box)
 
 
-def matched_by_hand() -> Matched:
-    return match(TWO, [OBJECT], AtssAssigner(1), BOXES)
+def assigned_by_hand() -> BatchAssignment:
+    return assign_batch(TWO, [OBJECT], AtssAssigner(1), BOXES)
 
 
-def test_matching_two_points() -> None:
-    matched = matched_by_hand()
-    assert matched.positive.tolist() == [0]  # the anchor of point 0 is the object
-    assert matched.labels.tolist() == [1, -1]
-    assert matched.boxes.tolist() == OBJECT.boxes.tolist()
-    assert matched.ignored is None
-    assert (matched.objects, matched.missed, matched.edges, matched.truncated) == (1, 0, 4, 0)
+def test_assigning_two_points() -> None:
+    assignment = assigned_by_hand()
+    assert assignment.positive.tolist() == [0]  # the anchor of point 0 is the object
+    assert assignment.labels.tolist() == [1, -1]
+    assert assignment.target_boxes.tolist() == OBJECT.boxes.tolist()
+    assert assignment.ignored is None
+    assert (assignment.objects, assignment.missed, assignment.edges, assignment.truncated) == (1, 0, 4, 0)
 
 
 @pytest.mark.parametrize("box_weight", BOX_WEIGHTS)
 def test_the_total_of_two_points(box_weight: str) -> None:
     chosen = BOX_WEIGHTS[box_weight]
     losses = detection_losses(
-        two_points(), TWO, matched_by_hand(), BOXES, JointQuality(), box_weight=chosen, loss_weights=WEIGHTS
+        two_points(), TWO, assigned_by_hand(), BOXES, JointQuality(), box_weight=chosen, loss_weights=WEIGHTS
     )
     # Point 0 decodes to 1.25 strides left, 1 elsewhere: [-6, -4, 12, 12], IoU = GIoU = 256 / 288 = 8/9.
     # The weight of its box terms: the larger class score sigmoid(log 3) = 3/4; the point is in the middle of its
@@ -93,7 +93,7 @@ def test_the_total_of_two_points(box_weight: str) -> None:
 def test_the_weight_carries_no_gradient() -> None:
     out = two_points()
     logits = out.class_logits.requires_grad_()
-    losses = detection_losses(out, TWO, matched_by_hand(), BOXES, JointQuality(), loss_weights=WEIGHTS)
+    losses = detection_losses(out, TWO, assigned_by_hand(), BOXES, JointQuality(), loss_weights=WEIGHTS)
     losses["cls"].backward()
     # Nothing of the box terms reaches the class logits: the slopes are those of QFL at a constant target.
     expected = [quality_focal_slope(0, 0, 2), quality_focal_slope(math.log(3), 8 / 9, 2)]
@@ -108,10 +108,10 @@ def test_centerness_by_hand() -> None:
 
 
 def test_loss_weights_and_normalisers_only_scale() -> None:
-    matched, quality = matched_by_hand(), JointQuality()
-    plain = detection_losses(two_points(), TWO, matched, BOXES, quality, loss_weights=ONES, cls_norm=1, box_norm=1)
+    assignment, quality = assigned_by_hand(), JointQuality()
+    plain = detection_losses(two_points(), TWO, assignment, BOXES, quality, loss_weights=ONES, cls_norm=1, box_norm=1)
     given = detection_losses(
-        two_points(), TWO, matched, BOXES, quality, loss_weights=WEIGHTS, cls_norm=torch.tensor(5.0), box_norm=4.0
+        two_points(), TWO, assignment, BOXES, quality, loss_weights=WEIGHTS, cls_norm=torch.tensor(5.0), box_norm=4.0
     )
     for name, norm in (("cls", 5), ("box", 4), ("dfl", 4)):
         assert given[name].item() == pytest.approx(WEIGHTS[name] * plain[name].item() / norm, rel=1e-6)
@@ -136,7 +136,7 @@ def test_the_score_weight_needs_outputs() -> None:
 )
 def test_a_term_without_a_factor_is_refused(weights: dict[str, float], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        detection_losses(two_points(), TWO, matched_by_hand(), BOXES, JointQuality(), loss_weights=weights)
+        detection_losses(two_points(), TWO, assigned_by_hand(), BOXES, JointQuality(), loss_weights=weights)
 
 
 # --- batches --------------------------------------------------------------------------------------------------------
@@ -167,18 +167,18 @@ def test_parts_of_a_step_add_up_to_the_whole(
     out, assigner, chosen = random_output(4, boxes), AtssAssigner(9), BOX_WEIGHTS[box_weight]
 
     def losses_of(part: slice, **norms: float) -> Tensor:
-        matched = match(POINTS, IMAGES[part], assigner, boxes)
+        assignment = assign_batch(POINTS, IMAGES[part], assigner, boxes)
         terms = detection_losses(
-            out[part], POINTS, matched, boxes, quality, box_weight=chosen, loss_weights=WEIGHTS, **norms
+            out[part], POINTS, assignment, boxes, quality, box_weight=chosen, loss_weights=WEIGHTS, **norms
         )
         return torch.stack(list(terms.values())).sum()
 
     def norms_of(part: slice) -> tuple[int, float]:
-        matched = match(POINTS, IMAGES[part], assigner, boxes)
-        flat = HeadOutput(out.class_logits[part].flatten(0, 1), out.box[part].flatten(0, 1))[matched.positive]
-        at = POINTS[matched.positive % len(POINTS)]
-        weight = None if chosen is None else chosen(flat, at, matched.boxes, quality)
-        count = len(matched.positive)
+        assignment = assign_batch(POINTS, IMAGES[part], assigner, boxes)
+        flat = HeadOutput(out.class_logits[part].flatten(0, 1), out.box[part].flatten(0, 1))[assignment.positive]
+        at = POINTS[assignment.positive % len(POINTS)]
+        weight = None if chosen is None else chosen(flat, at, assignment.target_boxes, quality)
+        count = len(assignment.positive)
         return count, float(count) if weight is None else weight.sum().item()
 
     whole = losses_of(slice(0, 4))
@@ -197,12 +197,12 @@ def test_parts_of_a_step_add_up_to_the_whole(
 
 def test_the_default_normalisers_are_those_of_the_batch() -> None:
     boxes, quality = GeneralBoxes(8), JointQuality()
-    out, matched = random_output(4, boxes), match(POINTS, IMAGES, AtssAssigner(9), boxes)
-    flat = HeadOutput(out.class_logits.flatten(0, 1), out.box.flatten(0, 1))[matched.positive]
+    out, assignment = random_output(4, boxes), assign_batch(POINTS, IMAGES, AtssAssigner(9), boxes)
+    flat = HeadOutput(out.class_logits.flatten(0, 1), out.box.flatten(0, 1))[assignment.positive]
     score_sum = flat.class_logits.sigmoid().amax(1).sum().item()
-    arguments = (out, POINTS, matched, boxes, quality)
+    arguments = (out, POINTS, assignment, boxes, quality)
     default = detection_losses(*arguments, loss_weights=ONES)
-    explicit = detection_losses(*arguments, loss_weights=ONES, cls_norm=len(matched.positive), box_norm=score_sum)
+    explicit = detection_losses(*arguments, loss_weights=ONES, cls_norm=len(assignment.positive), box_norm=score_sum)
     assert score_sum > 1
     assert {k: v.item() for k, v in default.items()} == pytest.approx({k: v.item() for k, v in explicit.items()})
 
@@ -214,27 +214,27 @@ def test_each_image_gets_its_own_objects() -> None:
     rows = [[NEGATIVE] * count for _ in range(3)]
     rows[0][5] = 0
     rows[2][3], rows[2][7] = 1, 1
-    matched = match(POINTS, [first, targets(), second], Fixed(*rows), boxes)
-    assert matched.positive.tolist() == [5, 2 * count + 3, 2 * count + 7]
-    assert matched.boxes.tolist() == [[0, 0, 9, 9], [0, 0, 20, 20], [0, 0, 20, 20]]
-    assert matched.labels[matched.positive].tolist() == [2, 1, 1]
-    assert (matched.labels == -1).sum().item() == 3 * count - 3
-    assert (matched.objects, matched.missed) == (3, 1)  # the first object of the third image has no point
+    assignment = assign_batch(POINTS, [first, targets(), second], Fixed(*rows), boxes)
+    assert assignment.positive.tolist() == [5, 2 * count + 3, 2 * count + 7]
+    assert assignment.target_boxes.tolist() == [[0, 0, 9, 9], [0, 0, 20, 20], [0, 0, 20, 20]]
+    assert assignment.labels[assignment.positive].tolist() == [2, 1, 1]
+    assert (assignment.labels == -1).sum().item() == 3 * count - 3
+    assert (assignment.objects, assignment.missed) == (3, 1)  # the first object of the third image has no point
 
 
 def test_edges_out_of_reach_are_counted() -> None:
     rows = [NEGATIVE] * len(POINTS)
     rows[0] = 0  # the point (0, 0) of stride 8: General with n = 2 reaches 16 pixels
-    matched = match(POINTS, [targets(([-17.0, -16, 16, 40], 0))], Fixed(rows), GeneralBoxes(2))
-    assert (matched.edges, matched.truncated) == (4, 2)
+    assignment = assign_batch(POINTS, [targets(([-17.0, -16, 16, 40], 0))], Fixed(rows), GeneralBoxes(2))
+    assert (assignment.edges, assignment.truncated) == (4, 2)
 
 
 @pytest.mark.parametrize("boxes", [GeneralBoxes(8), DiracBoxes()], ids=["general", "dirac"])
 @pytest.mark.parametrize("quality", [JointQuality(), NoQuality(None)], ids=["joint", "none"])
 def test_background_teaches_the_negatives(boxes: GeneralBoxes | DiracBoxes, quality: JointQuality | NoQuality) -> None:
     out = random_output(2, boxes)
-    matched = match(POINTS, [Targets.empty(), Targets.empty()], AtssAssigner(9), boxes)
-    losses = detection_losses(out, POINTS, matched, boxes, quality, loss_weights=WEIGHTS)
+    assignment = assign_batch(POINTS, [Targets.empty(), Targets.empty()], AtssAssigner(9), boxes)
+    losses = detection_losses(out, POINTS, assignment, boxes, quality, loss_weights=WEIGHTS)
     torch.stack(list(losses.values())).sum().backward()
     logits = out.class_logits.detach().flatten().tolist()
     # With y = 0 both qualities are sigma^2 softplus(x), and no positives divide by 1.
@@ -251,7 +251,7 @@ def test_background_teaches_the_negatives(boxes: GeneralBoxes | DiracBoxes, qual
 def test_no_images_at_all() -> None:
     boxes, nobody = GeneralBoxes(8), torch.zeros(0, dtype=torch.int64)
     out = random_output(0, boxes)
-    none = Matched(nobody, nobody, torch.zeros(0, 4), None, nobody, 0, 0, 0, 0)
+    none = BatchAssignment(nobody, nobody, torch.zeros(0, 4), None, nobody, 0, 0, 0, 0)
     losses = detection_losses(out, POINTS, none, boxes, JointQuality(), loss_weights=WEIGHTS)
     assert {name: value.item() for name, value in losses.items()} == {"cls": 0, "box": 0, "dfl": 0}
     torch.stack(list(losses.values())).sum().backward()
@@ -266,12 +266,12 @@ def test_ignored_points_learn_nothing() -> None:
     for i in ignored:
         marked[i] = IGNORED
     out = random_output(1, boxes)
-    matched = match(POINTS, [one], Fixed(marked), boxes)
-    assert matched.ignored.nonzero().flatten().tolist() == ignored
-    losses = detection_losses(out, POINTS, matched, boxes, quality, loss_weights=ONES)
+    assignment = assign_batch(POINTS, [one], Fixed(marked), boxes)
+    assert assignment.ignored.nonzero().flatten().tolist() == ignored
+    losses = detection_losses(out, POINTS, assignment, boxes, quality, loss_weights=ONES)
     torch.stack(list(losses.values())).sum().backward()
     all_points = detection_losses(
-        out, POINTS, match(POINTS, [one], Fixed(plain), boxes), boxes, quality, loss_weights=ONES
+        out, POINTS, assign_batch(POINTS, [one], Fixed(plain), boxes), boxes, quality, loss_weights=ONES
     )
     theirs = sum(quality_focal(x, 0, 2) for x in out.class_logits[0, ignored].flatten().tolist())
     assert losses["cls"].item() == pytest.approx(all_points["cls"].item() - theirs, rel=1e-5)
@@ -286,10 +286,10 @@ def test_losses_of_half_precision_outputs_are_float32(dtype: torch.dtype) -> Non
     whole = random_output(4, boxes)
     half = HeadOutput(whole.class_logits.detach().to(dtype), whole.box.detach().to(dtype))
     same = HeadOutput(half.class_logits.float(), half.box.float())
-    matched = match(POINTS, IMAGES, AtssAssigner(9), boxes)
+    assignment = assign_batch(POINTS, IMAGES, AtssAssigner(9), boxes)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        low = detection_losses(half, POINTS, matched, boxes, JointQuality(), loss_weights=WEIGHTS)
-    full = detection_losses(same, POINTS, matched, boxes, JointQuality(), loss_weights=WEIGHTS)
+        low = detection_losses(half, POINTS, assignment, boxes, JointQuality(), loss_weights=WEIGHTS)
+    full = detection_losses(same, POINTS, assignment, boxes, JointQuality(), loss_weights=WEIGHTS)
     for name, value in low.items():
         assert value.dtype == torch.float32
         assert value.item() == full[name].item()
@@ -310,7 +310,7 @@ def test_a_quality_learns_which_image_each_row_is_of() -> None:
     ignored = torch.tensor([False, True, False, True, False, False])
     none = torch.zeros(0, dtype=torch.int64)
     for mask in (None, ignored):
-        matched = Matched(
+        assignment = BatchAssignment(
             none,
             torch.full((6,), -1),
             torch.zeros(0, 4),
@@ -321,24 +321,26 @@ def test_a_quality_learns_which_image_each_row_is_of() -> None:
             edges=0,
             truncated=0,
         )
-        detection_losses(out, points, matched, GeneralBoxes(7), Recording(), loss_weights=ONES)
+        detection_losses(out, points, assignment, GeneralBoxes(7), Recording(), loss_weights=ONES)
     assert [image.tolist() for image in seen] == [[0, 0, 0, 1, 1, 1], [0, 0, 1, 1]]
 
 
 def test_three_ways_to_count_positives() -> None:
-    def matched(*counts: int) -> Matched:
+    def counted(*counts: int) -> BatchAssignment:
         nobody = torch.zeros(0, dtype=torch.int64)
-        return Matched(nobody, nobody, torch.zeros(0, 4), None, torch.tensor(counts, dtype=torch.int64), 0, 0, 0, 0)
+        return BatchAssignment(
+            nobody, nobody, torch.zeros(0, 4), None, torch.tensor(counts, dtype=torch.int64), 0, 0, 0, 0
+        )
 
     # Two batches, images with 3, 0 and 0, 2 positives: 5; with at least 1 an image 3 + 1 + 1 + 2 = 7; and 5 + 4.
-    step = [matched(3, 0), matched(0, 2)]
+    step = [counted(3, 0), counted(0, 2)]
     assert count_positives(step, "step") == (5, 5)
     assert count_positives(step, "picture") == (7, 7)
     assert count_positives(step, "plus_pictures") == (9, 5)
     # Background alone; and no image at all.
-    assert count_positives([matched(0, 0)], "step") == (0, 0)
-    assert count_positives([matched(0, 0)], "picture") == (2, 2)
-    assert count_positives([matched(0, 0)], "plus_pictures") == (2, 0)
-    assert [count_positives([matched()], norm) for norm in ("step", "picture", "plus_pictures")] == [(0, 0)] * 3
+    assert count_positives([counted(0, 0)], "step") == (0, 0)
+    assert count_positives([counted(0, 0)], "picture") == (2, 2)
+    assert count_positives([counted(0, 0)], "plus_pictures") == (2, 0)
+    assert [count_positives([counted()], rule) for rule in ("step", "picture", "plus_pictures")] == [(0, 0)] * 3
     assert divisors((0, 0)) == (1.0, 1.0)
     assert divisors((9, 5)) == (9.0, 5.0)

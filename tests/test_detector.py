@@ -49,7 +49,7 @@ def told(resize: Resize) -> DenseDetector:
         strides=(32,),
         make_points=partial(make_points, strides=(32,), anchor_scale=8, offset=0.5),
         assigner=AtssAssigner(),
-        boxes=GeneralBoxes(2),
+        box_coder=GeneralBoxes(2),
         quality=JointQuality(),
         names=("a", "b"),
         resize=resize,
@@ -232,13 +232,13 @@ TARGETS = (
 
 def test_low_precision_is_close_and_its_losses_are_float32(nano: DenseDetector) -> None:
     images = random_images(2)
-    matched = nano.match(images, TARGETS)
-    assert len(matched.positive) >= 2
+    assignment = nano.assign_batch(images, TARGETS)
+    assert len(assignment.positive) >= 2
     nano.eval()
-    full = nano.losses(nano(images), matched, (64, 64))
+    full = nano.losses(nano(images), assignment, (64, 64))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         out = nano(images)
-        low = nano.losses(out, matched, (64, 64))
+        low = nano.losses(out, assignment, (64, 64))
         found = nano.detect(images)
     assert out.class_logits.dtype == torch.bfloat16  # the network did run in it
     for name, value in low.items():
@@ -254,7 +254,7 @@ def test_low_precision_is_close_and_its_losses_are_float32(nano: DenseDetector) 
 def test_every_parameter_learns(nano: DenseDetector) -> None:
     images = random_images(2)
     nano.train()
-    torch.stack(list(nano.losses(nano(images), nano.match(images, TARGETS), (64, 64)).values())).sum().backward()
+    torch.stack(list(nano.losses(nano(images), nano.assign_batch(images, TARGETS), (64, 64)).values())).sum().backward()
     silent = [name for name, p in nano.named_parameters() if p.grad is None or not p.grad.any()]
     # Levels without a positive still have negatives.
     assert silent == []
@@ -263,16 +263,16 @@ def test_every_parameter_learns(nano: DenseDetector) -> None:
 def test_the_losses_of_a_step_can_be_normalised_together(nano: DenseDetector) -> None:
     images = random_images(2)
     nano.eval()
-    whole = nano.losses(nano(images), nano.match(images, TARGETS), (64, 64))
-    matches = [nano.match(images[i : i + 1], TARGETS[i : i + 1]) for i in range(2)]
+    whole = nano.losses(nano(images), nano.assign_batch(images, TARGETS), (64, 64))
+    assignments = [nano.assign_batch(images[i : i + 1], TARGETS[i : i + 1]) for i in range(2)]
     outputs = [nano(images[i : i + 1]) for i in range(2)]
-    count = sum(len(matched.positive) for matched in matches)
-    weights = [nano.step_sums(out, m, (64, 64))[0] for out, m in zip(outputs, matches, strict=True)]
+    count = sum(len(assignment.positive) for assignment in assignments)
+    weights = [nano.step_sums(out, m, (64, 64))[0] for out, m in zip(outputs, assignments, strict=True)]
     assert weights[1].item() == 0  # no object there
     assert 1 < weights[0].item() < count  # scores, not ones
     parts = [
-        nano.losses(out, matched, (64, 64), cls_norm=count, box_norm=sum(weights))
-        for out, matched in zip(outputs, matches, strict=True)
+        nano.losses(out, assignment, (64, 64), cls_norm=count, box_norm=sum(weights))
+        for out, assignment in zip(outputs, assignments, strict=True)
     ]
     for name, value in whole.items():
         assert sum(p[name].item() for p in parts) == pytest.approx(value.item(), rel=1e-5)

@@ -30,8 +30,8 @@ assert (type(quality).__name__, quality.alpha, quality.gamma) == ("VarifocalQual
 load_recipe("retinanet_nano", ["model.quality.kind=varifocal"])
 load_recipe("ssd_nano", ["model.quality.kind=varifocal"])
 pictures = torch.zeros(1, 3, 64, 64, dtype=torch.uint8)
-matched = detector.match(pictures, [Targets(torch.tensor([[8.0, 8.0, 40.0, 48.0]]), torch.tensor([1]))])
-sum(detector.losses(detector(pictures), matched, (64, 64)).values()).backward()
+assignment = detector.assign_batch(pictures, [Targets(torch.tensor([[8.0, 8.0, 40.0, 48.0]]), torch.tensor([1]))])
+sum(detector.losses(detector(pictures), assignment, (64, 64)).values()).backward()
 assert all(p.grad.isfinite().all() for p in detector.head.parameters())
 print("trained", detector.quality.__module__)
 """

@@ -332,8 +332,8 @@ def fingerprint(detector: DenseDetector) -> str:
         [(m.stride, m.bias is None) for m in detector.modules() if isinstance(m, nn.Conv2d)],
         detector.neck.relu_before_extra if hasattr(detector.neck, "relu_before_extra") else None,
         getattr(detector.head, "quality_on", None),
-        detector.norm,
-        *((type(part).__name__, vars(part)) for part in (detector.assigner, detector.boxes, detector.quality)),
+        detector.count_rule,
+        *((type(part).__name__, vars(part)) for part in (detector.assigner, detector.box_coder, detector.quality)),
         detector.resize,
         detector.postprocess,
         detector.box_weight,
@@ -394,7 +394,7 @@ def test_every_form_can_be_built(key: str, name: str) -> None:
     detector = build_detector(
         load_recipe(recipe, [f"model.{key}={name}", "model.channels=96"]), ["a"], pretrained=False
     )
-    part = getattr(detector, key.partition(".")[0])
+    part = getattr(detector, {"boxes.kind": "box_coder"}.get(key, key.partition(".")[0]))
     built = form.place.partition(":")[2]
     assert type(part).__name__ == ("NoneType" if built == "no_weight" else built)
 
@@ -413,7 +413,9 @@ def test_loss_weights_are_named_after_losses() -> None:
     images = torch.zeros(1, 3, 64, 64, dtype=torch.uint8)
     for changes in ([], ["model.quality.kind=iou", "model.boxes.kind=gaussian"]):
         detector = build_detector(load_recipe("gfl_nano", changes), ["a"])
-        named |= detector.losses(detector.eval()(images), detector.match(images, [Targets.empty()]), (64, 64)).keys()
+        named |= detector.losses(
+            detector.eval()(images), detector.assign_batch(images, [Targets.empty()]), (64, 64)
+        ).keys()
     assert named == set(leaves(LossWeights))
 
 

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gfocal import assigners, boxes, evaluation, losses, models, points, recipe, representation
     from gfocal.analysis.statistics import data_statistics
-    from gfocal.criterion import detection_losses
-    from gfocal.criterion import match as assign_batch
+    from gfocal.criterion import assign_batch, detection_losses
     from gfocal.data.formats.convert import write_dataset
     from gfocal.data.formats.open import open_all as open_splits
     from gfocal.data.formats.open import open_split as open_dataset
@@ -124,7 +123,7 @@ _PLACES = {
     "HeadOutput": "gfocal.structures",
     "Assignment": "gfocal.structures",
     "Points": "gfocal.points",
-    "assign_batch": "gfocal.criterion:match",
+    "assign_batch": "gfocal.criterion",
     "detection_losses": "gfocal.criterion",
     "suppress": "gfocal.models.postprocess",
     # Studies

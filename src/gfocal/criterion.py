@@ -16,18 +16,18 @@ from gfocal.points import Points
 from gfocal.representation import BoxRepresentation, BoxWeight, Quality, ScoreWeight
 from gfocal.structures import IGNORED, HeadOutput, Targets
 
-Norm = Literal["step", "picture", "plus_pictures"]
+CountRule = Literal["step", "picture", "plus_pictures"]
 _SCORE = ScoreWeight()
 
 
 @dataclass(frozen=True)
-class Matched:
+class BatchAssignment:
     """What every point of a batch learns; known before the forward pass.
 
     Attributes:
         positive: (N,) indices of the positives into the B * P points.
         labels: (B * P,) class of each point, -1 where there is none.
-        boxes: (N, 4) ground truth of each positive.
+        target_boxes: (N, 4) ground truth of each positive.
         ignored: (B * P,) points that learn nothing, or None if there is none.
         counts: (B,) number of positives of each image.
         objects, missed: number of ground truths, and of those that got no point at all.
@@ -36,7 +36,7 @@ class Matched:
 
     positive: Tensor
     labels: Tensor
-    boxes: Tensor
+    target_boxes: Tensor
     ignored: Tensor | None
     counts: Tensor
     objects: int
@@ -45,7 +45,9 @@ class Matched:
     truncated: int
 
 
-def match(points: Points, targets: Sequence[Targets], assigner: Assigner, boxes: BoxRepresentation) -> Matched:
+def assign_batch(
+    points: Points, targets: Sequence[Targets], assigner: Assigner, box_coder: BoxRepresentation
+) -> BatchAssignment:
     """Assign every image's ground truth and lay the batch out flat."""
     nothing = Targets.empty().to(points.xy.device)  # a batch of no images has nothing to concatenate
     assigned = [assigner(points, target.boxes).gt_index for target in targets]
@@ -60,11 +62,11 @@ def match(points: Points, targets: Sequence[Targets], assigner: Assigner, boxes:
     labels[positive] = all_labels[owner]
     ignored = flat == IGNORED
     target_boxes = all_boxes[owner]
-    out_of_reach = boxes.truncated(points[positive % len(points)], target_boxes)
-    return Matched(
+    out_of_reach = box_coder.truncated(points[positive % len(points)], target_boxes)
+    return BatchAssignment(
         positive=positive,
         labels=labels,
-        boxes=target_boxes,
+        target_boxes=target_boxes,
         ignored=ignored if bool(ignored.any()) else None,
         counts=(index >= 0).sum(1),
         objects=len(all_boxes),
@@ -74,21 +76,21 @@ def match(points: Points, targets: Sequence[Targets], assigner: Assigner, boxes:
     )
 
 
-def count_positives(matches: Sequence[Matched], norm: Norm) -> tuple[int, int]:
+def count_positives(assignments: Sequence[BatchAssignment], count_rule: CountRule) -> tuple[int, int]:
     """What a step's losses are divided by, known before the forward pass: (of the quality's, of unweighted box terms).
 
     Counts of several batches and processes add up to those of all of them; at least 1 is divided by, see
     :func:`divisors`.
 
     Args:
-        matches: of all batches of the step.
-        norm: "step": the positives. "image": an image without positives counts as 1 (as mmdetection has it, which
-            makes background images weaken all others). "plus_images": one more an image for the quality's
+        assignments: of all batches of the step.
+        count_rule: "step": the positives. "picture": an image without positives counts as 1 (as mmdetection has it,
+            which makes background images weaken all others). "plus_pictures": one more an image for the quality's
             losses (FoveaBox).
     """
-    counts = torch.cat([matched.counts for matched in matches])
-    positives = int(counts.clamp(min=1).sum() if norm == "picture" else counts.sum())
-    return positives + (len(counts) if norm == "plus_pictures" else 0), positives
+    counts = torch.cat([assignment.counts for assignment in assignments])
+    positives = int(counts.clamp(min=1).sum() if count_rule == "picture" else counts.sum())
+    return positives + (len(counts) if count_rule == "plus_pictures" else 0), positives
 
 
 def divisors(counts: Sequence[int]) -> tuple[float, float]:
@@ -99,13 +101,13 @@ def divisors(counts: Sequence[int]) -> tuple[float, float]:
 def detection_losses(
     out: HeadOutput,
     points: Points,
-    matched: Matched,
-    boxes: BoxRepresentation,
+    assignment: BatchAssignment,
+    box_coder: BoxRepresentation,
     quality: Quality,
     *,
     box_weight: BoxWeight | None = _SCORE,
     loss_weights: Mapping[str, float],
-    norm: Norm = "step",
+    count_rule: CountRule = "step",
     cls_norm: Tensor | float | None = None,
     box_norm: Tensor | float | None = None,
     quality_sums: Tensor | None = None,
@@ -115,11 +117,11 @@ def detection_losses(
     Args:
         out: raw outputs (B, P, ...).
         points: the P points.
-        matched: what they learn.
-        boxes, quality: the two axes.
+        assignment: what they learn.
+        box_coder, quality: the two axes.
         box_weight: weight of each positive's box terms; None: every positive counts the same (the paper's formula).
         loss_weights: factor of each term by name; applied here and nowhere else. It may name terms that are not there.
-        norm: how positives are counted, see :func:`count_positives`.
+        count_rule: how positives are counted, see :func:`count_positives`.
         cls_norm: divisor of the quality's losses; by default the positives of this batch, counted so.
         box_norm: divisor of the box terms; by default the sum of the positives' weights, at least 1.
         quality_sums: what ``quality.sums`` gave, added up; None if this batch is the whole step.
@@ -132,21 +134,23 @@ def detection_losses(
     """
     with torch.autocast(out.box.device.type, enabled=False):
         flat = out.map(lambda tensor: at_least_float32(tensor.flatten(0, 1)))
-        positive = flat[matched.positive]
-        at = points[matched.positive % len(points)]
-        weight = None if box_weight is None else box_weight(positive, at, matched.boxes, quality)
+        learnt = flat[assignment.positive]
+        at = points[assignment.positive % len(points)]
+        weight = None if box_weight is None else box_weight(learnt, at, assignment.target_boxes, quality)
         if cls_norm is None:
-            cls_norm = divisors(count_positives([matched], norm))[0]
+            cls_norm = divisors(count_positives([assignment], count_rule))[0]
         if box_norm is None:
-            box_norm = divisors(count_positives([matched], norm))[1] if weight is None else _sum(weight).clamp(min=1)
+            box_norm = (
+                divisors(count_positives([assignment], count_rule))[1] if weight is None else _sum(weight).clamp(min=1)
+            )
         if isinstance(box_norm, Tensor):
-            box_norm = box_norm.to(positive.box.dtype)
-        decoded = boxes.decode(at, positive.box)
-        target = quality.target(at, decoded.detach(), matched.boxes)
-        rows, labels, index, image = _learning_rows(flat, matched, len(points))
+            box_norm = box_norm.to(learnt.box.dtype)
+        decoded = box_coder.decode(at, learnt.box)
+        target = quality.target(at, decoded.detach(), assignment.target_boxes)
+        rows, labels, index, image = _learning_rows(flat, assignment, len(points))
         terms = {
             **quality.losses(rows, labels, index, target, image=image, norm=cls_norm, sums=quality_sums),
-            **boxes.losses(at, positive.box, decoded, matched.boxes, weight=weight, norm=box_norm),
+            **box_coder.losses(at, learnt.box, decoded, assignment.target_boxes, weight=weight, norm=box_norm),
         }
         missing = [name for name in terms if name not in loss_weights]
         if missing:
@@ -162,22 +166,24 @@ def _sum(weight: Tensor) -> Tensor:
     return weight.sum() if weight.device.type == "mps" else weight.sum(dtype=torch.float64)
 
 
-def _learning_rows(flat: HeadOutput, matched: Matched, points: int) -> tuple[HeadOutput, Tensor, Tensor, Tensor]:
+def _learning_rows(
+    flat: HeadOutput, assignment: BatchAssignment, points: int
+) -> tuple[HeadOutput, Tensor, Tensor, Tensor]:
     """Without the rows that learn nothing: outputs, labels, indices of the positives, image of each row."""
-    image = torch.arange(len(matched.labels), device=matched.labels.device) // points
-    if matched.ignored is None:
-        return flat, matched.labels, matched.positive, image
-    keep = ~matched.ignored
-    index = keep.cumsum(0)[matched.positive] - 1
-    return flat[keep], matched.labels[keep], index, image[keep]
+    image = torch.arange(len(assignment.labels), device=assignment.labels.device) // points
+    if assignment.ignored is None:
+        return flat, assignment.labels, assignment.positive, image
+    keep = ~assignment.ignored
+    index = keep.cumsum(0)[assignment.positive] - 1
+    return flat[keep], assignment.labels[keep], index, image[keep]
 
 
 @torch.no_grad()
 def step_sums(
     out: HeadOutput | None,
     points: Points,
-    matched: Matched,
-    boxes: BoxRepresentation,
+    assignment: BatchAssignment,
+    box_coder: BoxRepresentation,
     quality: Quality,
     box_weight: BoxWeight | None,
 ) -> Tensor:
@@ -185,16 +191,16 @@ def step_sums(
 
     ``out`` may be None where neither needs the network's outputs: no ``box_weight.reads_outputs``, no ``summed``.
     """
-    at = points[matched.positive % len(points)]
+    at = points[assignment.positive % len(points)]
     with torch.autocast(points.xy.device.type, enabled=False):
         flat = None if out is None else out.map(lambda tensor: at_least_float32(tensor.flatten(0, 1)))
-        positive = None if flat is None else flat[matched.positive]
-        weight = None if box_weight is None else box_weight(positive, at, matched.boxes, quality)
-        total = at.xy.new_tensor(float(len(matched.positive))) if weight is None else _sum(weight)
-        if not quality.summed or flat is None or positive is None:
+        learnt = None if flat is None else flat[assignment.positive]
+        weight = None if box_weight is None else box_weight(learnt, at, assignment.target_boxes, quality)
+        total = at.xy.new_tensor(float(len(assignment.positive))) if weight is None else _sum(weight)
+        if not quality.summed or flat is None or learnt is None:
             return total.view(1)
-        target = quality.target(at, boxes.decode(at, positive.box), matched.boxes)
-        rows, labels, index, _ = _learning_rows(flat, matched, len(points))
+        target = quality.target(at, box_coder.decode(at, learnt.box), assignment.target_boxes)
+        rows, labels, index, _ = _learning_rows(flat, assignment, len(points))
         sums = quality.sums(rows, labels, index, target)
         assert sums is not None, "a quality that is summed gives its sums"
         return torch.cat((total.view(1), sums))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from gfocal.assigners import Assigner
 from gfocal.boxes import clip_boxes
-from gfocal.criterion import Matched, Norm, detection_losses, match, step_sums
+from gfocal.criterion import BatchAssignment, CountRule, assign_batch, detection_losses, step_sums
 from gfocal.errors import UsageError
 from gfocal.images.io import Resize, pad_batch, to_image
 from gfocal.images.tiling import Tiling
@@ -73,14 +73,14 @@ class DenseDetector(nn.Module):
         strides: of the levels.
         make_points: places and anchors of a pyramid, see :func:`gfocal.points.make_anchors`.
         assigner: which point learns which ground truth.
-        boxes: box representation.
+        box_coder: box representation.
         quality: quality form.
         names: class names, C of them.
         resize: how an image is brought to the input size.
         postprocess: thresholds.
         box_weight: weight of each positive's box terms; None: all count the same.
         loss_weights: factor of each loss term that there is.
-        norm: how positives are counted, see :func:`gfocal.criterion.count_positives`.
+        count_rule: how positives are counted, see :func:`gfocal.criterion.count_positives`.
         tiling: how :meth:`predict` cuts images into tiles; None looks at whole images alone.
     """
 
@@ -94,25 +94,25 @@ class DenseDetector(nn.Module):
         strides: Sequence[int],
         make_points: MakePoints,
         assigner: Assigner,
-        boxes: BoxRepresentation,
+        box_coder: BoxRepresentation,
         quality: Quality,
         names: Sequence[str],
         resize: Resize,
         postprocess: PostProcess,
         box_weight: BoxWeight | None,
         loss_weights: Mapping[str, float],
-        norm: Norm = "step",
+        count_rule: CountRule = "step",
         tiling: Tiling | None = None,
     ) -> None:
         super().__init__()
         self.pixels, self.backbone, self.neck, self.head = pixels, backbone, neck, head
         self.strides, self.make_points = tuple(strides), make_points
-        self.assigner, self.boxes, self.quality = assigner, boxes, quality
+        self.assigner, self.box_coder, self.quality = assigner, box_coder, quality
         self.names = tuple(names)
         self.resize, self.postprocess = resize, postprocess
         self.box_weight = box_weight
         self.loss_weights = dict(loss_weights)
-        self.norm: Norm = norm
+        self.count_rule: CountRule = count_rule
         self.tiling = tiling
         self._points: dict[tuple[Any, ...], Points] = {}
 
@@ -141,15 +141,15 @@ class DenseDetector(nn.Module):
 
     forward = raw
 
-    def match(self, images: Tensor, targets: Sequence[Targets]) -> Matched:
+    def assign_batch(self, images: Tensor, targets: Sequence[Targets]) -> BatchAssignment:
         """What every point learns: known before the forward pass."""
         points = self.points(*images.shape[-2:])
-        return match(points, [target.to(self.device) for target in targets], self.assigner, self.boxes)
+        return assign_batch(points, [target.to(self.device) for target in targets], self.assigner, self.box_coder)
 
     def losses(
         self,
         out: HeadOutput,
-        matched: Matched,
+        assignment: BatchAssignment,
         size: tuple[int, int],
         *,
         cls_norm: Tensor | float | None = None,
@@ -160,19 +160,19 @@ class DenseDetector(nn.Module):
 
         Args:
             out: what the forward pass gave for the batch.
-            matched: what :meth:`match` gave for it.
+            assignment: what :meth:`assign_batch` gave for it.
             size: (height, width) of the padded images.
             cls_norm, box_norm, quality_sums: see :func:`gfocal.criterion.detection_losses`.
         """
         return detection_losses(
             out,
             self.points(*size),
-            matched,
-            self.boxes,
+            assignment,
+            self.box_coder,
             self.quality,
             box_weight=self.box_weight,
             loss_weights=self.loss_weights,
-            norm=self.norm,
+            count_rule=self.count_rule,
             cls_norm=cls_norm,
             box_norm=box_norm,
             quality_sums=quality_sums,
@@ -183,9 +183,9 @@ class DenseDetector(nn.Module):
         """Whether :meth:`step_sums` takes a forward pass."""
         return (self.box_weight is not None and self.box_weight.reads_outputs) or self.quality.summed
 
-    def step_sums(self, out: HeadOutput | None, matched: Matched, size: tuple[int, int]) -> Tensor:
+    def step_sums(self, out: HeadOutput | None, assignment: BatchAssignment, size: tuple[int, int]) -> Tensor:
         """(1 + S,) what a step adds up over its batches: the positives' weights, and the quality's own sums."""
-        return step_sums(out, self.points(*size), matched, self.boxes, self.quality, self.box_weight)
+        return step_sums(out, self.points(*size), assignment, self.box_coder, self.quality, self.box_weight)
 
     @torch.no_grad()
     def detect(
@@ -205,7 +205,7 @@ class DenseDetector(nn.Module):
         all_sizes = [(height, width)] * len(images) if sizes is None else sizes.tolist()
         with torch.autocast(out.box.device.type, enabled=False):
             return [
-                post(out[i], points, self.boxes, self.quality, height=int(h), width=int(w), names=self.names)
+                post(out[i], points, self.box_coder, self.quality, height=int(h), width=int(w), names=self.names)
                 for i, (h, w) in enumerate(all_sizes)
             ]
 

@@ -65,13 +65,13 @@ class Matching:
     Attributes:
         make_points: places and anchors of a pyramid.
         assigner: which point learns which ground truth.
-        boxes: box representation: which edges it can reach.
+        box_coder: box representation: which edges it can reach.
         resize: how an image is brought to the input size.
     """
 
     make_points: MakePoints
     assigner: Assigner
-    boxes: BoxRepresentation
+    box_coder: BoxRepresentation
     resize: Resize
 
 
@@ -80,11 +80,11 @@ def build_matching(recipe: Recipe) -> Matching:
     model = recipe.model
     make = partial(make_anchors, strides=model.strides, shapes=anchor_shapes(recipe), offset=model.points.offset)
     assigner: Assigner = make_form(ASSIGNERS[model.assigner.kind], model.assigner)
-    boxes: BoxRepresentation = make_form(BOXES[model.boxes.kind], model.boxes)
+    box_coder: BoxRepresentation = make_form(BOXES[model.boxes.kind], model.boxes)
     return Matching(
         make_points=cast(MakePoints, make),
-        assigner=WithinReach(assigner, boxes.truncated) if model.assigner.within_reach else assigner,
-        boxes=boxes,
+        assigner=WithinReach(assigner, box_coder.truncated) if model.assigner.within_reach else assigner,
+        box_coder=box_coder,
         resize=resize_of(recipe),
     )
 
@@ -103,8 +103,8 @@ def build_detector(recipe: Recipe, names: Sequence[str], *, pretrained: bool = T
         pretrained: False leaves the backbone random whatever the recipe says (weights come from a checkpoint).
     """
     model, matching = recipe.model, build_matching(recipe)
-    boxes = matching.boxes
-    quality = _quality(model, boxes)
+    box_coder = matching.box_coder
+    quality = _quality(model, box_coder)
     backbone = _backbone(model, pretrained=pretrained)
     neck = _neck(model, backbone.channels)
     freeze(part for name, part in (("backbone", backbone), ("neck", neck)) if name in model.frozen)
@@ -113,18 +113,18 @@ def build_detector(recipe: Recipe, names: Sequence[str], *, pretrained: bool = T
         pixels=PixelNorm(model.pixels.mean, model.pixels.std, model.pixels.order),
         backbone=backbone,
         neck=neck,
-        head=_head(model, boxes, quality, len(names), neck.channels, anchors),
+        head=_head(model, box_coder, quality, len(names), neck.channels, anchors),
         strides=model.strides,
         make_points=matching.make_points,
         assigner=matching.assigner,
-        boxes=boxes,
+        box_coder=box_coder,
         quality=quality,
         names=names,
         resize=matching.resize,
         postprocess=PostProcess(**recipe.predict.model_dump()),
         box_weight=make_form(BOX_WEIGHTS[model.box_weight], model),
         loss_weights=model.loss_weights.model_dump(),
-        norm=model.norm,
+        count_rule=model.norm,
         tiling=tiling_of(recipe),
     )
 
@@ -157,14 +157,14 @@ def build_head(recipe: Recipe, num_classes: int, *, in_channels: int | Sequence[
             raise UsageError(
                 f"in_channels must be a number or {len(model.strides)}, one per level, got {len(channels)}"
             )
-    boxes: BoxRepresentation = make_form(BOXES[model.boxes.kind], model.boxes)
+    box_coder: BoxRepresentation = make_form(BOXES[model.boxes.kind], model.boxes)
     anchors = [len(level) for level in anchor_shapes(recipe)]
-    return _head(model, boxes, _quality(model, boxes), num_classes, channels, anchors)
+    return _head(model, box_coder, _quality(model, box_coder), num_classes, channels, anchors)
 
 
-def _quality(model: ModelRecipe, boxes: BoxRepresentation) -> Quality:
+def _quality(model: ModelRecipe, box_coder: BoxRepresentation) -> Quality:
     form = QUALITIES[model.quality.kind]
-    return make_form(form, model.quality, **({"num_bins": boxes.channels // 4} if form.bins else {}))
+    return make_form(form, model.quality, **({"num_bins": box_coder.channels // 4} if form.bins else {}))
 
 
 def _backbone(model: ModelRecipe, *, pretrained: bool) -> Any:
@@ -187,7 +187,7 @@ def _neck(model: ModelRecipe, channels: Sequence[int]) -> Any:
 
 def _head(
     model: ModelRecipe,
-    boxes: BoxRepresentation,
+    box_coder: BoxRepresentation,
     quality: Quality,
     num_classes: int,
     channels: int | Sequence[int],
@@ -199,8 +199,8 @@ def _head(
         in_channels=channels,
         levels=len(model.strides),
         class_outputs=quality.num_logits(num_classes),
-        box_outputs=boxes.channels,
+        box_outputs=box_coder.channels,
         quality_outputs=quality.quality_channels,
-        box_bias=boxes.initial_code,
+        box_bias=box_coder.initial_code,
         anchors=anchors,
     )

@@ -82,9 +82,9 @@ def test_counts_are_those_of_training(train_index: DataIndex, name: str) -> None
     dataset = DetectionDataset(train_index, EvalTransform(detector.resize), seed=0)
     counts, positives = Counts(), 0
     for batch in make_loader(dataset, batch_size=4):
-        matched = detector.match(batch.images, batch.targets)
-        counts.add(matched)
-        positives += len(matched.positive)
+        assignment = detector.assign_batch(batch.images, batch.targets)
+        counts.add(assignment)
+        positives += len(assignment.positive)
     assigned = assign(train_index, recipe)
     assert totals(assigned) == counts.describe()
     assert len(assigned.owner) == positives

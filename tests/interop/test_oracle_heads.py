@@ -73,7 +73,7 @@ class Run:
 
     def losses(self) -> dict[str, Tensor]:
         images = torch.zeros(2, 3, *self.size)
-        return self.detector.losses(self.out, self.detector.match(images, self.targets()), self.size)
+        return self.detector.losses(self.out, self.detector.assign_batch(images, self.targets()), self.size)
 
     def flat(self, key: str, like: Tensor) -> Tensor:
         """The levels' maps of the file in the order of our points."""
@@ -163,7 +163,7 @@ def test_candidates_before_suppression(run: Run, image: int) -> None:
     detector, out, points = run.detector, run.out[image], run.detector.points(*run.size)
     place, label, candidate = detector.postprocess.candidates(out, points, detector.quality)
     height, width = (side - detector.postprocess.clip_margin for side in run.size)
-    boxes = clip_boxes(detector.boxes.decode(points[place], out.box[place]), height, width)
+    boxes = clip_boxes(detector.box_coder.decode(points[place], out.box[place]), height, width)
     scores = detector.quality.scores(candidate, out[place])
     if run.name != "fovea_small":  # whose configuration keeps boxes without area
         solid = (boxes[:, 2:] > boxes[:, :2]).all(1)
@@ -188,7 +188,7 @@ def within_ties(scores: Tensor, labels: Tensor, boxes: Tensor) -> Tensor:
 def test_detections(run: Run, image: int) -> None:
     detector, (height, width) = run.detector, run.size
     found = detector.postprocess(
-        run.out[image], detector.points(height, width), detector.boxes, detector.quality, height=height, width=width
+        run.out[image], detector.points(height, width), detector.box_coder, detector.quality, height=height, width=width
     )
     kinds = [("det", found)]
     if f"rescaled_{image}/boxes" in run.known:
@@ -206,9 +206,9 @@ def test_detections(run: Run, image: int) -> None:
 def test_a_background_image_weakens_the_others_only_on_request() -> None:
     # The second image has no object: mmdetection adds 1 to the divisor, we do not.
     theirs, default = (open_case("atss_small", known_head("atss_small"), keys=keys) for keys in (True, False))
-    matched = default.detector.match(torch.zeros(2, 3, *default.size), default.targets())
-    positives = int(matched.counts.sum())
-    assert matched.counts[1] == 0
+    assignment = default.detector.assign_batch(torch.zeros(2, 3, *default.size), default.targets())
+    positives = int(assignment.counts.sum())
+    assert assignment.counts[1] == 0
     expected = theirs.losses()["cls"].item() * (positives + 1) / positives
     assert default.losses()["cls"].item() == pytest.approx(expected, rel=1e-5)
 
@@ -221,7 +221,12 @@ def test_boxes_reach_the_border_unless_told_otherwise() -> None:
         post = detector.postprocess
         found.append(
             post(
-                run.out[0], detector.points(height, width), detector.boxes, detector.quality, height=height, width=width
+                run.out[0],
+                detector.points(height, width),
+                detector.box_coder,
+                detector.quality,
+                height=height,
+                width=width,
             )
         )
     assert (found[0].boxes[:, 2].max(), found[0].boxes[:, 3].max()) == (223, 159)

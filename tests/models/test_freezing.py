@@ -55,7 +55,7 @@ def test_a_step_changes_all_but_the_frozen(overrides: list[str], kept: tuple[str
     optimizer = make_optimizer(detector, recipe.optim)
     images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
     targets = [Targets(torch.tensor([[4.0, 4, 40, 50]]), torch.tensor([1]))] * 2
-    losses = detector.losses(detector(images), detector.match(images, targets), (64, 64))
+    losses = detector.losses(detector(images), detector.assign_batch(images, targets), (64, 64))
     sum(losses.values()).backward()
     optimizer.step()
     changed = {name for name, tensor in detector.state_dict().items() if not torch.equal(tensor, before[name])}

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gfocal.assigners import MaxIouAssigner
-from gfocal.criterion import match
+from gfocal.criterion import assign_batch
 from gfocal.points import make_anchors, make_points, ssd_shapes
 from gfocal.representation import DiracBoxes, MinedSoftmax
 from gfocal.structures import HeadOutput, Targets
@@ -170,17 +170,17 @@ def test_known_answers() -> None:
     targets = [
         Targets(torch.from_numpy(known[f"gt_bboxes_{i}"]), torch.from_numpy(known[f"gt_labels_{i}"])) for i in range(2)
     ]
-    matched = match(points, targets, MaxIouAssigner(0.5, 0.5, low_quality="first"), DiracBoxes("deltas"))
+    assignment = assign_batch(points, targets, MaxIouAssigner(0.5, 0.5, low_quality="first"), DiracBoxes("deltas"))
     learnt = MinedSoftmax(3).losses(
         output(logits.flatten(0, 1)),
-        matched.labels,
-        matched.positive,
+        assignment.labels,
+        assignment.positive,
         None,
         image=torch.arange(2).repeat_interleave(len(points)),
-        norm=float(len(matched.positive)),
+        norm=float(len(assignment.positive)),
     )
     assert learnt["cls"].item() == pytest.approx(known["loss/loss_cls"].sum(), rel=1e-5)
     for i, of_image in enumerate(known["loss/loss_cls"][:, 0]):
-        labels = matched.labels.view(2, -1)[i]
-        alone = loss_of(logits[i], labels, torch.zeros_like(labels), norm=float(len(matched.positive)))
+        labels = assignment.labels.view(2, -1)[i]
+        alone = loss_of(logits[i], labels, torch.zeros_like(labels), norm=float(len(assignment.positive)))
         assert alone.item() == pytest.approx(of_image, rel=1e-5)

@@ -27,8 +27,8 @@ targets = [Targets(torch.tensor([[100.0, 100, 500, 500], [20, 30, 60, 90]]), tor
 optimizer = torch.optim.SGD(detector.parameters(), lr=recipe.optim.lr / 16)
 started = time.perf_counter()
 detector.train()
-matched = detector.match(pictures, targets)
-losses = detector.losses(detector(pictures), matched, (height, width))
+assignment = detector.assign_batch(pictures, targets)
+losses = detector.losses(detector(pictures), assignment, (height, width))
 sum(losses.values()).backward()
 optimizer.step()
 step = time.perf_counter() - started
@@ -42,8 +42,8 @@ found = detector.predict(torch.randint(0, 256, (3, 600, 1000), dtype=torch.uint8
 print(json.dumps({
     "target_size": detector.resize.target_size(600, 1000),
     "losses": {name: value.item() for name, value in losses.items()},
-    "positives": len(matched.positive),
-    "missed": matched.missed,
+    "positives": len(assignment.positive),
+    "missed": assignment.missed,
     "gradients": {part: gradient(part) for part in ("backbone", "neck", "head.class_out", "head.box_out")},
     "step_seconds": round(step, 1),
     "predict_seconds": round(time.perf_counter() - started, 1),

@@ -125,10 +125,14 @@ def one_batch(index: DataIndex, model: DenseDetector) -> Batch:
 @torch.no_grad()
 def placed(model: DenseDetector, batch: Batch) -> float:
     """Mean IoU of the positives' boxes with their objects."""
-    matched, points = model.match(batch.images, batch.targets), model.points(64, 64)
+    assignment, points = model.assign_batch(batch.images, batch.targets), model.points(64, 64)
     model.train()
-    code = model(batch.images).box.flatten(0, 1)[matched.positive]
-    return float(aligned_iou(model.boxes.decode(points[matched.positive % len(points)], code), matched.boxes).mean())
+    code = model(batch.images).box.flatten(0, 1)[assignment.positive]
+    return float(
+        aligned_iou(
+            model.box_coder.decode(points[assignment.positive % len(points)], code), assignment.target_boxes
+        ).mean()
+    )
 
 
 def learn(model: DenseDetector, batch: Batch) -> tuple[float, float]:
@@ -153,10 +157,10 @@ def total(model: DenseDetector, images: Tensor, targets: tuple[Targets, ...], *,
     With ``whole_weight``, box terms weighted by scores are a mean: over few objects the scores of the first steps add
     up to less than the 1 that divides them, and the loss would grow with the scores.
     """
-    out, matched, box_norm = model(images), model.match(images, targets), None
+    out, assignment, box_norm = model(images), model.assign_batch(images, targets), None
     if whole_weight and model.box_weight == ScoreWeight():
-        box_norm = model.step_sums(out, matched, (64, 64))[0]
-    losses = model.losses(out, matched, (64, 64), box_norm=box_norm)
+        box_norm = model.step_sums(out, assignment, (64, 64))[0]
+    losses = model.losses(out, assignment, (64, 64), box_norm=box_norm)
     assert all(value.ndim == 0 and value.dtype == torch.float32 for value in losses.values())
     return torch.stack(list(losses.values())).sum()
 
@@ -175,7 +179,7 @@ def half_precision(model: DenseDetector, batch: Batch) -> None:
 def background(model: DenseDetector, batch: Batch) -> None:
     """Images without objects, and no images at all: finite, and connected to the graph."""
     empty = tuple(Targets.empty() for _ in batch.targets)
-    losses = model.losses(model(batch.images), model.match(batch.images, empty), (64, 64))
+    losses = model.losses(model(batch.images), model.assign_batch(batch.images, empty), (64, 64))
     mined = isinstance(model.quality, MinedSoftmax)  # no positive, no negatives to it
     assert (losses.pop("cls").item() == 0) == mined, "background teaches classes"
     assert all(value.item() == 0 for value in losses.values()), "and nothing else"

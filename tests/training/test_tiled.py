@@ -302,7 +302,7 @@ def test_a_pyramid_from_stride_4_learns_and_finds(large: Path, tmp_path: Path) -
     assert detector.points(64, 64).level_counts == [256, 64, 16, 4]
     # Six pixels between two points of stride 8: only the finest level has any inside.
     tiny = Targets(torch.tensor([[25.5, 25.5, 31.5, 31.5]]), torch.tensor([0]))
-    learns = detector.match(torch.zeros(1, 3, 64, 64, dtype=torch.uint8), [tiny])
+    learns = detector.assign_batch(torch.zeros(1, 3, 64, 64, dtype=torch.uint8), [tiny])
     assert set(detector.points(64, 64).level[learns.positive].tolist()) == {0}
     coarse = build_detector(load_recipe("gfl_r18", ["model.pretrained=false"]), index.names)
-    assert coarse.match(torch.zeros(1, 3, 64, 64, dtype=torch.uint8), [tiny]).missed == 1
+    assert coarse.assign_batch(torch.zeros(1, 3, 64, 64, dtype=torch.uint8), [tiny]).missed == 1

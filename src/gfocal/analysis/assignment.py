@@ -214,7 +214,7 @@ def _gather(
             owners.append(own + total)
             levels.append(at.level)
             edges.append(boxes_to_distances(at.xy, boxes) / at.stride[:, None])
-            cut.append(matching.boxes.truncated(at, boxes))
+            cut.append(matching.box_coder.truncated(at, boxes))
             objects.append(targets.boxes)
             total += len(targets)
         if progress is not None and (done % 200 == 0 or done == count):

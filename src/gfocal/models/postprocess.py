@@ -55,7 +55,7 @@ class PostProcess:
         self,
         out: HeadOutput,
         points: Points,
-        boxes: BoxRepresentation,
+        box_coder: BoxRepresentation,
         quality: Quality,
         *,
         height: int,
@@ -67,13 +67,13 @@ class PostProcess:
         Args:
             out: (P, ...) raw outputs.
             points: the whole set of P points.
-            boxes, quality: the two axes.
+            box_coder, quality: the two axes.
             height, width: boxes are clipped to them.
             names: of the classes, handed on.
         """
         place, label, candidate = self.candidates(out, points, quality)
         decoded = clip_boxes(
-            boxes.decode(points[place], out.box[place]), height - self.clip_margin, width - self.clip_margin
+            box_coder.decode(points[place], out.box[place]), height - self.clip_margin, width - self.clip_margin
         )
         solid = (decoded[:, 2:] > decoded[:, :2]).all(1)  # no object is without width or height, nor suppressed by one
         place, label, decoded = place[solid], label[solid], decoded[solid]
@@ -85,8 +85,8 @@ class PostProcess:
             scores[keep],
             label[keep],
             names,
-            edge_std=boxes.edge_std(at, winners.box),
-            edge_probs=boxes.edge_probs(winners.box),
+            edge_std=box_coder.edge_std(at, winners.box),
+            edge_probs=box_coder.edge_probs(winners.box),
             levels=at.level,
         )
 

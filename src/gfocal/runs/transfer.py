@@ -92,11 +92,11 @@ def _part(name: str) -> str:
 
 def _box_code(detector: DenseDetector) -> tuple[Any, ...]:
     """All that decides what the numbers of the box outputs mean."""
-    boxes = detector.boxes
-    code = getattr(boxes, "code", None)
-    meaning: list[Any] = [type(boxes), code, getattr(boxes, "reg_max", None), getattr(boxes, "delta", None)]
+    coder = detector.box_coder
+    code = getattr(coder, "code", None)
+    meaning: list[Any] = [type(coder), code, getattr(coder, "reg_max", None), getattr(coder, "delta", None)]
     if code == "deltas":
-        meaning.append(boxes.stds)  # type: ignore[attr-defined]
+        meaning.append(coder.stds)  # type: ignore[attr-defined]
     if code in ("deltas", "log_deltas"):  # which are relative to anchors
         meaning.append(detector.points(64, 64).anchors.tolist())
     return tuple(meaning)

@@ -14,7 +14,7 @@ from accelerate.optimizer import AcceleratedOptimizer
 from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
-from gfocal.criterion import Matched, count_positives, divisors
+from gfocal.criterion import BatchAssignment, count_positives, divisors
 from gfocal.detector import DenseDetector
 from gfocal.errors import GfocalError, UsageError
 from gfocal.runtime.batch_norm import batch_norm_untouched
@@ -96,7 +96,7 @@ def optimizer_step(
     """Learn from some batches; the normalisers are those of all of them together, in all processes.
 
     Args:
-        detector: matches, and has the losses.
+        detector: assigns, and has the losses.
         model: ``detector`` as accelerate prepared it: its forward pass.
         optimizer: over the detector's parameters.
         accelerator: device and precision.
@@ -110,24 +110,24 @@ def optimizer_step(
     """
     detector.train()
     images = [batch.images.to(accelerator.device) for batch in batches]
-    matches = [detector.match(p, batch.targets) for p, batch in zip(images, batches, strict=True)]
+    assignments = [detector.assign_batch(p, batch.targets) for p, batch in zip(images, batches, strict=True)]
     set_lr(optimizer.optimizer, lr)
-    divided, counts = _counts(detector, matches, processes)
+    divided, counts = _counts(detector, assignments, processes)
     norms: dict[str, Any] = dict(zip(("cls_norm", "box_norm"), divided, strict=True))
     shared = len(batches) > 1 or processes.count > 1
     if not shared:
         norms["box_norm"] = None  # this batch is the whole step
     elif len(batches) > 1:
-        norms |= _sums_before(detector, images, matches, processes)
+        norms |= _sums_before(detector, images, assignments, processes)
     terms: list[Tensor] = []
     names: list[str] = []
-    for i, (image, matched) in enumerate(zip(images, matches, strict=True)):
+    for i, (image, assignment) in enumerate(zip(images, assignments, strict=True)):
         # Gradients are exchanged once, after the last batch.
         with nullcontext() if i == len(batches) - 1 else accelerator.no_sync(model):
             out = model(image)
             if shared and len(batches) == 1:
-                norms |= _sums(detector, [detector.step_sums(out, matched, _size(image))], processes)
-            losses = detector.losses(out, matched, _size(image), **norms)
+                norms |= _sums(detector, [detector.step_sums(out, assignment, _size(image))], processes)
+            losses = detector.losses(out, assignment, _size(image), **norms)
             names = list(losses)
             terms.append(torch.stack([value.detach() for value in losses.values()]))
             # Processes take the mean of their gradients; the loss is a sum over all images.
@@ -146,11 +146,14 @@ def optimizer_step(
 
 
 def _counts(
-    detector: DenseDetector, matches: list[Matched], processes: Processes
+    detector: DenseDetector, assignments: list[BatchAssignment], processes: Processes
 ) -> tuple[tuple[float, float], Counts]:
     """The divisors that counts give, and what assignment met, over all batches and processes."""
     fields = list(vars(Counts()))
-    numbers = [*count_positives(matches, detector.norm), *(sum(getattr(m, f) for m in matches) for f in fields)]
+    numbers = [
+        *count_positives(assignments, detector.count_rule),
+        *(sum(getattr(a, f) for a in assignments) for f in fields),
+    ]
     cls, box, *met = processes.add_up(torch.tensor(numbers)).tolist()
     return divisors((cls, box)), Counts(**dict(zip(fields, met, strict=True)))
 
@@ -160,13 +163,13 @@ def _size(image: Tensor) -> tuple[int, int]:
 
 
 def _sums_before(
-    detector: DenseDetector, images: list[Tensor], matches: list[Matched], processes: Processes
+    detector: DenseDetector, images: list[Tensor], assignments: list[BatchAssignment], processes: Processes
 ) -> dict[str, Any]:
     """What is added up over all batches of the step, from a pass without gradients where it takes outputs."""
     with torch.no_grad(), batch_norm_untouched(detector):
         each = [
-            detector.step_sums(detector(image) if detector.sums_need_outputs else None, matched, _size(image))
-            for image, matched in zip(images, matches, strict=True)
+            detector.step_sums(detector(image) if detector.sums_need_outputs else None, assignment, _size(image))
+            for image, assignment in zip(images, assignments, strict=True)
         ]
     return _sums(detector, each, processes)
 

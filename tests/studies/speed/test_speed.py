@@ -59,7 +59,7 @@ def test_every_row_has_the_same_work_after_the_network(name: str, monkeypatch: p
         let_pass(detector, image)
         out, points = detector.raw(image)[0], detector.points(128, 128)
         place, _, scores = detector.postprocess.candidates(out, points, detector.quality)
-        decoded = detector.boxes.decode(points[place], out.box[place])
+        decoded = detector.box_coder.decode(points[place], out.box[place])
     # About: the logits of an untrained detector lie so close together that their last bit decides about a few.
     assert abs(len(place) - 300) <= 9
     assert scores.min() > detector.postprocess.score_threshold

@@ -120,7 +120,7 @@ def bins_in_pixels(one: Found, detector: DenseDetector, image_size: tuple[int, i
     assert detection.edge_probs is not None, "only General boxes have bins"
     assert detection.levels is not None
     probs = detection.edge_probs[0].double().numpy()
-    delta = float(getattr(detector.boxes, "delta", 1.0))
+    delta = float(getattr(detector.box_coder, "delta", 1.0))
     bins = np.arange(probs.shape[1]) * delta
     stride = detector.strides[int(detection.levels[0])]
     height, width = detector.resize.target_size(*image_size)

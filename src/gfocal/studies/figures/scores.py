@@ -69,7 +69,7 @@ def scored_points(detector: DenseDetector, source: Source, *, images: int = IMAG
         quality = score / classification.clamp(min=1e-12) if branch else score
         factor = torch.tensor([resized.shape[-1] / image.shape[-1], resized.shape[-2] / image.shape[-2]] * 2)
         truth = (source.index.targets(i).boxes * factor).to(out.box.device)
-        overlap = box_iou(detector.boxes.decode(points, out.box), truth)
+        overlap = box_iou(detector.box_coder.decode(points, out.box), truth)
         iou = overlap.nan_to_num().amax(1) if len(truth) else score.new_zeros(len(score))
         rows = torch.stack((classification, quality, score, iou), 1).cpu().double().numpy()
         for mine in (np.flatnonzero(rows[:, 3] >= OBJECT_IOU), np.flatnonzero(rows[:, 3] < BACKGROUND_IOU)):

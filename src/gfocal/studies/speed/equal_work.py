@@ -84,7 +84,7 @@ def boxes_on_anchors(detector: DenseDetector) -> None:
     codes = []
     for start, anchors in zip(starts, per_location, strict=False):
         one = points[start : start + anchors]
-        codes.append(detector.boxes.encode(one, one.anchors).clamp(min=_LEAST_LOGIT))
+        codes.append(detector.box_coder.encode(one, one.anchors).clamp(min=_LEAST_LOGIT))
     # A head that all levels share has one bias: the code of an anchor is the same on each.
     for code, layer in zip(codes, detector.head.output_layers("box"), strict=False):
         layer.bias.copy_(code)
