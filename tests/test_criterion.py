@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import pytest
 import torch
@@ -18,6 +17,7 @@ from gfocal.representation import (
     DiracBoxes,
     GeneralBoxes,
     JointQuality,
+    LearningRows,
     NoQuality,
     ScoreWeight,
 )
@@ -299,10 +299,10 @@ def test_a_quality_learns_which_image_each_row_is_of() -> None:
     seen: list[Tensor] = []
 
     class Recording(JointQuality):
-        def losses(self, *args: Any, image: Tensor | None = None, **options: Any) -> dict[str, Tensor]:
-            assert image is not None
-            seen.append(image)
-            return super().losses(*args, image=image, **options)
+        def losses(self, rows: LearningRows) -> dict[str, Tensor]:
+            assert rows.image is not None
+            seen.append(rows.image)
+            return super().losses(rows)
 
     points = make_points([(1, 3)], [8], anchor_scale=5, offset=0.5)
     out = HeadOutput(torch.zeros(2, 3, 2), torch.zeros(2, 3, 32))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -13,7 +13,7 @@ from gfocal.assigners import Assigner
 from gfocal.errors import UsageError
 from gfocal.losses.reduction import at_least_float32
 from gfocal.points import Points
-from gfocal.representation import BoxRepresentation, BoxWeight, Quality, ScoreWeight
+from gfocal.representation import BoxRepresentation, BoxWeight, LearningRows, Quality, ScoreWeight
 from gfocal.structures import IGNORED, HeadOutput, Targets
 
 CountRule = Literal["step", "picture", "plus_pictures"]
@@ -147,9 +147,9 @@ def detection_losses(
             box_norm = box_norm.to(learnt.box.dtype)
         decoded = box_coder.decode(at, learnt.box)
         target = quality.target(at, decoded.detach(), assignment.target_boxes)
-        rows, labels, index, image = _learning_rows(flat, assignment, len(points))
+        rows = _learning_rows(flat, assignment, len(points), target)
         terms = {
-            **quality.losses(rows, labels, index, target, image=image, norm=cls_norm, sums=quality_sums),
+            **quality.losses(replace(rows, norm=cls_norm, sums=quality_sums)),
             **box_coder.losses(at, learnt.box, decoded, assignment.target_boxes, weight=weight, norm=box_norm),
         }
         missing = [name for name in terms if name not in loss_weights]
@@ -166,16 +166,14 @@ def _sum(weight: Tensor) -> Tensor:
     return weight.sum() if weight.device.type == "mps" else weight.sum(dtype=torch.float64)
 
 
-def _learning_rows(
-    flat: HeadOutput, assignment: BatchAssignment, points: int
-) -> tuple[HeadOutput, Tensor, Tensor, Tensor]:
-    """Without the rows that learn nothing: outputs, labels, indices of the positives, image of each row."""
+def _learning_rows(flat: HeadOutput, assignment: BatchAssignment, points: int, target: Tensor | None) -> LearningRows:
+    """Without the rows that learn nothing."""
     image = torch.arange(len(assignment.labels), device=assignment.labels.device) // points
     if assignment.ignored is None:
-        return flat, assignment.labels, assignment.positive, image
+        return LearningRows(flat, assignment.labels, assignment.positive, target, image=image)
     keep = ~assignment.ignored
     index = keep.cumsum(0)[assignment.positive] - 1
-    return flat[keep], assignment.labels[keep], index, image[keep]
+    return LearningRows(flat[keep], assignment.labels[keep], index, target, image=image[keep])
 
 
 @torch.no_grad()
@@ -189,7 +187,7 @@ def step_sums(
 ) -> Tensor:
     """(1 + S,) what a step adds up before any of its losses: the positives' weights, and the quality's own sums.
 
-    ``out`` may be None where neither needs the network's outputs: no ``box_weight.reads_outputs``, no ``summed``.
+    ``out`` may be None where neither needs the network's outputs: no ``box_weight.reads_outputs``, no ``quality.sums``.
     """
     at = points[assignment.positive % len(points)]
     with torch.autocast(points.xy.device.type, enabled=False):
@@ -197,10 +195,8 @@ def step_sums(
         learnt = None if flat is None else flat[assignment.positive]
         weight = None if box_weight is None else box_weight(learnt, at, assignment.target_boxes, quality)
         total = at.xy.new_tensor(float(len(assignment.positive))) if weight is None else _sum(weight)
-        if not quality.summed or flat is None or learnt is None:
+        if quality.sums is None or flat is None or learnt is None:
             return total.view(1)
         target = quality.target(at, box_coder.decode(at, learnt.box), assignment.target_boxes)
-        rows, labels, index, _ = _learning_rows(flat, assignment, len(points))
-        sums = quality.sums(rows, labels, index, target)
-        assert sums is not None, "a quality that is summed gives its sums"
+        sums = quality.sums(_learning_rows(flat, assignment, len(points), target))
         return torch.cat((total.view(1), sums))

@@ -181,7 +181,7 @@ class DenseDetector(nn.Module):
     @property
     def sums_need_outputs(self) -> bool:
         """Whether :meth:`step_sums` takes a forward pass."""
-        return (self.box_weight is not None and self.box_weight.reads_outputs) or self.quality.summed
+        return self.quality.sums is not None or (self.box_weight is not None and self.box_weight.reads_outputs)
 
     def step_sums(self, out: HeadOutput | None, assignment: BatchAssignment, size: tuple[int, int]) -> Tensor:
         """(1 + S,) what a step adds up over its batches: the positives' weights, and the quality's own sums."""

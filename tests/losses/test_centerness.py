@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from gfocal.losses import centerness_loss, focal_loss
-from gfocal.representation import BranchQuality
+from gfocal.representation import BranchQuality, LearningRows
 from gfocal.structures import HeadOutput
-from oracles import binary_cross_entropy
+from oracles.losses import binary_cross_entropy
 
 
 def random_case(seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -61,7 +61,7 @@ def test_the_branch_learns_with_it(kind: str) -> None:
     out = HeadOutput(torch.zeros(40, 2), torch.zeros(40, 4), logits[:, None])
     positive = torch.arange(0, 40, 3)
     labels = torch.full((40,), -1).index_fill(0, positive, 1)
-    loss = BranchQuality(kind).losses(out, labels, positive, target[positive], norm=5.0)["quality"]
+    loss = BranchQuality(kind).losses(LearningRows(out, labels, positive, target[positive], norm=5.0))["quality"]
     assert torch.equal(loss, centerness_loss(logits[positive], target[positive], reduction="sum", norm=5.0))
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gfocal.boxes import centerness
 from gfocal.points import make_points
-from gfocal.representation import BranchQuality
+from gfocal.representation import BranchQuality, LearningRows
 from gfocal.structures import HeadOutput
 from oracles.boxes import iou
 from oracles.losses import binary_cross_entropy, focal
@@ -70,7 +70,7 @@ def test_losses_by_hand() -> None:
     # -(1/4 log 3/4 + 3/4 log 1/4). Place 1 is no positive: its branch of 50 costs nothing.
     out = HeadOutput(torch.zeros(3, 3), torch.zeros(3, 4), torch.tensor([[0.0], [50], [math.log(3)]]))
     losses = BranchQuality("iou").losses(
-        out, torch.tensor([1, -1, 0]), torch.tensor([0, 2]), torch.tensor([1.0, 0.25]), norm=2.0
+        LearningRows(out, torch.tensor([1, -1, 0]), torch.tensor([0, 2]), torch.tensor([1.0, 0.25]), norm=2.0)
     )
     assert losses.keys() == {"cls", "quality"}
     assert losses["cls"].item() == pytest.approx((2 * 0.25 + 7 * 0.75) / 4 * math.log(2) / 2)
@@ -88,7 +88,7 @@ def test_losses_agree_with_the_slow_loop(alpha: float | None, gamma: float) -> N
         for i, row in enumerate(out.class_logits.tolist())
         for c, x in enumerate(row)
     )
-    losses = BranchQuality("iou", alpha, gamma).losses(out, labels, positive, quality, norm=5.0)
+    losses = BranchQuality("iou", alpha, gamma).losses(LearningRows(out, labels, positive, quality, norm=5.0))
     assert losses["quality"].item() == pytest.approx(slow / 5, rel=1e-12)
     assert losses["cls"].item() == pytest.approx(classes / 5, rel=1e-6)
 
@@ -99,7 +99,7 @@ def test_the_branch_learns_where_it_equals_the_target_nothing() -> None:
     logits = out.quality_logits.requires_grad_()
     quality = logits.detach()[positive, 0].sigmoid()
     quality[0] -= 0.1
-    BranchQuality("iou").losses(out, labels, positive, quality, norm=4.0)["quality"].backward()
+    BranchQuality("iou").losses(LearningRows(out, labels, positive, quality, norm=4.0))["quality"].backward()
     expected = torch.zeros_like(logits)
     expected[positive[0]] = 0.1 / 4
     torch.testing.assert_close(logits.grad, expected)
@@ -110,13 +110,13 @@ def test_gradients() -> None:
 
     def total(classes: Tensor, branch: Tensor) -> Tensor:
         full = HeadOutput(classes, out.box, branch)
-        return sum(BranchQuality("centerness").losses(full, labels, positive, quality, norm=2.0).values())
+        return sum(BranchQuality("centerness").losses(LearningRows(full, labels, positive, quality, norm=2.0)).values())
 
     inputs = out.class_logits.requires_grad_(), out.quality_logits.requires_grad_()
     assert torch.autograd.gradcheck(total, inputs)
     assert not quality.requires_grad
     followed = quality.clone().requires_grad_()
-    BranchQuality("iou").losses(out, labels, positive, followed, norm=1.0)["quality"].backward()
+    BranchQuality("iou").losses(LearningRows(out, labels, positive, followed, norm=1.0))["quality"].backward()
     assert followed.grad is None
 
 
@@ -125,7 +125,7 @@ def test_extremes(dtype: torch.dtype) -> None:
     branch = torch.tensor([[100.0], [-100], [100]], dtype=dtype, requires_grad=True)
     out = HeadOutput(torch.zeros(3, 2, dtype=dtype), torch.zeros(3, 4, dtype=dtype), branch)
     loss = BranchQuality("iou").losses(
-        out, torch.tensor([0, 0, 0]), torch.arange(3), torch.tensor([0.0, 1.0, 1.0]), norm=1.0
+        LearningRows(out, torch.tensor([0, 0, 0]), torch.arange(3), torch.tensor([0.0, 1.0, 1.0]), norm=1.0)
     )["quality"]
     loss.backward()
     # Two of them wrong by 100, the third is right.
@@ -139,7 +139,7 @@ def test_without_positives_the_branch_costs_nothing_and_stays_in_the_graph(place
     none = torch.zeros(0, dtype=torch.int64)
     branch = torch.zeros(places, 1, requires_grad=True)
     out = HeadOutput(torch.zeros(places, 2, requires_grad=True), torch.zeros(places, 4), branch)
-    losses = BranchQuality("iou").losses(out, torch.full((places,), -1), none, torch.zeros(0), norm=1.0)
+    losses = BranchQuality("iou").losses(LearningRows(out, torch.full((places,), -1), none, torch.zeros(0), norm=1.0))
     sum(losses.values()).backward()
     assert losses["quality"].item() == 0
     # The classes still learn that nothing is there: 3/4 of sigma^2 softplus(0) for each of two.
@@ -151,8 +151,7 @@ def test_without_positives_the_branch_costs_nothing_and_stays_in_the_graph(place
 def test_the_score_is_the_product_and_the_candidate_the_class() -> None:
     quality = BranchQuality("centerness")
     out, _, _, _ = random_case()
-    assert (quality.num_logits(4), quality.quality_channels, quality.summed) == (4, 1, False)
-    assert quality.sums(out, torch.zeros(12), torch.zeros(0), None) is None
+    assert (quality.num_logits(4), quality.quality_channels, quality.sums) == (4, 1, None)
     assert quality.class_logits(out) is out.class_logits
     # Branches at 0, log 3 and far below: 1/2, 3/4, 0.
     winners = HeadOutput(torch.zeros(3, 4), torch.zeros(3, 4), torch.tensor([[0.0], [math.log(3)], [-200]]))
@@ -166,8 +165,8 @@ def test_settings_are_checked() -> None:
     with pytest.raises(ValueError, match="'centerness' or 'iou', got 'giou'"):
         BranchQuality("giou")  # type: ignore[arg-type]
     out, labels, positive, quality = random_case()
-    with pytest.raises(ValueError, match="quality of every positive"):
-        BranchQuality("iou").losses(out, labels, positive, None, norm=1.0)
+    with pytest.raises(ValueError, match="target of every positive"):
+        BranchQuality("iou").losses(LearningRows(out, labels, positive, None, norm=1.0))
     bare = HeadOutput(out.class_logits, out.box)
     with pytest.raises(ValueError, match="quality_outputs=1"):
-        BranchQuality("iou").losses(bare, labels, positive, quality, norm=1.0)
+        BranchQuality("iou").losses(LearningRows(bare, labels, positive, quality, norm=1.0))

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
 
 from gfocal.points import make_points
-from gfocal.representation import GuidedQuality, NoQuality
+from gfocal.representation import GuidedQuality, LearningRows, NoQuality
 from gfocal.structures import HeadOutput
 from oracles.losses import focal
 from oracles.qualities import guided
@@ -29,7 +30,7 @@ def random_case(places: int = 12) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 def loss_of(quality: GuidedQuality | NoQuality, logits: Tensor, labels: Tensor, q: Tensor | None) -> Tensor:
     positive = (labels >= 0).nonzero().squeeze(1)
-    losses = quality.losses(output(logits), labels, positive, q, norm=1.0)
+    losses = quality.losses(LearningRows(output(logits), labels, positive, q, norm=1.0))
     assert losses.keys() == {"cls"}
     return losses["cls"]
 
@@ -46,7 +47,9 @@ def test_by_hand() -> None:
     loss.backward()
     # (sigma - y) / 2, times 2 and 1/2: -1/2 and -3/16; the negative keeps 1/4.
     assert logits.grad.flatten().tolist() == pytest.approx([-0.5, -3 / 16, 0.25], rel=1e-12)
-    sums = quality.sums(output(logits), torch.tensor([0, 0, -1]), torch.tensor([0, 1]), torch.tensor([1, 0.25]))
+    sums = quality.sums(
+        LearningRows(output(logits), torch.tensor([0, 0, -1]), torch.tensor([0, 1]), torch.tensor([1, 0.25]))
+    )
     assert sums.tolist() == pytest.approx([3 * a, 1.5 * a])
     assert not sums.requires_grad
 
@@ -55,7 +58,9 @@ def test_by_hand() -> None:
 @pytest.mark.parametrize(("alpha", "gamma"), [(0.25, 2.0), (None, 1.0)])
 def test_agrees_with_the_slow_loop(eta: float, alpha: float | None, gamma: float) -> None:
     logits, labels, positive, q = random_case()
-    losses = GuidedQuality("centerness", eta, alpha, gamma).losses(output(logits), labels, positive, q, norm=5.0)
+    losses = GuidedQuality("centerness", eta, alpha, gamma).losses(
+        LearningRows(output(logits), labels, positive, q, norm=5.0)
+    )
     assert losses["cls"].item() == pytest.approx(guided(logits, labels, q, eta, alpha, gamma) / 5, rel=1e-10)
 
 
@@ -103,13 +108,13 @@ def test_sums_over_micro_batches_give_the_loss_of_the_whole() -> None:
     parts = []
     for part in (slice(0, 7), slice(7, 8), slice(8, 40)):
         at = (labels[part] >= 0).nonzero().squeeze(1)
-        parts.append((output(logits[part]), labels[part], at, by_place[part][at]))
-    sums = torch.stack([quality.sums(*part) for part in parts]).sum(0)
-    pieces = sum(quality.losses(*part, norm=1.0, sums=sums)["cls"] for part in parts)
+        parts.append(LearningRows(output(logits[part]), labels[part], at, by_place[part][at]))
+    sums = torch.stack([quality.sums(part) for part in parts]).sum(0)
+    pieces = sum(quality.losses(replace(part, sums=sums))["cls"] for part in parts)
     assert pieces.item() == pytest.approx(whole.item(), rel=1e-12)
     slopes = [torch.autograd.grad(value, logits)[0] for value in (pieces, whole)]
     torch.testing.assert_close(slopes[0], slopes[1], rtol=1e-12, atol=0)
-    apart = sum(quality.losses(*part, norm=1.0)["cls"] for part in parts)
+    apart = sum(quality.losses(part)["cls"] for part in parts)
     (slope,) = torch.autograd.grad(apart, logits)
     assert not torch.allclose(slope, slopes[1], rtol=1e-3)  # without the sums it is another loss
 
@@ -118,16 +123,16 @@ def test_gradients() -> None:
     # The weights are constants: of the numerical gradient too, once the sums are given and q is fixed ...
     logits, labels, positive, q = random_case()
     quality = GuidedQuality("iou")
-    sums = quality.sums(output(logits), labels, positive, q)
+    sums = quality.sums(LearningRows(output(logits), labels, positive, q))
     logits.requires_grad_()
     assert torch.autograd.gradcheck(
-        lambda x: quality.losses(output(x), labels, positive, q, norm=2.0, sums=sums)["cls"], (logits,)
+        lambda x: quality.losses(LearningRows(output(x), labels, positive, q, norm=2.0, sums=sums))["cls"], (logits,)
     )
     # ... and without them the gradient is the same: S and S' are detached, and so are sums and quality given.
     sums.requires_grad_()
     q.requires_grad_()
-    given = quality.losses(output(logits), labels, positive, q, norm=2.0, sums=sums)["cls"]
-    own = quality.losses(output(logits), labels, positive, q, norm=2.0)["cls"]
+    given = quality.losses(LearningRows(output(logits), labels, positive, q, norm=2.0, sums=sums))["cls"]
+    own = quality.losses(LearningRows(output(logits), labels, positive, q, norm=2.0))["cls"]
     slopes = [torch.autograd.grad(value, logits, retain_graph=True)[0] for value in (given, own)]
     torch.testing.assert_close(slopes[0], slopes[1])
     given.backward()
@@ -159,9 +164,9 @@ def test_no_positives(places: int) -> None:
     logits = torch.zeros(places, 2, requires_grad=True)
     labels, none = torch.full((places,), -1), torch.zeros(0, dtype=torch.int64)
     quality = GuidedQuality("iou")
-    assert quality.sums(output(logits), labels, none, torch.zeros(0)).tolist() == [0, 0]
+    assert quality.sums(LearningRows(output(logits), labels, none, torch.zeros(0))).tolist() == [0, 0]
     for sums in (None, torch.zeros(2), torch.tensor([3.0, 1.0])):
-        loss = quality.losses(output(logits), labels, none, torch.zeros(0), norm=1.0, sums=sums)["cls"]
+        loss = quality.losses(LearningRows(output(logits), labels, none, torch.zeros(0), norm=1.0, sums=sums))["cls"]
         loss.backward()
         assert loss.item() == pytest.approx(places * 2 * 0.75 * 0.25 * math.log(2))
     assert torch.isfinite(logits.grad).all()
@@ -180,7 +185,7 @@ def test_targets() -> None:
 def test_the_score_is_the_class_score() -> None:
     quality = GuidedQuality("iou")
     out, scores = output(torch.randn(3, 5)), torch.rand(3)
-    assert (quality.num_logits(5), quality.quality_channels, quality.summed) == (5, 0, True)
+    assert (quality.num_logits(5), quality.quality_channels) == (5, 0)
     assert quality.class_logits(out) is out.class_logits
     assert torch.equal(quality.scores(scores, out), scores)
 
@@ -190,5 +195,5 @@ def test_settings_are_checked() -> None:
         GuidedQuality("joint")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="eta"):
         GuidedQuality("iou", eta=-1)
-    with pytest.raises(ValueError, match="quality of every positive"):
+    with pytest.raises(ValueError, match="target of every positive"):
         loss_of(GuidedQuality("iou"), torch.zeros(1, 2), torch.tensor([0]), None)

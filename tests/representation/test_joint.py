@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from gfocal.points import make_points
-from gfocal.representation import JointQuality
+from gfocal.representation import JointQuality, LearningRows
 from gfocal.structures import HeadOutput
 from oracles.boxes import iou
 from oracles.losses import focal, quality_focal
@@ -47,14 +47,16 @@ def test_losses_agree_with_the_slow_loop(beta: float) -> None:
         for i, row in enumerate(logits.tolist())
         for c, x in enumerate(row)
     )
-    losses = JointQuality(beta).losses(output(logits), labels, positive, quality, norm=5.0)
+    losses = JointQuality(beta).losses(LearningRows(output(logits), labels, positive, quality, norm=5.0))
     assert losses.keys() == {"cls"}
     assert losses["cls"].item() == pytest.approx(slow / 5, rel=1e-6)
 
 
 def test_a_perfect_box_makes_it_focal_loss_without_alpha() -> None:
     logits, labels, positive, _ = random_case()
-    loss = JointQuality(2.0).losses(output(logits), labels, positive, torch.ones(len(positive)), norm=1.0)["cls"]
+    loss = JointQuality(2.0).losses(
+        LearningRows(output(logits), labels, positive, torch.ones(len(positive)), norm=1.0)
+    )["cls"]
     slow = sum(
         focal(x, int(c == labels[i]), None, 2.0) for i, row in enumerate(logits.tolist()) for c, x in enumerate(row)
     )
@@ -64,7 +66,7 @@ def test_a_perfect_box_makes_it_focal_loss_without_alpha() -> None:
 def test_gradients() -> None:
     logits, labels, positive, quality = random_case()
     assert torch.autograd.gradcheck(
-        lambda x: JointQuality().losses(output(x), labels, positive, quality, norm=2.0)["cls"],
+        lambda x: JointQuality().losses(LearningRows(output(x), labels, positive, quality, norm=2.0))["cls"],
         (logits.requires_grad_(),),
     )
 
@@ -72,7 +74,9 @@ def test_gradients() -> None:
 def test_without_positives_the_negatives_learn() -> None:
     logits = torch.zeros(2, 3, requires_grad=True)
     none = torch.zeros(0, dtype=torch.int64)
-    JointQuality().losses(output(logits), torch.tensor([-1, -1]), none, torch.zeros(0), norm=1.0)["cls"].backward()
+    JointQuality().losses(LearningRows(output(logits), torch.tensor([-1, -1]), none, torch.zeros(0), norm=1.0))[
+        "cls"
+    ].backward()
     # At sigma = 1/2: d/dx sigma^2 softplus(x) = 2 sigma^2 (1 - sigma) log 2 + sigma^3 = log 2 / 4 + 1 / 8.
     torch.testing.assert_close(logits.grad, torch.full((2, 3), 0.25 * 0.6931472 + 0.125))
 
@@ -81,7 +85,7 @@ def test_without_positives_the_negatives_learn() -> None:
 def test_extreme_logits_stay_finite(dtype: torch.dtype) -> None:
     logits = torch.tensor([[100.0, -100], [-100, 100], [0, 100]], dtype=dtype, requires_grad=True)
     loss = JointQuality().losses(
-        output(logits), torch.tensor([0, 0, -1]), torch.tensor([0, 1]), torch.tensor([0.0, 1.0]), norm=1.0
+        LearningRows(output(logits), torch.tensor([0, 0, -1]), torch.tensor([0, 1]), torch.tensor([0.0, 1.0]), norm=1.0)
     )["cls"]
     loss.backward()
     # Each wrong by 100: y = 0 at x = 100, y = 1 at x = -100 (its other class is at 100 too), a negative at 100.
@@ -92,7 +96,7 @@ def test_extreme_logits_stay_finite(dtype: torch.dtype) -> None:
 def test_no_points_at_all() -> None:
     none = torch.zeros(0, dtype=torch.int64)
     logits = torch.zeros(0, 3, requires_grad=True)
-    loss = JointQuality().losses(output(logits), none, none, torch.zeros(0), norm=1.0)["cls"]
+    loss = JointQuality().losses(LearningRows(output(logits), none, none, torch.zeros(0), norm=1.0))["cls"]
     loss.backward()
     assert loss.item() == 0
 
@@ -110,5 +114,7 @@ def test_the_score_is_the_class_score() -> None:
 def test_settings_are_checked() -> None:
     with pytest.raises(ValueError, match="beta"):
         JointQuality(-1)
-    with pytest.raises(ValueError, match="IoU of every positive"):
-        JointQuality().losses(output(torch.zeros(1, 2)), torch.tensor([0]), torch.tensor([0]), None, norm=1.0)
+    with pytest.raises(ValueError, match="target of every positive"):
+        JointQuality().losses(
+            LearningRows(output(torch.zeros(1, 2)), torch.tensor([0]), torch.tensor([0]), None, norm=1.0)
+        )

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from gfocal.points import make_points
-from gfocal.representation import GeneralBoxes, JointQuality, JointV2
+from gfocal.representation import GeneralBoxes, JointQuality, JointV2, LearningRows
 from gfocal.representation.joint_v2 import product_logits
 from gfocal.structures import HeadOutput
 from oracles.losses import quality_focal
@@ -119,7 +119,7 @@ def test_losses_agree_with_the_slow_loop(beta: float) -> None:
         for i, (row, bins) in enumerate(zip(out.class_logits.tolist(), out.box.tolist(), strict=True))
         for c, x in enumerate(row)
     )
-    losses = quality.losses(out, labels, positive, q, norm=5.0)
+    losses = quality.losses(LearningRows(out, labels, positive, q, norm=5.0))
     assert losses.keys() == {"cls"}
     assert losses["cls"].item() == pytest.approx(slow / 5, rel=1e-6)
 
@@ -128,8 +128,8 @@ def test_a_certain_quality_is_the_joint_form() -> None:
     out, labels, positive, q = random_case()
     quality = made(scale=0.0)
     quality.stack[2].bias.data.fill_(200.0)
-    loss = quality.losses(out, labels, positive, q, norm=1.0)["cls"]
-    torch.testing.assert_close(loss, JointQuality().losses(out, labels, positive, q, norm=1.0)["cls"])
+    loss = quality.losses(LearningRows(out, labels, positive, q, norm=1.0))["cls"]
+    torch.testing.assert_close(loss, JointQuality().losses(LearningRows(out, labels, positive, q, norm=1.0))["cls"])
 
 
 def test_gradients() -> None:
@@ -153,7 +153,7 @@ class Losses(torch.nn.Module):
         self.quality = quality
 
     def forward(self, out: HeadOutput, labels: Tensor, positive: Tensor, q: Tensor) -> Tensor:
-        return self.quality.losses(out, labels, positive, q, norm=2.0)["cls"]
+        return self.quality.losses(LearningRows(out, labels, positive, q, norm=2.0))["cls"]
 
 
 def test_every_place_teaches_its_classes_its_box_and_the_network() -> None:
@@ -161,7 +161,7 @@ def test_every_place_teaches_its_classes_its_box_and_the_network() -> None:
     out.class_logits.requires_grad_()
     out.box.requires_grad_()
     quality = made(scale=0.5)
-    quality.losses(out, labels, positive, q, norm=1.0)["cls"].backward()
+    quality.losses(LearningRows(out, labels, positive, q, norm=1.0))["cls"].backward()
     assert (labels < 0).any()
     assert (out.class_logits.grad != 0).all(1).all()
     assert (out.box.grad.abs().sum(1) > 1e-6).all()  # negatives too: nothing is detached
@@ -177,7 +177,9 @@ def test_extremes(dtype: torch.dtype) -> None:
     box = box.to(dtype).requires_grad_()
     out = HeadOutput(classes, box)
     assert quality.class_logits(out).dtype == torch.float32
-    loss = quality.losses(out, torch.tensor([0, 0, -1]), torch.tensor([0, 1]), torch.tensor([0.0, 1.0]), norm=1.0)
+    loss = quality.losses(
+        LearningRows(out, torch.tensor([0, 0, -1]), torch.tensor([0, 1]), torch.tensor([0.0, 1.0]), norm=1.0)
+    )
     loss["cls"].backward()
     for tensor in (loss["cls"], classes.grad, box.grad, *(p.grad for p in quality.parameters())):
         assert torch.isfinite(tensor).all()
@@ -203,10 +205,10 @@ def test_no_positives_and_no_places() -> None:
     out, _, _, _ = random_case()
     nothing = torch.zeros(0, dtype=torch.float64)
     out.box.requires_grad_()
-    quality.losses(out, torch.full((9,), -1), none, nothing, norm=1.0)["cls"].backward()
+    quality.losses(LearningRows(out, torch.full((9,), -1), none, nothing, norm=1.0))["cls"].backward()
     assert out.box.grad.any()  # background teaches too
     empty = HeadOutput(torch.zeros(0, 3, requires_grad=True), torch.zeros(0, 4 * BINS, requires_grad=True))
-    loss = made().losses(empty, none, none, nothing, norm=1.0)["cls"]
+    loss = made().losses(LearningRows(empty, none, none, nothing, norm=1.0))["cls"]
     loss.backward()
     assert loss.item() == 0
     assert empty.box.grad is not None
@@ -222,8 +224,7 @@ def test_target_and_score() -> None:
     out, _, _, _ = random_case()
     scores = torch.rand(9)
     assert torch.equal(quality.scores(scores, out), scores)
-    assert (quality.num_logits(5), quality.quality_channels, quality.summed) == (5, 0, False)
-    assert quality.sums(out, torch.zeros(9), torch.zeros(0), None) is None
+    assert (quality.num_logits(5), quality.quality_channels, quality.sums) == (5, 0, None)
 
 
 def test_weights_have_the_layout_of_the_authors() -> None:
@@ -262,5 +263,5 @@ def test_settings_are_checked() -> None:
     with pytest.raises(ValueError, match="beta"):
         JointV2(17, beta=-1)
     out, labels, positive, _ = random_case()
-    with pytest.raises(ValueError, match="IoU of every positive"):
-        made().losses(out, labels, positive, None, norm=1.0)
+    with pytest.raises(ValueError, match="target of every positive"):
+        made().losses(LearningRows(out, labels, positive, None, norm=1.0))

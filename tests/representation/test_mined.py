@@ -10,7 +10,7 @@ from torch import Tensor
 from gfocal.assigners import MaxIouAssigner
 from gfocal.criterion import assign_batch
 from gfocal.points import make_anchors, make_points, ssd_shapes
-from gfocal.representation import DiracBoxes, MinedSoftmax
+from gfocal.representation import DiracBoxes, LearningRows, MinedSoftmax
 from gfocal.structures import HeadOutput, Targets
 from helpers.known_answers import known_head
 from oracles.losses import log_softmax
@@ -25,7 +25,7 @@ def output(logits: Tensor) -> HeadOutput:
 
 def loss_of(logits: Tensor, labels: Tensor, image: Tensor, negatives: int = 3, norm: float = 1.0) -> Tensor:
     quality, positive = MinedSoftmax(negatives), (labels >= 0).nonzero().squeeze(1)
-    losses = quality.losses(output(logits), labels, positive, None, image=image, norm=norm)
+    losses = quality.losses(LearningRows(output(logits), labels, positive, None, image=image, norm=norm))
     assert losses.keys() == {"cls"}
     return losses["cls"]
 
@@ -145,9 +145,8 @@ def test_the_candidate_is_the_softmax_probability() -> None:
 
 def test_what_it_needs() -> None:
     quality = MinedSoftmax()
-    assert (quality.num_logits(20), quality.quality_channels, quality.summed) == (21, 0, False)
+    assert (quality.num_logits(20), quality.quality_channels, quality.sums) == (21, 0, None)
     assert quality.target(POINT, torch.zeros(2, 4), torch.ones(2, 4)) is None
-    assert quality.sums(output(torch.zeros(1, 2)), torch.zeros(1), torch.zeros(0), None) is None
     with pytest.raises(ValueError, match="negatives"):
         MinedSoftmax(0)
 
@@ -172,12 +171,14 @@ def test_known_answers() -> None:
     ]
     assignment = assign_batch(points, targets, MaxIouAssigner(0.5, 0.5, low_quality="first"), DiracBoxes("deltas"))
     learnt = MinedSoftmax(3).losses(
-        output(logits.flatten(0, 1)),
-        assignment.labels,
-        assignment.positive,
-        None,
-        image=torch.arange(2).repeat_interleave(len(points)),
-        norm=float(len(assignment.positive)),
+        LearningRows(
+            output(logits.flatten(0, 1)),
+            assignment.labels,
+            assignment.positive,
+            None,
+            image=torch.arange(2).repeat_interleave(len(points)),
+            norm=float(len(assignment.positive)),
+        )
     )
     assert learnt["cls"].item() == pytest.approx(known["loss/loss_cls"].sum(), rel=1e-5)
     for i, of_image in enumerate(known["loss/loss_cls"][:, 0]):

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from gfocal.points import make_points
-from gfocal.representation import NoQuality
+from gfocal.representation import LearningRows, NoQuality
 from gfocal.structures import HeadOutput
 from oracles.losses import binary_cross_entropy, focal
 
@@ -21,7 +21,9 @@ def output(logits: Tensor) -> HeadOutput:
 def loss_of(quality: NoQuality, logits: Tensor, labels: Tensor, norm: float = 1.0) -> Tensor:
     positive = (labels >= 0).nonzero().squeeze(1)
     losses = quality.losses(
-        output(logits), labels, positive, quality.target(POINT, torch.zeros(0, 4), torch.zeros(0, 4)), norm=norm
+        LearningRows(
+            output(logits), labels, positive, quality.target(POINT, torch.zeros(0, 4), torch.zeros(0, 4)), norm=norm
+        )
     )
     assert losses.keys() == {"cls"}
     return losses["cls"]

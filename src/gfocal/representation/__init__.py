@@ -14,7 +14,7 @@ from gfocal.representation.joint import JointQuality
 from gfocal.representation.joint_v2 import JointV2, product_logits
 from gfocal.representation.mined import MinedSoftmax
 from gfocal.representation.none import NoQuality
-from gfocal.representation.protocols import BoxRepresentation, BoxWeight, Quality
+from gfocal.representation.protocols import BoxRepresentation, BoxWeight, LearningRows, Quality
 
 __all__ = [
     "BoxRepresentation",
@@ -27,6 +27,7 @@ __all__ = [
     "GuidedQuality",
     "JointQuality",
     "JointV2",
+    "LearningRows",
     "MinedSoftmax",
     "NoQuality",
     "Quality",

@@ -11,6 +11,7 @@ from gfocal.losses import centerness_loss
 from gfocal.losses.reduction import at_least_float32
 from gfocal.points import Points
 from gfocal.representation.none import NoQuality
+from gfocal.representation.protocols import LearningRows, Quality
 from gfocal.structures import HeadOutput
 
 QualityKind = Literal["centerness", "iou"]
@@ -35,7 +36,7 @@ def measure(kind: QualityKind, points: Points, boxes: Tensor, target_boxes: Tens
     return aligned_iou(boxes.detach(), target_boxes)
 
 
-class BranchQuality:
+class BranchQuality(Quality):
     """Focal loss on the classes and a branch of its own for the quality: {"cls", "quality"}.
 
     The branch is one logit a place. It learns the quality of the positives by binary cross-entropy; the sum goes
@@ -53,41 +54,19 @@ class BranchQuality:
     """
 
     quality_channels = 1
-    summed = False
 
     def __init__(self, kind: QualityKind, alpha: float | None = 0.25, gamma: float = 2.0) -> None:
         check_kind(kind)
         self.kind: QualityKind = kind
         self.classes = NoQuality(alpha, gamma)
 
-    def num_logits(self, num_classes: int) -> int:
-        return num_classes
-
     def target(self, points: Points, boxes: Tensor, target_boxes: Tensor) -> Tensor:
         return measure(self.kind, points, boxes, target_boxes)
 
-    def sums(self, out: HeadOutput, labels: Tensor, positive: Tensor, quality: Tensor | None) -> Tensor | None:
-        return None
-
-    def losses(
-        self,
-        out: HeadOutput,
-        labels: Tensor,
-        positive: Tensor,
-        quality: Tensor | None,
-        *,
-        image: Tensor | None = None,
-        norm: Tensor | float,
-        sums: Tensor | None = None,
-    ) -> dict[str, Tensor]:
-        if quality is None:
-            raise ValueError("a quality branch needs the quality of every positive")
-        loss = centerness_loss(_branch(out)[positive], quality, reduction="sum", norm=norm)
-        classes = self.classes.losses(out, labels, positive, None, norm=norm)
-        return {**classes, "quality": loss}
-
-    def class_logits(self, out: HeadOutput) -> Tensor:
-        return out.class_logits
+    def losses(self, rows: LearningRows) -> dict[str, Tensor]:
+        branch = _branch(rows.out)[rows.positive]
+        loss = centerness_loss(branch, rows.known_target, reduction="sum", norm=rows.norm)
+        return {**self.classes.losses(rows), "quality": loss}
 
     def scores(self, candidate_scores: Tensor, out: HeadOutput) -> Tensor:
         return candidate_scores * _branch(out).sigmoid()

@@ -8,13 +8,13 @@ from torch import Tensor
 from gfocal.losses import focal_loss, reduce_loss
 from gfocal.points import Points
 from gfocal.representation.branch import QualityKind, check_kind, measure
-from gfocal.structures import HeadOutput
+from gfocal.representation.protocols import LearningRows, Quality
 
 # A share S' / S below this is nothing but rounding: dividing by it would overflow float32.
 _LEAST_SHARE = 1e-20
 
 
-class GuidedQuality:
+class GuidedQuality(Quality):
     """Focal loss whose positives are re-weighted by their quality: {"cls"}.
 
     The loss of a positive place (all its classes) is multiplied by w = q^eta * S / S'. S is the sum of the
@@ -34,9 +34,6 @@ class GuidedQuality:
         eta; that it is what the table means is our reading.
     """
 
-    quality_channels = 0
-    summed = True
-
     def __init__(self, kind: QualityKind, eta: float = 1.5, alpha: float | None = 0.25, gamma: float = 2.0) -> None:
         check_kind(kind)
         if not eta >= 0:
@@ -46,49 +43,29 @@ class GuidedQuality:
         self.alpha = alpha
         self.gamma = gamma
 
-    def num_logits(self, num_classes: int) -> int:
-        return num_classes
-
     def target(self, points: Points, boxes: Tensor, target_boxes: Tensor) -> Tensor:
         return measure(self.kind, points, boxes, target_boxes)
 
-    def sums(self, out: HeadOutput, labels: Tensor, positive: Tensor, quality: Tensor | None) -> Tensor:
+    def sums(self, rows: LearningRows) -> Tensor:
         """(2,) S and S' of this batch."""
         with torch.no_grad():
-            rows = self._rows(out.class_logits[positive], labels[positive])
-            return torch.stack((rows.sum(), (self._factor(quality, rows) * rows).sum()))
+            known = self._each(rows.out.class_logits[rows.positive], rows.labels[rows.positive])
+            return torch.stack((known.sum(), (self._factor(rows, known) * known).sum()))
 
-    def losses(
-        self,
-        out: HeadOutput,
-        labels: Tensor,
-        positive: Tensor,
-        quality: Tensor | None,
-        *,
-        image: Tensor | None = None,
-        norm: Tensor | float,
-        sums: Tensor | None = None,
-    ) -> dict[str, Tensor]:
-        rows = self._rows(out.class_logits, labels)
-        known = rows.detach()[positive]
-        factor = self._factor(quality, known)
-        total, guided = (known.sum(), (factor * known).sum()) if sums is None else sums.detach().to(rows.dtype)
-        weight = torch.ones_like(rows)
-        weight[positive] = torch.where(guided > _LEAST_SHARE * total, factor * (total / guided), 1)
-        return {"cls": reduce_loss(rows, weight=weight, reduction="sum", norm=norm)}
+    def losses(self, rows: LearningRows) -> dict[str, Tensor]:
+        loss = self._each(rows.out.class_logits, rows.labels)
+        known = loss.detach()[rows.positive]
+        factor = self._factor(rows, known)
+        of_step = rows.sums
+        total, guided = (known.sum(), (factor * known).sum()) if of_step is None else of_step.detach().to(loss.dtype)
+        weight = torch.ones_like(loss)
+        weight[rows.positive] = torch.where(guided > _LEAST_SHARE * total, factor * (total / guided), 1)
+        return {"cls": reduce_loss(loss, weight=weight, reduction="sum", norm=rows.norm)}
 
-    def class_logits(self, out: HeadOutput) -> Tensor:
-        return out.class_logits
-
-    def scores(self, candidate_scores: Tensor, out: HeadOutput) -> Tensor:
-        return candidate_scores
-
-    def _rows(self, class_logits: Tensor, labels: Tensor) -> Tensor:
+    def _each(self, class_logits: Tensor, labels: Tensor) -> Tensor:
         """(M,) loss of each place over its classes."""
         return focal_loss(class_logits, labels, alpha=self.alpha, gamma=self.gamma).sum(-1)
 
-    def _factor(self, quality: Tensor | None, like: Tensor) -> Tensor:
+    def _factor(self, rows: LearningRows, like: Tensor) -> Tensor:
         """(N,) q^eta."""
-        if quality is None:
-            raise ValueError("guided quality needs the quality of every positive")
-        return quality.detach().to(like.dtype).pow(self.eta)
+        return rows.known_target.detach().to(like.dtype).pow(self.eta)

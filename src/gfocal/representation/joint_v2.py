@@ -11,13 +11,14 @@ from torch import Tensor, nn
 from gfocal.losses.reduction import at_least_float32
 from gfocal.points import Points
 from gfocal.representation.joint import JointQuality
+from gfocal.representation.protocols import LearningRows, Quality
 from gfocal.structures import HeadOutput
 
 _LARGEST = 4
 _HIDDEN = 64
 
 
-class JointV2(nn.Module):
+class JointV2(nn.Module, Quality):
     """Score = sigmoid(class) * sigmoid(quality), learnt as one by Quality Focal Loss against the IoU: {"cls"}.
 
     The quality of a place comes from its four edge distributions: of each the four largest probabilities and
@@ -37,9 +38,6 @@ class JointV2(nn.Module):
         biases 0 as in the authors' code.
     """
 
-    quality_channels = 0
-    summed = False
-
     def __init__(self, num_bins: int, beta: float = 2.0) -> None:
         super().__init__()
         if num_bins < 2:
@@ -51,28 +49,12 @@ class JointV2(nn.Module):
         for name, parameter in self.stack.named_parameters():
             nn.init.zeros_(parameter) if name.endswith("bias") else nn.init.normal_(parameter, std=0.01)
 
-    def num_logits(self, num_classes: int) -> int:
-        return num_classes
-
     def target(self, points: Points, boxes: Tensor, target_boxes: Tensor) -> Tensor:
         return self.joint.target(points, boxes, target_boxes)
 
-    def sums(self, out: HeadOutput, labels: Tensor, positive: Tensor, quality: Tensor | None) -> Tensor | None:
-        return None
-
-    def losses(
-        self,
-        out: HeadOutput,
-        labels: Tensor,
-        positive: Tensor,
-        quality: Tensor | None,
-        *,
-        image: Tensor | None = None,
-        norm: Tensor | float,
-        sums: Tensor | None = None,
-    ) -> dict[str, Tensor]:
-        product = replace(out, class_logits=self.class_logits(out))
-        return self.joint.losses(product, labels, positive, quality, norm=norm)
+    def losses(self, rows: LearningRows) -> dict[str, Tensor]:
+        product = replace(rows.out, class_logits=self.class_logits(rows.out))
+        return self.joint.losses(replace(rows, out=product))
 
     def class_logits(self, out: HeadOutput) -> Tensor:
         return product_logits(out.class_logits, self.quality_logits(out.box))
@@ -84,9 +66,6 @@ class JointV2(nn.Module):
             top = at_least_float32(box).unflatten(-1, (4, self.num_bins)).softmax(-1).topk(self.largest).values
             statistics = torch.cat((top, top.mean(-1, keepdim=True)), -1).flatten(-2)
             return at_least_float32(self.stack(statistics.to(next(self.stack.parameters()).dtype)))
-
-    def scores(self, candidate_scores: Tensor, out: HeadOutput) -> Tensor:
-        return candidate_scores
 
 
 def product_logits(class_logits: Tensor, quality_logits: Tensor) -> Tensor:

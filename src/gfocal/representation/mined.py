@@ -7,11 +7,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gfocal.losses.reduction import at_least_float32, reduce_loss
-from gfocal.points import Points
+from gfocal.representation.protocols import LearningRows, Quality
 from gfocal.structures import HeadOutput
 
 
-class MinedSoftmax:
+class MinedSoftmax(Quality):
     """Cross-entropy over C + 1 classes, the background last, of the positives and the worst negatives: {"cls"}.
 
     Of each image the ``negatives`` times as many negatives as it has positives count, those of the largest loss;
@@ -25,9 +25,6 @@ class MinedSoftmax:
         SSD, arXiv 1512.02325, section 2.2 (confidence loss, hard negative mining).
     """
 
-    quality_channels = 0
-    summed = False
-
     def __init__(self, negatives: int = 3) -> None:
         if negatives < 1:
             raise ValueError(f"negatives must be >= 1, got {negatives}")
@@ -36,28 +33,12 @@ class MinedSoftmax:
     def num_logits(self, num_classes: int) -> int:
         return num_classes + 1
 
-    def target(self, points: Points, boxes: Tensor, target_boxes: Tensor) -> Tensor | None:
-        return None
-
-    def sums(self, out: HeadOutput, labels: Tensor, positive: Tensor, quality: Tensor | None) -> Tensor | None:
-        return None
-
-    def losses(
-        self,
-        out: HeadOutput,
-        labels: Tensor,
-        positive: Tensor,
-        quality: Tensor | None,
-        *,
-        image: Tensor,
-        norm: Tensor | float,
-        sums: Tensor | None = None,
-    ) -> dict[str, Tensor]:
-        logits = at_least_float32(out.class_logits)
+    def losses(self, rows: LearningRows) -> dict[str, Tensor]:
+        logits, labels = at_least_float32(rows.out.class_logits), rows.labels
         background = logits.shape[-1] - 1
         loss = F.cross_entropy(logits, labels.where(labels >= 0, background), reduction="none")
-        learnt = torch.cat((positive, self._mine(loss.detach(), labels, positive, image)))
-        return {"cls": reduce_loss(loss[learnt], reduction="sum", norm=norm)}
+        learnt = torch.cat((rows.positive, self._mine(loss.detach(), rows)))
+        return {"cls": reduce_loss(loss[learnt], reduction="sum", norm=rows.norm)}
 
     def class_logits(self, out: HeadOutput) -> Tensor:
         """The logit log p - log(1 - p) of each class's softmax probability p."""
@@ -66,16 +47,14 @@ class MinedSoftmax:
         rest = (1 - log_p.exp()).clamp(min=torch.finfo(log_p.dtype).eps)
         return log_p - rest.log()
 
-    def scores(self, candidate_scores: Tensor, out: HeadOutput) -> Tensor:
-        return candidate_scores
-
-    def _mine(self, loss: Tensor, labels: Tensor, positive: Tensor, image: Tensor) -> Tensor:
+    def _mine(self, loss: Tensor, rows: LearningRows) -> Tensor:
         """Indices of the negatives that count."""
-        negative = (labels < 0).nonzero().squeeze(1)
+        image = torch.zeros_like(rows.labels) if rows.image is None else rows.image
+        negative = (rows.labels < 0).nonzero().squeeze(1)
         worst = negative[loss[negative].sort(descending=True, stable=True).indices]
         order = image[worst].sort(stable=True)  # by image, the worst of each first
         worst, owner = worst[order.indices], order.values
         rank = torch.arange(len(worst), device=worst.device) - torch.searchsorted(owner, owner)
-        owners = image[positive].sort().values
+        owners = image[rows.positive].sort().values
         wanted = torch.searchsorted(owners, owner, right=True) - torch.searchsorted(owners, owner)
         return worst[rank < self.negatives * wanted]

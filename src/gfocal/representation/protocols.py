@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor
@@ -65,64 +68,78 @@ class BoxRepresentation(Protocol):
         ...
 
 
-class Quality(Protocol):
-    """How good the box is, and how that enters training and score."""
+@dataclass(frozen=True)
+class LearningRows:
+    """What a quality learns from: M places, flat over a batch, without those that learn nothing.
 
-    quality_channels: int
+    Attributes:
+        out: their raw outputs.
+        labels: (M,) class of each place, negative where there is none.
+        positive: (N,) indices of the places that learn a ground truth.
+        target: (N,) what :meth:`Quality.target` gave.
+        norm: divisor of the sums.
+        image: (M,) int64, the image of the batch that each place is of, for mining within an image; None: one image.
+        sums: what :attr:`Quality.sums` gave, added up over all batches of the step; None if this batch is the step.
+    """
+
+    out: HeadOutput
+    labels: Tensor
+    positive: Tensor
+    target: Tensor | None = None
+    norm: Tensor | float = 1.0
+    image: Tensor | None = None
+    sums: Tensor | None = None
+
+    @property
+    def known_target(self) -> Tensor:
+        """The target, for a form that learns one.
+
+        Raises:
+            ValueError: there is none.
+        """
+        if self.target is None:
+            raise ValueError("this quality needs the target of every positive, and target is None")
+        return self.target
+
+
+class Quality(Protocol):
+    """How good the box is, and how that enters training and score.
+
+    A form names this protocol as its base and says what is its own: :meth:`losses` always. The rest is here for a form
+    whose score is the class score, which learns no quality and whose places do not need each other.
+    """
+
+    quality_channels: int = 0
     """Outputs of a separate quality branch, a place: 0 or 1."""
 
-    summed: bool
-    """Whether :meth:`losses` needs :meth:`sums` over the whole optimizer step."""
+    sums: Callable[[LearningRows], Tensor] | None = None
+    """(S,) detached numbers of a batch that the step adds up before :meth:`losses`, as a method; None: none are."""
 
     def num_logits(self, num_classes: int) -> int:
         """Class logits a place: ``num_classes``, or one more for a softmax."""
-        ...
+        return num_classes
 
     def target(self, points: Points, boxes: Tensor, target_boxes: Tensor) -> Tensor | None:
-        """(N,) quality of the positives; None if this form has none.
+        """(N,) quality of the positives; None if this form learns none.
 
         Args:
             points: of the N positives.
             boxes: (N, 4) their decoded, detached boxes.
             target_boxes: (N, 4).
         """
-        ...
+        return None
 
-    def losses(
-        self,
-        out: HeadOutput,
-        labels: Tensor,
-        positive: Tensor,
-        quality: Tensor | None,
-        *,
-        image: Tensor,
-        norm: Tensor | float,
-        sums: Tensor | None = None,
-    ) -> dict[str, Tensor]:
-        """Named scalars over all places, without loss weights.
-
-        Args:
-            out: raw outputs of M places, flat over the batch.
-            labels: (M,) class of each place, negative where there is none.
-            positive: (N,) indices of the places that learn a ground truth.
-            quality: (N,) what :meth:`target` gave.
-            image: (M,) int64, the image of the batch that each place is of: for mining within an image.
-            norm: divisor of the sums.
-            sums: what :meth:`sums` gave, added up over all batches of the step; None if this batch is the step.
-        """
-        ...
-
-    def sums(self, out: HeadOutput, labels: Tensor, positive: Tensor, quality: Tensor | None) -> Tensor | None:
-        """(S,) detached numbers of this batch that the step adds up before :meth:`losses`; None unless ``summed``."""
-        ...
+    @abstractmethod
+    def losses(self, rows: LearningRows) -> dict[str, Tensor]:
+        """Named scalars over all places, without loss weights."""
 
     def class_logits(self, out: HeadOutput) -> Tensor:
         """(..., C) logits whose sigmoid is the candidate score: thresholds and top-k work on it."""
-        ...
+        return out.class_logits
 
     def scores(self, candidate_scores: Tensor, out: HeadOutput) -> Tensor:
         """(K,) final scores of K winners from their candidate scores; ``out`` holds their K rows."""
-        ...
+        return candidate_scores
 
 
 class BoxWeight(Protocol):

@@ -179,7 +179,7 @@ def _sums(detector: DenseDetector, each: list[Tensor], processes: Processes) -> 
     sums = processes.add_up(torch.stack(each).sum(0))
     # Unweighted box terms are divided by a count, which is known already.
     box_norm = {} if detector.box_weight is None else {"box_norm": sums[0].clamp(min=1)}
-    return {**box_norm, "quality_sums": sums[1:] if detector.quality.summed else None}
+    return {**box_norm, "quality_sums": sums[1:] if detector.quality.sums is not None else None}
 
 
 def _guilty(terms: Tensor, batches: Sequence[Batch]) -> list[Batch]:
