@@ -19,6 +19,14 @@ def plain_qfl(logits: Tensor, dense: Tensor) -> Tensor:
     return (F.binary_cross_entropy_with_logits(logits, dense, reduction="none") * distance.pow(2)).sum()
 
 
+def plain_qfl_of_pair(logits: Tensor, labels: Tensor, quality: Tensor) -> Tensor:
+    """The same from what a detector has: a label and a quality for each point."""
+    dense = torch.zeros_like(logits)
+    rows = ((labels >= 0) & (labels < logits.shape[1])).nonzero().squeeze(1)
+    dense[rows, labels[rows]] = quality[rows]
+    return plain_qfl(logits, dense)
+
+
 def two_cross_entropies(logits: Tensor, target: Tensor) -> Tensor:
     """DFL as it is often written: one cross-entropy for each of the two bins."""
     left = target.long()
@@ -78,17 +86,36 @@ def qfl_case(points: int, classes: int, positives: int, repeats: int, inner: int
     def plain() -> Tensor:
         return plain_qfl(logits, dense)
 
-    others: dict[str, tuple[Callable[[], Tensor], bool]] = {
-        "torchvision sigmoid_focal_loss": (lambda: sigmoid_focal_loss(logits, dense, reduction="sum"), False),
-        "gfocal, dense target": (lambda: quality_focal_loss(logits, dense, reduction="sum"), True),
-        "gfocal, (labels, quality)": (lambda: quality_focal_loss(logits, (labels, quality), reduction="sum"), True),
-    }
-    candidates = [Candidate("plain torch, dense target", step(plain, logits), more={"MB kept": kept(plain)})]
-    for name, (loss, ours) in others.items():
-        agrees = agreement(loss, plain, logits) if ours else "another loss (no soft target): time only"
-        candidates.append(Candidate(name, step(loss, logits), ours, agrees, {"MB kept": kept(loss)}))
+    def plain_of_pair() -> Tensor:
+        return plain_qfl_of_pair(logits, labels, quality)
+
+    def ours() -> Tensor:
+        return quality_focal_loss(logits, dense, reduction="sum")
+
+    def ours_of_pair() -> Tensor:
+        return quality_focal_loss(logits, (labels, quality), reduction="sum")
+
+    def focal() -> Tensor:
+        return sigmoid_focal_loss(logits, dense, reduction="sum")
+
+    def candidate(name: str, loss: Callable[[], Tensor], agrees: str = "") -> Candidate:
+        return Candidate(name, step(loss, logits), name.startswith("gfocal"), agrees, {"MB kept": kept(loss)})
+
+    # Each beside plain torch on the same input: who has labels must make the dense target first.
     case = f"QFL {points:,} points x {classes} classes, {positives} positives"
-    return compare(case, candidates, repeats=repeats * inner)
+    from_dense = [
+        candidate("plain torch", plain),
+        candidate("torchvision sigmoid_focal_loss", focal, "another loss (no soft target): time only"),
+        candidate("gfocal", ours, agreement(ours, plain, logits)),
+    ]
+    from_pair = [
+        candidate("plain torch", plain_of_pair),
+        candidate("gfocal", ours_of_pair, agreement(ours_of_pair, plain_of_pair, logits)),
+    ]
+    return [
+        *compare(f"{case}, dense target", from_dense, repeats=repeats * inner),
+        *compare(f"{case}, labels and quality", from_pair, repeats=repeats * inner),
+    ]
 
 
 def dfl_case(positives: int, bins: int, repeats: int) -> list[Row]:

@@ -1,4 +1,4 @@
-"""Quality Focal Loss: hand-worked values, limits, oracle, gradients, extremes."""
+"""Quality Focal Loss: hand-worked values, limits, oracle, gradients, extremes; the formula and its fused form alike."""
 
 from __future__ import annotations
 
@@ -10,9 +10,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gfocal.losses import focal_loss, quality, quality_focal_loss
+from helpers.loss_cases import gradient, random_case
 from oracles import losses as oracle
 
 BETAS = [0.0, 0.5, 1.0, 1.5, 2.0, 4.0]
+
+
+@pytest.fixture(autouse=True, params=[1 << 40, 1], ids=["formula", "fused"])
+def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test is run with either form, however few its logits."""
+    monkeypatch.setattr(quality, "_MANY", request.param)
 
 
 def formula(logits: Tensor, y: Tensor, beta: float) -> Tensor:
@@ -21,24 +28,6 @@ def formula(logits: Tensor, y: Tensor, beta: float) -> Tensor:
     y = y.double()
     cross_entropy = -y * F.logsigmoid(x) - (1 - y) * F.logsigmoid(-x)
     return (y - x.sigmoid()).abs().pow(beta) * cross_entropy
-
-
-def gradient(loss: Tensor, logits: Tensor) -> Tensor:
-    (found,) = torch.autograd.grad(loss.sum(), logits, retain_graph=True)
-    return found
-
-
-def random_case(seed: int = 0, rows: int = 40, classes: int = 7) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Logits, labels, quality and the dense target that says the same."""
-    generator = torch.Generator().manual_seed(seed)
-    logits = torch.randn(rows, classes, generator=generator) * 4 - 1
-    labels = torch.randint(-2, classes + 2, (rows,), generator=generator)
-    score = torch.rand(rows, generator=generator)
-    dense = torch.zeros(rows, classes)
-    for row, label in enumerate(labels.tolist()):
-        if 0 <= label < classes:
-            dense[row, label] = score[row]
-    return logits, labels, score, dense
 
 
 @pytest.mark.parametrize(
@@ -214,23 +203,6 @@ def test_weight_and_norm() -> None:
     torch.testing.assert_close(mean, plain.sum() / plain.numel())
 
 
-def test_chunks_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
-    logits, labels, score, dense = random_case(8)  # 280 values: chunks of 280, then of 16 with a rest of 8
-    logits.requires_grad_()
-    found = []
-    for chunk in (280, 16):
-        monkeypatch.setattr(quality, "_CHUNK", chunk)
-        for target in (dense, (labels, score)):
-            loss = quality_focal_loss(logits, target)
-            total = quality_focal_loss(logits, target, reduction="sum")
-            torch.testing.assert_close(total, loss.sum())
-            torch.testing.assert_close(gradient(total, logits), gradient(loss, logits))
-            found.append((loss, gradient(loss, logits)))
-    for loss, slope in found[1:]:
-        torch.testing.assert_close(loss, found[0][0])
-        torch.testing.assert_close(slope, found[0][1])
-
-
 def test_logits_of_any_memory_order() -> None:
     logits, labels, score, dense = random_case(9, rows=24, classes=6)
     base = logits.clone().requires_grad_()
@@ -279,25 +251,51 @@ def test_without_gradients() -> None:
         torch.testing.assert_close(quality_focal_loss(logits, (labels, score)), expected)
 
 
-def test_without_gradients_none_are_computed(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-    real = quality._loss_and_gradient
-    monkeypatch.setattr(quality, "_loss_and_gradient", lambda *a: asked.append(a[3] is not None) or real(*a))
-    logits, labels, score, _ = random_case(12)
-    with torch.no_grad():
-        quality_focal_loss(logits.requires_grad_(), (labels, score), reduction="sum")
-    assert asked == [False] * 3  # the negatives' pass, the positives, and what they replace
-    quality_focal_loss(logits, (labels, score))
-    assert asked[3:] == [True, True]
+@pytest.mark.parametrize("beta", BETAS)
+def test_second_derivatives_in_float64(beta: float) -> None:
+    generator = torch.Generator().manual_seed(19)
+    logits = (torch.randn(4, 3, generator=generator).double() * 2).requires_grad_()
+    pair = torch.tensor([0, 2, -1, 3]), torch.tensor([0.9, 0.1, 0.5, 0.5]).double()
+    dense = torch.rand(4, 3, generator=generator).double()
+    for target in (dense, pair):
+        for extra in ({}, {"reduction": "sum", "norm": 3.0}, {"reduction": "mean", "weight": dense}):
+            assert torch.autograd.gradgradcheck(
+                lambda x, target=target, extra=extra: quality_focal_loss(x, target, beta=beta, **extra), (logits,)
+            )
 
 
-def test_only_the_gradient_is_kept_for_the_backward_pass() -> None:
-    logits, labels, score, _ = random_case(12)
-    logits.requires_grad_()
-    kept: list[int] = []
-    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.numel()) or t, lambda t: t):
-        quality_focal_loss(logits, (labels, score), reduction="sum")
-    assert kept == [logits.numel()]
+def test_a_second_derivative_worked_by_hand() -> None:
+    # y = 0, beta = 2: L = s^2 c with c = -ln(1 - s), ds = s (1 - s), dc = s; so L' = 2 s^2 (1 - s) c + s^3 and
+    # L'' = s (1 - s) ((4 s - 6 s^2) c + 3 s^2) + 2 s^3 (1 - s). At s = 1/2, c = ln 2:
+    # 1/4 ((2 - 3/2) ln 2 + 3/4) + 1/8 = ln 2 / 8 + 5/16 = 0.3991434.
+    logits = torch.zeros(2, 3, requires_grad=True)
+    loss = quality_focal_loss(logits, (torch.tensor([-1, -1]), torch.zeros(2)), reduction="sum")
+    (slope,) = torch.autograd.grad(loss, logits, create_graph=True)
+    assert gradient(slope, logits).flatten().tolist() == pytest.approx([0.3991434] * 6, abs=1e-6)
+
+
+def test_torch_func() -> None:
+    generator = torch.Generator().manual_seed(20)
+    images, points, classes = 3, 5, 4
+    logits = torch.randn(images, points, classes, generator=generator).double()
+    labels = torch.randint(-1, classes + 1, (images, points), generator=generator)
+    score = torch.rand(images, points, generator=generator).double()
+
+    def total(x: Tensor, labels: Tensor, score: Tensor) -> Tensor:
+        return quality_focal_loss(x, (labels, score), reduction="sum")
+
+    leaf = logits.clone().requires_grad_()
+    losses = [total(*of_one) for of_one in zip(leaf, labels, score, strict=True)]
+    slopes = gradient(torch.stack(losses), leaf)
+    torch.testing.assert_close(torch.func.vmap(total)(logits, labels, score), torch.stack(losses))
+    torch.testing.assert_close(torch.func.grad(total)(logits[0], labels[0], score[0]), slopes[0])
+    torch.testing.assert_close(torch.func.vmap(torch.func.grad(total))(logits, labels, score), slopes)
+    # One image's logits with the labels of all: each output has its own.
+    of_labels = torch.func.vmap(total, in_dims=(None, 0, None))(logits[0], labels, score[0])
+    torch.testing.assert_close(of_labels, torch.stack([total(logits[0], own, score[0]) for own in labels]))
+    # Element by element the Jacobian is a diagonal of slopes.
+    jacobian = torch.func.jacrev(lambda x: quality_focal_loss(x, (labels[0], score[0])).flatten())(logits[0])
+    torch.testing.assert_close(jacobian.flatten(1), torch.diag(slopes[0].flatten()))
 
 
 def test_no_gradient_flows_to_the_target() -> None:

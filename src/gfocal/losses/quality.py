@@ -1,22 +1,37 @@
-"""Quality Focal Loss, written for speed: one pass that gives the loss and its gradient.
-
-On a CPU this loss is bound by memory and by torch's slow ``log1p``; the rows are taken in chunks that stay in
-cache, the logarithm is taken of a sigmoid, and only the gradient is kept for the backward pass.
-"""
+"""Quality Focal Loss: the formula, and the choice between it and a faster form of the same."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from gfocal.losses._quality_fused import fused
 from gfocal.losses.reduction import Reduction, at_least_float32, check_reduction, reduce_loss
 
-# 160k float32 values are 640 kB: with the temporaries a chunk stays in the second-level cache.
-_CHUNK = 160_000
+# On a CPU, from here on the fused form is faster than the formula; its more operations cost more on fewer logits.
+_MANY = 32_768
+
+
+def formula(x: Tensor, y: Tensor, beta: float) -> Tensor:
+    """Eq. 2 in torch's own operations, element by element.
+
+    Args:
+        x: logits.
+        y: soft target of the same shape.
+        beta: exponent >= 0.
+    """
+    cross_entropy = F.binary_cross_entropy_with_logits(x, y, reduction="none")
+    error = x.sigmoid() - y
+    if beta == 2:  # the usual one, and an even power needs no absolute value
+        return error.square() * cross_entropy
+    if beta >= 1 or beta == 0:
+        return error.abs().pow(beta) * cross_entropy
+    # The power's slope is infinite at 0, where the loss has its minimum: take the gradient there as 0.
+    least = error.abs() < torch.finfo(x.dtype).tiny
+    return error.masked_fill(least, 1).abs().pow(beta).masked_fill(least, 0) * cross_entropy
 
 
 def quality_focal_loss(
@@ -52,8 +67,10 @@ def quality_focal_loss(
             other devices, and in a dense target, looking at the values would cost more than the loss.)
 
     Note:
-        The gradient is computed with the loss, so there is no second derivative, and the transforms of
-        ``torch.func`` (``grad``, ``vmap``, ...) do not work.
+        Many logits on a CPU take a form that computes the gradient with the loss (``losses/_quality_fused.py``). It
+        equals the formula up to rounding. Second derivatives and the transforms of ``torch.func`` (``grad``, ``vmap``,
+        ``jacrev``) are those of the formula, for any number of logits; inside the transforms the values of a quality
+        are not looked at.
 
     Source:
         Generalized Focal Loss, arXiv 2006.04388, section 3, eq. 2.
@@ -69,31 +86,30 @@ def quality_focal_loss(
     if not beta >= 0:
         raise ValueError(f"beta must be >= 0, got {beta}")
     x = at_least_float32(logits)
-    dense = index = values = None
-    if not isinstance(target, Tensor):
-        if len(target) != 2:
-            raise ValueError(f"target must be a tensor or the pair (labels, quality), got {len(target)} of them")
-        index, values = _sparse_target(x, *target)
-    else:
+    _check_target(x, target)
+    if x.device.type != "cpu" or x.numel() < _MANY or torch._C._are_functorch_transforms_active():
+        y = target.detach().to(x.dtype) if isinstance(target, Tensor) else _dense(x, *target)
+        return reduce_loss(formula(x, y, beta), weight=weight, reduction=reduction, norm=norm)
+    # autocast would only look at the inputs: they are float32 already, and the function itself has no autocast op.
+    given = target.detach().to(x.dtype) if isinstance(target, Tensor) else _sparse(x, *target)
+    summed = reduction != "none" and weight is None
+    loss = fused(x, given, float(beta), formula, summed=summed)
+    if not summed:
+        return reduce_loss(loss, weight=weight, reduction=reduction, norm=norm)
+    return reduce_loss(loss / x.numel() if reduction == "mean" else loss, norm=norm)
+
+
+def _check_target(x: Tensor, target: Tensor | Sequence[Tensor]) -> None:
+    if isinstance(target, Tensor):
         if target.shape != x.shape:
             raise ValueError(
                 f"a soft target must have the shape of the logits {tuple(x.shape)}, got {tuple(target.shape)}; "
                 "or pass the pair (labels, quality)"
             )
-        dense = target.detach().to(x.dtype).expand_as(x)
-    # autocast would only look at the inputs: they are float32 already, and the function itself has no autocast op.
-    fused = reduction != "none" and weight is None
-    # Inside the function gradients are off and its context only knows of requires_grad: ask here.
-    wants_gradient = x.requires_grad and torch.is_grad_enabled()
-    loss = _QualityFocalLoss.apply(x, dense, index, values, float(beta), fused, wants_gradient)
-    if fused:
-        count = max(x.numel(), 1) if reduction == "mean" else 1
-        return reduce_loss(loss / count, norm=norm)
-    return reduce_loss(loss, weight=weight, reduction=reduction, norm=norm)
-
-
-def _sparse_target(x: Tensor, labels: Tensor, quality: Tensor) -> tuple[Tensor, Tensor]:
-    """Flat indices of the positives and their quality."""
+        return
+    if len(target) != 2:
+        raise ValueError(f"target must be a tensor or the pair (labels, quality), got {len(target)} of them")
+    labels, quality = target
     if x.ndim != 2 or labels.shape != x.shape[:1] or quality.shape != x.shape[:1]:
         raise ValueError(
             "with a (labels, quality) target, logits must be (N, C) and both labels and quality (N,); got logits "
@@ -101,117 +117,34 @@ def _sparse_target(x: Tensor, labels: Tensor, quality: Tensor) -> tuple[Tensor, 
         )
     if labels.is_floating_point():
         raise ValueError(f"labels must be integers, got {labels.dtype}; the pair is (labels, quality)")
+
+
+def _dense(x: Tensor, labels: Tensor, quality: Tensor) -> Tensor:
+    """The soft target (N, C) that the pair describes, in operations that vmap knows."""
+    if x.numel() == 0:
+        return torch.zeros_like(x)
+    labels = labels.long()
+    column = labels.clamp(0, x.shape[1] - 1)
+    values = quality.detach().to(x.dtype).where(labels == column, 0)
+    _check_quality(values)
+    return x.new_zeros(x.shape).scatter(1, column[:, None], values[:, None])
+
+
+def _sparse(x: Tensor, labels: Tensor, quality: Tensor) -> tuple[Tensor, Tensor]:
+    """Flat indices of the positives and their quality."""
     classes = x.shape[1]
     rows = ((labels >= 0) & (labels < classes)).nonzero().squeeze(1)
-    values = quality.detach()[rows].to(x.dtype)
-    # Asking a GPU would make it wait. NaN is let through: it makes the loss NaN, which whoever trains looks for. An IoU
-    # may lie above 1 by rounding.
-    if values.device.type == "cpu" and bool(((values < 0) | (values > 1 + 1e-3)).any()):
-        low, high = values.min().item(), values.max().item()
+    values = quality.detach().index_select(0, rows).to(x.dtype)
+    _check_quality(values)
+    return torch.add(labels.index_select(0, rows), rows, alpha=classes), values
+
+
+def _check_quality(values: Tensor) -> None:
+    # Asking a GPU would make it wait, and inside a transform nothing can be asked. NaN is let through: it makes the
+    # loss NaN, which whoever trains looks for. An IoU may lie above 1 by rounding.
+    if values.device.type != "cpu" or values.numel() == 0 or torch._C._are_functorch_transforms_active():
+        return
+    least, most = values.aminmax()
+    low, high = least.item(), most.item()
+    if low < 0 or high > 1 + 1e-3:
         raise ValueError(f"quality must lie in [0, 1], got values from {low:g} to {high:g}")
-    return rows * classes + labels[rows], values
-
-
-class _QualityFocalLoss(torch.autograd.Function):
-    """Loss and analytic gradient in one pass over chunks; the gradient is all that is saved."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        logits: Tensor,
-        dense: Tensor | None,
-        index: Tensor | None,
-        values: Tensor | None,
-        beta: float,
-        fused: bool,
-        wants_gradient: bool,
-    ) -> Tensor:
-        x = logits.contiguous().view(-1)
-        y = None if dense is None else dense.reshape(-1)
-        gradient = torch.empty_like(x) if wants_gradient else None
-        loss = x.new_zeros(()) if fused else torch.empty_like(x)
-        step = _CHUNK if x.device.type == "cpu" else max(x.numel(), 1)
-        partial: list[Tensor] = []
-        for start in range(0, x.numel(), step):
-            part = slice(start, start + step)
-            out = None if gradient is None else gradient[part]
-            value = _loss_and_gradient(x[part], None if y is None else y[part], beta, out)
-            if fused:
-                partial.append(value.sum())
-            else:
-                loss[part] = value
-        if fused and partial:
-            loss = torch.stack(partial).sum()
-        if index is not None and values is not None and index.numel():
-            loss = _fix_positives(x, index, values, beta, gradient, loss, fused)
-        if gradient is not None:
-            ctx.save_for_backward(gradient)
-        ctx.fused = fused
-        ctx.shape = logits.shape
-        return loss if fused else loss.view(logits.shape)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        (gradient,) = ctx.saved_tensors
-        scaled = gradient * (grad_output if ctx.fused else grad_output.reshape(-1))
-        return scaled.view(ctx.shape), None, None, None, None, None, None
-
-
-def _fix_positives(
-    x: Tensor, index: Tensor, values: Tensor, beta: float, gradient: Tensor | None, loss: Tensor, fused: bool
-) -> Tensor:
-    """The pass took every target as 0; put right the few that are not."""
-    at = x[index]
-    right = None if gradient is None else torch.empty_like(at)
-    value = _loss_and_gradient(at, values, beta, right)
-    if gradient is not None and right is not None:
-        gradient[index] = right
-    if fused:
-        return loss + (value - _loss_and_gradient(at, None, beta, None)).sum()
-    loss[index] = value
-    return loss
-
-
-def _power(base: Tensor, exponent: float) -> Tensor:
-    if exponent == 1:
-        return base
-    if exponent == 2:
-        return base * base
-    return base.pow(exponent)
-
-
-def _softplus(x: Tensor) -> Tensor:
-    """log(1 + exp(x)) without torch's slow log1p, with an absolute error of 6e-8 where it is below 1.
-
-    It is -log(sigmoid(-x)); beyond x = 80, where sigmoid(-x) leaves the normal range of float32, it is x. Small
-    values keep few digits of their own, but QFL multiplies them by sigma^beta: nothing of it is left to see.
-    """
-    if x.dtype != torch.float32:
-        return torch.nn.functional.softplus(x)
-    return torch.maximum(torch.neg(x).sigmoid_().clamp_min_(1e-36).log_().neg_(), x)
-
-
-def _loss_and_gradient(x: Tensor, y: Tensor | None, beta: float, out: Tensor | None) -> Tensor:
-    """Element-wise loss; the gradient with respect to ``x`` goes into ``out`` if given. ``y`` None means 0."""
-    s = x.sigmoid()
-    cross_entropy = _softplus(x)
-    if y is None:
-        factor = 1.0 if beta == 0 else _power(s, beta)
-        if out is not None:
-            # s^beta * (s + beta (1 - s) CE): the power of s below 1 that beta < 1 would need has cancelled.
-            inner = s if beta == 0 else torch.addcmul(s, 1 - s, cross_entropy, value=beta)
-            torch.mul(inner, factor, out=out)
-        return cross_entropy * factor
-    cross_entropy = cross_entropy - x * y
-    difference = s - y
-    distance = difference.abs()
-    factor = 1.0 if beta == 0 else _power(distance, beta)
-    if out is not None:
-        torch.mul(difference, factor, out=out)
-        if beta > 0:
-            slope = s * (1 - s) * cross_entropy
-            # d|d|^beta / dd = beta |d|^(beta - 1) sign(d), and 0 at d = 0 also where beta < 1 makes it a pole.
-            power = difference.sign() if beta == 1 else difference.sign() * _power(distance, beta - 1)
-            out.add_(torch.where(difference == 0, 0, power) * slope, alpha=beta)
-    return cross_entropy * factor
