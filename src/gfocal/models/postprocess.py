@@ -135,26 +135,31 @@ def suppress(boxes: Tensor, scores: Tensor, labels: Tensor, *, iou: float = 0.6,
         >>> suppress(boxes, torch.tensor([0.6, 0.9, 0.5]), torch.tensor([0, 0, 1])).tolist()
         [1, 2]
     """
-    if boxes.shape != (len(boxes), 4) or scores.shape != boxes.shape[:1] or labels.shape != boxes.shape[:1]:
+    count = len(boxes)
+    if boxes.shape != (count, 4) or scores.shape != (count,) or labels.shape != (count,):
         shapes = f"{tuple(boxes.shape)}, {tuple(scores.shape)} and {tuple(labels.shape)}"
         raise UsageError(f"boxes, scores and labels must have shapes (N, 4), (N,) and (N,), got {shapes}")
     if not 0 <= iou <= 1:
         raise UsageError(f"iou must be between 0 and 1, got {iou}")
     # Not above: torchvision brings torch's compiler, which takes as long to import as torch itself.
-    from torchvision.ops import nms
+    import torchvision  # noqa: F401
 
+    nms = torch.ops.torchvision.nms.default  # what torchvision.ops.nms calls: of few boxes its own checks are a tenth
     if boxes.device.type == "mps":  # it has no float64
         return suppress(boxes.cpu(), scores.cpu(), labels.cpu(), iou=iou, limit=limit).to(boxes.device)
-    order = scores.sort(descending=True, stable=True).indices
-    if len(order) == 0:
-        return order
+    if count == 0:
+        return torch.zeros(0, dtype=torch.int64, device=boxes.device)
     # Classes move apart, in float64 so that the shift costs no digit of the box.
-    boxes = boxes[order].double()
-    shift = labels[order].double() * (boxes.max() - boxes.min() + 1)
-    shifted, ranks = boxes + shift[:, None], scores[order]
-    size = len(order) if limit is None else _PREFIX
+    boxes, ranks = boxes.double(), scores.double()
+    least, most = boxes.aminmax()
+    shifted = torch.addcmul(boxes, labels.double().unsqueeze(1), most - least + 1)
+    if limit is None or count <= _PREFIX:
+        return nms(shifted, ranks, iou)[:limit]  # it sorts by itself, equal scores by index
+    order = ranks.sort(descending=True, stable=True).indices
+    shifted, ranks = shifted[order], ranks[order]
+    size = _PREFIX
     while True:
-        kept = nms(shifted[:size], ranks[:size].double(), iou)
-        if size >= len(order) or (limit is not None and len(kept) >= limit):
+        kept = nms(shifted[:size], ranks[:size], iou)
+        if size >= count or len(kept) >= limit:
             return order[kept[:limit]]
         size *= 3
