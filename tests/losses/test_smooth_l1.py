@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from oracles_boxes import absolute
 from torch import Tensor
 
 from gfocal.losses import smooth_l1_loss
 from gfocal.points import make_points
 from gfocal.representation import DiracBoxes
+from oracles.boxes import absolute
 
 
 def random_case(seed: int = 0) -> tuple[Tensor, Tensor]:
