@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gfocal.losses import distribution_focal_loss
+from gfocal.losses import distribution_focal_loss, outside_bins
 from oracles import losses as oracle
 
 
@@ -169,3 +169,29 @@ def test_weight_and_norm() -> None:
 def test_wrong_use_is_refused(shape: tuple[int, ...], target: tuple[int, ...], kwargs: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         distribution_focal_loss(torch.zeros(shape), torch.zeros(target), **kwargs)
+
+
+@pytest.mark.parametrize(
+    ("bins", "spacing", "expected"),
+    [
+        (4, 1.0, [True, False, False, True, True, True]),  # up to 3
+        (7, 0.5, [True, False, False, True, True, True]),  # the same, by halves
+        (2, 8.0, [True, False, False, False, True, True]),  # up to 8
+    ],
+)
+def test_targets_outside_the_bins_can_be_counted(bins: int, spacing: float, expected: list[bool]) -> None:
+    target = torch.tensor([-1e-6, 0.0, 3.0, 3.0001, 8.1, math.nan])
+    found = outside_bins(target, bins, spacing=spacing)
+    assert found.tolist() == expected
+    # They are those that the loss takes as the nearest end.
+    ends = target[:-1].clamp(0, (bins - 1) * spacing)
+    assert found[:-1].tolist() == (ends != target[:-1]).tolist()
+    assert outside_bins(torch.zeros(0, 4), bins, spacing=spacing).sum() == 0
+
+
+@pytest.mark.parametrize(
+    ("bins", "spacing", "message"), [(1, 1.0, "bins must be >= 2"), (4, 0.0, "spacing must be > 0")]
+)
+def test_no_bins_are_refused(bins: int, spacing: float, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        outside_bins(torch.zeros(3), bins, spacing=spacing)

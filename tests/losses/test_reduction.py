@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from gfocal import losses
 from gfocal.losses import reduce_loss
 from gfocal.losses.reduction import at_least_float32
 
@@ -26,7 +27,7 @@ LOSS = torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
         ({"reduction": "mean", "weight": torch.tensor([[1.0], [0.2]])}, 1.5),
         ({"reduction": "mean", "weight": torch.tensor([[1.0], [0.2]]), "norm": 3.0}, 0.5),
         # columns weighted 0, 1, 10: 2 + 30 + 5 + 60 = 97
-        ({"reduction": "sum", "weight": torch.tensor([0.0, 1.0, 10.0])}, 97.0),
+        ({"reduction": "sum", "weight": torch.tensor([[0.0, 1.0, 10.0]])}, 97.0),
         ({"reduction": "sum", "weight": torch.tensor(2.0)}, 42.0),
         # a mask: 1 + 5
         ({"reduction": "sum", "weight": torch.tensor([[True, False, False], [False, True, False]])}, 6.0),
@@ -54,10 +55,40 @@ def test_gradcheck(reduction: str) -> None:
     )
 
 
-@pytest.mark.parametrize("shape", [(2,), (3, 1), (2, 3, 1), (1, 2, 3), (4,)])
+@pytest.mark.parametrize("shape", [(2,), (3,), (1,), (3, 1), (2, 2), (2, 3, 1), (1, 2, 3), (4,)])
 def test_a_weight_that_does_not_fit_or_would_enlarge_the_loss_is_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="weight of shape"):
         reduce_loss(LOSS, weight=torch.ones(shape), reduction="sum")
+
+
+# Each element-wise loss with arguments of N rows and C columns.
+EACH = {
+    "centerness_loss": lambda n, c: (torch.zeros(n, c), torch.ones(n, c)),
+    "distribution_focal_loss": lambda n, c: (torch.zeros(n, c, 5), torch.ones(n, c)),
+    "focal_loss": lambda n, c: (torch.zeros(n, c), torch.zeros(n).long()),
+    "gaussian_nll_loss": lambda n, c: (torch.zeros(n, c), torch.zeros(n, c), torch.ones(n, c)),
+    "quality_focal_loss": lambda n, c: (torch.zeros(n, c), (torch.zeros(n).long(), torch.ones(n))),
+    "smooth_l1_loss": lambda n, c: (torch.zeros(n, c), torch.ones(n, c)),
+}
+
+
+def test_each_elementwise_loss_is_here() -> None:
+    others = {"generalized_focal_loss", "reduce_loss"}
+    assert EACH.keys() == {name for name in losses.__all__ if name.endswith("_loss")} - others
+
+
+@pytest.mark.parametrize("name", EACH)
+@pytest.mark.parametrize("columns", [3, 4])  # N = C, and N != C
+def test_a_weight_for_each_row_says_so_or_is_refused(name: str, columns: int) -> None:
+    loss, arguments = getattr(losses, name), EACH[name](3, columns)
+    weight = torch.tensor([1.0, 10.0, 100.0])
+    message = rf"weight of shape \(3,\) .* \(3, {columns}\).* row .* \(N, 1\), .* \(1, C\)"
+    with pytest.raises(ValueError, match=message):
+        loss(*arguments, weight=weight, reduction="sum")
+    each = loss(*arguments)
+    rows = loss(*arguments, weight=weight[:, None])
+    torch.testing.assert_close(rows, torch.stack([each[0], 10 * each[1], 100 * each[2]]))
+    assert each[0].sum() > 0.3  # no loss of zeros
 
 
 def test_unknown_reductions_are_refused_by_name() -> None:

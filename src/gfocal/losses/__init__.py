@@ -9,7 +9,7 @@
 """
 
 from gfocal.losses.centerness import centerness_loss
-from gfocal.losses.distribution import distribution_focal_loss
+from gfocal.losses.distribution import distribution_focal_loss, outside_bins
 from gfocal.losses.focal import focal_loss
 from gfocal.losses.gaussian import gaussian_nll_loss
 from gfocal.losses.generalized import generalized_focal_loss
@@ -24,6 +24,7 @@ __all__ = [
     "focal_loss",
     "gaussian_nll_loss",
     "generalized_focal_loss",
+    "outside_bins",
     "quality_focal_loss",
     "reduce_loss",
     "smooth_l1_loss",

@@ -26,7 +26,7 @@ def distribution_focal_loss(
     Args:
         logits: (..., n + 1), not activated; computed in float32 at least.
         target: (...), in the units of the bins, range [0, n * spacing]. Values outside are taken as the
-            nearest end (count them first if that matters: the box representations do).
+            nearest end: :func:`~gfocal.losses.outside_bins` counts them.
         spacing: distance of two bins, > 0.
         weight, reduction, norm: see :func:`~gfocal.losses.reduce_loss`; the element-wise shape is that of
             ``target``.
@@ -62,3 +62,28 @@ def distribution_focal_loss(
     pair = log_probs.gather(-1, torch.cat((index, index + 1), -1))
     loss = -(pair * torch.cat((1 - right_weight, right_weight), -1)).sum(-1)
     return reduce_loss(loss, weight=weight, reduction=reduction, norm=norm)
+
+
+def outside_bins(target: Tensor, bins: int, *, spacing: float = 1.0) -> Tensor:
+    """Which targets Distribution Focal Loss takes as the nearest end of its bins; their number is ``.sum()``.
+
+    Args:
+        target: (...), in the units of the bins.
+        bins: n + 1, the last dimension of the logits, >= 2.
+        spacing: distance of two bins, > 0.
+
+    Returns:
+        (...) bool: outside [0, n * spacing], or NaN.
+
+    Raises:
+        ValueError: for fewer than two bins, or spacing <= 0.
+
+    Example:
+        >>> outside_bins(torch.tensor([-0.5, 0.0, 3.0, 3.1]), 4).sum()
+        tensor(2)
+    """
+    if bins < 2:
+        raise ValueError(f"bins must be >= 2, got {bins}")
+    if not spacing > 0:
+        raise ValueError(f"spacing must be > 0, got {spacing}")
+    return ~((target >= 0) & (target <= (bins - 1) * spacing))

@@ -34,8 +34,9 @@ def reduce_loss(
 
     Args:
         loss: any shape.
-        weight: multiplied in before the reduction; broadcastable to ``loss`` without enlarging it: a weight
-            for each row of an (N, C) loss has shape (N, 1).
+        weight: multiplied in before the reduction; one number, or as many dimensions as ``loss``, each of its size
+            or 1. Of an (N, C) loss a weight for each row has shape (N, 1), for each column (1, C); shape (N,) is
+            refused whatever N is, because broadcasting would read it as columns where N is C.
         reduction: "none" keeps the shape, "sum" adds up, "mean" divides the sum by the number of elements
             (not by the weights), and is 0 for no elements.
         norm: divisor after the reduction, for example the number of positives of the whole step. The caller
@@ -62,11 +63,12 @@ def reduce_loss(
 
 
 def _expand(weight: Tensor, loss: Tensor) -> Tensor:
-    try:
-        return weight.expand_as(loss)
-    except RuntimeError:
-        # Plain multiplication would take (N, 1) times (N,) for an (N, N) loss and say nothing.
+    # Plain multiplication would take (N, 1) times (N,) for an (N, N) loss, (N,) for its columns, and say nothing.
+    fits = all(size in (1, of_loss) for size, of_loss in zip(weight.shape, loss.shape, strict=False))
+    if weight.ndim not in (0, loss.ndim) or not fits:
         raise ValueError(
-            f"weight of shape {tuple(weight.shape)} does not broadcast to the loss {tuple(loss.shape)}; "
-            "one weight for each row of an (N, C) loss has shape (N, 1)"
-        ) from None
+            f"weight of shape {tuple(weight.shape)} does not fit the loss {tuple(loss.shape)}: give one number, or as "
+            "many dimensions as the loss has, each of its size or 1; one weight for each row of an (N, C) loss has "
+            "shape (N, 1), for each column (1, C)"
+        )
+    return weight.expand_as(loss)

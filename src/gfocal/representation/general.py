@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from gfocal.boxes import boxes_to_distances, distances_to_boxes, giou_loss
-from gfocal.losses import distribution_focal_loss, reduce_loss
+from gfocal.losses import distribution_focal_loss, outside_bins, reduce_loss
 from gfocal.points import Points
 
 TARGET_MARGIN = 0.1
@@ -82,8 +82,7 @@ class GeneralBoxes:
         return (probs * centred.square()).sum(-1).sqrt() * points.stride[:, None]
 
     def truncated(self, points: Points, target_boxes: Tensor) -> Tensor:
-        edges = self._edges(points, target_boxes)
-        return (edges < 0) | (edges > self.reg_max * self.delta)
+        return outside_bins(self._edges(points, target_boxes), self.num_bins, spacing=self.delta)
 
     def _bins(self, like: Tensor) -> Tensor:
         return torch.arange(self.num_bins, device=like.device, dtype=like.dtype) * self.delta
