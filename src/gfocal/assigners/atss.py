@@ -29,6 +29,27 @@ class AtssAssigner:
 
     Source:
         Bridging the Gap Between Anchor-based and Anchor-free Detection, arXiv 1912.02424, algorithm 1.
+
+    Example:
+        What it equals, but for ties: the matrix (P, G) of all points and all boxes.
+
+        >>> from gfocal.points import grid_sizes, make_points
+        >>> points = make_points(grid_sizes(256, 256, (8, 16, 32)), (8, 16, 32), anchor_scale=8, offset=0.5)
+        >>> boxes = torch.tensor([[20.0, 31, 92, 121], [101, 99, 249, 242], [39, 52, 83, 91]])
+        >>> xy, near, far = points.xy[:, None], boxes[:, :2], boxes[:, 2:]
+        >>> iou, distance = aligned_iou(points.anchors[:, None], boxes), (xy - (near + far) / 2).square().sum(-1)
+        >>> candidate = torch.zeros_like(iou, dtype=torch.bool)
+        >>> for level in range(3):
+        ...     nearest = distance.where(points.level[:, None] == level, torch.inf).argsort(dim=0, stable=True)[:9]
+        ...     candidate = candidate.scatter(0, nearest, True)
+        >>> of_candidates = iou.where(candidate, torch.nan)
+        >>> mean = of_candidates.nanmean(0)
+        >>> std = ((of_candidates - mean).square().nansum(0) / (candidate.sum(0) - 1)).sqrt()
+        >>> inside = torch.minimum(xy - near, far - xy).amin(-1) > 0.01
+        >>> best, owner = iou.where(candidate & inside & (iou >= mean + std), -1).max(1)
+        >>> matrix = owner.where(best >= 0, NEGATIVE)
+        >>> torch.equal(AtssAssigner(top_k=9)(points, boxes).gt_index, matrix), (matrix != NEGATIVE).sum()
+        (True, tensor(18))
     """
 
     def __init__(self, top_k: int = 9) -> None:

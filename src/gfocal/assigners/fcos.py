@@ -32,6 +32,22 @@ class FcosAssigner:
     Source:
         FCOS, arXiv 1904.01355, section 3.2 (ranges, least area); centre sampling: its journal form, arXiv 2006.09214,
         section 3.1.
+
+    Example:
+        What it equals: the matrix (P, G) of all points and all boxes.
+
+        >>> from gfocal.points import grid_sizes, make_points
+        >>> points = make_points(grid_sizes(256, 256, (8, 16, 32)), (8, 16, 32), anchor_scale=8, offset=0.5)
+        >>> boxes = torch.tensor([[20.0, 31, 92, 121], [101, 99, 249, 242], [39, 52, 83, 91]])
+        >>> xy, near, far = points.xy[:, None], boxes[:, :2], boxes[:, 2:]
+        >>> centre, reach = (near + far) / 2, 1.5 * points.stride[:, None, None]
+        >>> least, most = torch.tensor([[0, 64, 128], [64, 128, math.inf]])[:, points.level, None]
+        >>> inside = ((xy > (centre - reach).maximum(near)) & (xy < (centre + reach).minimum(far))).all(-1)
+        >>> longest = torch.maximum(xy - near, far - xy).amax(-1)
+        >>> smallest, owner = area(boxes).where(inside & (longest >= least) & (longest <= most), math.inf).min(1)
+        >>> matrix = owner.where(smallest < math.inf, NEGATIVE)
+        >>> torch.equal(FcosAssigner(radius=1.5)(points, boxes).gt_index, matrix), (matrix != NEGATIVE).sum()
+        (True, tensor(23))
     """
 
     def __init__(self, radius: float = 1.5, range_scale: float = 8.0) -> None:

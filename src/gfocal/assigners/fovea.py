@@ -34,6 +34,21 @@ class FoveaAssigner:
     Source:
         FoveaBox, arXiv 1904.03797, "Scale Assignment" and "Object Fovea". The text names a range of scales and a
         shrunk box; the rounding to cells and the limit at the border are those of published code.
+
+    Example:
+        What it equals, where the middle of every object lies on the map: the matrix (P, G) of all points and all boxes.
+
+        >>> from gfocal.points import grid_sizes, make_points
+        >>> points = make_points(grid_sizes(256, 256, (8, 16, 32)), (8, 16, 32), anchor_scale=8, offset=0.5)
+        >>> boxes = torch.tensor([[20.0, 31, 92, 121], [101, 99, 249, 242], [39, 52, 83, 91]])
+        >>> centre, half = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]) / 2
+        >>> middle = ((points.xy[:, None] - centre).abs() <= 0.4 * half).all(-1)
+        >>> least, most = torch.tensor([[1, 32, 64], [64, 128, 2048]])[:, points.level, None]
+        >>> side = area(boxes).sqrt()
+        >>> smallest, owner = area(boxes).where(middle & (side >= least) & (side <= most), torch.inf).min(1)
+        >>> matrix = owner.where(smallest < torch.inf, NEGATIVE)
+        >>> torch.equal(FoveaAssigner(sigma=0.4)(points, boxes).gt_index, matrix), (matrix != NEGATIVE).sum()
+        (True, tensor(9))
     """
 
     def __init__(self, sigma: float = 0.4, base_scale: float = 4.0) -> None:

@@ -36,6 +36,20 @@ class MaxIouAssigner:
     Source:
         Faster R-CNN, arXiv 1506.01497, section 3.1.2; RetinaNet's thresholds, arXiv 1708.02002, section 4; the
         matching of SSD, arXiv 1512.02325, section 2.2, is 0.5, 0.5, "first".
+
+    Example:
+        What it equals: the matrix (G, P) of all boxes and all anchors.
+
+        >>> from gfocal.points import grid_sizes, make_points
+        >>> points = make_points(grid_sizes(256, 256, (8, 16, 32)), (8, 16, 32), anchor_scale=8, offset=0.5)
+        >>> boxes = torch.tensor([[20.0, 31, 92, 121], [101, 99, 249, 242], [39, 52, 83, 91]])
+        >>> iou = aligned_iou(boxes[:, None], points.anchors)
+        >>> best, owner = iou.max(0)
+        >>> matrix = owner.where(best >= 0.5, IGNORED).where(best >= 0.4, NEGATIVE)
+        >>> for gt, row in enumerate(iou):  # low_quality="all"
+        ...     matrix[(row == row.max()) & (row > 0)] = gt
+        >>> torch.equal(MaxIouAssigner(0.5, 0.4)(points, boxes).gt_index, matrix), (matrix != NEGATIVE).sum()
+        (True, tensor(60))
     """
 
     def __init__(self, positive_iou: float = 0.5, negative_iou: float = 0.4, low_quality: LowQuality = "all") -> None:
