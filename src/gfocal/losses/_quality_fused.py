@@ -1,9 +1,9 @@
-"""Quality Focal Loss for many logits on a CPU: one pass that gives the loss and its gradient.
+"""Quality Focal Loss for many logits: one pass that gives the loss and its gradient.
 
 What it computes is :func:`gfocal.losses.quality.formula`; the tests hold the two together. On a CPU that formula is
 bound by memory and by torch's slow ``log1p``. Here the values are taken in chunks that stay in cache, the logarithm is
 taken of a sigmoid, results overwrite what is no longer needed, and the few targets that are not 0 are put right after a
-pass that takes all of them as 0.
+pass that takes all of them as 0. Other devices take all values at once: they gain the memory that autograd would keep.
 """
 
 from __future__ import annotations
@@ -58,8 +58,9 @@ class _Fused(torch.autograd.Function):
         y = None if dense is None else dense.reshape(-1)
         gradient = torch.empty_like(x) if wants_gradient else None
         found = []  # the chunks' losses, or their sums
-        for start in range(0, x.numel(), _CHUNK):
-            part = slice(start, start + _CHUNK)
+        chunk = _CHUNK if x.device.type == "cpu" else x.numel()
+        for start in range(0, x.numel(), chunk):
+            part = slice(start, start + chunk)
             out = None if gradient is None else gradient[part]
             at = x[part]
             s, softplus = at.sigmoid(), _softplus(at)

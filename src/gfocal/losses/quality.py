@@ -67,7 +67,7 @@ def quality_focal_loss(
             other devices, and in a dense target, looking at the values would cost more than the loss.)
 
     Note:
-        Many logits on a CPU take a form that computes the gradient with the loss (``losses/_quality_fused.py``). It
+        Many logits take a form that computes the gradient with the loss and keeps less memory (``losses/_quality_fused.py``). It
         equals the formula up to rounding. Second derivatives and the transforms of ``torch.func`` (``grad``, ``vmap``,
         ``jacrev``) are those of the formula, for any number of logits; inside the transforms the values of a quality
         are not looked at.
@@ -87,7 +87,7 @@ def quality_focal_loss(
         raise ValueError(f"beta must be >= 0, got {beta}")
     x = at_least_float32(logits)
     _check_target(x, target)
-    if x.device.type != "cpu" or x.numel() < _MANY or torch._C._are_functorch_transforms_active():
+    if x.numel() < _MANY or torch._C._are_functorch_transforms_active():
         y = target.detach().to(x.dtype) if isinstance(target, Tensor) else _dense(x, *target)
         return reduce_loss(formula(x, y, beta), weight=weight, reduction=reduction, norm=norm)
     # autocast would only look at the inputs: they are float32 already, and the function itself has no autocast op.
