@@ -143,7 +143,8 @@ def test_changed_images_are_told_when_resuming(
     assert "not bit-identical" not in capsys.readouterr().err
     shutil.copy(copied.path(1), copied.path(2))
     train(recipe, copied, None, out, resume=True)
-    assert "not bit-identical to a run without the break: the content of pictures" in capsys.readouterr().err
+    line = "the result will not be bit-identical to an uninterrupted run, since these changed: "
+    assert f"{line}the content of pictures" in capsys.readouterr().err
 
 
 def _renamed(content: dict[str, Any]) -> None:

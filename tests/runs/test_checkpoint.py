@@ -123,7 +123,7 @@ def test_safetensors_of_somebody_else(tmp_path: Path, metadata: dict[str, str] |
 @pytest.mark.parametrize("about", ["{", "[1]", "{}", '{"format": "new"}'])
 def test_a_header_that_makes_no_sense(saved: Path, about: str) -> None:
     change(saved, {"gfocal": about})
-    with pytest.raises(UsageError, match="what it says about itself cannot be read"):
+    with pytest.raises(UsageError, match="its metadata cannot be read; the file is damaged"):
         load_detector(saved)
 
 

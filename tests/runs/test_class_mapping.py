@@ -56,7 +56,7 @@ def test_what_is_said() -> None:
     assert first == (
         "init: 2 of 10 classes keep their outputs, by name; new: a, b, c, d, e, f, ... (8 in all); not used: owl"
     )
-    assert second == "init: names that differ in case or blanks were taken for the same: dog -> Dog"
+    assert second == "init: names that differ in case or blanks were treated as the same: dog -> Dog"
 
 
 # --- rows -----------------------------------------------------------------------------------------------------------
@@ -184,6 +184,6 @@ def test_training_tells_which_classes_came_along(
     said = capsys.readouterr().err
     count = len(index.names)
     assert f"init: {count - 1} of {count} classes keep their outputs, by name; new: {index.names[0]}\n" in said
-    assert f"taken for the same: {train_index.names[-1]} -> {index.names[-1]}" in said
+    assert f"treated as the same: {train_index.names[-1]} -> {index.names[-1]}" in said
     noted = json.loads((tmp_path / "run" / "run.json").read_text())["init"]["classes"]
     assert (noted["matched"], noted["new"], noted["unused"]) == (count - 1, [index.names[0]], [])

@@ -128,5 +128,5 @@ def test_another_environment_is_told(cut: Path, train_index: DataIndex, capsys: 
     state["environment"]["torch"] = "2.8.0"
     save_state(cut / "state.pt", state)
     train(small(), train_index, None, cut, resume=True)
-    told = f"not bit-identical to a run without the break: torch 2.8.0 -> {torch.__version__}"
-    assert told in capsys.readouterr().err
+    line = "the result will not be bit-identical to an uninterrupted run, since these changed: "
+    assert f"{line}torch 2.8.0 -> {torch.__version__}" in capsys.readouterr().err

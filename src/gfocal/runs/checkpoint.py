@@ -1,4 +1,4 @@
-"""Checkpoints: weights that anybody can load safely, and the whole state that a run resumes from.
+"""Checkpoints: weights that anybody can load safely, and the complete state that a run resumes from.
 
 A run folder holds ``best.safetensors`` and ``last.safetensors`` (weights, recipe, class names) and ``state.pt``
 (weights, optimizer, position: one file, so that nothing in it can disagree). Every file is written beside its

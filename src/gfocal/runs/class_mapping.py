@@ -94,7 +94,7 @@ def _folded(name: str) -> str:
 
 
 def describe_classes(match: dict[str, Any], classes: int) -> list[str]:
-    """Lines about :meth:`ClassMatch.to_dict` for a detector of so many classes."""
+    """Lines about :meth:`ClassMatch.to_dict` for a detector with this many classes."""
     lines = [f"init: {match['matched']} of {classes} classes keep their outputs, by name"]
     if match["new"]:
         lines[0] += f"; new: {join_some(match['new'])}"

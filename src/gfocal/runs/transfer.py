@@ -153,7 +153,7 @@ class _Rows:
         return cls(own, other, same, {"class": in_order, **meaning})
 
     def outputs(self, name: str, own: Tensor, theirs: Tensor) -> tuple[Tensor | None, bool]:
-        """What tensor ``name`` becomes, None where nothing fits; and whether nothing of it is new."""
+        """What tensor ``name`` becomes, None where nothing fits; and whether none of it is new."""
         kind = next((kind for prefix, kind in _KINDS.items() if name.startswith(prefix)), None)
         if name.startswith("head.out."):
             return self._mixed(own, theirs, _BLOCKS)

@@ -31,7 +31,7 @@ from gfocal.zoo import build_detector
 MOST = 1024
 
 Probe = Callable[[int], int]
-"""Takes a step with a batch of so many images and gives the bytes at its peak; raises what torch raises."""
+"""Takes a step with a batch of this many images and gives the bytes at its peak; raises what torch raises."""
 
 
 def largest_batch(probe: Probe, limit: int, most: int = MOST) -> int:
@@ -143,7 +143,7 @@ def step_peak(detector: DenseDetector, recipe: Recipe, batch: int) -> int:
 def with_batch(recipe: Recipe, batch: str | None, index: DataIndex, out: Path, *, resume: bool) -> Recipe:
     """The recipe with the batch size that ``--batch`` asks for: a number, or "auto" for one that fits.
 
-    A run that is resumed has found its size before: it stands in the run folder.
+    A run that is resumed has found its size before: it is in the run folder.
 
     Raises:
         UsageError: neither, or "auto" in several processes.

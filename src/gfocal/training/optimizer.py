@@ -46,7 +46,7 @@ def lr_line(recipe: OptimRecipe, images_per_step: int) -> str:
 
 
 def lr_factor(schedule: ScheduleRecipe, step: int, steps_an_epoch: int) -> float:
-    """Share of the learning rate at optimizer step 0, 1, ...: a pure function, so nothing of it is saved.
+    """Share of the learning rate at optimizer step 0, 1, ...: a pure function, so none of it is saved.
 
     Linear warm-up multiplies what the schedule gives.
     """
@@ -62,7 +62,7 @@ def lr_factor(schedule: ScheduleRecipe, step: int, steps_an_epoch: int) -> float
 
 
 def idle_settings(schedule: ScheduleRecipe, steps: int) -> list[str]:
-    """Lines about settings that will not do what they are for in a run of so many optimizer steps."""
+    """Lines about settings that will not do what they are for in a run of this many optimizer steps."""
     lines = []
     late = [milestone for milestone in schedule.milestones if milestone >= schedule.epochs]
     if schedule.kind == "multistep" and late:

@@ -35,7 +35,7 @@ class Report:
         skipped: those of the findings that are records left out by the reader.
         understood: how the data are read where that is not obvious.
         left_out: for each split, how many "records" and "images" ``--skip-broken`` would leave out.
-        unread: what stands in the files and is not read, so that a copy lacks it.
+        unread: what is in the files and is not read, so that a copy lacks it.
         format: which the data set is read as.
     """
 
