@@ -67,8 +67,8 @@ def quality_focal_loss(
             other devices, and in a dense target, looking at the values would cost more than the loss.)
 
     Note:
-        Many logits take a form that computes the gradient with the loss and keeps less memory (``losses/_quality_fused.py``). It
-        equals the formula up to rounding. Second derivatives and the transforms of ``torch.func`` (``grad``, ``vmap``,
+        Many logits take a form that computes the gradient with the loss and keeps less memory
+        (``losses/_quality_fused.py``). It equals the formula up to rounding. Second derivatives and the transforms of ``torch.func`` (``grad``, ``vmap``,
         ``jacrev``) are those of the formula, for any number of logits; inside the transforms the values of a quality
         are not looked at.
 
