@@ -39,7 +39,13 @@ def test_another_recipe_is_named(cut: Path, train_index: DataIndex) -> None:
 
 
 def test_what_does_not_change_weights_may_differ(cut: Path, train_index: DataIndex, tmp_path: Path) -> None:
-    free = small("data.workers=1", "schedule.save_every=7", "schedule.eval_every=2", "predict.nms_iou=0.5")
+    free = small(
+        "data.workers=1",
+        "schedule.save_every=7",
+        "schedule.keep_steps=[3]",
+        "schedule.eval_every=2",
+        "predict.nms_iou=0.5",
+    )
     assert train(free, train_index, None, cut, resume=True, progress=False).steps == 6
     train(small(), train_index, None, tmp_path / "whole", progress=False)
     assert_same_weights(cut, tmp_path / "whole")

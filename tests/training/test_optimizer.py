@@ -50,6 +50,8 @@ def test_settings_that_do_nothing_are_named() -> None:
     assert (
         slow == "schedule.warmup_steps=21, but the run has 40 steps: the learning rate rises for more than half of it"
     )
+    (beyond,) = idle_settings(schedule(milestones=(), keep_steps=(3, 40, 41)), 40)
+    assert beyond == "schedule.keep_steps: [41] lie beyond the run, which has 40 steps"
     (never,) = idle_settings(schedule(milestones=(), warmup_steps=40), 40)
     assert never.endswith("the learning rate never reaches optim.lr")
 

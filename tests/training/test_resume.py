@@ -30,6 +30,7 @@ CUT = (
     "schedule.ema=0.9",
     "schedule.eval_every=2",
     "schedule.save_every=2",
+    "schedule.keep_steps=[5, 9]",
     "data.photometric=0.7",
     "data.scale=[0.6,1.4]",
     "data.mosaic=0.5",
@@ -43,7 +44,7 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from gfocal.data.formats.open import open_split
-from gfocal.training.trainer import train
+from gfocal.training.train import train
 from gfocal.recipe import load_recipe
 
 data, out, resume, *overrides = sys.argv[1:]
@@ -97,7 +98,7 @@ def assert_like(whole: Path, cut: Path) -> None:
     assert [line["epoch"] for line in metrics_of(cut, "epoch")] == [1, 2, 3, 4, 5]
     assert [line["epoch"] for line in metrics_of(cut, "val")] == [2, 4, 5]
     assert not [file.name for file in cut.iterdir() if file.name.startswith(".")], "leftovers of killed writers"
-    for file in ("best.safetensors", "last.safetensors"):
+    for file in ("best.safetensors", "last.safetensors", "step-5.safetensors", "step-9.safetensors"):
         one, other = (load_detector(out / file)[0].state_dict() for out in (whole, cut))
         assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
 

@@ -276,6 +276,16 @@ def test_a_frozen_backbone_of_random_values_is_refused(keep: str, tmp_path: Path
     assert not (tmp_path / "run").exists()
 
 
+def test_weights_of_a_step_are_those_of_a_run_that_ends_there(tmp_path: Path, train_index: DataIndex) -> None:
+    options = ("schedule.ema=0.9", "schedule.kind=multistep", "schedule.milestones=[9]", "optim.lr=0.01")
+    run(train_index, tmp_path / "short", *options, "schedule.epochs=1")  # 3 steps
+    run(train_index, tmp_path / "long", *options, "schedule.epochs=2", "schedule.keep_steps=[2, 3]")
+    files = ("long/step-3.safetensors", "short/last.safetensors", "long/step-2.safetensors")
+    then, ended, before = (load_detector(tmp_path / file)[0].state_dict() for file in files)
+    assert all(torch.equal(tensor, ended[name]) for name, tensor in then.items())
+    assert not all(torch.equal(tensor, before[name]) for name, tensor in then.items())
+
+
 def test_idle_settings_are_told(tmp_path: Path, train_index: DataIndex, capsys: pytest.CaptureFixture[str]) -> None:
     train(small("schedule.warmup_steps=50", "schedule.epochs=1"), train_index, None, tmp_path / "run")
     assert "schedule.warmup_steps=50, but the run has 3 steps" in capsys.readouterr().err

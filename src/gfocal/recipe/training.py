@@ -117,6 +117,9 @@ class ScheduleRecipe(Section):
     eval_every: PositiveInt = Field(1, description="epochs between evaluations")
     patience: PositiveInt | None = Field(None, description="epochs without a better AP after which a run stops")
     save_every: PositiveInt = Field(100, description="optimizer steps between saved states, to resume from")
+    keep_steps: tuple[PositiveInt, ...] = Field(
+        (), description="optimizer steps whose weights are kept, as step-N.safetensors"
+    )
 
 
 class PredictRecipe(Section):

@@ -28,6 +28,11 @@ FORMAT = 1
 BEST, LAST, STATE = "best.safetensors", "last.safetensors", "state.pt"
 
 
+def kept_weights(folder: Path, step: int) -> Path:
+    """Where a run keeps its weights of one of ``schedule.keep_steps``."""
+    return folder / f"step-{step}.safetensors"
+
+
 def save_detector(
     path: Path,
     weights: dict[str, Tensor],

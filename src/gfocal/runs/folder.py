@@ -18,7 +18,7 @@ from gfocal.data.index.data_index import DataIndex
 from gfocal.errors import GfocalError, UsageError
 from gfocal.recipe import Recipe, build_recipe
 from gfocal.runs import card
-from gfocal.runs.checkpoint import BEST, FORMAT, LAST, STATE, load_state, save_detector, save_state
+from gfocal.runs.checkpoint import BEST, FORMAT, LAST, STATE, kept_weights, load_state, save_detector, save_state
 from gfocal.runs.trackers import Trackers, check_trackers
 from gfocal.runtime.distributed import ALONE, Processes
 from gfocal.runtime.environment import environment
@@ -65,7 +65,7 @@ class TrainResult:
 
 
 class Run:
-    """One run folder. Files: recipe.yaml, run.json, metrics.jsonl, best and last weights, state.pt.
+    """One run folder. Files: recipe.yaml, run.json, metrics.jsonl, weights (best, last, kept steps), state.pt.
 
     Of several processes the main one writes; in the others what writes does nothing.
     """
@@ -126,7 +126,8 @@ class Run:
                 self.folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise UsageError(f"cannot create the run folder {self.folder}: {error.strerror}") from error
-        remove_unfinished(self.folder, (BEST, LAST, STATE, "metrics.jsonl", "recipe.yaml", "run.json"))
+        kept = [kept_weights(self.folder, step).name for step in recipe.schedule.keep_steps]
+        remove_unfinished(self.folder, (BEST, LAST, *kept, STATE, "metrics.jsonl", "recipe.yaml", "run.json"))
         if state is None:
             text = yaml.safe_dump(recipe.to_dict(), sort_keys=False)
             write_atomically(self.folder / "recipe.yaml", lambda file: _write(file, text))
@@ -243,6 +244,7 @@ class Run:
 _FREE = (
     "data.workers",
     "schedule.save_every",
+    "schedule.keep_steps",
     "schedule.eval_every",
     "schedule.patience",
     "runtime.trackers",

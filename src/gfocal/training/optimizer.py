@@ -70,6 +70,9 @@ def idle_settings(schedule: ScheduleRecipe, steps: int) -> list[str]:
             f"schedule.milestones {late} lie beyond the end of the run (schedule.epochs={schedule.epochs}): "
             "the learning rate does not fall there"
         )
+    beyond = [step for step in schedule.keep_steps if step > steps]
+    if beyond:
+        lines.append(f"schedule.keep_steps: {beyond} lie beyond the run, which has {steps} steps")
     if schedule.warmup_steps > steps / 2:
         lines.append(
             f"schedule.warmup_steps={schedule.warmup_steps}, but the run has {steps} steps: the learning rate "

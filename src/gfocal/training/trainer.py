@@ -22,7 +22,7 @@ from gfocal.detector import DenseDetector
 from gfocal.errors import GfocalError, UsageError
 from gfocal.evaluation.evaluator import evaluate
 from gfocal.recipe import Recipe
-from gfocal.runs.checkpoint import generator_states, restore_generators
+from gfocal.runs.checkpoint import generator_states, kept_weights, restore_generators
 from gfocal.runs.folder import Run, TrainResult
 from gfocal.runs.initial_weights import describe_start
 from gfocal.runtime.memory import memory_notes
@@ -220,6 +220,8 @@ class Trainer:
         self.run.log("train", self.step, {**losses, "pictures_per_second": round(images, 2)})
         terms = " ".join(f"{name} {losses[name]:.3f}" for name in losses if name not in ("loss", "lr", "grad_norm"))
         bar.update(self.step, f"loss {losses['loss']:.3f} ({terms}) {images:.1f} pictures/s")
+        if self.step in schedule.keep_steps:  # before the state: a run that is cut off in between does it again
+            self._save_weights(kept_weights(self.run.folder, self.step))
         within = self.step % self.steps_an_epoch
         if within == 0:
             self._end_epoch(bar)
