@@ -18,6 +18,7 @@ from gfocal.evaluation import (
     weighted_ap,
     weighted_correlation,
 )
+from gfocal.evaluation.bootstrap import weighted_mean
 from gfocal.evaluation.coco import _coco_metrics
 from helpers.made_detections import data_set
 
@@ -29,6 +30,49 @@ def test_with_every_image_once_it_is_cocos_ap(seed: int, tied: bool) -> None:
     stats, _ = _coco_metrics(index, np.ones(12, bool), *found)
     aps = weighted_ap(match_detections(index, *found), np.ones((1, 12), int))[0]
     assert [aps.mean(), aps[0], aps[5]] == pytest.approx([stats["AP"], stats["AP50"], stats["AP75"]], abs=1e-12)
+
+
+def test_what_found_each_object() -> None:
+    """Two objects of class 0 overlap by a half; detections in the order of their scores take what is free."""
+    index = SimpleNamespace(
+        image_ids=np.array([7, 3]),
+        box_start=np.array([0, 3, 5]),
+        boxes=np.array([[0, 0, 10, 10], [0, 5, 10, 15], [50, 0, 60, 10], [0, 0, 10, 10], [0, 0, 20, 10]], float),
+        labels=np.array([0, 0, 1, 0, 1]),
+        crowd=np.array([False, False, False, False, True]),
+        ignore=np.zeros(5, bool),
+        names=("a", "b"),
+    )
+    rows = np.array([0, 0, 0, 1, 1])
+    boxes = [[0, 2, 10, 12], [0, 0, 10, 10], [50, 0, 60, 4], [0, 0, 10, 9], [0, 0, 10, 10]]
+    scores, labels = np.array([0.9, 0.8, 0.7, 0.2, 0.3]), np.array([0, 0, 1, 0, 1])
+    matches = match_detections(index, rows, np.array(boxes, float), scores, labels)
+    # The best lies 2 below the first object (IoU 80 / 120) and 3 above the second (70 / 130): it takes the first.
+    # So the exact box of the first finds nothing: with the second its IoU is 50 / 150. Four tenths of a box find
+    # nothing, nor is a crowd found.
+    np.testing.assert_allclose(matches.found.scores, [0.9, np.nan, np.nan, 0.2, np.nan])
+    np.testing.assert_allclose(matches.found.ious, [2 / 3, np.nan, np.nan, 0.9, np.nan])
+    np.testing.assert_array_equal(matches.found.images, [0, 0, 0, 1, 1])
+    second = matches.only(np.array([False, True])).found
+    np.testing.assert_array_equal(second.images, [0, 0])
+    np.testing.assert_allclose(second.ious, [0.9, np.nan])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_as_many_objects_are_found_as_detections_are_right(seed: int) -> None:
+    index, found = data_set(seed)
+    matches = match_detections(index, *found)
+    there = np.isfinite(matches.found.scores)
+    assert there.sum() == matches.right[0].sum() > 5
+    np.testing.assert_array_equal(np.sort(matches.found.scores[there]), np.sort(matches.scores[matches.right[0]]))
+    assert not there[index.crowd | index.ignore].any()
+
+
+def test_a_weighted_mean_is_that_of_copies() -> None:
+    images, values = np.array([2, 0, 2, 1]), np.array([1.0, 4.0, 3.0, 10.0])
+    # Image 0 once, image 2 twice: (4 + 2 * 1 + 2 * 3) / 5.
+    means = weighted_mean(images, values, np.array([[1, 0, 2], [0, 0, 0]]))
+    np.testing.assert_allclose(means, [12 / 5, np.nan])
 
 
 def test_images_that_are_left_out() -> None:

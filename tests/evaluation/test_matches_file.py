@@ -16,8 +16,11 @@ from helpers.made_detections import data_set
 
 
 def assert_same(one: Matches, other: Matches) -> None:
-    for field in fields(Matches):
-        np.testing.assert_array_equal(getattr(one, field.name), getattr(other, field.name), field.name)
+    assert one.found is not None
+    assert other.found is not None
+    for a, b in ((one, other), (one.found, other.found)):
+        for name in {field.name for field in fields(a)} - {"found"}:
+            np.testing.assert_array_equal(getattr(a, name), getattr(b, name), name)
 
 
 @pytest.fixture
@@ -40,6 +43,13 @@ def test_what_is_saved_comes_back(matches: Matches, tmp_path: Path) -> None:
     assert_same(load_matches(path), single)
     with np.load(path) as file:
         assert file["scores"].dtype == np.float32
+
+
+def test_a_file_of_an_earlier_version_has_no_objects(matches: Matches, tmp_path: Path) -> None:
+    save_matches(tmp_path / "old.npz", replace(matches, found=None))
+    again = load_matches(tmp_path / "old.npz")
+    assert again.found is None
+    np.testing.assert_array_equal(again.right, matches.right)
 
 
 def test_nothing_found_comes_back(tmp_path: Path) -> None:
@@ -97,6 +107,9 @@ def test_a_damaged_file(matches: Matches, tmp_path: Path, damage: Any) -> None:
         {"objects": np.zeros((12, 1), np.uint8)},
         {"right": np.zeros((9, 1), np.uint8)},
         {"pictures": np.array("a")},
+        {"object_ious": np.zeros(3)},
+        {"object_scores": None},
+        {"object_pictures": np.full(3, 99, np.uint8), "object_scores": np.zeros(3), "object_ious": np.zeros(3)},
         {"scores": np.array([{}], dtype=object)},
     ],
 )

@@ -76,20 +76,41 @@ def weighted_correlation(matches: Matches, weights: IntArray) -> FloatArray:
     Returns:
         In [-1, 1]; NaN with fewer than 3 matched boxes, or where all scores or all IoUs drawn are equal.
     """
-    own = np.flatnonzero((matches.scores >= MIN_SCORE) & (matches.ious >= MIN_IOU))
+    own = (matches.scores >= MIN_SCORE) & (matches.ious >= MIN_IOU)
+    return weighted_spearman(matches.images[own], matches.scores[own], matches.ious[own], weights)
+
+
+def weighted_spearman(images: IntArray, one: FloatArray, other: FloatArray, weights: IntArray) -> FloatArray:
+    """(B,) Spearman's correlation of N pairs, where those of image i count ``weights[b, i]`` times.
+
+    Args:
+        images: (N,) row of the image of each pair.
+        one, other: (N,) the values.
+        weights: (B, I) >= 0, whole numbers.
+
+    Returns:
+        In [-1, 1]; NaN with fewer than 3 pairs, or where one side is constant.
+    """
     result = np.full(len(weights), np.nan)
-    if not len(own):
+    if not len(images):
         return result
-    sides = [np.unique(values[own], return_inverse=True)[1] for values in (matches.scores, matches.ious)]
-    step = max(_AT_ONCE // len(own), 1)
+    sides = [np.unique(values, return_inverse=True)[1] for values in (one, other)]
+    step = max(_AT_ONCE // len(images), 1)
     for first in range(0, len(weights), step):
-        weight = weights[first : first + step, matches.images[own]].astype(np.float64)
+        weight = weights[first : first + step, images].astype(np.float64)
         total = weight.sum(1, keepdims=True)
         x, y = (_weighted_ranks(group, weight) - (total + 1) / 2 for group in sides)
         norm = np.sqrt((weight * x * x).sum(1) * (weight * y * y).sum(1))
         there = (total[:, 0] >= 3) & (norm > 0)
         result[first : first + step][there] = ((weight * x * y).sum(1)[there] / norm[there]).clip(-1.0, 1.0)
     return result
+
+
+def weighted_mean(images: IntArray, values: FloatArray, weights: IntArray) -> FloatArray:
+    """(B,) mean of N values where those of image i count ``weights[b, i]`` times; NaN of none."""
+    sums, counts = (np.bincount(images, own, weights.shape[1]) for own in (values, np.ones(len(images))))
+    with np.errstate(invalid="ignore"):
+        return np.asarray((weights @ sums) / (weights @ counts))
 
 
 def _weighted_ranks(group: IntArray, weight: FloatArray) -> FloatArray:

@@ -17,6 +17,26 @@ MOST = 100  # detections of a class in an image
 
 
 @dataclass(frozen=True)
+class FoundObjects:
+    """The G objects of a data set, crowds and ignored ones too, and what found each of them at an IoU of 0.5.
+
+    Attributes:
+        images: (G,) row of the image.
+        scores: (G,) of the detection that found it; NaN where none did.
+        ious: (G,) of that detection with this object; NaN where none did.
+    """
+
+    images: IntArray
+    scores: FloatArray
+    ious: FloatArray
+
+    def only(self, kept: BoolArray) -> FoundObjects:
+        """Those of the images ``kept`` (I,), as if there were no others."""
+        mine = kept[self.images]
+        return FoundObjects((np.cumsum(kept) - 1)[self.images[mine]], self.scores[mine], self.ious[mine])
+
+
+@dataclass(frozen=True)
 class Matches:
     """D detections of I images, best score first; T IoU thresholds; objects of all sizes.
 
@@ -29,6 +49,7 @@ class Matches:
         scores: (D,) in [0, 1].
         ious: (D,) in [0, 1]: with the object of its class that it overlaps most, whether another detection found that
             one or not (:func:`~gfocal.evaluation.agreement.own_ious`).
+        found: by which detection each object was found; None if it was not kept.
     """
 
     images: IntArray
@@ -38,6 +59,7 @@ class Matches:
     objects: IntArray
     scores: FloatArray
     ious: FloatArray
+    found: FoundObjects | None = None
 
     def only(self, kept: BoolArray) -> Matches:
         """Those of the images ``kept`` (I,), as if there were no others."""
@@ -51,6 +73,7 @@ class Matches:
             self.objects[kept],
             self.scores[mine],
             self.ious[mine],
+            None if self.found is None else self.found.only(kept),
         )
 
 
@@ -87,6 +110,8 @@ def match_detections(
     ignored = np.zeros_like(right)
     truth_labels = np.asarray(index.labels)
     crowd = np.asarray(index.crowd) | np.asarray(index.ignore)
+    image_of = np.repeat(np.arange(len(index.image_ids)), np.diff(index.box_start))
+    found = FoundObjects(image_of, np.full(len(image_of), np.nan), np.full(len(image_of), np.nan))
     by_image = np.argsort(rows, kind="stable")
     starts = np.flatnonzero(np.diff(rows[by_image], prepend=-1))
     for mine in np.split(by_image, starts[1:]) if len(rows) else []:
@@ -98,11 +123,12 @@ def match_detections(
         overlap = _overlaps(boxes[mine], truth, crowd[own])
         overlap[labels[mine][:, None] != truth_labels[own]] = 0
         near = np.flatnonzero(overlap.max(1) >= IOUS[0])  # all others found nothing at any threshold
-        right[:, mine[near]], ignored[:, mine[near]] = _in_order(overlap[near], crowd[own])
+        right[:, mine[near]], ignored[:, mine[near]], taken = _in_order(overlap[near], crowd[own])
+        near, taken = near[taken >= 0], taken[taken >= 0]
+        found.scores[own][taken], found.ious[own][taken] = scores[mine[near]], overlap[near, taken]
     objects = np.zeros((len(index.image_ids), len(index.names)), np.int64)
-    image_of = np.repeat(np.arange(len(objects)), np.diff(index.box_start))
     np.add.at(objects, (image_of[~crowd], truth_labels[~crowd].astype(np.int64)), 1)
-    return Matches(rows, labels, right, ignored, objects, scores, ious)
+    return Matches(rows, labels, right, ignored, objects, scores, ious, found)
 
 
 def _among_the_first(rows: IntArray, labels: IntArray, classes: int) -> IntArray:
@@ -126,10 +152,14 @@ def _overlaps(boxes: FloatArray, truth: FloatArray, crowd: BoolArray) -> FloatAr
     return overlap
 
 
-def _in_order(overlap: FloatArray, crowd: BoolArray) -> tuple[BoolArray, BoolArray]:
-    """(T, D) right and (T, D) ignored of the detections of one image, best score first."""
+def _in_order(overlap: FloatArray, crowd: BoolArray) -> tuple[BoolArray, BoolArray, IntArray]:
+    """(T, D) right and (T, D) ignored of the detections of one image, best score first.
+
+    And (D,) the object that each found at the first threshold; -1 for none.
+    """
     right = np.zeros((len(IOUS), len(overlap)), bool)
     ignored = np.zeros_like(right)
+    objects = np.full(len(overlap), -1)
     free = np.tile(~crowd, (len(IOUS), 1))
     least = np.minimum(IOUS, 1 - 1e-10)[:, None]
     last = overlap.shape[1] - 1
@@ -140,5 +170,6 @@ def _in_order(overlap: FloatArray, crowd: BoolArray) -> tuple[BoolArray, BoolArr
         found = taken[np.arange(len(IOUS)), best] >= 0
         right[:, d] = found
         free[found, best[found]] = False
+        objects[d] = best[0] if found[0] else -1
         ignored[:, d] = ~found & (reached & crowd).any(1)
-    return right, ignored
+    return right, ignored, objects

@@ -11,9 +11,10 @@ import numpy as np
 
 from gfocal.errors import BrokenInputError
 from gfocal.evaluation.ground_truth import BoolArray, FloatArray, IntArray
-from gfocal.evaluation.matches import IOUS, Matches
+from gfocal.evaluation.matches import IOUS, FoundObjects, Matches
 from gfocal.utils.files import write_atomically
 
+_FOUND = ("object_pictures", "object_scores", "object_ious")  # files of earlier versions have none
 _FIELDS = ("pictures", "labels", "right", "ignored", "objects", "scores", "ious")
 
 
@@ -39,6 +40,10 @@ def save_matches(path: Path, matches: Matches) -> None:
         "ious": _halved(matches.ious),
     }
 
+    if (found := matches.found) is not None:
+        values = (_narrow(found.images), _halved(found.scores), _halved(found.ious))
+        arrays |= dict(zip(_FOUND, values, strict=True))
+
     def write(temporary: Path) -> None:
         with temporary.open("wb") as file:  # given a name, numpy would add its own ending
             np.savez_compressed(file, **arrays)
@@ -56,7 +61,8 @@ def load_matches(path: Path) -> Matches:
     try:
         # Opened here: numpy leaves a file open that it cannot read.
         with path.open("rb") as content, np.load(content, allow_pickle=False) as file:
-            matches = _unpacked(*(file[name] for name in _FIELDS))
+            found = _found(*(file[name] for name in _FOUND)) if _FOUND[0] in file else None
+            matches = _unpacked(*(file[name] for name in _FIELDS), found)
     except FileNotFoundError:
         raise BrokenInputError(f"{path} does not exist: evaluate the run again to write its matches") from None
     except (
@@ -84,7 +90,14 @@ def _narrow(values: IntArray) -> IntArray:
 def _halved(values: FloatArray) -> FloatArray:
     """As float32 where that loses nothing: detectors give such scores."""
     single = values.astype(np.float32)
-    return single if np.array_equal(single, values) else values
+    return single if np.array_equal(single, values, equal_nan=True) else values
+
+
+def _found(images: IntArray, scores: FloatArray, ious: FloatArray) -> FoundObjects:
+    """Raises: ValueError: they do not go together."""
+    if not images.shape == scores.shape == ious.shape or [v.dtype.kind for v in (images, scores, ious)] != [*"uff"]:
+        raise ValueError("the arrays of its objects do not go together")
+    return FoundObjects(images.astype(np.int64), scores.astype(np.float64), ious.astype(np.float64))
 
 
 def _unpacked(
@@ -95,6 +108,7 @@ def _unpacked(
     objects: IntArray,
     scores: FloatArray,
     ious: FloatArray,
+    found: FoundObjects | None,
 ) -> Matches:
     """Raises: ValueError: they do not go together."""
     count = len(images)
@@ -106,7 +120,8 @@ def _unpacked(
         or any(values.dtype.kind != "f" for values in (scores, ious))
     ):
         raise ValueError("its arrays do not go together")
-    if count and (images.max() >= objects.shape[0] or labels.max() >= objects.shape[1]):
+    inside = not count or (images.max() < objects.shape[0] and labels.max() < objects.shape[1])
+    if not inside or (found is not None and found.images.max(initial=-1) >= objects.shape[0]):
         raise ValueError("it has detections in pictures, or of classes, that are not there")
     return Matches(
         images.astype(np.int64),
@@ -116,6 +131,7 @@ def _unpacked(
         objects.astype(np.int64),
         scores.astype(np.float64),
         ious.astype(np.float64),
+        found,
     )
 
 
