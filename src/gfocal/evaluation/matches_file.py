@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,9 @@ def load_matches(path: Path) -> Matches:
         # Opened here: numpy leaves a file open that it cannot read.
         with path.open("rb") as content, np.load(content, allow_pickle=False) as file:
             found = _found(*(file[name] for name in _FOUND)) if _FOUND[0] in file else None
-            matches = _unpacked(*(file[name] for name in _FIELDS), found)
+            matches = _unpacked(*(file[name] for name in _FIELDS))
+            if found is not None and found.images.max(initial=-1) >= len(matches.objects):
+                raise ValueError("it has objects in pictures that are not there")
     except FileNotFoundError:
         raise BrokenInputError(f"{path} does not exist: evaluate the run again to write its matches") from None
     except (
@@ -79,7 +82,7 @@ def load_matches(path: Path) -> Matches:
         raise BrokenInputError(
             f"{path} does not hold the matches of a run ({reason}): delete it and evaluate the run again"
         ) from None
-    return matches
+    return replace(matches, found=found)
 
 
 def _narrow(values: IntArray) -> IntArray:
@@ -108,7 +111,6 @@ def _unpacked(
     objects: IntArray,
     scores: FloatArray,
     ious: FloatArray,
-    found: FoundObjects | None,
 ) -> Matches:
     """Raises: ValueError: they do not go together."""
     count = len(images)
@@ -120,8 +122,7 @@ def _unpacked(
         or any(values.dtype.kind != "f" for values in (scores, ious))
     ):
         raise ValueError("its arrays do not go together")
-    inside = not count or (images.max() < objects.shape[0] and labels.max() < objects.shape[1])
-    if not inside or (found is not None and found.images.max(initial=-1) >= objects.shape[0]):
+    if count and (images.max() >= objects.shape[0] or labels.max() >= objects.shape[1]):
         raise ValueError("it has detections in pictures, or of classes, that are not there")
     return Matches(
         images.astype(np.int64),
@@ -131,7 +132,6 @@ def _unpacked(
         objects.astype(np.int64),
         scores.astype(np.float64),
         ious.astype(np.float64),
-        found,
     )
 
 
