@@ -43,8 +43,9 @@ BudgetName = Annotated[
     str | None,
     typer.Option(
         "--budget",
-        metavar="full|small|tiny",
-        help="full: the published recipes; small, tiny: minutes per run on a CPU. By default full, small for scenes.",
+        metavar="full|long|small|tiny",
+        help="full: the published recipes; small and tiny: minutes per run on a CPU; long: half an hour, measured on the "
+        "way too. By default full, small for scenes.",
     ),
 ]
 Pyramid = Annotated[
@@ -58,7 +59,7 @@ Size = Annotated[
     int | None, typer.Option("--size", metavar="PIXELS", help="Side of the pictures, instead of the budget's.")
 ]
 Seeds = Annotated[
-    int | None, typer.Option("--seeds", min=1, metavar="N", help="Runs of each row; by default 1, small and tiny 2.")
+    int | None, typer.Option("--seeds", min=1, metavar="N", help="Runs of each row; by default 1, of small ones 2.")
 ]
 Rows = Annotated[
     list[str] | None,

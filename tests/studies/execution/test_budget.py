@@ -7,6 +7,7 @@ from gfocal.data.loading.sampler import epoch_length
 from gfocal.errors import UsageError
 from gfocal.recipe import load_recipe
 from gfocal.studies.execution.budget import BUDGETS, chosen_budget, shrunk
+from gfocal.studies.execution.plan import measured_steps
 
 
 @pytest.mark.parametrize("name", ["gfl_r50", "ssd512_vgg16", "atss_nano"])
@@ -42,6 +43,17 @@ def test_iterations_of_a_full_recipe_end_its_milestones() -> None:
     assert recipe.data == load_recipe("gfl_r50").data
 
 
+@pytest.mark.parametrize(
+    ("settings", "kept"), [({}, (250, 500, 1000, 2000, 3500)), ({"iterations": 40}, (2, 4, 8, 16, 28))]
+)
+def test_long_is_measured_on_the_way(settings: dict, kept: tuple[int, ...]) -> None:
+    recipe = shrunk(load_recipe("gfl_nano"), chosen_budget("long", **settings), 8000)
+    assert recipe.schedule.keep_steps == kept
+    steps = recipe.schedule.epochs * recipe.schedule.batch_size * 500 // 16 if not settings else 40
+    assert measured_steps(recipe, steps) == (*kept, settings.get("iterations", 5000))
+    assert shrunk(load_recipe("gfl_nano"), BUDGETS["small"], 8000).schedule.keep_steps == ()
+
+
 def test_single_settings() -> None:
     assert chosen_budget("tiny") == BUDGETS["tiny"]
     own = chosen_budget("tiny", size=96)
@@ -53,7 +65,7 @@ def test_single_settings() -> None:
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [
-        ("huge", {}, "--budget is one of full, small, tiny, not 'huge'"),
+        ("huge", {}, "--budget is one of full, small, long, tiny, not 'huge'"),
         ("tiny", {"pyramid": "big"}, "--pyramid is full or nano"),
         ("tiny", {"iterations": 0}, "--iterations must be at least 10"),
         ("tiny", {"size": 100}, "--size must be a multiple of 32"),

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from gfocal.evaluation import load_matches, resampled_weights, weighted_ap, weighted_correlation
+from gfocal.evaluation.bootstrap import weighted_spearman
 from gfocal.evaluation.evaluator import evaluate
+from gfocal.evaluation.positives import find_positives
 from gfocal.prediction.load import open_model
+from gfocal.studies.execution import worker
 from gfocal.studies.execution.plan import RunPlan, StudyData, make_plan
 from gfocal.studies.execution.run_metrics import MATCHES, RESAMPLES, read_measured
 from gfocal.studies.execution.runner import RUNS, _write_job
 from gfocal.studies.execution.worker import do_run
 from gfocal.studies.paper.tables import TABLES
+from gfocal.training import trainer
 from helpers.made_study import SECONDS, scenes
 
 
@@ -27,7 +32,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> StudyData:
 @pytest.fixture(scope="module")
 def run(data: StudyData) -> RunPlan:
     # Enough for a few boxes that overlap something.
-    overrides = ["schedule.epochs=4", "predict.score_threshold=0.01"]
+    overrides = ["schedule.epochs=4", "predict.score_threshold=0.01", "schedule.keep_steps=[3, 7, 12, 40]"]
     return make_plan([TABLES["table3"]], data, SECONDS, overrides=overrides).runs[0]
 
 
@@ -54,7 +59,7 @@ def test_a_run_leaves_what_the_tables_need(folder: Path, data: StudyData, run: R
     assert measured.facts["versions"]["torch"]
     assert 0 <= measured.facts["truncated_share"] < 1
     assert {file.name for file in folder.iterdir()} >= {"recipe.yaml", "run.json", "metrics.jsonl", "last.safetensors"}
-    assert not (folder / "state.pt").exists()
+    assert not [file.name for file in folder.iterdir() if file.name.startswith(("state", "best", "step"))]
 
 
 def test_matches_and_resampled_values_agree(folder: Path, data: StudyData) -> None:
@@ -65,6 +70,70 @@ def test_matches_and_resampled_values_agree(folder: Path, data: StudyData) -> No
     weights = resampled_weights(len(data.val_index), RESAMPLES)
     np.testing.assert_array_equal(measured.resampled["AP"], weighted_ap(matches, weights).mean(1))
     np.testing.assert_array_equal(measured.resampled["correlation"], weighted_correlation(matches, weights))
+
+
+def test_positives_and_their_resampled_values_agree(folder: Path, data: StudyData) -> None:
+    measured = read_measured(folder)
+    assert measured is not None
+    positives = find_positives(open_model(str(folder / "last.safetensors"), ())[0], data.val_index)
+    assert measured.facts["positives"] == {
+        "count": len(positives.ious),
+        "correlation": pytest.approx(measured.value("positives")),
+        "mean_iou": pytest.approx(positives.ious.mean()),
+    }
+    weights = np.concatenate(
+        [np.ones((1, len(data.val_index)), int), resampled_weights(len(data.val_index), RESAMPLES)]
+    )
+    agreed = weighted_spearman(positives.images, positives.scores, positives.ious, weights)
+    assert agreed[0] == pytest.approx(measured.value("positives"))
+    np.testing.assert_allclose(measured.resampled["positives"], agreed[1:])
+    drawn = np.array([np.average(positives.ious, weights=one[positives.images]) for one in weights[1:4]])
+    np.testing.assert_allclose(measured.resampled["mean_iou"][:3], drawn)
+
+
+def test_a_run_is_measured_on_the_way_and_goes_on_from_anywhere(
+    folder: Path, data: StudyData, run: RunPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cut off in a step, then between two measurements: every number is that of the run without a break."""
+    assert run.measured_steps == (3, 7, 12)
+    _write_job(run, data, tmp_path, None, threads=1)
+    other = tmp_path / RUNS / run.name
+    step, write, calls = trainer.optimizer_step, worker.write_measured, []
+
+    def die(real: Any, after: int) -> Any:
+        def called(*args: Any, **options: Any) -> Any:
+            calls.append(real)
+            if calls.count(real) > after:
+                raise KeyboardInterrupt
+            return real(*args, **options)
+
+        return called
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "optimizer_step", die(step, 8))
+        with pytest.raises(KeyboardInterrupt):
+            do_run(other)
+    kept = evaluate(open_model(str(other / "step-7.safetensors"), ())[0], data.val_index, workers=0)
+    with monkeypatch.context() as patch:
+        patch.setattr(worker, "write_measured", die(write, 1))
+        with pytest.raises(KeyboardInterrupt):
+            do_run(other)
+    first = other / "at" / "3" / "measured.json"
+    written = first.stat().st_mtime_ns
+    do_run(other)
+    assert first.stat().st_mtime_ns == written
+    ours, theirs = read_measured(other), read_measured(folder)
+    assert list(ours.before) == list(theirs.before) == [3, 7]
+    assert kept.to_dict()["AP50"] == ours.before[7].facts["metrics"]["AP50"]
+    for one, two in zip((ours, *ours.before.values()), (theirs, *theirs.before.values()), strict=True):
+        for name in ("AP", "AP50", "score_iou_correlation", "num_detections", "per_class"):
+            assert one.facts["metrics"][name] == two.facts["metrics"][name]
+        assert one.facts["positives"] == two.facts["positives"]
+        assert one.resampled.keys() == two.resampled.keys() == {"AP", "correlation", "positives", "mean_iou"}
+        for name, values in one.resampled.items():
+            np.testing.assert_array_equal(values, two.resampled[name])
+    found = [measured.facts["positives"]["correlation"] for measured in (*ours.before.values(), ours)]
+    assert len(set(found)) == 3, "three different sets of weights"
 
 
 def test_a_run_that_is_done_is_left_alone(folder: Path) -> None:

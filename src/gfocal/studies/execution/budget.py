@@ -22,6 +22,7 @@ class Budget:
         scenes: generated images to train and to measure on, where the data are generated.
         timed: (height, width) of the image that the speed is measured with.
         seeds: runs of each row, unless the person says otherwise.
+        measured_at: shares of the iterations after which a run is measured too, beside its end: each in (0, 1).
     """
 
     name: str
@@ -32,11 +33,15 @@ class Budget:
     scenes: tuple[int, int] = (20_000, 1000)
     timed: tuple[int, int] = (800, 1333)
     seeds: int = 1
+    measured_at: tuple[float, ...] = ()
 
 
 BUDGETS: dict[str, Budget] = {
     "full": Budget("full"),
     "small": Budget("small", "nano", 200, 256, 5e-3, (3200, 1000), (256, 256), 2),
+    "long": Budget(
+        "long", "nano", 5000, 192, 5e-3, (8000, 1000), (192, 192), 2, measured_at=(0.05, 0.1, 0.2, 0.4, 0.7)
+    ),
     "tiny": Budget("tiny", "nano", 300, 160, 5e-3, (2400, 500), (160, 160), 2),
 }
 LEAST_ITERATIONS = 10
@@ -85,6 +90,8 @@ def shrunk(recipe: Recipe, budget: Budget, images: int) -> Recipe:
         changes.append(f"optim.lr={budget.lr}")
     if budget.iterations is not None:
         changes += _iterations(recipe, budget.iterations, images)
+        steps = sorted({round(share * budget.iterations) for share in budget.measured_at} - {0})
+        changes += [f"schedule.keep_steps={steps}"] if steps else []
     return build_recipe(recipe.to_dict(), changes) if changes else recipe
 
 

@@ -36,7 +36,8 @@ def dry_run(study: Study) -> dict[str, Any]:
     for run in runs:
         hours: float | None = 0.0
         if run.name in left:
-            images = left[run.name] * run.images / run.steps + len(study.data.val_index) * _MEASURING
+            measured = len(run.measured_steps) * len(study.data.val_index)
+            images = left[run.name] * run.images / run.steps + measured * _MEASURING
             hours = (images * pace[run.base] + _STARTING) / 3600 if run.base in pace else None
         entries.append({**_described(run, study), "hours": hours})
     known = [entry["hours"] for entry in entries if entry["hours"] is not None]

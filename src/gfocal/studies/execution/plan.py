@@ -88,6 +88,11 @@ class RunPlan:
     steps: int
 
     @property
+    def measured_steps(self) -> tuple[int, ...]:
+        """Optimizer steps after which it is measured; the last one is the end."""
+        return measured_steps(self.recipe, self.steps)
+
+    @property
     def images(self) -> int:
         """That it learns from, each time they come counted."""
         schedule = self.recipe.schedule
@@ -206,6 +211,11 @@ def steps_of(recipe: Recipe, train: DataIndex) -> int:
     return schedule.epochs * max(batches // schedule.accumulate, 1)
 
 
+def measured_steps(recipe: Recipe, steps: int) -> tuple[int, ...]:
+    """After which of its ``steps`` a run is measured: those whose weights it keeps, and the end."""
+    return (*sorted({step for step in recipe.schedule.keep_steps if step < steps}), steps)
+
+
 def _slug(row: Row) -> str:
     """A folder's name: detector, kinds, then the numbers with their keys' last words.
 
@@ -234,5 +244,7 @@ def _identity(recipe: Recipe, facts: str) -> str:
     content: dict[str, Any] = recipe.to_dict()
     for section, key in _FREE:
         content[section].pop(key)
+    if not content["schedule"]["keep_steps"]:  # younger than many a study's folder
+        content["schedule"].pop("keep_steps")
     text = json.dumps([SCHEME, content, facts], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

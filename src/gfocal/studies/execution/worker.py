@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import threading
 import time
@@ -16,16 +17,19 @@ from typing import Any
 
 import torch
 
+from gfocal.data.index.data_index import DataIndex
 from gfocal.errors import GfocalError, UsageError
+from gfocal.evaluation import Matches
 from gfocal.evaluation.evaluator import evaluate
+from gfocal.evaluation.positives import Positives, find_positives
 from gfocal.prediction.load import open_model, usable_precision, usual_batch
-from gfocal.recipe import build_recipe
+from gfocal.recipe import Recipe, build_recipe
 from gfocal.runs.card import CARD
-from gfocal.runs.checkpoint import BEST, LAST, STATE
+from gfocal.runs.checkpoint import BEST, LAST, STATE, kept_weights
 from gfocal.runtime.environment import host, versions
 from gfocal.studies.execution.locks import held
-from gfocal.studies.execution.plan import open_study_data
-from gfocal.studies.execution.run_metrics import MEASURED, write_measured
+from gfocal.studies.execution.plan import measured_steps, open_study_data
+from gfocal.studies.execution.run_metrics import AT, MEASURED, at_step, described_positives, write_measured
 from gfocal.training.train import train
 
 JOB = "job.json"
@@ -58,25 +62,22 @@ def do_run(folder: Path) -> None:
     if not resume:  # cut off before the first state: nothing to go on with
         for name in (BEST, LAST, METRICS, CARD):
             (folder / name).unlink(missing_ok=True)
+        shutil.rmtree(folder / AT, ignore_errors=True)
     result = train(
         recipe, data.train, None, folder, resume=resume, init=None if resume else Path(job["start"]), progress=False
     )
     if result.interrupted:
         raise KeyboardInterrupt
     begin = time.perf_counter()
-    detector, _, _ = open_model(str(folder / LAST), ())
-    measured = evaluate(
-        detector,
-        data.val_index,
-        batch_size=usual_batch(recipe),
-        workers=recipe.data.workers,
-        precision=usable_precision(detector, recipe),
-        keep_matches=True,
-    )
-    assert measured.matches is not None
+    *before, _ = measured_steps(recipe, result.steps)
+    for step in before:
+        if not (at_step(folder, step) / MEASURED).is_file():
+            about, matches, positives = _measured(kept_weights(folder, step), recipe, data.val_index)
+            write_measured(at_step(folder, step), about, matches, positives)
+    about, matches, positives = _measured(folder / LAST, recipe, data.val_index)
     facts = {
         "seed": recipe.runtime.seed,
-        "metrics": measured.to_dict(),
+        **about,
         **_trained(folder, recipe.schedule.batch_size * recipe.schedule.accumulate),
         "measure_seconds": round(time.perf_counter() - begin, 2),
         "data": data.fingerprint,
@@ -84,9 +85,21 @@ def do_run(folder: Path) -> None:
         "host": host(),
         "start": job["start_from"],
     }
-    write_measured(folder, facts, measured.matches)
-    for name in (STATE, BEST):  # what only a continuation needs
-        (folder / name).unlink(missing_ok=True)
+    write_measured(folder, facts, matches, positives)
+    for file in (folder / STATE, folder / BEST, *(kept_weights(folder, step) for step in recipe.schedule.keep_steps)):
+        file.unlink(missing_ok=True)  # what only a continuation needs
+
+
+def _measured(weights: Path, recipe: Recipe, index: DataIndex) -> tuple[dict[str, Any], Matches, Positives | None]:
+    """What weights come to: the metrics, which detection found which object, and the positives of whole images."""
+    detector, _, _ = open_model(str(weights), ())
+    batch, workers, precision = usual_batch(recipe), recipe.data.workers, usable_precision(detector, recipe)
+    measured = evaluate(detector, index, batch_size=batch, workers=workers, precision=precision, keep_matches=True)
+    assert measured.matches is not None
+    positives = None
+    if detector.tiling is None:  # of tiles nothing is learnt as whole images are
+        positives = find_positives(detector, index, batch_size=batch, workers=workers, precision=precision)
+    return {"metrics": measured.to_dict(), "positives": described_positives(positives)}, measured.matches, positives
 
 
 def _trained(folder: Path, images_per_step: int) -> dict[str, Any]:
