@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gfocal.studies.comparison.results import collect, spread
+from gfocal.studies.comparison.moment import spread
+from gfocal.studies.comparison.results import collect
 from gfocal.studies.execution.plan import StudyData
 from gfocal.studies.execution.run_metrics import MEASURED, RESAMPLED
 from gfocal.studies.execution.runner import RUNS, Outcome

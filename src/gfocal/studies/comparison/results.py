@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import math
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from gfocal.errors import GfocalError
-from gfocal.studies.comparison.compare import RunMeasure, SeedNoise, difference, seed_noise
-from gfocal.studies.comparison.verdicts import LEAST_AP, judge
+from gfocal.studies.comparison.compare import SeedNoise, seed_noise
+from gfocal.studies.comparison.moment import Moment, by_seed, learnt, moment_of, spread
 from gfocal.studies.execution.plan import RunPlan
 from gfocal.studies.execution.run_metrics import Measured, read_measured
 from gfocal.studies.execution.runner import RUNS, Outcome
@@ -21,7 +20,6 @@ from gfocal.studies.paper.published import COLUMNS
 from gfocal.studies.paper.tables import Row, Table
 
 CURVE_POINTS = 200
-MEASURES = ("AP", "correlation")
 
 _SMALL_SPEED = (
     "The speed is that of the small network, in which the bins of the boxes weigh more than in the paper's ResNet-50: "
@@ -62,12 +60,8 @@ def collect(
     finished, unreadable = read_finished(study)
     failures = {**outcome.failures, **unreadable}
     rows = study.rows(table)
-    measures = {
-        row.key: {measure: _by_seed(study.plan.of_row[table.name, row.key], finished, measure) for measure in MEASURES}
-        for row in rows
-    }
-    noise = {measure: _noise(study, finished, measure) for measure in MEASURES}
-    entries = [_row(study, table, row, measures, noise["AP"], finished, failures) for row in rows]
+    last = _moment(study, table, finished)
+    entries = [_row(study, table, row, last, finished, failures) for row in rows]
     small = study.settings.budget.pyramid == "nano"
     own = {run.name for row in rows for run in study.plan.of_row[table.name, row.key]}
     return {
@@ -78,28 +72,24 @@ def collect(
         "settings": {**_settings(study, table, finished), "command": command},
         "columns": list(table.columns),
         "rows": entries,
-        "claims": judge(
-            table.name,
-            {measure: {key: own_runs[measure] for key, own_runs in measures.items()} for measure in MEASURES},
-            speed,
-            published={row.key: row.figures for row in rows},
-            noise=noise,
-            rows={row.key for row in rows},
-        ),
+        "claims": last.claims(table.name, speed),
+        "agreement": {"judged_by": last.judged_by, "objects": dict(last.objects)},
+        "schedule": _over_the_schedule(study, table, finished, last),
         "speed": speed,
         "failures": [f"{name}: {line}" for name, line in failures.items() if name in own],
         "finished": own <= finished.keys(),
     }
 
 
-def _by_seed(runs: Sequence[RunPlan], finished: Finished, measure: str) -> dict[int, RunMeasure]:
-    """The finished runs of a row."""
-    key = "AP" if measure == "AP" else "score_iou_correlation"
-    return {
-        run.seed: RunMeasure(finished[run.name].facts["metrics"][key], finished[run.name].resampled[measure])
-        for run in runs
-        if run.name in finished
-    }
+def _moment(study: Study, table: Table, finished: Finished) -> Moment:
+    """The table as its finished runs have it."""
+    rows = study.rows(table)
+    runs = {row.key: _finished(study.plan.of_row[table.name, row.key], finished) for row in rows}
+    return moment_of(rows, runs, lambda measure: _noise(study, finished, measure))
+
+
+def _finished(runs: Sequence[RunPlan], finished: Finished) -> dict[int, Measured]:
+    return {run.seed: finished[run.name] for run in runs if run.name in finished}
 
 
 def _noise(study: Study, finished: Finished, measure: str) -> SeedNoise | None:
@@ -107,34 +97,57 @@ def _noise(study: Study, finished: Finished, measure: str) -> SeedNoise | None:
 
     Rows that learnt next to nothing do not move with the seed either: they would make the others look steady.
     """
-    alike: dict[tuple[str, tuple[str, ...]], dict[str, dict[int, RunMeasure]]] = {}
+    alike: dict[tuple[str, tuple[str, ...]], dict[int, Measured]] = {}
     for run in study.related:
         if run.name in finished:
-            own = alike.setdefault((run.base, run.changes), {"AP": {}, measure: {}})
-            for name in own:
-                own[name].update(_by_seed([run], finished, name))
-    return seed_noise(runs[measure] for runs in alike.values() if _best(runs["AP"]) >= LEAST_AP)
+            alike.setdefault((run.base, run.changes), {})[run.seed] = finished[run.name]
+    return seed_noise(by_seed(runs, measure) for runs in alike.values() if learnt(by_seed(runs, "AP")))
 
 
-def _best(runs: Mapping[int, RunMeasure]) -> float:
-    return max((run.value for run in runs.values() if run.value is not None and run.known), default=0.0)
+def _over_the_schedule(study: Study, table: Table, finished: Finished, last: Moment) -> list[dict[str, Any]]:
+    """The table at each step at which its runs were measured, the end included; [] where that is all there is."""
+    own = [run for row in last.rows for run in study.plan.of_row[table.name, row.key] if run.name in finished]
+    steps = sorted({step for run in own for step in finished[run.name].before})
+    if not steps:
+        return []
+    moments = []
+    for step in steps:
+        then = {name: run.before[step] for name, run in finished.items() if step in run.before}
+        moments.append((step, _moment(study, table, then)))
+    return [_told(step, moment, table) for step, moment in [*moments, (max(run.steps for run in own), last)]]
+
+
+def _told(step: int, moment: Moment, table: Table) -> dict[str, Any]:
+    """A moment of the schedule; how long a detector takes does not change with training."""
+    return {
+        "step": step,
+        "rows": {
+            row.key: {
+                "AP": spread([run.value for run in moment.measures["AP"][row.key].values()]),
+                "difference": moment.difference(row),
+                "agreement": moment.agreement(row),
+                "per_class": moment.per_class(row),
+            }
+            for row in moment.rows
+        },
+        "claims": [
+            claim
+            for claim in moment.claims(table.name, None)
+            if any(part["measure"] != "time" for part in claim["parts"])
+        ],
+    }
 
 
 def _row(
     study: Study,
     table: Table,
     row: Row,
-    measures: Mapping[str, Mapping[str, dict[int, RunMeasure]]],
-    noise: SeedNoise | None,
+    last: Moment,
     finished: Finished,
     failures: Mapping[str, str],
 ) -> dict[str, Any]:
     runs = study.plan.of_row[table.name, row.key]
     done = [finished[run.name].facts for run in runs if run.name in finished]
-    own = measures[row.key]["AP"]
-    # A row that --rows brought in as a baseline may have one of its own that it did not.
-    base = measures.get(row.baseline or "")
-    apart = None if base is None else difference(own, base["AP"], noise)
     return {
         "key": row.key,
         "title": row.title,
@@ -146,21 +159,14 @@ def _row(
         "published": row.figures,
         "published_difference": row.published_difference,
         "measured": {name: spread([facts["metrics"][name] for facts in done]) for name in COLUMNS} if done else None,
-        "difference": None if apart is None else apart.to_dict(),
+        "difference": last.difference(row),
         "correlation": spread([facts["metrics"]["score_iou_correlation"] for facts in done]),
+        "agreement": last.agreement(row),
+        "per_class": last.per_class(row),
         "truncated_share": statistics.fmean(facts["truncated_share"] for facts in done) if done else None,
         "runs": [_run(run, finished, failures) for run in runs],
         "curve": _curve(study.settings.out / RUNS / runs[0].name / METRICS) if runs[0].name in finished else None,
     }
-
-
-def spread(values: Sequence[float | None]) -> dict[str, Any] | None:
-    """Mean and standard deviation over the seeds for which there is a value; None where there is none."""
-    known = [value for value in values if value is not None and math.isfinite(value)]
-    if not known:
-        return None
-    deviation = statistics.stdev(known) if len(known) > 1 else None
-    return {"mean": statistics.fmean(known), "spread": deviation, "runs": known}
 
 
 def _run(run: RunPlan, finished: Finished, failures: Mapping[str, str]) -> dict[str, Any]:
