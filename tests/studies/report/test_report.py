@@ -18,7 +18,8 @@ from gfocal.studies.report import describe_results, render_html, render_markdown
 from gfocal.studies.report.plot import _limits, write_plot
 from helpers import report_samples as samples
 
-ALL = [samples.table1a, samples.table2b, samples.table3, samples.unfinished, samples.hostile]
+LONG = [samples.long1a, samples.long3, samples.long_unfinished]
+ALL = [samples.table1a, samples.table2b, samples.table3, samples.unfinished, samples.hostile, *LONG]
 # What opens and needs no end.
 VOID = {"meta", "br"}
 
@@ -111,6 +112,38 @@ def test_the_numbers_of_the_page_are_those_of_the_results() -> None:
     assert "every row is trained twice" in page.words
     assert "1,234 candidates of each go into post-processing" in page.words
     assert "Overrides" not in page.words
+
+
+def test_the_schedule_and_agreement_of_the_page() -> None:
+    page = Page(page_of(samples.long3))
+    # Of QFL at 250 steps: 1.6 - 3 * (1 - log(5) / log(100)) * 1.25 = -0.84 points, at 5,000 what the table says.
+    first = cells(page, "with QFL", "−0.8 (−2.0 to +0.4)")
+    assert (len(first), first[-2:]) == (8, ["+1.6 (+0.7 to +2.6)", "+0.7"])
+    assert cells(page, "QFL and DFL add up", "? cannot tell")[-1] == "? cannot tell"
+    assert cells(page, "No overhead", "? cannot tell")[-1] == "✓ holds"
+    assert cells(page, "Correlation, positives: with QFL")[1:] == ["0.620 ± 0.010", "+0.020", "+0.010 to +0.030"]
+    assert cells(page, "Mean IoU of positives: ATSS")[1:] == ["0.800 ± 0.010", "", ""]
+    assert "All rows find 4,311/4,402 objects (by seed)." in page.words
+    assert "Over the schedule" not in page_of(samples.table3)
+    missing = Page(page_of(samples.long_unfinished))
+    assert cells(missing, "with DFL", "–")[1:7] == ["–"] * 6
+    assert cells(missing, "with QFL and DFL (GFL)", "–")[2].startswith("−0.4 (")
+    assert cells(missing, "Correlation, positives: with DFL")[1:] == ["–"] * 3
+
+
+def test_a_schedule_is_drawn_beside_the_table(tmp_path: Path) -> None:
+    results = samples.long1a()
+    files = write_report(results, tmp_path / "one")
+    text = files["markdown"].read_text()
+    for name in ("schedule", "agreement"):
+        with Image.open(files[name]) as drawn:
+            assert drawn.size[0] > 800
+        assert f"]({files[name].name})" in text
+    assert set(write_report(samples.table3(), tmp_path / "two")) == {"markdown", "html", "plot", "results"}
+    write_overview([samples.table3(), results], tmp_path / "all")
+    links = re.findall(r"\]\(([^)#]+\.png)\)", (tmp_path / "all" / "overview.md").read_text())
+    assert sorted(links) == sorted(file.name for file in (tmp_path / "all").glob("*.png"))
+    assert len(links) == 4
 
 
 def test_markdown_and_page_say_the_same() -> None:

@@ -9,8 +9,9 @@ from markupsafe import Markup
 
 from gfocal.report.html import render
 from gfocal.report.numbers import line
-from gfocal.studies.report import method, view
+from gfocal.studies.report import method, schedule, view
 from gfocal.studies.report.plot import DESCRIBED, svg_plots
+from gfocal.studies.report.schedule_plot import COURSES, DIFFERENCES, svg_schedule
 from gfocal.studies.report.speed import speed_tables, speed_words
 from gfocal.studies.report.view import Results
 from gfocal.utils.text import listed
@@ -43,6 +44,30 @@ def _render(template: str, **content: Any) -> str:
     return render("gfocal.studies.report", template, **content, **words)
 
 
+def _schedule(results: Results) -> dict[str, Any] | None:
+    """None of runs that were measured at their end alone."""
+    if not schedule.has_schedule(results):
+        return None
+    differences, courses = svg_schedule(results)
+    return {
+        "words": schedule.SCHEDULE,
+        "differences": _as_wide_as_the_page(differences),
+        "courses": [_as_wide_as_the_page(one) for one in courses],
+        "described": {"differences": DIFFERENCES, "courses": COURSES},
+        "grids": [schedule.difference_grid(results), schedule.verdict_grid(results)],
+    }
+
+
+def _as_wide_as_the_page(drawn: str) -> Markup:
+    return Markup(drawn.replace("<svg ", '<svg style="max-width: 100%; height: auto" ', 1))
+
+
+def _agreement(results: Results) -> dict[str, Any] | None:
+    if not schedule.has_agreement(results):
+        return None
+    return {"words": schedule.agreement_words(results), "tables": [schedule.agreement_grid(results)]}
+
+
 def _section(results: Results, number: int) -> dict[str, Any]:
     """What the templates show of one table."""
     claims = view.claims(results)
@@ -66,6 +91,8 @@ def _section(results: Results, number: int) -> dict[str, Any]:
         "spreads": listed(view.spreads(results)),
         "plots": [(name, Markup(svg)) for name, svg in svg_plots(results)],
         "described": DESCRIBED,
+        "schedule": _schedule(results),
+        "agreement": _agreement(results),
         "speed": speed,
         "settings": method.settings(results),
         "command": method.command(results),

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from gfocal.report.numbers import NONE, line
-from gfocal.studies.report import method, view
+from gfocal.studies.report import method, schedule, view
 from gfocal.studies.report.plot import DESCRIBED
+from gfocal.studies.report.schedule_plot import COURSES, DIFFERENCES
 from gfocal.studies.report.speed import speed_tables, speed_words
 from gfocal.studies.report.view import Line, Results
 from gfocal.utils.text import listed
@@ -99,6 +100,8 @@ def _table(results: Results, plot: str, level: str) -> list[str]:
         _measured(results),
         _spread_words(results),
         *_parts(results, level),
+        *_schedule(results, plot, level),
+        *_agreement(results, level),
         *_speed(results, level),
         f"{level} What was run",
         "\n".join(f"- {heading}: {plain(words)}" for heading, words in method.settings(results)),
@@ -144,6 +147,40 @@ def _parts(results: Results, level: str) -> list[str]:
     ]
     head = ("Part of a claim", "Measure", "Difference", "95 % interval", "Paper", "Verdict")
     return [f"{level} What the verdicts rest on", _grid(head, rows, "llrrrl"), method.VERDICT, method.SPREAD]
+
+
+def schedule_plots(plot: str) -> tuple[str, str]:
+    """The files of the plots over the schedule, beside that of the table's own plot."""
+    stem, dot, ending = plot.rpartition(".")
+    return f"{stem}-schedule{dot}{ending}", f"{stem}-agreement{dot}{ending}"
+
+
+def _schedule(results: Results, plot: str, level: str) -> list[str]:
+    if not schedule.has_schedule(results):
+        return []
+    differences, courses = schedule_plots(plot)
+    return [
+        f"{level} Over the schedule",
+        schedule.SCHEDULE,
+        f"![{DIFFERENCES}]({differences})",
+        DIFFERENCES,
+        _numbers(schedule.difference_grid(results)),
+        _numbers(schedule.verdict_grid(results)),
+        f"![{COURSES}]({courses})",
+        COURSES,
+    ]
+
+
+def _agreement(results: Results, level: str) -> list[str]:
+    if not schedule.has_agreement(results):
+        return []
+    words, grid = schedule.agreement_words(results), _numbers(schedule.agreement_grid(results))
+    return [f"{level} Do scores agree with IoUs?", words, grid]
+
+
+def _numbers(grid: schedule.Grid) -> str:
+    head, rows = grid
+    return _grid(head, [[plain(row[0]), *row[1:]] for row in rows], "l" + "r" * (len(head) - 1))
 
 
 def _speed(results: Results, level: str) -> list[str]:

@@ -8,8 +8,10 @@ from pathlib import Path
 
 from gfocal.errors import UsageError
 from gfocal.studies.report.html import overview_html, render_html
-from gfocal.studies.report.markdown import overview_markdown, render_markdown
+from gfocal.studies.report.markdown import overview_markdown, render_markdown, schedule_plots
 from gfocal.studies.report.plot import write_plot
+from gfocal.studies.report.schedule import has_schedule
+from gfocal.studies.report.schedule_plot import write_courses, write_differences
 from gfocal.studies.report.view import Results, checked
 from gfocal.utils.files import write_atomically
 
@@ -24,7 +26,8 @@ def write_report(results: Results, folder: Path) -> dict[str, Path]:
         folder: where to; what was there of these names is replaced.
 
     Returns:
-        The files by name: "markdown", "html", "plot", "results".
+        The files by name: "markdown", "html", "plot", "results"; where the runs were measured on the way too,
+        "schedule" and "agreement".
 
     Raises:
         UsageError: these are no results, or the folder is a file.
@@ -36,7 +39,7 @@ def write_report(results: Results, folder: Path) -> dict[str, Path]:
     files = {name: folder / file for name, file in names.items()}
     # Written last, so that results.json never stands beside a report of other results for long.
     markdown, html = render_markdown(results, names["plot"]), render_html(results)
-    write_atomically(files["plot"], lambda file: write_plot(results, file))
+    files |= _write_plots(results, files["plot"])
     _write(files["markdown"], markdown)
     _write(files["html"], html)
     _write(files["results"], json.dumps(results, indent=1, allow_nan=False) + "\n")
@@ -67,10 +70,21 @@ def write_overview(found: Sequence[Results], folder: Path) -> dict[str, Path]:
     markdown, html = overview_markdown(found, plots), overview_html(found)
     for number, (name, results) in enumerate(zip(plots, found, strict=True), 1):
         files[f"plot {number}"] = folder / name
-        write_atomically(folder / name, lambda file, results=results: write_plot(results, file))  # type: ignore[misc]
+        _write_plots(results, folder / name)
     _write(files["markdown"], markdown)
     _write(files["html"], html)
     return files
+
+
+def _write_plots(results: Results, plot: Path) -> dict[str, Path]:
+    """The plot of a table and, beside it, those over its schedule; the latter by name."""
+    write_atomically(plot, lambda file: write_plot(results, file))
+    if not has_schedule(results):
+        return {}
+    differences, courses = (plot.with_name(name) for name in schedule_plots(plot.name))
+    write_atomically(differences, lambda file: write_differences(results, file))
+    write_atomically(courses, lambda file: write_courses(results, file))
+    return {"schedule": differences, "agreement": courses}
 
 
 def _refuse_file(folder: Path) -> None:
