@@ -80,7 +80,7 @@ def test_coco_gets_the_published_recipes(scenes: Path, tmp_path: Path, monkeypat
     ("words", "message"),
     [
         (("table3", "--data", "nowhere"), "nowhere"),
-        (("table3", "--data", "DATA", "--budget", "huge"), "--budget is one of full, small, tiny"),
+        (("table3", "--data", "DATA", "--budget", "huge"), "--budget is one of full, small, long, tiny"),
         (("table3", "--data", "DATA", "--size", "100"), "--size must be a multiple of 32"),
         (("table3", "--data", "DATA", "--init", "nothing"), "no run folder or checkpoint nothing"),
         (("table3", "--data", "DATA", "--set", "optim.lrr=1"), "optim.lrr"),

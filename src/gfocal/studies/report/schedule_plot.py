@@ -60,6 +60,7 @@ def _dress(panel: Any, steps: Sequence[int], title: str) -> None:
     panel.set_xscale("log")
     panel.set_xticks(steps, [f"{step:,}" for step in steps], rotation=45, ha="right", rotation_mode="anchor")
     panel.set_xticks([], minor=True)
+    panel.set_xlim(0.85 * steps[0], 1.15 * steps[-1])
     panel.set_xlabel("steps", color=INK, fontsize=8)
     panel.tick_params(colors=INK, labelsize=8)
     panel.grid(alpha=0.35, color=QUIET, linewidth=0.6)
