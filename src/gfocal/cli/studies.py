@@ -44,8 +44,8 @@ BudgetName = Annotated[
     typer.Option(
         "--budget",
         metavar="full|long|small|tiny",
-        help="full: the published recipes; small and tiny: minutes per run on a CPU; long: half an hour, measured on the "
-        "way too. By default full, small for scenes.",
+        help="full: the published recipes; small, tiny: minutes per run on a CPU; long: half an hour, measured on "
+        "the way too. By default full, small for scenes.",
     ),
 ]
 Pyramid = Annotated[

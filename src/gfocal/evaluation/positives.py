@@ -71,13 +71,14 @@ def find_positives(
 def _of_batch(detector: DenseDetector, batch: Batch, first: int) -> tuple[IntArray, FloatArray, FloatArray]:
     """Rows of the images, scores, IoUs of the positives of a batch whose first image is row ``first``."""
     images = batch.images.to(detector.device)
-    out, matched, points = detector(images), detector.match(images, batch.targets), detector.points(*images.shape[-2:])
+    out, points = detector(images), detector.points(*images.shape[-2:])
+    assignment = detector.assign_batch(images, batch.targets)
     with torch.autocast(out.box.device.type, enabled=False):
-        own = out.map(lambda tensor: at_least_float32(tensor.flatten(0, 1)))[matched.positive]
-        labels = matched.labels[matched.positive]
+        own = out.map(lambda tensor: at_least_float32(tensor.flatten(0, 1)))[assignment.positive]
+        labels = assignment.labels[assignment.positive]
         candidates = detector.quality.class_logits(own).gather(-1, labels[:, None]).squeeze(-1).sigmoid()
         scores = detector.quality.scores(candidates, own)
-        boxes = detector.boxes.decode(points[matched.positive % len(points)], own.box)
-        ious = aligned_iou(boxes, matched.boxes)
-    rows = first + matched.positive // len(points)
+        boxes = detector.box_coder.decode(points[assignment.positive % len(points)], own.box)
+        ious = aligned_iou(boxes, assignment.target_boxes)
+    rows = first + assignment.positive // len(points)
     return rows.cpu().numpy(), scores.double().cpu().numpy(), ious.double().cpu().numpy()

@@ -68,9 +68,9 @@ def quality_focal_loss(
 
     Note:
         Many logits take a form that computes the gradient with the loss and keeps less memory
-        (``losses/_quality_fused.py``). It equals the formula up to rounding. Second derivatives and the transforms of ``torch.func`` (``grad``, ``vmap``,
-        ``jacrev``) are those of the formula, for any number of logits; inside the transforms the values of a quality
-        are not looked at.
+        (``losses/_quality_fused.py``). It equals the formula up to rounding. Second derivatives and the transforms of
+        ``torch.func`` (``grad``, ``vmap``, ``jacrev``) are those of the formula, for any number of logits; inside the
+        transforms the values of a quality are not looked at.
 
     Source:
         Generalized Focal Loss, arXiv 2006.04388, section 3, eq. 2.
