@@ -131,7 +131,7 @@ def test_a_name_is_the_definition_itself() -> None:
 
 @pytest.mark.parametrize(
     ("typo", "message"),
-    [("evalute", "no attribute 'evalute'; the nearest is 'evaluate'$"), ("xyzzy", "no attribute 'xyzzy'$")],
+    [("evaluat_e", "no attribute 'evalute'; the nearest is 'evaluate'$"), ("xyzzy", "no attribute 'xyzzy'$")],
 )
 def test_a_typo_is_told_the_nearest_name(typo: str, message: str) -> None:
     with pytest.raises(AttributeError, match=message):
