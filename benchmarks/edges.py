@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from gfocal.data.formats.open import open_split
+from gfocal.data.formats.open import open_dataset
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.scenes.generate import make_scenes
 from gfocal.evaluation import spearman
@@ -52,7 +52,7 @@ def main() -> None:
     with ThreadPoolExecutor(options.jobs) as pool:
         results = dict(zip(ROWS, pool.map(lambda title: run(title, scenes, options), ROWS), strict=True))
     report(results)
-    print_perfect(open_split(scenes, "val"))
+    print_perfect(open_dataset(scenes, "val"))
     RESULTS.write_text(json.dumps(results, indent=1) + "\n")
 
 

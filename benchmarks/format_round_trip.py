@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from gfocal.data.formats.convert import write_dataset
-from gfocal.data.formats.open import open_split
+from gfocal.data.formats.open import open_dataset
 from gfocal.data.formats.sidecar import NAME
 from gfocal.data.index.data_index import DataIndex
 from gfocal.evaluation.coco import CocoEvaluator
@@ -69,7 +69,7 @@ def steps(first: DataIndex, folder: Path, *, sidecar: bool) -> dict[str, tuple[D
         lost = write_dataset({"val": index}, folder / fmt, fmt, copy=False)  # type: ignore[arg-type]
         if not sidecar:
             (folder / fmt / NAME).unlink(missing_ok=True)
-        index = open_split(folder / fmt, "val")
+        index = open_dataset(folder / fmt, "val")
         result[title] = (index, lost)
     return result
 
@@ -78,13 +78,13 @@ def direct(first: DataIndex, folder: Path, fmt: str) -> DataIndex:
     """COCO -> one format, without the sidecar."""
     write_dataset({"val": first}, folder / f"direct-{fmt}", fmt, copy=False)  # type: ignore[arg-type]
     (folder / f"direct-{fmt}" / NAME).unlink()
-    return open_split(folder / f"direct-{fmt}", "val")
+    return open_dataset(folder / f"direct-{fmt}", "val")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
-    first = open_split(parser.parse_args().data, "val")
+    first = open_dataset(parser.parse_args().data, "val")
     found = make_detections(first)
     wanted = measure(first, found)
     names = list(wanted)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gfocal.data.augment.mosaic import Mosaic
 from gfocal.data.augment.transforms import EvalTransform, TrainTransform
-from gfocal.data.formats.open import open_split
+from gfocal.data.formats.open import open_dataset
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.loading.loader import DetectionDataset, collate
 from gfocal.data.scenes.generate import make_scenes
@@ -48,7 +48,7 @@ def rows(repeats: int) -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "scenes"
         make_scenes(data, train=BATCH, val=1, size=SOURCE)
-        index = open_split(data, "train")
+        index = open_dataset(data, "train")
         resize, norm = Resize("square", SIDE), PixelNorm(MEAN, STD, "bgr")
         plain = DetectionDataset(index, EvalTransform(resize), seed=0)
         full = DetectionDataset(index, TrainTransform(resize, flip=0.5, photometric=0.5, scale=(0.6, 1.4)), seed=0)

@@ -22,7 +22,7 @@ from typing import Any
 from PIL import Image
 
 from gfocal.analysis.statistics import data_statistics
-from gfocal.data.formats.open import open_split
+from gfocal.data.formats.open import open_dataset
 from gfocal.data.scenes.generate import make_scenes
 from gfocal.recipe import load_recipe
 
@@ -42,7 +42,7 @@ def main() -> None:
     data = options.out / f"scenes-{options.train}-{options.val}"
     if not data.is_dir():
         make_large(data, options.train, options.val)
-    found, _ = data_statistics(open_split(data, "train"), load_recipe("demo", SETTINGS))
+    found, _ = data_statistics(open_dataset(data, "train"), load_recipe("demo", SETTINGS))
     (option,) = [one for one in found["proposal"]["options"] if one["kind"] == "reach"]
     print(f"proposed: {option['set']}, which leaves {option['truncated_share']:.3%} of a level's edges out", flush=True)
     rows: dict[str, list[dict[str, Any]]] = {}

@@ -25,7 +25,7 @@ import torch
 from PIL import Image
 
 from gfocal.commands.evaluate import evaluate_files
-from gfocal.data.formats.open import open_split
+from gfocal.data.formats.open import open_dataset
 from gfocal.data.pipeline import images_per_epoch, in_tiles
 from gfocal.data.scenes.generate import draw_indexed
 from gfocal.models import tiled_prediction as tiles
@@ -109,7 +109,7 @@ def train(options: argparse.Namespace, data: Path, name: str, changes: list[str]
     if (out / "last.safetensors").exists():
         return out
     recipe = load_recipe("gfl_nano", [word for word in changes if word != "--set"])
-    count = epochs(images_per_epoch(recipe, in_tiles(recipe, open_split(data, "train"))))
+    count = epochs(images_per_epoch(recipe, in_tiles(recipe, open_dataset(data, "train"))))
     words = ["--set", f"schedule.epochs={count}", "--set", f"schedule.eval_every={count}", "--set", "schedule.ema=0.98"]
     words += ["--set", f"runtime.threads={options.threads}", "--set", "data.workers=1"]
     init = ["--init", str(options.init)] if options.init else []

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from gfocal.data.augment.transforms import EvalTransform
-from gfocal.data.formats.open import open_split
+from gfocal.data.formats.open import open_dataset
 from gfocal.data.loading.loader import DetectionDataset, collate
 from gfocal.data.scenes.generate import make_scenes
 from gfocal.recipe import load_recipe
@@ -28,7 +28,7 @@ def rows(repeats: int) -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "scenes"
         make_scenes(data, train=BATCH * batches, val=1, size=320)
-        index = open_split(data, "train")
+        index = open_dataset(data, "train")
         detector = build_detector(recipe, index.names).to(memory_format=torch.channels_last).train()
         optimizer = make_optimizer(detector, recipe.optim)
         dataset = DetectionDataset(index, EvalTransform(detector.resize), seed=0)

@@ -14,7 +14,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
 
-from gfocal.data.formats.open import open_split
+from gfocal.data.formats.open import open_dataset
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.scenes.generate import make_scenes
 
@@ -43,12 +43,12 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def train_index(scenes: Path) -> DataIndex:
-    return open_split(scenes, "train")
+    return open_dataset(scenes, "train")
 
 
 @pytest.fixture(scope="session")
 def val_index(scenes: Path) -> DataIndex:
-    return open_split(scenes, "val")
+    return open_dataset(scenes, "val")
 
 
 @pytest.fixture(autouse=True)

@@ -24,7 +24,7 @@ from gfocal.data.index.data_index import DataIndex
 from gfocal.detector import DenseDetector
 from gfocal.errors import UsageError
 from gfocal.prediction.load import load
-from gfocal.prediction.predict import Prediction, predict_files
+from gfocal.prediction.predict import Prediction, predict
 from gfocal.runs import folder as run_module
 from gfocal.runs.checkpoint import save_detector
 from gfocal.runs.datasets import open_train_data
@@ -80,7 +80,7 @@ def trained(root: Path, out: Path, skip_broken: bool) -> tuple[DataIndex, TrainR
 
 def predicted(detector: DenseDetector, root: Path) -> Prediction:
     images = [root / "images" / name for name in ("a.png", "b.jpg", "c.png", "d.jpg")]
-    return predict_files(detector, images, root / "out")
+    return predict(detector, images, root / "out")
 
 
 @pytest.mark.parametrize("case", [*broken_inputs.CASES, *broken_formats.CASES], ids=str)

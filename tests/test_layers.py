@@ -217,8 +217,8 @@ def test_a_circle_is_found_at_its_grain() -> None:
     known = ["gfocal.data", "gfocal.data.index", "gfocal.data.formats", "gfocal.data.formats.open"]
     for form in (
         "from ..formats import open",
-        "from ..formats.open import open_split",
-        "import gfocal\ngfocal.data.formats.open.open_split",
+        "from ..formats.open import open_dataset",
+        "import gfocal\ngfocal.data.formats.open.open_dataset",
         "import_module('gfocal.data.formats.open')",
     ):
         assert "gfocal.data.formats.open" in imported_modules(form, known, "gfocal.data.index.packing"), form

@@ -125,13 +125,13 @@ def test_the_imports_for_type_checkers_are_read() -> None:
 def test_a_name_is_the_definition_itself() -> None:
     from gfocal.prediction import load, predict
 
-    assert gfocal.predict is predict.predict_files
+    assert gfocal.predict is predict.predict
     assert gfocal.load is load.load
 
 
 @pytest.mark.parametrize(
     ("typo", "message"),
-    [("evaluat_e", "no attribute 'evalute'; the nearest is 'evaluate'$"), ("xyzzy", "no attribute 'xyzzy'$")],
+    [("evaluat_e", "no attribute 'evaluat_e'; the nearest is 'evaluate'$"), ("xyzzy", "no attribute 'xyzzy'$")],
 )
 def test_a_typo_is_told_the_nearest_name(typo: str, message: str) -> None:
     with pytest.raises(AttributeError, match=message):

@@ -16,30 +16,29 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gfocal import assigners, boxes, evaluation, losses, models, points, recipe, representation
     from gfocal.analysis.statistics import data_statistics
-    from gfocal.criterion import assign_batch, detection_losses
+    from gfocal.criterion import BatchAssignment, assign_batch, detection_losses
     from gfocal.data.formats.convert import write_dataset
-    from gfocal.data.formats.open import open_all as open_splits
-    from gfocal.data.formats.open import open_split as open_dataset
+    from gfocal.data.formats.open import open_dataset, open_splits
     from gfocal.data.index.data_index import DataIndex
     from gfocal.data.scenes.generate import make_scenes
     from gfocal.detector import DenseDetector
     from gfocal.errors import BrokenInputError, GfocalError, MissingSplitError, UsageError
-    from gfocal.evaluation.evaluator import evaluate
+    from gfocal.evaluation.evaluator import Evaluation, evaluate
     from gfocal.interop.load import import_weights
     from gfocal.models.postprocess import suppress
     from gfocal.points import Points
     from gfocal.prediction.drawing import draw
     from gfocal.prediction.load import load
-    from gfocal.prediction.predict import collect_images as find_images
-    from gfocal.prediction.predict import predict_files as predict
+    from gfocal.prediction.predict import Prediction, find_images, predict
     from gfocal.recipe.reading import build_recipe, load_recipe
+    from gfocal.runs.folder import TrainResult
     from gfocal.structures import Assignment, Detections, HeadOutput, Targets
     from gfocal.studies.comparison.results import collect as study_results
-    from gfocal.studies.execution.budget import chosen_budget as study_budget
+    from gfocal.studies.execution.budget import study_budget
     from gfocal.studies.execution.study import StudySettings, open_study
     from gfocal.studies.figures.draw import draw_figures
     from gfocal.studies.paper.tables import TABLES as STUDY_TABLES
-    from gfocal.studies.report.write import write_report as write_study_report
+    from gfocal.studies.report.write import write_study_report
     from gfocal.training.train import train
     from gfocal.zoo import build_detector, build_head
 
@@ -47,16 +46,20 @@ __version__ = "0.2.0"
 __all__ = [
     "STUDY_TABLES",
     "Assignment",
+    "BatchAssignment",
     "BrokenInputError",
     "DataIndex",
     "DenseDetector",
     "Detections",
+    "Evaluation",
     "GfocalError",
     "HeadOutput",
     "MissingSplitError",
     "Points",
+    "Prediction",
     "StudySettings",
     "Targets",
+    "TrainResult",
     "UsageError",
     "__version__",
     "assign_batch",
@@ -103,16 +106,19 @@ _PLACES = {
     "DenseDetector": "gfocal.detector",
     "train": "gfocal.training.train",
     "evaluate": "gfocal.evaluation.evaluator",
-    "predict": "gfocal.prediction.predict:predict_files",
-    "find_images": "gfocal.prediction.predict:collect_images",
+    "predict": "gfocal.prediction.predict",
+    "TrainResult": "gfocal.runs.folder",
+    "Evaluation": "gfocal.evaluation.evaluator",
+    "Prediction": "gfocal.prediction.predict",
+    "find_images": "gfocal.prediction.predict",
     "draw": "gfocal.prediction.drawing",
     "import_weights": "gfocal.interop.load",
     # Recipes
     "load_recipe": "gfocal.recipe.reading",
     "build_recipe": "gfocal.recipe.reading",
     # Data
-    "open_dataset": "gfocal.data.formats.open:open_split",
-    "open_splits": "gfocal.data.formats.open:open_all",
+    "open_dataset": "gfocal.data.formats.open",
+    "open_splits": "gfocal.data.formats.open",
     "DataIndex": "gfocal.data.index.data_index",
     "write_dataset": "gfocal.data.formats.convert",
     "make_scenes": "gfocal.data.scenes.generate",
@@ -122,6 +128,7 @@ _PLACES = {
     "Detections": "gfocal.structures",
     "HeadOutput": "gfocal.structures",
     "Assignment": "gfocal.structures",
+    "BatchAssignment": "gfocal.criterion",
     "Points": "gfocal.points",
     "assign_batch": "gfocal.criterion",
     "detection_losses": "gfocal.criterion",
@@ -129,10 +136,10 @@ _PLACES = {
     # Studies
     "STUDY_TABLES": "gfocal.studies.paper.tables:TABLES",
     "StudySettings": "gfocal.studies.execution.study",
-    "study_budget": "gfocal.studies.execution.budget:chosen_budget",
+    "study_budget": "gfocal.studies.execution.budget",
     "open_study": "gfocal.studies.execution.study",
     "study_results": "gfocal.studies.comparison.results:collect",
-    "write_study_report": "gfocal.studies.report.write:write_report",
+    "write_study_report": "gfocal.studies.report.write",
     "draw_figures": "gfocal.studies.figures.draw",
     # Errors
     "GfocalError": "gfocal.errors",

@@ -582,11 +582,11 @@ def test_predict_hands_on_threshold_and_precision(
 ) -> None:
     given: dict[str, Any] = {}
 
-    def predict_files(*args: object, **kwargs: object) -> Prediction:
+    def predict(*args: object, **kwargs: object) -> Prediction:
         given.update(kwargs)
         return Prediction((), tmp_path, 0, ())
 
-    monkeypatch.setattr("gfocal.commands.predict.predict_files", predict_files)
+    monkeypatch.setattr("gfocal.commands.predict.predict", predict)
     result = call("predict", run, first_image(scenes), *sets("runtime.precision=bf16"), *words, "--json")
     assert result.exit_code == 0, result.stderr
     assert (given["score_threshold"], given["precision"]) == (threshold, "bf16")

@@ -11,7 +11,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from gfocal.cli.app import app
-from gfocal.data.formats.open import open_split
+from gfocal.data.formats.open import open_dataset
 from gfocal.data.scenes.generate import make_scenes
 
 RUNNER = CliRunner()
@@ -136,7 +136,7 @@ def test_a_image_of_another_size_keeps_its_boxes_only_if_they_fit(data: Path, tm
         image["width"], image["height"] = size
     file.write_text(json.dumps(content))
     assert call(data, "--fix", tmp_path / "cleaned")[0] == 0
-    index = open_split(tmp_path / "cleaned", "train")
+    index = open_dataset(tmp_path / "cleaned", "train")
     boxes = {index.file_name(i)[6:12]: index.targets(i).boxes.tolist() for i in range(len(index))}
     assert "000001" not in boxes  # Neither the shape nor the box fits 64x64.
     assert boxes["000002"] == [[5, 6, 15, 14]]  # Half the size.

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from gfocal.cli.app import app
-from gfocal.data.formats.open import open_split
+from gfocal.data.formats.open import open_dataset
 from gfocal.data.scenes.generate import make_scenes
 from gfocal.errors import UsageError
 from gfocal.recipe import Recipe
@@ -48,7 +48,7 @@ def test_convert_there_and_back(tmp_path: Path) -> None:
     content = json.loads(result.stdout)
     assert content["splits"]["val"] == {"pictures": 3, "boxes": 3}
     assert content["sidecar"] is None
-    first, last = (open_split(tmp_path / name, "test") for name in ("robo", "coco"))
+    first, last = (open_dataset(tmp_path / name, "test") for name in ("robo", "coco"))
     assert sorted(boxes_of(first).values()) == sorted(boxes_of(last).values())
 
 
@@ -137,9 +137,9 @@ def test_format_chooses(tmp_path: Path) -> None:
     words = ("data", "convert", tmp_path, "--to", "coco", "-o")
     result = call(*words, tmp_path / "first")
     assert "COCO JSON is read; --format yolo reads the other" in result.stderr
-    assert open_split(tmp_path / "first", "train").names == ("cat", "dog")
+    assert open_dataset(tmp_path / "first", "train").names == ("cat", "dog")
     call(*words, tmp_path / "second", "--format", "yolo")
-    assert open_split(tmp_path / "second", "train").names == ("kitten", "dog")
+    assert open_dataset(tmp_path / "second", "train").names == ("kitten", "dog")
 
 
 def test_two_formats_in_one_folder(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from gfocal.data.formats.open import open_split
+from gfocal.data.formats.open import open_dataset
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.split import choose_val, deal_out
 from gfocal.errors import UsageError
@@ -135,7 +135,7 @@ def test_whatever_the_groups_no_group_is_cut_and_no_side_empty(
 
 
 def test_shares_of_classes_are_kept(shared: Path) -> None:
-    index = open_split(shared / "data" / "bccd", "train")
+    index = open_dataset(shared / "data" / "bccd", "train")
     chosen, _ = choose_val(index, 0.2, 0)
     assert abs(len(chosen) - 0.2 * len(index)) <= 2
     owner = np.repeat(np.arange(len(index)), np.diff(np.asarray(index.box_start)))

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gfocal.boxes import aligned_iou
 from gfocal.data.formats.coco.classes import COCO_CATEGORY_IDS, COCO_NAMES
-from gfocal.data.formats.open import open_split
+from gfocal.data.formats.open import open_dataset
 from gfocal.data.index.data_index import DataIndex
 from gfocal.detector import DenseDetector
 from gfocal.errors import UsageError
@@ -46,7 +46,7 @@ def detector(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Dens
 
 @pytest.fixture(scope="module")
 def val(shared: Path) -> DataIndex:
-    return open_split(shared / "data" / "coco_mini", "val")
+    return open_dataset(shared / "data" / "coco_mini", "val")
 
 
 def save(path: Path, state: dict[str, Any]) -> Path:

@@ -14,7 +14,7 @@ import gfocal
 from gfocal.detector import DenseDetector
 from gfocal.errors import BrokenInputError, UsageError
 from gfocal.prediction.load import load, load_trained
-from gfocal.prediction.predict import collect_images, predict_files
+from gfocal.prediction.predict import find_images, predict
 from gfocal.recipe import load_recipe
 from gfocal.runs.checkpoint import save_detector
 from gfocal.structures import Detections
@@ -59,21 +59,21 @@ def test_files_folders_and_patterns(tmp_path: Path) -> None:
     deep = image(tmp_path / "in/deep/c.png")
     (tmp_path / "in/notes.txt").write_text("no picture")
     image(tmp_path / "in/.hidden.png")
-    assert collect_images([tmp_path / "in"]) == [a, b]
-    assert collect_images([b, tmp_path / "in"]) == [b, a]  # each once, in the order of the arguments
-    assert collect_images([str(tmp_path / "in/*.png")]) == [b]
-    assert collect_images([str(tmp_path / "in/**/*.png")]) == [b, deep]
-    assert collect_images([str(tmp_path / "in/*")]) == [a, b]
+    assert find_images([tmp_path / "in"]) == [a, b]
+    assert find_images([b, tmp_path / "in"]) == [b, a]  # each once, in the order of the arguments
+    assert find_images([str(tmp_path / "in/*.png")]) == [b]
+    assert find_images([str(tmp_path / "in/**/*.png")]) == [b, deep]
+    assert find_images([str(tmp_path / "in/*")]) == [a, b]
 
 
 def test_a_name_with_brackets_is_a_file_before_it_is_a_pattern(tmp_path: Path) -> None:
     odd = image(tmp_path / "photo[1].png")
-    assert collect_images([odd]) == [odd]
+    assert find_images([odd]) == [odd]
 
 
 def test_upper_case_endings_count(tmp_path: Path) -> None:
     upper = image(tmp_path / "A.PNG")
-    assert collect_images([tmp_path]) == [upper]
+    assert find_images([tmp_path]) == [upper]
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_upper_case_endings_count(tmp_path: Path) -> None:
 def test_nothing_found_is_refused(tmp_path: Path, pattern: str, message: str) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match=message):
-        collect_images([tmp_path / pattern])
+        find_images([tmp_path / pattern])
 
 
 # --- predicting
@@ -91,7 +91,7 @@ def test_nothing_found_is_refused(tmp_path: Path, pattern: str, message: str) ->
 
 def test_the_json_is_coco_with_scores_and_edge_std(tmp_path: Path, detector: DenseDetector) -> None:
     first, second = image(tmp_path / "a.png", (40, 30)), image(tmp_path / "b.jpg", (20, 10))
-    result = predict_files(detector, [first, second], tmp_path / "out", category_ids=[3, 18])
+    result = predict(detector, [first, second], tmp_path / "out", category_ids=[3, 18])
     content = read(tmp_path / "out")
     assert content["images"] == [
         {"id": 1, "file_name": first.as_posix(), "width": 40, "height": 30, "drawing": "a.png"},
@@ -115,21 +115,21 @@ def test_the_json_is_coco_with_scores_and_edge_std(tmp_path: Path, detector: Den
 
 
 def test_category_ids_count_from_one_by_default(tmp_path: Path, detector: DenseDetector) -> None:
-    predict_files(detector, [image(tmp_path / "a.png")], tmp_path / "out")
+    predict(detector, [image(tmp_path / "a.png")], tmp_path / "out")
     content = read(tmp_path / "out")
     assert [c["id"] for c in content["categories"]] == [1, 2]
     assert content["annotations"][0]["category_id"] == 2
 
 
 def test_the_score_threshold_reaches_the_detector(tmp_path: Path, detector: DenseDetector) -> None:
-    result = predict_files(detector, [image(tmp_path / "a.png")], tmp_path / "out", score_threshold=0.7)
+    result = predict(detector, [image(tmp_path / "a.png")], tmp_path / "out", score_threshold=0.7)
     assert result.num_detections == 0
     assert read(tmp_path / "out")["annotations"] == []
 
 
 def test_equal_names_get_distinct_drawings(tmp_path: Path, detector: DenseDetector) -> None:
     inputs = [image(tmp_path / name) for name in ("1/x.png", "2/x.png", "3/X.png", "4/x.bmp", "5/x.tif")]
-    result = predict_files(detector, inputs, tmp_path / "out")
+    result = predict(detector, inputs, tmp_path / "out")
     assert [p.name for p in result.drawings] == ["x.png", "x-2.png", "X-3.png", "x-4.png", "x-5.png"]
     assert all(p.is_file() for p in result.drawings)
 
@@ -140,7 +140,7 @@ def test_inputs_and_foreign_files_are_never_written_over(tmp_path: Path, detecto
     foreign = image(tmp_path / "y.png", colour=(1, 2, 3))
     before = source.read_bytes(), foreign.read_bytes()
     for _ in range(2):  # a second call writes over its own drawings
-        result = predict_files(detector, [source, other], tmp_path)
+        result = predict(detector, [source, other], tmp_path)
         assert [p.name for p in result.drawings] == ["x-2.png", "y-2.png"]
         assert (source.read_bytes(), foreign.read_bytes()) == before
 
@@ -148,31 +148,31 @@ def test_inputs_and_foreign_files_are_never_written_over(tmp_path: Path, detecto
 def test_drawings_of_earlier_calls_may_be_replaced(tmp_path: Path, detector: DenseDetector) -> None:
     a, b = image(tmp_path / "a.png"), image(tmp_path / "b.png")
     for source in (a, b, a):
-        result = predict_files(detector, [source], tmp_path / "out")
+        result = predict(detector, [source], tmp_path / "out")
         assert result.drawings == (tmp_path / "out" / source.name,)
 
 
 def test_a_second_call_does_not_draw_on_drawings(tmp_path: Path, detector: DenseDetector) -> None:
     source = image(tmp_path / "x.png")
     for left_out in ((), (tmp_path / "x-2.png",)):
-        result = predict_files(detector, collect_images([tmp_path]), tmp_path)
+        result = predict(detector, find_images([tmp_path]), tmp_path)
         assert result.drawings == (tmp_path / "x-2.png",)
         assert result.left_out == left_out
         assert [image["file_name"] for image in read(tmp_path)["images"]] == [source.as_posix()]
     with pytest.raises(UsageError, match="all pictures given are drawings of an earlier call"):
-        predict_files(detector, [tmp_path / "x-2.png"], tmp_path)
+        predict(detector, [tmp_path / "x-2.png"], tmp_path)
 
 
 @pytest.mark.parametrize(("precision", "low"), [("fp32", False), ("bf16", True)])
 def test_the_network_runs_in_the_precision_asked_for(tmp_path: Path, precision: str, low: bool) -> None:
     seen: list[bool] = []
 
-    def predict(source: Tensor, score_threshold: float | None = None, batch_size: int = 1) -> Detections:
+    def found(source: Tensor, score_threshold: float | None = None, batch_size: int = 1) -> Detections:
         seen.append(torch.is_autocast_enabled("cpu"))
         return finds_one_dog(source, score_threshold)
 
-    stub = SimpleNamespace(names=NAMES, predict=predict, device=torch.device("cpu"))
-    predict_files(cast(DenseDetector, stub), [image(tmp_path / "a.png")], tmp_path / "out", precision=precision)
+    stub = SimpleNamespace(names=NAMES, predict=found, device=torch.device("cpu"))
+    predict(cast(DenseDetector, stub), [image(tmp_path / "a.png")], tmp_path / "out", precision=precision)
     assert seen == [low]
 
 
@@ -180,31 +180,31 @@ def test_a_foreign_predictions_file_is_not_replaced(tmp_path: Path, detector: De
     (tmp_path / "out").mkdir()
     (tmp_path / "out/predictions.json").write_text('{"mine": 1}')
     with pytest.raises(UsageError, match=r"predictions\.json was not written by gfocal"):
-        predict_files(detector, [image(tmp_path / "a.png")], tmp_path / "out")
+        predict(detector, [image(tmp_path / "a.png")], tmp_path / "out")
 
 
 def test_broken_images_are_left_out_unless_none_is_left(tmp_path: Path, detector: DenseDetector) -> None:
     (tmp_path / "bad.jpg").write_bytes(b"\xff\xd8\xff nothing")
     good = image(tmp_path / "good.png")
-    result = predict_files(detector, [tmp_path / "bad.jpg", good], tmp_path / "out")
+    result = predict(detector, [tmp_path / "bad.jpg", good], tmp_path / "out")
     assert [p.name for p in result.drawings] == ["good.png"]
     assert len(result.skipped) == 1
     assert "bad.jpg" in result.skipped[0]
     assert [image["id"] for image in read(tmp_path / "out")["images"]] == [1]
     with pytest.raises(BrokenInputError, match=r"bad\.jpg"):
-        predict_files(detector, [tmp_path / "bad.jpg"], tmp_path / "out2")
+        predict(detector, [tmp_path / "bad.jpg"], tmp_path / "out2")
 
 
 def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path: Path, detector: DenseDetector) -> None:
     (tmp_path / "out").write_text("")
     with pytest.raises(UsageError, match="cannot write"):
-        predict_files(detector, [image(tmp_path / "a.png")], tmp_path / "out")
+        predict(detector, [image(tmp_path / "a.png")], tmp_path / "out")
 
 
 def test_progress_counts_every_image(tmp_path: Path, detector: DenseDetector) -> None:
     seen: list[tuple[int, int]] = []
     inputs = [image(tmp_path / "a.png"), tmp_path / "absent.png"]
-    predict_files(detector, inputs, tmp_path / "out", progress=lambda done, total: seen.append((done, total)))
+    predict(detector, inputs, tmp_path / "out", progress=lambda done, total: seen.append((done, total)))
     assert seen == [(1, 2), (2, 2)]
 
 
@@ -270,9 +270,9 @@ def test_what_does_not_exist_is_named_with_the_nearest_recipe() -> None:
 
 def test_paths_may_be_texts_but_not_one_alone(detector: DenseDetector, tmp_path: Path) -> None:
     file, out = image(tmp_path / "a.jpg"), tmp_path / "out"
-    done = predict_files(detector, [str(file)], str(out))
+    done = predict(detector, [str(file)], str(out))
     assert (done.drawings, done.left_out) == ((out / "a.jpg",), ())
     for alone in (file, str(file)):
         with pytest.raises(UsageError, match=r"must be a list of files, such as \['.*a.jpg'\], not a single path"):
-            predict_files(detector, alone, tmp_path / "other")  # type: ignore[arg-type]
+            predict(detector, alone, tmp_path / "other")  # type: ignore[arg-type]
     assert not (tmp_path / "other").exists()

@@ -13,7 +13,7 @@ import pytest
 from gfocal.commands.evaluate import evaluate_files
 from gfocal.data.fingerprint import fingerprint
 from gfocal.data.formats.convert import write_dataset
-from gfocal.data.formats.open import open_split
+from gfocal.data.formats.open import open_dataset
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.split import parse_val
 from gfocal.errors import UsageError
@@ -35,14 +35,14 @@ def small(*overrides: str) -> Recipe:
 def unsplit(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Generated scenes as a YOLO data set that is not split."""
     folder = tmp_path_factory.mktemp("unsplit") / "toys"
-    write_dataset({"train": open_split(scenes, "train")}, folder, "yolo")
+    write_dataset({"train": open_dataset(scenes, "train")}, folder, "yolo")
     (folder / "data.yaml").unlink()
     (folder / "gfocal.json").unlink()
     for kind in ("images", "labels"):
         for file in (folder / kind / "train").iterdir():
             file.rename(folder / kind / file.name)
         (folder / kind / "train").rmdir()
-    (folder / "classes.txt").write_text("\n".join(open_split(scenes, "train").names))
+    (folder / "classes.txt").write_text("\n".join(open_dataset(scenes, "train").names))
     return folder
 
 
@@ -93,7 +93,7 @@ def test_other_data_are_measured_as_they_are(unsplit: Path, scenes: Path, tmp_pa
     train(small(), first, apart, run, progress=False, held_out=held_out.to_dict())
     said: list[str] = []
     words = {"overrides": ["data.workers=0"], "say": said.append}
-    assert evaluate_files(str(run), scenes, **words)["num_images"] == len(open_split(scenes, "val"))
+    assert evaluate_files(str(run), scenes, **words)["num_images"] == len(open_dataset(scenes, "val"))
     assert said == []
     other = tmp_path / "other"
     other.mkdir()
@@ -162,7 +162,7 @@ def test_what_was_set_apart_is_found_to_the_last_image(unsplit: Path) -> None:
     index, _, held_out = open_run_data(unsplit, 0.25)
     assert held_out is not None
     (part,) = held_out.parts
-    whole = open_split(unsplit, "train")
+    whole = open_dataset(unsplit, "train")
     assert part.chosen(whole).sum() == len(part.val)
     with pytest.raises(UsageError, match="changed since the run set pictures apart"):
         replace(part, val=(*part.val[1:], "renamed.jpg")).chosen(whole)
@@ -187,7 +187,7 @@ def test_images_that_are_learnt_and_measured_are_told(scenes: Path, tmp_path: Pa
 
 
 def test_the_fingerprint_sees_images_and_classes(scenes: Path) -> None:
-    index = open_split(scenes, "train")
+    index = open_dataset(scenes, "train")
     other = index.name_bytes.copy()
     other[0] += 1
     for changed in (

@@ -30,7 +30,7 @@ STEPS = """
 import json, sys
 import torch
 from pathlib import Path
-from gfocal.data.formats.open import open_split
+from gfocal.data.formats.open import open_dataset
 from gfocal.training import train as module
 from gfocal.recipe import load_recipe
 
@@ -42,7 +42,7 @@ for name, dtype, overrides in json.loads(cases):
     for folder in data:
         recipe = load_recipe("gfl_r18", overrides)
         target = Path(out) / f"{name}-{Path(folder).name}"
-        assert module.train(recipe, open_split(folder, "train"), None, target, progress=False).steps == 1
+        assert module.train(recipe, open_dataset(folder, "train"), None, target, progress=False).steps == 1
 """
 
 
@@ -117,7 +117,7 @@ RUN = """
 import json, os, sys
 import torch
 from pathlib import Path
-from gfocal.data.formats.open import open_split
+from gfocal.data.formats.open import open_dataset
 from gfocal.training import trainer as module
 from gfocal.training.train import train
 from gfocal.errors import GfocalError
@@ -130,7 +130,7 @@ if how == "fail" and os.environ["RANK"] == "1":
     module.optimizer_step = fail
 try:
     result = train(
-        load_recipe("gfl_nano", overrides), open_split(data, "train"), open_split(data, "val"), Path(out),
+        load_recipe("gfl_nano", overrides), open_dataset(data, "train"), open_dataset(data, "val"), Path(out),
         resume=how == "resume", skip_broken=how == "skip", progress=False,
     )
     print(json.dumps([result.steps, result.metrics, result.best_ap, result.skipped]))

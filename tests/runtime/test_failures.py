@@ -118,7 +118,7 @@ def test_batches_that_do_not_fit_into_shared_memory() -> None:
 FULL = """
 import resource, sys
 from pathlib import Path
-from gfocal.data.formats.open import open_split
+from gfocal.data.formats.open import open_dataset
 from gfocal.training import trainer as module
 from gfocal.training.train import train
 from gfocal.recipe import load_recipe
@@ -135,7 +135,7 @@ def fill(*args, **options):
 
 module.optimizer_step = fill
 try:
-    train(load_recipe("gfl_nano", overrides), open_split(Path(data), "train"), None, Path(out), progress=False)
+    train(load_recipe("gfl_nano", overrides), open_dataset(Path(data), "train"), None, Path(out), progress=False)
 except module.GfocalError as error:
     resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))  # the line itself goes to a file
     print(type(error).__name__, error)

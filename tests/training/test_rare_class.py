@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gfocal.data.formats.open import open_split
+from gfocal.data.formats.open import open_dataset
 from gfocal.data.pipeline import images_per_epoch
 from gfocal.data.scenes.generate import make_scenes
 from gfocal.interop.load import import_weights
@@ -32,8 +32,8 @@ def test_the_rare_class_is_found_better_in_as_many_steps(shared: Path, tmp_path:
         content["images"] = [image for image in content["images"] if image["id"] not in gone]
         content["annotations"] = [a for a in content["annotations"] if a["image_id"] not in gone]
 
-    val = open_split(tmp_path / "scenes", "val")
-    index = rewritten(open_split(tmp_path / "scenes", "train"), tmp_path / "thinned", thin_out)
+    val = open_dataset(tmp_path / "scenes", "val")
+    index = rewritten(open_dataset(tmp_path / "scenes", "train"), tmp_path / "thinned", thin_out)
     found = {}
     for name, more in KINDS.items():
         recipe = small(*OPTIONS, "schedule.eval_every=100", "schedule.save_every=1000", "optim.lr=0.003", *more)

@@ -43,12 +43,12 @@ STEPS = 15
 SCRIPT = """
 import sys
 from pathlib import Path
-from gfocal.data.formats.open import open_split
+from gfocal.data.formats.open import open_dataset
 from gfocal.training.train import train
 from gfocal.recipe import load_recipe
 
 data, out, resume, *overrides = sys.argv[1:]
-train_index, val_index = (open_split(Path(data), split) for split in ("train", "val"))
+train_index, val_index = (open_dataset(Path(data), split) for split in ("train", "val"))
 recipe = load_recipe("gfl_nano", overrides)
 result = train(recipe, train_index, val_index, Path(out), resume=resume == "resume")
 print("interrupted" if result.interrupted else "done", result.steps)

@@ -20,7 +20,7 @@ from gfocal.commands.evaluate import evaluate_files
 from gfocal.commands.predict import predict_patterns
 from gfocal.commands.preview import draw_preview
 from gfocal.data import pipeline
-from gfocal.data.formats.open import open_split
+from gfocal.data.formats.open import open_dataset
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.index.tiled import cut_into_tiles
 from gfocal.data.pipeline import batches_from, images_per_epoch, in_tiles, tile_lines
@@ -64,12 +64,12 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def learn(large: Path) -> DataIndex:
-    return open_split(large, "train")
+    return open_dataset(large, "train")
 
 
 @pytest.fixture(scope="module")
 def measure(large: Path) -> DataIndex:
-    return open_split(large, "val")
+    return open_dataset(large, "val")
 
 
 def test_a_run_that_was_cut_in_the_middle_of_an_epoch_ends_alike(
@@ -123,12 +123,12 @@ def _trained_on_the_command_line(recipe: Recipe, data: Path, out: Path) -> None:
 @pytest.mark.parametrize(
     "verb",
     [
-        lambda recipe, data, out: train(recipe, open_split(data, "train"), None, out / "run", progress=False),
-        lambda recipe, data, out: find_lr(recipe, open_split(data, "train"), steps=10),
-        lambda recipe, data, out: data_statistics(open_split(data, "train"), recipe, augmented=True),
+        lambda recipe, data, out: train(recipe, open_dataset(data, "train"), None, out / "run", progress=False),
+        lambda recipe, data, out: find_lr(recipe, open_dataset(data, "train"), steps=10),
+        lambda recipe, data, out: data_statistics(open_dataset(data, "train"), recipe, augmented=True),
         lambda recipe, data, out: draw_preview(data, recipe, out / "sheet.png", count=2),
-        lambda recipe, data, out: find_batch_size(recipe, open_split(data, "train")),
-        lambda recipe, data, out: steps_of(recipe, open_split(data, "train")),
+        lambda recipe, data, out: find_batch_size(recipe, open_dataset(data, "train")),
+        lambda recipe, data, out: steps_of(recipe, open_dataset(data, "train")),
         _trained_on_the_command_line,
     ],
 )
@@ -293,8 +293,8 @@ def test_a_pyramid_from_stride_4_learns_and_finds(large: Path, tmp_path: Path) -
             "runtime.threads=1",
         ],
     )
-    index = open_split(large, "train")
-    result = train(recipe, index, open_split(large, "val"), tmp_path / "run", progress=False)
+    index = open_dataset(large, "train")
+    result = train(recipe, index, open_dataset(large, "val"), tmp_path / "run", progress=False)
     assert result.steps == 2
     line = metrics_of(tmp_path / "run", "train")[-1]
     assert 0 < line["loss"] < 100

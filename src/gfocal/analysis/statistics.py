@@ -60,8 +60,8 @@ def data_statistics(
 
     Example:
         >>> from gfocal.recipe import load_recipe
-        >>> from gfocal.data.formats.open import open_split
-        >>> found, _ = data_statistics(open_split("bccd", "train"), load_recipe("gfl_nano"))  # doctest: +SKIP
+        >>> from gfocal.data.formats.open import open_dataset
+        >>> found, _ = data_statistics(open_dataset("bccd", "train"), load_recipe("gfl_nano"))  # doctest: +SKIP
         >>> found["truncated_share"]  # doctest: +SKIP
         6.458835687219259e-05
     """

@@ -97,10 +97,10 @@ def _study_verb(asked: str) -> Callable[..., None]:
         json_: Json = False,
     ) -> None:
         with own_stdout():
-            from gfocal.studies.execution.budget import chosen_budget
+            from gfocal.studies.execution.budget import study_budget
             from gfocal.studies.execution.study import SCENES, StudySettings, default_folder, names_of, open_study
 
-            chosen = chosen_budget(
+            chosen = study_budget(
                 budget or ("small" if data == SCENES else "full"), pyramid=pyramid, iterations=iterations, size=size
             )
             settings = StudySettings(
@@ -140,7 +140,7 @@ def _run(study: Any) -> tuple[dict[str, Any], list[str]]:
     """Do the runs and write the reports; the results, and what to print of them."""
     from gfocal.studies.comparison.results import collect
     from gfocal.studies.execution.dry_run import about
-    from gfocal.studies.report import describe_results, write_overview, write_report
+    from gfocal.studies.report import describe_results, write_overview, write_study_report
     from gfocal.studies.speed.table import table_speed
 
     say(about(study))
@@ -155,7 +155,7 @@ def _run(study: Any) -> tuple[dict[str, Any], list[str]]:
             except KeyboardInterrupt:  # the runs are done: they are reported without it
                 outcome.interrupted = True
         result = collect(study, table, outcome, speed, command)
-        files[table.name] = write_report(result, study.settings.out / table.name)
+        files[table.name] = write_study_report(result, study.settings.out / table.name)
         results.append(result)
         lines += [*describe_results(result, files[table.name]), ""]
     if len(results) > 1:

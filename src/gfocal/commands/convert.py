@@ -8,7 +8,7 @@ from typing import Any
 
 from gfocal.data.formats.common import Format
 from gfocal.data.formats.convert import check_out, write_dataset
-from gfocal.data.formats.open import open_all
+from gfocal.data.formats.open import open_splits
 from gfocal.data.formats.sidecar import NAME
 from gfocal.data.problems import Problems
 from gfocal.data.split import set_apart
@@ -53,7 +53,7 @@ def convert_files(
     """
     check_out(out)
     problems = Problems(skip_broken, unread=[])
-    splits = open_all(source, format=format, problems=problems)
+    splits = open_splits(source, format=format, problems=problems)
     say_lines(problems.notes, say)
     if warn is not None:
         warn(problems.lines)

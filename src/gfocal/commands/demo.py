@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import gfocal
-from gfocal.data.formats.open import open_split
+from gfocal.data.formats.open import open_dataset
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.scenes.generate import make_scenes
 from gfocal.errors import UsageError
 from gfocal.evaluation.evaluator import evaluate
 from gfocal.prediction.drawing import contact_sheet
 from gfocal.prediction.load import open_model, usable_precision
-from gfocal.prediction.predict import predict_files
+from gfocal.prediction.predict import predict
 from gfocal.recipe import Recipe, load_recipe
 from gfocal.runs.checkpoint import STATE, find_weights
 from gfocal.training.train import train
@@ -88,8 +88,8 @@ def run_demo(
     say(f"1/4 scenes: {settings.train} to train on, {settings.val} to measure on, in {out / 'data'}")
     with clock.stage("scenes"):
         _scenes(out / "data", settings)
-    train_index = open_split(out / "data", "train")
-    val_index = open_split(out / "data", "val")
+    train_index = open_dataset(out / "data", "train")
+    val_index = open_dataset(out / "data", "val")
     say(f"2/4 training: {counted(recipe.schedule.epochs, 'epoch')}, into {out / 'run'}")
     with clock.stage("training"):
         _train(recipe, train_index, val_index, out / "run")
@@ -230,7 +230,7 @@ def _draw(out: Path, val_index: DataIndex) -> None:
     detector, recipe, about = open_model(str(out / "run"), ())
     step = max(1, len(val_index) // _DRAWN)
     images = [val_index.path(i) for i in range(0, len(val_index), step)][:_DRAWN]
-    prediction = predict_files(
+    prediction = predict(
         detector,
         images,
         out / "predictions",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gfocal.errors import UsageError
 from gfocal.prediction.load import open_model, sets_key, usable_precision
-from gfocal.prediction.predict import Prediction, collect_images, predict_files
+from gfocal.prediction.predict import Prediction, find_images, predict
 from gfocal.utils.progress import ProgressBar
 
 DEFAULT_SCORE = 0.3
@@ -25,23 +25,23 @@ def predict_patterns(
     overlap: float | None = None,
     batch_size: int = 8,
 ) -> Prediction:
-    """Find images and objects in them; see :func:`gfocal.prediction.predict.predict_files`.
+    """Find images and objects in them; see :func:`gfocal.prediction.predict.predict`.
 
     Args:
         model, overrides, tile, overlap: see :func:`gfocal.prediction.load.open_model`.
-        patterns: see :func:`gfocal.prediction.predict.collect_images`.
-        out, batch_size: see :func:`gfocal.prediction.predict.predict_files`.
+        patterns: see :func:`gfocal.prediction.predict.find_images`.
+        out, batch_size: see :func:`gfocal.prediction.predict.predict`.
         score: leave out boxes with a lower score; by default ``predict.score_threshold`` where the overrides set it,
             else 0.3.
     """
     if score is not None and not 0 <= score < 1:
         raise UsageError(f"--score must be at least 0 and below 1, got {score:g}")
-    images = collect_images(patterns)
+    images = find_images(patterns)
     detector, recipe, about = open_model(model, overrides, tile=tile, overlap=overlap)
     if score is None:
         score = recipe.predict.score_threshold if sets_key(overrides, "predict.score_threshold") else DEFAULT_SCORE
     with ProgressBar(len(images), "predicting") as bar:
-        return predict_files(
+        return predict(
             detector,
             images,
             out,

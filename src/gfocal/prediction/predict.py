@@ -25,7 +25,7 @@ RESULTS = "predictions.json"
 _WRITTEN_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
 
-def collect_images(patterns: Iterable[str | Path]) -> list[Path]:
+def find_images(patterns: Iterable[str | Path]) -> list[Path]:
     """The image files that files, folders and patterns stand for, each once.
 
     Args:
@@ -67,7 +67,7 @@ def _only_images(paths: Iterable[Path]) -> list[Path]:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What :func:`predict_files` did.
+    """What :func:`predict` did.
 
     Attributes:
         drawings: the drawn images written.
@@ -84,7 +84,7 @@ class Prediction:
     left_out: tuple[Path, ...] = ()
 
 
-def predict_files(
+def predict(
     detector: DenseDetector,
     images: Sequence[str | Path],
     out: str | Path,
@@ -102,7 +102,7 @@ def predict_files(
 
     Args:
         detector: what looks for objects.
-        images: files, see :func:`collect_images` for those of folders and patterns. One that cannot be read is
+        images: files, see :func:`find_images` for those of folders and patterns. One that cannot be read is
             left out, unless none is left; so is what an earlier call drew into ``out``.
         out: a folder, made where missing. Files in it are replaced only if an earlier call wrote them.
         score_threshold: in [0, 1); None takes the detector's own.

@@ -12,7 +12,7 @@ import numpy as np
 
 from gfocal.data.fingerprint import fingerprint
 from gfocal.data.formats.common import WHOLE, Format, Split
-from gfocal.data.formats.open import find_data, open_split
+from gfocal.data.formats.open import find_data, open_dataset
 from gfocal.data.index.columns import parts
 from gfocal.data.index.concat import join
 from gfocal.data.index.data_index import DataIndex
@@ -181,13 +181,13 @@ def _open_val(
     data: Path | Sequence[Path], val: Path | None, format: Format | None, skip_broken: bool
 ) -> DataIndex | None:
     if val is not None:
-        return open_split(val, "val", whole=True, skip_broken=skip_broken)
+        return open_dataset(val, "val", whole=True, skip_broken=skip_broken)
     found = []
     for path in _paths(data):
         if path.suffix.lower() == ".json":
             continue  # The one file is what the detector learns from.
         with suppress(MissingSplitError):
-            found.append(open_split(path, "val", format=format, skip_broken=skip_broken))
+            found.append(open_dataset(path, "val", format=format, skip_broken=skip_broken))
     return join(found)[0] if found else None
 
 
@@ -220,7 +220,7 @@ def open_measured(
     lines = []
     index = None
     if held_out is not None and split != "test":
-        whole = open_split(data, "train", format=format, whole=True, problems=problems)
+        whole = open_dataset(data, "train", format=format, whole=True, problems=problems)
         print_of = fingerprint(whole)
         apart = next((part for part in held_out.parts if part.of == print_of), None)
         if apart is not None:
@@ -231,7 +231,7 @@ def open_measured(
         else:
             problems = Problems(skip_broken)
     if index is None:
-        index = open_split(data, split, format=format, whole=True, problems=problems)
+        index = open_dataset(data, split, format=format, whole=True, problems=problems)
         unsplit = WHOLE in find_data(data, format).splits
         if unsplit and held_out is not None:
             lines = [
@@ -251,6 +251,6 @@ def open_parts(
     indexes = []
     for path in data:
         problems = Problems(skip_broken)
-        indexes.append(open_split(path, split, format=format, problems=problems))
+        indexes.append(open_dataset(path, split, format=format, problems=problems))
         say_lines(problems.notes, say)
     return indexes

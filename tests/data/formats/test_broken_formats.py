@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gfocal.data.formats.open import open_split
+from gfocal.data.formats.open import open_dataset
 from gfocal.data.problems import Problem, Problems
 from gfocal.errors import BrokenInputError, GfocalError, UsageError
 from helpers.layouts import CONTENT, LAYOUTS, boxes_of, image, voc_xml, yolo_text
@@ -30,10 +30,10 @@ def made(root: Path, layout: str) -> Path:
 def strict_and_skipped(root: Path) -> tuple[str, list[Problem], dict[str, Any]]:
     """(message when it stops, faults when it goes on, the boxes that are left)."""
     with pytest.raises(BrokenInputError) as stopped:
-        open_split(root, "train")
+        open_dataset(root, "train")
     assert str(stopped.value).endswith("or leave it out with --skip-broken")
     found: list[Problem] = []
-    index = open_split(root, "train", problems=Problems(True, found.append))
+    index = open_dataset(root, "train", problems=Problems(True, found.append))
     assert index.skipped == [str(problem) for problem in found]
     assert np.isfinite(np.asarray(index.boxes)).all()
     return str(stopped.value), found, boxes_of(index)
@@ -73,7 +73,7 @@ def test_a_broken_line(tmp_path: Path, line: str, kind: str, message: str) -> No
     assert f"{root / 'labels' / 'a.txt'}: " in stopped
     assert [(problem.kind, problem.image) for problem in found] == [(kind, "a.jpg")]
     with pytest.raises(BrokenInputError, match=message):
-        open_split(root, "train")
+        open_dataset(root, "train")
     assert left == WANTED, "the lines around it stay"
 
 
@@ -87,7 +87,7 @@ def test_lines_that_are_right_after_all(tmp_path: Path) -> None:
         "1 5e-1 .5 0 0.5",  # without width: kept, as in COCO
     ]
     (root / "labels/a.txt").write_bytes(b"\xef\xbb\xbf" + "\r\n".join(lines).encode())
-    boxes = boxes_of(open_split(root, "train"))["a.jpg"]
+    boxes = boxes_of(open_dataset(root, "train"))["a.jpg"]
     assert [name for name, _ in boxes] == ["cat", "dog", "cat", "dog"]
     assert boxes[1][1] == (0, 7.5, 20, 22.5)
     assert boxes[2][1] == (30, 22.5, 50, 37.5)
@@ -98,7 +98,7 @@ def test_polygons_scores_and_key_points(tmp_path: Path) -> None:
     (root / "labels/a.txt").write_text("0 0.1 0.2 0.5 0.1 0.3 0.6\n1 0.25 0.1 1 0.1 1 1 0.25 1\n")
     (root / "labels/b c.txt").write_text("1 0.375 0.5 0.75 1 0.9\n")
     problems = Problems(False)
-    boxes = boxes_of(open_split(root, "train", problems=problems))
+    boxes = boxes_of(open_dataset(root, "train", problems=problems))
     assert boxes["a.jpg"] == [("cat", (4, 3, 20, 18)), B]
     assert boxes["b c.jpg"] == WANTED["b c.jpg"]
     assert [note.split(": ")[1] for note in problems.notes] == [
@@ -110,7 +110,7 @@ def test_polygons_scores_and_key_points(tmp_path: Path) -> None:
     text = "".join(line + " 0.1 0.1 2 0.2 0.2 0\n" for line in yolo_text("a.jpg").splitlines())
     (posed / "labels/train/a.txt").write_text(text)
     problems = Problems(False)
-    assert boxes_of(open_split(posed, "train", problems=problems)) == WANTED
+    assert boxes_of(open_dataset(posed, "train", problems=problems)) == WANTED
     assert ["key points are not read" in note for note in problems.notes] == [True]
 
 
@@ -145,7 +145,7 @@ def test_listed_images_that_are_missing(tmp_path: Path) -> None:
     assert "train.txt: line 4: picture data/obj_train_data/gone.jpg does not exist" in stopped
     assert left == WANTED
     problems = Problems(True)
-    open_split(root, "train", problems=problems)
+    open_dataset(root, "train", problems=problems)
     assert any("listed more than once" in note for note in problems.notes)
 
 
@@ -170,7 +170,7 @@ def test_a_broken_yaml(tmp_path: Path, text: str, message: str) -> None:
     (root / "empty").mkdir()
     (root / "data.yaml").write_text(text)
     with pytest.raises(UsageError, match=message):
-        open_split(root / "data.yaml", "train")
+        open_dataset(root / "data.yaml", "train")
 
 
 def test_classes_by_number_and_without_names(tmp_path: Path) -> None:
@@ -178,18 +178,18 @@ def test_classes_by_number_and_without_names(tmp_path: Path) -> None:
     yaml = root / "toys.yaml"
     plain = yaml.read_text().split("names:")[0]
     yaml.write_text(plain + "names: {1: no, 0: 7}\n")
-    assert open_split(root, "train").names == ("7", "no"), "YAML would make them a number and a bool"
+    assert open_dataset(root, "train").names == ("7", "no"), "YAML would make them a number and a bool"
     yaml.write_text(plain + "names: {0: cat, 1: dog, 5: cow}\n")
-    index = open_split(root, "train")
+    index = open_dataset(root, "train")
     assert np.asarray(index.category_ids).tolist() == [0, 1, 5]
     yaml.unlink()
     problems = Problems(False)
-    index = open_split(root, "train", problems=problems)
+    index = open_dataset(root, "train", problems=problems)
     assert index.names == ("0", "1")
     assert any("nothing names the classes" in note for note in problems.notes)
     (root / "classes.txt").write_bytes(b"\xff")
     with pytest.raises(UsageError, match=r"classes\.txt cannot be read as UTF-8"):
-        open_split(root, "train")
+        open_dataset(root, "train")
 
 
 OBJECT = "<object>{}</object>"
@@ -224,7 +224,7 @@ def test_a_broken_object(tmp_path: Path, extra: str, kind: str, message: str) ->
     assert f"{file}: object 3" in stopped
     assert [(problem.kind, problem.image) for problem in found] == [(kind, "a.jpg")]
     with pytest.raises(BrokenInputError, match=message):
-        open_split(root, "train")
+        open_dataset(root, "train")
     assert left == WANTED
 
 
@@ -264,7 +264,7 @@ def test_a_broken_file(tmp_path: Path, damage: Callable[[Path], object], kind: s
     _, found, left = strict_and_skipped(root)
     assert [problem.kind for problem in found] == [kind]
     with pytest.raises(BrokenInputError, match=message):
-        open_split(root, "train")
+        open_dataset(root, "train")
     assert left == {name: boxes for name, boxes in WANTED.items() if name != lost}, "not background: left out"
 
 
@@ -273,21 +273,21 @@ def test_voc_lists(tmp_path: Path) -> None:
     (root / "ImageSets/Main/val.txt").write_text("a.jpg\ngone\n")
     (root / "ImageSets/Main/train.txt").write_text("b c\n")
     with pytest.raises(BrokenInputError, match=r"val\.txt: picture gone does not exist in"):
-        open_split(root, "val")
-    index = open_split(root, "val", problems=(problems := Problems(True)))
+        open_dataset(root, "val")
+    index = open_dataset(root, "val", problems=(problems := Problems(True)))
     assert boxes_of(index) == {"a.jpg": [A, B]}
     assert [note.split(": ")[1] for note in problems.notes] == [
         "1 XML files are in none of its lists and belong to no split"
     ]
     assert index.names == ("cat", "dog"), "the names of all files, so that splits agree"
-    assert open_split(root, "train").names == ("cat", "dog")
+    assert open_dataset(root, "train").names == ("cat", "dog")
 
 
 def test_trainval_without_train(tmp_path: Path) -> None:
     root = made(tmp_path, "voc")
     (root / "ImageSets/Main/train.txt").unlink()
     (root / "ImageSets/Main/val.txt").write_text("a\n")
-    assert sorted(boxes_of(open_split(root, "train"))) == ["b c.jpg", "ü.png"]
+    assert sorted(boxes_of(open_dataset(root, "train"))) == ["b c.jpg", "ü.png"]
 
 
 def test_images_are_found_by_the_name_of_the_xml_file_first(tmp_path: Path) -> None:
@@ -297,11 +297,11 @@ def test_images_are_found_by_the_name_of_the_xml_file_first(tmp_path: Path) -> N
     image(root / "a2.jpg", CONTENT["a.jpg"][0])
     (root / "other.xml").write_text(voc_xml("b c.jpg").replace("b c.jpg", "C:\\photos\\Renamed.JPG"))
     image(root / "Renamed.JPG", CONTENT["b c.jpg"][0])
-    left = boxes_of(open_split(root, "train"))
+    left = boxes_of(open_dataset(root, "train"))
     assert left == {**WANTED, "a2.jpg": [A, B], "Renamed.JPG": WANTED["b c.jpg"]}
     (root / "again.xml").write_text(voc_xml("a.jpg"))
     with pytest.raises(BrokenInputError, match=r"again\.xml: belongs to the picture a\.jpg, as a\.xml does"):
-        open_split(root, "train")
+        open_dataset(root, "train")
 
 
 @pytest.mark.parametrize(
@@ -312,7 +312,7 @@ def test_a_size_that_is_not_written_is_the_image_s(tmp_path: Path, size: str) ->
     text = voc_xml("a.jpg")
     start, end = text.index("<size>"), text.index("</size>") + len("</size>")
     (root / "Annotations/a.xml").write_text(text[:start] + size + text[end:])
-    index = open_split(root, "train")
+    index = open_dataset(root, "train")
     assert [(int(index.widths[i]), int(index.heights[i])) for i in range(3)] == [size for size, _ in CONTENT.values()]
 
 
@@ -320,7 +320,7 @@ def test_images_of_one_name(tmp_path: Path) -> None:
     root = made(tmp_path, "label_studio_voc")
     image(root / "images" / "a.png", (40, 30))
     problems = Problems(False)
-    assert boxes_of(open_split(root, "train", problems=problems)) == WANTED
+    assert boxes_of(open_dataset(root, "train", problems=problems)) == WANTED
     assert [note.split(": ")[1] for note in problems.notes] == ["a.png is not read, since a.jpg has its name"]
 
 
@@ -328,7 +328,7 @@ def test_difficult_objects_are_ignored(tmp_path: Path) -> None:
     root = made(tmp_path, "label_studio_voc")
     extra = OBJECT.format("<name>cat</name><difficult>1</difficult>" + BOX.format(1, 2, 3, 4))
     (root / "Annotations/a.xml").write_text(voc_xml("a.jpg", extra=extra))
-    index = open_split(root, "train")
+    index = open_dataset(root, "train")
     assert np.asarray(index.ignore).tolist() == [False, False, True, False]
 
 
@@ -339,7 +339,7 @@ def test_the_challenge_counts_from_one(tmp_path: Path) -> None:
         extra = OBJECT.format("<name>cat</name>" + BOX.format(1, 1, 40, 30))
         (root / "Annotations/a.xml").write_text(voc_xml("a.jpg", database=database, extra=extra))
         problems = Problems(False)
-        assert boxes_of(open_split(root, "train", problems=problems))["a.jpg"][-1][1] == wanted
+        assert boxes_of(open_dataset(root, "train", problems=problems))["a.jpg"][-1][1] == wanted
         assert len(problems.notes) == (database != "Unknown")
 
 
@@ -358,7 +358,7 @@ def test_any_label_file_is_read_or_refused(
         made(root, "label_studio_yolo")
     (root / "labels/a.txt").write_text("\n".join(lines), encoding="utf-8")
     with contextlib.suppress(GfocalError):
-        index = open_split(root, "train", skip_broken=skip)
+        index = open_dataset(root, "train", skip_broken=skip)
         assert np.isfinite(np.asarray(index.boxes)).all()
         assert len(index) == 3
 
@@ -380,7 +380,7 @@ def test_any_xml_file_is_read_or_refused(
     text = voc_xml("a.jpg", extra=OBJECT.format(one))
     (root / "Annotations/a.xml").write_text(text if plain else "".join(words), encoding="utf-8")
     with contextlib.suppress(GfocalError):
-        index = open_split(root, "train", skip_broken=skip)
+        index = open_dataset(root, "train", skip_broken=skip)
         assert np.isfinite(np.asarray(index.boxes)).all()
 
 
@@ -392,7 +392,7 @@ def test_absolute_and_relative_entries_of_a_yaml(tmp_path: Path, monkeypatch: py
     text = f"train: [one/images, {tmp_path / 'two' / 'images'}]\nnames: [cat]\n"
     (tmp_path / "data.yaml").write_text(text)
     monkeypatch.chdir(tmp_path)
-    index = open_split("data.yaml", "train")
+    index = open_dataset("data.yaml", "train")
     assert boxes_of(index).keys() == {"one.jpg", "two.jpg"}
     assert len(index.boxes) == 2
 
@@ -406,7 +406,7 @@ def test_class_names_are_those_of_the_parsed_file(tmp_path: Path, name: bytes, w
     file = next(root.rglob("a.xml"))
     head = b'<?xml version="1.0" encoding="ISO-8859-1"?>'
     file.write_bytes(head + voc_xml("a.jpg").encode("ascii").replace(b"<name>cat<", b"<name>" + name + b"<"))
-    assert open_split(root, "train").names == tuple(sorted(["dog", wanted]))
+    assert open_dataset(root, "train").names == tuple(sorted(["dog", wanted]))
 
 
 def test_an_object_without_a_name_takes_none_of_the_next(tmp_path: Path) -> None:
@@ -414,4 +414,4 @@ def test_an_object_without_a_name_takes_none_of_the_next(tmp_path: Path) -> None
     file = next(root.rglob("a.xml"))
     unnamed = "<object><bndbox/></object><other><name>tail</name></other>"
     file.write_text(voc_xml("a.jpg", extra=unnamed))
-    assert open_split(root, "train", skip_broken=True).names == ("cat", "dog")
+    assert open_dataset(root, "train", skip_broken=True).names == ("cat", "dog")

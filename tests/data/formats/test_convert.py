@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from gfocal.data.formats.convert import write_dataset
-from gfocal.data.formats.open import open_all, open_split
+from gfocal.data.formats.open import open_dataset, open_splits
 from gfocal.data.formats.sidecar import NAME
 from gfocal.data.formats.writers import sides
 from gfocal.data.index.data_index import DataIndex
@@ -78,7 +78,7 @@ def same(a: DataIndex, b: DataIndex, columns: list[str] = COLUMNS) -> None:
 
 def read(path: Path, split: Any = "train") -> tuple[DataIndex, list[str]]:
     problems = Problems(False)
-    return open_split(path, split, problems=problems), problems.notes
+    return open_dataset(path, split, problems=problems), problems.notes
 
 
 @pytest.mark.parametrize("fmt", ["coco", "yolo", "voc"])
@@ -97,7 +97,7 @@ def test_all_of_it_comes_back(tmp_path: Path, fmt: Any) -> None:
 
 
 def test_round_and_round(tmp_path: Path, shared: Path) -> None:
-    first = open_split(shared / "data" / "coco_mini", "val")
+    first = open_dataset(shared / "data" / "coco_mini", "val")
     index = first
     for step, fmt in enumerate(("yolo", "voc", "coco")):
         write_dataset({"val": index}, tmp_path / f"{step}", fmt, copy=False)  # type: ignore[arg-type]
@@ -200,7 +200,7 @@ def test_splits_share_classes_and_names_do_not_clash(tmp_path: Path, fmt: Any) -
     train = index_of(tmp_path / "in")
     val = index_of(tmp_path / "other", names=["ölig", "no", "new", "<b> & c"], category_ids=[1, 2, 4, 5])
     write_dataset({"train": train, "val": val}, tmp_path / "out", fmt)
-    back = open_all(tmp_path / "out")
+    back = open_splits(tmp_path / "out")
     assert list(back) == ["train", "val"]
     assert back["train"].names == back["val"].names == ("no", "zebra crossing", "<b> & c", "ölig", "new")
     for split, index in (("train", train), ("val", val)):

@@ -13,7 +13,7 @@ import pytest
 
 from gfocal.data.formats import archive
 from gfocal.data.formats.archive import cache_folder, unpacked
-from gfocal.data.formats.open import find_data, open_all, open_split
+from gfocal.data.formats.open import find_data, open_dataset, open_splits
 from gfocal.data.formats.yolo.reader import label_path
 from gfocal.data.problems import Problems
 from gfocal.errors import MissingSplitError, UsageError
@@ -44,7 +44,7 @@ def test_each_layout(tmp_path: Path, name: str, archived: bool) -> None:
     assert (found.format, tuple(sorted(found.splits))) == (fmt, tuple(sorted(splits)))
     for split in splits:
         problems = Problems(False)
-        index = open_split(path, "train" if split == "all" else split, problems=problems)  # type: ignore[arg-type]
+        index = open_dataset(path, "train" if split == "all" else split, problems=problems)  # type: ignore[arg-type]
         assert boxes_of(index) == WANTED
         assert index.names == ("cat", "dog")
         sizes = {index.path(i).name: (int(index.widths[i]), int(index.heights[i])) for i in range(len(index))}
@@ -53,28 +53,28 @@ def test_each_layout(tmp_path: Path, name: str, archived: bool) -> None:
     missing = {"train", "val", "test"} - set(splits)
     for split in missing - ({"train"} if splits == ("all",) else set()):
         with pytest.raises(MissingSplitError, match=split if splits != ("all",) else "is not split"):
-            open_split(path, split)  # type: ignore[arg-type]
-    assert set(open_all(path)) == ({"train"} if splits == ("all",) else set(splits))
+            open_dataset(path, split)  # type: ignore[arg-type]
+    assert set(open_splits(path)) == ({"train"} if splits == ("all",) else set(splits))
 
 
 @pytest.mark.parametrize("name", [name for name, (_, _, splits) in LAYOUTS.items() if splits == ("all",)])
 def test_what_is_not_split_is_train_or_all_that_is_asked(tmp_path: Path, name: str) -> None:
     LAYOUTS[name][1](tmp_path)
-    assert boxes_of(open_split(tmp_path, "val", whole=True)) == WANTED
+    assert boxes_of(open_dataset(tmp_path, "val", whole=True)) == WANTED
 
 
 def test_a_yaml_file_and_a_json_file(tmp_path: Path) -> None:
     LAYOUTS["ultralytics"][1](tmp_path)
-    assert boxes_of(open_split(tmp_path / "toys.yaml", "val")) == WANTED
+    assert boxes_of(open_dataset(tmp_path / "toys.yaml", "val")) == WANTED
     coco(tmp_path / "images" / "mine.json", prefix="val/")
     for split in ("train", "val", "test"):
-        assert boxes_of(open_split(tmp_path / "images" / "mine.json", split)) == WANTED  # type: ignore[arg-type]
+        assert boxes_of(open_dataset(tmp_path / "images" / "mine.json", split)) == WANTED  # type: ignore[arg-type]
 
 
 def test_a_folder_of_one_folder(tmp_path: Path) -> None:
     LAYOUTS["voc"][1](tmp_path / "VOCdevkit" / "VOC2012")
     (tmp_path / ".DS_Store").write_bytes(b"x")
-    assert boxes_of(open_split(tmp_path, "val")) == WANTED
+    assert boxes_of(open_dataset(tmp_path, "val")) == WANTED
 
 
 @pytest.mark.parametrize("name", ["ultralytics", "folders_of_voc"])
@@ -86,7 +86,7 @@ def test_images_outside_all_splits_are_told(tmp_path: Path, name: str) -> None:
     images(tmp_path / "images" / "extra")
     images(tmp_path / "images")
     problems = Problems(False)
-    assert boxes_of(open_split(tmp_path, "train", problems=problems)) == WANTED
+    assert boxes_of(open_dataset(tmp_path, "train", problems=problems)) == WANTED
     assert len(problems.notes) == 1
     assert "images: extra, 3 pictures beside the folders of its splits: these belong to no split" in problems.notes[0]
 
@@ -94,7 +94,7 @@ def test_images_outside_all_splits_are_told(tmp_path: Path, name: str) -> None:
 def test_links_that_lead_back(tmp_path: Path) -> None:
     LAYOUTS["label_studio_yolo"][1](tmp_path)
     (tmp_path / "images" / "again").symlink_to(tmp_path / "images")
-    assert boxes_of(open_split(tmp_path, "train")) == WANTED
+    assert boxes_of(open_dataset(tmp_path, "train")) == WANTED
 
 
 def test_several_data_sets_in_a_folder_are_named(tmp_path: Path) -> None:
@@ -115,13 +115,13 @@ def several(root: Path) -> Path:
 
 def test_of_several_formats_one_is_chosen_and_said(tmp_path: Path) -> None:
     problems = Problems(False)
-    index = open_split(several(tmp_path), "train", problems=problems)
+    index = open_dataset(several(tmp_path), "train", problems=problems)
     assert index.annotations.name == "instances_default.json"
     assert len(problems.notes) == 1
     assert "COCO JSON is read; --format yolo or --format voc reads the other" in problems.notes[0]
     for fmt in ("coco", "yolo", "voc"):
         problems = Problems(False)
-        index = open_split(tmp_path, "train", format=fmt, problems=problems)  # type: ignore[arg-type]
+        index = open_dataset(tmp_path, "train", format=fmt, problems=problems)  # type: ignore[arg-type]
         assert boxes_of(index) == WANTED
         assert problems.notes == []
 

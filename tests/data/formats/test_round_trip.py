@@ -9,7 +9,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from gfocal.data.formats.open import open_split
+from gfocal.data.formats.open import open_dataset
 from gfocal.data.index.data_index import DataIndex
 from helpers.paths import ROOT
 
@@ -27,7 +27,7 @@ def trip() -> ModuleType:
 
 @pytest.fixture(scope="module")
 def first(shared: Path) -> DataIndex:
-    return open_split(shared / "data" / "coco_mini", "val")
+    return open_dataset(shared / "data" / "coco_mini", "val")
 
 
 def without_crowds(index: DataIndex) -> DataIndex:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from gfocal.data.augment.transforms import EvalTransform, TrainTransform
 from gfocal.data.formats.coco.reader import read_coco
-from gfocal.data.formats.open import open_split
+from gfocal.data.formats.open import open_dataset
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.loading.loader import (
     DetectionDataset,
@@ -247,7 +247,7 @@ def test_the_order_is_pinned() -> None:
 
 
 def test_real_images(shared: Path) -> None:
-    index = open_split(shared / "data" / "coco_mini", "val")
+    index = open_dataset(shared / "data" / "coco_mini", "val")
     dataset = DetectionDataset(index, EvalTransform(Resize("square", size=320)), seed=0)
     found = list(make_loader(dataset, batch_size=50))
     assert torch.cat([batch.image_ids for batch in found]).tolist() == index.image_ids.tolist()

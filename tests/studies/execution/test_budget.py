@@ -6,7 +6,7 @@ import pytest
 from gfocal.data.loading.sampler import epoch_length
 from gfocal.errors import UsageError
 from gfocal.recipe import load_recipe
-from gfocal.studies.execution.budget import BUDGETS, chosen_budget, shrunk
+from gfocal.studies.execution.budget import BUDGETS, shrunk, study_budget
 from gfocal.studies.execution.plan import measured_steps
 
 
@@ -28,7 +28,7 @@ def test_full_changes_nothing(name: str) -> None:
     ],
 )
 def test_iterations_become_epochs(images: int, iterations: int, epochs: int, steps: int) -> None:
-    recipe = shrunk(load_recipe("gfl_nano"), chosen_budget("small", iterations=iterations), images)
+    recipe = shrunk(load_recipe("gfl_nano"), study_budget("small", iterations=iterations), images)
     assert recipe.schedule.epochs == epochs
     shown = images if recipe.data.mix is None else epoch_length(images, np.full(images, recipe.data.mix[0]))
     assert max(shown // 16, 1) == steps
@@ -37,7 +37,7 @@ def test_iterations_become_epochs(images: int, iterations: int, epochs: int, ste
 
 
 def test_iterations_of_a_full_recipe_end_its_milestones() -> None:
-    recipe = shrunk(load_recipe("gfl_r50"), chosen_budget("full", iterations=100), 1600)
+    recipe = shrunk(load_recipe("gfl_r50"), study_budget("full", iterations=100), 1600)
     assert (recipe.schedule.kind, recipe.schedule.epochs, recipe.schedule.warmup_steps) == ("cosine", 1, 25)
     assert recipe.optim == load_recipe("gfl_r50").optim
     assert recipe.data == load_recipe("gfl_r50").data
@@ -47,7 +47,7 @@ def test_iterations_of_a_full_recipe_end_its_milestones() -> None:
     ("settings", "kept"), [({}, (250, 500, 1000, 2000, 3500)), ({"iterations": 40}, (2, 4, 8, 16, 28))]
 )
 def test_long_is_measured_on_the_way(settings: dict, kept: tuple[int, ...]) -> None:
-    recipe = shrunk(load_recipe("gfl_nano"), chosen_budget("long", **settings), 8000)
+    recipe = shrunk(load_recipe("gfl_nano"), study_budget("long", **settings), 8000)
     assert recipe.schedule.keep_steps == kept
     steps = recipe.schedule.epochs * recipe.schedule.batch_size * 500 // 16 if not settings else 40
     assert measured_steps(recipe, steps) == (*kept, settings.get("iterations", 5000))
@@ -55,10 +55,10 @@ def test_long_is_measured_on_the_way(settings: dict, kept: tuple[int, ...]) -> N
 
 
 def test_single_settings() -> None:
-    assert chosen_budget("tiny") == BUDGETS["tiny"]
-    own = chosen_budget("tiny", size=96)
+    assert study_budget("tiny") == BUDGETS["tiny"]
+    own = study_budget("tiny", size=96)
     assert (own.name, own.size, own.timed, own.iterations) == ("tiny*", 96, (96, 96), BUDGETS["tiny"].iterations)
-    nano = chosen_budget("full", pyramid="nano", iterations=50)
+    nano = study_budget("full", pyramid="nano", iterations=50)
     assert (nano.pyramid, nano.lr, nano.size) == ("nano", 5e-3, None)
 
 
@@ -74,4 +74,4 @@ def test_single_settings() -> None:
 )
 def test_refusals(name: str, settings: dict, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        chosen_budget(name, **settings)
+        study_budget(name, **settings)

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from gfocal.errors import UsageError
-from gfocal.studies.report import describe_results, render_html, render_markdown, write_overview, write_report
+from gfocal.studies.report import describe_results, render_html, render_markdown, write_overview, write_study_report
 from gfocal.studies.report.plot import _limits, write_plot
 from helpers import report_samples as samples
 
@@ -133,13 +133,13 @@ def test_the_schedule_and_agreement_of_the_page() -> None:
 
 def test_a_schedule_is_drawn_beside_the_table(tmp_path: Path) -> None:
     results = samples.long1a()
-    files = write_report(results, tmp_path / "one")
+    files = write_study_report(results, tmp_path / "one")
     text = files["markdown"].read_text()
     for name in ("schedule", "agreement"):
         with Image.open(files[name]) as drawn:
             assert drawn.size[0] > 800
         assert f"]({files[name].name})" in text
-    assert set(write_report(samples.table3(), tmp_path / "two")) == {"markdown", "html", "plot", "results"}
+    assert set(write_study_report(samples.table3(), tmp_path / "two")) == {"markdown", "html", "plot", "results"}
     write_overview([samples.table3(), results], tmp_path / "all")
     links = re.findall(r"\]\(([^)#]+\.png)\)", (tmp_path / "all" / "overview.md").read_text())
     assert sorted(links) == sorted(file.name for file in (tmp_path / "all").glob("*.png"))
@@ -267,12 +267,12 @@ def mark(file: Path, colour: tuple[int, int, int]) -> int:
 
 def test_files_are_whole_and_the_same_again(tmp_path: Path) -> None:
     results = samples.table2b()
-    files = write_report(results, tmp_path / "new" / "folder")
+    files = write_study_report(results, tmp_path / "new" / "folder")
     assert {path.name for path in files.values()} == {path.name for path in (tmp_path / "new" / "folder").iterdir()}
     assert json.loads(files["results"].read_text()) == results
     assert "](plot.png)" in files["markdown"].read_text()
     before = {name: path.read_bytes() for name, path in files.items()}
-    again = write_report(json.loads(files["results"].read_text()), tmp_path / "new" / "folder")
+    again = write_study_report(json.loads(files["results"].read_text()), tmp_path / "new" / "folder")
     assert {name: path.read_bytes() for name, path in again.items()} == before
     assert f"html: {files['html']}" in describe_results(results, files)
 
@@ -301,5 +301,5 @@ def test_what_is_refused(tmp_path: Path) -> None:
         write_overview([], tmp_path)
     (tmp_path / "file").write_text("mine")
     with pytest.raises(UsageError, match="it is a file"):
-        write_report(samples.table3(), tmp_path / "file")
+        write_study_report(samples.table3(), tmp_path / "file")
     assert (tmp_path / "file").read_text() == "mine"

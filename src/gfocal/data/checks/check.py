@@ -14,7 +14,7 @@ from gfocal.data.checks.classes import class_findings
 from gfocal.data.checks.duplicates import copy_findings
 from gfocal.data.checks.images import ImageFacts, examine_images, image_findings, refused_images
 from gfocal.data.checks.kinds import KINDS, SEVERITIES, Finding, Severity, kind_of
-from gfocal.data.formats.open import SPLITS, Format, find_data, open_split
+from gfocal.data.formats.open import SPLITS, Format, find_data, open_dataset
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.problems import Problem, Problems
 from gfocal.errors import EmptySplitError, MissingSplitError, UsageError
@@ -166,7 +166,7 @@ def _open_all(
         own: list[Finding] = []
         problems = Problems(skip=True, found=partial(_collect, own, split), unread=[])
         try:
-            index = open_split(place, split, format=None if split in elsewhere else format, problems=problems)
+            index = open_dataset(place, split, format=None if split in elsewhere else format, problems=problems)
         except MissingSplitError as error:
             missing = missing or error
             continue

@@ -15,7 +15,7 @@ from gfocal.data.index.data_index import DataIndex
 from gfocal.data.problems import Problems
 from gfocal.errors import MissingSplitError, UsageError
 
-__all__ = ["FORMATS", "SPLITS", "Format", "Split", "find_data", "open_all", "open_split"]
+__all__ = ["FORMATS", "SPLITS", "Format", "Split", "find_data", "open_dataset", "open_splits"]
 
 _FINDERS: dict[Format, Callable[[Path], Found | None]] = {
     "coco": coco.find_coco_data,
@@ -26,7 +26,7 @@ _LOOKED_FOR = {"coco": coco.LOOKED_FOR, "yolo": yolo.LOOKED_FOR, "voc": voc.LOOK
 _DEEP = 4  # folders that hold nothing but one folder, as archives do
 
 
-def open_split(
+def open_dataset(
     path: str | Path,
     split: Split,
     *,
@@ -69,13 +69,13 @@ def open_split(
     raise MissingSplitError(f"no {split} annotations in {path} ({TITLES[found.format]}), which has: {there}")
 
 
-def open_all(
+def open_splits(
     path: str | Path, *, format: Format | None = None, problems: Problems | None = None
 ) -> dict[str, DataIndex]:
     """All splits of a data set that are there: "train", "val", "test"; what is not split is "train".
 
     Raises:
-        BrokenInputError, UsageError: as :func:`open_split`.
+        BrokenInputError, UsageError: as :func:`open_dataset`.
     """
     problems = problems if problems is not None else Problems(False)
     found = find_data(path, format)

@@ -47,7 +47,7 @@ BUDGETS: dict[str, Budget] = {
 LEAST_ITERATIONS = 10
 
 
-def chosen_budget(
+def study_budget(
     name: str, *, pyramid: str | None = None, iterations: int | None = None, size: int | None = None
 ) -> Budget:
     """A budget by name, with single settings of one's own.

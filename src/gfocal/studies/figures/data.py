@@ -14,7 +14,7 @@ from torch import Tensor
 
 from gfocal.analysis.assignment import Assigned, assign, choose_images
 from gfocal.commands.statistics import size_words
-from gfocal.data.formats.open import open_split
+from gfocal.data.formats.open import open_dataset
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.scenes.generate import draw_indexed
 from gfocal.data.scenes.shapes import CLASSES
@@ -54,14 +54,14 @@ def open_source(data: Path | None, size: int) -> Source:
         size: side of the scenes in pixels.
 
     Raises:
-        UsageError, BrokenInputError: see :func:`gfocal.data.formats.open.open_split`.
+        UsageError, BrokenInputError: see :func:`gfocal.data.formats.open.open_dataset`.
     """
     if data is None:
         return _scenes(size)
     try:
-        index = open_split(data, "val", whole=True)
+        index = open_dataset(data, "val", whole=True)
     except MissingSplitError:
-        index = open_split(data, "train")
+        index = open_dataset(data, "train")
     return Source(index, lambda i: read_image(index.path(i)), f"{data.resolve().name}, {len(index):,} pictures")
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from gfocal.studies.report.html import overview_html, render_html
 from gfocal.studies.report.markdown import overview_markdown, render_markdown
 from gfocal.studies.report.terminal import describe_results
-from gfocal.studies.report.write import read_results, write_overview, write_report
+from gfocal.studies.report.write import read_results, write_overview, write_study_report
 
 __all__ = [
     "describe_results",
@@ -18,5 +18,5 @@ __all__ = [
     "render_html",
     "render_markdown",
     "write_overview",
-    "write_report",
+    "write_study_report",
 ]

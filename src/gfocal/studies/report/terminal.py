@@ -20,7 +20,7 @@ def describe_results(results: Results, files: Mapping[str, Path] | None = None) 
 
     Args:
         results: content of ``results.json``.
-        files: what :func:`gfocal.studies.report.write_report` returned.
+        files: what :func:`gfocal.studies.report.write_study_report` returned.
 
     Raises:
         UsageError: these are no results.

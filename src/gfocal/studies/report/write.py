@@ -18,7 +18,7 @@ from gfocal.utils.files import write_atomically
 RESULTS = "results.json"
 
 
-def write_report(results: Results, folder: Path) -> dict[str, Path]:
+def write_study_report(results: Results, folder: Path) -> dict[str, Path]:
     """Write ``report.md``, ``report.html``, ``plot.png`` and ``results.json`` into a folder, which is made.
 
     Args:
