@@ -53,7 +53,7 @@ def test_a_dry_run_shows_every_run_and_trains_nothing(
     result = call("table1c", "--data", scenes, *TINY, "--out", out, "--dry-run", "--jobs", "5")
     assert result.exit_code == 0, result.output
     assert "atss_nano, model.quality.kind=joint, model.quality.beta=2.5" in result.stdout
-    # A run learns 12 steps of 16 images (four epochs of 48) and measures 24: 192 + 0.35 x 24 images of 2 s, and
+    # A run learns 12 steps of 16 images (four epochs of 48) and measures 24: 192 + 0.6 x 24 images of 2 s, and
     # starts in 8 s.
     assert "5 runs, 5 of them to do, 5 at a time: about 7 min" in result.stdout
     assert "all runs: " in result.stdout
@@ -61,7 +61,7 @@ def test_a_dry_run_shows_every_run_and_trains_nothing(
     assert not (out / "runs").exists()
     content = json.loads(call("table2b", "--data", scenes, *TINY, "--out", out, "--dry-run", "--json").stdout)
     assert [run["changes"] for run in content["runs"]] == [[f"model.boxes.reg_max={n}"] for n in (4, 7, 12, 14, 16, 18)]
-    assert sum(run["hours"] for run in content["runs"]) == pytest.approx(6 * (2 * (192 + 0.35 * 24) + 8) / 3600)
+    assert sum(run["hours"] for run in content["runs"]) == pytest.approx(6 * (2 * (192 + 0.6 * 24) + 8) / 3600)
 
 
 def test_coco_gets_the_published_recipes(scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

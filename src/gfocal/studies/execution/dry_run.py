@@ -17,7 +17,7 @@ from gfocal.studies.execution.runner import RUNS, is_done, steps_done, threads_a
 from gfocal.studies.execution.study import Study
 from gfocal.utils.text import counted
 
-_MEASURING = 0.35  # of a training step's time for an image, an image that is measured takes
+_MEASURING = 0.6  # of a training step's time for an image, an image that is measured takes: it is looked at twice
 _STARTING = 8  # seconds in which a run loads libraries and data
 
 
