@@ -87,7 +87,7 @@ def test_a_run_folder_stands_for_its_best_weights(saved: Path, tmp_path: Path) -
     with pytest.raises(UsageError, match=r"neither best\.safetensors nor last\.safetensors"):
         find_weights(run)
     (run / STATE).touch()
-    with pytest.raises(UsageError, match="run that has no weights yet: go on with --resume"):
+    with pytest.raises(UsageError, match="is a run without weights yet: continue it with --resume"):
         find_weights(run)
     (run / LAST).write_bytes(saved.read_bytes())
     assert find_weights(run) == run / LAST
