@@ -36,7 +36,7 @@ def test_positives_of_a_data_set(kind: str, val_index: DataIndex) -> None:
             score = out.class_logits[0, place, truth.labels[owner]].sigmoid()
             if kind == "centerness":
                 score = score * out.quality_logits[0, place].sigmoid()
-            box = detector.boxes.decode(points[[place]], out.box[0, [place]])
+            box = detector.box_coder.decode(points[[place]], out.box[0, [place]])
             rows.append(i)
             scores.append(float(score))
             ious.append(float(box_iou(box, truth.boxes[[owner]] * scale)))

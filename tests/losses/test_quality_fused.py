@@ -38,14 +38,14 @@ def test_the_fused_form_is_the_formula(points: int, beta: float, monkeypatch: py
             torch.testing.assert_close(one, other, rtol=2e-4, atol=1e-6)
 
 
-def test_the_number_of_logits_and_the_device_choose_the_form(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_logits_chooses_the_form(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quality, "_MANY", 12)
     taken = []
-    monkeypatch.setattr(quality, "fused", lambda x, *a, **k: taken.append(x.numel()) or x.sum())
+    monkeypatch.setattr(quality, "fused", lambda x, *a, **k: taken.append((x.numel(), x.device.type)) or x.sum())
     for rows in (3, 4):  # of 3 classes
         quality_focal_loss(torch.zeros(rows, 3), torch.zeros(rows, 3), reduction="sum")
         quality_focal_loss(torch.zeros(rows, 3, device="meta"), torch.zeros(rows, 3, device="meta"), reduction="sum")
-    assert taken == [12]
+    assert taken == [(12, "cpu"), (12, "meta")]
 
 
 def test_chunks_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
