@@ -178,6 +178,7 @@ def test_all_processes_know_the_result(whole: tuple[Path, list[Any]]) -> None:
     assert json.loads((out / "run.json").read_text())["environment"]["processes"] == 2
 
 
+@pytest.mark.slow  # near: test_killed_twice of one process, and what two of them know and share
 def test_killed_and_resumed(whole: tuple[Path, list[Any]], scenes: Path, tmp_path: Path) -> None:
     out, draw = tmp_path / "run", random.Random()
     for how, step in (("new", draw.randint(1, 5)), ("resume", draw.randint(7, 10))):

@@ -196,8 +196,15 @@ def test_cut_anywhere(steps: int, tmp_path: Path, train_index: DataIndex) -> Non
     assert metrics_of(tmp_path / "cut") == metrics_of(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("epoch", [2, 5])
+@pytest.mark.parametrize(
+    ("epoch", "when"),
+    [
+        (2, "before"),
+        pytest.param(2, "after", marks=pytest.mark.slow),
+        pytest.param(5, "before", marks=pytest.mark.slow),
+        (5, "after"),
+    ],
+)
 def test_cut_in_an_evaluation(
     epoch: int, when: str, whole: Path, tmp_path: Path, train_index: DataIndex, val_index: DataIndex
 ) -> None:
