@@ -5,18 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 # `make test` starts a process a core. Results depend on the count, so that one test alone has no more either.
-# OpenMP reads it when torch is loaded, so before any import of torch.
+# OpenMP reads it when torch is loaded, so before any import of torch. Here torch is imported where it is used: the
+# process that only hands out tests would wait seconds for it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import torch
-
-from gfocal.data.formats.open import open_dataset
-from gfocal.data.index.data_index import DataIndex
-from gfocal.data.scenes.generate import make_scenes
+if TYPE_CHECKING:
+    from gfocal import DataIndex
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -36,6 +35,8 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data set of 12 images to train on and 4 to measure on, 64 x 64; image 10 of train is empty."""
+    from gfocal import make_scenes
+
     out = tmp_path_factory.mktemp("scenes")
     make_scenes(out, train=12, val=4, size=64)
     return out
@@ -43,17 +44,23 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def train_index(scenes: Path) -> DataIndex:
+    from gfocal import open_dataset
+
     return open_dataset(scenes, "train")
 
 
 @pytest.fixture(scope="session")
 def val_index(scenes: Path) -> DataIndex:
+    from gfocal import open_dataset
+
     return open_dataset(scenes, "val")
 
 
 @pytest.fixture(autouse=True)
 def same_threads() -> Iterator[None]:
     """Runs set the number of threads for the whole process; other tests must not notice."""
+    import torch
+
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
