@@ -9,12 +9,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from gfocal.assigners import Assigner
+from gfocal.assigners import Assigner, DynamicAssigner
 from gfocal.errors import UsageError
 from gfocal.losses.reduction import at_least_float32
 from gfocal.points import Points
-from gfocal.representation import BoxRepresentation, BoxWeight, LearningRows, Quality, ScoreWeight
-from gfocal.structures import IGNORED, HeadOutput, Targets
+from gfocal.representation import BoxRepresentation, BoxWeight, LearningRows, PositiveRows, Quality, ScoreWeight
+from gfocal.structures import IGNORED, Assignment, HeadOutput, Targets
 
 CountRule = Literal["step", "picture", "plus_pictures"]
 _SCORE = ScoreWeight()
@@ -22,12 +22,14 @@ _SCORE = ScoreWeight()
 
 @dataclass(frozen=True)
 class BatchAssignment:
-    """What every point of a batch learns; known before the forward pass.
+    """What every point of a batch learns; of a static assigner it is known before the forward pass.
 
     Attributes:
         positive: (N,) indices of the positives into the B * P points.
         labels: (B * P,) class of each point, -1 where there is none.
         target_boxes: (N, 4) ground truth of each positive.
+        gt_index: (N,) int64, which of all objects of the batch each positive learns.
+        alignment: (N,) how well the prediction of each positive fits its object, where the assigner measures that.
         ignored: (B * P,) points that learn nothing, or None if there is none.
         counts: (B,) number of positives of each image.
         objects, missed: number of ground truths, and of those that got no point at all.
@@ -37,6 +39,8 @@ class BatchAssignment:
     positive: Tensor
     labels: Tensor
     target_boxes: Tensor
+    gt_index: Tensor
+    alignment: Tensor | None
     ignored: Tensor | None
     counts: Tensor
     objects: int
@@ -46,12 +50,38 @@ class BatchAssignment:
 
 
 def assign_batch(
-    points: Points, targets: Sequence[Targets], assigner: Assigner, box_coder: BoxRepresentation
+    points: Points,
+    targets: Sequence[Targets],
+    assigner: Assigner | DynamicAssigner,
+    box_coder: BoxRepresentation,
+    *,
+    out: HeadOutput | None = None,
+    quality: Quality | None = None,
 ) -> BatchAssignment:
-    """Assign every image's ground truth and lay the batch out flat."""
+    """Assign every image's ground truth and lay the batch out flat.
+
+    Args:
+        points: the P points.
+        targets: of the B images.
+        assigner: static or dynamic.
+        box_coder: which edges can be reached; for a dynamic assigner, what the outputs mean.
+        out: raw outputs (B, P, ...), and
+        quality: whose class scores count: for a dynamic assigner.
+
+    Raises:
+        UsageError: a dynamic assigner without outputs or quality.
+    """
     nothing = Targets.empty().to(points.xy.device)  # a batch of no images has nothing to concatenate
-    assigned = [assigner(points, target.boxes).gt_index for target in targets]
-    index = torch.stack(assigned) if assigned else points.level.new_empty((0, len(points)))
+    if not isinstance(assigner, DynamicAssigner):
+        assigned = [assigner(points, target.boxes) for target in targets]
+    elif out is None or quality is None:
+        raise UsageError(
+            f"{type(assigner).__name__} looks at predictions: give assign_batch the outputs and the quality"
+        )
+    else:
+        assigned = _assign_by_outputs(points, targets, assigner, box_coder, out, quality)
+    index = torch.stack([a.gt_index for a in assigned]) if assigned else points.level.new_empty((0, len(points)))
+    measures = [a.alignment for a in assigned if a.alignment is not None]
     first = torch.tensor([0] + [len(target) for target in targets], device=index.device).cumsum(0)
     all_boxes = torch.cat([target.boxes for target in (*targets, nothing)]).float()
     all_labels = torch.cat([target.labels for target in (*targets, nothing)])
@@ -67,6 +97,8 @@ def assign_batch(
         positive=positive,
         labels=labels,
         target_boxes=target_boxes,
+        gt_index=owner,
+        alignment=torch.cat(measures)[positive] if measures else None,
         ignored=ignored if bool(ignored.any()) else None,
         counts=(index >= 0).sum(1),
         objects=len(all_boxes),
@@ -76,8 +108,27 @@ def assign_batch(
     )
 
 
+@torch.no_grad()
+def _assign_by_outputs(
+    points: Points,
+    targets: Sequence[Targets],
+    assigner: DynamicAssigner,
+    box_coder: BoxRepresentation,
+    out: HeadOutput,
+    quality: Quality,
+) -> list[Assignment]:
+    """Each image's assignment, image by image: the scores of a whole batch would be a large copy."""
+    with torch.autocast(out.box.device.type, enabled=False):
+        assigned = []
+        for i, target in enumerate(targets):
+            own = out[i].map(lambda tensor: at_least_float32(tensor.detach()))
+            scores, boxes = quality.class_logits(own).sigmoid(), box_coder.decode(points, own.box)
+            assigned.append(assigner.assign(points, target, scores, boxes))
+        return assigned
+
+
 def count_positives(assignments: Sequence[BatchAssignment], count_rule: CountRule) -> tuple[int, int]:
-    """What a step's losses are divided by, known before the forward pass: (of the quality's, of unweighted box terms).
+    """What a step's losses are divided by, by counting: (of the quality's, of unweighted box terms).
 
     Counts of several batches and processes add up to those of all of them; at least 1 is divided by, see
     :func:`divisors`.
@@ -136,7 +187,9 @@ def detection_losses(
         flat = out.map(lambda tensor: at_least_float32(tensor.flatten(0, 1)))
         learnt = flat[assignment.positive]
         at = points[assignment.positive % len(points)]
-        weight = None if box_weight is None else box_weight(learnt, at, assignment.target_boxes, quality)
+        decoded = box_coder.decode(at, learnt.box)
+        positives = _positive_rows(at, assignment, learnt, decoded)
+        weight = None if box_weight is None else box_weight(positives, quality)
         if cls_norm is None:
             cls_norm = divisors(count_positives([assignment], count_rule))[0]
         if box_norm is None:
@@ -145,9 +198,7 @@ def detection_losses(
             )
         if isinstance(box_norm, Tensor):
             box_norm = box_norm.to(learnt.box.dtype)
-        decoded = box_coder.decode(at, learnt.box)
-        target = quality.target(at, decoded.detach(), assignment.target_boxes)
-        rows = _learning_rows(flat, assignment, len(points), target)
+        rows = _learning_rows(flat, assignment, len(points), quality.target(positives))
         terms = {
             **quality.losses(replace(rows, norm=cls_norm, sums=quality_sums)),
             **box_coder.losses(at, learnt.box, decoded, assignment.target_boxes, weight=weight, norm=box_norm),
@@ -159,6 +210,21 @@ def detection_losses(
                 f"Give one for each of {', '.join(terms)} (1 leaves a term as it is)"
             )
         return {name: value * loss_weights[name] for name, value in terms.items()}
+
+
+def _positive_rows(
+    at: Points, assignment: BatchAssignment, learnt: HeadOutput | None, decoded: Tensor | None
+) -> PositiveRows:
+    """What the positives learn, and their outputs without the graph."""
+    return PositiveRows(
+        points=at,
+        target_boxes=assignment.target_boxes,
+        labels=assignment.labels[assignment.positive],
+        gt_index=assignment.gt_index,
+        out=None if learnt is None else learnt.map(Tensor.detach),
+        boxes=None if decoded is None else decoded.detach(),
+        alignment=assignment.alignment,
+    )
 
 
 def _sum(weight: Tensor) -> Tensor:
@@ -193,10 +259,11 @@ def step_sums(
     with torch.autocast(points.xy.device.type, enabled=False):
         flat = None if out is None else out.map(lambda tensor: at_least_float32(tensor.flatten(0, 1)))
         learnt = None if flat is None else flat[assignment.positive]
-        weight = None if box_weight is None else box_weight(learnt, at, assignment.target_boxes, quality)
+        decoded = None if learnt is None else box_coder.decode(at, learnt.box)
+        positives = _positive_rows(at, assignment, learnt, decoded)
+        weight = None if box_weight is None else box_weight(positives, quality)
         total = at.xy.new_tensor(float(len(assignment.positive))) if weight is None else _sum(weight)
-        if quality.sums is None or flat is None or learnt is None:
+        if quality.sums is None or flat is None:
             return total.view(1)
-        target = quality.target(at, box_coder.decode(at, learnt.box), assignment.target_boxes)
-        sums = quality.sums(_learning_rows(flat, assignment, len(points), target))
+        sums = quality.sums(_learning_rows(flat, assignment, len(points), quality.target(positives)))
         return torch.cat((total.view(1), sums))

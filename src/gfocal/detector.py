@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol, Self, TypedDict, Unpack, overload
 import torch
 from torch import Tensor, nn
 
-from gfocal.assigners import Assigner
+from gfocal.assigners import Assigner, DynamicAssigner
 from gfocal.boxes import clip_boxes
 from gfocal.criterion import BatchAssignment, CountRule, assign_batch, detection_losses, step_sums
 from gfocal.errors import UsageError
@@ -73,6 +73,7 @@ class DenseDetector(nn.Module):
         strides: of the levels.
         make_points: places and anchors of a pyramid, see :func:`gfocal.points.make_anchors`.
         assigner: which point learns which ground truth.
+        static_assigner: what assigns instead in the first ``static_epochs`` epochs; None: nothing else does.
         box_coder: box representation.
         quality: quality form.
         names: class names, C of them.
@@ -93,7 +94,7 @@ class DenseDetector(nn.Module):
         head: Head,
         strides: Sequence[int],
         make_points: MakePoints,
-        assigner: Assigner,
+        assigner: Assigner | DynamicAssigner,
         box_coder: BoxRepresentation,
         quality: Quality,
         names: Sequence[str],
@@ -103,11 +104,14 @@ class DenseDetector(nn.Module):
         loss_weights: Mapping[str, float],
         count_rule: CountRule = "step",
         tiling: Tiling | None = None,
+        static_assigner: Assigner | None = None,
+        static_epochs: int = 0,
     ) -> None:
         super().__init__()
         self.pixels, self.backbone, self.neck, self.head = pixels, backbone, neck, head
         self.strides, self.make_points = tuple(strides), make_points
         self.assigner, self.box_coder, self.quality = assigner, box_coder, quality
+        self.static_assigner, self.static_epochs = static_assigner, static_epochs
         self.names = tuple(names)
         self.resize, self.postprocess = resize, postprocess
         self.box_weight = box_weight
@@ -141,10 +145,33 @@ class DenseDetector(nn.Module):
 
     forward = raw
 
-    def assign_batch(self, images: Tensor, targets: Sequence[Targets]) -> BatchAssignment:
-        """What every point learns: known before the forward pass."""
-        points = self.points(*images.shape[-2:])
-        return assign_batch(points, [target.to(self.device) for target in targets], self.assigner, self.box_coder)
+    def assigner_in(self, epoch: int) -> Assigner | DynamicAssigner:
+        """The assigner of an epoch, counted from 0."""
+        if self.static_assigner is not None and epoch < self.static_epochs:
+            return self.static_assigner
+        return self.assigner
+
+    def assign_batch(
+        self, images: Tensor, targets: Sequence[Targets], out: HeadOutput | None = None, *, epoch: int | None = None
+    ) -> BatchAssignment:
+        """What every point learns.
+
+        Args:
+            images: (B, 3, H, W), of which only the size counts.
+            targets: of the B images.
+            out: what the forward pass gave for the batch. Assigners that look at predictions need it.
+            epoch: from 0, see :meth:`assigner_in`; by default after those in which another assigner is used.
+
+        Raises:
+            UsageError: the assigner looks at predictions, and ``out`` is missing.
+        """
+        assigner = self.assigner if epoch is None else self.assigner_in(epoch)
+        if out is None and isinstance(assigner, DynamicAssigner):
+            raise UsageError(
+                "this detector's assigner looks at predictions: call assign_batch(images, targets, detector(images))"
+            )
+        points, own = self.points(*images.shape[-2:]), [target.to(self.device) for target in targets]
+        return assign_batch(points, own, assigner, self.box_coder, out=out, quality=self.quality)
 
     def losses(
         self,

@@ -124,13 +124,19 @@ class Assignment:
 
     Attributes:
         gt_index: (P,) int64: index into the image's boxes, :data:`NEGATIVE` or :data:`IGNORED`.
+        alignment: (P,) float >= 0, how well the prediction of each positive fits its object, by the measure of an
+            assigner that looks at predictions (of other points it means nothing); None: there is no such measure.
     """
 
     gt_index: Tensor
+    alignment: Tensor | None = None
 
     def __post_init__(self) -> None:
         _require(self.gt_index.ndim == 1, "gt_index must have shape (P,)")
         _require(self.gt_index.dtype == torch.int64, f"gt_index must be int64, got {self.gt_index.dtype}")
+        if self.alignment is not None:
+            _require(self.alignment.shape == self.gt_index.shape, "alignment must have shape (P,), as gt_index has")
+            _require(self.alignment.is_floating_point(), f"alignment must be float, got {self.alignment.dtype}")
 
     @property
     def positive(self) -> Tensor:

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from torch import nn
 
-from gfocal.assigners import Assigner, WithinReach
+from gfocal.assigners import Assigner, DynamicAssigner, DynamicWithinReach, WithinReach
 from gfocal.detector import DenseDetector, MakePoints, PixelNorm
 from gfocal.errors import UsageError
 from gfocal.images.from_recipe import resize_of, tiling_of
@@ -65,12 +65,15 @@ class Matching:
     Attributes:
         make_points: places and anchors of a pyramid.
         assigner: which point learns which ground truth.
+        static_assigner: what assigns in the first epochs where ``assigner`` looks at predictions; None: it does so
+            from the start.
         box_coder: box representation: which edges it can reach.
         resize: how an image is brought to the input size.
     """
 
     make_points: MakePoints
-    assigner: Assigner
+    assigner: Assigner | DynamicAssigner
+    static_assigner: Assigner | None
     box_coder: BoxRepresentation
     resize: Resize
 
@@ -79,14 +82,27 @@ def build_matching(recipe: Recipe) -> Matching:
     """What :func:`build_detector` gives a detector of this recipe, without its network."""
     model = recipe.model
     make = partial(make_anchors, strides=model.strides, shapes=anchor_shapes(recipe), offset=model.points.offset)
-    assigner: Assigner = make_form(ASSIGNERS[model.assigner.kind], model.assigner)
     box_coder: BoxRepresentation = make_form(BOXES[model.boxes.kind], model.boxes)
     return Matching(
         make_points=cast(MakePoints, make),
-        assigner=WithinReach(assigner, box_coder.truncated) if model.assigner.within_reach else assigner,
+        assigner=_assigner(model, model.assigner.kind, box_coder),
+        static_assigner=_static_assigner(model, box_coder),
         box_coder=box_coder,
         resize=resize_of(recipe),
     )
+
+
+def _assigner(model: ModelRecipe, kind: str, box_coder: BoxRepresentation) -> Any:
+    assigner = make_form(ASSIGNERS[kind], model.assigner)
+    if not model.assigner.within_reach:
+        return assigner
+    return (DynamicWithinReach if ASSIGNERS[kind].dynamic else WithinReach)(assigner, box_coder.truncated)
+
+
+def _static_assigner(model: ModelRecipe, box_coder: BoxRepresentation) -> Assigner | None:
+    if not (ASSIGNERS[model.assigner.kind].dynamic and model.assigner.static_epochs):
+        return None
+    return _assigner(model, "atss" if model.points.kind == "square" else "max_iou", box_coder)
 
 
 def anchor_shapes(recipe: Recipe) -> Shapes:
@@ -126,6 +142,8 @@ def build_detector(recipe: Recipe, names: Sequence[str], *, pretrained: bool = T
         loss_weights=model.loss_weights.model_dump(),
         count_rule=model.norm,
         tiling=tiling_of(recipe),
+        static_assigner=matching.static_assigner,
+        static_epochs=model.assigner.static_epochs,
     )
 
 

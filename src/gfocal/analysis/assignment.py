@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gfocal.assigners import DynamicAssigner
+from gfocal.assigners.reach import reached_pairs
 from gfocal.boxes import boxes_to_distances
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.loading.loader import DetectionDataset
@@ -41,6 +43,8 @@ class Assigned:
     """What the points of some images learn: G objects, N positives.
 
     Attributes:
+        dynamic: that the recipe's assigner looks at predictions. No network is run here, so the positives are then all
+            points that may become one, and a point may stand for several objects.
         strides: of the L levels.
         images: that were looked at.
         points: of all of them together.
@@ -52,6 +56,7 @@ class Assigned:
         truncated: (N, 4) bool: edges that no code can reach, as training counts them.
     """
 
+    dynamic: bool
     strides: tuple[int, ...]
     images: int
     points: int
@@ -207,9 +212,8 @@ def _gather(
         points = kept[padded]
         points_seen, pixels = points_seen + len(points), pixels + math.prod(padded)
         if len(targets):
-            index = matching.assigner(points, targets.boxes).gt_index
-            positive = (index >= 0).nonzero().squeeze(1)
-            own, at = index[positive], points[positive]
+            own, positive = _learners(matching, points, targets.boxes)
+            at = points[positive]
             boxes = targets.boxes[own]
             owners.append(own + total)
             levels.append(at.level)
@@ -221,6 +225,7 @@ def _gather(
             progress(done, count)
     whole = torch.zeros(0, dtype=torch.int64)
     return Assigned(
+        dynamic=isinstance(matching.assigner, DynamicAssigner),
         strides=recipe.model.strides,
         images=count,
         points=points_seen,
@@ -231,6 +236,22 @@ def _gather(
         edges=torch.cat([torch.zeros(0, 4), *edges]),
         truncated=torch.cat([torch.zeros(0, 4, dtype=torch.bool), *cut]),
     )
+
+
+def _learners(matching: Matching, points: Points, boxes: Tensor) -> tuple[Tensor, Tensor]:
+    """(N,) object and (N,) point of the positives; of an assigner that looks at predictions, those of its candidates.
+
+    Of such candidates only those count which the boxes can reach, where an object has any: the others would predict
+    boxes that fit badly, and be left.
+    """
+    assigner = matching.assigner
+    if isinstance(assigner, DynamicAssigner):
+        own, point = assigner.candidates(points, boxes)
+        keep = reached_pairs(own, point, points, boxes, matching.box_coder.truncated)
+        return own[keep], point[keep]
+    index = assigner(points, boxes).gt_index
+    positive = (index >= 0).nonzero().squeeze(1)
+    return index[positive], positive
 
 
 def reach_in_strides(recipe: Recipe) -> float | None:

@@ -1,26 +1,21 @@
-"""Which point learns which ground truth: (points, boxes) -> Assignment, without gradients and labels."""
-
-from __future__ import annotations
-
-from typing import Protocol
-
-from torch import Tensor
+"""Which point learns which object: by points and boxes alone, or by what the network says of them; no gradients."""
 
 from gfocal.assigners.atss import AtssAssigner
 from gfocal.assigners.fcos import FcosAssigner
 from gfocal.assigners.fovea import FoveaAssigner
 from gfocal.assigners.max_iou import MaxIouAssigner
-from gfocal.assigners.reach import WithinReach
-from gfocal.points import Points
-from gfocal.structures import Assignment
+from gfocal.assigners.protocols import Assigner, DynamicAssigner
+from gfocal.assigners.reach import DynamicWithinReach, WithinReach
+from gfocal.assigners.task_aligned import TaskAlignedAssigner
 
-
-class Assigner(Protocol):
-    """What every assigner is: a callable whose settings came through its constructor."""
-
-    def __call__(self, points: Points, boxes: Tensor) -> Assignment:
-        """Assign the (G, 4) boxes of one image to the whole set of points."""
-        ...
-
-
-__all__ = ["Assigner", "AtssAssigner", "FcosAssigner", "FoveaAssigner", "MaxIouAssigner", "WithinReach"]
+__all__ = [
+    "Assigner",
+    "AtssAssigner",
+    "DynamicAssigner",
+    "DynamicWithinReach",
+    "FcosAssigner",
+    "FoveaAssigner",
+    "MaxIouAssigner",
+    "TaskAlignedAssigner",
+    "WithinReach",
+]

@@ -5,12 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gfocal.assigners.lattice import least_of, require_single
+from gfocal.assigners.lattice import CLEARLY, require_single, to_highest_iou
 from gfocal.boxes import aligned_iou
 from gfocal.points import Points
 from gfocal.structures import NEGATIVE, Assignment
-
-_INSIDE = 0.01  # pixels that a point must lie within the box (as published code has it)
 
 
 class AtssAssigner:
@@ -73,7 +71,7 @@ class AtssAssigner:
         iou = aligned_iou(points.anchors[candidate], boxes[:, None])
         positive = _beats_statistics(iou) & _inside(points.xy[candidate], boxes)
         gt, slot = positive.nonzero(as_tuple=True)
-        return Assignment(_resolve(gt_index, candidate[gt, slot], gt, iou[gt, slot]))
+        return Assignment(to_highest_iou(gt_index, candidate[gt, slot], gt, iou[gt, slot]))
 
     def _candidates(self, points: Points, boxes: Tensor) -> Tensor:
         """(G, K) flat indices of the nearest points: top_k a level, or all where a level has fewer."""
@@ -119,14 +117,4 @@ def _inside(xy: Tensor, boxes: Tensor) -> Tensor:
     """(G, K) whether points (G, K, 2) lie inside boxes (G, 4)."""
     near = xy - boxes[:, None, :2]
     far = boxes[:, None, 2:] - xy
-    return torch.minimum(near, far).amin(-1) > _INSIDE
-
-
-def _resolve(gt_index: Tensor, point: Tensor, gt: Tensor, iou: Tensor) -> Tensor:
-    """Give each point the ground truth of highest IoU; among equals the first."""
-    best = iou.new_full(gt_index.shape, -1.0).scatter_reduce_(0, point, iou, "amax")
-    winner = iou == best[point]
-    point, gt = point[winner], gt[winner]
-    none = torch.iinfo(torch.int64).max
-    first = least_of(len(gt_index), point, gt, none)
-    return torch.where(first == none, gt_index, first)
+    return torch.minimum(near, far).amin(-1) > CLEARLY

@@ -11,6 +11,8 @@ from torch import Tensor
 from gfocal.errors import UsageError
 from gfocal.points import Points
 
+CLEARLY = 0.01
+"""Pixels by which a point must lie within a box to be inside, as published code has it."""
 _CHUNK = 1 << 20  # pairs of object and point that are looked at together: some tens of megabytes
 
 
@@ -116,3 +118,34 @@ def by_area(areas: Tensor, none: int) -> tuple[Tensor, Tensor]:
     order = areas.argsort(stable=True)
     rank = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
     return rank, torch.cat((order, order.new_tensor([none])))
+
+
+def inside_pairs(points: Points, boxes: Tensor) -> tuple[Tensor, Tensor]:
+    """(N,) object and (N,) flat index of each point that lies inside it by more than :data:`CLEARLY`, by object.
+
+    Args:
+        points: a whole set.
+        boxes: (G, 4) float xyxy.
+    """
+    gts, inside = [torch.zeros(0, dtype=torch.int64, device=points.xy.device)], [points.level[:0]]
+    if len(points) and len(boxes):
+        lattice = Lattice.of(points)
+        low, high = (boxes[:, None] / lattice.stride[:, None] - points.offset).split(2, -1)
+        for gt, point in lattice.rectangles(low.floor(), high.ceil()):
+            xy = points.xy[point]
+            keep = torch.minimum(xy - boxes[gt, :2], boxes[gt, 2:] - xy).amin(-1) > CLEARLY
+            gts.append(gt[keep])
+            inside.append(point[keep])
+    return torch.cat(gts), torch.cat(inside)
+
+
+def to_highest_iou(gt_index: Tensor, point: Tensor, gt: Tensor, iou: Tensor) -> Tensor:
+    """``gt_index`` (P,) with the pairs (N,) of point and object: each point takes the object of highest IoU.
+
+    Among equal ones the first. Points without a pair keep what they have.
+    """
+    best = iou.new_full(gt_index.shape, -1.0).scatter_reduce_(0, point, iou, "amax")
+    winner = iou == best[point]
+    none = torch.iinfo(torch.int64).max
+    first = least_of(len(gt_index), point[winner], gt[winner], none)
+    return torch.where(first == none, gt_index, first)

@@ -7,8 +7,28 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from gfocal.assigners.protocols import Assigner, DynamicAssigner
 from gfocal.points import Points
-from gfocal.structures import NEGATIVE, Assignment
+from gfocal.structures import NEGATIVE, Assignment, Targets
+
+Truncated = Callable[[Points, Tensor], Tensor]
+"""(points, (N, 4) boxes) -> (N, 4) bool, the edges that no code can reach; a box representation has it."""
+
+
+def reached_pairs(gt: Tensor, point: Tensor, points: Points, boxes: Tensor, truncated: Truncated) -> Tensor:
+    """(N,) bool: the pairs of object and point whose box a code can hold, or all of an object that has no such pair.
+
+    Args:
+        gt: (N,) int64 index into ``boxes``.
+        point: (N,) int64 index into ``points``.
+        points: all of an image.
+        boxes: (G, 4) of the image.
+        truncated: which edges no code can reach.
+    """
+    cut = truncated(points[point], boxes[gt].float()).any(1)
+    reached = torch.zeros(len(boxes), dtype=torch.bool, device=gt.device)
+    reached[gt[~cut]] = True
+    return ~(cut & reached[gt])
 
 
 class WithinReach:
@@ -23,19 +43,37 @@ class WithinReach:
         truncated: (points, (N, 4) boxes) -> (N, 4) bool, the edges that no code can reach; a box representation has it.
     """
 
-    def __init__(
-        self, assigner: Callable[[Points, Tensor], Assignment], truncated: Callable[[Points, Tensor], Tensor]
-    ) -> None:
+    def __init__(self, assigner: Assigner, truncated: Truncated) -> None:
         self.assigner, self.truncated = assigner, truncated
 
     def __call__(self, points: Points, boxes: Tensor) -> Assignment:
         """Assign the (G, 4) boxes of one image to the whole set of points."""
-        index = self.assigner(points, boxes).gt_index
-        positive = (index >= 0).nonzero().squeeze(1)
-        owner = index[positive]
-        cut = self.truncated(points[positive], boxes[owner].float()).any(1)
-        reached = torch.zeros(len(boxes), dtype=torch.bool, device=index.device)
-        reached[owner[~cut]] = True
-        index = index.clone()
-        index[positive[cut & reached[owner]]] = NEGATIVE
-        return Assignment(index)
+        return _reached(self.assigner(points, boxes), points, boxes, self.truncated)
+
+
+class DynamicWithinReach:
+    """The same for an assigner that looks at predictions.
+
+    Args:
+        assigner: decides first.
+        truncated: as of :class:`WithinReach`.
+    """
+
+    def __init__(self, assigner: DynamicAssigner, truncated: Truncated) -> None:
+        self.assigner, self.truncated = assigner, truncated
+
+    def candidates(self, points: Points, boxes: Tensor) -> tuple[Tensor, Tensor]:
+        """As of :class:`DynamicAssigner`."""
+        gt, point = self.assigner.candidates(points, boxes)
+        keep = reached_pairs(gt, point, points, boxes, self.truncated)
+        return gt[keep], point[keep]
+
+    def assign(self, points: Points, targets: Targets, scores: Tensor, boxes: Tensor) -> Assignment:
+        """As of :class:`DynamicAssigner`."""
+        return _reached(self.assigner.assign(points, targets, scores, boxes), points, targets.boxes, self.truncated)
+
+
+def _reached(assigned: Assignment, points: Points, boxes: Tensor, truncated: Truncated) -> Assignment:
+    point = (assigned.gt_index >= 0).nonzero().squeeze(1)
+    keep = reached_pairs(assigned.gt_index[point], point, points, boxes, truncated)
+    return Assignment(assigned.gt_index.index_fill(0, point[~keep], NEGATIVE), assigned.alignment)

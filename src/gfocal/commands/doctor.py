@@ -128,8 +128,8 @@ def _train_step() -> str:
         scene = draw_indexed(160, 0, 0, 1)
         images = torch.from_numpy(scene.image).permute(2, 0, 1)[None]
         targets = Targets(torch.from_numpy(scene.boxes).float(), torch.from_numpy(scene.labels).long())
-        assignment = detector.assign_batch(images, [targets])
-        losses = detector.losses(detector(images), assignment, (160, 160))
+        out = detector(images)
+        losses = detector.losses(out, detector.assign_batch(images, [targets], out), (160, 160))
         total = sum(losses.values(), torch.zeros(()))
         total.backward()
     if not math.isfinite(total.item()):

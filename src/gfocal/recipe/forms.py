@@ -23,6 +23,8 @@ class Form:
             boxes alone, and its constructor takes their number as ``num_bins``.
         widths: of a neck, the channels of its levels where they are not ``model.channels``.
         mixed_widths: of a head, that it takes levels of different widths.
+        dynamic: of an assigner, that it looks at predictions.
+        target: of a quality, that the positives learn one; of a box weight, that it is made of it.
     """
 
     place: str
@@ -32,6 +34,8 @@ class Form:
     bins: bool = False
     widths: tuple[int, ...] = ()
     mixed_widths: bool = False
+    dynamic: bool = False
+    target: bool = False
 
 
 NECKS: dict[str, Form] = {
@@ -50,6 +54,7 @@ ASSIGNERS: dict[str, Form] = {
     "fcos": Form("assigners.fcos:FcosAssigner", ("radius",), points=SQUARE),
     "fovea": Form("assigners.fovea:FoveaAssigner", ("sigma",), points=SQUARE),
     "max_iou": Form("assigners.max_iou:MaxIouAssigner", ("positive_iou", "negative_iou", "low_quality")),
+    "task_aligned": Form("assigners.task_aligned:TaskAlignedAssigner", ("alpha", "beta", "positives"), dynamic=True),
 }
 BOXES: dict[str, Form] = {
     "dirac": Form("representation.dirac:DiracBoxes", ("code", "stds", "loss", "smooth_beta")),
@@ -60,17 +65,18 @@ BOXES: dict[str, Form] = {
 _BRANCH, _GUIDED = "representation.branch:BranchQuality", "representation.guided:GuidedQuality"
 QUALITIES: dict[str, Form] = {
     "none": Form("representation.none:NoQuality", ("alpha", "gamma")),
-    "centerness": Form(_BRANCH, ("alpha", "gamma"), {"kind": "centerness"}, SQUARE),
-    "iou": Form(_BRANCH, ("alpha", "gamma"), {"kind": "iou"}),
-    "centerness_guided": Form(_GUIDED, ("eta", "alpha", "gamma"), {"kind": "centerness"}, SQUARE),
-    "iou_guided": Form(_GUIDED, ("eta", "alpha", "gamma"), {"kind": "iou"}),
-    "joint": Form("representation.joint:JointQuality", ("beta",)),
-    "joint_v2": Form("representation.joint_v2:JointV2", ("beta",), points=SQUARE, bins=True),
+    "centerness": Form(_BRANCH, ("alpha", "gamma"), {"kind": "centerness"}, SQUARE, target=True),
+    "iou": Form(_BRANCH, ("alpha", "gamma"), {"kind": "iou"}, target=True),
+    "centerness_guided": Form(_GUIDED, ("eta", "alpha", "gamma"), {"kind": "centerness"}, SQUARE, target=True),
+    "iou_guided": Form(_GUIDED, ("eta", "alpha", "gamma"), {"kind": "iou"}, target=True),
+    "joint": Form("representation.joint:JointQuality", ("beta",), target=True),
+    "joint_v2": Form("representation.joint_v2:JointV2", ("beta",), points=SQUARE, bins=True, target=True),
     "softmax_mined": Form("representation.mined:MinedSoftmax", ("negatives",), points=SSD),
 }
 BOX_WEIGHTS: dict[str, Form] = {
     "score": Form("representation.box_weights:ScoreWeight"),
     "centerness": Form("representation.box_weights:CenternessWeight", points=SQUARE),
+    "target": Form("representation.box_weights:TargetWeight", target=True),
     "none": Form("representation.box_weights:no_weight"),
 }
 

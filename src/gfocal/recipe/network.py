@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, model_validator
 
-from gfocal.recipe.base import Fraction, NotNegative, PositiveInt, Section, Share
+from gfocal.recipe.base import Fraction, Natural, NotNegative, PositiveInt, Section, Share
 from gfocal.recipe.forms import ASSIGNERS, BOX_WEIGHTS, BOXES, HEADS, NECKS, QUALITIES, fitting
 from gfocal.recipe.rows import DETECTORS, check_axes
 
@@ -75,6 +75,12 @@ class AssignerRecipe(Section):
     negative_iou: Fraction = Field(0.4, description="anchors below it are negative, those between ignored (max_iou)")
     low_quality: Literal["all", "first", "none"] = Field(
         "all", description="an object's best anchors are positive at any IoU: all that tie, the first, none (max_iou)"
+    )
+    alpha: NotNegative = Field(1.0, description="exponent of a point's class score (task_aligned)")
+    beta: NotNegative = Field(6.0, description="exponent of the IoU of a point's box (task_aligned)")
+    positives: PositiveInt = Field(13, description="best points of each object (task_aligned)")
+    static_epochs: Natural = Field(
+        0, description="first epochs in which atss (max_iou for several anchors a location) assigns (task_aligned)"
     )
     within_reach: bool = Field(
         False, description="no positives whose boxes lie beyond reg_max, where others reach them"

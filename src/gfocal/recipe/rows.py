@@ -133,6 +133,22 @@ def check_axes(detector: str, points: str, chosen: Mapping[str, str]) -> None:
             f"quality.kind {quality} reads the distributions of the edges, which boxes.kind {boxes} does not have; "
             f"what goes: boxes.kind {' or '.join(binned)}, or quality.kind {', '.join(others)}"
         )
+    _check_target(quality, chosen["box_weight"])
+
+
+def _check_target(quality: str, box_weight: str) -> None:
+    """Refuse box terms that are weighted by a target which the quality does not have.
+
+    Raises:
+        ValueError: naming the values that go.
+    """
+    if BOX_WEIGHTS[box_weight].target and not QUALITIES[quality].target:
+        having = [name for name, form in QUALITIES.items() if form.target]
+        others = [name for name, form in BOX_WEIGHTS.items() if not form.target]
+        raise ValueError(
+            f"box_weight {box_weight} is the target that the quality learns, and quality.kind {quality} learns none; "
+            f"what goes: quality.kind {', '.join(having)}, or box_weight {', '.join(others)}"
+        )
 
 
 def with_row_defaults(content: Any) -> Any:

@@ -4,17 +4,17 @@ Both are small protocols with final classes behind them; so is the weighting of 
 one file and one line in the recipe's table of names.
 """
 
-from gfocal.representation.box_weights import CenternessWeight, ScoreWeight
+from gfocal.representation.box_weights import CenternessWeight, ScoreWeight, TargetWeight
 from gfocal.representation.branch import BranchQuality
 from gfocal.representation.dirac import DiracBoxes
 from gfocal.representation.gaussian import GaussianBoxes
 from gfocal.representation.general import GeneralBoxes
 from gfocal.representation.guided import GuidedQuality
-from gfocal.representation.joint import JointQuality
+from gfocal.representation.joint import JointQuality, soft_target
 from gfocal.representation.joint_v2 import JointV2, product_logits
 from gfocal.representation.mined import MinedSoftmax
 from gfocal.representation.none import NoQuality
-from gfocal.representation.protocols import BoxRepresentation, BoxWeight, LearningRows, Quality
+from gfocal.representation.protocols import BoxRepresentation, BoxWeight, LearningRows, PositiveRows, Quality
 
 __all__ = [
     "BoxRepresentation",
@@ -30,7 +30,10 @@ __all__ = [
     "LearningRows",
     "MinedSoftmax",
     "NoQuality",
+    "PositiveRows",
     "Quality",
     "ScoreWeight",
+    "TargetWeight",
     "product_logits",
+    "soft_target",
 ]

@@ -8,9 +8,7 @@ from torch import Tensor
 
 from gfocal.boxes import centerness
 from gfocal.losses.reduction import at_least_float32
-from gfocal.points import Points
-from gfocal.representation.protocols import Quality
-from gfocal.structures import HeadOutput
+from gfocal.representation.protocols import PositiveRows, Quality
 
 
 @dataclass(frozen=True)
@@ -19,10 +17,8 @@ class ScoreWeight:
 
     reads_outputs = True
 
-    def __call__(self, out: HeadOutput | None, points: Points, target_boxes: Tensor, quality: Quality) -> Tensor:
-        if out is None:
-            raise ValueError("box_weight score needs the outputs")
-        scores = at_least_float32(quality.class_logits(out).detach()).sigmoid()
+    def __call__(self, positives: PositiveRows, quality: Quality) -> Tensor:
+        scores = at_least_float32(quality.class_logits(positives.known_out).detach()).sigmoid()
         return scores.amax(-1) if scores.numel() else scores.sum(-1)
 
 
@@ -32,8 +28,23 @@ class CenternessWeight:
 
     reads_outputs = False
 
-    def __call__(self, out: HeadOutput | None, points: Points, target_boxes: Tensor, quality: Quality) -> Tensor:
-        return centerness(points.xy, target_boxes)
+    def __call__(self, positives: PositiveRows, quality: Quality) -> Tensor:
+        return centerness(positives.points.xy, positives.target_boxes)
+
+
+@dataclass(frozen=True)
+class TargetWeight:
+    """What the quality learns there: the IoU of a joint quality, or its soft target (TOOD, arXiv 2108.07755, eq. 7)."""
+
+    reads_outputs = True
+
+    def __call__(self, positives: PositiveRows, quality: Quality) -> Tensor:
+        target = quality.target(positives)
+        if target is None:
+            raise ValueError(
+                f"box_weight target needs a quality that learns a target; {type(quality).__name__} has none"
+            )
+        return target.detach()
 
 
 def no_weight() -> None:

@@ -9,9 +9,8 @@ from torch import Tensor
 from gfocal.boxes import aligned_iou, centerness
 from gfocal.losses import centerness_loss
 from gfocal.losses.reduction import at_least_float32
-from gfocal.points import Points
 from gfocal.representation.none import NoQuality
-from gfocal.representation.protocols import LearningRows, Quality
+from gfocal.representation.protocols import LearningRows, PositiveRows, Quality
 from gfocal.structures import HeadOutput
 
 QualityKind = Literal["centerness", "iou"]
@@ -22,18 +21,16 @@ def check_kind(kind: str) -> None:
         raise ValueError(f"kind must be 'centerness' or 'iou', got {kind!r}")
 
 
-def measure(kind: QualityKind, points: Points, boxes: Tensor, target_boxes: Tensor) -> Tensor:
+def measure(kind: QualityKind, positives: PositiveRows) -> Tensor:
     """(N,) detached quality in [0, 1] of N positives.
 
     Args:
         kind: "centerness" of the point in its ground truth; "iou" of the decoded box and its ground truth.
-        points: of the N positives.
-        boxes: (N, 4) decoded boxes; unused by centerness.
-        target_boxes: (N, 4) ground truth.
+        positives: for "iou", with their boxes.
     """
     if kind == "centerness":
-        return centerness(points.xy, target_boxes)
-    return aligned_iou(boxes.detach(), target_boxes)
+        return centerness(positives.points.xy, positives.target_boxes)
+    return aligned_iou(positives.known_boxes.detach(), positives.target_boxes)
 
 
 class BranchQuality(Quality):
@@ -60,8 +57,8 @@ class BranchQuality(Quality):
         self.kind: QualityKind = kind
         self.classes = NoQuality(alpha, gamma)
 
-    def target(self, points: Points, boxes: Tensor, target_boxes: Tensor) -> Tensor:
-        return measure(self.kind, points, boxes, target_boxes)
+    def target(self, positives: PositiveRows) -> Tensor:
+        return measure(self.kind, positives)
 
     def losses(self, rows: LearningRows) -> dict[str, Tensor]:
         branch = _branch(rows.out)[rows.positive]

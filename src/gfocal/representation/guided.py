@@ -6,9 +6,8 @@ import torch
 from torch import Tensor
 
 from gfocal.losses import focal_loss, reduce_loss
-from gfocal.points import Points
 from gfocal.representation.branch import QualityKind, check_kind, measure
-from gfocal.representation.protocols import LearningRows, Quality
+from gfocal.representation.protocols import LearningRows, PositiveRows, Quality
 
 # A share S' / S below this is nothing but rounding: dividing by it would overflow float32.
 _LEAST_SHARE = 1e-20
@@ -43,8 +42,8 @@ class GuidedQuality(Quality):
         self.alpha = alpha
         self.gamma = gamma
 
-    def target(self, points: Points, boxes: Tensor, target_boxes: Tensor) -> Tensor:
-        return measure(self.kind, points, boxes, target_boxes)
+    def target(self, positives: PositiveRows) -> Tensor:
+        return measure(self.kind, positives)
 
     def sums(self, rows: LearningRows) -> Tensor:
         """(2,) S and S' of this batch."""

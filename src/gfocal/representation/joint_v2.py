@@ -9,9 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gfocal.losses.reduction import at_least_float32
-from gfocal.points import Points
 from gfocal.representation.joint import JointQuality
-from gfocal.representation.protocols import LearningRows, Quality
+from gfocal.representation.protocols import LearningRows, PositiveRows, Quality
 from gfocal.structures import HeadOutput
 
 _LARGEST = 4
@@ -49,8 +48,8 @@ class JointV2(nn.Module, Quality):
         for name, parameter in self.stack.named_parameters():
             nn.init.zeros_(parameter) if name.endswith("bias") else nn.init.normal_(parameter, std=0.01)
 
-    def target(self, points: Points, boxes: Tensor, target_boxes: Tensor) -> Tensor:
-        return self.joint.target(points, boxes, target_boxes)
+    def target(self, positives: PositiveRows) -> Tensor:
+        return self.joint.target(positives)
 
     def losses(self, rows: LearningRows) -> dict[str, Tensor]:
         product = replace(rows.out, class_logits=self.class_logits(rows.out))

@@ -102,6 +102,52 @@ class LearningRows:
         return self.target
 
 
+@dataclass(frozen=True)
+class PositiveRows:
+    """N places that each learn an object, and what the network says there; all of it is detached.
+
+    Attributes:
+        points: of the places.
+        target_boxes: (N, 4) the objects' boxes.
+        labels: (N,) the objects' classes.
+        gt_index: (N,) int64: which object each place learns; those of one object share the number.
+        out: raw outputs; None where only what is known before the forward pass is asked for.
+        boxes: (N, 4) decoded boxes; None without ``out``.
+        alignment: (N,) an assigner's measure of how well each prediction fits its object (see
+            :class:`gfocal.structures.Assignment`); None where the assigner has none.
+    """
+
+    points: Points
+    target_boxes: Tensor
+    labels: Tensor
+    gt_index: Tensor
+    out: HeadOutput | None = None
+    boxes: Tensor | None = None
+    alignment: Tensor | None = None
+
+    @property
+    def known_out(self) -> HeadOutput:
+        """The raw outputs, for a form that reads them.
+
+        Raises:
+            ValueError: there are none.
+        """
+        if self.out is None:
+            raise ValueError("this form reads the network's outputs, and out is None")
+        return self.out
+
+    @property
+    def known_boxes(self) -> Tensor:
+        """The decoded boxes, for a form that reads them.
+
+        Raises:
+            ValueError: there are none.
+        """
+        if self.boxes is None:
+            raise ValueError("this form reads the decoded boxes, and boxes is None")
+        return self.boxes
+
+
 class Quality(Protocol):
     """How good the box is, and how that enters training and score.
 
@@ -119,14 +165,8 @@ class Quality(Protocol):
         """Class logits a place: ``num_classes``, or one more for a softmax."""
         return num_classes
 
-    def target(self, points: Points, boxes: Tensor, target_boxes: Tensor) -> Tensor | None:
-        """(N,) quality of the positives; None if this form learns none.
-
-        Args:
-            points: of the N positives.
-            boxes: (N, 4) their decoded, detached boxes.
-            target_boxes: (N, 4).
-        """
+    def target(self, positives: PositiveRows) -> Tensor | None:
+        """(N,) quality of the positives, detached; None if this form learns none."""
         return None
 
     @abstractmethod
@@ -148,13 +188,11 @@ class BoxWeight(Protocol):
     reads_outputs: bool
     """Whether it needs the network's outputs; else the weights are known before the forward pass."""
 
-    def __call__(self, out: HeadOutput | None, points: Points, target_boxes: Tensor, quality: Quality) -> Tensor:
+    def __call__(self, positives: PositiveRows, quality: Quality) -> Tensor:
         """(N,) detached weights of N positives.
 
         Args:
-            out: their raw outputs; may be None unless ``reads_outputs``.
-            points: of the positives.
-            target_boxes: (N, 4).
-            quality: whose class scores may count.
+            positives: their outputs and boxes may be None unless ``reads_outputs``.
+            quality: whose class scores, or target, may count.
         """
         ...

@@ -81,7 +81,8 @@ def _value(model: ModelRecipe, key: str) -> Any:
 def _reads_scale(model: ModelRecipe) -> bool:
     """Whether the size of the one square anchor decides anything."""
     by_code = model.boxes.kind == "dirac" and model.boxes.code != "distances"
-    return model.points.kind != "ssd" and (by_code or model.assigner.kind in ("atss", "max_iou"))
+    by_assigner = model.assigner.kind in ("atss", "max_iou") or model.assigner.static_epochs > 0
+    return model.points.kind != "ssd" and (by_code or by_assigner)
 
 
 def _part(name: str) -> str:

@@ -81,8 +81,9 @@ def synthetic_loss(detector: DenseDetector, size: tuple[int, int], batch: int) -
     images = torch.zeros(batch, 3, height, width, dtype=torch.uint8, device=detector.device)
     boxes = torch.tensor([[x * width, 0.2 * height, (x + 0.3) * width, 0.6 * height] for x in (0.1, 0.3, 0.5)])
     targets = [Targets(boxes, torch.zeros(3, dtype=torch.int64))] * batch
-    assignment = detector.assign_batch(images, targets)
-    return sum(detector.losses(detector(images), assignment, size).values(), torch.zeros((), device=detector.device))
+    out = detector(images)
+    assignment = detector.assign_batch(images, targets, out)
+    return sum(detector.losses(out, assignment, size).values(), torch.zeros((), device=detector.device))
 
 
 def saved_bytes(detector: DenseDetector, size: tuple[int, int]) -> int:

@@ -45,9 +45,9 @@ def precision_notes(detector: DenseDetector, batch: Batch, precision: str) -> li
 @torch.no_grad()
 def _terms(detector: DenseDetector, batch: Batch, precision: str) -> dict[str, float]:
     images = batch.images.to(detector.device)
-    assignment = detector.assign_batch(images, batch.targets)
     with untouched(detector), autocast(detector.device, precision):
         size = images.shape[-2], images.shape[-1]
         # raw: accelerate wraps the forward pass in its own autocast.
-        losses = detector.losses(detector.raw(images), assignment, size)
+        out = detector.raw(images)
+        losses = detector.losses(out, detector.assign_batch(images, batch.targets, out, epoch=0), size)
     return {name: value.item() for name, value in losses.items()}

@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -14,13 +13,14 @@ from accelerate.optimizer import AcceleratedOptimizer
 from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
+from gfocal.assigners import DynamicAssigner
 from gfocal.criterion import BatchAssignment, count_positives, divisors
 from gfocal.detector import DenseDetector
 from gfocal.errors import GfocalError, UsageError
 from gfocal.runtime.batch_norm import batch_norm_untouched
 from gfocal.runtime.distributed import ALONE, Processes, launched
 from gfocal.runtime.precision import real_precision
-from gfocal.structures import Batch
+from gfocal.structures import Batch, HeadOutput
 from gfocal.training.optimizer import set_lr
 
 
@@ -92,6 +92,7 @@ def optimizer_step(
     lr: float,
     clip_norm: float | None,
     processes: Processes = ALONE,
+    epoch: int = 0,
 ) -> StepResult:
     """Learn from some batches; the normalisers are those of all of them together, in all processes.
 
@@ -104,30 +105,26 @@ def optimizer_step(
         lr: learning rate.
         clip_norm: the largest norm of the gradient, or None.
         processes: that take this step together.
+        epoch: from 0; the assigner may depend on it.
 
     Raises:
         NotFinite: in all processes, with the loss terms, learning rate and image ids. No parameter has changed then.
     """
     detector.train()
     images = [batch.images.to(accelerator.device) for batch in batches]
-    assignments = [detector.assign_batch(p, batch.targets) for p, batch in zip(images, batches, strict=True)]
     set_lr(optimizer.optimizer, lr)
-    divided, counts = _counts(detector, assignments, processes)
-    norms: dict[str, Any] = dict(zip(("cls_norm", "box_norm"), divided, strict=True))
-    shared = len(batches) > 1 or processes.count > 1
-    if not shared:
-        norms["box_norm"] = None  # this batch is the whole step
-    elif len(batches) > 1:
-        norms |= _sums_before(detector, images, assignments, processes)
+    ahead = _look_ahead(detector, images, batches, epoch) if len(batches) > 1 else None
     terms: list[Tensor] = []
     names: list[str] = []
-    for i, (image, assignment) in enumerate(zip(images, assignments, strict=True)):
+    for i, (image, batch) in enumerate(zip(images, batches, strict=True)):
         # Gradients are exchanged once, after the last batch.
         with nullcontext() if i == len(batches) - 1 else accelerator.no_sync(model):
             out = model(image)
-            if shared and len(batches) == 1:
-                norms |= _sums(detector, [detector.step_sums(out, assignment, _size(image))], processes)
-            losses = detector.losses(out, assignment, _size(image), **norms)
+            # A single batch is assigned by the very outputs that it learns from.
+            seen = ahead or _see(detector, image, batch, out, epoch, whole_step=processes.count == 1)
+            if i == 0:
+                normalisers, counts = _normalisers(detector, seen, processes)
+            losses = detector.losses(out, seen.assignments[i], _size(image), **vars(normalisers))
             names = list(losses)
             terms.append(torch.stack([value.detach() for value in losses.values()]))
             # Processes take the mean of their gradients; the loss is a sum over all images.
@@ -145,41 +142,72 @@ def optimizer_step(
     return StepResult(sums, norm, counts)
 
 
-def _counts(
-    detector: DenseDetector, assignments: list[BatchAssignment], processes: Processes
-) -> tuple[tuple[float, float], Counts]:
-    """The divisors that counts give, and what assignment met, over all batches and processes."""
+@dataclass(frozen=True)
+class _Seen:
+    """What is known of some batches before their losses.
+
+    Attributes:
+        assignments: of each batch.
+        sums: (1 + S,) of each batch, see :func:`gfocal.criterion.step_sums`; None where the only batch of the only
+            process is the whole step, whose losses find the sums themselves.
+    """
+
+    assignments: list[BatchAssignment]
+    sums: list[Tensor] | None
+
+
+@dataclass(frozen=True)
+class _Normalisers:
+    """What a step's losses are divided by, and its sums, as :func:`gfocal.criterion.detection_losses` takes them."""
+
+    cls_norm: float
+    box_norm: Tensor | float | None
+    quality_sums: Tensor | None
+
+
+def _normalisers(detector: DenseDetector, seen: _Seen, processes: Processes) -> tuple[_Normalisers, Counts]:
+    """What the losses of the step are divided by, and what assignment met, over all batches and processes."""
     fields = list(vars(Counts()))
     numbers = [
-        *count_positives(assignments, detector.count_rule),
-        *(sum(getattr(a, f) for a in assignments) for f in fields),
+        *count_positives(seen.assignments, detector.count_rule),
+        *(sum(getattr(a, f) for a in seen.assignments) for f in fields),
     ]
     cls, box, *met = processes.add_up(torch.tensor(numbers)).tolist()
-    return divisors((cls, box)), Counts(**dict(zip(fields, met, strict=True)))
+    counts = Counts(**dict(zip(fields, met, strict=True)))
+    cls_norm, box_norm = divisors((cls, box))
+    if seen.sums is None:
+        return _Normalisers(cls_norm, None, None), counts
+    sums = processes.add_up(torch.stack(seen.sums).sum(0))
+    return _Normalisers(
+        cls_norm,
+        # Unweighted box terms are divided by a count.
+        box_norm if detector.box_weight is None else sums[0].clamp(min=1),
+        None if detector.quality.sums is None else sums[1:],
+    ), counts
+
+
+def _look_ahead(detector: DenseDetector, images: list[Tensor], batches: Sequence[Batch], epoch: int) -> _Seen:
+    """Assign and add up all batches of the step, from a pass without gradients where that takes outputs."""
+    needs_outputs = detector.sums_need_outputs or isinstance(detector.assigner_in(epoch), DynamicAssigner)
+    assignments, sums = [], []
+    with torch.no_grad(), batch_norm_untouched(detector):
+        for image, batch in zip(images, batches, strict=True):
+            out = detector(image) if needs_outputs else None
+            assignments.append(detector.assign_batch(image, batch.targets, out, epoch=epoch))
+            sums.append(detector.step_sums(out, assignments[-1], _size(image)))
+    return _Seen(assignments, sums)
+
+
+def _see(
+    detector: DenseDetector, image: Tensor, batch: Batch, out: HeadOutput, epoch: int, *, whole_step: bool
+) -> _Seen:
+    """Assign the only batch of this process, and add it up unless it is the whole step."""
+    assignment = detector.assign_batch(image, batch.targets, out, epoch=epoch)
+    return _Seen([assignment], None if whole_step else [detector.step_sums(out, assignment, _size(image))])
 
 
 def _size(image: Tensor) -> tuple[int, int]:
     return image.shape[-2], image.shape[-1]
-
-
-def _sums_before(
-    detector: DenseDetector, images: list[Tensor], assignments: list[BatchAssignment], processes: Processes
-) -> dict[str, Any]:
-    """What is added up over all batches of the step, from a pass without gradients where it takes outputs."""
-    with torch.no_grad(), batch_norm_untouched(detector):
-        each = [
-            detector.step_sums(detector(image) if detector.sums_need_outputs else None, assignment, _size(image))
-            for image, assignment in zip(images, assignments, strict=True)
-        ]
-    return _sums(detector, each, processes)
-
-
-def _sums(detector: DenseDetector, each: list[Tensor], processes: Processes) -> dict[str, Any]:
-    """The sums of the step as arguments of the losses."""
-    sums = processes.add_up(torch.stack(each).sum(0))
-    # Unweighted box terms are divided by a count, which is known already.
-    box_norm = {} if detector.box_weight is None else {"box_norm": sums[0].clamp(min=1)}
-    return {**box_norm, "quality_sums": sums[1:] if detector.quality.sums is not None else None}
 
 
 def _guilty(terms: Tensor, batches: Sequence[Batch]) -> list[Batch]:

@@ -196,6 +196,7 @@ class Trainer:
                 lr=lr,
                 clip_norm=clip_norm,
                 processes=self.processes,
+                epoch=self.epoch,
             )
         except NotFinite as error:
             stopped = GfocalError(
