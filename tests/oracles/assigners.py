@@ -167,3 +167,52 @@ def atss(anchors: Any, levels: Any, gt_boxes: Any, nearest: int = 9) -> list[int
             if value >= threshold and inside and value > best[index]:
                 chosen[index], best[index] = g, value
     return chosen
+
+
+def task_aligned(
+    xy: Any,
+    gt_boxes: Any,
+    gt_labels: Any,
+    scores: Any,
+    boxes: Any,
+    alpha: float = 1.0,
+    beta: float = 6.0,
+    positives: int = 13,
+) -> tuple[list[int], list[float]]:
+    """TOOD, arXiv 2108.07755, section 3.2: t = s^alpha * u^beta; the best points inside each object, by t, then index.
+
+    Args:
+        xy: (P, 2) points.
+        gt_boxes: (G, 4) xyxy.
+        gt_labels: (G,) class of each.
+        scores: (P, C) in [0, 1].
+        boxes: (P, 4) predicted.
+        alpha: exponent of the score.
+        beta: exponent of the IoU.
+        positives: points of each object.
+
+    Returns:
+        For each point the object that it learns, or -1, and its t with that object (0 without one). A point chosen by
+        several objects goes to the one of highest IoU, then of lowest index.
+    """
+    xy, scores, boxes = plain(xy), plain(scores), plain(boxes)
+    chosen, best, alignment = [-1] * len(xy), [-1.0] * len(xy), [0.0] * len(xy)
+    for g, (gt, label) in enumerate(zip(plain(gt_boxes), plain(gt_labels), strict=True)):
+        inside = [p for p, (x, y) in enumerate(xy) if min(encode_distances(x, y, gt)) > 0.01]
+        u = {p: iou(boxes[p], gt) for p in inside}
+        t = {p: scores[p][label] ** alpha * u[p] ** beta for p in inside}
+        for p in sorted(inside, key=lambda p: (-t[p], p))[:positives]:
+            if u[p] > best[p]:
+                chosen[p], best[p], alignment[p] = g, u[p], t[p]
+    return chosen, alignment
+
+
+def soft_targets(alignment: Any, ious: Any, owner: Any) -> list[float]:
+    """The same section, "normalized t": of each object the largest becomes the object's largest IoU."""
+    alignment, ious, owner = plain(alignment), plain(ious), plain(owner)
+    found = []
+    for t, g in zip(alignment, owner, strict=True):
+        own = [i for i, other in enumerate(owner) if other == g]
+        highest = max(alignment[i] for i in own)
+        found.append(t / highest * max(ious[i] for i in own) if highest > 0 else 0.0)
+    return found

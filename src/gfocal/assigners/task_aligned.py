@@ -80,11 +80,12 @@ class TaskAlignedAssigner:
             ValueError: for a set of points that is not whole.
         """
         exact = torch.float32 if points.xy.device.type == "mps" else torch.float64
-        gt, point = self.candidates(points, targets.boxes)
-        iou = aligned_iou(boxes[point].to(exact), targets.boxes[gt].to(exact))
+        true = targets.boxes.float()
+        gt, point = self.candidates(points, true)
+        iou = aligned_iou(boxes[point].to(exact), true[gt].to(exact))
         score = scores[point, targets.labels[gt]].to(exact)
         # Not finite where training has diverged, which its losses say: the choice must only not fail on it.
-        aligned = (score.pow(self.alpha) * iou.pow(self.beta)).nan_to_num(0, 0, 0)
+        aligned = (_power(score, self.alpha) * _power(iou, self.beta)).nan_to_num(0, 0, 0)
         first = self._first(gt, point, aligned)
         gt, point, iou, aligned = gt[first], point[first], iou[first].nan_to_num(0, 0, 0), aligned[first]
         nothing = torch.full((len(points),), NEGATIVE, dtype=torch.int64, device=points.xy.device)
@@ -101,3 +102,9 @@ class TaskAlignedAssigner:
         of = gt[order]
         start = torch.searchsorted(of, of)  # where the pairs of the same object begin
         return order[torch.arange(len(of), device=of.device) - start < self.positives]
+
+
+def _power(base: Tensor, exponent: float) -> Tensor:
+    """(N,) powers, the same of the same base: vectorised code rounds the last few of a tensor otherwise."""
+    values, of = base.unique(return_inverse=True)
+    return values.pow(exponent)[of]
