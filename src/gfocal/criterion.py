@@ -70,6 +70,7 @@ def assign_batch(
 
     Raises:
         UsageError: a dynamic assigner without outputs or quality.
+        ValueError: the assigner measures how well predictions fit in some images, and not in others.
     """
     nothing = Targets.empty().to(points.xy.device)  # a batch of no images has nothing to concatenate
     if not isinstance(assigner, DynamicAssigner):
@@ -81,7 +82,6 @@ def assign_batch(
     else:
         assigned = _assign_by_outputs(points, targets, assigner, box_coder, out, quality)
     index = torch.stack([a.gt_index for a in assigned]) if assigned else points.level.new_empty((0, len(points)))
-    measures = [a.alignment for a in assigned if a.alignment is not None]
     first = torch.tensor([0] + [len(target) for target in targets], device=index.device).cumsum(0)
     all_boxes = torch.cat([target.boxes for target in (*targets, nothing)]).float()
     all_labels = torch.cat([target.labels for target in (*targets, nothing)])
@@ -98,7 +98,7 @@ def assign_batch(
         labels=labels,
         target_boxes=target_boxes,
         gt_index=owner,
-        alignment=torch.cat(measures)[positive] if measures else None,
+        alignment=_alignment(assigned),
         ignored=ignored if bool(ignored.any()) else None,
         counts=(index >= 0).sum(1),
         objects=len(all_boxes),
@@ -106,6 +106,14 @@ def assign_batch(
         edges=out_of_reach.numel(),
         truncated=int(out_of_reach.sum()),
     )
+
+
+def _alignment(assigned: Sequence[Assignment]) -> Tensor | None:
+    """(N,) of the positives of all images; images without a positive need none."""
+    measured = [a.alignment[a.positive] for a in assigned if a.alignment is not None]
+    if measured and any(a.alignment is None and bool(a.positive.any()) for a in assigned):
+        raise ValueError("an assigner must give the alignment of every image that has positives, or of none")
+    return torch.cat(measured) if measured else None
 
 
 @torch.no_grad()

@@ -12,6 +12,7 @@ from torch import Tensor
 from gfocal.detector import DenseDetector
 from gfocal.errors import UsageError
 from gfocal.recipe import ModelRecipe, Recipe, build_recipe
+from gfocal.recipe.forms import ASSIGNERS
 from gfocal.runs.checkpoint import find_weights, load_detector, load_weights, read_about
 from gfocal.runs.class_mapping import match_classes
 
@@ -81,8 +82,9 @@ def _value(model: ModelRecipe, key: str) -> Any:
 def _reads_scale(model: ModelRecipe) -> bool:
     """Whether the size of the one square anchor decides anything."""
     by_code = model.boxes.kind == "dirac" and model.boxes.code != "distances"
-    by_assigner = model.assigner.kind in ("atss", "max_iou") or model.assigner.static_epochs > 0
-    return model.points.kind != "ssd" and (by_code or by_assigner)
+    assigner = model.assigner
+    by_assigner = assigner.kind in ("atss", "max_iou") or (ASSIGNERS[assigner.kind].dynamic and assigner.static_epochs)
+    return model.points.kind != "ssd" and bool(by_code or by_assigner)
 
 
 def _part(name: str) -> str:
