@@ -12,7 +12,6 @@ from gfocal.criterion import BatchAssignment, assign_batch, count_positives, det
 from gfocal.errors import UsageError
 from gfocal.points import make_points
 from gfocal.representation import (
-    BoxWeight,
     CenternessWeight,
     DiracBoxes,
     GeneralBoxes,
@@ -20,13 +19,24 @@ from gfocal.representation import (
     LearningRows,
     NoQuality,
     ScoreWeight,
+    TargetWeight,
 )
 from gfocal.structures import IGNORED, NEGATIVE, Assignment, HeadOutput, Targets
+from helpers.criterion_cases import (
+    BOX_WEIGHTS,
+    BOXES,
+    IMAGES,
+    OBJECT,
+    ONES,
+    POINTS,
+    TWO,
+    WEIGHTS,
+    random_output,
+    targets,
+    two_points,
+)
+from helpers.rows import positive_rows
 from oracles.losses import quality_focal, quality_focal_slope
-
-WEIGHTS = {"cls": 1.0, "box": 2.0, "dfl": 0.25}
-ONES = dict.fromkeys(WEIGHTS, 1.0)
-BOX_WEIGHTS: dict[str, BoxWeight | None] = {"score": ScoreWeight(), "centerness": CenternessWeight(), "none": None}
 
 
 class Fixed:
@@ -39,22 +49,7 @@ class Fixed:
         return Assignment(torch.tensor(next(self.answers)))
 
 
-def targets(*rows: tuple[list[float], int]) -> Targets:
-    return Targets(torch.tensor([box for box, _ in rows]).view(-1, 4), torch.tensor([c for _, c in rows]).long())
-
-
 # --- two points, worked by hand -------------------------------------------------------------------------------------
-
-# Points (4, 4) and (12, 4) of stride 8; anchors [-4, -4, 12, 12] and [4, -4, 20, 12].
-TWO = make_points([(1, 2)], [8], anchor_scale=2, offset=0.5)
-BOXES = GeneralBoxes(2)
-OBJECT = targets(([-4.0, -4, 12, 12], 1))
-
-
-def two_points() -> HeadOutput:
-    box = torch.zeros(1, 2, 12)
-    box[0, 0, 2] = math.log(2)  # the left edge of point 0: probabilities 1/4, 1/4, 1/2
-    return HeadOutput(torch.tensor([[[0.0, math.log(3)], [0.0, -math.log(3)]]]), box)
 
 
 def assigned_by_hand() -> BatchAssignment:
@@ -78,8 +73,8 @@ def test_the_total_of_two_points(box_weight: str) -> None:
     )
     # Point 0 decodes to 1.25 strides left, 1 elsewhere: [-6, -4, 12, 12], IoU = GIoU = 256 / 288 = 8/9.
     # The weight of its box terms: the larger class score sigmoid(log 3) = 3/4; the point is in the middle of its
-    # object, so its centerness is 1. Their sum is at most 1: the divisor is 1.
-    weight = {"score": 0.75, "centerness": 1.0, "none": 1.0}[box_weight]
+    # object, so its centerness is 1; the quality learns the IoU there. Their sum is at most 1: the divisor is 1.
+    weight = {"score": 0.75, "centerness": 1.0, "target": 8 / 9, "none": 1.0}[box_weight]
     assert losses["box"].item() == pytest.approx(2 * weight / 9, rel=1e-5)
     # Every edge of the object is at 1 stride, bin 1: -log 1/4 on the left, -log 1/3 on the three others.
     assert losses["dfl"].item() == pytest.approx(weight * (math.log(4) + 3 * math.log(3)) / 4 / 4, rel=1e-5)
@@ -103,7 +98,7 @@ def test_the_weight_carries_no_gradient() -> None:
 
 def test_centerness_by_hand() -> None:
     # The point (4, 4) in [2, 1, 10, 7]: left 2, right 6, top 3, bottom 3: sqrt(2/6 * 3/3).
-    weight = CenternessWeight()(None, TWO[:1], torch.tensor([[2.0, 1, 10, 7]]), NoQuality())
+    weight = CenternessWeight()(positive_rows(TWO[:1], None, torch.tensor([[2.0, 1, 10, 7]])), NoQuality())
     assert weight.tolist() == pytest.approx([math.sqrt(1 / 3)])
 
 
@@ -117,9 +112,19 @@ def test_loss_weights_and_normalisers_only_scale() -> None:
         assert given[name].item() == pytest.approx(WEIGHTS[name] * plain[name].item() / norm, rel=1e-6)
 
 
-def test_the_score_weight_needs_outputs() -> None:
-    with pytest.raises(ValueError, match="box_weight score needs the outputs"):
-        ScoreWeight()(None, TWO[:1], torch.zeros(1, 4), NoQuality())
+def test_what_a_weight_needs() -> None:
+    bare = positive_rows(TWO[:1], None, torch.zeros(1, 4))
+    with pytest.raises(ValueError, match="reads the network's outputs, and out is None"):
+        ScoreWeight()(bare, NoQuality())
+    with pytest.raises(ValueError, match="reads the decoded boxes, and boxes is None"):
+        TargetWeight()(bare, JointQuality())
+    with pytest.raises(ValueError, match="box_weight target needs a quality that learns a target; NoQuality has none"):
+        TargetWeight()(bare, NoQuality())
+    assert [weight.reads_outputs for weight in (ScoreWeight(), CenternessWeight(), TargetWeight())] == [
+        True,
+        False,
+        True,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -141,26 +146,13 @@ def test_a_term_without_a_factor_is_refused(weights: dict[str, float], message: 
 
 # --- batches --------------------------------------------------------------------------------------------------------
 
-POINTS = make_points([(4, 4), (2, 2)], [8, 16], anchor_scale=4, offset=0)
-CLASSES = 3
-IMAGES = (
-    targets(([0.0, 0, 30, 30], 0), ([9.0, 2, 31, 22], 2)),
-    targets(),
-    targets(([3.0, 3, 13, 29], 1)),
-    targets(([-5.0, -5, 26, 20], 2), ([0.0, 0, 16, 16], 1)),
-)
 
-
-def random_output(images: int, boxes: GeneralBoxes | DiracBoxes, seed: int = 0) -> HeadOutput:
-    generator = torch.Generator().manual_seed(seed)
-    logits = torch.randn(images, len(POINTS), CLASSES, generator=generator)
-    code = torch.randn(images, len(POINTS), boxes.channels, generator=generator) + 1
-    return HeadOutput(logits.requires_grad_(), code.requires_grad_())
-
-
-@pytest.mark.parametrize("box_weight", BOX_WEIGHTS)
 @pytest.mark.parametrize("boxes", [GeneralBoxes(8), DiracBoxes()], ids=["general", "dirac"])
-@pytest.mark.parametrize("quality", [JointQuality(), NoQuality()], ids=["joint", "none"])
+@pytest.mark.parametrize(
+    ("quality", "box_weight"),
+    [(JointQuality(), name) for name in BOX_WEIGHTS]
+    + [(NoQuality(), name) for name in BOX_WEIGHTS if name != "target"],
+)
 def test_parts_of_a_step_add_up_to_the_whole(
     boxes: GeneralBoxes | DiracBoxes, quality: JointQuality | NoQuality, box_weight: str
 ) -> None:
@@ -175,9 +167,10 @@ def test_parts_of_a_step_add_up_to_the_whole(
 
     def norms_of(part: slice) -> tuple[int, float]:
         assignment = assign_batch(POINTS, IMAGES[part], assigner, boxes)
-        flat = HeadOutput(out.class_logits[part].flatten(0, 1), out.box[part].flatten(0, 1))[assignment.positive]
+        flat = out[part].map(lambda tensor: tensor.detach().flatten(0, 1))[assignment.positive]
         at = POINTS[assignment.positive % len(POINTS)]
-        weight = None if chosen is None else chosen(flat, at, assignment.target_boxes, quality)
+        rows = positive_rows(at, boxes.decode(at, flat.box), assignment.target_boxes, out=flat)
+        weight = None if chosen is None else chosen(rows, quality)
         count = len(assignment.positive)
         return count, float(count) if weight is None else weight.sum().item()
 
@@ -220,6 +213,8 @@ def test_each_image_gets_its_own_objects() -> None:
     assert assignment.labels[assignment.positive].tolist() == [2, 1, 1]
     assert (assignment.labels == -1).sum().item() == 3 * count - 3
     assert (assignment.objects, assignment.missed) == (3, 1)  # the first object of the third image has no point
+    assert assignment.gt_index.tolist() == [0, 2, 2]  # of all objects of the batch
+    assert assignment.alignment is None
 
 
 def test_edges_out_of_reach_are_counted() -> None:
@@ -251,7 +246,7 @@ def test_background_teaches_the_negatives(boxes: GeneralBoxes | DiracBoxes, qual
 def test_no_images_at_all() -> None:
     boxes, nobody = GeneralBoxes(8), torch.zeros(0, dtype=torch.int64)
     out = random_output(0, boxes)
-    none = BatchAssignment(nobody, nobody, torch.zeros(0, 4), None, nobody, 0, 0, 0, 0)
+    none = BatchAssignment(nobody, nobody, torch.zeros(0, 4), nobody, None, None, nobody, 0, 0, 0, 0)
     losses = detection_losses(out, POINTS, none, boxes, JointQuality(), loss_weights=WEIGHTS)
     assert {name: value.item() for name, value in losses.items()} == {"cls": 0, "box": 0, "dfl": 0}
     torch.stack(list(losses.values())).sum().backward()
@@ -314,6 +309,8 @@ def test_a_quality_learns_which_image_each_row_is_of() -> None:
             none,
             torch.full((6,), -1),
             torch.zeros(0, 4),
+            none,
+            None,
             mask,
             torch.zeros(2),
             objects=0,
@@ -328,9 +325,8 @@ def test_a_quality_learns_which_image_each_row_is_of() -> None:
 def test_three_ways_to_count_positives() -> None:
     def counted(*counts: int) -> BatchAssignment:
         nobody = torch.zeros(0, dtype=torch.int64)
-        return BatchAssignment(
-            nobody, nobody, torch.zeros(0, 4), None, torch.tensor(counts, dtype=torch.int64), 0, 0, 0, 0
-        )
+        images = torch.tensor(counts, dtype=torch.int64)
+        return BatchAssignment(nobody, nobody, torch.zeros(0, 4), nobody, None, None, images, 0, 0, 0, 0)
 
     # Two batches, images with 3, 0 and 0, 2 positives: 5; with at least 1 an image 3 + 1 + 1 + 2 = 7; and 5 + 4.
     step = [counted(3, 0), counted(0, 2)]

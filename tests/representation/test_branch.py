@@ -10,6 +10,7 @@ from gfocal.boxes import centerness
 from gfocal.points import make_points
 from gfocal.representation import BranchQuality, LearningRows
 from gfocal.structures import HeadOutput
+from helpers.rows import positive_rows
 from oracles.boxes import iou
 from oracles.losses import binary_cross_entropy, focal
 from oracles.qualities import centerness as slow_centerness
@@ -33,7 +34,7 @@ def random_case() -> tuple[HeadOutput, Tensor, Tensor, Tensor]:
 def test_centerness_by_hand() -> None:
     # (4, 4): left 2, right 6, top 3, bottom 3: sqrt(2/6 * 3/3). (12, 4): 1, 4, 4, 12: sqrt(1/4 * 1/3).
     # (4, 12): 8, 4, 10, 10: sqrt(4/8). (12, 12) is outside its box.
-    target = BranchQuality("centerness").target(POINTS, torch.zeros(4, 4), TARGETS)
+    target = BranchQuality("centerness").target(positive_rows(POINTS, torch.zeros(4, 4), TARGETS))
     assert target.tolist() == pytest.approx([math.sqrt(1 / 3), math.sqrt(1 / 12), math.sqrt(1 / 2), 0])
 
 
@@ -54,14 +55,15 @@ def test_centerness_agrees_with_the_slow_loop_and_keeps_to_its_range() -> None:
 def test_the_target_iou_is_that_of_the_box_and_carries_no_gradient() -> None:
     # Overlap 5 x 10 of two boxes of 100: 50 / 150.
     boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 1, 1]], requires_grad=True)
-    target = BranchQuality("iou").target(POINTS[:2], boxes, torch.tensor([[5.0, 0, 15, 10], [2, 2, 3, 3]]))
+    truth = torch.tensor([[5.0, 0, 15, 10], [2, 2, 3, 3]])
+    target = BranchQuality("iou").target(positive_rows(POINTS[:2], boxes, truth))
     assert target.tolist() == pytest.approx([1 / 3, 0])
     assert not target.requires_grad
     generator = torch.Generator().manual_seed(0)
     corner = torch.rand(2, 4, 2, generator=generator) * 10
     a, b = torch.cat((corner, corner + 8), -1)
     slow = [iou(x, y) for x, y in zip(a.tolist(), b.tolist(), strict=True)]
-    assert BranchQuality("iou").target(POINTS, a, b).tolist() == pytest.approx(slow, abs=1e-6)
+    assert BranchQuality("iou").target(positive_rows(POINTS, a, b)).tolist() == pytest.approx(slow, abs=1e-6)
 
 
 def test_losses_by_hand() -> None:

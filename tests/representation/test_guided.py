@@ -10,6 +10,7 @@ from torch import Tensor
 from gfocal.points import make_points
 from gfocal.representation import GuidedQuality, LearningRows, NoQuality
 from gfocal.structures import HeadOutput
+from helpers.rows import positive_rows
 from oracles.losses import focal
 from oracles.qualities import guided
 
@@ -176,8 +177,9 @@ def test_targets() -> None:
     # (4, 4) in [2, 1, 10, 7]: sqrt(2/6 * 3/3). Boxes [0, 0, 10, 10] and [5, 0, 15, 10] overlap by 50 of 150.
     boxes = torch.tensor([[0.0, 0, 10, 10]], requires_grad=True)
     target = torch.tensor([[2.0, 1, 10, 7]])
-    assert GuidedQuality("centerness").target(POINTS[:1], boxes, target).tolist() == pytest.approx([math.sqrt(1 / 3)])
-    q = GuidedQuality("iou").target(POINTS[:1], boxes, torch.tensor([[5.0, 0, 15, 10]]))
+    q = GuidedQuality("centerness").target(positive_rows(POINTS[:1], boxes, target))
+    assert q.tolist() == pytest.approx([math.sqrt(1 / 3)])
+    q = GuidedQuality("iou").target(positive_rows(POINTS[:1], boxes, torch.tensor([[5.0, 0, 15, 10]])))
     assert q.tolist() == pytest.approx([1 / 3])
     assert not q.requires_grad
 

@@ -10,6 +10,7 @@ from gfocal.points import make_points
 from gfocal.representation import GeneralBoxes, JointQuality, JointV2, LearningRows
 from gfocal.representation.joint_v2 import product_logits
 from gfocal.structures import HeadOutput
+from helpers.rows import positive_rows
 from oracles.losses import quality_focal
 from oracles.qualities import product_logit, shape_statistics, two_layers
 
@@ -218,7 +219,7 @@ def test_target_and_score() -> None:
     quality = made()
     points = make_points([(1, 1)], [8], anchor_scale=5, offset=0.5)
     boxes = torch.tensor([[0.0, 0, 10, 10]], requires_grad=True)
-    target = quality.target(points, boxes, torch.tensor([[5.0, 0, 15, 10]]))
+    target = quality.target(positive_rows(points, boxes, torch.tensor([[5.0, 0, 15, 10]])))
     assert target.tolist() == pytest.approx([1 / 3])
     assert not target.requires_grad
     out, _, _, _ = random_case()

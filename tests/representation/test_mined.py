@@ -13,6 +13,7 @@ from gfocal.points import make_anchors, make_points, ssd_shapes
 from gfocal.representation import DiracBoxes, LearningRows, MinedSoftmax
 from gfocal.structures import HeadOutput, Targets
 from helpers.known_answers import known_head
+from helpers.rows import positive_rows
 from oracles.losses import log_softmax
 from oracles.qualities import mined
 
@@ -146,7 +147,7 @@ def test_the_candidate_is_the_softmax_probability() -> None:
 def test_what_it_needs() -> None:
     quality = MinedSoftmax()
     assert (quality.num_logits(20), quality.quality_channels, quality.sums) == (21, 0, None)
-    assert quality.target(POINT, torch.zeros(2, 4), torch.ones(2, 4)) is None
+    assert quality.target(positive_rows(POINT, torch.zeros(2, 4), torch.ones(2, 4))) is None
     with pytest.raises(ValueError, match="negatives"):
         MinedSoftmax(0)
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from gfocal.points import make_points
 from gfocal.representation import LearningRows, NoQuality
 from gfocal.structures import HeadOutput
+from helpers.rows import positive_rows
 from oracles.losses import binary_cross_entropy, focal
 
 POINT = make_points([(1, 1)], [8], anchor_scale=5, offset=0.5)  # neither form looks at it
@@ -20,11 +21,8 @@ def output(logits: Tensor) -> HeadOutput:
 
 def loss_of(quality: NoQuality, logits: Tensor, labels: Tensor, norm: float = 1.0) -> Tensor:
     positive = (labels >= 0).nonzero().squeeze(1)
-    losses = quality.losses(
-        LearningRows(
-            output(logits), labels, positive, quality.target(POINT, torch.zeros(0, 4), torch.zeros(0, 4)), norm=norm
-        )
-    )
+    target = quality.target(positive_rows(POINT, torch.zeros(0, 4), torch.zeros(0, 4)))
+    losses = quality.losses(LearningRows(output(logits), labels, positive, target, norm=norm))
     assert losses.keys() == {"cls"}
     return losses["cls"]
 
@@ -83,7 +81,7 @@ def test_no_points_at_all() -> None:
 
 def test_no_quality_is_asked_for_and_none_enters_the_score() -> None:
     quality = NoQuality()
-    assert quality.target(POINT, torch.zeros(2, 4), torch.ones(2, 4)) is None
+    assert quality.target(positive_rows(POINT, torch.zeros(2, 4), torch.ones(2, 4))) is None
     assert (quality.num_logits(7), quality.quality_channels) == (7, 0)
     out, scores = output(torch.randn(3, 2)), torch.rand(3)
     assert quality.class_logits(out) is out.class_logits

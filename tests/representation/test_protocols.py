@@ -9,6 +9,7 @@ from torch import Tensor
 from gfocal.points import make_points
 from gfocal.representation import LearningRows, Quality
 from gfocal.structures import HeadOutput
+from helpers.rows import positive_rows
 
 POINT = make_points([(1, 1)], [8], anchor_scale=5, offset=0.5)
 
@@ -23,7 +24,7 @@ class Least(Quality):
 def test_what_a_form_need_not_say() -> None:
     quality, out = Least(), HeadOutput(torch.tensor([[1.0, 3.0]]), torch.zeros(1, 4))
     assert (quality.num_logits(7), quality.quality_channels, quality.sums) == (7, 0, None)
-    assert quality.target(POINT, torch.zeros(1, 4), torch.ones(1, 4)) is None
+    assert quality.target(positive_rows(POINT, torch.zeros(1, 4), torch.ones(1, 4))) is None
     assert quality.class_logits(out) is out.class_logits
     scores = torch.tensor([0.3])
     assert quality.scores(scores, out) is scores
