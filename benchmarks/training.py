@@ -43,8 +43,8 @@ def rows(repeats: int) -> list[Row]:
 
         def step() -> None:
             optimizer.zero_grad()
-            assignment = detector.assign_batch(images, targets)
-            losses = detector.losses(detector(images), assignment, (320, 320))
+            out = detector(images)
+            losses = detector.losses(out, detector.assign_batch(images, targets, out), (320, 320))
             sum(losses.values()).backward()  # type: ignore[union-attr]
             optimizer.step()
 

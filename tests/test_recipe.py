@@ -248,6 +248,7 @@ SSD = [
     "model.head=plain",
     "data.resize.kind=square",
 ]
+TASK = ["model.assigner.kind=task_aligned"]
 # What each key of the detector is set to, and what else must hold for it to matter.
 CHANGES: dict[str, tuple[str, list[str]]] = {
     "model.backbone": ("resnet34", []),
@@ -281,6 +282,10 @@ CHANGES: dict[str, tuple[str, list[str]]] = {
     "model.assigner.positive_iou": ("0.6", ["model.assigner.kind=max_iou"]),
     "model.assigner.negative_iou": ("0.3", ["model.assigner.kind=max_iou"]),
     "model.assigner.low_quality": ("none", ["model.assigner.kind=max_iou"]),
+    "model.assigner.alpha": ("2", TASK),
+    "model.assigner.beta": ("2", TASK),
+    "model.assigner.positives": ("9", TASK),
+    "model.assigner.static_epochs": ("2", TASK),
     "model.assigner.within_reach": ("true", []),
     "model.quality.kind": ("none", []),
     "model.quality.beta": ("1.5", []),
@@ -334,6 +339,7 @@ def fingerprint(detector: DenseDetector) -> str:
         getattr(detector.head, "quality_on", None),
         detector.count_rule,
         *((type(part).__name__, vars(part)) for part in (detector.assigner, detector.box_coder, detector.quality)),
+        (type(detector.static_assigner).__name__, detector.static_epochs if detector.static_assigner else None),
         detector.resize,
         detector.postprocess,
         detector.box_weight,
@@ -454,10 +460,29 @@ def test_another_detector_under_the_keys_of_this_one_is_refused() -> None:
             ["model.boxes.kind=general_dfl"],
             ("boxes.kind general_dfl", "retinanet", "what goes: dirac"),
         ),
-        ("retinanet_r50", ["model.assigner.kind=atss"], ("assigner.kind atss", "what goes: max_iou")),
+        ("retinanet_r50", ["model.assigner.kind=atss"], ("assigner.kind atss", "what goes: max_iou, task_aligned")),
         ("retinanet_r50", ["model.quality.kind=centerness"], ("centerness", "what goes: none, iou, iou_guided, joint")),
         ("retinanet_r50", ["model.boxes.code=distances"], ("boxes.code distances", "what goes: deltas")),
-        ("retinanet_r50", ["model.box_weight=centerness"], ("box_weight centerness", "what goes: score, none")),
+        ("retinanet_r50", ["model.box_weight=centerness"], ("box_weight centerness", "what goes: score, target, none")),
+        (
+            "retinanet_r50",
+            ["model.box_weight=target"],
+            (
+                "box_weight target is the target that the quality learns, and quality.kind none learns none",
+                "what goes: quality.kind centerness, iou, centerness_guided, iou_guided, joint, joint_v2",
+                "or box_weight score, centerness, none",
+            ),
+        ),
+        (
+            "ssd_nano",
+            ["model.box_weight=target", "model.assigner.kind=task_aligned"],
+            ("box_weight target", "quality.kind softmax_mined learns none"),
+        ),
+        ("gfl_nano", ["model.assigner.kind=task_aligned", "model.assigner.alpha=-1"], ("model.assigner.alpha",)),
+        ("gfl_nano", ["model.assigner.kind=task_aligned", "model.assigner.beta=.inf"], ("model.assigner.beta",)),
+        ("gfl_nano", ["model.assigner.kind=task_aligned", "model.assigner.positives=0"], ("model.assigner.positives",)),
+        ("gfl_nano", ["model.assigner.static_epochs=-1"], ("model.assigner.static_epochs",)),
+        ("gfl_nano", ["model.assigner.static_epochs=0.5"], ("model.assigner.static_epochs",)),
         (
             "ssd_nano",
             ["model.quality.kind=joint_v2"],
