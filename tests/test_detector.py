@@ -278,6 +278,34 @@ def test_the_losses_of_a_step_can_be_normalised_together(nano: DenseDetector) ->
         assert sum(p[name].item() for p in parts) == pytest.approx(value.item(), rel=1e-5)
 
 
+def test_assigners_of_the_epochs() -> None:
+    task = ["data.resize.size=64", "model.assigner.kind=task_aligned"]
+    for name, first in (("gfl_nano", "AtssAssigner"), ("retinanet_nano", "MaxIouAssigner")):
+        late = build_detector(load_recipe(name, [*task, "model.assigner.static_epochs=2"]), ["a", "b", "c"])
+        assert [type(late.assigner_in(epoch)).__name__ for epoch in (0, 1, 2, 9)] == [first] * 2 + [
+            "TaskAlignedAssigner"
+        ] * 2
+        images, out = random_images(2), late(random_images(2))
+        static, dynamic = (late.assign_batch(images, TARGETS, out, epoch=epoch) for epoch in (1, 2))
+        assert (static.alignment is None, dynamic.alignment is None) == (True, False)
+        assert not torch.equal(static.labels, dynamic.labels)
+        # Without an epoch it is the one that the detector is for.
+        assert torch.equal(late.assign_batch(images, TARGETS, out).labels, dynamic.labels)
+        assert torch.equal(late.assign_batch(images, TARGETS, epoch=1).labels, static.labels)
+        with pytest.raises(UsageError, match=r"looks at predictions: call assign_batch\(images, targets, detector\(im"):
+            late.assign_batch(images, TARGETS, epoch=2)
+    soon = build_detector(load_recipe("gfl_nano", task), ["a", "b", "c"])
+    assert (soon.static_assigner, soon.assigner_in(0)) == (None, soon.assigner)
+    # Reach is a matter of either.
+    both = [*task, "model.assigner.static_epochs=1", "model.assigner.within_reach=true", "model.assigner.top_k=3"]
+    within = build_detector(load_recipe("gfl_nano", both), ["a", "b", "c"])
+    assert [type(within.assigner_in(epoch)).__name__ for epoch in (0, 1)] == ["WithinReach", "DynamicWithinReach"]
+    assert within.static_assigner.assigner.top_k == 3
+    # The keys of an assigner that looks at predictions mean nothing to another one.
+    plain = build_detector(load_recipe("gfl_nano", ["model.assigner.static_epochs=5"]), ["a", "b", "c"])
+    assert plain.static_assigner is None
+
+
 def test_a_threshold_of_ones_own_is_one_of_final_scores() -> None:
     # A branch multiplies after the threshold on the class score; a person who asks for 0.3 wants no 0.15.
     torch.manual_seed(0)

@@ -23,7 +23,7 @@ from gfocal.training.train import train
 from gfocal.utils.text import percent
 from gfocal.zoo import build_detector, build_matching
 from helpers.made_index import made_index
-from helpers.small_runs import EVERY_STEP, cut_run, metrics_of, small
+from helpers.small_runs import EVERY_STEP, TASK_ALIGNED, cut_run, metrics_of, small
 
 FCOS = ("model.boxes.kind=general_dfl", "model.boxes.reg_max=3")
 ROWS = ("gfl_nano", "atss_nano", "fcos_nano", "retinanet_nano", "foveabox_nano", "ssd_nano")
@@ -48,6 +48,55 @@ def test_one_object_by_hand() -> None:
     assert by_size == [0, 0, 0, 1, 0]  # a side of 40 is from 32 to below 96
     assert found["sizes"][3]["truncated"] == 12
     assert found["sizes"][0]["missed_share"] is None
+
+
+@pytest.mark.parametrize("within_reach", ["true", "false"])
+def test_candidates_by_hand(within_reach: str) -> None:
+    # The same square, 40 to 80, and an assigner that looks at predictions: all points inside may become positive. Those
+    # are 44, 52, ... 76 in x and y on the level of stride 8, 56 and 72 on that of 16, 48 on that of 32: 25 + 4 + 1.
+    task = ["model.assigner.kind=task_aligned", f"model.assigner.within_reach={within_reach}"]
+    square = made_index([(320, 320, [(40, 40, 80, 80), (5, 5, 8, 8)])])  # and one without a point inside
+    found, assigned = data_statistics(square, load_recipe("fcos_nano", task), proposal=False)
+    assert assigned.dynamic
+    assert [row["positives"] for row in found["levels"]] == [25, 4, 1]
+    assert (found["positives"], found["edges"], found["truncated"], found["missed"]) == (30, 120, 0, 1)
+    # Edges reach three strides: on the level of stride 8 no farther than 24 pixels, which from the point 60 alone is
+    # enough for all four. The others would not be chosen.
+    found, assigned = data_statistics(square, load_recipe("fcos_nano", [*FCOS, *task]), proposal=False)
+    assert [row["positives"] for row in found["levels"]] == [1, 4, 1]
+    assert (found["truncated"], found["levels"][0]["largest"]) == (0, 2.5)
+    # With one stride, 32 pixels on the last level, 48 reaches 8 and 32: it alone is left. A square of 120 is reached
+    # from nowhere: all of its candidates stay, and show what is cut off.
+    short = [*task, "model.boxes.kind=general_dfl", "model.boxes.reg_max=1"]
+    found, _ = data_statistics(square, load_recipe("fcos_nano", short), proposal=False)
+    assert [row["positives"] for row in found["levels"]] == [0, 0, 1]
+    large = made_index([(320, 320, [(40, 40, 160, 160)])])
+    found, _ = data_statistics(large, load_recipe("fcos_nano", short), proposal=False)
+    assert [row["positives"] for row in found["levels"]] == [15**2, 7**2, 4**2]
+    assert found["truncated"] > 0
+    # A point may become positive of several objects, and counts for each.
+    twice = made_index([(320, 320, [(40, 40, 80, 80)] * 2)])
+    found, assigned = data_statistics(twice, load_recipe("fcos_nano", task), proposal=False)
+    assert (found["positives"], found["missed"], assigned.owner.bincount().tolist()) == (60, 0, [30, 30])
+
+
+def test_positives_of_training_are_among_the_candidates(train_index: DataIndex) -> None:
+    recipe = small(TASK_ALIGNED, "model.assigner.positives=1000", "data.resize.size=80", name="fcos_nano")
+    detector = build_detector(recipe, train_index.names)
+    dataset = DetectionDataset(train_index, EvalTransform(detector.resize), seed=0)
+    counts, positives, claims = Counts(), 0, 0
+    for batch in make_loader(dataset, batch_size=4):
+        assignment = detector.assign_batch(batch.images, batch.targets, detector(batch.images))
+        counts.add(assignment)
+        positives += len(assignment.positive)
+        points = detector.points(*batch.images.shape[-2:])
+        claims += sum(len(detector.assigner.candidates(points, target.boxes)[0]) for target in batch.targets)
+    assigned = assign(train_index, recipe)
+    assert len(assigned.owner) == claims
+    assert 200 < positives < claims, "as many as there are points inside an object: some points are inside several"
+    found = totals(assigned)
+    assert counts.objects == found["objects"] > 30
+    assert found["missed"] <= counts.missed
 
 
 def test_sizes_and_shapes_are_those_at_which_images_enter() -> None:

@@ -10,14 +10,24 @@ from torchvision.ops import box_iou
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.loading.loader import read_indexed
 from gfocal.evaluation.positives import find_positives
+from gfocal.structures import Targets
 from gfocal.zoo import build_detector
-from helpers.small_runs import small
+from helpers.small_runs import TASK_ALIGNED, small
 
 
-@pytest.mark.parametrize("kind", ["joint", "centerness"])
-def test_positives_of_a_data_set(kind: str, val_index: DataIndex) -> None:
+@pytest.mark.parametrize(
+    ("kind", "more"),
+    [
+        ("joint", []),
+        ("centerness", []),
+        ("joint", [TASK_ALIGNED]),
+        # What a trained detector's positives are, whatever assigned in its first epochs.
+        ("centerness", [TASK_ALIGNED, "model.assigner.static_epochs=9", "model.assigner.positives=30"]),
+    ],
+)
+def test_positives_of_a_data_set(kind: str, more: list[str], val_index: DataIndex) -> None:
     torch.manual_seed(0)
-    detector = build_detector(small(f"model.quality.kind={kind}"), val_index.names, pretrained=False).train()
+    detector = build_detector(small(f"model.quality.kind={kind}", *more), val_index.names, pretrained=False).train()
     found = find_positives(detector, val_index, batch_size=3)
     assert detector.training
     detector.eval()
@@ -30,7 +40,11 @@ def test_positives_of_a_data_set(kind: str, val_index: DataIndex) -> None:
         points = detector.points(height, width)
         with torch.no_grad():
             out = detector.raw(resized[None])
-        owners = detector.assigner(points, truth.boxes * scale).gt_index
+        if more:
+            seen = out[0].class_logits.sigmoid(), detector.box_coder.decode(points, out[0].box)
+            owners = detector.assigner.assign(points, Targets(truth.boxes * scale, truth.labels), *seen).gt_index
+        else:
+            owners = detector.assigner(points, truth.boxes * scale).gt_index
         for place in (owners >= 0).nonzero().flatten().tolist():
             owner = int(owners[place])
             score = out.class_logits[0, place, truth.labels[owner]].sigmoid()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -47,15 +48,46 @@ NO_BATCH_STATISTICS = (
     "optim.lr=0.1",
 )
 
-# What a step is divided by: sums that need the outputs, sums that do not, counts of three kinds.
+TASK_ALIGNED = "model.assigner.kind=task_aligned"
+
+
+@dataclass(frozen=True)
+class Split:
+    """What a step is divided by, and what else it takes from all of its batches."""
+
+    quality: str
+    box_weight: str
+    norm: str
+    dtype: torch.dtype
+    more: tuple[str, ...] = ()
+    slow: bool = False
+
+    @property
+    def name(self) -> str:
+        of = [self.quality, self.box_weight, self.norm, str(self.dtype), *(key.rpartition(".")[2] for key in self.more)]
+        return "-".join(of).replace("torch.", "")
+
+    @property
+    def overrides(self) -> list[str]:
+        own = [f"model.quality.kind={self.quality}", f"model.box_weight={self.box_weight}", f"model.norm={self.norm}"]
+        return [*own, *self.more]
+
+
+# Sums that need the outputs, sums that do not, counts of three kinds; assignments that need the outputs. The last ones
+# in float64 alone: where two points fit an object equally well, rounding chooses between them.
 SPLITS = [
-    ("joint", "score", "step", torch.float64),
-    ("joint", "score", "step", torch.float32),
-    ("joint", "none", "step", torch.float64),
-    ("iou_guided", "centerness", "step", torch.float64),
-    ("iou_guided", "score", "step", torch.float32),
-    ("centerness", "centerness", "picture", torch.float64),
-    ("none", "none", "plus_pictures", torch.float64),
+    Split("joint", "score", "step", torch.float64),
+    Split("joint", "score", "step", torch.float32),
+    Split("joint", "target", "step", torch.float64, (TASK_ALIGNED,)),
+    Split("joint", "none", "step", torch.float64),
+    Split("iou_guided", "centerness", "step", torch.float64),
+    Split("iou_guided", "score", "step", torch.float32),
+    Split("centerness", "centerness", "picture", torch.float64),
+    Split("none", "none", "plus_pictures", torch.float64),
+    Split("joint", "score", "picture", torch.float64, (TASK_ALIGNED, "model.assigner.within_reach=true"), slow=True),
+    Split("joint", "none", "step", torch.float64, (TASK_ALIGNED,)),
+    Split("iou_guided", "centerness", "step", torch.float64, (TASK_ALIGNED,), slow=True),
+    Split("joint", "target", "step", torch.float64, (TASK_ALIGNED, "model.assigner.static_epochs=1")),
 ]
 
 

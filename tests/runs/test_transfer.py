@@ -115,6 +115,20 @@ def test_other_inputs_are_found(saved: Path) -> None:
     assert (offset, scale) == ("model.points.offset 0.5 -> 0.0", "model.points.scale 5.0 -> 8.0")
 
 
+@pytest.mark.parametrize(
+    ("more", "reads"),
+    [
+        (["model.assigner.kind=atss"], True),
+        (["model.assigner.kind=task_aligned"], False),  # looks at points and predictions, at no anchor
+        (["model.assigner.kind=task_aligned", "model.assigner.static_epochs=1"], True),
+        (["model.assigner.kind=fcos", "model.assigner.static_epochs=1"], False),
+    ],
+)
+def test_the_anchors_side_matters_to_assigners_that_look_at_it(saved: Path, more: list[str], reads: bool) -> None:
+    lines = other_inputs(small("model.points.scale=8", *more), saved)
+    assert lines == (["model.points.scale 5.0 -> 8.0"] if reads else [])
+
+
 def test_another_architecture_is_refused(saved: Path, tmp_path: Path) -> None:
     recipe = small("model.pretrained=false", "model.channels=32", name="gfl_r18")
     with pytest.raises(UsageError, match=r"some\.safetensors has another architecture than the recipe"):

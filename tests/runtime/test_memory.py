@@ -31,7 +31,7 @@ from gfocal.training import trainer as trainer_module
 from gfocal.training.batch_size import find_batch_size, largest_batch, with_batch
 from gfocal.training.train import train
 from gfocal.zoo import build_detector
-from helpers.small_runs import EVERY_STEP, SMALL, metrics_of, small, state_of
+from helpers.small_runs import EVERY_STEP, SMALL, TASK_ALIGNED, metrics_of, small, state_of
 
 MB, GB = 2**20, 2**30
 
@@ -71,6 +71,14 @@ def test_measuring_leaves_no_trace() -> None:
     assert torch.equal(torch.get_rng_state(), generator)
     assert not detector.training
     assert all(p.grad is None for p in detector.parameters())
+
+
+def test_an_assigner_that_looks_at_predictions_keeps_nothing_for_gradients() -> None:
+    plain, looking = (
+        build_detector(small("model.points.scale=8", *more), ("a", "b")) for more in ((), (TASK_ALIGNED,))
+    )
+    one, other = (saved_bytes(detector, (64, 64)) for detector in (plain, looking))
+    assert other == pytest.approx(one, rel=0.01)  # there are other positives
 
 
 def test_four_times_the_pixels_take_four_times_the_memory() -> None:

@@ -21,7 +21,7 @@ from gfocal.detector import DenseDetector
 from gfocal.evaluation.evaluator import evaluate
 from gfocal.recipe import AXES, DETECTORS, load_recipe
 from gfocal.recipe.forms import BOXES, QUALITIES
-from gfocal.representation import MinedSoftmax, ScoreWeight
+from gfocal.representation import MinedSoftmax, ScoreWeight, TargetWeight
 from gfocal.runs.checkpoint import load_detector, save_detector
 from gfocal.structures import Batch, Targets
 from gfocal.zoo import build_detector
@@ -77,17 +77,43 @@ def test_what_is_chosen_exists() -> None:
 
 
 CASES = [
-    pytest.param(*pair, id="-".join(pair).replace(" ", "_"), marks=[] if pair in FAST else pytest.mark.slow)
+    pytest.param(*pair, [], id="-".join(pair).replace(" ", "_"), marks=[] if pair in FAST else pytest.mark.slow)
     for pair in pairs()
 ]
 
+# By predictions: each row as it is, and with what the target of the alignment is for. One anchor a location, several.
+ALIGNED_FAST = {("gfl", "joint", "general_dfl"), ("fcos", "centerness", "dirac"), ("ssd", "softmax_mined", "dirac")}
+ALIGNED = {
+    *ALIGNED_FAST,
+    *((row, name, "dirac") for row in DETECTORS for name in ("joint", "iou_guided") if row != "gfl"),
+    *((row, "joint_v2", "general_dfl") for row in DETECTORS if POINTS[row] == "square"),
+    ("atss", "iou", "gaussian"),
+    ("retinanet", "none", "dirac"),
+    ("foveabox", "none", "dirac"),
+}
+CASES += [
+    pytest.param(
+        *row,
+        ["model.assigner.kind=task_aligned", *(["model.box_weight=target"] if row[1].startswith("joint") else [])],
+        id="-".join(row) + "-task_aligned",
+        marks=[] if row in ALIGNED_FAST else pytest.mark.slow,
+    )
+    for row in sorted(ALIGNED)
+]
 
-@pytest.mark.parametrize(("detector", "quality", "boxes"), CASES)
+
+@pytest.mark.parametrize(("detector", "quality", "boxes", "more"), CASES)
 def test_a_combination(
-    detector: str, quality: str, boxes: str, tmp_path: Path, train_index: DataIndex, val_index: DataIndex
+    detector: str,
+    quality: str,
+    boxes: str,
+    more: list[str],
+    tmp_path: Path,
+    train_index: DataIndex,
+    val_index: DataIndex,
 ) -> None:
     kind, _, code = boxes.partition(" ")
-    changes = [f"model.quality.kind={quality}", f"model.boxes.kind={kind}", "data.resize.size=64"]
+    changes = [f"model.quality.kind={quality}", f"model.boxes.kind={kind}", "data.resize.size=64", *more]
     recipe = load_recipe(f"{detector}_nano", [*changes, *([f"model.boxes.code={code}"] if code else [])])
     torch.manual_seed(0)
     model = build_detector(recipe, train_index.names)
@@ -125,9 +151,10 @@ def one_batch(index: DataIndex, model: DenseDetector) -> Batch:
 @torch.no_grad()
 def placed(model: DenseDetector, batch: Batch) -> float:
     """Mean IoU of the positives' boxes with their objects."""
-    assignment, points = model.assign_batch(batch.images, batch.targets), model.points(64, 64)
     model.train()
-    code = model(batch.images).box.flatten(0, 1)[assignment.positive]
+    out, points = model(batch.images), model.points(64, 64)
+    assignment = model.assign_batch(batch.images, batch.targets, out)
+    code = out.box.flatten(0, 1)[assignment.positive]
     return float(
         aligned_iou(
             model.box_coder.decode(points[assignment.positive % len(points)], code), assignment.target_boxes
@@ -154,11 +181,12 @@ def learn(model: DenseDetector, batch: Batch) -> tuple[float, float]:
 def total(model: DenseDetector, images: Tensor, targets: tuple[Targets, ...], *, whole_weight: bool = False) -> Tensor:
     """The loss of a batch.
 
-    With ``whole_weight``, box terms weighted by scores are a mean: over few objects the scores of the first steps add
-    up to less than the 1 that divides them, and the loss would grow with the scores.
+    With ``whole_weight``, box terms weighted by scores or targets are a mean: over few objects those of the first steps
+    add up to less than the 1 that divides them, and the loss would grow with them.
     """
-    out, assignment, box_norm = model(images), model.assign_batch(images, targets), None
-    if whole_weight and model.box_weight == ScoreWeight():
+    out, box_norm = model(images), None
+    assignment = model.assign_batch(images, targets, out)
+    if whole_weight and model.box_weight in (ScoreWeight(), TargetWeight()):
         box_norm = model.step_sums(out, assignment, (64, 64))[0]
     losses = model.losses(out, assignment, (64, 64), box_norm=box_norm)
     assert all(value.ndim == 0 and value.dtype == torch.float32 for value in losses.values())
@@ -179,7 +207,8 @@ def half_precision(model: DenseDetector, batch: Batch) -> None:
 def background(model: DenseDetector, batch: Batch) -> None:
     """Images without objects, and no images at all: finite, and connected to the graph."""
     empty = tuple(Targets.empty() for _ in batch.targets)
-    losses = model.losses(model(batch.images), model.assign_batch(batch.images, empty), (64, 64))
+    out = model(batch.images)
+    losses = model.losses(out, model.assign_batch(batch.images, empty, out), (64, 64))
     mined = isinstance(model.quality, MinedSoftmax)  # no positive, no negatives to it
     assert (losses.pop("cls").item() == 0) == mined, "background teaches classes"
     assert all(value.item() == 0 for value in losses.values()), "and nothing else"

@@ -16,11 +16,22 @@ import torch
 
 from gfocal.data.index.data_index import DataIndex
 from gfocal.errors import GfocalError
+from gfocal.recipe import Recipe
 from gfocal.runs.checkpoint import load_detector, load_state
 from gfocal.training import trainer as trainer_module
 from gfocal.training.train import train
 from helpers.launched import Started
-from helpers.small_runs import EVERY_STEP, SMALL, assert_same_weights, cut_run, metrics_of, small, state_of
+from helpers.small_runs import (
+    EVERY_STEP,
+    NO_BATCH_STATISTICS,
+    SMALL,
+    TASK_ALIGNED,
+    assert_same_weights,
+    cut_run,
+    metrics_of,
+    small,
+    state_of,
+)
 
 # Six batches of two an epoch, so three steps; states between them, evaluations at epochs 2, 4 and 5.
 CUT = (
@@ -256,6 +267,49 @@ def test_a_line_that_a_kill_cut_off_goes(tmp_path: Path, train_index: DataIndex)
     lines = metrics_of(out, "train")
     assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
     assert lines[2]["loss"] != 1.0
+
+
+# --- an assigner that looks at predictions from the second epoch on -------------------------------------------------
+
+
+def aligned(*overrides: str) -> Recipe:
+    """Two epochs of three steps of two batches, on a tiny network whose batch norm learns."""
+    changes = (TASK_ALIGNED, "model.box_weight=target", "model.norm_eval=false", EVERY_STEP, "schedule.epochs=2")
+    split = ("schedule.batch_size=2", "schedule.accumulate=2")
+    return small(*NO_BATCH_STATISTICS, *changes, *split, "model.assigner.static_epochs=1", *overrides, name="gfl_r18")
+
+
+@pytest.fixture(scope="module")
+def switching(tmp_path_factory: pytest.TempPathFactory, train_index: DataIndex) -> Path:
+    """A run whose first epoch has a static assigner; nothing interrupted it."""
+    out = tmp_path_factory.mktemp("switching") / "run"
+    train(aligned(), train_index, None, out, progress=False)
+    return out
+
+
+def test_predictions_count_from_the_epoch_that_the_recipe_says(
+    switching: Path, tmp_path: Path, train_index: DataIndex
+) -> None:
+    # In the static epoch it is the run of that assigner, bit for bit; from the next one on, no step is.
+    found = metrics_of(switching, "train")
+    for epochs, more, same in ((2, ("model.assigner.kind=atss",), 3), (1, ("model.assigner.static_epochs=0",), 0)):
+        out = tmp_path / str(same)
+        train(aligned(f"schedule.epochs={epochs}", *more), train_index, None, out, progress=False)
+        other = metrics_of(out, "train")
+        assert len(other) == 3 * epochs
+        assert [a["loss"] == b["loss"] for a, b in zip(found, other, strict=False)] == [True] * same + [False] * 3
+
+
+@pytest.mark.parametrize("steps", [2, 3, pytest.param(4, marks=pytest.mark.slow), 5])
+def test_cut_before_and_after_predictions_count(
+    steps: int, switching: Path, tmp_path: Path, train_index: DataIndex
+) -> None:
+    recipe = aligned()
+    cut_run(recipe, train_index, tmp_path / "cut", steps)
+    assert state_of(tmp_path / "cut")["step"] == steps
+    train(recipe, train_index, None, tmp_path / "cut", resume=True, progress=False)
+    assert_same_weights(switching, tmp_path / "cut")
+    assert metrics_of(tmp_path / "cut") == metrics_of(switching)
 
 
 # --- steps that cannot be taken -------------------------------------------------------------------------------------

@@ -19,7 +19,16 @@ from gfocal.training.optimizer import lr_factor, make_optimizer
 from gfocal.training.step import make_accelerator, optimizer_step
 from gfocal.training.train import train
 from gfocal.zoo import build_detector
-from helpers.small_runs import NO_BATCH_STATISTICS, SPLITS, metrics_of, rewritten, small, state_of
+from helpers.small_runs import (
+    NO_BATCH_STATISTICS,
+    SPLITS,
+    TASK_ALIGNED,
+    Split,
+    metrics_of,
+    rewritten,
+    small,
+    state_of,
+)
 
 
 def fixed_batches(count: int) -> list[Batch]:
@@ -96,17 +105,14 @@ def eight(content: dict[str, Any]) -> None:
     content["annotations"] = [a for a in content["annotations"] if a["image_id"] in kept]
 
 
-@pytest.mark.parametrize(("quality", "box_weight", "norm", "dtype"), SPLITS)
+@pytest.mark.parametrize("split", [pytest.param(s, id=s.name, marks=[pytest.mark.slow] * s.slow) for s in SPLITS])
 def test_a_step_does_not_depend_on_its_split(
-    quality: str,
-    box_weight: str,
-    norm: str,
-    dtype: torch.dtype,
+    split: Split,
     tmp_path: Path,
     train_index: DataIndex,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    index = rewritten(train_index, tmp_path, eight)
+    index, dtype = rewritten(train_index, tmp_path, eight), split.dtype
     real = build_detector
     monkeypatch.setattr(train_module, "build_detector", lambda *a, **options: real(*a, **options).to(dtype))
     monkeypatch.setattr(train_module, "check_start", lambda model: None)  # batch norm must not learn here
@@ -116,9 +122,7 @@ def test_a_step_does_not_depend_on_its_split(
             *NO_BATCH_STATISTICS,
             f"schedule.batch_size={batch}",
             f"schedule.accumulate={accumulate}",
-            f"model.box_weight={box_weight}",
-            f"model.quality.kind={quality}",
-            f"model.norm={norm}",
+            *split.overrides,
             name="gfl_r18",
         )
         out = tmp_path / str(batch)
@@ -127,7 +131,7 @@ def test_a_step_does_not_depend_on_its_split(
     (expected, state), *others = results
     counts = state["counts"]
     for losses, other in others:
-        for name in ("cls", "box", "dfl", "loss", "grad_norm", *(["quality"] if quality == "centerness" else [])):
+        for name in ("cls", "box", "dfl", "loss", "grad_norm", *(["quality"] if split.quality == "centerness" else [])):
             assert losses[name] == pytest.approx(expected[name], rel=1e-10 if dtype == torch.float64 else 1e-5), name
         assert other["counts"] == counts
         # After one step SGD's momentum is the gradient (and its weight decay).
@@ -185,11 +189,21 @@ def test_a_gradient_that_is_not_finite_stops_the_run(
 
 
 @pytest.mark.parametrize(
-    ("quality", "box_weight", "passes"),
-    [("joint", "score", 4), ("iou_guided", "none", 4), ("joint", "centerness", 2), ("joint", "none", 2)],
+    ("quality", "box_weight", "more", "passes"),
+    [
+        ("joint", "score", (), 4),
+        ("iou_guided", "none", (), 4),
+        ("joint", "centerness", (), 2),
+        ("joint", "none", (), 2),
+        ("joint", "target", (), 4),
+        ("joint", "none", (TASK_ALIGNED,), 4),
+        ("joint", "none", (TASK_ALIGNED, "model.assigner.static_epochs=1"), 2),
+    ],
 )
-def test_a_pass_for_the_sums_runs_only_where_they_need_it(quality: str, box_weight: str, passes: int) -> None:
-    changes = (f"model.quality.kind={quality}", f"model.box_weight={box_weight}")
+def test_a_pass_for_the_sums_runs_only_where_they_need_it(
+    quality: str, box_weight: str, more: tuple[str, ...], passes: int
+) -> None:
+    changes = (f"model.quality.kind={quality}", f"model.box_weight={box_weight}", *more)
     detector = build_detector(small(*NO_BATCH_STATISTICS, *changes, name="gfl_r18"), ("a", "b", "c"))
     accelerator = make_accelerator("fp32")
     recipe = small(*NO_BATCH_STATISTICS, name="gfl_r18")
@@ -198,3 +212,6 @@ def test_a_pass_for_the_sums_runs_only_where_they_need_it(quality: str, box_weig
     detector.register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])))
     optimizer_step(detector, model, optimizer, accelerator, fixed_batches(2), lr=0.01, clip_norm=None)
     assert seen == [4] * passes
+    seen.clear()
+    optimizer_step(detector, model, optimizer, accelerator, fixed_batches(1), lr=0.01, clip_norm=None)
+    assert seen == [4], "one batch is assigned and added up by the outputs that it learns from"
