@@ -26,6 +26,7 @@ from gfocal.recipe import Recipe
 from gfocal.recipe.forms import BOXES
 from gfocal.recipe.reading import build_recipe
 from gfocal.utils.text import percent
+from gfocal.zoo import build_matching
 
 LARGE_SIDE = 64.0
 """Where 95 % of the objects are larger than so many pixels, smaller images may do."""
@@ -128,7 +129,7 @@ class _Trial:
             progress = self.progress(f"trying {overrides[-1]}")
             then = assign(self.index, changed, self.images, augmented=self.augmented, progress=progress)
         worst, boxes = then.worst_share, changed.model.boxes
-        channels = [_box_channels(self.recipe)] * 2
+        channels = [build_matching(self.recipe).box_coder.channels] * 2
         if BOXES[boxes.kind].bins:
             n = max(boxes.reg_max, least_reach(then, boxes.delta))
             worst = out_of_reach(then, n, boxes.delta)
@@ -238,13 +239,6 @@ def _notes(trial: _Trial, options: Sequence[Option]) -> list[str]:
             "overlap others that take their points, or a recipe with finer strides is needed"
         )
     return notes
-
-
-def _box_channels(recipe: Recipe) -> int:
-    boxes = recipe.model.boxes
-    if BOXES[boxes.kind].bins:
-        return 4 * (boxes.reg_max + 1)
-    return 8 if boxes.kind == "gaussian" else 4
 
 
 def cost_line(cost: dict[str, list[float]]) -> str:

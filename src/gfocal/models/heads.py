@@ -91,7 +91,7 @@ class ConvHead(nn.Module):
         super().__init__()
         self.outputs = (class_outputs, box_outputs, quality_outputs)
         self.quality_on = quality_on
-        width, count = _same(in_channels, levels, "channels"), _same(anchors, levels, "anchors")
+        width, count = same_number(in_channels, levels, "channels"), same_number(anchors, levels, "anchors")
         groups = 0 if head_norm == "none" else groups or min(32, channels // 2)
         bias = tower_bias or not groups
         self.class_tower = _tower(width, channels, head_depth, groups, bias)
@@ -125,7 +125,7 @@ class ConvHead(nn.Module):
         return [] if conv is None else [OutputLayer.of(conv, self.outputs[KINDS.index(kind)])]
 
 
-def _per_level(value: Sequence[int] | int, levels: int, what: str) -> tuple[int, ...]:
+def per_level(value: Sequence[int] | int, levels: int, what: str) -> tuple[int, ...]:
     """A number for each level."""
     each = (value,) * levels if isinstance(value, int) else tuple(value)
     if len(each) != levels:
@@ -133,12 +133,19 @@ def _per_level(value: Sequence[int] | int, levels: int, what: str) -> tuple[int,
     return each
 
 
-def _same(value: Sequence[int] | int, levels: int, what: str) -> int:
+def same_number(value: Sequence[int] | int, levels: int, what: str) -> int:
     """The one number that all levels have."""
-    each = _per_level(value, levels, what)
+    each = per_level(value, levels, what)
     if len(set(each)) != 1:
         raise ValueError(f"this head takes the same number of {what} on all levels, got {', '.join(map(str, each))}")
     return each[0]
+
+
+def start_together(conv: nn.Module, outputs: tuple[int, int, int], box_bias: Sequence[float] | None) -> None:
+    """First values of a convolution that gives the ``outputs`` of every anchor, classes before boxes."""
+    classes, boxes, quality = outputs
+    nn.init.normal_(conv.weight, std=0.01)  # type: ignore[arg-type]
+    _start(conv, [CLASS_BIAS] * classes + list(box_bias or [0.0] * boxes) + [0.0] * quality)
 
 
 def _start(conv: nn.Module, bias: Sequence[float] | None) -> None:
@@ -193,20 +200,14 @@ class DepthwiseHead(nn.Module):
     ) -> None:
         super().__init__()
         self.outputs = (class_outputs, box_outputs, quality_outputs)
-        width, each = _same(in_channels, levels, "channels"), _per_level(anchors, levels, "anchors")
+        width, each = same_number(in_channels, levels, "channels"), per_level(anchors, levels, "anchors")
         self.blocks = nn.ModuleList(
             nn.Sequential(*(_separable(width if i == 0 else channels, channels) for i in range(head_depth)))
             for _ in range(levels)
         )
-        convs = [nn.Conv2d(channels, count * sum(self.outputs), 1) for count in each]
-        for conv, count in zip(convs, each, strict=True):
-            bias = torch.zeros(count, sum(self.outputs))
-            bias[:, :class_outputs] = CLASS_BIAS
-            if box_bias is not None:
-                bias[:, class_outputs : class_outputs + box_outputs] = torch.tensor(box_bias)
-            nn.init.normal_(conv.weight, std=0.01)
-            conv.bias = nn.Parameter(bias.flatten())
-        self.out = nn.ModuleList(convs)
+        self.out = nn.ModuleList(nn.Conv2d(channels, count * sum(self.outputs), 1) for count in each)
+        for conv in self.out:
+            start_together(conv, self.outputs, box_bias)
 
     def forward(self, levels: Sequence[Tensor]) -> HeadOutput:
         rows = []
@@ -261,7 +262,7 @@ class PlainHead(nn.Module):
         anchors: Sequence[int] | int = 1,
     ) -> None:
         super().__init__()
-        widths, counts = _per_level(in_channels, levels, "channels"), _per_level(anchors, levels, "anchors")
+        widths, counts = per_level(in_channels, levels, "channels"), per_level(anchors, levels, "anchors")
         self.outputs = (class_outputs, box_outputs, quality_outputs)
 
         def convolutions(outputs: int) -> nn.ModuleList:

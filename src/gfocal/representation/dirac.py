@@ -18,6 +18,7 @@ from gfocal.boxes import (
 from gfocal.losses import reduce_loss, smooth_l1_loss
 from gfocal.losses.reduction import at_least_float32
 from gfocal.points import Points
+from gfocal.representation.protocols import BoxRepresentation
 
 DiracCode = Literal["distances", "deltas", "log_deltas"]
 DiracLoss = Literal["giou", "l1", "smooth_l1"]
@@ -28,7 +29,7 @@ MAX_SIDES = 16.0
 _MAX_LOG_SIDES = math.log(1000.0 / 16)
 
 
-class DiracBoxes:
+class DiracBoxes(BoxRepresentation):
     """Each edge is a single value: {"box"}.
 
     Args:
@@ -103,12 +104,6 @@ class DiracBoxes:
         else:
             loss = self._code_loss(at_least_float32(code), self.encode(points, target_boxes))
         return {"box": reduce_loss(loss, weight=weight, reduction="sum", norm=norm)}
-
-    def edge_std(self, points: Points, code: Tensor) -> Tensor | None:
-        return None
-
-    def edge_probs(self, code: Tensor) -> Tensor | None:
-        return None
 
     def truncated(self, points: Points, target_boxes: Tensor) -> Tensor:
         """Distances reach every box that holds the point, log deltas those within 16 sides; deltas every box."""

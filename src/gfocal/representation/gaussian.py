@@ -10,6 +10,7 @@ from gfocal.losses import gaussian_nll_loss, reduce_loss
 from gfocal.losses.reduction import at_least_float32
 from gfocal.points import Points
 from gfocal.representation.dirac import DiracBoxes
+from gfocal.representation.protocols import BoxRepresentation
 
 MAX_LOG_STD = 4.0
 """Standard deviations lie between e^-4 and e^4 strides: 0.018 to 55."""
@@ -17,7 +18,7 @@ MAX_LOG_STD = 4.0
 _LEAST_STD_CODE = -40.0
 
 
-class GaussianBoxes:
+class GaussianBoxes(BoxRepresentation):
     """Each edge is a normal distribution: its distance from the point in strides, and how sure that is.
 
     Code: four means as the distances of :class:`~gfocal.representation.DiracBoxes`, then four raw numbers s with
@@ -63,9 +64,6 @@ class GaussianBoxes:
 
     def edge_std(self, points: Points, code: Tensor) -> Tensor:
         return _log_std(code).exp() * points.stride[:, None]
-
-    def edge_probs(self, code: Tensor) -> Tensor | None:
-        return None
 
     def truncated(self, points: Points, target_boxes: Tensor) -> Tensor:
         return boxes_to_distances(points.xy, target_boxes) < 0

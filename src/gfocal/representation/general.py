@@ -8,12 +8,13 @@ from torch import Tensor
 from gfocal.boxes import boxes_to_distances, distances_to_boxes, giou_loss
 from gfocal.losses import distribution_focal_loss, outside_bins, reduce_loss
 from gfocal.points import Points
+from gfocal.representation.protocols import BoxRepresentation
 
 TARGET_MARGIN = 0.1
 """DFL's target ends this many bins before the last one, so that it always lies between two bins."""
 
 
-class GeneralBoxes:
+class GeneralBoxes(BoxRepresentation):
     """Each edge is a softmax over n + 1 bins; the edge lies at its expectation.
 
     Bins sit at i * delta strides from the point, i = 0..n, so an edge can be at most n * delta strides away:

@@ -17,7 +17,8 @@ class BoxRepresentation(Protocol):
     """How a head's numbers mean a box: channels, scaling, clamping, loss and uncertainty.
 
     Everywhere N is any number of places: ``points`` has N rows, ``code`` is (N, channels), boxes are (N, 4)
-    xyxy in input pixels. All of it runs in float32 at least.
+    xyxy in input pixels. All of it runs in float32 at least. A form names this protocol as its base and says what is
+    its own; the base knows no uncertainty.
     """
 
     channels: int
@@ -25,14 +26,15 @@ class BoxRepresentation(Protocol):
     initial_code: tuple[float, ...]
     """What the outputs of a new head start at: ``channels`` numbers for the bias of its last layer."""
 
+    @abstractmethod
     def encode(self, points: Points, boxes: Tensor) -> Tensor:
         """The code that :meth:`decode` turns into ``boxes``, where a code can represent them."""
-        ...
 
+    @abstractmethod
     def decode(self, points: Points, code: Tensor) -> Tensor:
         """(N, 4) boxes."""
-        ...
 
+    @abstractmethod
     def losses(
         self,
         points: Points,
@@ -53,19 +55,18 @@ class BoxRepresentation(Protocol):
             weight: (N,) weight of each positive, or None.
             norm: divisor of the sums.
         """
-        ...
+
+    @abstractmethod
+    def truncated(self, points: Points, target_boxes: Tensor) -> Tensor:
+        """(N, 4) bool: edges that lie where no code can reach."""
 
     def edge_std(self, points: Points, code: Tensor) -> Tensor | None:
         """(N, 4) standard deviation of left, top, right, bottom in input pixels; None if there is none."""
-        ...
+        return None
 
     def edge_probs(self, code: Tensor) -> Tensor | None:
         """(N, 4, n + 1) probability of each bin of each edge; None if there are no bins."""
-        ...
-
-    def truncated(self, points: Points, target_boxes: Tensor) -> Tensor:
-        """(N, 4) bool: edges that lie where no code can reach."""
-        ...
+        return None
 
 
 @dataclass(frozen=True)
