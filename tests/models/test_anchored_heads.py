@@ -236,3 +236,9 @@ def test_heads_in_half_precision(head: nn.Module) -> None:
         out = head(levels())
     assert out.box.shape == (2, 22, 4)
     assert torch.isfinite(out.class_logits).all()
+
+
+@pytest.mark.parametrize("head", heads(), ids=lambda head: type(head).__name__)
+def test_a_batch_of_no_images(head: nn.Module) -> None:
+    out = head([level[:0] for level in levels()])
+    assert (out.class_logits.shape, out.box.shape, out.quality_logits.shape) == ((0, 22, 3), (0, 22, 4), (0, 22, 1))

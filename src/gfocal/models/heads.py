@@ -31,7 +31,7 @@ def flatten_levels(maps: Sequence[Tensor], outputs: int) -> Tensor:
     """:func:`flatten_level` of maps of as many channels each, one level after the other: (B, P, outputs)."""
     # One copy, not one a level and one of all: the classes of nine anchors are 64 MB for an image of 800 x 1333.
     rows = torch.cat([x.flatten(2).transpose(1, 2) for x in maps], 1)
-    return rows.reshape(len(rows), -1, outputs)
+    return rows.unflatten(-1, (-1, outputs)).flatten(1, 2)  # reshape cannot tell -1 without images
 
 
 class _Scale(nn.Module):
