@@ -168,7 +168,8 @@ def test_a_name_brings_only_what_it_needs(code: str, without: set[str]) -> None:
 
 PYTHON = re.compile(r"^```python[^\n]*\n(.*?)^```[ \t]*$", re.MULTILINE | re.DOTALL)
 # A block that a page calls a file of the package is one: modules import each other, not the facade.
-FILE = re.compile(r"whole file, `src/gfocal/[\w/]+\.py`:\n\n```python\n.*?^```$", re.MULTILINE | re.DOTALL)
+FILE = re.compile(r"whole\s+file, `src/gfocal/[\w/]+\.py`:\n\n```python\n.*?^```$", re.MULTILINE | re.DOTALL)
+DIFF = re.compile(r"^```diff\n.*?^```$", re.MULTILINE | re.DOTALL)  # of such files
 IMPORT = re.compile(r"from (gfocal[\w.]*) import ((?:\w+(?: as \w+)?(?:, )?)+)")
 DOTTED = re.compile(r"\bgfocal(?:\.[A-Za-z_]\w*)+")
 FILE_NAMES = {"gfocal.json"}
@@ -187,7 +188,7 @@ def in_code(code: str) -> Iterator[str]:
 
 def taught(page: str) -> set[str]:
     """Dotted names of gfocal that a page teaches: in its Python blocks, its commands and its prose."""
-    page = FILE.sub("", page)
+    page = DIFF.sub("", FILE.sub("", page))
     found = {name for code in PYTHON.findall(page) for name in in_code(code)}
     prose = PYTHON.sub("", page)
     for module, names in IMPORT.findall(prose):
@@ -219,6 +220,7 @@ def test_what_a_page_teaches_is_found() -> None:
         "    x as y,\n)\ngfocal.draw(1).save(2)\n```\n\n    python -c 'from gfocal.engine import a, b as c; a()'\n\n"
         "This is the\nwhole file, `src/gfocal/losses/mine.py`:\n\n```python\nfrom gfocal.inside import z\n```\n"
         "Another:\n\n```python\nfrom gfocal.outside import z\n```\n"
+        "And lines of it:\n\n```diff\n-from gfocal.inside import y\n```\n"
     )
     expected = {"load", "zoo", "losses.focal_loss", "losses.x", "draw", "engine.a", "engine.b", "outside.z"}
     assert taught(page) == {f"gfocal.{name}" for name in expected}

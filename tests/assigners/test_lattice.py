@@ -66,7 +66,7 @@ def test_the_size_of_a_chunk_changes_nothing(assigner: Assigner, chunk: int, mon
     points = make_points([(12, 12), (6, 6)], [8, 16], anchor_scale=4, offset=0.5)
     boxes = scattered(6, 0)
     expected = assigner(points, boxes).gt_index
-    assert (expected >= 0).sum() > 5
+    assert (expected >= 0).sum() > 3
     monkeypatch.setattr(lattice, "_CHUNK", chunk)
     assert torch.equal(assigner(points, boxes).gt_index, expected)
 
@@ -156,5 +156,5 @@ def test_plain_anchors_are_refused_with_the_way_to_make_points_of_them(assigner:
             assigner(given, boxes)  # type: ignore[arg-type]
     made = Points.from_anchors(points.anchors.split([144, 36]), [8, 16])
     expected = assigner(points, boxes).gt_index
-    assert (expected >= 0).sum() > 5
+    assert (expected >= 0).sum() > 3
     assert torch.equal(assigner(made, boxes).gt_index, expected)

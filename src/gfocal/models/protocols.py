@@ -66,6 +66,9 @@ class Head(Protocol):
     The builder calls ``Kind(in_channels=, levels=, class_outputs=, box_outputs=, quality_outputs=, box_bias=,
     anchors=, ...)``: the neck's ``channels``; numbers an anchor of each kind of output (0 of quality: no branch); what
     the box outputs start at; anchors a location, for each level; and the keys that the form's line names.
+
+    ``--init`` finds outputs by name: layers that give them are called ``class_out``, ``box_out`` and ``quality_out``,
+    or ``out`` where one gives all kinds, anchor by anchor in this order.
     """
 
     outputs: tuple[int, int, int]
