@@ -20,8 +20,9 @@ def rows_of(claim: Claim) -> set[str]:
 
 
 def test_every_row_of_the_paper_is_judged() -> None:
-    assert CLAIMS.keys() == TABLES.keys()
-    for table in TABLES.values():
+    published = [table for table in TABLES.values() if table.published]
+    assert list(CLAIMS) == [table.name for table in published]
+    for table in published:
         judged = set().union(*map(rows_of, CLAIMS[table.name]))
         assert judged <= {row.key for row in table.rows}
         assert {row.key for row in table.rows if row.figures is not None} <= judged

@@ -69,6 +69,19 @@ def test_every_row_says_what_its_key_says() -> None:
             assert model.boxes.kind == kind
 
 
+def test_the_assigners_differ_in_nothing_else() -> None:
+    table = TABLES["assigners"]
+    assert not table.published
+    assert all(row.figures is None for row in table.rows)
+    atss, aligned, target = (load_recipe(RECIPES["nano"][row.detector], row.changes).to_dict() for row in table.rows)
+    assert aligned["model"]["assigner"]["kind"] == target["model"]["assigner"]["kind"] == "task_aligned"
+    assert (aligned["model"].pop("box_weight"), target["model"].pop("box_weight")) == ("score", "target")
+    assert aligned == target
+    aligned["model"]["assigner"]["kind"] = "atss"
+    assert atss["model"].pop("box_weight") == "score"
+    assert atss == aligned
+
+
 def test_table_1a_weights_boxes_alike_in_all_forms() -> None:
     weights = {
         load_recipe(RECIPES["full"][row.detector], row.changes).model.box_weight for row in TABLES["table1a"].rows

@@ -138,4 +138,4 @@ def _data(settings: StudySettings) -> StudyData:
 
 def names_of(asked: str) -> Sequence[str]:
     """The tables that a name stands for."""
-    return list(TABLES) if asked == ALL else [asked]
+    return [name for name, table in TABLES.items() if table.published] if asked == ALL else [asked]
