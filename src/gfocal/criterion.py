@@ -57,30 +57,39 @@ def assign_batch(
     *,
     out: HeadOutput | None = None,
     quality: Quality | None = None,
+    sizes: Sequence[tuple[int, int]] | None = None,
 ) -> BatchAssignment:
     """Assign every image's ground truth and lay the batch out flat.
 
+    Points in the padding beside an image are no candidates and learn nothing: else what an image teaches would depend
+    on which images share its batch.
+
     Args:
-        points: the P points.
+        points: the P points of the padded images.
         targets: of the B images.
         assigner: static or dynamic.
         box_coder: which edges can be reached; for a dynamic assigner, what the outputs mean.
         out: raw outputs (B, P, ...), and
         quality: whose class scores count: for a dynamic assigner.
+        sizes: (height, width) of each image inside the padding; None: there is no padding.
 
     Raises:
         UsageError: a dynamic assigner without outputs or quality.
         ValueError: the assigner measures how well predictions fit in some images, and not in others.
     """
     nothing = Targets.empty().to(points.xy.device)  # a batch of no images has nothing to concatenate
-    if not isinstance(assigner, DynamicAssigner):
-        assigned = [assigner(points, target.boxes) for target in targets]
-    elif out is None or quality is None:
-        raise UsageError(
-            f"{type(assigner).__name__} looks at predictions: give assign_batch the outputs and the quality"
+    assigned = [
+        _assign_image(
+            points,
+            target,
+            assigner,
+            box_coder,
+            None if out is None else out[i].map(Tensor.detach),
+            quality,
+            None if sizes is None else sizes[i],
         )
-    else:
-        assigned = _assign_by_outputs(points, targets, assigner, box_coder, out, quality)
+        for i, target in enumerate(targets)
+    ]
     index = torch.stack([a.gt_index for a in assigned]) if assigned else points.level.new_empty((0, len(points)))
     first = torch.tensor([0] + [len(target) for target in targets], device=index.device).cumsum(0)
     all_boxes = torch.cat([target.boxes for target in (*targets, nothing)]).float()
@@ -117,22 +126,39 @@ def _alignment(assigned: Sequence[Assignment]) -> Tensor | None:
 
 
 @torch.no_grad()
-def _assign_by_outputs(
+def _assign_image(
     points: Points,
-    targets: Sequence[Targets],
-    assigner: DynamicAssigner,
+    target: Targets,
+    assigner: Assigner | DynamicAssigner,
     box_coder: BoxRepresentation,
-    out: HeadOutput,
-    quality: Quality,
-) -> list[Assignment]:
-    """Each image's assignment, image by image: the scores of a whole batch would be a large copy."""
+    out: HeadOutput | None,
+    quality: Quality | None,
+    size: tuple[int, int] | None,
+) -> Assignment:
+    """What all points learn of one image of that size, from its (P, ...) raw outputs; those beside it learn nothing."""
+    if size is not None:
+        inside, index = points.within(*size)
+        if len(index) < len(points):
+            outputs = None if out is None else out[index]
+            own = _assign_image(inside, target, assigner, box_coder, outputs, quality, None)
+            return _spread(own, index, len(points))
+    if not isinstance(assigner, DynamicAssigner):
+        return assigner(points, target.boxes)
+    if out is None or quality is None:
+        raise UsageError(f"{type(assigner).__name__} looks at predictions: give assign_batch `out` and `quality`")
     with torch.autocast(out.box.device.type, enabled=False):
-        assigned = []
-        for i, target in enumerate(targets):
-            own = out[i].map(lambda tensor: at_least_float32(tensor.detach()))
-            scores, boxes = quality.class_logits(own).sigmoid(), box_coder.decode(points, own.box)
-            assigned.append(assigner.assign(points, target, scores, boxes))
-        return assigned
+        own_out = out.map(at_least_float32)
+        scores, boxes = quality.class_logits(own_out).sigmoid(), box_coder.decode(points, own_out.box)
+        return assigner.assign(points, target, scores, boxes)
+
+
+def _spread(assigned: Assignment, index: Tensor, count: int) -> Assignment:
+    """An assignment of the points at ``index``, among all ``count`` points of which the others learn nothing."""
+    gt_index = assigned.gt_index.new_full((count,), IGNORED).index_copy(0, index, assigned.gt_index)
+    alignment = assigned.alignment
+    if alignment is not None:
+        alignment = alignment.new_zeros(count).index_copy(0, index, alignment)
+    return Assignment(gt_index, alignment)
 
 
 def count_positives(assignments: Sequence[BatchAssignment], count_rule: CountRule) -> tuple[int, int]:

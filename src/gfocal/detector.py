@@ -73,6 +73,7 @@ class DenseDetector(nn.Module):
         strides: of the levels.
         make_points: places and anchors of a pyramid, see :func:`gfocal.points.make_anchors`.
         assigner: which point learns which ground truth.
+        assign_in_padding: whether points in the padding of a batch are assigned and learn, too.
         static_assigner: what assigns instead in the first ``static_epochs`` epochs; None: nothing else does.
         box_coder: box representation.
         quality: quality form.
@@ -106,12 +107,14 @@ class DenseDetector(nn.Module):
         tiling: Tiling | None = None,
         static_assigner: Assigner | None = None,
         static_epochs: int = 0,
+        assign_in_padding: bool = False,
     ) -> None:
         super().__init__()
         self.pixels, self.backbone, self.neck, self.head = pixels, backbone, neck, head
         self.strides, self.make_points = tuple(strides), make_points
         self.assigner, self.box_coder, self.quality = assigner, box_coder, quality
         self.static_assigner, self.static_epochs = static_assigner, static_epochs
+        self.assign_in_padding = assign_in_padding
         self.names = tuple(names)
         self.resize, self.postprocess = resize, postprocess
         self.box_weight = box_weight
@@ -152,7 +155,13 @@ class DenseDetector(nn.Module):
         return self.assigner
 
     def assign_batch(
-        self, images: Tensor, targets: Sequence[Targets], out: HeadOutput | None = None, *, epoch: int | None = None
+        self,
+        images: Tensor,
+        targets: Sequence[Targets],
+        out: HeadOutput | None = None,
+        *,
+        sizes: Tensor | None = None,
+        epoch: int | None = None,
     ) -> BatchAssignment:
         """What every point learns.
 
@@ -160,6 +169,7 @@ class DenseDetector(nn.Module):
             images: (B, 3, H, W), of which only the size counts.
             targets: of the B images.
             out: what the forward pass gave for the batch. Assigners that look at predictions need it.
+            sizes: (B, 2) height and width inside the padding, where no point learns; None: there is no padding.
             epoch: from 0, see :meth:`assigner_in`; by default after those in which another assigner is used.
 
         Raises:
@@ -171,7 +181,10 @@ class DenseDetector(nn.Module):
                 "this detector's assigner looks at predictions: call assign_batch(images, targets, detector(images))"
             )
         points, own = self.points(*images.shape[-2:]), [target.to(self.device) for target in targets]
-        return assign_batch(points, own, assigner, self.box_coder, out=out, quality=self.quality)
+        inside = None
+        if sizes is not None and not self.assign_in_padding:
+            inside = [(int(height), int(width)) for height, width in sizes.tolist()]
+        return assign_batch(points, own, assigner, self.box_coder, out=out, quality=self.quality, sizes=inside)
 
     def losses(
         self,

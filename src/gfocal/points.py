@@ -100,6 +100,40 @@ class Points:
         counts = [height * width for height, width in self.grids]
         return [count * anchors for count, anchors in zip(counts, self.per_location or (1,) * len(counts), strict=True)]
 
+    def within(self, height: float, width: float) -> tuple[Points, Tensor]:
+        """The points that lie in an image at the top left of a padded one: a whole set again, and (N,) their indices.
+
+        A point on the right or the bottom border lies outside, as a pixel with that coordinate would.
+
+        Args:
+            height, width: of the image in input pixels.
+
+        Raises:
+            ValueError: for a part of a set.
+
+        Example:
+            >>> points = make_points([(2, 3), (1, 2)], [8, 16], anchor_scale=4, offset=0.5)
+            >>> inside, index = points.within(16, 12)
+            >>> inside.grids, index.tolist()
+            (((2, 1), (1, 1)), [0, 3, 6])
+        """
+        if sum(self.level_counts) != len(self):
+            raise ValueError("the points within an image are taken of the whole set, not of a part of it")
+        masks, grids = [], []
+        per_location = self.per_location or (1,) * len(self.grids)
+        for grid, stride, anchors in zip(self.grids, self.strides, per_location, strict=True):
+            # Row i lies at (i + offset) * stride.
+            rows, columns = (
+                min(max(math.ceil(side / stride - self.offset), 0), cells)
+                for side, cells in zip((height, width), grid, strict=True)
+            )
+            mask = torch.zeros(*grid, anchors, dtype=torch.bool)
+            mask[:rows, :columns] = True
+            masks.append(mask.flatten())
+            grids.append((rows, columns))
+        index = torch.cat(masks).nonzero().squeeze(1).to(self.xy.device)
+        return replace(self[index], grids=tuple(grids), per_location=self.per_location), index
+
 
 @dataclass(frozen=True)
 class _Level:

@@ -143,6 +143,7 @@ def build_detector(recipe: Recipe, names: Sequence[str], *, pretrained: bool = T
         count_rule=model.norm,
         tiling=tiling_of(recipe),
         static_assigner=matching.static_assigner,
+        assign_in_padding=model.assigner.in_padding,
         static_epochs=model.assigner.static_epochs,
     )
 

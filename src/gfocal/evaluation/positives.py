@@ -72,7 +72,7 @@ def _of_batch(detector: DenseDetector, batch: Batch, first: int) -> tuple[IntArr
     """Rows of the images, scores, IoUs of the positives of a batch whose first image is row ``first``."""
     images = batch.images.to(detector.device)
     out, points = detector(images), detector.points(*images.shape[-2:])
-    assignment = detector.assign_batch(images, batch.targets, out)
+    assignment = detector.assign_batch(images, batch.targets, out, sizes=batch.sizes)
     with torch.autocast(out.box.device.type, enabled=False):
         own = out.map(lambda tensor: at_least_float32(tensor.flatten(0, 1)))[assignment.positive]
         labels = assignment.labels[assignment.positive]

@@ -82,6 +82,9 @@ class AssignerRecipe(Section):
     static_epochs: Natural = Field(
         0, description="first epochs in which atss (max_iou for several anchors a location) assigns (task_aligned)"
     )
+    in_padding: bool = Field(
+        False, description="points in the padding that a batch gives an image are assigned and learn too"
+    )
     within_reach: bool = Field(
         False, description="no positives whose boxes lie beyond reg_max, where others reach them"
     )

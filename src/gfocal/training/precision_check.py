@@ -49,5 +49,7 @@ def _terms(detector: DenseDetector, batch: Batch, precision: str) -> dict[str, f
         size = images.shape[-2], images.shape[-1]
         # raw: accelerate wraps the forward pass in its own autocast.
         out = detector.raw(images)
-        losses = detector.losses(out, detector.assign_batch(images, batch.targets, out, epoch=0), size)
+        losses = detector.losses(
+            out, detector.assign_batch(images, batch.targets, out, sizes=batch.sizes, epoch=0), size
+        )
     return {name: value.item() for name, value in losses.items()}

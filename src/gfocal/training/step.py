@@ -193,7 +193,7 @@ def _look_ahead(detector: DenseDetector, images: list[Tensor], batches: Sequence
     with torch.no_grad(), batch_norm_untouched(detector):
         for image, batch in zip(images, batches, strict=True):
             out = detector(image) if needs_outputs else None
-            assignments.append(detector.assign_batch(image, batch.targets, out, epoch=epoch))
+            assignments.append(detector.assign_batch(image, batch.targets, out, sizes=batch.sizes, epoch=epoch))
             sums.append(detector.step_sums(out, assignments[-1], _size(image)))
     return _Seen(assignments, sums)
 
@@ -202,7 +202,7 @@ def _see(
     detector: DenseDetector, image: Tensor, batch: Batch, out: HeadOutput, epoch: int, *, whole_step: bool
 ) -> _Seen:
     """Assign the only batch of this process, and add it up unless it is the whole step."""
-    assignment = detector.assign_batch(image, batch.targets, out, epoch=epoch)
+    assignment = detector.assign_batch(image, batch.targets, out, sizes=batch.sizes, epoch=epoch)
     return _Seen([assignment], None if whole_step else [detector.step_sums(out, assignment, _size(image))])
 
 
