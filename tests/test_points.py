@@ -48,6 +48,24 @@ def test_picked_points_keep_their_level() -> None:
     assert picked.level_counts == []  # no longer a whole set
 
 
+@pytest.mark.parametrize("offset", [0.0, 0.5, 0.3])
+@pytest.mark.parametrize("size", [(64, 96), (63, 41), (64.5, 33), (8, 8), (5, 96), (1, 1), (0, 64), (1000, 1000)])
+def test_points_within_an_image_are_those_left_of_and_above_its_border(
+    size: tuple[float, float], offset: float
+) -> None:
+    grids, shapes = grid_sizes(64, 96, (8, 16, 32)), [[(8.0, 8.0), (16.0, 8.0)], [(16.0, 16.0)], [(32.0, 32.0)]]
+    points = make_anchors(grids, (8, 16, 32), shapes, offset=offset)
+    inside, index = points.within(*size)
+    assert index.tolist() == [i for i, (x, y) in enumerate(points.xy.tolist()) if y < size[0] and x < size[1]]
+    assert torch.equal(inside.anchors, points.anchors[index])
+    assert sum(inside.level_counts) == len(inside)  # a whole set, in the same order
+    again = make_anchors(inside.grids, (8, 16, 32), shapes, offset=offset)
+    assert torch.equal(again.anchors, inside.anchors)
+    assert torch.equal(again.level, inside.level)
+    with pytest.raises(ValueError, match="whole set"):
+        points[:3].within(*size)
+
+
 def test_no_points_at_all() -> None:
     points = make_points([(0, 4)], [8], anchor_scale=8, offset=0)
     assert (points.xy.shape, points.anchors.shape, points.level_counts) == ((0, 2), (0, 4), [0])
