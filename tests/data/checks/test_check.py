@@ -13,9 +13,9 @@ from gfocal.data.checks import images as check_images
 from gfocal.data.checks.check import Report, check_data
 from gfocal.data.checks.fix import write_fixed
 from gfocal.data.checks.fix_boxes import Change
-from gfocal.data.checks.kinds import KINDS
 from gfocal.data.formats.convert import write_dataset
 from gfocal.data.formats.open import Format, find_data
+from gfocal.data.kinds import KINDS
 from gfocal.data.scenes.generate import make_scenes
 from gfocal.errors import UsageError
 from helpers.planted import LARGE, Key, found_in, plant_all

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 
-from gfocal.data.checks.kinds import KINDS, SEVERITIES
+from gfocal.data.kinds import KINDS, SEVERITIES
 from helpers.paths import PACKAGE, ROOT
 
 

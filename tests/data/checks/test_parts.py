@@ -13,8 +13,8 @@ from PIL import Image
 from gfocal.data.checks.boxes import same_boxes
 from gfocal.data.checks.check import check_data
 from gfocal.data.checks.images import examine_image, examine_images
-from gfocal.data.checks.kinds import SAME_IOU
 from gfocal.data.index.data_index import DataIndex
+from gfocal.data.kinds import SAME_IOU
 from helpers.planted import encoded, huge_png
 
 

@@ -13,7 +13,7 @@ from gfocal.commands.fix import Fixed
 from gfocal.data.checks.boxes import learnt_boxes
 from gfocal.data.checks.check import Report
 from gfocal.data.checks.fix import CHANGES
-from gfocal.data.checks.kinds import SEVERITIES, Finding, kind_of
+from gfocal.data.kinds import SEVERITIES, Finding, kind_of
 from gfocal.utils.text import counted
 
 _COLOURS = {"error": "bold red", "warning": "yellow", "note": "cyan"}

@@ -6,8 +6,8 @@ from collections import Counter
 
 import numpy as np
 
-from gfocal.data.checks.kinds import EDGE_TOLERANCE, SAME_IOU, TINY_SIDE, Finding
 from gfocal.data.index.data_index import DataIndex
+from gfocal.data.kinds import EDGE_TOLERANCE, SAME_IOU, TINY_SIDE, Finding
 
 _LOOK_AHEAD = 100
 """Boxes at one location that are compared with each other; more of them are copies of their neighbours."""

@@ -13,9 +13,9 @@ from gfocal.data.checks.boxes import box_findings, content_findings, learnt_boxe
 from gfocal.data.checks.classes import class_findings
 from gfocal.data.checks.duplicates import copy_findings
 from gfocal.data.checks.images import ImageFacts, examine_images, image_findings, refused_images
-from gfocal.data.checks.kinds import KINDS, SEVERITIES, Finding, Severity, kind_of
 from gfocal.data.formats.open import SPLITS, Format, find_data, open_dataset
 from gfocal.data.index.data_index import DataIndex
+from gfocal.data.kinds import KINDS, SEVERITIES, Finding, Severity, kind_of
 from gfocal.data.problems import Problem, Problems
 from gfocal.errors import EmptySplitError, MissingSplitError, UsageError
 from gfocal.images.io import IMAGE_SUFFIXES
@@ -31,7 +31,7 @@ class Report:
         path: the data set.
         splits: what could be read of each split.
         facts: of each image of each split.
-        findings: the worst first, then in the order of :data:`gfocal.data.checks.kinds.KINDS`.
+        findings: the worst first, then in the order of :data:`gfocal.data.kinds.KINDS`.
         skipped: those of the findings that are records left out by the reader.
         understood: how the data are read where that is not obvious.
         left_out: for each split, how many "records" and "images" ``--skip-broken`` would leave out.

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from gfocal.data.checks.boxes import learnt_boxes
-from gfocal.data.checks.kinds import FEW_BOXES, LONG_TAIL, Finding
 from gfocal.data.index.data_index import DataIndex
+from gfocal.data.kinds import FEW_BOXES, LONG_TAIL, Finding
 from gfocal.utils.text import fold_name
 
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from gfocal.data.checks.images import ImageFacts
-from gfocal.data.checks.kinds import Finding
 from gfocal.data.image_hash import DISTANCE, similar_groups
 from gfocal.data.index.data_index import DataIndex
+from gfocal.data.kinds import Finding
 
 _Place = tuple[str, int]
 _ROWS = 256  # of a group that are compared at once

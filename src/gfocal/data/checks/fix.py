@@ -15,11 +15,11 @@ from gfocal.data.checks.check import Report
 from gfocal.data.checks.duplicates import exact_copies
 from gfocal.data.checks.fix_boxes import Change, Kept, with_boxes, with_one_name_each
 from gfocal.data.checks.images import SUFFIXES, ImageFacts, save_turned
-from gfocal.data.checks.kinds import KINDS
 from gfocal.data.formats.common import Format
 from gfocal.data.formats.convert import check_out, safe_name, write_dataset
 from gfocal.data.formats.open import find_data
 from gfocal.data.index.data_index import DataIndex
+from gfocal.data.kinds import KINDS
 from gfocal.errors import UsageError
 from gfocal.utils.files import explained_disk_full
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gfocal.data.checks.jpeg import is_cut_off
-from gfocal.data.checks.kinds import LARGE_PIXELS, LONG_RATIO, SMALL_SIDE, Finding
 from gfocal.data.formats.image_size import ORIENTATION, exif_orientation
 from gfocal.data.image_hash import hash_of
 from gfocal.data.index.data_index import DataIndex
+from gfocal.data.kinds import LARGE_PIXELS, LONG_RATIO, SMALL_SIDE, Finding
 from gfocal.errors import BrokenInputError
 from gfocal.images.decode import MAX_PIXELS, TooLargeError, open_with_pillow
 from gfocal.images.io import read_image
