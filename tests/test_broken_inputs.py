@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from gfocal.cli.app import app
-from gfocal.data.checks.check import Report, check_data
+from gfocal.data.checks.check import check_data
+from gfocal.data.checks.report import Report
 from gfocal.data.index.data_index import DataIndex
 from gfocal.detector import DenseDetector
 from gfocal.errors import UsageError

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 
 class GfocalError(Exception):
     """Something failed while doing what was asked (exit code 1).
@@ -23,7 +25,20 @@ class UsageError(GfocalError, ValueError):
 
 
 class BrokenInputError(UsageError):
-    """One annotation or image is broken; ``--skip-broken`` leaves it out and continues."""
+    """One annotation or image is broken; ``--skip-broken`` leaves it out and continues.
+
+    Args:
+        message: for people: the file, what is wrong with it, and what to do.
+        path: the file.
+        reason: what is wrong with it, without its name and without what to do: "is an empty file".
+    """
+
+    def __init__(self, message: str, path: str | Path, reason: str) -> None:
+        super().__init__(message, path, reason)  # all of it, or no other process could make it again
+        self.message, self.path, self.reason = message, Path(path), reason
+
+    def __str__(self) -> str:
+        return self.message
 
 
 class MissingSplitError(UsageError):

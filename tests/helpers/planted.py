@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from gfocal.data.checks.check import Report
+from gfocal.data.checks.report import Report
 
 LARGE = 1_300_000
 """What the tests call a large image, in place of 25 million pixels."""

@@ -104,6 +104,8 @@ def test_truncated_file_is_refused_by_name(tmp_path: Path, suffix: str, share: f
     assert "\n" not in message
     assert ".cpp" not in message
     assert message.endswith("; replace it")
+    assert message == f"picture {path} {caught.value.reason}; replace it"
+    assert caught.value.path == path
 
 
 def test_jpeg_without_its_last_two_bytes_is_refused(tmp_path: Path) -> None:
@@ -139,8 +141,9 @@ def test_random_bytes_never_escape_as_another_error(tmp_path_factory: pytest.Tem
 def test_missing_file_and_folder(tmp_path: Path) -> None:
     with pytest.raises(BrokenInputError, match=r"none\.jpg does not exist"):
         read_image(tmp_path / "none.jpg")
-    with pytest.raises(BrokenInputError, match="cannot be read"):
+    with pytest.raises(BrokenInputError, match="cannot be read") as caught:
         read_image(tmp_path)
+    assert (caught.value.path, caught.value.reason) == (tmp_path, "cannot be read: it is not a file")
 
 
 def test_to_image_takes_what_people_have(tmp_path: Path) -> None:

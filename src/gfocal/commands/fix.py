@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
-from gfocal.data.checks.check import Report, check_data
+from gfocal.data.checks.check import check_data
 from gfocal.data.checks.fix import CHANGES, write_fixed
-from gfocal.data.checks.fix_boxes import Change
+from gfocal.data.checks.fix_boxes import Change, ChangeJson
+from gfocal.data.checks.report import Report
+from gfocal.data.kinds import Kind
 from gfocal.utils.progress import ProgressBar
 
 
@@ -30,22 +32,35 @@ class Fixed:
     lost: Sequence[str]
     report: Report
 
-    def counts(self) -> dict[str, int]:
+    def counts(self) -> dict[Kind, int]:
         """Changes of each kind, the most frequent first."""
         return dict(Counter(change.kind for change in self.changes).most_common())
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> FixedJson:
         """JSON types."""
         return {
             "out": str(self.out),
             "list": str(self.out / CHANGES),
-            "counts": self.counts(),
-            "changes": [asdict(change) for change in self.changes],
+            "counts": {kind.value: count for kind, count in self.counts().items()},
+            "changes": [change.to_dict() for change in self.changes],
             "lost": list(self.lost),
             "ok": self.report.ok,
             "errors": self.report.count("error"),
             "warnings": self.report.count("warning"),
         }
+
+
+class FixedJson(TypedDict):
+    """:class:`Fixed`."""
+
+    out: str
+    list: str
+    counts: dict[str, int]
+    changes: Sequence[ChangeJson]
+    lost: Sequence[str]
+    ok: bool
+    errors: int
+    warnings: int
 
 
 def fix_data(report: Report, out: Path, *, workers: int = 2) -> Fixed:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gfocal.errors import BrokenInputError
+from gfocal.images.io import broken_image
 from gfocal.utils.threads import in_threads
 
 if TYPE_CHECKING:
@@ -54,10 +55,10 @@ def image_hash(path: str | Path) -> int:
         with Image.open(path) as image:
             return hash_of(image)
     except FileNotFoundError:
-        raise BrokenInputError(f"picture {path} does not exist") from None
+        raise broken_image(path, "does not exist") from None
     # Decoders fail in many ways on damaged bytes, and so does Pillow's guard against bombs.
     except Exception as error:
-        raise BrokenInputError(f"picture {path} is truncated, damaged or not a picture ({error}); replace it") from None
+        raise broken_image(path, f"is truncated, damaged or not a picture ({error})", "replace it") from None
 
 
 def hash_of(image: Image.Image) -> int:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from gfocal.data.kinds import Kind
 from gfocal.errors import BrokenInputError
 
 
@@ -18,13 +19,13 @@ class Problem:
     """One fault.
 
     Attributes:
-        kind: what is wrong, a short name in kebab-case, the same for all formats: "box-outside", "image-missing".
+        kind: what is wrong, the same for all formats.
         file: the file to be corrected: an annotation file, a label file or an image.
         message: what is wrong there, without the name of the file.
         image: file name of the image concerned, as the data set writes it; None where it is none.
     """
 
-    kind: str
+    kind: Kind
     file: Path
     message: str
     image: str | None = None
@@ -63,7 +64,7 @@ class Problems:
             self.unread.append(f"{file.name}: {what} are not read")
 
     def report(
-        self, kind: str, file: Path, message: str, *, image: str | None = None, hint: str = "correct it"
+        self, kind: Kind, file: Path, message: str, *, image: str | None = None, hint: str = "correct it"
     ) -> None:
         """A record that cannot be used; whoever reports it leaves it out.
 
@@ -72,12 +73,12 @@ class Problems:
         """
         problem = Problem(kind, file, message, image)
         if not self.skip:
-            raise BrokenInputError(f"{problem}; {hint}, or leave it out with --skip-broken")
+            raise BrokenInputError(f"{problem}; {hint}, or leave it out with --skip-broken", file, message)
         self.lines.append(str(problem))
         if self.found is not None:
             self.found(problem)
 
-    def remark(self, kind: str, file: Path, message: str, *, image: str | None = None) -> None:
+    def remark(self, kind: Kind, file: Path, message: str, *, image: str | None = None) -> None:
         """A record that is odd and used all the same; only a collector of everything gets it."""
         if self.found is not None:
             self.found(Problem(kind, file, message, image))

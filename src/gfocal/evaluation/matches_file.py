@@ -67,7 +67,8 @@ def load_matches(path: Path) -> Matches:
             if found is not None and found.images.max(initial=-1) >= len(matches.objects):
                 raise ValueError("it has objects in pictures that are not there")
     except FileNotFoundError:
-        raise BrokenInputError(f"{path} does not exist: evaluate the run again to write its matches") from None
+        message = f"{path} does not exist: evaluate the run again to write its matches"
+        raise BrokenInputError(message, path, "does not exist") from None
     except (
         OSError,
         ValueError,
@@ -78,10 +79,9 @@ def load_matches(path: Path) -> Matches:
         zipfile.BadZipFile,
         zlib.error,
     ) as error:
-        reason = f"it has no {error}" if isinstance(error, KeyError) else error
-        raise BrokenInputError(
-            f"{path} does not hold the matches of a run ({reason}): delete it and evaluate the run again"
-        ) from None
+        why = f"it has no {error}" if isinstance(error, KeyError) else error
+        reason = f"does not hold the matches of a run ({why})"
+        raise BrokenInputError(f"{path} {reason}: delete it and evaluate the run again", path, reason) from None
     return replace(matches, found=found)
 
 

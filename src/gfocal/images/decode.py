@@ -33,6 +33,21 @@ class TooLargeError(Exception):
     """An image has, or claims, more than :data:`MAX_PIXELS`."""
 
 
+class UndecodableError(Exception):
+    """The content of an image file cannot be decoded.
+
+    Attributes:
+        reason: what is wrong with the file, and the decoder's words.
+        cut_off: the decoder says that the file ends before the image does.
+    """
+
+    def __init__(self, error: Exception) -> None:
+        words = _words_of(error)
+        self.reason = f"is truncated, damaged or not a picture ({words})"
+        self.cut_off = "truncated" in words.lower()  # libjpeg: "incomplete or truncated"
+        super().__init__(self.reason)
+
+
 def decode_pixels(data: np.ndarray, *, apply_exif: bool = True) -> Tensor:
     """The content of an image file; see :func:`gfocal.images.io.read_image`, which turns its errors into messages.
 
@@ -45,8 +60,18 @@ def decode_pixels(data: np.ndarray, *, apply_exif: bool = True) -> Tensor:
 
     Raises:
         TooLargeError: before any memory is taken.
-        Exception: of any type, by the decoder.
+        UndecodableError: it is no image, or a damaged one.
     """
+    try:
+        return _decoded(data, apply_exif)
+    except TooLargeError:
+        raise
+    # Decoders fail in many ways on damaged bytes (Pillow: OSError, SyntaxError, ValueError, struct.error, ...).
+    except Exception as error:
+        raise UndecodableError(error) from None
+
+
+def _decoded(data: np.ndarray, apply_exif: bool) -> Tensor:
     head = data[:32].tobytes()
     by_torchvision = _torchvision_reads(head)
     if by_torchvision:
@@ -121,8 +146,8 @@ def _first_frame_uint8(image: Tensor) -> Tensor:
     return (image.to(torch.int32) >> 8).to(torch.uint8) if image.dtype == torch.uint16 else image
 
 
-def reason_of(error: Exception) -> str:
-    """The decoder's words without the place in its source that torchvision puts before them."""
+def _words_of(error: Exception) -> str:
+    """What a decoder says, without the place in its source that torchvision puts before them."""
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
     text = text.rsplit(".cpp:", 1)[-1].split(", ", 1)[-1]
     return "no known picture format" if "Unsupported" in text or "cannot identify" in text else text

@@ -19,7 +19,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from gfocal.errors import BrokenInputError, UsageError
-from gfocal.images.decode import TooLargeError, decode_pixels, from_pillow, reason_of
+from gfocal.images.decode import TooLargeError, UndecodableError, decode_pixels, from_pillow
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -47,22 +47,30 @@ def read_image(path: str | Path, *, apply_exif: bool = True) -> Tensor:
         # A pipe would keep the reader waiting for ever.
         data = np.fromfile(path, dtype=np.uint8) if stat.S_ISREG(os.stat(path).st_mode) else None
     except FileNotFoundError:
-        raise BrokenInputError(f"picture {path} does not exist") from None
+        raise broken_image(path, "does not exist") from None
     except (OSError, ValueError) as error:  # ValueError: a null character in the name.
-        raise BrokenInputError(f"picture {path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        raise broken_image(path, f"cannot be read: {getattr(error, 'strerror', None) or error}") from None
     if data is None:
-        raise BrokenInputError(f"picture {path} cannot be read: it is not a file")
+        raise broken_image(path, "cannot be read: it is not a file")
     if not data.size:
-        raise BrokenInputError(f"picture {path} is an empty file; replace it")
+        raise broken_image(path, "is an empty file", "replace it")
     try:
         return decode_pixels(data, apply_exif=apply_exif)
     except TooLargeError as error:
-        raise BrokenInputError(f"picture {path} {error}") from None
-    # Decoders fail in many ways on damaged bytes (Pillow: OSError, SyntaxError, ValueError, struct.error, ...).
-    except Exception as error:
-        raise BrokenInputError(
-            f"picture {path} is truncated, damaged or not a picture ({reason_of(error)}); replace it"
-        ) from None
+        raise broken_image(path, str(error)) from None
+    except UndecodableError as error:
+        raise broken_image(path, error.reason, "replace it") from None
+
+
+def broken_image(path: str | Path, reason: str, advice: str | None = None) -> BrokenInputError:
+    """The error of an image file that cannot be used.
+
+    Args:
+        path: the file.
+        reason: what is wrong, as the rest of a sentence about it: "is an empty file".
+        advice: what to do about it; None where that says itself.
+    """
+    return BrokenInputError(f"picture {path} {reason}{'' if advice is None else f'; {advice}'}", path, reason)
 
 
 def to_image(source: str | Path | Tensor | np.ndarray | Image.Image) -> Tensor:

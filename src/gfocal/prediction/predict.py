@@ -112,25 +112,29 @@ def predict(
         progress: called with (images done, images in all).
 
     Raises:
-        BrokenInputError: no image can be read.
-        UsageError: ``out`` cannot be written to, all images are drawings of an earlier call, or ``images`` is one
-            path and no list.
+        BrokenInputError: no image can be read; it is about the first.
+        UsageError: ``out`` cannot be written to, no images are given or all of them are drawings of an earlier call,
+            or ``images`` is one path and no list.
     """
     if isinstance(images, str | Path):  # a text is a sequence too, of letters
         raise UsageError(f"pictures must be a list of files, such as [{str(images)!r}], not a single path")
     given, out = [Path(path) for path in images], Path(out)
+    if not given:
+        raise UsageError("no pictures were given: there is nothing to look at")
     names = _OutputNames(out, given)
     inputs = names.inputs
-    if given and not inputs:
+    if not inputs:
         raise UsageError(f"all pictures given are drawings of an earlier call into {out}; give the pictures themselves")
     records: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     skipped: list[str] = []
+    first_broken: BrokenInputError | None = None
     for done, path in enumerate(inputs, start=1):
         try:
             image = read_image(path)
         except BrokenInputError as error:
             skipped.append(str(error))
+            first_broken = first_broken or error
         else:
             with autocast(detector.device, precision):
                 found = detector.predict(image, score_threshold=score_threshold, batch_size=batch_size)
@@ -143,8 +147,9 @@ def predict(
             annotations += _annotations(found, image_id, len(annotations) + 1, category_ids)
         if progress is not None:
             progress(done, len(inputs))
-    if not records:
-        raise BrokenInputError(skipped[0] if len(skipped) == 1 else f"no picture can be read: {'; '.join(skipped)}")
+    if first_broken is not None and not records:
+        message = skipped[0] if len(skipped) == 1 else f"no picture can be read: {'; '.join(skipped)}"
+        raise BrokenInputError(message, first_broken.path, first_broken.reason)
     ids = range(1, len(detector.names) + 1) if category_ids is None else category_ids
     content = {
         "info": {"generator": "gfocal predict", "version": gfocal.__version__, "written": names.written()},

@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from gfocal.data.checks import images as check_images
-from gfocal.data.checks.check import Report, check_data
+from gfocal.data.checks.check import check_data
 from gfocal.data.checks.fix import write_fixed
 from gfocal.data.checks.fix_boxes import Change
+from gfocal.data.checks.report import LeftOut, Report
 from gfocal.data.formats.convert import write_dataset
 from gfocal.data.formats.open import Format, find_data
-from gfocal.data.kinds import KINDS
+from gfocal.data.kinds import Kind
 from gfocal.data.scenes.generate import make_scenes
 from gfocal.errors import UsageError
 from helpers.planted import LARGE, Key, found_in, plant_all
@@ -57,7 +58,7 @@ def assert_all_found(before: Report, after: Report, expected: Counter[Key], time
     assert sorted(map(str, (wanted - got).elements())) == []  # planted and not found
     assert sorted(map(str, (got - wanted).elements())) == []  # found and not planted
     kinds = Counter(kind for kind, _, _ in expected.elements())
-    assert {kind for kind in KINDS if kinds[kind] < times} == ONCE | ELSEWHERE
+    assert {kind for kind in Kind if kinds[kind] < times} == ONCE | ELSEWHERE
 
 
 def test_every_fault_planted_in_generated_scenes_is_found(
@@ -112,7 +113,7 @@ def test_a_split_of_which_no_image_is_left(tmp_path: Path, scenes: Path) -> None
     report = check_data(root)
     kinds = Counter(finding.kind for finding in report.findings if finding.split == "val")
     assert kinds == {"picture-missing": len(val["images"])}
-    assert report.left_out["val"] == {"records": len(val["images"]), "pictures": 0}
+    assert report.left_out["val"] == LeftOut(records=len(val["images"]), images=0)
     with pytest.raises(UsageError, match="no picture of val can be used"):
         write_fixed(report, tmp_path / "out")
     assert not (tmp_path / "out").exists()

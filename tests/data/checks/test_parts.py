@@ -47,7 +47,7 @@ def test_a_jpeg_file_is_cut_off_or_whole(name: str, end: bytes, tmp_path: Path) 
         path.write_bytes(data[: scan + int((len(data) - scan) * share)] + end)
         fault = examine_image(path).fault
         assert fault is not None, share
-        assert fault[0] == "picture-truncated"
+        assert fault.kind == "picture-truncated"
 
 
 def test_a_progressive_file_that_ends_between_two_scans_is_cut_off(tmp_path: Path) -> None:
@@ -62,11 +62,28 @@ def test_a_progressive_file_that_ends_between_two_scans_is_cut_off(tmp_path: Pat
     )
 
 
+@pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
+def test_what_a_file_is_called_says_nothing_of_what_is_wrong_with_it(kind: str, tmp_path: Path) -> None:
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8))
+    data = bytearray(encoded(noise, kind, **({"compression": "tiff_lzw"} if kind == "TIFF" else {})))
+    if kind == "JPEG":
+        data[data.find(b"\xff\xc4") + 5] = 255  # a table of codes that cannot be
+    else:
+        data[400:600] = b"\xff" * 200
+    faults = []
+    for name in ("scan", "scan (truncated)", "incomplete"):
+        (tmp_path / name).write_bytes(data)
+        faults.append(examine_image(tmp_path / name).fault)
+    assert faults[0] is not None
+    assert faults[0].kind == "picture-unreadable"
+    assert faults == [faults[0]] * 3
+
+
 def test_a_image_that_claims_to_be_enormous_takes_no_memory(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(huge_png())
     (facts,) = examine_images([tmp_path / "a.png"])
     assert facts.fault is not None
-    assert facts.fault[0] == "picture-too-large"
+    assert facts.fault.kind == "picture-too-large"
     assert facts.refused
 
 

@@ -32,6 +32,7 @@ def strict_and_skipped(root: Path) -> tuple[str, list[Problem], dict[str, Any]]:
     with pytest.raises(BrokenInputError) as stopped:
         open_dataset(root, "train")
     assert str(stopped.value).endswith("or leave it out with --skip-broken")
+    assert str(stopped.value).startswith(f"{stopped.value.path}: {stopped.value.reason}; ")
     found: list[Problem] = []
     index = open_dataset(root, "train", problems=Problems(True, found.append))
     assert index.skipped == [str(problem) for problem in found]
@@ -132,7 +133,7 @@ def test_unreadable_label_files_and_images(tmp_path: Path) -> None:
     root = made(tmp_path / "two", "label_studio_yolo")
     (root / "images/a.jpg").write_bytes(b"no picture")
     stopped, found, left = strict_and_skipped(root)
-    assert "a.jpg: cannot be read" in stopped
+    assert "a.jpg: is damaged or not a picture" in stopped
     assert [problem.kind for problem in found] == ["picture-unreadable"]
     assert left == {name: boxes for name, boxes in WANTED.items() if name != "a.jpg"}
 
@@ -255,7 +256,7 @@ def not_a_image(root: Path) -> None:
         (lambda root: (root / "Annotations/a.xml").write_bytes(b""), "record-broken", "not well-formed", "a.jpg"),
         (lambda root: (root / "Annotations/a.xml").write_bytes(b"\xff\xfe<"), "record-broken", "not well-fo", "a.jpg"),
         (no_image, "picture-missing", r"a\.xml: has no picture in", "a.jpg"),
-        (not_a_image, "picture-unreadable", r"ü\.png: cannot be read", "ü.png"),
+        (not_a_image, "picture-unreadable", r"ü\.png: is damaged or not a picture .*; replace it, or leave", "ü.png"),
     ],
 )
 def test_a_broken_file(tmp_path: Path, damage: Callable[[Path], object], kind: str, message: str, lost: str) -> None:

@@ -159,6 +159,8 @@ def test_a_broken_image_is_named_in_one_line(index: DataIndex, workers: int) -> 
     with pytest.raises(BrokenInputError, match=r"picture .*4\.jpg is truncated") as caught:
         batches(training(index), workers=workers)
     assert "\n" not in str(caught.value)
+    assert caught.value.path == path
+    assert str(caught.value) == f"picture {path} {caught.value.reason}; replace it; --skip-broken leaves it out"
     assert not multiprocessing.active_children(), "the workers ended with the error"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from rich.console import Console
@@ -11,9 +10,9 @@ from rich.text import Text
 
 from gfocal.commands.fix import Fixed
 from gfocal.data.checks.boxes import learnt_boxes
-from gfocal.data.checks.check import Report
 from gfocal.data.checks.fix import CHANGES
-from gfocal.data.kinds import SEVERITIES, Finding, kind_of
+from gfocal.data.checks.report import LeftOut, Report
+from gfocal.data.kinds import SEVERITIES, Finding, Kind
 from gfocal.utils.text import counted
 
 _COLOURS = {"error": "bold red", "warning": "yellow", "note": "cyan"}
@@ -38,7 +37,7 @@ def print_check(report: Report, *, every: bool = False) -> None:
     if grouped:
         console.print(_table(grouped))
     for kind, found in grouped.items():
-        shown = found if every else found[:_EXAMPLES] if kind_of(kind).severity == "error" else []
+        shown = found if every else found[:_EXAMPLES] if kind.severity == "error" else []
         for finding in shown:
             console.print(Text(finding.severity, _COLOURS[finding.severity]), _line(finding), soft_wrap=True)
         if 0 < len(shown) < len(found):
@@ -69,18 +68,19 @@ def print_fixed(fixed: Fixed) -> None:
 
 
 def _line(finding: Finding) -> str:
-    """``kind: file: message``; the file once, where the message names it too."""
-    place = "" if str(finding.file) in finding.message else f"{finding.file}: "
+    """``kind: file: message``."""
+    # What is said of a whole file names it; of an archive it names a file of the cache.
+    names_itself = finding.kind is Kind.ANNOTATIONS_BROKEN and finding.file.suffix.lower() != ".zip"
+    place = "" if names_itself else f"{finding.file}: "
     return f"{finding.kind}: {place}{finding.message}"
 
 
-def _table(grouped: dict[str, list[Finding]]) -> Table:
+def _table(grouped: Mapping[Kind, Sequence[Finding]]) -> Table:
     table = Table()
     for column, side in (("", "left"), ("what", "left"), ("count", "right"), ("first ones", "left"), ("--fix", "left")):
         table.add_column(column, justify="right" if side == "right" else "left", overflow="fold")
-    for name, found in grouped.items():
-        kind = kind_of(name)
-        what = Text.assemble((name, "bold"), f"\n{kind.meaning}")
+    for kind, found in grouped.items():
+        what = Text.assemble((kind.value, "bold"), f"\n{kind.meaning}")
         table.add_row(Text(kind.severity, _COLOURS[kind.severity]), what, f"{len(found):,}", _first(found), kind.remedy)
     return table
 
@@ -91,17 +91,16 @@ def _first(found: Sequence[Finding]) -> str:
     return "\n".join(shown) + ("\n..." if len(names) > len(shown) else "")
 
 
-def skipped_line(left_out: Mapping[str, Mapping[str, int]]) -> str:
+def skipped_line(left_out: Mapping[str, LeftOut]) -> str:
     """What each verb would leave out with ``--skip-broken``, as one line; training measures on val as well."""
-    total: Counter[str] = Counter()
-    for own in left_out.values():
-        total.update(own)
-    if not any(total.values()):
+    own = left_out.values()
+    total = LeftOut(sum(split.records for split in own), sum(split.images for split in own))
+    if not any(total):
         return "--skip-broken would leave nothing out"
-    verbs = {"train": total, "eval": left_out.get("val", {})}
+    verbs = {"train": total, "eval": left_out.get("val", LeftOut(0, 0))}
     return "with --skip-broken " + ", ".join(f"{verb} leaves out {_amounts(own)}" for verb, own in verbs.items())
 
 
-def _amounts(own: Mapping[str, int]) -> str:
-    kinds = (("records", "record"), ("pictures", "unusable picture"))
-    return " and ".join(counted(own[key], one) for key, one in kinds if own.get(key)) or "nothing"
+def _amounts(own: LeftOut) -> str:
+    amounts = ((own.records, "record"), (own.images, "unusable picture"))
+    return " and ".join(counted(number, one) for number, one in amounts if number) or "nothing"

@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 
 from gfocal.data.index.data_index import DataIndex
-from gfocal.data.kinds import EDGE_TOLERANCE, SAME_IOU, TINY_SIDE, Finding
+from gfocal.data.kinds import EDGE_TOLERANCE, SAME_IOU, TINY_SIDE, Fault, Finding, Kind
 
 _LOOK_AHEAD = 100
 """Boxes at one location that are compared with each other; more of them are copies of their neighbours."""
@@ -43,34 +43,33 @@ def _box_findings(split: str, index: DataIndex) -> list[Finding]:
     side = (clipped[:, 2:] - clipped[:, :2]).min(1)
     empty = (boxes[:, 2:] <= boxes[:, :2]).any(1)
     labels, ids = np.asarray(index.labels), np.asarray(index.annotation_ids)
-    faults: list[tuple[str, int, str]] = []
+    faults: list[tuple[int, Fault]] = []
     for n in np.flatnonzero(empty).tolist():
-        faults.append(("box-empty", n, "has no area: a side is 0"))
+        faults.append((n, Fault(Kind.BOX_EMPTY, "has no area: a side is 0")))
     for n in np.flatnonzero((beyond > EDGE_TOLERANCE) & ~empty).tolist():
-        faults.append(("box-beyond-edge", n, f"reaches {beyond[n]:.4g} pixels beyond its picture"))
+        faults.append((n, Fault(Kind.BOX_BEYOND_EDGE, f"reaches {beyond[n]:.4g} pixels beyond its picture")))
     for n in np.flatnonzero((side < TINY_SIDE) & ~empty).tolist():
-        faults.append(("box-tiny", n, f"its shorter side is {side[n]:.3g} pixels"))
+        faults.append((n, Fault(Kind.BOX_TINY, f"its shorter side is {side[n]:.3g} pixels")))
     for first, second in same_boxes(index):
         same_class = labels[first] == labels[second]
         other = ids[first]
         if same_class:
-            faults.append(("box-duplicate", second, f"is the same as box {other}"))
+            faults.append((second, Fault(Kind.BOX_DUPLICATE, f"is the same as box {other}")))
         else:
             names = f"{index.names[labels[first]]} and {index.names[labels[second]]}"
-            faults.append(("box-two-classes", second, f"and box {other} are one box with two classes, {names}"))
+            faults.append(
+                (second, Fault(Kind.BOX_TWO_CLASSES, f"and box {other} are one box with two classes, {names}"))
+            )
     image = images_of_boxes(index)
-    return [_finding(kind, split, index, int(image[n]), n, said) for kind, n, said in sorted(faults, key=_place)]
+    faults.sort(key=lambda fault: (fault[0], fault[1].kind))
+    return [_finding(fault, split, index, int(image[n]), n) for n, fault in faults]
 
 
-def _place(fault: tuple[str, int, str]) -> tuple[int, str]:
-    return fault[1], fault[0]
-
-
-def _finding(kind: str, split: str, index: DataIndex, i: int, n: int, said: str) -> Finding:
+def _finding(fault: Fault, split: str, index: DataIndex, i: int, n: int) -> Finding:
     corners = ", ".join(f"{number:.6g}" for number in np.asarray(index.boxes[n : n + 1])[0])
     name = index.names[index.labels[n]]
-    message = f"box {index.annotation_ids[n]} ({name}, corners {corners}) {said}"
-    return Finding(kind, split, index.annotations, message, image=index.file_name(i))
+    message = f"box {index.annotation_ids[n]} ({name}, corners {corners}) {fault.message}"
+    return Finding(fault.kind, split, index.annotations, message, image=index.file_name(i))
 
 
 def same_boxes(index: DataIndex) -> list[tuple[int, int]]:
@@ -117,16 +116,16 @@ def content_findings(split: str, index: DataIndex) -> list[Finding]:
     found = []
     if len(index) and not learnt.any():
         message = f"none of its {len(index)} pictures has a box that can be learnt"
-        found.append(Finding("no-boxes", split, index.annotations, message))
+        found.append(Finding(Kind.NO_BOXES, split, index.annotations, message))
     seen: Counter[str] = Counter()
     for i in range(len(index)):
         name = index.file_name(i)
         seen[name] += 1
         if seen[name] == 2:
             message = f"picture {name} is listed more than once; each entry has only its own boxes"
-            found.append(Finding("picture-listed-twice", split, index.annotations, message, image=name))
+            found.append(Finding(Kind.IMAGE_LISTED_TWICE, split, index.annotations, message, image=name))
         if not learnt[i]:
             boxes = int(index.box_start[i + 1] - index.box_start[i])
             what = f"none of its boxes ({boxes}) is learnt" if boxes else "no boxes"
-            found.append(Finding("picture-without-boxes", split, index.annotations, f"{name}: {what}", image=name))
+            found.append(Finding(Kind.IMAGE_WITHOUT_BOXES, split, index.annotations, f"{name}: {what}", image=name))
     return found

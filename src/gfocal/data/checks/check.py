@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from gfocal.data.checks.boxes import box_findings, content_findings, learnt_boxes
+from gfocal.data.checks.boxes import box_findings, content_findings
 from gfocal.data.checks.classes import class_findings
 from gfocal.data.checks.duplicates import copy_findings
 from gfocal.data.checks.images import ImageFacts, examine_images, image_findings, refused_images
+from gfocal.data.checks.report import LeftOut, Report
 from gfocal.data.formats.open import SPLITS, Format, find_data, open_dataset
 from gfocal.data.index.data_index import DataIndex
-from gfocal.data.kinds import KINDS, SEVERITIES, Finding, Severity, kind_of
+from gfocal.data.kinds import SEVERITIES, Finding, Kind
 from gfocal.data.problems import Problem, Problems
 from gfocal.errors import EmptySplitError, MissingSplitError, UsageError
 from gfocal.images.io import IMAGE_SUFFIXES
@@ -23,78 +23,23 @@ from gfocal.images.io import IMAGE_SUFFIXES
 Progress = Callable[[int, int], None]
 
 
-@dataclass(frozen=True)
-class Report:
-    """What a check found.
+@dataclass
+class _Opened:
+    """What opening all splits gave.
 
     Attributes:
-        path: the data set.
-        splits: what could be read of each split.
-        facts: of each image of each split.
-        findings: the worst first, then in the order of :data:`gfocal.data.kinds.KINDS`.
-        skipped: those of the findings that are records left out by the reader.
+        splits: those that can be read.
+        findings: what is wrong with their records, and with files that cannot be read.
+        lost: splits of which no image is left.
         understood: how the data are read where that is not obvious.
-        left_out: for each split, how many "records" and "images" ``--skip-broken`` would leave out.
-        unread: what is in the files and is not read, so that a copy lacks it.
-        format: which the data set is read as.
+        unread: what is in the files and is not read.
     """
 
-    path: Path
-    splits: Mapping[str, DataIndex]
-    facts: Mapping[str, Sequence[ImageFacts]]
-    findings: Sequence[Finding]
-    skipped: Sequence[Finding]
-    understood: Sequence[str]
-    left_out: Mapping[str, Mapping[str, int]]
-    unread: Sequence[str] = ()
-    format: Format | None = None
-
-    def count(self, severity: Severity) -> int:
-        """Findings of a severity."""
-        return sum(finding.severity == severity for finding in self.findings)
-
-    @property
-    def ok(self) -> bool:
-        """No errors; warnings and notes are allowed."""
-        return not self.count("error")
-
-    def by_kind(self) -> dict[str, list[Finding]]:
-        """The findings of each kind that was found, in their order."""
-        grouped: dict[str, list[Finding]] = {}
-        for finding in self.findings:
-            grouped.setdefault(finding.kind, []).append(finding)
-        return grouped
-
-    def to_dict(self) -> dict[str, Any]:
-        """All of it as JSON types."""
-        kinds = [{"kind": name, **vars(kind_of(name)), "count": len(found)} for name, found in self.by_kind().items()]
-        findings = [
-            {
-                "kind": finding.kind,
-                "severity": finding.severity,
-                "split": finding.split,
-                "file": str(finding.file),
-                "picture": finding.image,
-                "class": finding.class_name,
-                "other": finding.other,
-                "message": finding.message,
-            }
-            for finding in self.findings
-        ]
-        splits = {
-            split: {
-                "annotations": str(index.annotations),
-                "pictures": len(index),
-                "boxes": len(index.boxes),
-                "learnt_boxes": int(learnt_boxes(index).sum()),
-                "classes": len(index.names),
-            }
-            for split, index in self.splits.items()
-        }
-        counts = {f"{severity}s": self.count(severity) for severity in SEVERITIES}
-        content = {"data": str(self.path), "ok": self.ok, **counts, "splits": splits, "kinds": kinds}
-        content |= {"understood": list(self.understood), "unread": list(self.unread)}
-        return {**content, "left_out": {k: dict(v) for k, v in self.left_out.items()}, "findings": findings}
+    splits: dict[str, DataIndex] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+    understood: list[str] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)
 
 
 def check_data(
@@ -118,12 +63,10 @@ def check_data(
         UsageError: there is no such data set.
     """
     path = Path(path)
-    findings: list[Finding] = []
-    understood: list[str] = []
-    lost: list[str] = []
-    unread: list[str] = []
-    splits = _open_all({"val": Path(val)} if val is not None else {}, path, format, findings, understood, lost, unread)
-    skipped = [finding for finding in findings if finding.severity == "error" and finding.kind != "annotations-broken"]
+    opened = _open_all(path, None if val is None else Path(val), format)
+    splits, findings = opened.splits, opened.findings
+    broken = any(finding.kind is Kind.ANNOTATIONS_BROKEN for finding in findings)
+    skipped = [f for f in findings if f.severity == "error" and f.kind is not Kind.ANNOTATIONS_BROKEN]
     facts = _examine_all(splits, workers, progress)
     for split, index in splits.items():
         findings += image_findings(split, index, facts[split])
@@ -131,62 +74,67 @@ def check_data(
         findings += content_findings(split, index)
     findings += class_findings(splits)
     findings += copy_findings(splits, facts)
-    if path.is_dir() and not lost and not any(finding.kind == "annotations-broken" for finding in findings):
+    if path.is_dir() and not opened.lost and not broken:
         findings += _unlisted(splits, findings)
     left_out = {
-        split: {
-            "records": sum(finding.split == split for finding in skipped),
-            "pictures": len(refused_images(splits[split], facts[split])) if split in splits else 0,
-        }
-        for split in (*splits, *lost)
+        split: LeftOut(
+            records=sum(finding.split == split for finding in skipped),
+            images=len(refused_images(splits[split], facts[split])) if split in splits else 0,
+        )
+        for split in (*splits, *opened.lost)
     }
-    order = {name: (SEVERITIES.index(kind.severity), place) for place, (name, kind) in enumerate(KINDS.items())}
-    findings.sort(key=lambda finding: order.get(finding.kind, (0, len(order))))
-    return Report(path, splits, facts, findings, skipped, understood, left_out, unread, find_data(path, format).format)
+    kinds = list(Kind)
+    findings.sort(key=lambda finding: (SEVERITIES.index(finding.severity), kinds.index(finding.kind)))
+    return Report(
+        path,
+        splits,
+        facts,
+        findings,
+        skipped,
+        opened.understood,
+        left_out,
+        opened.unread,
+        find_data(path, format).format,
+    )
 
 
-def _open_all(
-    elsewhere: Mapping[str, Path],
-    path: Path,
-    format: Format | None,
-    findings: list[Finding],
-    understood: list[str],
-    lost: list[str],
-    unread: list[str],
-) -> dict[str, DataIndex]:
-    """The splits that can be read; what is wrong with their records goes into ``findings``.
+def _open_all(path: Path, val: Path | None, format: Format | None) -> _Opened:
+    """Every split of a data set, with ``val`` from elsewhere where it is given.
 
-    Splits of which no image is left go into ``lost``.
+    Raises:
+        UsageError: there is no such data set, or no split in it.
     """
     find_data(path, format)  # Says what is wrong where there is no data set.
-    splits: dict[str, DataIndex] = {}
+    opened = _Opened()
     missing: MissingSplitError | None = None
     for split in SPLITS:
-        place = elsewhere.get(split, path)
+        elsewhere = split == "val" and val is not None
+        place = val if split == "val" and val is not None else path
         own: list[Finding] = []
         problems = Problems(skip=True, found=partial(_collect, own, split), unread=[])
         try:
-            index = open_dataset(place, split, format=None if split in elsewhere else format, problems=problems)
+            index = open_dataset(place, split, format=None if elsewhere else format, problems=problems)
         except MissingSplitError as error:
             missing = missing or error
             continue
         except EmptySplitError as error:
-            findings += own or [Finding("annotations-broken", split, place, str(error))]
-            lost.append(split)
+            opened.findings += own or [Finding(Kind.ANNOTATIONS_BROKEN, split, place, str(error))]
+            opened.lost.append(split)
             continue
         except UsageError as error:
-            findings += [*own, Finding("annotations-broken", split, place, str(error))]
+            opened.findings += [*own, Finding(Kind.ANNOTATIONS_BROKEN, split, place, str(error))]
             continue
         # One annotation file is every split that is asked for.
-        if path.suffix.lower() == ".json" and any(index.annotations == other.annotations for other in splits.values()):
+        others = opened.splits.values()
+        if path.suffix.lower() == ".json" and any(index.annotations == other.annotations for other in others):
             continue
-        splits[split] = index
-        findings += own
-        unread += [f"{split}: {line}" for line in problems.unread or ()]
-        understood += [note for note in problems.notes if note not in understood]
-    if not splits and not findings and missing is not None:
+        opened.splits[split] = index
+        opened.findings += own
+        opened.unread += [f"{split}: {line}" for line in problems.unread or ()]
+        opened.understood += [note for note in problems.notes if note not in opened.understood]
+    if not opened.splits and not opened.findings and missing is not None:
         raise missing
-    return splits
+    return opened
 
 
 def _collect(found: list[Finding], split: str, problem: Problem) -> None:
@@ -221,5 +169,5 @@ def _unlisted(splits: Mapping[str, DataIndex], findings: Sequence[Finding]) -> l
                 seen.add(place)
                 relative = os.path.relpath(place, index.images_dir)
                 message = "no annotation knows this picture; it is not used, not even as background"
-                found.append(Finding("picture-unlisted", split, Path(place), message, image=relative))
+                found.append(Finding(Kind.IMAGE_UNLISTED, split, Path(place), message, image=relative))
     return found

@@ -9,7 +9,7 @@ import numpy as np
 
 from gfocal.data.checks.boxes import learnt_boxes
 from gfocal.data.index.data_index import DataIndex
-from gfocal.data.kinds import FEW_BOXES, LONG_TAIL, Finding
+from gfocal.data.kinds import FEW_BOXES, LONG_TAIL, Finding, Kind
 from gfocal.utils.text import fold_name
 
 
@@ -41,7 +41,9 @@ def class_findings(splits: Mapping[str, DataIndex]) -> list[Finding]:
 
 def _within(split: str, index: DataIndex) -> list[Finding]:
     return [
-        Finding("class-name-twice", split, index.annotations, f"{count} classes are called {name!r}", class_name=name)
+        Finding(
+            Kind.CLASS_NAME_TWICE, split, index.annotations, f"{count} classes are called {name!r}", class_name=name
+        )
         for name, count in Counter(index.names).items()
         if count > 1
     ]
@@ -58,18 +60,18 @@ def _between(split: str, index: DataIndex, train: DataIndex) -> list[Finding]:
     for number, name in own.items():
         if number in other and other[number] != name:
             message = f"id {number} is {name!r}, in train {other[number]!r}"
-            found.append(Finding("class-name-differs", split, index.annotations, message, class_name=name))
+            found.append(Finding(Kind.CLASS_NAME_DIFFERS, split, index.annotations, message, class_name=name))
         if name in ids_of and number not in ids_of[name]:
             message = f"class {name!r} has id {number}, in train {min(ids_of[name])}"
-            found.append(Finding("class-id-differs", split, index.annotations, message, class_name=name))
+            found.append(Finding(Kind.CLASS_ID_DIFFERS, split, index.annotations, message, class_name=name))
         if name not in ids_of:
-            kind = "class-not-in-train" if boxes[name] else "class-not-named"
+            kind = Kind.CLASS_NOT_IN_TRAIN if boxes[name] else Kind.CLASS_NOT_NAMED
             message = f"class {name!r} ({boxes[name]} boxes) is not among the classes of train"
             found.append(Finding(kind, split, index.annotations, message, class_name=name))
     for name in ids_of:
         if name not in boxes and not trained[name]:
             message = f"class {name!r} (no boxes) is not among the classes of {split}"
-            found.append(Finding("class-not-named", "train", train.annotations, message, class_name=name))
+            found.append(Finding(Kind.CLASS_NOT_NAMED, "train", train.annotations, message, class_name=name))
     return found
 
 
@@ -83,7 +85,7 @@ def _alike(splits: Mapping[str, DataIndex]) -> list[Finding]:
             before, where = first.setdefault(fold_name(name), (name, split))
             if before != name and name not in seen:
                 message = f"class {name!r} is {before!r} in {where}" + (" too" if where == split else "")
-                found.append(Finding("class-name-alike", split, index.annotations, message, class_name=name))
+                found.append(Finding(Kind.CLASS_NAME_ALIKE, split, index.annotations, message, class_name=name))
             seen.add(name)
     return found
 
@@ -99,16 +101,16 @@ def _amounts(splits: Mapping[str, DataIndex], train: DataIndex) -> list[Finding]
     for name, count in counts["train"].items():
         if 0 < count < FEW_BOXES:
             message = f"class {name!r} has {count} box{'' if count == 1 else 'es'} to learn from"
-            found.append(Finding("class-few", "train", train.annotations, message, class_name=name))
+            found.append(Finding(Kind.CLASS_FEW, "train", train.annotations, message, class_name=name))
         elif not count and not elsewhere[name]:
             message = f"class {name!r} has no boxes"
-            found.append(Finding("class-empty", "train", train.annotations, message, class_name=name))
+            found.append(Finding(Kind.CLASS_EMPTY, "train", train.annotations, message, class_name=name))
         elif not count:
             message = f"class {name!r} has {elsewhere[name]} boxes to find and none to learn from"
-            found.append(Finding("class-untrained", "train", train.annotations, message, class_name=name))
+            found.append(Finding(Kind.CLASS_UNTRAINED, "train", train.annotations, message, class_name=name))
     present = {name: count for name, count in counts["train"].items() if count}
     if present and max(present.values()) >= LONG_TAIL * min(present.values()):
         most, least = max(present, key=present.__getitem__), min(present, key=present.__getitem__)
         message = f"{most!r} has {present[most]} boxes, {least!r} {present[least]}"
-        found.append(Finding("long-tail", "train", train.annotations, message))
+        found.append(Finding(Kind.LONG_TAIL, "train", train.annotations, message))
     return found

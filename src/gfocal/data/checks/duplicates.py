@@ -9,7 +9,7 @@ import numpy as np
 from gfocal.data.checks.images import ImageFacts
 from gfocal.data.image_hash import DISTANCE, similar_groups
 from gfocal.data.index.data_index import DataIndex
-from gfocal.data.kinds import Finding
+from gfocal.data.kinds import Finding, Kind
 
 _Place = tuple[str, int]
 _ROWS = 256  # of a group that are compared at once
@@ -29,7 +29,7 @@ def copy_findings(splits: Mapping[str, DataIndex], facts: Mapping[str, Sequence[
     copies: set[tuple[_Place, _Place]] = set()
     for first, second in exact_copies(splits, facts):
         copies.add((first, second))
-        kind = "picture-duplicate" if first[0] == second[0] else "leak-exact"
+        kind = Kind.IMAGE_DUPLICATE if first[0] == second[0] else Kind.LEAK_EXACT
         found.append(_finding(kind, splits, first, second, "is the same as"))
     # 0 is the likeness of an image of one colour: those look alike, and mean nothing.
     places = [place for place in places if facts[place[0]][place[1]].likeness]
@@ -68,7 +68,7 @@ def exact_copies(
 
 def _pairs(
     places: Sequence[_Place], hashes: np.ndarray, group: Sequence[int], names: Sequence[str]
-) -> list[tuple[str, _Place, _Place, int]]:
+) -> list[tuple[Kind, _Place, _Place, int]]:
     """(kind, first, second, bits) within a group: each image with the nearest in its own split and in those before.
 
     ``names`` gives the order of the splits.
@@ -81,8 +81,8 @@ def _pairs(
         bits = _distances(hashes[rows], hashes[members])
         for row, m in enumerate(rows.tolist()):
             own = places[m][0]
-            wanted = [("picture-similar", (splits == own) & (members < m))]
-            wanted += [("leak-similar", splits == other) for other in names[: names.index(own)]]
+            wanted = [(Kind.IMAGE_SIMILAR, (splits == own) & (members < m))]
+            wanted += [(Kind.LEAK_SIMILAR, splits == other) for other in names[: names.index(own)]]
             for kind, candidates in wanted:
                 if candidates.any():
                     nearest = int(np.argmin(np.where(candidates, bits[row], 65)))
@@ -97,7 +97,7 @@ def _distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.unpackbits(different.view(np.uint8).reshape(*different.shape, 8), axis=2).sum(2, dtype=np.int64)
 
 
-def _finding(kind: str, splits: Mapping[str, DataIndex], first: _Place, second: _Place, said: str) -> Finding:
+def _finding(kind: Kind, splits: Mapping[str, DataIndex], first: _Place, second: _Place, said: str) -> Finding:
     (split, i), (other_split, j) = second, first
     index = splits[split]
     other = f"{other_split}: {splits[other_split].file_name(j)}"

@@ -6,27 +6,26 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from gfocal.data.checks.check import Report
 from gfocal.data.checks.duplicates import exact_copies
 from gfocal.data.checks.fix_boxes import Change, Kept, with_boxes, with_one_name_each
 from gfocal.data.checks.images import SUFFIXES, ImageFacts, save_turned
+from gfocal.data.checks.report import Report
 from gfocal.data.formats.common import Format
 from gfocal.data.formats.convert import check_out, safe_name, write_dataset
 from gfocal.data.formats.open import find_data
 from gfocal.data.index.data_index import DataIndex
-from gfocal.data.kinds import KINDS
+from gfocal.data.kinds import Fault, Kind
 from gfocal.errors import UsageError
 from gfocal.utils.files import explained_disk_full
 
 CHANGES = "changes.json"
 _BY_WRITING = (
-    *("picture-unlisted", "annotation-id-twice"),
-    *("class-id-differs", "class-name-differs", "class-not-in-train", "class-not-named"),
+    *(Kind.IMAGE_UNLISTED, Kind.ANNOTATION_ID_TWICE),
+    *(Kind.CLASS_ID_DIFFERS, Kind.CLASS_NAME_DIFFERS, Kind.CLASS_NOT_IN_TRAIN, Kind.CLASS_NOT_NAMED),
 )
 """What is fixed by writing the images that are listed, with the classes of all splits."""
 _SHAPE = 0.01
@@ -58,14 +57,14 @@ def write_fixed(
     if source.is_dir() and out.resolve().is_relative_to(source):
         raise UsageError(f"{out} is inside the data set {report.path}, which stays untouched; give another folder")
     for finding in report.findings:
-        if finding.kind == "annotations-broken":
+        if finding.kind is Kind.ANNOTATIONS_BROKEN:
             raise UsageError(f"{finding.message}; fix this file first, then --fix can do the rest")
     if empty := [split for split in report.left_out if split not in report.splits]:
         raise UsageError(f"no picture of {', '.join(empty)} can be used; fix that first, then --fix can do the rest")
     changes = [Change(f.kind, f.split, f.image, f"left out: {f.message}") for f in report.skipped]
     for f in report.findings:
         if f.kind in _BY_WRITING:
-            changes.append(Change(f.kind, f.split, f.class_name or f.image, KINDS[f.kind].remedy))
+            changes.append(Change(f.kind, f.split, f.class_name or f.image, f.kind.remedy))
     dropped = _copies_to_drop(report)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -80,7 +79,7 @@ def write_fixed(
         }
         splits = {split: index for split, index in splits.items() if len(index)}
         unified = with_one_name_each(splits, changes)
-        listed = [asdict(change) for change in changes]
+        listed = [change.to_dict() for change in changes]
         text = json.dumps(
             {"generator": "gfocal data check --fix", "changes": listed, "unread": list(report.unread)}, indent=1
         )
@@ -92,14 +91,14 @@ def _format(report: Report) -> Format:
     return report.format or find_data(report.path).format
 
 
-def _copies_to_drop(report: Report) -> dict[tuple[str, int], tuple[str, str]]:
-    """(kind, why) for each image that is there more than once and goes."""
-    dropped: dict[tuple[str, int], tuple[str, str]] = {}
+def _copies_to_drop(report: Report) -> dict[tuple[str, int], Fault]:
+    """Why each image that is there more than once and goes is left out."""
+    dropped: dict[tuple[str, int], Fault] = {}
     pairs = exact_copies(report.splits, report.facts)
     for first, second in pairs:
         if first[0] != second[0]:
             name = report.splits[second[0]].file_name(second[1])
-            dropped[first] = "leak-exact", f"left out of {first[0]}: it is {name} of {second[0]}"
+            dropped[first] = Fault(Kind.LEAK_EXACT, f"left out of {first[0]}: it is {name} of {second[0]}")
     groups: dict[tuple[str, int], list[int]] = {}
     for first, second in pairs:
         if first[0] == second[0]:
@@ -113,14 +112,14 @@ def _copies_to_drop(report: Report) -> dict[tuple[str, int], tuple[str, str]]:
             if leaks:
                 dropped[split, i] = dropped[split, first_row]
             elif i != kept:
-                dropped[split, i] = "picture-duplicate", f"left out: it is {index.file_name(kept)}"
+                dropped[split, i] = Fault(Kind.IMAGE_DUPLICATE, f"left out: it is {index.file_name(kept)}")
     return dropped
 
 
 def _fixed(
     index: DataIndex,
     facts: Sequence[ImageFacts],
-    dropped: Mapping[tuple[str, int], tuple[str, str]],
+    dropped: Mapping[tuple[str, int], Fault],
     folder: Path,
     split: str,
     changes: list[Change],
@@ -136,17 +135,18 @@ def _fixed(
         fault = own.fault or dropped.get((split, i))
         scale = None if own.fault else _scale(index, i, own)
         if fault is None and scale is None:
-            fault = "size-wrong", f"left out: its boxes do not fit {own.upright[0]}x{own.upright[1]} pixels"
+            message = f"left out: its boxes do not fit {own.upright[0]}x{own.upright[1]} pixels"
+            fault = Fault(Kind.SIZE_WRONG, message)
         if fault is not None:
-            kind, why = fault
-            changes.append(Change(kind, split, name, why if own.fault is None else f"left out: it {why}"))
+            why = fault.message if own.fault is None else f"left out: it {fault.message}"
+            changes.append(Change(fault.kind, split, name, why))
             continue
         owner[i] = first_of.setdefault(index.path(i), i)
         scales[i] = scale
         if owner[i] == i:
             kept.append(i)
         else:
-            changes.append(Change("picture-listed-twice", split, name, "its boxes went to the first entry"))
+            changes.append(Change(Kind.IMAGE_LISTED_TWICE, split, name, "its boxes went to the first entry"))
     names = _stage(index, facts, kept, folder, split, changes)
     sizes = [_size(index, i, facts[i]) for i in kept]
     for i, size in zip(kept, sizes, strict=True):
@@ -154,7 +154,7 @@ def _fixed(
         if before != size:
             how = ", its boxes are scaled" if (scales[i] != 1).any() else ""
             action = f"{before[0]}x{before[1]} became {size[0]}x{size[1]}{how}"
-            changes.append(Change("size-wrong", split, index.file_name(i), action))
+            changes.append(Change(Kind.SIZE_WRONG, split, index.file_name(i), action))
     copy = Kept(np.array(kept, np.int64), tuple(names), np.array(sizes, np.int64).reshape(-1, 2), folder)
     return with_boxes(index, copy, owner, scales, split, changes)
 
@@ -195,7 +195,7 @@ def _stage(
         endings = SUFFIXES.get(own.format)
         if endings and name.suffix.lower() not in endings:
             name = name.with_suffix(endings[0])
-            changes.append(Change("picture-wrong-suffix", split, before, f"renamed to {name}"))
+            changes.append(Change(Kind.IMAGE_WRONG_SUFFIX, split, before, f"renamed to {name}"))
         number, wanted = 1, name
         while str(name).casefold() in taken:
             number += 1
@@ -215,7 +215,7 @@ def _save_turned(index: DataIndex, i: int, own: ImageFacts, target: Path, split:
     same = own.upright == own.stored
     upright = same or (int(index.widths[i]), int(index.heights[i])) != own.stored
     save_turned(index.path(i), target, upright=upright)
-    kind = "exif-ambiguous" if same else "exif-turned" if upright else "exif-stored"
+    kind = Kind.EXIF_AMBIGUOUS if same else Kind.EXIF_TURNED if upright else Kind.EXIF_STORED
     action = "saved upright" if upright else "saved without its EXIF orientation"
     changes.append(Change(kind, split, index.file_name(i), action))
 

@@ -6,11 +6,13 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 
 from gfocal.data.checks.boxes import images_of_boxes, same_boxes
 from gfocal.data.index.data_index import DataIndex
+from gfocal.data.kinds import Kind
 from gfocal.utils.text import fold_name
 
 
@@ -24,6 +26,19 @@ class Change:
         subject: an image or a class; None where a broken record names none.
         action: what was done, in words.
     """
+
+    kind: Kind
+    split: str
+    subject: str | None
+    action: str
+
+    def to_dict(self) -> ChangeJson:
+        """JSON types."""
+        return {"kind": self.kind.value, "split": self.split, "subject": self.subject, "action": self.action}
+
+
+class ChangeJson(TypedDict):
+    """:class:`Change`."""
 
     kind: str
     split: str
@@ -79,21 +94,21 @@ def with_boxes(
     clipped = np.clip(found.corners, 0, limits)
     full = (clipped[:, 2:] > clipped[:, :2]).all(1)
 
-    def record(kind: str, boxes: _Boxes, what: str) -> None:
+    def record(kind: Kind, boxes: _Boxes, what: str) -> None:
         ids = np.asarray(index.annotation_ids)[boxes.rows]
         for number, image in zip(ids.tolist(), boxes.image.tolist(), strict=True):
             name = index.file_name(int(kept.rows[image]))
             changes.append(Change(kind, split, name, f"box {number} {what}"))
 
-    record("box-beyond-edge", found.at(full & (clipped != found.corners).any(1)), "clipped")
-    record("box-empty", found.at(~full), "left out")
+    record(Kind.BOX_BEYOND_EDGE, found.at(full & (clipped != found.corners).any(1)), "clipped")
+    record(Kind.BOX_EMPTY, found.at(~full), "left out")
     area = np.minimum(found.area, (clipped[:, 2:] - clipped[:, :2]).prod(1))
     found = replace(found, corners=clipped, area=area).at(full)
     made = _built(index, kept, found)
     labels = np.asarray(made.labels)
     copies = np.zeros(len(labels), bool)
     copies[[second for first, second in same_boxes(made) if labels[first] == labels[second]]] = True
-    record("box-duplicate", found.at(copies), "left out")
+    record(Kind.BOX_DUPLICATE, found.at(copies), "left out")
     return _built(index, kept, found.at(~copies)) if copies.any() else made
 
 
@@ -138,10 +153,10 @@ def with_one_name_each(splits: Mapping[str, DataIndex], changes: list[Change]) -
         names = [chosen[fold_name(name)] for name in index.names]
         for old, new in zip(index.names, names, strict=True):
             if old != new:
-                changes.append(Change("class-name-alike", split, old, f"became {new!r}"))
+                changes.append(Change(Kind.CLASS_NAME_ALIKE, split, old, f"became {new!r}"))
         for name, count in Counter(index.names).items():
             if count > 1:
-                changes.append(Change("class-name-twice", split, name, f"{count} classes became one"))
+                changes.append(Change(Kind.CLASS_NAME_TWICE, split, name, f"{count} classes became one"))
         first = list(dict.fromkeys(names))
         label = np.array([first.index(name) for name in names], np.int64)
         ids = np.asarray(index.category_ids)[[names.index(name) for name in first]]

@@ -6,18 +6,18 @@ import hashlib
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from gfocal.data.checks.jpeg import is_cut_off
 from gfocal.data.formats.image_size import ORIENTATION, exif_orientation
 from gfocal.data.image_hash import hash_of
 from gfocal.data.index.data_index import DataIndex
-from gfocal.data.kinds import LARGE_PIXELS, LONG_RATIO, SMALL_SIDE, Finding
-from gfocal.errors import BrokenInputError
-from gfocal.images.decode import MAX_PIXELS, TooLargeError, open_with_pillow
-from gfocal.images.io import read_image
+from gfocal.data.kinds import LARGE_PIXELS, LONG_RATIO, SMALL_SIDE, Fault, Finding, Kind
+from gfocal.images.decode import MAX_PIXELS, TooLargeError, UndecodableError, decode_pixels, open_with_pillow
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -54,9 +54,9 @@ class ImageFacts:
     """What an image file is.
 
     Attributes:
-        fault: (kind, message) where it must not be used; the rest is then empty.
+        fault: why it must not be used; the rest is then empty.
         refused: the fault keeps it from being read at all.
-        oddities: (kind, message) of what else is to say about it.
+        oddities: what else is to say about it.
         upright: (width, height) as EXIF turns it.
         stored: (width, height) of the pixels in the file.
         orientation: EXIF's, 1 where it has none: 1..8.
@@ -65,9 +65,9 @@ class ImageFacts:
         likeness: :func:`gfocal.data.image_hash.image_hash`.
     """
 
-    fault: tuple[str, str] | None = None
+    fault: Fault | None = None
     refused: bool = False
-    oddities: tuple[tuple[str, str], ...] = field(default=())
+    oddities: tuple[Fault, ...] = ()
     upright: tuple[int, int] = (0, 0)
     stored: tuple[int, int] = (0, 0)
     orientation: int = 1
@@ -101,60 +101,62 @@ def examine_image(path: Path) -> ImageFacts:
     """Decode all of a file, and say what it is."""
     try:
         if not path.is_file():  # A folder, or a pipe, which would keep the reader waiting for ever.
-            return _faulty("picture-unreadable", "cannot be read: it is not a file")
+            return _faulty(Kind.IMAGE_UNREADABLE, "cannot be read: it is not a file")
         data = path.read_bytes()
     except OSError as error:
-        return _faulty("picture-unreadable", f"cannot be read: {error.strerror or error}")
+        return _faulty(Kind.IMAGE_UNREADABLE, f"cannot be read: {error.strerror or error}")
     if not data:
-        return _faulty("picture-unreadable", "is an empty file")
+        return _faulty(Kind.IMAGE_UNREADABLE, "is an empty file")
     try:
         image = open_with_pillow(data)
     except TooLargeError as error:
-        return _faulty("picture-too-large", str(error))
+        return _faulty(Kind.IMAGE_TOO_LARGE, str(error))
     except Exception:  # Of any type, by Pillow's readers.
-        return _faulty(*_what_it_is(data))
+        return ImageFacts(fault=_what_it_is(data), refused=True)
     with image:
         return _examine(path, data, image)
 
 
-def _faulty(kind: str, message: str) -> ImageFacts:
-    return ImageFacts(fault=(kind, message), refused=True)
+def _faulty(kind: Kind, message: str) -> ImageFacts:
+    return ImageFacts(fault=Fault(kind, message), refused=True)
 
 
-def _what_it_is(data: bytes) -> tuple[str, str]:
+def _what_it_is(data: bytes) -> Fault:
     """The fault of a file whose header Pillow does not read."""
     if data.startswith((b"\xff\xd8", b"\x89PNG", b"GIF8", b"BM", b"II*\x00", b"MM\x00*")) or data[8:12] == b"WEBP":
         if len(data) < 200:
-            return "picture-truncated", f"ends after {len(data)} bytes, within its header"
-        return "picture-unreadable", "is damaged: its header cannot be read"
+            return Fault(Kind.IMAGE_TRUNCATED, f"ends after {len(data)} bytes, within its header")
+        return Fault(Kind.IMAGE_UNREADABLE, "is damaged: its header cannot be read")
     for offset, magic, name in _KNOWN:
         if data[offset:].lstrip().startswith(magic) if offset == 0 else data[offset:].startswith(magic):
             if name in _NOT_IMAGES:
-                return "picture-not-a-picture", f"is {name}, not a picture"
-            return "picture-unsupported", f"is {name}, which is not read; save it as JPEG or PNG"
+                return Fault(Kind.NOT_AN_IMAGE, f"is {name}, not a picture")
+            return Fault(Kind.IMAGE_UNSUPPORTED, f"is {name}, which is not read; save it as JPEG or PNG")
     try:
         data[:2000].decode("utf-8", errors="strict" if len(data) < 2000 else "ignore")
     except UnicodeDecodeError:
-        return "picture-not-a-picture", "is not a picture: its format is unknown"
-    return "picture-not-a-picture", "is text, not a picture"
+        return Fault(Kind.NOT_AN_IMAGE, "is not a picture: its format is unknown")
+    return Fault(Kind.NOT_AN_IMAGE, "is text, not a picture")
 
 
 def _examine(path: Path, data: bytes, image: Image.Image) -> ImageFacts:
     kind = "JPEG" if image.format == "MPO" else image.format or ""
     if image.width * image.height > MAX_PIXELS:
-        return _faulty("picture-too-large", f"is {image.width}x{image.height} pixels, too many to read")
+        return _faulty(Kind.IMAGE_TOO_LARGE, f"is {image.width}x{image.height} pixels, too many to read")
+    numbers = np.frombuffer(bytearray(data), np.uint8)  # which the decoders want to be writable
     try:
-        pixels = read_image(path)
-    except BrokenInputError as error:
-        if _ends_early(data, kind, str(error)):
-            return _faulty("picture-truncated", "is cut off: the file ends before the picture does")
-        reason = str(error).removeprefix(f"picture {path} ").removesuffix("; replace it")
-        return _faulty("picture-unreadable", reason)
+        pixels = decode_pixels(numbers)
+    except TooLargeError as error:
+        return _faulty(Kind.IMAGE_TOO_LARGE, str(error))
+    except UndecodableError as error:
+        if _ends_early(data, kind, error):
+            return _faulty(Kind.IMAGE_TRUNCATED, "is cut off: the file ends before the picture does")
+        return _faulty(Kind.IMAGE_UNREADABLE, error.reason)
     orientation = exif_orientation(image)
-    stored = read_image(path, apply_exif=False) if orientation != 1 else pixels
+    stored = decode_pixels(numbers, apply_exif=False) if orientation != 1 else pixels
     if kind == "JPEG" and is_cut_off(data, stored):
-        fault = "picture-truncated", "is cut off and closed again: the rest of the picture is missing"
-        return ImageFacts(fault=fault)
+        cut_off = Fault(Kind.IMAGE_TRUNCATED, "is cut off and closed again: the rest of the picture is missing")
+        return ImageFacts(fault=cut_off)
     upright = int(pixels.shape[2]), int(pixels.shape[1])
     digest = hashlib.blake2b(repr(tuple(pixels.shape)).encode(), digest_size=16)
     digest.update(pixels.permute(1, 2, 0).contiguous().numpy().data)
@@ -169,17 +171,17 @@ def _examine(path: Path, data: bytes, image: Image.Image) -> ImageFacts:
     )
 
 
-def _ends_early(data: bytes, kind: str, reason: str) -> bool:
+def _ends_early(data: bytes, kind: str, error: UndecodableError) -> bool:
     """Whether a file that does not decode lacks its end."""
     if kind == "JPEG":
-        return "incomplete" in reason or b"\xff\xd9" not in data[data.rfind(b"\xff\xda") :]
+        return error.cut_off or b"\xff\xd9" not in data[data.rfind(b"\xff\xda") :]
     if kind == "PNG":
         return b"IEND" not in data[-64:]
     if kind == "GIF":
         return data[-1:] != b";"
     if kind == "WEBP":
         return int.from_bytes(data[4:8], "little") + 8 > len(data)
-    return "truncated" in reason.split("(", 1)[-1].lower()
+    return error.cut_off
 
 
 def _likeness(data: bytes) -> int:
@@ -190,32 +192,32 @@ def _likeness(data: bytes) -> int:
         return 0
 
 
-def _oddities(path: Path, data: bytes, image: Image.Image, kind: str, size: tuple[int, int]) -> list[tuple[str, str]]:
-    found = []
+def _oddities(path: Path, data: bytes, image: Image.Image, kind: str, size: tuple[int, int]) -> list[Fault]:
+    found: list[Fault] = []
     if kind in SUFFIXES and path.suffix.lower() not in SUFFIXES[kind]:
-        found.append(("picture-wrong-suffix", f"is {kind}, which its name does not say"))
+        found.append(Fault(Kind.IMAGE_WRONG_SUFFIX, f"is {kind}, which its name does not say"))
     try:
         animated = kind != "JPEG" and kind != "TIFF" and bool(getattr(image, "is_animated", False))
     except Exception:  # A damaged second frame; the first one was read.
         animated = True
     if animated:
-        found.append(("picture-animated", "has several frames, the first one counts"))
+        found.append(Fault(Kind.IMAGE_ANIMATED, "has several frames, the first one counts"))
     mode = image.mode
     if mode.startswith(("I", "F")) or (kind == "PNG" and data[24:25] == b"\x10"):
-        found.append(("picture-16-bit", "has 16 bits a channel, read as 8"))
+        found.append(Fault(Kind.IMAGE_16_BIT, "has 16 bits a channel, read as 8"))
     if mode in ("1", "L", "LA", "La") or mode.startswith("I"):
-        found.append(("picture-grey", "is grey, read as RGB"))
+        found.append(Fault(Kind.IMAGE_GREY, "is grey, read as RGB"))
     if "A" in mode or "a" in mode:
-        found.append(("picture-alpha", "has transparency, which is dropped"))
+        found.append(Fault(Kind.IMAGE_ALPHA, "has transparency, which is dropped"))
     if mode in ("CMYK", "YCCK"):
-        found.append(("picture-cmyk", "has colours for printing (CMYK)"))
+        found.append(Fault(Kind.IMAGE_CMYK, "has colours for printing (CMYK)"))
     short, long = sorted(size)
     if short * long > LARGE_PIXELS:
-        found.append(("picture-large", f"is {size[0]}x{size[1]} pixels: reading it is slow"))
+        found.append(Fault(Kind.IMAGE_LARGE, f"is {size[0]}x{size[1]} pixels: reading it is slow"))
     if short < SMALL_SIDE:
-        found.append(("picture-small", f"is {size[0]}x{size[1]} pixels"))
+        found.append(Fault(Kind.IMAGE_SMALL, f"is {size[0]}x{size[1]} pixels"))
     if long > LONG_RATIO * short:
-        found.append(("picture-long", f"is {size[0]}x{size[1]} pixels: a square resize squeezes it"))
+        found.append(Fault(Kind.IMAGE_LONG, f"is {size[0]}x{size[1]} pixels: a square resize squeezes it"))
     return found
 
 
@@ -235,19 +237,19 @@ def image_findings(split: str, index: DataIndex, facts: Sequence[ImageFacts]) ->
     return found
 
 
-def _about_size(index: DataIndex, i: int, own: ImageFacts) -> list[tuple[str, str]]:
+def _about_size(index: DataIndex, i: int, own: ImageFacts) -> list[Fault]:
     annotated = int(index.widths[i]), int(index.heights[i])
     turn = f"EXIF orientation {own.orientation}"
     if annotated == own.upright and annotated == own.stored:
         if own.orientation == 1:
             return []
-        return [("exif-ambiguous", f"{turn}: its size does not say which way the boxes fit; read upright")]
+        return [Fault(Kind.EXIF_AMBIGUOUS, f"{turn}: its size does not say which way the boxes fit; read upright")]
     if annotated == own.upright:
-        return [("exif-turned", f"{turn}: stored sideways, read upright as it was annotated")]
+        return [Fault(Kind.EXIF_TURNED, f"{turn}: stored sideways, read upright as it was annotated")]
     sizes = f"annotated as {annotated[0]}x{annotated[1]}"
     if annotated == own.stored:
-        return [("exif-stored", f"{turn}: {sizes}, the stored pixels; read without the turn")]
-    return [("size-wrong", f"is {own.upright[0]}x{own.upright[1]} pixels, {sizes}")]
+        return [Fault(Kind.EXIF_STORED, f"{turn}: {sizes}, the stored pixels; read without the turn")]
+    return [Fault(Kind.SIZE_WRONG, f"is {own.upright[0]}x{own.upright[1]} pixels, {sizes}")]
 
 
 def refused_images(index: DataIndex, facts: Sequence[ImageFacts]) -> list[int]:
@@ -276,7 +278,11 @@ def save_turned(source: Path, target: Path, *, upright: bool) -> None:
         turned = ImageOps.exif_transpose(image) if upright else image.copy()
         exif = turned.getexif()
         exif.pop(ORIENTATION, None)
-        options: dict[str, Any] = {"quality": 95, "subsampling": 0} if kind == "JPEG" else {}
-        options |= {"lossless": True} if kind == "WEBP" else {}
-        profile = image.info.get("icc_profile")
-        turned.save(target, kind, exif=exif, **options, **({"icc_profile": profile} if profile else {}))
+        options: dict[str, int | bytes] = {}
+        if kind == "JPEG":
+            options = {"quality": 95, "subsampling": 0}
+        elif kind == "WEBP":
+            options = {"lossless": True}
+        if profile := image.info.get("icc_profile"):
+            options["icc_profile"] = profile
+        turned.save(target, kind, exif=exif, **options)

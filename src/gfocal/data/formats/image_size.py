@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gfocal.errors import BrokenInputError
+from gfocal.images.io import broken_image
 from gfocal.utils.threads import in_threads
 
 if TYPE_CHECKING:
@@ -32,18 +33,18 @@ def image_size(path: str | Path, *, apply_exif: bool = True) -> tuple[int, int]:
 
 
 def _size_of(path: str | Path, apply_exif: bool) -> tuple[int, int]:
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     try:
         with Image.open(path) as image:
             width, height = image.size
             turned = apply_exif and exif_orientation(image) >= 5
     except FileNotFoundError:
-        raise BrokenInputError(f"picture {path} does not exist") from None
+        raise broken_image(path, "does not exist") from None
     # Readers of headers fail in many ways on damaged bytes.
     except Exception as error:
-        reason = "no known picture format" if "cannot identify" in str(error) else error
-        raise BrokenInputError(f"picture {path} is damaged or not a picture ({reason}); replace it") from None
+        words = "no known picture format" if isinstance(error, UnidentifiedImageError) else error
+        raise broken_image(path, f"is damaged or not a picture ({words})", "replace it") from None
     return (height, width) if turned else (width, height)
 
 
@@ -56,13 +57,13 @@ def exif_orientation(image: Image.Image) -> int:
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
-def image_sizes(paths: Iterable[Path]) -> Iterable[tuple[int, int] | str]:
-    """:func:`image_size` of many, by a few threads; for one that cannot be read the reason."""
+def image_sizes(paths: Iterable[Path]) -> Iterable[tuple[int, int] | BrokenInputError]:
+    """:func:`image_size` of many, by a few threads; of one that cannot be read the error, as a value."""
     return in_threads(_try_size, paths)
 
 
-def _try_size(path: Path) -> tuple[int, int] | str:
+def _try_size(path: Path) -> tuple[int, int] | BrokenInputError:
     try:
         return _size_of(path, apply_exif=True)
     except BrokenInputError as error:
-        return str(error)
+        return error

@@ -103,7 +103,14 @@ def find_data(path: str | Path, format: Format | None = None) -> Found:
         return _find_file(path, format)
     if not path.is_dir():
         raise UsageError(f"data set {path} does not exist; give a folder, a .zip, a COCO .json or a YOLO data.yaml")
-    folder = path
+    found = _find_folder(path, format)
+    if found is None:
+        raise UsageError(f"no data set found in {path}; {_looked_for(path, format)}")
+    return found
+
+
+def _find_folder(folder: Path, format: Format | None) -> Found | None:
+    """The data set in a folder, or in the only folder inside it; None if there is none."""
     for _ in range(_DEEP):
         candidates = _candidates(folder, format)
         if candidates:
@@ -113,7 +120,7 @@ def find_data(path: str | Path, format: Format | None = None) -> Found:
         if len(folders) != 1 or any(entry.suffix.lower() in (".json", ".yaml", ".xml") for entry in inside):
             break
         folder = folders[0]
-    raise UsageError(_nothing(path, format))
+    return None
 
 
 def _find_file(path: Path, format: Format | None) -> Found:
@@ -124,9 +131,12 @@ def _find_file(path: Path, format: Format | None) -> Found:
         except OSError as error:
             raise UsageError(f"archive {path} cannot be read: {error.strerror or error}") from None
         try:
-            return find_data(folder, format)
-        except UsageError as error:  # It names the folder in the cache, which nobody knows.
-            raise UsageError(f"archive {path}: {str(error).replace(str(folder), 'it')}") from None
+            found = _find_folder(folder, format)
+        except UsageError as error:  # It names a file of the cache.
+            raise UsageError(f"archive {path}: {error}") from None
+        if found is None:
+            raise UsageError(f"archive {path}: no data set found in it; {_looked_for(folder, format)}")
+        return found
     kind: Format = "yolo" if suffix in (".yaml", ".yml") else "coco"
     if suffix in (".xml", ".txt", ".tar", ".gz", ".tgz", ".rar", ".7z", ".csv", ".ndjson", ".tfrecord"):
         raise UsageError(f"{path} is no data set; give its folder, a .zip, a COCO .json or a YOLO data.yaml")
@@ -164,8 +174,8 @@ def _inside(place: Path, folder: Path) -> str:
     return folder.name if relative == "." else relative
 
 
-def _nothing(path: Path, format: Format | None) -> str:
+def _looked_for(path: Path, format: Format | None) -> str:
     looked = "; ".join(f"{TITLES[kind]}: {_LOOKED_FOR[kind]}" for kind in FORMATS if format in (None, kind))
     inside = [folder.name for folder in folders_in(path) if _candidates(folder, format)]
     hint = f". Give one of the data sets inside it: {', '.join(inside[:8])}" if inside else ""
-    return f"no data set found in {path}; looked for {looked}{hint}"
+    return f"looked for {looked}{hint}"

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -24,7 +25,7 @@ from gfocal.data.loading.sampler import Key, PositionSampler, RunBatches
 from gfocal.data.loading.workers import Board, raise_file_limit
 from gfocal.data.seeding import AUGMENT, mix
 from gfocal.errors import BrokenInputError, UsageError
-from gfocal.images.io import Resize, pad_batch, read_image
+from gfocal.images.io import Resize, broken_image, pad_batch, read_image
 from gfocal.images.tiling import cut_out
 from gfocal.structures import Batch, Targets
 
@@ -114,17 +115,17 @@ class DetectionDataset(Dataset[Sample]):
         return Sample(changed, targets, int(self.index.image_ids[index]), size, skipped)
 
     def _read_from(self, index: int) -> tuple[int, Tensor, tuple[str, ...]]:
-        skipped: list[str] = []
+        skipped: dict[Path, str] = {}  # the next tile may be of the same file
         for step in range(len(self)):
             candidate = (index + step) % len(self)
             try:
-                return candidate, self.read(self.index, candidate), tuple(skipped)
+                return candidate, self.read(self.index, candidate), tuple(skipped.values())
             except BrokenInputError as error:
                 if not self.skip_broken:
                     raise
-                if str(error) not in skipped:  # the next tile may be of the same file
-                    skipped.append(str(error))
-        raise UsageError(f"none of the {len(self)} pictures in {self.index.images_dir} can be read; {skipped[0]}")
+                skipped.setdefault(error.path, str(error))
+        first = next(iter(skipped.values()))
+        raise UsageError(f"none of the {len(self)} pictures in {self.index.images_dir} can be read; {first}")
 
 
 def read_indexed(index: DataIndex, i: int) -> Tensor:
@@ -149,9 +150,11 @@ def read_indexed(index: DataIndex, i: int) -> Tensor:
     if tuple(stored.shape[-2:]) == wanted:
         return stored
     height, width = image.shape[-2:]
-    raise BrokenInputError(
-        f"picture {path} is {width}x{height} pixels, but {index.annotations} says {wanted[1]}x{wanted[0]} "
-        f"(image {index.image_ids[i]}): its boxes would be wrong; correct width and height or the file"
+    raise broken_image(
+        path,
+        f"is {width}x{height} pixels, but {index.annotations} says {wanted[1]}x{wanted[0]} "
+        f"(image {index.image_ids[i]}): its boxes would be wrong",
+        "correct width and height or the file",
     )
 
 
@@ -178,8 +181,10 @@ class BatchLoader:
                 if isinstance(batch, UsageError):
                     # A new error: raising `batch` would tie it to this frame in a cycle, and workers that the cycle
                     # collector ends, rather than the next line, keep the process waiting for seconds.
-                    hint = "; --skip-broken leaves it out" if isinstance(batch, BrokenInputError) else ""
-                    raise type(batch)(f"{batch}{hint}")
+                    if isinstance(batch, BrokenInputError):
+                        message = f"{batch}; --skip-broken leaves it out"
+                        raise BrokenInputError(message, batch.path, batch.reason)
+                    raise type(batch)(str(batch))
                 yield batch
         finally:
             del batches

@@ -18,6 +18,7 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 import numpy as np
 
+from gfocal.data.kinds import Kind
 from gfocal.data.problems import Problems
 from gfocal.errors import UsageError
 
@@ -283,7 +284,7 @@ def _converted(
             where = f"{word} at position {position}" if identity is None else f"{word} {identity!r}"
             if word == "annotation" and isinstance(record, dict) and "image_id" in record:
                 where += f" (image {record['image_id']!r})"
-            problems.report("record-broken", file, f"{where}: {_plain(str(error))}")
+            problems.report(Kind.RECORD_BROKEN, file, f"{where}: {_plain(str(error))}")
             if word == "image" and type(identity) is int:
                 problems.left_out.add(identity)
 

@@ -12,6 +12,7 @@ import numpy as np
 from gfocal.data.formats.coco.parser import Annotations, CategoryRecord, ImageRecord
 from gfocal.data.formats.common import portable
 from gfocal.data.index.columns import parts
+from gfocal.data.kinds import Kind
 from gfocal.data.problems import Problems
 from gfocal.errors import UsageError
 
@@ -38,7 +39,7 @@ def check_images(images: list[ImageRecord], folder: Path, file: Path, problems: 
     for image in images:
         if image.id in twice and image.id in seen:
             problems.report(
-                "image-id-twice",
+                Kind.IMAGE_ID_TWICE,
                 file,
                 f"image id {image.id} is there twice, the second time for {image.file_name}",
                 image=image.file_name,
@@ -57,7 +58,7 @@ def check_images(images: list[ImageRecord], folder: Path, file: Path, problems: 
     if missing and not problems.skip:
         first = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
         problems.report(
-            "picture-missing",
+            Kind.IMAGE_MISSING,
             file,
             f"{len(missing)} of {len(images)} pictures are missing in {folder}: {first}",
             hint="give the folder that the file names start from",
@@ -66,7 +67,7 @@ def check_images(images: list[ImageRecord], folder: Path, file: Path, problems: 
     for image in kept:
         if image.file_name in absent:
             problems.report(
-                "picture-missing",
+                Kind.IMAGE_MISSING,
                 file,
                 f"image {image.id}: picture {folder / image.file_name} does not exist",
                 image=image.file_name,
@@ -90,16 +91,6 @@ def _missing(file_names: list[str], folder: Path) -> list[str]:
         if base not in listings[parent]:
             missing.append(name)
     return missing
-
-
-_KINDS = {
-    "unknown image id": "image-unknown",
-    "unknown category id": "class-unknown",
-    "box is not finite": "box-not-finite",
-    "box has a negative width or height": "box-negative",
-    "box lies outside its picture": "box-outside",
-    "edge_ambiguity has a number that is no standard deviation": "record-broken",
-}
 
 
 class _Positions:
@@ -153,12 +144,12 @@ def check_annotations(
         for i in np.flatnonzero(bad[rows]).tolist():
             row = rows.start + i
             if int(annotations.image_ids[row]) not in problems.left_out:
-                fault = next(fault for fault, where in faults.items() if where[i])
+                kind = next(kind for kind, where in faults.items() if where[i])
                 record = images[owner[row]]
                 problems.report(
-                    _KINDS[fault],
+                    kind,
                     file,
-                    _describe(fault, annotations, row, record, category_ids),
+                    _describe(kind, annotations, row, record, category_ids),
                     image=record.file_name if known_image[i] else None,
                 )
     order = _by_image(owner, bad)
@@ -172,25 +163,23 @@ def check_annotations(
 
 def _faults(
     annotations: Annotations, rows: slice, known_image: np.ndarray, known_label: np.ndarray, sizes: np.ndarray
-) -> dict[str, np.ndarray]:
-    """Which of the rows have which fault; the first one of a row counts."""
+) -> dict[Kind, np.ndarray]:
+    """Which of the rows have a fault of which kind; the first one of a row counts."""
     xywh = annotations.boxes[rows]
     with np.errstate(invalid="ignore", over="ignore"):
         outside = np.any((xywh[:, :2] >= sizes) | (xywh[:, :2] + xywh[:, 2:] <= 0), axis=1)
         faults = {
-            "unknown image id": ~known_image,
-            "unknown category id": ~known_label,
-            "box is not finite": ~np.all(np.isfinite(xywh), axis=1),
+            Kind.IMAGE_UNKNOWN: ~known_image,
+            Kind.CLASS_UNKNOWN: ~known_label,
+            Kind.BOX_NOT_FINITE: ~np.all(np.isfinite(xywh), axis=1),
             # A side of 0 is no fault: COCO's own train2017 has such a box. It is kept for evaluation and never learnt.
-            "box has a negative width or height": np.any(xywh[:, 2:] < 0, axis=1),
-            "box lies outside its picture": known_image & outside,
+            Kind.BOX_NEGATIVE: np.any(xywh[:, 2:] < 0, axis=1),
+            Kind.BOX_OUTSIDE: known_image & outside,
         }
         if annotations.ambiguity is not None:
             ambiguity = annotations.ambiguity[rows]
             right = np.all((ambiguity >= 0) & (ambiguity < np.inf), axis=1)
-            faults["edge_ambiguity has a number that is no standard deviation"] = (
-                annotations.has_ambiguity[rows] & ~right
-            )
+            faults[Kind.RECORD_BROKEN] = annotations.has_ambiguity[rows] & ~right
     return faults
 
 
@@ -209,18 +198,26 @@ def _unique_ids(annotations: Annotations, file: Path, problems: Problems) -> np.
     if not twice and len(ids) == len(annotations):
         return ids
     for number in sorted(twice):
-        problems.remark("annotation-id-twice", file, f"annotation id {number} is there twice")
+        problems.remark(Kind.ANNOTATION_ID_TWICE, file, f"annotation id {number} is there twice")
     return np.arange(1, len(annotations) + 1)
 
 
-def _describe(fault: str, annotations: Annotations, row: int, image: ImageRecord, category_ids: np.ndarray) -> str:
+_BOX_FAULTS = {
+    Kind.BOX_NOT_FINITE: "box is not finite",
+    Kind.BOX_NEGATIVE: "box has a negative width or height",
+    Kind.BOX_OUTSIDE: "box lies outside its picture",
+    Kind.RECORD_BROKEN: "edge_ambiguity has a number that is no standard deviation",
+}
+
+
+def _describe(kind: Kind, annotations: Annotations, row: int, image: ImageRecord, category_ids: np.ndarray) -> str:
     name = f"annotation {annotations.ids[row]}" if annotations.has_id[row] else f"annotation at position {row}"
     where = f"{name} (image {annotations.image_ids[row]})"
-    if fault == "unknown image id":
+    if kind is Kind.IMAGE_UNKNOWN:
         return f"{where}: no image has the id {annotations.image_ids[row]}"
-    if fault == "unknown category id":
+    if kind is Kind.CLASS_UNKNOWN:
         known = ", ".join(map(str, category_ids[:20].tolist())) + (", ..." if len(category_ids) > 20 else "")
         return f"{where}: unknown category id {annotations.category_ids[row]}; known are {known}"
     box = "[" + ", ".join(f"{number:g}" for number in annotations.boxes[row].tolist()) + "]"
-    size = f", {image.width}x{image.height}" if "outside" in fault else ""
-    return f"{where}: {fault}{size}: bbox {box} (x, y, width, height)"
+    size = f", {image.width}x{image.height}" if kind is Kind.BOX_OUTSIDE else ""
+    return f"{where}: {_BOX_FAULTS[kind]}{size}: bbox {box} (x, y, width, height)"

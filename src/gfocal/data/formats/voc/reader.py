@@ -15,7 +15,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 from xml.etree.ElementTree import Element, ParseError
 
 import numpy as np
@@ -28,6 +27,7 @@ from gfocal.data.formats.sidecar import Sidecar, read_sidecar
 from gfocal.data.formats.voc.split import VocSplit
 from gfocal.data.index.build import Record, to_index
 from gfocal.data.index.data_index import DataIndex
+from gfocal.data.kinds import Fault, Kind
 from gfocal.data.problems import Problems
 from gfocal.errors import BrokenInputError, UsageError
 from gfocal.images.io import IMAGE_SUFFIXES
@@ -73,8 +73,8 @@ def read_voc(place: VocSplit, split: str, problems: Problems) -> DataIndex:
     Args:
         place: where it is.
         split: its name, for the sidecar.
-        problems: collects faults: record-broken, box-not-finite, box-negative, box-outside, image-missing,
-            image-twice, image-unreadable.
+        problems: collects faults: record-broken, box-not-finite, box-negative, box-outside, picture-missing,
+            picture-twice, picture-unreadable.
 
     Raises:
         BrokenInputError: a record is broken, and faults are not skipped.
@@ -136,14 +136,14 @@ def _pairs(reading: _Reading) -> Iterator[_Pair]:
         if image is None:
             message = "has no picture" if xml is not None else f"picture {stem} does not exist"
             where = xml or place.listed or place.labels
-            problems.report("picture-missing", where, f"{message} in {place.images}", image=stem)
+            problems.report(Kind.IMAGE_MISSING, where, f"{message} in {place.images}", image=stem)
             continue
         own = os.path.splitext(image)[0]
         owner = own if own in files else claims.get(image, own)
         if owner == stem:
             yield _Pair(image, xml)
         elif xml is not None:
-            problems.report("picture-twice", xml, f"belongs to the picture {image}, as {owner}.xml does")
+            problems.report(Kind.IMAGE_TWICE, xml, f"belongs to the picture {image}, as {owner}.xml does")
 
 
 def _by_stem(reading: _Reading) -> dict[str, str]:
@@ -179,7 +179,7 @@ def _record(pair: _Pair, sidecar: Sidecar | None, reading: _Reading) -> Record |
     try:
         content = b"" if pair.xml is None else pair.xml.read_bytes()
     except OSError as error:
-        problems.report("record-broken", pair.xml or image, f"cannot be read: {error.strerror}", image=pair.image)
+        problems.report(Kind.RECORD_BROKEN, pair.xml or image, f"cannot be read: {error.strerror}", image=pair.image)
         return None
     identity: tuple[int | None, int] = (None, 1 << 62)
     if sidecar is not None:
@@ -194,13 +194,13 @@ def _record(pair: _Pair, sidecar: Sidecar | None, reading: _Reading) -> Record |
             root = fromstring(content)
         except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
             message = f"is not well-formed XML: {error}" if isinstance(error, ParseError) else f"is refused: {error}"
-            problems.report("record-broken", pair.xml, message, image=pair.image)
+            problems.report(Kind.RECORD_BROKEN, pair.xml, message, image=pair.image)
             return None
     size = _size(root)
     try:
         size = size or image_size(image)
     except BrokenInputError as error:
-        problems.report("picture-unreadable", image, f"cannot be read: {error}", image=pair.image)
+        problems.report(Kind.IMAGE_UNREADABLE, image, error.reason, image=pair.image, hint="replace it")
         return None
     objects = [] if root is None or pair.xml is None else list(_objects(root, pair.xml, size, pair.image, reading))
     return Record(
@@ -215,31 +215,30 @@ def _record(pair: _Pair, sidecar: Sidecar | None, reading: _Reading) -> Record |
     )
 
 
-def _size(root: Any) -> tuple[int, int] | None:
+def _size(root: Element | None) -> tuple[int, int] | None:
     """(width, height) as written; None where it is not, or is 0 as some tools write."""
+    if root is None:
+        return None
     try:
-        width, height = (int(float(root.findtext(f"size/{side}"))) for side in ("width", "height"))
-    except (TypeError, ValueError, AttributeError, OverflowError):
+        width, height = (int(float(root.findtext(f"size/{side}") or "")) for side in ("width", "height"))
+    except (ValueError, OverflowError):
         return None
     return (width, height) if min(width, height) > 0 and max(width, height) < 1 << 31 else None
 
 
 def _objects(
     root: Element, xml: Path, size: tuple[int, int], image: str, reading: _Reading
-) -> Iterator[tuple[int, tuple[float, ...], bool]]:
+) -> Iterator[tuple[int, tuple[float, float, float, float], bool]]:
     """(label, box, difficult) of each object without fault."""
     source = f"{root.findtext('source/database')} {root.findtext('source/annotation')}"
     first = 1.0 if _OWN.search(source) else 0.0
     reading.from_one += bool(first)
     for number, one in enumerate(root.findall("object"), 1):
         name = (one.findtext("name") or "").strip()
-        fault, box = _box(one, size, first)
-        if not name:
-            fault = ("record-broken", "has no name")
-        if fault is not None:
-            kind, message = fault
+        box = _box(one, size, first) if name else Fault(Kind.RECORD_BROKEN, "has no name")
+        if isinstance(box, Fault):
             label = f"object {number}" + (f" ({name})" if name else "")
-            reading.problems.report(kind, xml, f"{label}: {message}", image=image)
+            reading.problems.report(box.kind, xml, f"{label}: {box.message}", image=image)
             continue
         reading.unread.update(tag for tag in _UNREAD if _says_something(one.find(tag)))
         difficult = (one.findtext("difficult") or "0").strip().lower() in ("1", "true", "yes")
@@ -252,20 +251,20 @@ def _says_something(element: Element | None) -> bool:
     return len(element) > 0 or (element.text or "").strip().lower() not in ("", "0", "unspecified")
 
 
-def _box(one: Element, size: tuple[int, int], first: float) -> tuple[tuple[str, str] | None, tuple[float, ...]]:
-    """(fault or None, xyxy in pixels from the image's corner)."""
+def _box(one: Element, size: tuple[int, int], first: float) -> Fault | tuple[float, float, float, float]:
+    """Xyxy in pixels from the image's corner, or what is wrong with it."""
     texts = [one.findtext(f"bndbox/{key}") for key in ("xmin", "ymin", "xmax", "ymax")]
     try:
         left, top, right, bottom = (float(text) for text in texts if text is not None)
     except ValueError:
         written = ", ".join("nothing" if text is None else repr(text) for text in texts)
-        return ("record-broken", f"bndbox needs the numbers xmin, ymin, xmax, ymax; it has {written}"), ()
+        return Fault(Kind.RECORD_BROKEN, f"bndbox needs the numbers xmin, ymin, xmax, ymax; it has {written}")
     box = (left - first, top - first, right, bottom)
     text = f"bndbox {left:g} {top:g} {right:g} {bottom:g}"
     if not np.isfinite(box).all():
-        return ("box-not-finite", f"box is not finite: {text}"), box
+        return Fault(Kind.BOX_NOT_FINITE, f"box is not finite: {text}")
     if box[2] < box[0] or box[3] < box[1]:
-        return ("box-negative", f"box has a negative width or height: {text} (xmin ymin xmax ymax)"), box
+        return Fault(Kind.BOX_NEGATIVE, f"box has a negative width or height: {text} (xmin ymin xmax ymax)")
     if box[0] >= size[0] or box[1] >= size[1] or box[2] <= 0 or box[3] <= 0:
-        return ("box-outside", f"box lies outside its picture, {size[0]}x{size[1]}: {text}"), box
-    return None, box
+        return Fault(Kind.BOX_OUTSIDE, f"box lies outside its picture, {size[0]}x{size[1]}: {text}")
+    return box

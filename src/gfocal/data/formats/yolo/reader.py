@@ -15,8 +15,9 @@ from gfocal.data.formats.sidecar import Sidecar, read_sidecar
 from gfocal.data.formats.yolo.split import YoloSplit, locate
 from gfocal.data.index.build import Record, to_index
 from gfocal.data.index.data_index import DataIndex
+from gfocal.data.kinds import Fault, Kind
 from gfocal.data.problems import Problems
-from gfocal.errors import UsageError
+from gfocal.errors import BrokenInputError, UsageError
 from gfocal.images.io import IMAGE_SUFFIXES
 
 _BEYOND = 1.0
@@ -45,7 +46,7 @@ def read_yolo(place: YoloSplit, split: str, problems: Problems) -> DataIndex:
         place: where it is.
         split: its name, for the sidecar.
         problems: collects faults: record-broken, class-unknown, box-not-finite, box-negative, box-outside,
-            image-missing (a label file without an image, a listed image that is not there), image-unreadable.
+            picture-missing (a label file without an image, a listed image that is not there), picture-unreadable.
 
     Raises:
         BrokenInputError: a record is broken, and faults are not skipped.
@@ -134,7 +135,7 @@ def _listed(file: Path, reading: _Reading) -> Iterator[Path]:
         where = quick if base and reading.listings.has(quick) else locate(text, bases)
         if where is None or not where.is_file():
             message = f"line {number}: picture {text} does not exist"
-            reading.problems.report("picture-missing", file, message, image=text, hint="correct the path")
+            reading.problems.report(Kind.IMAGE_MISSING, file, message, image=text, hint="correct the path")
             continue
         if where.as_posix().endswith(f"/{text}"):
             base = where.as_posix()[: -len(text)]
@@ -173,7 +174,7 @@ def _report_orphans(images: Sequence[Path], labels: Sequence[Path | None], readi
             known = name == "classes.txt" or file in used or file.stem in stems
             if name.lower().endswith(".txt") and not name.startswith(".") and not known:
                 message = f"this label file has no picture in {beside}"
-                reading.problems.report("picture-missing", file, message, image=file.stem, hint="remove it")
+                reading.problems.report(Kind.IMAGE_MISSING, file, message, image=file.stem, hint="remove it")
 
 
 def _records(
@@ -191,7 +192,7 @@ def _records(
             content = b"" if label is None else label.read_bytes()
         except OSError as error:
             message = f"the label file cannot be read: {error.strerror}"
-            reading.problems.report("record-broken", label or image, message, image=name)
+            reading.problems.report(Kind.RECORD_BROKEN, label or image, message, image=name)
             continue
         identity: tuple[int | None, int] = (None, 1 << 62)
         if sidecar is not None:
@@ -205,8 +206,8 @@ def _records(
     for (image, name, content, label, (number, rank)), size in zip(
         pending, image_sizes(image for image, *_ in pending), strict=True
     ):
-        if isinstance(size, str):
-            reading.problems.report("picture-unreadable", image, "cannot be read: " + size, image=name)
+        if isinstance(size, BrokenInputError):
+            reading.problems.report(Kind.IMAGE_UNREADABLE, image, size.reason, image=name, hint="replace it")
             continue
         rows = _rows(content, label or image, name, reading)
         labels_, boxes = _boxes(rows, size, label or image, name, reading)
@@ -221,7 +222,7 @@ def _rows(content: bytes, file: Path, name: str, reading: _Reading) -> list[_Row
     try:
         lines = content.decode("utf-8-sig").splitlines()
     except UnicodeDecodeError:
-        reading.problems.report("record-broken", file, "is not text", image=name)
+        reading.problems.report(Kind.RECORD_BROKEN, file, "is not text", image=name)
         return []
     rows = []
     for number, line in enumerate(lines, 1):
@@ -233,12 +234,12 @@ def _rows(content: bytes, file: Path, name: str, reading: _Reading) -> list[_Row
             message = (
                 f"line {number}: {_short(line)} has something that is not a number; a line is: class x y width height"
             )
-            reading.problems.report("record-broken", file, message, image=name)
+            reading.problems.report(Kind.RECORD_BROKEN, file, message, image=name)
             continue
         box = _box_of(values, reading)
         if box is None:
             message = f"line {number}: {len(values)} numbers; a line is: class x y width height, or class and corners"
-            reading.problems.report("record-broken", file, message, image=name)
+            reading.problems.report(Kind.RECORD_BROKEN, file, message, image=name)
         else:
             rows.append((number, [values[0], *box]))
     return rows
@@ -272,7 +273,7 @@ def _boxes(
     for line, (number, x, y, width, height) in rows:
         fault = _fault(number, (x, y, width, height), None if reading.place.names is None else label_of)
         if fault is not None:
-            reading.problems.report(fault[0], file, f"line {line}: {fault[1]}", image=name)
+            reading.problems.report(fault.kind, file, f"line {line}: {fault.message}", image=name)
             continue
         reading.largest = max(reading.largest, int(number))
         labels.append(label_of.get(int(number), int(number)))
@@ -281,22 +282,22 @@ def _boxes(
     return np.array(labels, np.int64), np.array(boxes, np.float64).reshape(-1, 4) * sides
 
 
-def _fault(number: float, box: Sequence[float], label_of: dict[int, int] | None) -> tuple[str, str] | None:
+def _fault(number: float, box: Sequence[float], label_of: dict[int, int] | None) -> Fault | None:
     x, y, width, height = box
     text = "x y width height " + " ".join(f"{value:g}" for value in box)
     if not np.isfinite([number, *box]).all():
-        return "box-not-finite", f"a number is not finite: class {number:g}, {text}"
+        return Fault(Kind.BOX_NOT_FINITE, f"a number is not finite: class {number:g}, {text}")
     if number != int(number) or number < 0 or number > 1 << 20:
-        return "class-unknown", f"class {number:g} is not a class number; class numbers are whole, from 0 on"
+        return Fault(Kind.CLASS_UNKNOWN, f"class {number:g} is not a class number; class numbers are whole, from 0 on")
     if label_of is not None and int(number) not in label_of:
         known = f"0 to {len(label_of) - 1}" if max(label_of) == len(label_of) - 1 else ", ".join(map(str, label_of))
-        return "class-unknown", f"unknown class {int(number)}; known are {known}"
+        return Fault(Kind.CLASS_UNKNOWN, f"unknown class {int(number)}; known are {known}")
     if width < 0 or height < 0:
-        return "box-negative", f"box has a negative width or height: {text}"
+        return Fault(Kind.BOX_NEGATIVE, f"box has a negative width or height: {text}")
     outside = f"box lies outside its picture: {text}"
     low, high = (x - width / 2, y - height / 2), (x + width / 2, y + height / 2)
     if max(high) > 1 + _BEYOND or min(low) < -_BEYOND:
-        return "box-outside", f"{outside} (shares of its width and height are wanted, 0 to 1)"
+        return Fault(Kind.BOX_OUTSIDE, f"{outside} (shares of its width and height are wanted, 0 to 1)")
     if max(low) >= 1 or min(high) <= 0:
-        return "box-outside", outside
+        return Fault(Kind.BOX_OUTSIDE, outside)
     return None
