@@ -11,6 +11,7 @@ from torchvision.ops import box_iou
 from torchvision.transforms import v2
 
 from gfocal.data.augment.crops import MIN_IOUS, Window, blank, iou_crop, paint, zoom_out
+from gfocal.data.augment.draws import CanvasDraws
 from gfocal.structures import Targets
 
 GREY = (124, 116, 104)
@@ -28,15 +29,18 @@ def ramp(height: int, width: int) -> torch.Tensor:
 
 def test_zoom_out_by_hand() -> None:
     # Factor 1 + 3 * 0.5 = 2.5: 25 x 50. Of 15 and 30 free pixels 0.5 and 0.2 lie before the image: 7 and 6.
-    assert zoom_out(20, 10, (0.5, 0.5, 0.2)) == Window(-7, -6, 25, 50)
-    assert zoom_out(20, 10, (0.0, 0.9, 0.9)) == Window(0, 0, 10, 20)
-    largest = zoom_out(20, 10, (0.999999, 0.999999, 0.999999))
+    assert zoom_out(20, 10, CanvasDraws(0.5, 0.5, 0.2)) == Window(-7, -6, 25, 50)
+    assert zoom_out(20, 10, CanvasDraws(0.0, 0.9, 0.9)) == Window(0, 0, 10, 20)
+    largest = zoom_out(20, 10, CanvasDraws(0.999999, 0.999999, 0.999999))
     assert largest == Window(-28, -58, 39, 79)
 
 
-@given(height=st.integers(1, 300), width=st.integers(1, 300), draw=st.tuples(*[st.floats(0, 1, exclude_max=True)] * 3))
-def test_a_zoom_out_holds_the_image(height: int, width: int, draw: tuple[float, ...]) -> None:
-    window = zoom_out(height, width, draw)
+SHARE = st.floats(0, 1, exclude_max=True)
+
+
+@given(height=st.integers(1, 300), width=st.integers(1, 300), draws=st.tuples(*[SHARE] * 3))
+def test_a_zoom_out_holds_the_image(height: int, width: int, draws: tuple[float, float, float]) -> None:
+    window = zoom_out(height, width, CanvasDraws(*draws))
     assert window.left <= 0
     assert window.top <= 0
     assert window.left + window.width >= width

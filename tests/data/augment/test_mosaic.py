@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from gfocal.data.augment.draws import TileDraws
 from gfocal.data.augment.mosaic import Mosaic, MosaicPlan
 from gfocal.data.augment.transforms import TrainTransform
 from gfocal.data.formats.coco.reader import read_coco
@@ -33,8 +34,11 @@ def solid(value: int, height: int, width: int, *boxes: tuple[float, ...]) -> tup
     return image, Targets(torch.tensor(boxes).reshape(-1, 4).float(), torch.full((len(boxes),), value))
 
 
-def plan_of(y: float = 0.5, x: float = 0.5, tiles: float | np.ndarray = 0.0) -> MosaicPlan:
-    return MosaicPlan((0, 0, 0), (y, x), np.broadcast_to(np.asarray(tiles), (4, 3)))
+ZERO = TileDraws(0.0, 0.0, 0.0)
+
+
+def plan_of(y: float = 0.5, x: float = 0.5, tiles: tuple[TileDraws, ...] = (ZERO,) * 4) -> MosaicPlan:
+    return MosaicPlan((0, 0, 0), (y, x), tiles)
 
 
 def test_four_halves_by_hand() -> None:
@@ -77,9 +81,8 @@ def test_a_small_image_touches_the_centre_and_a_large_one_shows_the_part_drawn()
     tiles = [solid(40 * (i + 1), 64, 64, (0, 0, 64, 64), (48, 32, 64, 48)) for i in range(4)]
     # The centre at 48: 32 pixels of the first end there; the last has 16 x 16 of its 32 to show, from half of what is
     # free along y and from all of it along x (0.999).
-    draw = np.zeros((4, 3))
-    draw[3] = 0, 0.5, 0.999
-    canvas, targets = WHOLE.paint(plan_of(0.75, 0.75, draw), tiles, SQUARE)
+    draws = (ZERO, ZERO, ZERO, TileDraws(scale=0.0, y=0.5, x=0.999))
+    canvas, targets = WHOLE.paint(plan_of(0.75, 0.75, draws), tiles, SQUARE)
     assert (canvas[:, 16:48, 16:48] == 40).all()
     assert (canvas[:, :16] == torch.tensor(FILL).view(3, 1, 1)).all()
     assert (canvas[:, 48:, 48:] == 160).all()
@@ -94,7 +97,7 @@ def test_the_plan_is_pinned() -> None:
     plan = Mosaic(1.0, 1).plan(0, 0, 0, 100)
     assert plan is not None
     assert plan.partners == (36, 84, 81)
-    assert [round(value, 3) for value in (*plan.centre, plan.tiles[0, 0], plan.tiles[3, 2])] == [
+    assert [round(value, 3) for value in (*plan.centre, plan.tiles[0].scale, plan.tiles[3].x)] == [
         0.622,
         0.453,
         0.171,

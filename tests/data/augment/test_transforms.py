@@ -7,6 +7,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from gfocal.data.augment.draws import ColourDraws
 from gfocal.data.augment.transforms import (
     EvalTransform,
     TrainTransform,
@@ -292,19 +293,19 @@ def test_colours_by_hand() -> None:
     image = torch.tensor([100, 50, 10], dtype=torch.uint8).reshape(3, 1, 1).expand(3, 2, 2)
     skip, least, most = 0.9, 0.0, 1.0
     # Brightness 0.8: 80 40 8. 1.2: 120 60 12.
-    assert distort_colours(image, [0, least, skip, 0, skip, 0])[:, 0, 0].tolist() == [80, 40, 8]
-    assert distort_colours(image, [0, most, skip, 0, skip, 0])[:, 0, 0].tolist() == [120, 60, 12]
+    assert distort_colours(image, ColourDraws(0, least, skip, 0, skip, 0))[:, 0, 0].tolist() == [80, 40, 8]
+    assert distort_colours(image, ColourDraws(0, most, skip, 0, skip, 0))[:, 0, 0].tolist() == [120, 60, 12]
     # Contrast 0.6 about the mean 160 / 3 = 53.33: 53.33 + 0.6 * (46.67, -3.33, -43.33) = 81.3 51.3 27.3.
-    assert distort_colours(image, [skip, 0, 0, least, skip, 0])[:, 0, 0].tolist() == [81, 51, 27]
+    assert distort_colours(image, ColourDraws(skip, 0, 0, least, skip, 0))[:, 0, 0].tolist() == [81, 51, 27]
     # Saturation 0.5 about the grey 0.2989 * 100 + 0.587 * 50 + 0.114 * 10 = 60.4 -> 60: 80 55 35.
-    assert distort_colours(image, [skip, 0, skip, 0, 0, least])[:, 0, 0].tolist() == [80, 55, 35]
-    assert torch.equal(distort_colours(image, [skip, 0] * 3), image)
+    assert distort_colours(image, ColourDraws(skip, 0, skip, 0, 0, least))[:, 0, 0].tolist() == [80, 55, 35]
+    assert torch.equal(distort_colours(image, ColourDraws(skip, 0, skip, 0, skip, 0)), image)
 
 
 def test_colours_never_wrap_around() -> None:
     bright = torch.full((3, 4, 4), 250, dtype=torch.uint8)
     bright[:, :2] = 3
-    strongest = distort_colours(bright, [0, 1.0, 0, 1.0, 0, 1.0])
+    strongest = distort_colours(bright, ColourDraws(0, 1.0, 0, 1.0, 0, 1.0))
     assert strongest[0, 3, 3] == 255
     assert strongest[0, 0, 0] == 0
 

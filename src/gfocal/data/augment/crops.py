@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
+from gfocal.data.augment.draws import CanvasDraws
 from gfocal.images.io import resize_to
 from gfocal.structures import Targets
 
@@ -51,18 +52,18 @@ class Window:
         return self.corner + torch.tensor([0, 0, self.width, self.height])
 
 
-def zoom_out(height: int, width: int, draw: Sequence[float]) -> Window:
+def zoom_out(height: int, width: int, draws: CanvasDraws) -> Window:
     """A window of 1 to 4 times the sides of an image, which lies at a random place in it.
 
     Source: SSD (arXiv 1512.02325, section 3.6), as in torchvision's ``RandomZoomOut``.
 
     Args:
         height, width: of the image.
-        draw: three numbers in [0, 1): how large, and where along x and y.
+        draws: how large, and where along x and y.
     """
-    factor = 1 + (MAX_ZOOM - 1) * draw[0]
+    factor = 1 + (MAX_ZOOM - 1) * draws.size
     canvas_width, canvas_height = int(width * factor), int(height * factor)
-    left, top = int((canvas_width - width) * draw[1]), int((canvas_height - height) * draw[2])
+    left, top = int((canvas_width - width) * draws.x), int((canvas_height - height) * draws.y)
     return Window(-left, -top, canvas_width, canvas_height)
 
 
@@ -103,14 +104,17 @@ def iou_crop(targets: Targets, window: Window, seed: int) -> tuple[Window, Targe
             return Window(left, top, right - left, bottom - top), Targets(clipped[keep], targets.labels[keep])
 
 
-def _random_parts(window: Window, draw: np.ndarray) -> Tensor:
-    """(M, 4) float64 xyxy of whole pixels: those of the parts whose aspect ratio will do."""
+def _random_parts(window: Window, draws: np.ndarray) -> Tensor:
+    """(M, 4) float64 xyxy of whole pixels: those of the parts whose aspect ratio will do.
+
+    ``draws``: (T, 4) for each part its width and height, and where it lies along x and y.
+    """
     least, most = _SIDES
-    widths, heights = (
-        np.floor(s * (least + (most - least) * draw[:, i])) for i, s in ((0, window.width), (1, window.height))
-    )
-    left = window.left + np.floor((window.width - widths) * draw[:, 2])
-    top = window.top + np.floor((window.height - heights) * draw[:, 3])
+    wide, high, x, y = draws.T
+    widths = np.floor(window.width * (least + (most - least) * wide))
+    heights = np.floor(window.height * (least + (most - least) * high))
+    left = window.left + np.floor((window.width - widths) * x)
+    top = window.top + np.floor((window.height - heights) * y)
     fits = (widths / heights >= _ASPECTS[0]) & (widths / heights <= _ASPECTS[1])
     return torch.from_numpy(np.stack([left, top, left + widths, top + heights], 1)[fits])
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from gfocal.data.augment.crops import Window, blank, clip, crop_axis, paint
+from gfocal.data.augment.draws import TileDraws
 from gfocal.data.seeding import MOSAIC, mix
 from gfocal.errors import UsageError
 from gfocal.images.io import Resize, check_colour
@@ -30,12 +31,12 @@ class MosaicPlan:
     Attributes:
         partners: the images beside and below the first; one may be the first itself.
         centre: (y, x) where the four meet, as shares of the canvas.
-        tiles: (4, 3) in [0, 1): how large each is, and which part is shown along y and x.
+        tiles: four, how large each image is and which part of it is shown.
     """
 
     partners: tuple[int, ...]
     centre: tuple[float, float]
-    tiles: np.ndarray
+    tiles: tuple[TileDraws, ...]
 
 
 @dataclass(frozen=True)
@@ -86,14 +87,15 @@ class Mosaic:
         """
         if epoch >= self.epochs:
             return None
-        draw = np.random.default_rng(mix(seed, epoch, position, MOSAIC)).random(3 + (TILES - 1) + 3 * TILES)
-        if draw[0] >= self.share:
+        generator = np.random.default_rng(mix(seed, epoch, position, MOSAIC))
+        if generator.random() >= self.share:
             return None
-        y, x = (_MARGIN + (1 - 2 * _MARGIN) * draw[1:3]).tolist()
-        chosen = draw[3 : 2 + TILES]
+        y, x = (_MARGIN + (1 - 2 * _MARGIN) * generator.random(2)).tolist()
+        chosen = generator.random(TILES - 1)
         rows = chosen * count if ends is None else np.searchsorted(ends, chosen * ends[-1], side="right")
         partners = tuple(np.minimum(rows.astype(np.int64), count - 1).tolist())
-        return MosaicPlan(partners, (y, x), draw[2 + TILES :].reshape(TILES, 3))
+        tiles = tuple(TileDraws(*draws) for draws in generator.random((TILES, 3)).tolist())
+        return MosaicPlan(partners, (y, x), tiles)
 
     def paint(
         self, plan: MosaicPlan, tiles: Sequence[tuple[Tensor, Targets]], resize: Resize
@@ -126,15 +128,14 @@ class Mosaic:
         return canvas, Targets(torch.cat(boxes), torch.cat(labels))
 
     def _tile(
-        self, image: Tensor, targets: Targets, quarter: tuple[int, int], draw: np.ndarray, resize: Resize
+        self, image: Tensor, targets: Targets, quarter: tuple[int, int], draws: TileDraws, resize: Resize
     ) -> tuple[Tensor, Targets]:
         """What a quarter of (height, width) pixels shows of an image: as large as that, or smaller."""
         shape = image.shape[-2:]
-        scale = self.scale[0] + (self.scale[1] - self.scale[0]) * float(draw[0])
+        scale = self.scale[0] + (self.scale[1] - self.scale[0]) * draws.scale
         whole = resize.target_size(*shape)
-        (top, part_height, height), (left, part_width, width) = (
-            crop_axis(shape[a], quarter[a], whole[a] * scale, float(draw[1 + a])) for a in (0, 1)
-        )
+        top, part_height, height = crop_axis(shape[0], quarter[0], whole[0] * scale, draws.y)
+        left, part_width, width = crop_axis(shape[1], quarter[1], whole[1] * scale, draws.x)
         window = Window(left, top, part_width, part_height)
         painted, boxes = paint(image, targets.boxes, window, (height, width), self.fill)
         limits = {"min_visible": self.min_visible, "min_side": self.min_side}

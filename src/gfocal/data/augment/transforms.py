@@ -15,6 +15,7 @@ from torchvision.transforms.v2 import functional as F
 
 from gfocal.boxes import clip_boxes
 from gfocal.data.augment.crops import Window, clip, crop_axis, iou_crop, on_canvas, paint, zoom_out
+from gfocal.data.augment.draws import ColourDraws, Draws, draw_numbers
 from gfocal.errors import UsageError
 from gfocal.images.io import Resize, check_colour
 from gfocal.structures import Targets
@@ -38,9 +39,6 @@ class EvalTransform:
         """(3, H, W) uint8 and boxes in its pixels -> the resized image and boxes in the new pixels."""
         resized = self.resize(image)
         return resized, Targets(targets.boxes * _factors(image.shape, resized.shape), targets.labels)
-
-
-_DRAWN = 17  # random numbers an image
 
 
 @dataclass(frozen=True)
@@ -94,19 +92,18 @@ class TrainTransform:
 
     def __call__(self, image: Tensor, targets: Targets) -> tuple[Tensor, Targets]:
         """(3, H, W) uint8 and boxes in its pixels -> the changed image and the boxes left, in the new pixels."""
-        # All numbers are drawn at once, whether used or not: one option never changes what another one draws.
-        draw = torch.rand(_DRAWN).tolist()
-        return self._change(*self._frame(image, targets, draw), draw)
+        draws = draw_numbers()
+        return self._change(*self._frame(image, targets, draws), draws)
 
     def finish(self, image: Tensor, targets: Targets) -> tuple[Tensor, Targets]:
         """Colour distortion and flip of an image that has its final size already (a mosaic)."""
-        return self._change(image, targets, torch.rand(_DRAWN).tolist())
+        return self._change(image, targets, draw_numbers())
 
-    def _frame(self, image: Tensor, targets: Targets, draw: list[float]) -> tuple[Tensor, Targets]:
+    def _frame(self, image: Tensor, targets: Targets, draws: Draws) -> tuple[Tensor, Targets]:
         """What of the image is shown, in its final size."""
-        window, targets = self._window(image, targets, draw[11:16])
+        window, targets = self._window(image, targets, draws)
         if self.scale is not None:
-            return self._scale_and_crop(image, targets, window, draw[:3])
+            return self._scale_and_crop(image, targets, window, draws)
         if window is None:
             return EvalTransform(self.resize)(image, targets)
         size = self.resize.target_size(window.height, window.width)
@@ -114,43 +111,40 @@ class TrainTransform:
         # A crop's boxes end at its border; rounding may put them beyond it.
         return resized, Targets(clip_boxes(boxes, *size), targets.labels)
 
-    def _change(self, image: Tensor, targets: Targets, draw: list[float]) -> tuple[Tensor, Targets]:
-        if draw[3] < self.photometric:
-            image = distort_colours(image, draw[4:10])
-        if draw[10] < self.flip:
+    def _change(self, image: Tensor, targets: Targets, draws: Draws) -> tuple[Tensor, Targets]:
+        if draws.photometric < self.photometric:
+            image = distort_colours(image, draws.colours)
+        if draws.flip < self.flip:
             image, targets = flip_horizontally(image, targets)
-        return flip_vertically(image, targets) if draw[16] < self.vertical_flip else (image, targets)
+        return flip_vertically(image, targets) if draws.vertical_flip < self.vertical_flip else (image, targets)
 
-    def _window(self, image: Tensor, targets: Targets, draw: list[float]) -> tuple[Window | None, Targets]:
+    def _window(self, image: Tensor, targets: Targets, draws: Draws) -> tuple[Window | None, Targets]:
         """What zoom out and IoU crop show of the image (None: just the image), and the boxes in its pixels."""
         height, width = image.shape[-2:]
-        window = zoom_out(height, width, draw[1:4]) if draw[0] < self.zoom_out else None
-        if draw[4] < self.iou_crop:
-            # How many numbers the crop draws depends on the boxes, so it has its own generator. The number that
-            # decided about it is as good a seed as another: which ones are below the probability says nothing more.
-            seed = int(draw[4] * 2**24)
-            window, targets = iou_crop(targets, window or Window(0, 0, width, height), seed)
+        window = zoom_out(height, width, draws.canvas) if draws.zoom_out < self.zoom_out else None
+        if draws.iou_crop < self.iou_crop:
+            window, targets = iou_crop(targets, window or Window(0, 0, width, height), draws.crop_seed)
         return window, targets
 
     def _scale_and_crop(
-        self, image: Tensor, targets: Targets, window: Window | None, draw: list[float]
+        self, image: Tensor, targets: Targets, window: Window | None, draws: Draws
     ) -> tuple[Tensor, Targets]:
         assert self.scale is not None
         low, high = self.scale
-        scale = low + (high - low) * draw[0]
+        scale = low + (high - low) * draws.scale
         if window is None:
             window = Window(0, 0, image.shape[-1], image.shape[-2])
         target_height, target_width = self.resize.target_size(window.height, window.width)
         # Cropping before resizing spends no time on pixels that are thrown away.
-        top, crop_height, new_height = crop_axis(window.height, target_height, target_height * scale, draw[1])
-        left, crop_width, new_width = crop_axis(window.width, target_width, target_width * scale, draw[2])
+        top, crop_height, new_height = crop_axis(window.height, target_height, target_height * scale, draws.y)
+        left, crop_width, new_width = crop_axis(window.width, target_width, target_width * scale, draws.x)
         crop = Window(window.left + left, window.top + top, crop_width, crop_height)
         resized, boxes = paint(image, targets.boxes, crop, (new_height, new_width), self.fill)
         limits = {"min_visible": self.min_visible, "min_side": self.min_side}
         targets = clip(boxes, targets.labels, (new_height, new_width), **limits)
         if self.resize.kind == "short_long" or (new_height, new_width) == (target_height, target_width):
             return resized, targets
-        place = int(draw[1] * (target_height - new_height + 1)), int(draw[2] * (target_width - new_width + 1))
+        place = int(draws.y * (target_height - new_height + 1)), int(draws.x * (target_width - new_width + 1))
         canvas, boxes = on_canvas(resized, targets.boxes, place, (target_height, target_width), self.resize.fill)
         return canvas, Targets(boxes, targets.labels)
 
@@ -175,19 +169,19 @@ def flip_vertically(image: Tensor, targets: Targets) -> tuple[Tensor, Targets]:
     return F.vertical_flip(image), Targets(torch.stack([x1, height - y2, x2, height - y1], 1), targets.labels)
 
 
-def distort_colours(image: Tensor, draw: list[float]) -> Tensor:
+def distort_colours(image: Tensor, draws: ColourDraws) -> Tensor:
     """Brightness by 0.8-1.2, contrast by 0.6-1.4, saturation by 0.5-1.5, each with probability 1/2.
 
     Args:
         image: (3, H, W) uint8.
-        draw: six numbers in [0, 1): for each of the three, whether, and how much.
+        draws: for each of the three, whether, and how much.
     """
-    if draw[0] < 0.5:
-        image = F.adjust_brightness(image, 0.8 + 0.4 * draw[1])
-    if draw[2] < 0.5:
-        image = _adjust_contrast(image, 0.6 + 0.8 * draw[3])
-    if draw[4] < 0.5:
-        image = F.adjust_saturation(image, 0.5 + draw[5])
+    if draws.brightness < 0.5:
+        image = F.adjust_brightness(image, 0.8 + 0.4 * draws.brightness_by)
+    if draws.contrast < 0.5:
+        image = _adjust_contrast(image, 0.6 + 0.8 * draws.contrast_by)
+    if draws.saturation < 0.5:
+        image = F.adjust_saturation(image, 0.5 + draws.saturation_by)
     return image
 
 
