@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
@@ -219,12 +219,13 @@ class HeldOut:
     seed: int
     parts: tuple[Apart, ...]
 
-    def to_dict(self) -> dict[str, Any]:
-        parts = [{"of": part.of, "val": list(part.val)} for part in self.parts]
+    def to_dict(self) -> HeldOutJson:
+        """JSON types, which ``run.json`` keeps."""
+        parts: list[ApartJson] = [{"of": part.of, "val": list(part.val)} for part in self.parts]
         return {"share": self.share, "seed": self.seed, "parts": parts}
 
     @classmethod
-    def from_dict(cls, content: Mapping[str, Any]) -> HeldOut:
+    def from_dict(cls, content: HeldOutJson) -> HeldOut:
         parts = tuple(Apart(part["of"], tuple(part["val"])) for part in content["parts"])
         return cls(content["share"], content["seed"], parts)
 
@@ -254,6 +255,21 @@ class HeldOut:
             raise UsageError(f"--val {val}: {has}; leave --val out, or start a new run")
         if seed not in (None, self.seed):
             raise UsageError(f"--seed {seed}: {has}; leave --seed out, or start a new run")
+
+
+class ApartJson(TypedDict):
+    """:class:`Apart`."""
+
+    of: str
+    val: list[str]
+
+
+class HeldOutJson(TypedDict):
+    """:class:`HeldOut`."""
+
+    share: float
+    seed: int
+    parts: list[ApartJson]
 
 
 def divide(index: DataIndex, chosen: np.ndarray) -> tuple[DataIndex, DataIndex]:

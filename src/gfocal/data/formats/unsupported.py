@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from gfocal.data.formats.common import Format
 from gfocal.data.formats.image_size import image_size
+from gfocal.data.index.columns import Column
 from gfocal.data.index.data_index import DataIndex
 from gfocal.errors import BrokenInputError
 
@@ -81,7 +81,7 @@ def _ids(indexes: Sequence[DataIndex], fmt: Format) -> list[str]:
     return [f"ids of {', '.join(lost)}: they are renumbered"] if lost else []
 
 
-def _counts_up(column: Any, first: int) -> bool:
+def _counts_up(column: Column | np.ndarray, first: int) -> bool:
     ids = np.asarray(column)
     return bool(np.array_equal(ids, np.arange(first, first + len(ids))))
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 from xml.sax.saxutils import escape
 
 import msgspec
 import numpy as np
 import yaml
 
+from gfocal.data.formats.coco.parser import CategoryRecord, ImageRecord
 from gfocal.data.formats.sidecar import NAME, Kept, keep, write_sidecar
 from gfocal.data.formats.yolo.reader import label_path
 from gfocal.data.index.data_index import DataIndex
@@ -55,33 +55,44 @@ def write_coco(splits: Splits, names: Names, root: Path) -> None:
                     file.write(separator + encode(annotation))
                     separator = b",\n"
             ids = np.asarray(index.category_ids).tolist()
-            categories = [{"id": number, "name": name} for number, name in zip(ids, index.names, strict=True)]
+            categories = [CategoryRecord(number, name) for number, name in zip(ids, index.names, strict=True)]
             file.write(b'\n],\n"categories":' + encode(categories) + b"}\n")
 
 
-def _image(index: DataIndex, i: int, name: str) -> dict[str, Any]:
-    size = {"width": int(index.widths[i]), "height": int(index.heights[i])}
-    return {"id": int(index.image_ids[i]), "file_name": name, **size}
+def _image(index: DataIndex, i: int, name: str) -> ImageRecord:
+    return ImageRecord(int(index.image_ids[i]), name, int(index.widths[i]), int(index.heights[i]))
 
 
-def _annotations(index: DataIndex, i: int) -> Iterator[dict[str, Any]]:
+class _Annotation(msgspec.Struct, gc=False, omit_defaults=True):
+    """One entry of ``annotations``, in the order in which it is written."""
+
+    image_id: int
+    id: int
+    category_id: int
+    bbox: list[float]
+    area: float
+    iscrowd: int
+    ignore: int = 0
+    edge_ambiguity: list[float] | None = None
+
+
+def _annotations(index: DataIndex, i: int) -> Iterator[_Annotation]:
     own = rows_of(index, i)
     boxes = np.asarray(index.boxes[own], np.float64)
-    columns = {
-        "id": np.asarray(index.annotation_ids[own]).tolist(),
-        "category_id": np.asarray(index.category_ids)[np.asarray(index.labels[own])].tolist(),
-        "bbox": np.concatenate([boxes[:, :2], sides(boxes)], 1).tolist(),
-        "area": np.asarray(index.area[own], np.float64).tolist(),
-        "iscrowd": np.asarray(index.crowd[own]).astype(int).tolist(),
-    }
-    ignore = np.asarray(index.ignore[own]).tolist()
+    columns = zip(
+        np.asarray(index.annotation_ids[own]).tolist(),
+        np.asarray(index.category_ids)[np.asarray(index.labels[own])].tolist(),
+        np.concatenate([boxes[:, :2], sides(boxes)], 1).tolist(),
+        np.asarray(index.area[own], np.float64).tolist(),
+        np.asarray(index.crowd[own]).astype(int).tolist(),
+        np.asarray(index.ignore[own]).astype(int).tolist(),
+        strict=True,
+    )
     ambiguity = None if index.edge_ambiguity is None else np.asarray(index.edge_ambiguity[own], np.float64)
-    for k in range(len(boxes)):
-        annotation = {"image_id": int(index.image_ids[i]), **{key: column[k] for key, column in columns.items()}}
-        if ignore[k]:
-            annotation["ignore"] = 1
+    for k, (number, category, bbox, area, crowd, ignore) in enumerate(columns):
+        annotation = _Annotation(int(index.image_ids[i]), number, category, bbox, area, crowd, ignore)
         if ambiguity is not None and not np.isnan(ambiguity[k]).any():
-            annotation["edge_ambiguity"] = ambiguity[k].tolist()
+            annotation.edge_ambiguity = ambiguity[k].tolist()
         yield annotation
 
 

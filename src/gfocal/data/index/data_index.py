@@ -126,7 +126,7 @@ class DataIndex:
             ValueError: the lengths disagree.
         """
         name_bytes, name_start = kept.pack_names(file_names)
-        given = {
+        given: dict[str, kept.Values] = {
             "image_ids": image_ids,
             "widths": widths,
             "heights": heights,
@@ -147,7 +147,7 @@ class DataIndex:
             name_bytes=name_bytes,
             name_start=name_start,
             skipped=[] if skipped is None else skipped,
-            **kept.packed(_COLUMNS, given.items(), {"names": tuple(names)}),
+            **kept.packed(_COLUMNS, given.items(), names),
         )
         kept.check_lengths(_COLUMNS, index)
         return index
@@ -176,13 +176,13 @@ class DataIndex:
             boxes, box_start = rows_within(self.box_start, images)
         rows = {"image": images, "box": boxes, "class": slice(None)}
         # One column after the other: unpacked, the columns take several times as much as packed.
-        own = ((column, getattr(self, column.name)) for column in _COLUMNS)
-        taken = ((column.name, values[rows[column.metadata["axis"]]]) for column, values in own if values is not None)
+        own = ((name, kind, getattr(self, name)) for name, kind in _COLUMNS.items())
+        taken = ((name, values[rows[kind.axis]]) for name, kind, values in own if values is not None)
         name_bytes, name_start = texts_of(self.name_bytes, np.asarray(self.name_start), images)
         ends = np.cumsum([0, *self.parts])
         index = dataclasses.replace(
             self,
-            **kept.packed(_COLUMNS, taken, {"names": self.names}),
+            **kept.packed(_COLUMNS, taken, self.names),
             box_start=box_start,
             name_bytes=name_bytes,
             name_start=pack_whole(name_start),
@@ -206,9 +206,9 @@ class DataIndex:
             changes["box_start"] = np.asarray(changes["box_start"], np.int64)
         if "names" in changes:
             changes["names"] = tuple(changes["names"])
-        given = ((column.name, changes[column.name]) for column in _COLUMNS if column.name in changes)
-        before = {"boxes": self.boxes, "names": changes.get("names", self.names)}
-        index = dataclasses.replace(self, **changes | kept.packed(_COLUMNS, given, before))
+        given = ((name, changes[name]) for name in _COLUMNS if name in changes)
+        packed = kept.packed(_COLUMNS, given, changes.get("names", self.names), self.boxes)
+        index = dataclasses.replace(self, **changes | packed)
         kept.check_lengths(_COLUMNS, index)
         return index
 
@@ -236,10 +236,10 @@ class DataIndex:
         )
         name_bytes, name_start = kept.pack_names(file_names)
         counts = [np.diff(index.box_start) for index in indices]
-        columns = ((column.name, kept.stacked_column(column, indices)) for column in _COLUMNS)
+        columns = ((name, kept.stacked_column(name, kind, indices)) for name, kind in _COLUMNS.items())
         joined = dataclasses.replace(
             first,
-            **kept.packed(_COLUMNS, columns, {"names": first.names}),
+            **kept.packed(_COLUMNS, columns, first.names),
             images_dir=folder,
             annotations=Path(" + ".join(str(index.annotations) for index in indices)),
             box_start=np.cumsum(np.concatenate([[0], *counts])),
@@ -320,7 +320,7 @@ class DataIndex:
         return self.replace(labels=new_label[np.asarray(self.labels)], category_ids=category_ids, names=names)
 
 
-_COLUMNS = tuple(column for column in fields(DataIndex) if "axis" in column.metadata)
+_COLUMNS = {column.name: column.metadata["kind"] for column in fields(DataIndex) if "kind" in column.metadata}
 
 
 @dataclass(frozen=True, eq=False)

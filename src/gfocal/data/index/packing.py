@@ -50,8 +50,8 @@ def pack_boxes(boxes: np.ndarray) -> Column:
 
 def pack_areas(areas: np.ndarray | None, boxes: Column) -> Column:
     """(N,) float64; nothing is stored where all are width * height of ``boxes`` from :func:`pack_boxes`, or None."""
-    source: Any = boxes.source
-    products = Products(source)
+    assert isinstance(boxes.source, Boxes)
+    products = Products(boxes.source)
     if areas is None or all(_same_bits(products.read(rows), areas[rows]) for rows in parts(len(areas))):
         return Column(products)
     return pack_numbers(areas)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from gfocal.data.index.columns import parts
+from gfocal.data.index.columns import Column, parts
 
 
 def rows_within(start: np.ndarray, owners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -35,7 +34,7 @@ def texts_of(texts: np.ndarray, start: np.ndarray, owners: np.ndarray) -> tuple[
     return np.concatenate(chunks), np.cumsum(np.concatenate([[0], lengths]))
 
 
-def stacked(columns: Sequence[Any], counts: Sequence[int]) -> np.ndarray | None:
+def stacked(columns: Sequence[Column | np.ndarray | None], counts: Sequence[int]) -> np.ndarray | None:
     """Columns one after the other; NaN stands for one that is None, None for nothing but those.
 
     Args:
@@ -50,7 +49,7 @@ def stacked(columns: Sequence[Any], counts: Sequence[int]) -> np.ndarray | None:
     return np.concatenate([np.full((n, *width), np.nan) if c is None else np.asarray(c) for c, n in pairs])
 
 
-def stacked_ids(columns: Sequence[Any]) -> np.ndarray:
+def stacked_ids(columns: Sequence[Column | np.ndarray]) -> np.ndarray:
     """The ids of all where no two are the same, otherwise 1, 2, 3, ..."""
     ids = np.concatenate([np.asarray(column) for column in columns])
     return ids if len(np.unique(ids)) == len(ids) else np.arange(1, len(ids) + 1)

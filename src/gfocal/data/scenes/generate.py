@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple, TypedDict
 
+import msgspec
 import numpy as np
 from PIL import Image
 
@@ -33,7 +34,46 @@ _ALONE_BELOW = 100  # starting processes costs more than drawing this many image
 _MARKER = "unfinished.json"
 
 Progress = Callable[[int, int], None]
-Job = tuple[Path, int, int, int, int, int]
+
+
+class _Info(msgspec.Struct, frozen=True):
+    """What a set of scenes is: ``info`` of its files. The same ``info``, the same files."""
+
+    description: str
+    generator: str
+    version: int
+    seed: int
+    size: int
+    train: int
+    val: int
+
+    def __str__(self) -> str:
+        return f"version {self.version}, seed {self.seed}, size {self.size}, train {self.train}, val {self.val}"
+
+
+class _Labels(TypedDict):
+    """A COCO annotation without the ids, which need all earlier images."""
+
+    category_id: int
+    bbox: list[float]
+    area: float
+    iscrowd: int
+    edge_ambiguity: list[float]
+    edge_centre: list[float]
+    edge_cause: list[str]
+    visible: float
+    overlapped: bool
+
+
+class _Job(NamedTuple):
+    """Images ``first`` to ``last - 1`` of a split, to be written into the folder ``images``."""
+
+    images: Path
+    size: int
+    seed: int
+    split: int
+    first: int
+    last: int
 
 
 def draw_indexed(size: int, seed: int, split: int, index: int) -> Scene:
@@ -45,9 +85,8 @@ def _file_name(split: int, index: int) -> str:
     return f"{SPLITS[split]}_{index:06d}.jpg"
 
 
-def _to_annotations(scene: Scene) -> list[dict[str, Any]]:
-    """Return COCO annotations without the ids, which need all earlier images."""
-    annotations = []
+def _labels_of(scene: Scene) -> list[_Labels]:
+    annotations: list[_Labels] = []
     for i, (x1, y1, x2, y2) in enumerate(np.round(scene.boxes, 3).tolist()):
         width, height = round(x2 - x1, 3), round(y2 - y1, 3)
         annotations.append(
@@ -66,16 +105,15 @@ def _to_annotations(scene: Scene) -> list[dict[str, Any]]:
     return annotations
 
 
-def _make_chunk(job: Job) -> list[list[dict[str, Any]]]:
+def _make_chunk(job: _Job) -> list[list[_Labels]]:
     """Draw and write some images; return the annotations of each."""
-    images, size, seed, split, first, last = job
     made = []
-    for index in range(first, last):
-        scene = draw_indexed(size, seed, split, index)
+    for index in range(job.first, job.last):
+        scene = draw_indexed(job.size, job.seed, job.split, index)
         encoded = io.BytesIO()
         Image.fromarray(scene.image).save(encoded, format="JPEG", quality=_QUALITY)
-        (images / _file_name(split, index)).write_bytes(encoded.getvalue())
-        made.append(_to_annotations(scene))
+        (job.images / _file_name(job.split, index)).write_bytes(encoded.getvalue())
+        made.append(_labels_of(scene))
     return made
 
 
@@ -84,7 +122,7 @@ def usable_cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _run(jobs: list[Job], total: int) -> Iterator[list[list[dict[str, Any]]]]:
+def _run(jobs: list[_Job], total: int) -> Iterator[list[list[_Labels]]]:
     """Do the jobs, on all usable cores where it pays, and yield their results in order."""
     workers = min(usable_cpus(), len(jobs))
     if total < _ALONE_BELOW or workers < 2:
@@ -98,23 +136,28 @@ def _run(jobs: list[Job], total: int) -> Iterator[list[list[dict[str, Any]]]]:
         pool.shutdown(cancel_futures=True)
 
 
-def _write_json(path: Path, content: Any) -> None:
+def _write_json(path: Path, content: object) -> None:
     """Write a file that is either whole or not there."""
     unfinished = path.with_name(path.name + ".tmp")
     unfinished.write_text(json.dumps(content, separators=(",", ":")), encoding="utf-8")
     os.replace(unfinished, path)
 
 
-def _read_info(path: Path) -> dict[str, Any] | None:
+class _Described(msgspec.Struct):
+    """A file that this module wrote, but for what it is about."""
+
+    info: _Info
+
+
+def _read_info(path: Path) -> _Info | None:
     """Return ``info`` of a JSON file that this module wrote, or None."""
     try:
-        info = json.loads(path.read_text(encoding="utf-8"))["info"]
-    except (OSError, ValueError, KeyError, TypeError):
+        return msgspec.json.decode(path.read_bytes(), type=_Described).info
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    return info if isinstance(info, dict) else None
 
 
-def _is_complete(out: Path, info: dict[str, Any]) -> bool:
+def _is_complete(out: Path, info: _Info) -> bool:
     """Tell whether the very set is there already.
 
     Raises:
@@ -134,11 +177,11 @@ def _is_complete(out: Path, info: dict[str, Any]) -> bool:
         complete = True
     if all(one == info for one in found):
         return complete
-    if any(one is None or one.get("generator") != info["generator"] for one in found):
+    if any(one is None or one.generator != info.generator for one in found):
         raise UsageError(f"{out} holds files that are not scenes of this generator: name another folder or empty it")
-    keys = ("version", "seed", "size", "train", "val")
-    held, wanted = (", ".join(f"{key} {one.get(key)}" for key in keys) for one in (found[0] or {}, info))
-    raise UsageError(f"{out} holds another set of scenes ({held}; wanted: {wanted}): name another folder or delete it")
+    raise UsageError(
+        f"{out} holds another set of scenes ({found[0]}; wanted: {info}): name another folder or delete it"
+    )
 
 
 def _check(train: int, val: int, size: int, seed: int) -> None:
@@ -149,36 +192,35 @@ def _check(train: int, val: int, size: int, seed: int) -> None:
         raise UsageError("no scenes were asked for: train and val are both 0")
 
 
-def _to_coco(info: dict[str, Any], split: int, size: int, per_image: list[list[dict[str, Any]]]) -> dict[str, Any]:
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
-    for index, found in enumerate(per_image, start=1):
-        images.append({"id": index, "file_name": _file_name(split, index), "width": size, "height": size})
-        for annotation in found:
-            annotations.append({"id": len(annotations) + 1, "image_id": index, **annotation})
+def _write_coco(path: Path, info: _Info, split: int, per_image: list[list[_Labels]]) -> None:
+    size = {"width": info.size, "height": info.size}
+    images = [{"id": index, "file_name": _file_name(split, index), **size} for index in range(1, len(per_image) + 1)]
+    labels = [(index, found) for index, own in enumerate(per_image, start=1) for found in own]
+    annotations = [{"id": number, "image_id": index, **found} for number, (index, found) in enumerate(labels, start=1)]
     categories = [{"id": number, "name": name} for number, name in enumerate(CLASSES, start=1)]
-    return {"info": info, "images": images, "annotations": annotations, "categories": categories}
+    described = {"info": msgspec.structs.asdict(info)}
+    _write_json(path, {**described, "images": images, "annotations": annotations, "categories": categories})
 
 
-def _generate(out: Path, info: dict[str, Any], progress: Progress | None) -> None:
+def _generate(out: Path, info: _Info, progress: Progress | None) -> None:
     """Draw and write everything; the marker lies in the folder for as long as the set is not complete."""
     out.mkdir(parents=True, exist_ok=True)
-    _write_json(out / _MARKER, {"info": info})
+    _write_json(out / _MARKER, {"info": msgspec.structs.asdict(info)})
     for folder in ("images", "annotations"):
         (out / folder).mkdir(exist_ok=True)
-    size, counts = info["size"], [info[split] for split in SPLITS]
+    counts = (info.train, info.val)
     jobs = [
-        (out / "images", size, info["seed"], split, first, min(first + _CHUNK, count + 1))
+        _Job(out / "images", info.size, info.seed, split, first, min(first + _CHUNK, count + 1))
         for split, count in enumerate(counts)
         for first in range(1, count + 1, _CHUNK)
     ]
-    made: tuple[list[list[dict[str, Any]]], ...] = ([], [])
+    made: tuple[list[list[_Labels]], ...] = ([], [])
     for job, chunk in zip(jobs, _run(jobs, sum(counts)), strict=True):
-        made[job[3]].extend(chunk)
+        made[job.split].extend(chunk)
         if progress is not None:
             progress(len(made[0]) + len(made[1]), sum(counts))
     for split, name in enumerate(SPLITS):
-        _write_json(out / "annotations" / f"{name}.json", _to_coco(info, split, size, made[split]))
+        _write_coco(out / "annotations" / f"{name}.json", info, split, made[split])
     (out / _MARKER).unlink()
 
 
@@ -209,15 +251,7 @@ def make_scenes(
     """
     _check(train, val, size, seed)
     out = Path(out)
-    info = {
-        "description": "generated scenes",
-        "generator": "gfocal.data.scenes",
-        "version": VERSION,
-        "seed": seed,
-        "size": size,
-        "train": train,
-        "val": val,
-    }
+    info = _Info("generated scenes", "gfocal.data.scenes", VERSION, seed, size, train, val)
     if _is_complete(out, info):
         return
     try:

@@ -217,7 +217,7 @@ def _records(
             yield list(_converted(map(_loaded, texts), kind, first, file, problems))
 
 
-def _loaded(text: bytes) -> Any:
+def _loaded(text: bytes) -> object:
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -238,9 +238,9 @@ def _parse_whole(file: Path, raw: bytes, problems: Problems) -> CocoFile:
 
 def _check_outline(file: Path, raw: bytes) -> None:
     """Refuse what is no JSON, or lacks one of the lists, without making objects of its content."""
-    lists, nothing = ("images", "annotations", "categories"), dict[str, Any]()
+    lists, nothing = ("images", "annotations", "categories"), dict[str, object]()
 
-    def outline(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    def outline(pairs: list[tuple[str, object]]) -> dict[str, object]:
         return {key: value for key, value in pairs if key in lists} or nothing
 
     try:
@@ -260,7 +260,7 @@ def _check_outline(file: Path, raw: bytes) -> None:
 _WHOLE = ("id", "image_id", "category_id", "width", "height", "iscrowd", "ignore")
 
 
-def _with_integers(record: Any) -> Any:
+def _with_integers(record: object) -> object:
     """The record with 3 where a whole number was written as 3.0, as pandas does with columns that have gaps."""
     if not isinstance(record, dict):
         return record
@@ -272,7 +272,7 @@ _WORDS: dict[type, str] = {CategoryRecord: "category", ImageRecord: "image", Ann
 
 
 def _converted(
-    records: Iterable[Any], kind: type[_Record], first: int, file: Path, problems: Problems
+    records: Iterable[object], kind: type[_Record], first: int, file: Path, problems: Problems
 ) -> Iterator[_Record]:
     """Those that are right; ``first`` is the position of the first one in the file."""
     word = _WORDS[kind]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
@@ -59,6 +59,7 @@ def read_coco(
             f"{annotations}: no picture {'is left' if content.images else 'in it'}; nothing can be done"
         )
     checked = check_annotations(content.annotations, images, category_ids, annotations, problems)
+    columns = _columns(content.annotations, checked.rows)
     return DataIndex.build(
         images_dir=images_dir,
         annotations=annotations,
@@ -72,11 +73,25 @@ def read_coco(
         box_start=checked.box_start,
         labels=checked.labels,
         annotation_ids=checked.annotation_ids,
-        **_columns(content.annotations, checked.rows),
+        boxes=columns.boxes,
+        area=columns.area,
+        crowd=columns.crowd,
+        ignore=columns.ignore,
+        edge_ambiguity=columns.ambiguity,
     )
 
 
-def _columns(annotations: Annotations, rows: np.ndarray | slice) -> dict[str, Any]:
+class _Columns(NamedTuple):
+    """Of the N boxes that stay: (N, 4) xyxy, (N,) areas and marks, (N, 4) uncertainty of edges or None."""
+
+    boxes: np.ndarray
+    area: np.ndarray
+    crowd: np.ndarray
+    ignore: np.ndarray
+    ambiguity: np.ndarray | None
+
+
+def _columns(annotations: Annotations, rows: np.ndarray | slice) -> _Columns:
     """Boxes as corners, areas where the file has none, and what else annotations say of boxes.
 
     Args:
@@ -89,14 +104,9 @@ def _columns(annotations: Annotations, rows: np.ndarray | slice) -> dict[str, An
         with np.errstate(over="ignore"):  # Sides of 1e308 are finite, and may stand in a file.
             area[some] = np.where(np.isfinite(area[some]), area[some], sides[:, 0] * sides[:, 1])
             sides += boxes[some, :2]  # From x, y, width, height to two corners.
-    known = annotations.ambiguity is not None and annotations.has_ambiguity[rows].any()
-    return {
-        "boxes": boxes,
-        "area": area,
-        "crowd": annotations.crowd[rows],
-        "ignore": annotations.ignore[rows],
-        "edge_ambiguity": annotations.ambiguity[rows] if known and annotations.ambiguity is not None else None,
-    }
+    known = annotations.has_ambiguity[rows].any()
+    ambiguity = annotations.ambiguity[rows] if known and annotations.ambiguity is not None else None
+    return _Columns(boxes, area, annotations.crowd[rows], annotations.ignore[rows], ambiguity)
 
 
 def _likeliest(folders: Sequence[Path], names: Sequence[str]) -> Path:

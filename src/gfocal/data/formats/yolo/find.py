@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -31,6 +30,8 @@ from gfocal.images.io import IMAGE_SUFFIXES
 
 LOOKED_FOR = "data.yaml; images/ and labels/; obj.names and obj_train_data/; pictures, .txt files and classes.txt"
 _YAML_NAMES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
+Yaml = str | list["Yaml"] | dict[str, "Yaml"]
+"""What a dataset file can hold where every scalar stays text."""
 _NAME_FILES = ("classes.txt", "obj.names", "_darknet.labels", "classes.names", "labels/classes.txt", "data/obj.names")
 
 
@@ -61,7 +62,7 @@ def _read(place: YoloSplit, split: str, problems: Problems) -> DataIndex:
     return read_yolo(place, split, problems)
 
 
-def _read_yaml(file: Path, quiet: bool = False) -> dict[str, Any]:
+def _read_yaml(file: Path, quiet: bool = False) -> dict[str, Yaml]:
     try:
         # Every scalar stays text: a class may be called "no", "1e5" or "null".
         content = yaml.load(file.read_text(encoding="utf-8-sig"), Loader=yaml.BaseLoader)
@@ -77,7 +78,7 @@ def _read_yaml(file: Path, quiet: bool = False) -> dict[str, Any]:
     raise UsageError(f"{file} holds no keys; a YOLO dataset file has train, val and names")
 
 
-def _from_yaml(file: Path, content: dict[str, Any]) -> Found:
+def _from_yaml(file: Path, content: dict[str, Yaml]) -> Found:
     names, ids = _names_of(file, content)
     bases = [file.parent]
     given = content.get("path")
@@ -106,7 +107,7 @@ def _from_yaml(file: Path, content: dict[str, Any]) -> Found:
     return _found(file, places, absent, list(absent.values()))
 
 
-def _names_of(file: Path, content: dict[str, Any]) -> tuple[tuple[str, ...] | None, tuple[int, ...]]:
+def _names_of(file: Path, content: dict[str, Yaml]) -> tuple[tuple[str, ...] | None, tuple[int, ...]]:
     names, count = content.get("names"), str(content.get("nc", "")).strip()
     if isinstance(names, str):
         listed = _from_names_file(locate(names, [file.parent]))
@@ -119,11 +120,12 @@ def _names_of(file: Path, content: dict[str, Any]) -> tuple[tuple[str, ...] | No
         if not count.isdigit() or count == "0":
             return _from_files(file.parent), ()
         names = {str(i): str(i) for i in range(int(count))}
-    if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
+    texts = {key: name for key, name in names.items() if isinstance(name, str)} if isinstance(names, dict) else {}
+    if len(texts) < len(names):
         raise UsageError(f"{file}: 'names' must be a list of class names, or give the name of each class number")
-    if wrong := [key for key in names if not key.strip().isdecimal()]:
+    if wrong := [key for key in texts if not key.strip().isdecimal()]:
         raise UsageError(f"{file}: 'names' has the key {wrong[0]!r}; class numbers are whole, from 0 on")
-    by_id = {int(key): name for key, name in names.items()}
+    by_id = {int(key): name for key, name in texts.items()}
     if count.isdigit() and int(count) != len(by_id):
         raise UsageError(f"{file}: nc is {count}, but 'names' has {len(by_id)}; correct one of the two")
     ids = tuple(sorted(by_id))
