@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any, SupportsIndex
+from dataclasses import dataclass
+from typing import Any, NotRequired, SupportsIndex, TypedDict
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -109,7 +110,7 @@ class HeadOutput:
                 f"{name} must have the points of class_logits {tuple(self.class_logits.shape[:-1])}",
             )
 
-    def __getitem__(self, index: Any) -> HeadOutput:
+    def __getitem__(self, index: int | slice | Tensor | tuple[int | slice | Tensor, ...]) -> HeadOutput:
         return self.map(lambda tensor: tensor[index])
 
     def map(self, function: Callable[[Tensor], Tensor]) -> HeadOutput:
@@ -142,6 +143,16 @@ class Assignment:
     def positive(self) -> Tensor:
         """(P,) bool: the points that learn a ground truth."""
         return self.gt_index >= 0
+
+
+class CocoResult(TypedDict):
+    """An entry of a COCO result file: ``bbox`` is x, y, width, height in pixels."""
+
+    image_id: int
+    category_id: int
+    bbox: list[float]
+    score: float
+    edge_std: NotRequired[list[float]]
 
 
 @dataclass(frozen=True)
@@ -200,21 +211,20 @@ class Detections:
             if isinstance(index, bool) or getattr(index, "dtype", None) == torch.bool:
                 raise TypeError("detections are picked by an integer, a slice, a mask or indices, not by a truth value")
             index = [operator.index(index)]
-        picked: dict[str, Any] = {
-            field.name: getattr(self, field.name)[index]
-            for field in fields(self)
-            if isinstance(getattr(self, field.name), Tensor)
-        }
-        return replace(self, **picked)
+        return self.map(lambda tensor: tensor[index])
 
     def cpu(self) -> Detections:
-        moved: dict[str, Any] = {
-            f.name: v.cpu() for f in fields(self) if isinstance(v := getattr(self, f.name), Tensor)
-        }
-        return replace(self, **moved)
+        return self.map(lambda tensor: tensor.cpu())
 
-    def to_coco(self, image_id: int = 0, category_ids: Sequence[int] | None = None) -> list[dict[str, Any]]:
-        """COCO result entries: ``bbox`` is x, y, width, height.
+    def map(self, function: Callable[[Tensor], Tensor]) -> Detections:
+        """The same change to every tensor."""
+        optional = (self.edge_std, self.edge_probs, self.levels)
+        edge_std, edge_probs, levels = (None if tensor is None else function(tensor) for tensor in optional)
+        boxes, scores, labels = function(self.boxes), function(self.scores), function(self.labels)
+        return Detections(boxes, scores, labels, self.names, edge_std, edge_probs, levels)
+
+    def to_coco(self, image_id: int = 0, category_ids: Sequence[int] | None = None) -> list[CocoResult]:
+        """COCO result entries.
 
         Args:
             image_id: the id each entry gets.
@@ -222,11 +232,11 @@ class Detections:
         """
         xywh = self.boxes.clone()
         xywh[:, 2:] -= xywh[:, :2]
-        entries = []
+        entries: list[CocoResult] = []
         for i, (box, score, label) in enumerate(
             zip(xywh.tolist(), self.scores.tolist(), self.labels.tolist(), strict=True)
         ):
-            entry: dict[str, Any] = {
+            entry: CocoResult = {
                 "image_id": image_id,
                 "category_id": label + 1 if category_ids is None else int(category_ids[label]),
                 "bbox": [round(v, 3) for v in box],
@@ -243,7 +253,7 @@ class Detections:
             import supervision
         except ImportError as error:
             raise ImportError("to_supervision() needs the package supervision: pip install supervision") from error
-        data: dict[str, Any] = {}
+        data: dict[str, list[str] | np.ndarray] = {}
         if self.names:
             data["class_name"] = [self.names[label] for label in self.labels.tolist()]
         if self.edge_std is not None:
