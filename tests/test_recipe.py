@@ -157,6 +157,7 @@ def test_the_last_override_wins() -> None:
         ("model.backbone=50", "model.backbone: input should be a valid string (got 50)"),
         ("model.boxes.kind=gauss", "input should be 'dirac', 'gaussian', 'general' or 'general_dfl' (got 'gauss')"),
         ("model.detector=yolo", "model.detector: input should be 'fcos', 'atss', 'gfl', 'retinanet', 'foveabox' or"),
+        ("model.detector=[gfl]", "model.detector: input should be 'fcos', 'atss', 'gfl', 'retinanet', 'foveabox' or"),
         ("model.anchor_scale=8", "unknown key model.anchor_scale (did you mean model.points.scale?)"),
         ("data.scale=[1, 2, 3]", "data.scale"),
         ("data.scale=[2, 1]", "data: scale must be [lowest, highest], got [2.0, 1.0]"),

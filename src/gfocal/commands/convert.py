@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from gfocal.data.formats.common import Format
 from gfocal.data.formats.convert import check_out, write_dataset
@@ -15,6 +15,35 @@ from gfocal.data.split import set_apart
 from gfocal.errors import UsageError
 from gfocal.utils.progress import ProgressBar
 from gfocal.utils.text import Say, say_lines
+
+
+class SplitCounts(TypedDict):
+    """What a split has."""
+
+    pictures: int
+    boxes: int
+
+
+class Converted(TypedDict):
+    """What a conversion did, as JSON types.
+
+    Attributes:
+        out: the new folder.
+        format: its format.
+        splits: of each name.
+        lost: what that format does not hold, a line each.
+        unread: what no reader keeps, a line each.
+        sidecar: the file that holds what is lost for other programs; None without one.
+        skipped: what was left out, a line each.
+    """
+
+    out: str
+    format: Format
+    splits: dict[str, SplitCounts]
+    lost: list[str]
+    unread: list[str]
+    sidecar: str | None
+    skipped: list[str]
 
 
 def convert_files(
@@ -29,7 +58,7 @@ def convert_files(
     skip_broken: bool = False,
     warn: Callable[[list[str]], None] | None = None,
     say: Say | None = None,
-) -> dict[str, Any]:
+) -> Converted:
     """Write all splits of a data set in another format; see :func:`gfocal.data.formats.convert.write_dataset`.
 
     Args:
@@ -43,10 +72,6 @@ def convert_files(
         skip_broken: leave out what is broken.
         warn: called with one line for everything left out.
         say: called with lines about how the data are understood.
-
-    Returns:
-        JSON types: out, format, splits (images and boxes of each), lost, unread (lines
-        about what no reader keeps), sidecar (its file or None), skipped.
 
     Raises:
         UsageError: the source cannot be read or ``out`` not be written; or there is a val split already.
@@ -63,8 +88,8 @@ def convert_files(
             raise UsageError(f"{source} has the splits {there}: --val divides data with a train split and no val split")
         train, apart, _ = set_apart(splits["train"], val, seed, say)
         splits = {"train": train, "val": apart, **{name: index for name, index in splits.items() if name == "test"}}
-    counts = {split: {"pictures": len(index), "boxes": len(index.boxes)} for split, index in splits.items()}
-    with ProgressBar(sum(count["pictures"] for count in counts.values()), "copying pictures") as bar:
+    counts = {split: SplitCounts(pictures=len(index), boxes=len(index.boxes)) for split, index in splits.items()}
+    with ProgressBar(sum(map(len, splits.values())), "copying pictures") as bar:
         lost = write_dataset(splits, out, to, copy=copy, progress=bar.callback)
     sidecar = str(out / NAME) if (out / NAME).is_file() else None
     return {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import torch
 
@@ -22,6 +22,26 @@ from gfocal.utils.files import write_atomically
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
 
+class Preview(TypedDict):
+    """A sheet that was drawn, as JSON types but for its path.
+
+    Attributes:
+        out: the sheet.
+        pictures: images on it.
+        boxes: on all of them.
+        image_ids: of the images; a mosaic counts as its first one.
+        sizes: (height, width) of each.
+        skipped: what was left out, a line each.
+    """
+
+    out: Path
+    pictures: int
+    boxes: int
+    image_ids: list[int]
+    sizes: list[tuple[int, int]]
+    skipped: list[str]
+
+
 def draw_preview(
     data: Path,
     recipe: Recipe,
@@ -32,7 +52,7 @@ def draw_preview(
     format: Format | None = None,
     skip_broken: bool = False,
     say: Callable[[str], None] | None = None,
-) -> dict[str, Any]:
+) -> Preview:
     """Draw the first images that a run would see in an epoch, with their boxes, on one sheet.
 
     They are those of the run itself, bit for bit, but for ``data.multi_scale``: each has a size of its own here.
@@ -46,9 +66,6 @@ def draw_preview(
         format: read the data set as this; by default what is found.
         skip_broken: put the next readable image in the place of a broken one.
         say: called with lines about how the data are understood.
-
-    Returns:
-        JSON types: out, images, boxes, image_ids, sizes (height, width), skipped.
 
     Raises:
         UsageError: no such data, epoch or kind of image.

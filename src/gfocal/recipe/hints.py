@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Sequence
-from typing import Any, get_args
+from typing import get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -25,7 +25,7 @@ def _keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
             yield from _keys(section, f"{prefix}{name}.")
 
 
-def _section_of(annotation: Any) -> type[BaseModel] | None:
+def _section_of(annotation: object) -> type[BaseModel] | None:
     for candidate in (annotation, *get_args(annotation)):
         if isinstance(candidate, type) and issubclass(candidate, BaseModel):
             return candidate
@@ -38,19 +38,13 @@ def explain(error: ValidationError, where: str) -> str:
         key = ".".join(str(part) for part in problem["loc"] if part not in ("bool", "str", "int"))
         if problem["type"] == "extra_forbidden":
             lines.append(f"unknown key {key}{_hint(key, problem['input'])}")
+        elif problem["type"] == "value_error":  # from a check of this package, whose message names the values itself
+            refused = str(problem["ctx"]["error"])
+            lines.append(f"{key}: {refused}" if key else refused)
         else:
-            reason = problem["msg"].removeprefix("Value error, ")
-            lines.append(
-                f"{key}: {reason[0].lower() + reason[1:]} (got {problem['input']!r})"
-                if not _own(problem)
-                else (f"{key}: {reason}" if key else reason)
-            )
+            reason = problem["msg"]
+            lines.append(f"{key}: {reason[0].lower() + reason[1:]} (got {problem['input']!r})")
     return f"{where}: " + "; ".join(dict.fromkeys(lines))
-
-
-def _own(problem: Any) -> bool:
-    """Whether the message is one of this file's, which names its values itself."""
-    return bool(problem["type"] == "value_error")
 
 
 _ALIASES = {
@@ -94,7 +88,7 @@ _ALIASES = {
 """What other programs call these keys."""
 
 
-def _hint(key: str, value: Any) -> str:
+def _hint(key: str, value: object) -> str:
     """What may follow "unknown key ...": the nearest right one, or those of its section."""
     known = list(_keys(Recipe))
     head, _, tail = key.rpartition(".")

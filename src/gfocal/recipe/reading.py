@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any
 
 import yaml
 from pydantic import ValidationError
@@ -38,7 +38,7 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
 
 
 @functools.lru_cache(maxsize=32)
-def _parsed(text: str, where: str) -> dict[str, Any]:
+def _parsed(text: str, where: str) -> dict[str, object]:
     """Parsing takes longer than all the rest, and a study reads a few recipes a hundred times."""
     try:
         content = yaml.safe_load(text) or {}
@@ -49,9 +49,9 @@ def _parsed(text: str, where: str) -> dict[str, Any]:
     return content
 
 
-def build_recipe(content: dict[str, Any], overrides: Sequence[str] = (), where: str = "recipe") -> Recipe:
+def build_recipe(content: Mapping[str, object], overrides: Sequence[str] = (), where: str = "recipe") -> Recipe:
     """A recipe from plain data and overrides; see :func:`load_recipe`."""
-    content = copy.deepcopy(content)  # overrides must not reach the caller's data
+    own = copy.deepcopy(dict(content))  # overrides must not reach the caller's data
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals or not key.strip():
@@ -61,15 +61,15 @@ def build_recipe(content: dict[str, Any], overrides: Sequence[str] = (), where: 
         except yaml.YAMLError as error:
             raise UsageError(f"--set {override}: the value is not valid YAML") from error
         if key.strip() == "model.detector":
-            _same_detector(content, parsed)
-        _set(content, key.strip().split("."), parsed, override)
+            _same_detector(own, parsed)
+        _set(own, key.strip().split("."), parsed, override)
     try:
-        return Recipe.model_validate(content)
+        return Recipe.model_validate(own)
     except ValidationError as error:
         raise UsageError(explain(error, where)) from error
 
 
-def _same_detector(content: dict[str, Any], wanted: Any) -> None:
+def _same_detector(content: Mapping[str, object], wanted: object) -> None:
     """Another detector under the keys of this one would be neither.
 
     Raises:
@@ -77,15 +77,15 @@ def _same_detector(content: dict[str, Any], wanted: Any) -> None:
     """
     model = content.get("model")
     own = model.get("detector", "gfl") if isinstance(model, dict) else "gfl"
-    if wanted != own and wanted in DETECTORS:
-        fitting = [name for name in recipe_names() if name.startswith(str(wanted))]
+    if isinstance(wanted, str) and wanted != own and wanted in DETECTORS:
+        fitting = [name for name in recipe_names() if name.startswith(wanted)]
         raise UsageError(
             f"--set model.detector={wanted}: this is a recipe of {own}, whose points, assigner, quality and boxes "
             f"would stay; start from {' or '.join(fitting)}, or write a recipe with model: {{detector: {wanted}}}"
         )
 
 
-def _folder() -> Any:
+def _folder() -> Traversable:
     return resources.files("gfocal") / "recipes"
 
 
@@ -107,7 +107,7 @@ def _read(name_or_path: str | Path) -> tuple[str, str]:
     return (_folder() / f"{name_or_path}.yaml").read_text(encoding="utf-8"), f"recipe {name_or_path}"
 
 
-def _number(value: Any) -> Any:
+def _number(value: object) -> object:
     """YAML 1.1 takes 1e-3 for a word; people mean a number."""
     if isinstance(value, str):
         try:
@@ -117,7 +117,7 @@ def _number(value: Any) -> Any:
     return value
 
 
-def _set(content: dict[str, Any], keys: list[str], value: Any, override: str) -> None:
+def _set(content: dict[str, object], keys: list[str], value: object, override: str) -> None:
     for depth, key in enumerate(keys[:-1]):
         inner = content.setdefault(key, {})
         if not isinstance(inner, dict):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypedDict
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from gfocal.recipe import AXES, DETECTORS, Recipe
+from gfocal.recipe import AXES, DETECTORS, ModelRecipe, Recipe
 
 _AXES = {
     "assigner.kind": "assigner",
@@ -19,30 +19,40 @@ _AXES = {
 }
 
 
-def rows() -> dict[str, dict[str, Any]]:
-    """What each detector is made of by default, and what its axes accept instead."""
-    content = {}
+class Row(TypedDict):
+    """What a detector is made of by default; ``accepts``: what goes in place of it, by key of the recipe."""
+
+    points: str
+    assigner: str
+    quality: str
+    boxes: str
+    code: str | None
+    box_weight: str
+    accepts: dict[str, list[str]]
+
+
+def rows() -> dict[str, Row]:
+    """Of each detector."""
+    content: dict[str, Row] = {}
     for name in DETECTORS:
         model = _defaults(name)
         content[name] = {
-            "points": model["points"]["kind"],
-            "assigner": model["assigner"]["kind"],
-            "quality": model["quality"]["kind"],
-            "boxes": model["boxes"]["kind"],
-            "code": model["boxes"]["code"] if model["boxes"]["kind"] == "dirac" else None,
-            "box_weight": model["box_weight"],
-            "accepts": {f"model.{key}": list(values) for key, values in AXES[model["points"]["kind"]].items()},
+            "points": model.points.kind,
+            "assigner": model.assigner.kind,
+            "quality": model.quality.kind,
+            "boxes": model.boxes.kind,
+            "code": model.boxes.code if model.boxes.kind == "dirac" else None,
+            "box_weight": model.box_weight,
+            "accepts": {f"model.{key}": list(values) for key, values in AXES[model.points.kind].items()},
         }
     return content
 
 
-def _defaults(name: str) -> dict[str, Any]:
+def _defaults(name: str) -> ModelRecipe:
     # SSD's own size: the kind of resize is the one thing that a row's model asks of the rest.
     strides = [8 * 2**i for i in range(7)] if name == "ssd" else [8, 16, 32, 64, 128]
     model = {"detector": name, "strides": strides, "head": "plain" if name == "ssd" else "conv"}
-    recipe = Recipe.model_validate({"model": model, "data": {"resize": {"kind": "square", "size": 512}}})
-    dumped: dict[str, Any] = recipe.to_dict()["model"]
-    return dumped
+    return Recipe.model_validate({"model": model, "data": {"resize": {"kind": "square", "size": 512}}}).model
 
 
 def print_rows() -> None:
