@@ -300,6 +300,7 @@ def test_what_is_not_known_here_is_noted(keys: Path) -> None:
         ("fcos_r50_giou", "norm_on_bbox=True", "norm_on_bbox=False", "older FCOS.*logarithms"),
         ("fcos_r50_giou", "norm_on_bbox=True, ", "", "older FCOS"),
         ("gfl_r50", "style='pytorch'", "style='odd'", "style must be"),
+        ("gfl_r50", "style='pytorch'", "style=['caffe']", "style must be"),
     ],
 )
 def test_a_configuration_of_something_else_is_refused(keys: Path, model: str, old: str, new: str, word: str) -> None:
@@ -307,6 +308,24 @@ def test_a_configuration_of_something_else_is_refused(keys: Path, model: str, ol
     assert old in text
     with pytest.raises(UsageError, match=word):
         found(keys, model, meta={"config": text.replace(old, new)})
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("score_thr=0.05", "score_thr=b'x'"),
+        ("nms_pre=1000", "nms_pre=..."),
+        ("max_per_img=100", "max_per_img=1j"),
+        ("(1333, 800)", "(1e999, 800)"),
+        ("(1333, 800)", "(" + "9" * 400 + ", 800)"),
+    ],
+)
+def test_what_no_recipe_can_hold_counts_as_not_said(keys: Path, old: str, new: str) -> None:
+    text = config_text("gfl_r50")
+    assert old in text
+    assert (
+        found(keys, "gfl_r50", meta={"config": text.replace(old, new)}).recipe.predict == load_recipe("gfl_r50").predict
+    )
 
 
 def test_the_tower_of_the_centerness(keys: Path) -> None:

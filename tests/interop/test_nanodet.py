@@ -153,6 +153,12 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         import_nanodet(tmp_path / "other.ckpt", tmp_path / "out")
 
 
+def test_an_entry_that_is_no_tensor_is_refused(tmp_path: Path) -> None:
+    state = {"model.head.gfl_cls.0.weight": torch.zeros(112, 96, 1, 1), "head.gfl_cls.0.weight": "no tensor"}
+    with pytest.raises(UsageError, match=r"gfl_cls.0.weight has 0 outputs"):
+        import_nanodet(save(tmp_path / "a.ckpt", state), tmp_path / "out")
+
+
 def test_the_common_door_knows_nanodet(checkpoint: Path, tmp_path: Path) -> None:
     report = import_weights(checkpoint, tmp_path, size=256)
     assert (report.format, report.recipe) == ("nanodet", "gfl_nano")

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
 
 _PATH_LINE = re.compile(r"^\S*\.py$", re.MULTILINE)
 _LONGEST = 1_000_000
+_LARGEST = 1e300  # no number of pixels, and every whole number up to it is a float, too
 
 
-def parse_config(text: object) -> dict[str, Any]:
+def parse_config(text: object) -> dict[str, object]:
     """The values of a configuration's assignments by name; what is no plain value is None.
 
     Texts of several files one after the other, each under a line with its path, are merged as mmcv merges them: keys
@@ -24,7 +24,7 @@ def parse_config(text: object) -> dict[str, Any]:
         return {}
     try:
         tree = ast.parse(_PATH_LINE.sub("", text))
-        values: dict[str, Any] = {}
+        values: dict[str, object] = {}
         for statement in tree.body:
             if isinstance(statement, ast.Assign) and isinstance(target := statement.targets[0], ast.Name):
                 values[target.id] = _merged(values.get(target.id), _value(statement.value, values))
@@ -33,10 +33,10 @@ def parse_config(text: object) -> dict[str, Any]:
     return values
 
 
-def _value(node: ast.expr, known: dict[str, Any]) -> Any:
+def _value(node: ast.expr, known: Mapping[str, object]) -> object:
     match node:
-        case ast.Constant():
-            return node.value
+        case ast.Constant(value=str() | int() | float() as value):  # bool is an int
+            return value
         case ast.Name():
             return known.get(node.id)
         case ast.List() | ast.Tuple():
@@ -49,31 +49,31 @@ def _value(node: ast.expr, known: dict[str, Any]) -> Any:
             ]
             return {k: v for k, v in pairs if isinstance(k, str)}
         case ast.Call(func=ast.Name(id="dict"), args=[]):
-            result: dict[str, Any] = {}
+            result: dict[str, object] = {}
             for keyword in node.keywords:
-                value = _value(keyword.value, known)
+                inner = _value(keyword.value, known)
                 if keyword.arg is not None:
-                    result[keyword.arg] = value
-                elif isinstance(value, dict):
-                    result |= value
+                    result[keyword.arg] = inner
+                elif isinstance(inner, dict):
+                    result |= inner
             return result
     return None
 
 
-def _merged(below: Any, above: Any) -> Any:
+def _merged(below: object, above: object) -> object:
     if not isinstance(below, dict) or not isinstance(above, dict) or above.get("_delete_"):
         return above
     return {**below, **{key: _merged(below.get(key), value) for key, value in above.items()}}
 
 
-def find(config: Any, *path: str) -> Any:
+def find(config: object, *path: str) -> object:
     """What stands under these keys, one inside the other; None if nothing does."""
     for key in path:
         config = config.get(key) if isinstance(config, dict) else None
     return config
 
 
-def steps(pipeline: Any) -> Iterator[dict[str, Any]]:
+def steps(pipeline: object) -> Iterator[dict[str, object]]:
     """Every dictionary in a list of processing steps, and in those inside it."""
     if isinstance(pipeline, dict):
         yield pipeline
@@ -84,10 +84,10 @@ def steps(pipeline: Any) -> Iterator[dict[str, Any]]:
             yield from steps(value)
 
 
-def numbers(value: Any, count: int) -> tuple[float, ...] | None:
-    """``count`` numbers, or None where the value is anything else."""
+def numbers(value: object, count: int) -> tuple[float, ...] | None:
+    """``count`` finite numbers, or None where the value is anything else."""
     if not isinstance(value, (list, tuple)) or len(value) != count:
         return None
-    if any(isinstance(v, bool) or not isinstance(v, (int, float)) for v in value):
+    if any(isinstance(v, bool) or not isinstance(v, (int, float)) or not abs(v) <= _LARGEST for v in value):
         return None
     return tuple(float(v) for v in value)

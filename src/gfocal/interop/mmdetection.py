@@ -117,7 +117,7 @@ def our_names(names: Iterable[str]) -> dict[str, str]:
     return {theirs: ours for theirs, ours in mapped.items() if not _UNUSED.fullmatch(theirs)}
 
 
-def fit(state: Mapping[str, Tensor], own: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
+def fit(state: Mapping[str, object], own: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
     """The tensors under our names, every one of them in its place.
 
     Args:
@@ -138,10 +138,10 @@ def fit(state: Mapping[str, Tensor], own: Mapping[str, Tensor], where: str) -> d
         if ours in own and shape_of(placed[ours]) != shape_of(own[ours])
     ]
     refuse_misfits(where, {"missing": missing, "unknown": unknown, "of another shape": misshapen})
-    return placed
+    return {ours: value for ours, value in placed.items() if isinstance(value, Tensor)}
 
 
-def _as_linear(value: Tensor, own: Tensor | None) -> Tensor:
+def _as_linear(value: object, own: Tensor | None) -> object:
     """GFL v2's small network is written as 1x1 convolutions there and as linear layers here."""
     if isinstance(value, Tensor) and own is not None and own.ndim == 2 and value.ndim == 4:
         return value.flatten(2).squeeze(2) if value.shape[2:] == (1, 1) else value

@@ -2,32 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal, NamedTuple, NoReturn
 
 from gfocal.errors import UsageError
 from gfocal.interop.config_text import find, numbers, steps
 
 Style = Literal["pytorch", "caffe"]
-Config = dict[str, Any]
-_COLOURS: dict[str, tuple[str, tuple[float, ...], tuple[float, ...]]] = {
-    "pytorch": ("rgb", (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
+Config = Mapping[str, object]
+
+
+class Pixels(NamedTuple):
+    """How the colours of a picture enter: order of the channels, and what is taken off and divided by."""
+
+    order: Literal["rgb", "bgr"]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+_COLOURS: dict[str, Pixels] = {
+    "pytorch": Pixels("rgb", (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
     # Of the FCOS that can be imported; others of that style have 102.9801 115.9465 122.7717, half a grey level away.
-    "caffe": ("bgr", (103.53, 116.28, 123.675), (1.0, 1.0, 1.0)),
+    "caffe": Pixels("bgr", (103.53, 116.28, 123.675), (1.0, 1.0, 1.0)),
 }
 _STRIDES = [8, 16, 32, 64, 128]
 _SQUARE = {"octave_base_scale": 8, "scales_per_octave": 1, "ratios": [1.0], "strides": _STRIDES}
+_TYPES = {
+    "gfl_r50": ("GFLHead", "GFocalHead", "LDHead"),
+    "atss_r50": ("ATSSHead",),
+    "fcos_r50": ("FCOSHead",),
+    "retinanet_r50": ("RetinaHead",),
+    "foveabox_r50": ("FoveaHead",),
+    "ssd512_vgg16": ("SSDHead",),
+}
+"""What model.bbox_head.type may be for a row of ours."""
 # What a row of ours does and its configuration must not have otherwise, under model.bbox_head; silence is consent.
-_FIXED: dict[str, dict[str, Any]] = {
-    "gfl_r50": {"type": ["GFLHead", "GFocalHead", "LDHead"], "anchor_generator": _SQUARE},
-    "atss_r50": {
-        "type": ["ATSSHead"],
-        "anchor_generator": _SQUARE,
-        "bbox_coder": {"target_stds": [0.1, 0.1, 0.2, 0.2]},
-    },
-    "fcos_r50": {"type": ["FCOSHead"], "strides": _STRIDES},
+_FIXED: dict[str, Mapping[str, object]] = {
+    "gfl_r50": {"anchor_generator": _SQUARE},
+    "atss_r50": {"anchor_generator": _SQUARE, "bbox_coder": {"target_stds": [0.1, 0.1, 0.2, 0.2]}},
+    "fcos_r50": {"strides": _STRIDES},
     "retinanet_r50": {
-        "type": ["RetinaHead"],
         "anchor_generator": {
             "octave_base_scale": 4,
             "scales_per_octave": 3,
@@ -36,9 +51,8 @@ _FIXED: dict[str, dict[str, Any]] = {
         },
         "bbox_coder": {"target_stds": [1.0, 1.0, 1.0, 1.0]},
     },
-    "foveabox_r50": {"type": ["FoveaHead"], "strides": _STRIDES, "base_edge_list": [16, 32, 64, 128, 256]},
+    "foveabox_r50": {"strides": _STRIDES, "base_edge_list": [16, 32, 64, 128, 256]},
     "ssd512_vgg16": {
-        "type": ["SSDHead"],
         "anchor_generator": {
             "input_size": 512,
             "strides": [*_STRIDES, 256, 512],
@@ -54,30 +68,33 @@ _FIXED: dict[str, dict[str, Any]] = {
 class Asked:
     """Collects recipe keys and notes."""
 
-    keys: dict[str, Any] = field(default_factory=dict)
+    keys: dict[str, object] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
 
 def check_fixed(row: str, config: Config, where: str) -> None:
     """Refuse a configuration whose head works otherwise than the row's."""
 
-    def compare(expected: dict[str, Any], given: Any, path: str) -> None:
+    def refuse(path: str, theirs: object, wanted: object) -> NoReturn:
+        raise UsageError(f"{where}: its configuration has {path} {theirs}; the importer knows {wanted}")
+
+    def compare(expected: Mapping[str, object], given: object, path: str) -> None:
         for key, value in expected.items():
             theirs = find(given, key)
-            if isinstance(value, dict):
+            if isinstance(value, Mapping):
                 compare(value, theirs, f"{path}.{key}")
-                continue
-            named = key == "type" and str(theirs).removeprefix("mmdet.") in value
-            if theirs is not None and theirs != value and not named:
-                wanted = " or ".join(value) if key == "type" else value
-                raise UsageError(f"{where}: its configuration has {path}.{key} {theirs}; the importer knows {wanted}")
+            elif theirs is not None and theirs != value:
+                refuse(f"{path}.{key}", theirs, value)
 
+    kind = find(config, "model", "bbox_head", "type")
+    if kind is not None and str(kind).removeprefix("mmdet.") not in _TYPES[row]:
+        refuse("model.bbox_head.type", kind, " or ".join(_TYPES[row]))
     compare(_FIXED[row], find(config, "model", "bbox_head"), "model.bbox_head")
     if row != "ssd512_vgg16" and find(config, "model", "bbox_head", "loss_cls", "use_sigmoid") is False:
         raise UsageError(f"{where}: its classes are a softmax; the importer knows sigmoids for this detector")
 
 
-def ask_style(asked: Asked, config: Config, style: Style | None, where: str) -> None:
+def ask_style(asked: Asked, config: Config, style: Style | None, backbone_name: str, where: str) -> None:
     backbone = find(config, "model", "backbone")
     said = None if backbone is None else find(backbone, "style") or "pytorch"  # mmdetection's own default
     pixels = configured_pixels(config)
@@ -92,26 +109,26 @@ def ask_style(asked: Asked, config: Config, style: Style | None, where: str) -> 
     if style is not None and said is not None and style != said:
         raise UsageError(f"{where} says itself that its style is {said}; leave out --style {style}")
     chosen = said or style
-    if chosen not in _COLOURS:
+    if not isinstance(chosen, str) or chosen not in _COLOURS:
         raise UsageError(f"{where}: style must be pytorch or caffe, got {chosen}")
-    basic = asked.keys["model.backbone"].startswith(("resnet18", "resnet34"))  # no bottlenecks: one place for a stride
+    basic = backbone_name.startswith(("resnet18", "resnet34"))  # no bottlenecks: one place for a stride
     asked.keys["model.style"] = "pytorch" if basic else chosen
     ask_pixels(asked, pixels or _COLOURS[chosen])
 
 
-def configured_pixels(config: Config) -> tuple[str, tuple[float, ...], tuple[float, ...]] | None:
-    """(order, mean, std) of the configuration: data_preprocessor (3.x), Normalize of the test pipeline (2.x)."""
+def configured_pixels(config: Config) -> Pixels | None:
+    """Those of the configuration: data_preprocessor (3.x), Normalize of the test pipeline (2.x)."""
     new = find(config, "model", "data_preprocessor") or find(config, "data_preprocessor")
     normalize = [step for step in _test_steps(config) if step.get("type") == "Normalize"]
     for given, key, default in ((new, "bgr_to_rgb", False), *((s, "to_rgb", True) for s in normalize)):
         mean, std = numbers(find(given, "mean"), 3), numbers(find(given, "std"), 3)
         if mean and std:
             order = find(given, key)
-            return "rgb" if (default if order is None else order) else "bgr", mean, std
+            return Pixels("rgb" if (default if order is None else order) else "bgr", mean, std)
     return None
 
 
-def _test_steps(config: Config) -> list[dict[str, Any]]:
+def _test_steps(config: Config) -> list[dict[str, object]]:
     places = (
         find(config, "data", "test", "pipeline"),
         find(config, "test_dataloader", "dataset", "pipeline"),
@@ -121,7 +138,7 @@ def _test_steps(config: Config) -> list[dict[str, Any]]:
     return [*found, {**norm, "type": "Normalize"}] if isinstance(norm := config.get("img_norm_cfg"), dict) else found
 
 
-def ask_pixels(asked: Asked, pixels: tuple[str, tuple[float, ...], tuple[float, ...]] | None) -> None:
+def ask_pixels(asked: Asked, pixels: Pixels | None) -> None:
     if pixels is not None:
         order, mean, std = pixels
         asked.keys |= {"model.pixels.order": order, "model.pixels.mean": list(mean), "model.pixels.std": list(std)}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor
 
@@ -75,7 +74,9 @@ def find_row(state: Mapping[str, object], where: str) -> str:
     )
 
 
-def recipe_of(row: str, state: Mapping[str, Any], meta: Mapping[str, Any], style: Style | None, where: str) -> Found:
+def recipe_of(
+    row: str, state: Mapping[str, object], meta: Mapping[str, object], style: Style | None, where: str
+) -> Found:
     """The recipe of these tensors.
 
     Args:
@@ -98,10 +99,10 @@ def recipe_of(row: str, state: Mapping[str, Any], meta: Mapping[str, Any], style
             raise UsageError("--style is for ResNets; SSD's VGG has only one")
         ask_pixels(asked, configured_pixels(config))
     else:
-        _backbone(asked, state, where)
-        ask_style(asked, config, style, where)
-        _pyramid(asked, config, state, where)
-        _head(asked, row, config, state, where)
+        backbone = asked.keys["model.backbone"] = _backbone(state, where)
+        ask_style(asked, config, style, backbone, where)
+        channels = _pyramid(asked, config, state, where)
+        _head(asked, row, config, state, channels, where)
     if row == "fcos_r50":
         ask_fcos(asked, config, where)
     if row == "foveabox_r50":
@@ -114,11 +115,11 @@ def recipe_of(row: str, state: Mapping[str, Any], meta: Mapping[str, Any], style
     return Found(load_recipe(row, changed), changed, classes, names, tuple(asked.notes))
 
 
-def _dataset_names(meta: Mapping[str, Any]) -> tuple[Any, ...]:
+def _dataset_names(meta: Mapping[str, object]) -> tuple[object, ...]:
     return find(meta, "dataset_meta", "classes"), find(meta, "dataset_meta", "CLASSES")
 
 
-def _rows(state: Mapping[str, Any], name: str, where: str) -> int:
+def _rows(state: Mapping[str, object], name: str, where: str) -> int:
     """Number of outputs of a convolution."""
     weight = state.get(name)
     if not isinstance(weight, Tensor) or weight.ndim == 0:
@@ -126,7 +127,7 @@ def _rows(state: Mapping[str, Any], name: str, where: str) -> int:
     return len(weight)
 
 
-def _classes(row: str, state: Mapping[str, Any], where: str) -> int:
+def _classes(row: str, state: Mapping[str, object], where: str) -> int:
     """Number of classes by the shape of the class outputs."""
     if row == "ssd512_vgg16":
         name, anchors, background = "bbox_head.cls_convs.0.0.weight", 4, 1
@@ -140,7 +141,8 @@ def _classes(row: str, state: Mapping[str, Any], where: str) -> int:
     return outputs // anchors - background
 
 
-def _backbone(asked: Asked, state: Mapping[str, Any], where: str) -> None:
+def _backbone(state: Mapping[str, object], where: str) -> str:
+    """Timm's name."""
     blocks = {tuple(n.split(".")[1:3]) for n in state if n.startswith("backbone.layer") and n.count(".") > 2}
     counts = tuple(sum(stage == f"layer{i}" for stage, _ in blocks) for i in range(1, 5))
     bottleneck = "backbone.layer1.0.conv3.weight" in state
@@ -148,27 +150,29 @@ def _backbone(asked: Asked, state: Mapping[str, Any], where: str) -> None:
     if isinstance(first, Tensor) and isinstance(second, Tensor) and first.ndim == second.ndim == 4:
         name = _BACKBONES.get((bottleneck, counts, first.shape[0], second.shape[1]))
         if name is not None:
-            asked.keys["model.backbone"] = name
-            return
+            return name
     known = ", ".join(name.split(".")[0] for name in _BACKBONES.values())
     few = ", ".join([printable(n) for n in state if n.startswith("backbone.")][:3])
     raise UsageError(f"{where}: its backbone ({few}, ...; blocks {counts}) is none of {known}")
 
 
-def _pyramid(asked: Asked, config: Config, state: Mapping[str, Any], where: str) -> None:
+def _pyramid(asked: Asked, config: Config, state: Mapping[str, object], where: str) -> int:
+    """The channels of its levels."""
+    channels = 256
     lateral, extra = state.get("neck.lateral_convs.0.conv.weight"), state.get("neck.fpn_convs.3.conv.weight")
     if isinstance(lateral, Tensor) and lateral.ndim:
-        asked.keys["model.channels"] = len(lateral)
+        asked.keys["model.channels"] = channels = len(lateral)
         if isinstance(extra, Tensor) and extra.ndim == 4:
-            asked.keys["model.extra_from"] = "output" if extra.shape[1] == len(lateral) else "input"
+            asked.keys["model.extra_from"] = "output" if extra.shape[1] == channels else "input"
     neck = find(config, "model", "neck")
     if neck is not None:
         asked.keys["model.relu_before_extra"] = find(neck, "relu_before_extra_convs") is True
         if find(neck, "add_extra_convs") == "on_lateral":
             raise UsageError(f"{where}: its extra levels start at the lateral maps (on_lateral); gfocal's cannot")
+    return channels
 
 
-def _head(asked: Asked, row: str, config: Config, state: Mapping[str, Any], where: str) -> None:
+def _head(asked: Asked, row: str, config: Config, state: Mapping[str, object], channels: int, where: str) -> None:
     """Depth, layers and box form of a head with towers."""
     depth = sum(n.startswith("bbox_head.cls_convs.") and n.endswith(".conv.weight") for n in state)
     normed = "bbox_head.cls_convs.0.gn.weight" in state
@@ -177,7 +181,7 @@ def _head(asked: Asked, row: str, config: Config, state: Mapping[str, Any], wher
     asked.keys["model.tower_bias"] = normed and "bbox_head.cls_convs.0.conv.bias" in state
     asked.keys["model.level_scales"] = any(n.startswith("bbox_head.scales.") for n in state)
     groups = find(config, "model", "bbox_head", "norm_cfg", "num_groups")
-    ours = min(32, asked.keys.get("model.channels", 256) // 2)
+    ours = min(32, channels // 2)
     if normed and (groups or 32) != ours:
         raise UsageError(f"{where}: its head has GroupNorm of {groups or 32} groups; gfocal's has {ours} here")
     if row == "gfl_r50":

@@ -83,10 +83,11 @@ def is_nanodet(state: Mapping[str, object]) -> bool:
     return any(isinstance(state.get(prefix + _OUTPUT), Tensor) for prefix in ("model.", ""))
 
 
-def _recipe(state: Mapping[str, Tensor], size: int, checkpoint: Path) -> tuple[Recipe, tuple[str, ...], int]:
+def _recipe(state: Mapping[str, object], size: int, checkpoint: Path) -> tuple[Recipe, tuple[str, ...], int]:
     """The recipe that the shapes ask for, the keys that they set, and the number of classes."""
-    outputs = len(state[_OUTPUT]) if state[_OUTPUT].ndim else 0
-    bins = state[_PROJECT].numel() if isinstance(state.get(_PROJECT), Tensor) else 8
+    weight, project = state.get(_OUTPUT), state.get(_PROJECT)
+    outputs = len(weight) if isinstance(weight, Tensor) and weight.ndim else 0
+    bins = project.numel() if isinstance(project, Tensor) else 8
     classes = outputs - 4 * bins
     if classes < 1 or bins < 2:
         raise UsageError(
@@ -105,7 +106,7 @@ def _theirs(name: str) -> str:
     return name
 
 
-def _ours(state: Mapping[str, Tensor], own: Mapping[str, Tensor], checkpoint: Path) -> dict[str, Tensor]:
+def _ours(state: Mapping[str, object], own: Mapping[str, Tensor], checkpoint: Path) -> dict[str, Tensor]:
     """The state under our names.
 
     Raises:
@@ -122,4 +123,5 @@ def _ours(state: Mapping[str, Tensor], own: Mapping[str, Tensor], checkpoint: Pa
     ]
     found = {"missing": missing, "unknown": unknown, "of another shape": misshapen}
     refuse_misfits(f"{checkpoint} does not fit NanoDet-m", found, "model.")
-    return {name: state[theirs] for name, theirs in names.items()}
+    placed = {name: state[theirs] for name, theirs in names.items()}
+    return {name: value for name, value in placed.items() if isinstance(value, Tensor)}

@@ -49,8 +49,8 @@ class Checkpoint:
         foreign: classes and functions that its pickle names; none of them was imported or called.
     """
 
-    state: dict[str, Any]
-    meta: dict[str, Any]
+    state: dict[str, object]
+    meta: dict[str, object]
     foreign: tuple[str, ...] = ()
 
 

@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
@@ -121,12 +120,12 @@ def refuse_misfits(where: str, found: Mapping[str, Sequence[str]], prefix: str =
         raise UsageError(f"{where}; tensors {'; '.join(problems)}")
 
 
-def differing(recipe: str, keys: Mapping[str, Any]) -> tuple[str, ...]:
+def differing(recipe: str, keys: Mapping[str, object]) -> tuple[str, ...]:
     """Those of the keys ("a.b") that the recipe has otherwise, as "a.b=value" for ``--set``; values are JSON types."""
     plain = load_recipe(recipe).to_dict()
     return tuple(f"{key}={json.dumps(value)}" for key, value in keys.items() if find(plain, *key.split(".")) != value)
 
 
-def shape_of(value: Any) -> tuple[int, ...] | str:
+def shape_of(value: object) -> tuple[int, ...] | str:
     """The shape of a tensor; of anything else, what it is."""
     return tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
