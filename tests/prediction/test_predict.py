@@ -195,6 +195,17 @@ def test_broken_images_are_left_out_unless_none_is_left(tmp_path: Path, detector
         predict(detector, [tmp_path / "bad.jpg"], tmp_path / "out2")
 
 
+def test_of_several_broken_images_the_error_is_about_the_first(tmp_path: Path, detector: DenseDetector) -> None:
+    paths = [tmp_path / f"{name}.jpg" for name in "abc"]
+    for path in paths:
+        path.write_bytes(b"nothing")
+    with pytest.raises(BrokenInputError, match=r"no picture can be read: .*a\.jpg.*b\.jpg.*c\.jpg") as caught:
+        predict(detector, paths, tmp_path / "out")
+    assert caught.value.path == paths[0]
+    with pytest.raises(UsageError, match="no pictures were given"):
+        predict(detector, [], tmp_path / "out")
+
+
 def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path: Path, detector: DenseDetector) -> None:
     (tmp_path / "out").write_text("")
     with pytest.raises(UsageError, match="cannot write"):

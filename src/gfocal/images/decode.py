@@ -148,6 +148,10 @@ def _first_frame_uint8(image: Tensor) -> Tensor:
 
 def _words_of(error: Exception) -> str:
     """What a decoder says, without the place in its source that torchvision puts before them."""
+    from PIL import UnidentifiedImageError
+
+    if isinstance(error, UnidentifiedImageError):
+        return "no known picture format"
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
     text = text.rsplit(".cpp:", 1)[-1].split(", ", 1)[-1]
-    return "no known picture format" if "Unsupported" in text or "cannot identify" in text else text
+    return "no known picture format" if "Unsupported" in text else text

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import torch
@@ -114,7 +113,18 @@ def _moved(found: Detections, window: np.ndarray) -> Detections:
 
 
 def together(parts: Sequence[Detections]) -> Detections:
-    """Detections one after the other, with all that each of them has; at least one part."""
-    names = [f.name for f in fields(Detections) if isinstance(getattr(parts[0], f.name), Tensor)]
-    joined: dict[str, Any] = {name: torch.cat([getattr(part, name) for part in parts]) for name in names}
-    return replace(parts[0], **joined)
+    """Detections one after the other, with what all of them have; at least one part."""
+    return Detections(
+        torch.cat([part.boxes for part in parts]),
+        torch.cat([part.scores for part in parts]),
+        torch.cat([part.labels for part in parts]),
+        parts[0].names,
+        _joined([part.edge_std for part in parts]),
+        _joined([part.edge_probs for part in parts]),
+        _joined([part.levels for part in parts]),
+    )
+
+
+def _joined(tensors: Sequence[Tensor | None]) -> Tensor | None:
+    known = [tensor for tensor in tensors if tensor is not None]
+    return torch.cat(known) if len(known) == len(tensors) else None

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict
 
 from PIL import Image
 
@@ -125,8 +125,8 @@ def predict(
     inputs = names.inputs
     if not inputs:
         raise UsageError(f"all pictures given are drawings of an earlier call into {out}; give the pictures themselves")
-    records: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
+    records: list[_Image] = []
+    annotations: list[_Annotation] = []
     skipped: list[str] = []
     first_broken: BrokenInputError | None = None
     for done, path in enumerate(inputs, start=1):
@@ -142,8 +142,8 @@ def predict(
             _save(draw(image, found), drawing)
             height, width = image.shape[-2:]
             image_id = len(records) + 1
-            record = {"id": image_id, "file_name": path.as_posix(), "width": width, "height": height}
-            records.append({**record, "drawing": drawing.name})
+            name = path.as_posix()
+            records.append(_Image(id=image_id, file_name=name, width=width, height=height, drawing=drawing.name))
             annotations += _annotations(found, image_id, len(annotations) + 1, category_ids)
         if progress is not None:
             progress(done, len(inputs))
@@ -163,16 +163,39 @@ def predict(
     return Prediction(drawings, out / RESULTS, len(annotations), tuple(skipped), left_out)
 
 
+class _Image(TypedDict):
+    """One entry of ``images``; ``drawing`` is a file beside the results."""
+
+    id: int
+    file_name: str
+    width: int
+    height: int
+    drawing: str
+
+
+class _Annotation(TypedDict):
+    """One entry of ``annotations``: what :meth:`gfocal.structures.Detections.to_coco` gives, and what COCO adds."""
+
+    id: int
+    image_id: int
+    category_id: int
+    bbox: list[float]
+    score: float
+    edge_std: NotRequired[list[float]]
+    area: float
+    iscrowd: int
+
+
 def _annotations(
     found: Detections, image_id: int, first_id: int, category_ids: Sequence[int] | None
-) -> list[dict[str, Any]]:
+) -> list[_Annotation]:
     return [
         {"id": number, **entry, "area": round(entry["bbox"][2] * entry["bbox"][3], 3), "iscrowd": 0}
         for number, entry in enumerate(found.to_coco(image_id, category_ids), start=first_id)
     ]
 
 
-def _write_json(file: Path, content: Any) -> None:
+def _write_json(file: Path, content: object) -> None:
     file.write_text(json.dumps(content, allow_nan=False, separators=(",", ":")), encoding="utf-8")
 
 

@@ -226,6 +226,15 @@ def test_an_archive_that_has_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert not [path for path in cache_folder().rglob("*") if path.is_dir() and path.name != "data"]
 
 
+def test_what_is_wrong_inside_an_archive_is_named_with_it(tmp_path: Path, own_cache: Path) -> None:
+    with pytest.raises(UsageError, match=r"archive .*x\.zip: no data set found in it; looked for COCO"):
+        find_data(archive_of(tmp_path / "x.zip", {"a.txt": b"x"}))
+    content = {"set/data.yaml": b"train: images\nnames: {cat: 0}\n", "set/images/a.jpg": b"x"}
+    with pytest.raises(UsageError, match=r"^archive .*y\.zip: .*data\.yaml: 'names' has the key 'cat'") as caught:
+        find_data(archive_of(tmp_path / "y.zip", content))
+    assert Path(str(caught.value).split(": ")[1]).is_file(), "what was unpacked can be looked at"
+
+
 def test_encrypted_archives_are_refused(tmp_path: Path) -> None:
     file = archive_of(tmp_path / "x.zip", {"a.txt": b"x"})
     raw = bytearray(file.read_bytes())

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
 import numpy as np
@@ -71,6 +71,7 @@ class CategoryRecord(msgspec.Struct, gc=False):
 
 _Record = TypeVar("_Record", ImageRecord, AnnotationRecord, CategoryRecord)
 _CHUNK = 1 << 14  # Records that are objects at the same time.
+_LET_GO = msgspec.Raw()  # In the place of a record that was read.
 
 
 class Annotations:
@@ -188,7 +189,7 @@ def _address(text: bytes | msgspec.Raw) -> int:
 
 
 def _records(
-    raws: list[Any], kind: type[_Record], raw: bytes, origin: int, file: Path, problems: Problems
+    raws: list[msgspec.Raw], kind: type[_Record], raw: bytes, origin: int, file: Path, problems: Problems
 ) -> Iterator[list[_Record]]:
     """Objects of the records, some at a time; the records are let go of on the way.
 
@@ -205,7 +206,7 @@ def _records(
     """
     for first in range(0, len(raws), _CHUNK):
         some = raws[first : first + _CHUNK]
-        raws[first : first + _CHUNK] = [None] * len(some)
+        raws[first : first + _CHUNK] = [_LET_GO] * len(some)
         start, last = _address(some[0]) - origin, _address(some[-1]) - origin
         try:
             yield msgspec.json.decode(b"[%b]" % raw[start : last + memoryview(some[-1]).nbytes], type=list[kind])  # type: ignore[valid-type]
