@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 from gfocal.cli.app import app
 from gfocal.data.checks.check import check_data
-from gfocal.data.checks.report import Report
+from gfocal.data.checks.report import LeftOut, Report
 from gfocal.data.index.data_index import DataIndex
 from gfocal.detector import DenseDetector
 from gfocal.errors import UsageError
@@ -107,14 +107,14 @@ def test_check_train_and_predict(case: Case, tmp_path: Path, detector: DenseDete
     else:
         index, result = trained(root, tmp_path / "skip", skip_broken=case.refused)
         assert report is not None
-        unusable = report.left_out["train"]["pictures"]
+        unusable = report.left_out["train"].images
         boxes = len(index.boxes) - 2 * unusable
         assert (len(index) - unusable, boxes) == case.left
         told = [*index.skipped, *result.skipped]
         assert bool(told) == case.refused, told
         if case.refused:
             assert any(names_both(line, case) for line in told), told
-            assert report.left_out["train"]["records"] == len(index.skipped)
+            assert report.left_out["train"].records == len(index.skipped)
 
     if case.images:
         found = predicted(detector, root)
@@ -200,7 +200,7 @@ def survives(mutate: Mutation) -> None:
         if not isinstance(strict, str):
             assert report is not None
             seen = report.splits["train"]
-            assert report.left_out["train"] == {"records": 0, "pictures": 0}
+            assert report.left_out["train"] == LeftOut(records=0, images=0)
             assert (len(strict[0]), len(strict[0].boxes)) == (len(seen), len(seen.boxes))
             return
         assert str(root) in strict
@@ -211,8 +211,8 @@ def survives(mutate: Mutation) -> None:
             return
         index, result = skipping
         assert report is not None
-        assert len(index.skipped) == report.left_out["train"]["records"]
-        assert bool(result.skipped) == bool(report.left_out["train"]["pictures"])
+        assert len(index.skipped) == report.left_out["train"].records
+        assert bool(result.skipped) == bool(report.left_out["train"].images)
 
 
 @settings(max_examples=25, deadline=None, derandomize=True)
