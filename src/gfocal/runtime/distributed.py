@@ -11,13 +11,15 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, distributed, nn
 
 from gfocal.errors import GfocalError, UsageError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class Processes:
         """Whether it is true in one of them, so that all decide alike."""
         return flag if self.count == 1 else bool(self.add_up(torch.tensor(int(flag))))
 
-    def gather(self, value: Any) -> list[Any]:
+    def gather(self, value: T) -> list[T]:
         """What each of them has, by rank."""
         if self.count == 1:
             return [value]

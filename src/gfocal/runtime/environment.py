@@ -7,7 +7,7 @@ import os
 import platform
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import torch
 import torchvision
@@ -19,8 +19,41 @@ from gfocal.runtime.precision import real_precision
 _PACKAGES = ("torch", "torchvision", "timm", "accelerate", "numpy", "pillow", "hotcoco", "safetensors", "pydantic")
 
 
-def environment(recipe: Recipe, processes: int = 1) -> dict[str, Any]:
+class Environment(TypedDict):
     """What two runs must share to be bit-identical, beside recipe and data."""
+
+    gfocal: str
+    torch: str
+    torchvision: str
+    python: str
+    machine: str
+    device: str  # the GPU's name, or "cpu"
+    threads: int
+    processes: int
+    precision: str
+    channels_last: bool
+
+
+class Gpu(TypedDict):
+    """A CUDA device."""
+
+    name: str
+    memory_gb: float
+
+
+class Host(TypedDict):
+    """Facts about a machine, none that name it; ``memory_gb`` is None for what the system does not tell."""
+
+    system: str
+    cpu: str
+    cpus: int | None
+    memory_gb: float | None
+    gpus: list[Gpu]
+    threads: int
+
+
+def environment(recipe: Recipe, processes: int = 1) -> Environment:
+    """The environment of this process, as one of so many that train together."""
     return {
         "gfocal": gfocal.__version__,
         "torch": str(torch.__version__),
@@ -48,8 +81,8 @@ def versions() -> dict[str, str | None]:
     return found
 
 
-def host() -> dict[str, Any]:
-    """Facts about the machine, none that name it."""
+def host() -> Host:
+    """Facts about this machine."""
     memory = None
     with suppress(AttributeError, ValueError, OSError):
         memory = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)

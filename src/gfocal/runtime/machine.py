@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Literal, TypedDict
 
 import torch
 import torchvision
@@ -30,8 +30,20 @@ EXTRAS = {
 """Packages that are not required: the extra that brings each, and what it is for."""
 
 
-def room() -> dict[str, Any]:
-    """Bytes and files that are free; None for what this system does not tell."""
+class Room(TypedDict):
+    """Bytes that are free, and how many files may be open; None for what this system does not tell."""
+
+    memory: int | None
+    gpu_memory: list[int]
+    shared_memory: int | None
+    disk_here: int | None
+    disk_for_temporary_files: int | None
+    open_files: int | None
+    open_files_at_most: int | None
+
+
+def room() -> Room:
+    """What this process has."""
     soft = hard = None
     with suppress(ImportError, OSError):
         import resource
@@ -48,7 +60,8 @@ def room() -> dict[str, Any]:
     }
 
 
-_LEAST = {
+_Scarce = Literal["memory", "shared_memory", "disk_here", "disk_for_temporary_files", "open_files_at_most"]
+_LEAST: dict[_Scarce, tuple[int, str]] = {
     "memory": (4 * GB, "training may not fit: smaller batches (schedule.batch_size), or gfl_nano"),
     "shared_memory": (
         GB,
@@ -60,7 +73,7 @@ _LEAST = {
 }
 
 
-def room_notes(free: Mapping[str, Any]) -> list[str]:
+def room_notes(free: Room) -> list[str]:
     """Lines about what :func:`room` found to be scarce."""
     lines = []
     for name, (least, advice) in _LEAST.items():
@@ -71,7 +84,7 @@ def room_notes(free: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def readable(name: str, value: Any) -> str:
+def readable(name: str, value: int | list[int] | None) -> str:
     """A number of :func:`room` for people."""
     if isinstance(value, list):
         return ", ".join(readable(name, each) for each in value) or "none"
@@ -133,7 +146,7 @@ def boxes_on_device() -> str:
     """Post-processing on the device that will be used: two boxes of one object become one."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
-    def there(values: list[Any]) -> Tensor:
+    def there(values: Sequence[object]) -> Tensor:
         return torch.tensor(values, device=device)
 
     boxes = there([[0.0, 0, 10, 10], [0, 0, 10, 9], [20, 20, 30, 30]])
