@@ -18,7 +18,7 @@ from gfocal.commands.find_lr import describe_sweep
 from gfocal.data.index.data_index import DataIndex
 from gfocal.errors import UsageError
 from gfocal.training import lr_finder as finder
-from gfocal.training.lr_finder import Sweep, _sweep, described, find_lr, smooth, suggest
+from gfocal.training.lr_finder import Sweep, _sweep, find_lr, smooth, suggest, sweep_report
 from gfocal.training.step import NotFinite
 from gfocal.training.train import train
 from helpers.small_runs import SMALL, metrics_of, small
@@ -58,9 +58,9 @@ def test_what_a_broken_network_finds_later_does_not_count() -> None:
 def test_a_loss_that_does_not_fall_suggests_nothing(loss: Callable[[float], float]) -> None:
     sweep = curve(loss, 0.02)
     assert suggest(sweep) is None
-    content = described(sweep, small(), 12)
-    assert content["set"] is None
-    assert describe_sweep(content, ["gfocal", "train", "r"])[0].startswith(
+    report = sweep_report(sweep, small(), 12)
+    assert report.override is None
+    assert describe_sweep(report, ["gfocal", "train", "r"])[0].startswith(
         "no suggestion: the loss did not fall by a tenth"
     )
 
@@ -83,6 +83,14 @@ def test_a_sweep_ends_where_the_loss_diverges() -> None:
     assert (broken.diverged, broken.lrs, broken.losses) == (200.0, (0.1, 0.5), (2.0, 2.0))
 
 
+def test_a_loss_that_is_not_finite_from_the_start_is_no_sweep() -> None:
+    def step(lr: float) -> float:
+        raise NotFinite("the loss is not finite: loss terms cls nan")
+
+    with pytest.raises(NotFinite, match="loss terms cls nan"):
+        _sweep(step, [0.1, 0.2], None)
+
+
 def test_smoothing_does_not_lag() -> None:
     line = np.linspace(5, 1, 80)
     np.testing.assert_allclose(smooth(line)[12:-12], line[12:-12], atol=1e-4)
@@ -91,12 +99,14 @@ def test_smoothing_does_not_lag() -> None:
 
 def test_the_value_to_set_undoes_the_scaling() -> None:
     # Batches of 4 where lr was chosen for 16: training multiplies by 4 / 16.
-    content = described(curve(ramp), small("optim.lr=0.008"), 12)
-    assert content["pictures_a_step"] == 4
-    assert content["recipe_lr"] == pytest.approx(0.002)
-    assert float(content["set"].removeprefix("optim.lr=")) == pytest.approx(4 * content["suggested_lr"], rel=0.05)
-    lines = describe_sweep(content, ["gfocal", "train", "my recipe.yaml", "--data", "data"])
-    assert lines[-1] == f"next: gfocal train 'my recipe.yaml' --data data --set {content['set']}"
+    report = sweep_report(curve(ramp), small("optim.lr=0.008"), 12)
+    assert report.images_per_step == 4
+    assert report.recipe_lr == pytest.approx(0.002)
+    assert report.suggestion is not None
+    assert report.override is not None
+    assert float(report.override.removeprefix("optim.lr=")) == pytest.approx(4 * report.suggestion.lr, rel=0.05)
+    lines = describe_sweep(report, ["gfocal", "train", "my recipe.yaml", "--data", "data"])
+    assert lines[-1] == f"next: gfocal train 'my recipe.yaml' --data data --set {report.override}"
 
 
 # --- a real sweep ---------------------------------------------------------------------------------------------------
@@ -149,7 +159,7 @@ def test_a_sweep_stops_where_the_loss_diverges(train_index: DataIndex, monkeypat
 def test_less_data_than_a_step(train_index: DataIndex) -> None:
     recipe = small(*PLAIN, "schedule.batch_size=16", "optim.clip_norm=1")
     assert len(find_lr(recipe, train_index, steps=10, high=1e-5).lrs) == 10
-    with pytest.raises(UsageError, match=r"12 pictures do not fill schedule\.accumulate=2 batches of 8"):
+    with pytest.raises(UsageError, match=r"an epoch has 1 batches of 8, fewer than schedule\.accumulate=2"):
         find_lr(small("schedule.batch_size=8", "schedule.accumulate=2"), train_index)
 
 

@@ -157,14 +157,14 @@ def find_lr(
                 skip_broken=skip_broken,
                 progress=bar.update,
             )
-        content = finder.described(sweep, loaded, len(index))
-        files = write_sweep(content, out, f"{Path(recipe).stem}, {len(index):,} pictures")
+        report = finder.sweep_report(sweep, loaded, len(index))
+        files = write_sweep(report, out, f"{Path(recipe).stem}, {len(index):,} pictures")
     if json_:
-        return print_json({**content, "files": files})
+        return print_json({**report.to_dict(), "files": files})
     typer.echo(
         "\n".join(
             [
-                *describe_sweep(content, _typed(recipe, data, format_, overrides, init)),
+                *describe_sweep(report, _typed(recipe, data, format_, overrides, init)),
                 *(f"{name}: {file}" for name, file in files.items()),
             ]
         )

@@ -9,7 +9,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +21,7 @@ from gfocal.runs.initial_weights import check_start, start_weights
 from gfocal.runtime.failures import explained_failures
 from gfocal.training.optimizer import make_optimizer, scaled_lr
 from gfocal.training.step import NotFinite, make_accelerator, optimizer_step
+from gfocal.training.step_plan import StepPlan
 from gfocal.zoo import build_detector
 
 DIVERGED = 4.0
@@ -63,6 +63,46 @@ class Suggestion:
     end: float
 
 
+@dataclass(frozen=True)
+class SweepReport:
+    """A sweep, what it says and what to set.
+
+    Attributes:
+        sweep: learning rates and losses.
+        suggestion: None if the loss did not fall.
+        override: what ``--set`` takes so that training has the suggested learning rate, or None.
+        images_per_step: that the sweep learnt from.
+        recipe_lr: learning rate that the recipe has for so many.
+    """
+
+    sweep: Sweep
+    suggestion: Suggestion | None
+    override: str | None
+    images_per_step: int
+    recipe_lr: float
+
+    @property
+    def smoothed(self) -> list[float]:
+        """(N,) the losses without their noise."""
+        return smooth(self.sweep.losses).tolist() if self.sweep.losses else []
+
+    def to_dict(self) -> dict[str, object]:
+        """JSON types: the content of ``lr.json``."""
+        found = self.suggestion
+        return {
+            "suggested_lr": None if found is None else found.lr,
+            "set": self.override,
+            "pictures_a_step": self.images_per_step,
+            "recipe_lr": self.recipe_lr,
+            "begin": None if found is None else found.begin,
+            "end": None if found is None else found.end,
+            "diverged": self.sweep.diverged,
+            "lrs": list(self.sweep.lrs),
+            "losses": list(self.sweep.losses),
+            "smoothed": self.smoothed,
+        }
+
+
 @explained_failures()
 def find_lr(
     recipe: Recipe,
@@ -92,6 +132,7 @@ def find_lr(
 
     Raises:
         UsageError: for what cannot be trained, or a range that is none.
+        GfocalError: the loss is not finite before the first step.
     """
     if steps < 10 or not 0 < low < high:
         raise UsageError(f"a sweep needs at least 10 steps and 0 < low < high, got {steps}, {low:g}, {high:g}")
@@ -102,12 +143,7 @@ def find_lr(
     if recipe.runtime.threads:
         torch.set_num_threads(recipe.runtime.threads)
     schedule, index = recipe.schedule, in_tiles(recipe, index)
-    an_epoch = max(images_per_epoch(recipe, index) // schedule.batch_size, 1) // schedule.accumulate
-    if an_epoch == 0:
-        raise UsageError(
-            f"{len(index)} pictures do not fill schedule.accumulate={schedule.accumulate} batches of "
-            f"{schedule.batch_size}: lower it or the batch size"
-        )
+    an_epoch = StepPlan.of(schedule, images_per_epoch(recipe, index)).an_epoch
     # As many epochs as the sweep needs, whatever the schedule.
     longer = schedule.model_copy(update={"epochs": math.ceil(steps / an_epoch)})
     endless = recipe.model_copy(update={"schedule": longer})
@@ -139,6 +175,8 @@ def _sweep(step: Callable[[float], float], lrs: Sequence[float], progress: Calla
         try:
             losses.append(step(lr))
         except NotFinite:
+            if not losses:  # no learning rate has had a part in it
+                raise
             return Sweep(tuple(lrs[: len(losses)]), tuple(losses), lr)
         mean = _running_mean(losses)
         lowest = min(lowest, mean)
@@ -200,26 +238,16 @@ def _bottom(curve: np.ndarray) -> int:
     return lowest
 
 
-def described(sweep: Sweep, recipe: Recipe, images: int) -> dict[str, Any]:
-    """JSON types: the curve, what it says, and the value of ``optim.lr`` that trains at the suggested learning rate.
+def sweep_report(sweep: Sweep, recipe: Recipe, images: int) -> SweepReport:
+    """The curve, what it says, and the value of ``optim.lr`` that trains at the suggested learning rate.
 
     Args:
         sweep: of :func:`find_lr`.
         recipe: its recipe.
         images: of the data set.
     """
-    found = suggest(sweep)
     a_step = min(recipe.schedule.batch_size, images) * recipe.schedule.accumulate
-    factor = scaled_lr(recipe.optim, a_step) / recipe.optim.lr
-    return {
-        "suggested_lr": None if found is None else found.lr,
-        "set": None if found is None else f"optim.lr={found.lr / factor:.2g}",
-        "pictures_a_step": a_step,
-        "recipe_lr": scaled_lr(recipe.optim, a_step),
-        "begin": None if found is None else found.begin,
-        "end": None if found is None else found.end,
-        "diverged": sweep.diverged,
-        "lrs": list(sweep.lrs),
-        "losses": list(sweep.losses),
-        "smoothed": smooth(sweep.losses).tolist() if sweep.losses else [],
-    }
+    found, recipe_lr = suggest(sweep), scaled_lr(recipe.optim, a_step)
+    factor = recipe_lr / recipe.optim.lr
+    override = None if found is None else f"optim.lr={found.lr / factor:.2g}"
+    return SweepReport(sweep, found, override, images_per_step=a_step, recipe_lr=recipe_lr)
