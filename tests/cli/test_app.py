@@ -463,9 +463,10 @@ def test_the_command_to_type_next_is_one_that_the_shell_finds(tmp_path: Path, mo
 
 
 def test_commands_to_type_next_are_quoted(capsys: pytest.CaptureFixture[str]) -> None:
+    from gfocal import TrainResult
     from gfocal.cli.tables.results import print_training
 
-    print_training({"metrics": {}, "best_ap": None, "pictures_per_second": 1.0, "steps": 1, "seconds": 1, "out": "a b"})
+    print_training(TrainResult(Path("a b"), steps=1, seconds=1.0, images_per_second=1.0))
     printed = capsys.readouterr().out
     assert "next: gfocal predict 'a b' PICTURES" in printed
     assert printed.startswith("1 step in")

@@ -351,8 +351,8 @@ def test_a_file_from_end_to_end(keys: Path, tmp_path: Path) -> None:
     report = import_weights(file, tmp_path / "out")
     detector, recipe, about = load_detector(tmp_path / "out")
     assert detector.names == COCO_NAMES
-    assert tuple(about["category_ids"]) == COCO_CATEGORY_IDS
-    assert about["notes"] == {"imported_from": "a.pth", "format": "mmdetection"}
+    assert tuple(about.category_ids) == COCO_CATEGORY_IDS
+    assert about.notes == {"imported_from": "a.pth", "format": "mmdetection"}
     assert recipe.predict.nms_iou == 0.5
     assert next(detector.parameters()).dtype == torch.float32
     assert (report.recipe, report.used, report.unused, report.classes) == ("retinanet_r50", len(state), (), 80)

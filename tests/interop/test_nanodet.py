@@ -62,7 +62,7 @@ def test_every_tensor_is_used_or_known_to_be_unused(shared: Path, tmp_path: Path
     detector, recipe, about = load_detector(tmp_path)
     assert recipe.data.resize.size == detector.resize.size == size
     assert detector.names == COCO_NAMES
-    assert tuple(about["category_ids"]) == COCO_CATEGORY_IDS
+    assert tuple(about.category_ids) == COCO_CATEGORY_IDS
     ours = detector.state_dict()
     # All values arrived, each once: sums over everything that is used agree.
     used = [v.double().sum() for k, v in theirs.items() if k.removeprefix("model.") not in UNUSED]
@@ -116,7 +116,7 @@ def test_other_classes_and_bins_come_from_the_shapes(tmp_path: Path) -> None:
     read, read_recipe, about = load_detector(report.file)
     assert (report.classes, read.names) == (3, ("class 0", "class 1", "class 2"))
     assert read_recipe.model.boxes.reg_max == 10
-    assert about["category_ids"] is None
+    assert about.category_ids is None
     assert all(torch.equal(value, read.state_dict()[name]) for name, value in own.state_dict().items())
 
 

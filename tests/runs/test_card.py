@@ -17,13 +17,18 @@ import torch
 from gfocal.data.fingerprint import fingerprint, images_fingerprint
 from gfocal.data.index.data_index import DataIndex
 from gfocal.errors import UsageError
+from gfocal.runs.card import CARD, begin, end
 from gfocal.runtime.environment import versions
 from gfocal.training.train import train
 from helpers.small_runs import EVERY_STEP, cut_run, rewritten, small
 
 
 def card(out: Path) -> dict[str, Any]:
-    return json.loads((out / "run.json").read_text())
+    return card_of(out / CARD)
+
+
+def card_of(file: Path) -> dict[str, Any]:
+    return json.loads(file.read_text())
 
 
 def test_what_a_run_was_made_of(tmp_path: Path, train_index: DataIndex, val_index: DataIndex) -> None:
@@ -83,6 +88,32 @@ def test_a_killed_call_is_told_from_one_that_ended(tmp_path: Path, train_index: 
     (out / "run.json").write_text("{ not json")
     train(small(), train_index, None, out, resume=True, progress=False)
     assert [call["outcome"] for call in card(out)["calls"]] == ["finished"]
+
+
+@pytest.mark.parametrize("text", ["{ not json", "[1]", "null", '"a"', '{"calls": 5}', '{"calls": null}', "\udcff"])
+def test_a_damaged_card_begins_anew(text: str, tmp_path: Path) -> None:
+    file = tmp_path / CARD
+    file.write_bytes(text.encode(errors="surrogateescape"))
+    made_of: Any = {"data": "0123", "seed": 4, "calls": []}
+    content = begin(tmp_path, made_of, 3, resumed=True)
+    end(tmp_path, content, "finished", 6)
+    assert card_of(file) == content
+    assert (content["data"], content["seed"], len(content["calls"])) == ("0123", 4, 1)
+    assert (content["calls"][0]["outcome"], content["calls"][0]["steps"]) == ("finished", [3, 6])
+
+
+def test_a_card_keeps_what_it_has(tmp_path: Path) -> None:
+    file = tmp_path / CARD
+    file.write_text('{"seed": 1, "of a later version": [2], "calls": [{"of": "another"}]}')
+    made_of: Any = {"data": "0123", "seed": 4, "calls": []}
+    begin(tmp_path, made_of, 3, resumed=True)
+    content = card_of(file)
+    assert content.keys() == {"data", "seed", "of a later version", "calls"}
+    assert (content["seed"], content["of a later version"], content["calls"][0]) == (1, [2], {"of": "another"})
+    assert content["calls"][1]["outcome"] == "killed, or still running"
+    assert len(card_of(file)["calls"]) == 2
+    begin(tmp_path, made_of, 0, resumed=False)
+    assert card_of(file)["seed"] == 4
 
 
 # --- images -------------------------------------------------------------------------------------------------------

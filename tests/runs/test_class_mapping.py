@@ -52,7 +52,7 @@ def test_one_name_twice() -> None:
 
 def test_what_is_said() -> None:
     own = ["cat", "Dog", *"abcdefgh"]
-    first, second = describe_classes(match_classes(own, ["dog", "cat", "owl"]).to_dict(), len(own))
+    first, second = describe_classes(match_classes(own, ["dog", "cat", "owl"]))
     assert first == (
         "init: 2 of 10 classes keep their outputs, by name; new: a, b, c, d, e, f, ... (8 in all); not used: owl"
     )

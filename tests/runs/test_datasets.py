@@ -66,7 +66,7 @@ def test_run_resume_and_eval_share_the_split(unsplit: Path, tmp_path: Path) -> N
     assert (len(first), len(apart)) == (8, 4)  # a quarter, and one more so that each class is there
     assert any("4 of 12 pictures set apart" in line for line in lines)
     run = tmp_path / "run"
-    train(small(), first, apart, run, progress=False, held_out=held_out.to_dict())
+    train(small(), first, apart, run, progress=False, held_out=held_out)
     assert recorded(run) == recorded(run / "last.safetensors") == held_out
     for val, seed in ((0.25, 3), (0.25, None), (None, 3), (None, None)):
         again, same, _ = open_run_data(unsplit, val, seed=seed, resumed=run)
@@ -75,7 +75,7 @@ def test_run_resume_and_eval_share_the_split(unsplit: Path, tmp_path: Path) -> N
     for val, seed, key in ((0.5, 3, "--val 0.5"), (unsplit, None, "--val"), (None, 4, "--seed 4")):
         with pytest.raises(UsageError, match=f"{key}.*--val 0.25 --seed 3"):
             open_run_data(unsplit, val, seed=seed, resumed=run)
-    resumed = train(small(), again, same, run, resume=True, progress=False, held_out=held_out.to_dict())
+    resumed = train(small(), again, same, run, resume=True, progress=False, held_out=held_out)
     assert resumed.steps == 2
     said: list[str] = []
     words = {"overrides": ["data.workers=0"], "say": said.append}
@@ -90,7 +90,7 @@ def test_other_data_are_measured_as_they_are(unsplit: Path, scenes: Path, tmp_pa
     first, apart, held_out = open_run_data(unsplit, 0.25)
     assert held_out is not None
     run = tmp_path / "run"
-    train(small(), first, apart, run, progress=False, held_out=held_out.to_dict())
+    train(small(), first, apart, run, progress=False, held_out=held_out)
     said: list[str] = []
     words = {"overrides": ["data.workers=0"], "say": said.append}
     assert evaluate_files(str(run), scenes, **words)["num_images"] == len(open_dataset(scenes, "val"))
@@ -139,7 +139,7 @@ def test_joined_data_may_move_and_each_part_is_measured(unsplit: Path, scenes: P
     assert apart is not None
     assert held_out is not None
     run = tmp_path / "run"
-    train(small(), learnt, apart, run, progress=False, held_out=held_out.to_dict())
+    train(small(), learnt, apart, run, progress=False, held_out=held_out)
     moved = tmp_path / "near" / "at" / "hand"
     shutil.copytree(place, moved)
     shutil.rmtree(place)

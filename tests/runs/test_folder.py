@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ import torch
 from gfocal.data.index.data_index import DataIndex
 from gfocal.errors import UsageError
 from gfocal.runs.checkpoint import load_state, save_state
+from gfocal.training import trainer as trainer_module
 from gfocal.training.train import train
 from helpers.small_runs import EVERY_STEP, assert_same_weights, cut_run, metrics_of, rewritten, small, state_of
 
@@ -51,6 +53,22 @@ def test_what_does_not_change_weights_may_differ(cut: Path, train_index: DataInd
     assert_same_weights(cut, tmp_path / "whole")
 
 
+def test_steps_that_were_done_are_not_done_again(
+    cut: Path, train_index: DataIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which weights alone would not show: from the same seed a run that begins anew ends with the same."""
+    real, rates = trainer_module.optimizer_step, []
+
+    def step(*args: Any, lr: float, **options: Any) -> Any:
+        rates.append(lr)
+        return real(*args, lr=lr, **options)
+
+    monkeypatch.setattr(trainer_module, "optimizer_step", step)
+    train(small(), train_index, None, cut, resume=True, progress=False)
+    assert rates == [line["lr"] for line in metrics_of(cut, "train")][2:]
+    assert len(rates) == 4
+
+
 def test_other_threads_are_told(cut: Path, train_index: DataIndex, capsys: pytest.CaptureFixture[str]) -> None:
     state = load_state(cut / "state.pt")
     state["recipe"]["runtime"]["threads"] = state["environment"]["threads"] = 2
@@ -58,6 +76,17 @@ def test_other_threads_are_told(cut: Path, train_index: DataIndex, capsys: pytes
     assert train(small(), train_index, None, cut, resume=True).steps == 6
     line = "the result will not be bit-identical to an uninterrupted run, since these changed: threads 2 -> 1"
     assert line in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("key", ["environment", "data", "recipe", "step", "optimizer"])
+def test_a_state_that_lacks_something_is_refused(key: str, cut: Path, train_index: DataIndex) -> None:
+    state = load_state(cut / "state.pt")
+    del state[key]
+    save_state(cut / "state.pt", state)
+    before = {file.name: file.read_bytes() for file in cut.glob("*.[ps]*") if file.name != "run.json"}
+    with pytest.raises(UsageError, match=rf"lacks {key}"):
+        train(small(), train_index, None, cut, resume=True, progress=False)
+    assert {name: (cut / name).read_bytes() for name in before} == before
 
 
 def test_resume_and_init_do_not_go_together(cut: Path, train_index: DataIndex) -> None:

@@ -81,7 +81,7 @@ def test_a_run_stops_and_keeps_the_best(
     result = train(small(*LONG), train_index, val_index, tmp_path / "run")
     assert (result.steps, result.stopped_early, result.interrupted) == (15, True, False)
     assert (result.best_ap, result.best_epoch) == (0.3, 3)
-    assert load_detector(tmp_path / "run")[2]["notes"]["epoch"] == 3
+    assert load_detector(tmp_path / "run")[2].notes["epoch"] == 3
     assert (
         "stopped early after epoch 5: no better AP for 2 epochs (schedule.patience=2); best was epoch 3 with AP 0.300"
     ) in capsys.readouterr().err

@@ -189,7 +189,7 @@ def test_ctrl_c(whole: Path, scenes: Path, tmp_path: Path, train_index: DataInde
     assert state_of(out)["step"] == int(steps)
     assert errors.count("stopping after this step or evaluation") == 1
     assert "Traceback" not in errors
-    assert load_detector(out / "last.safetensors")[2]["notes"]["step"] == int(steps), "weights to look at"
+    assert load_detector(out / "last.safetensors")[2].notes["step"] == int(steps), "weights to look at"
     train(small(*CUT), train_index, val_index, out, resume=True, progress=False)
     assert_like(whole, out)
 

@@ -62,7 +62,7 @@ def test_bf16_trains_in_float32_weights(tmp_path: Path, train_index: DataIndex, 
     one, other = metrics_of(single, "train")[0], metrics_of(out, "train")[0]
     assert one["loss"] != other["loss"], "that it was bf16 at all"
     assert one["loss"] == pytest.approx(other["loss"], rel=0.05)
-    assert load_detector(out)[2]["notes"]["environment"]["precision"] == "bf16"
+    assert load_detector(out)[2].notes["environment"]["precision"] == "bf16"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="fp16 works on a CUDA device")
@@ -216,8 +216,8 @@ def test_weights_records_and_the_best(
     detector, recipe, about = load_detector(result.out / LAST)
     assert recipe == small(*options)
     assert detector.names == train_index.names
-    assert about["category_ids"] == train_index.category_ids.tolist()
-    notes = about["notes"]
+    assert about.category_ids == train_index.category_ids.tolist()
+    notes = about.notes
     assert (notes["epoch"], notes["step"], notes["metrics"]["AP"]) == (3, 9, result.metrics["AP"])
     assert notes["environment"].keys() >= {"torch", "threads", "precision", "channels_last", "device"}
     assert notes["environment"]["threads"] == 1
@@ -293,7 +293,7 @@ def test_idle_settings_are_told(tmp_path: Path, train_index: DataIndex, capsys: 
 
 def test_weights_are_there_after_each_epoch(tmp_path: Path, train_index: DataIndex) -> None:
     cut_run(small("schedule.epochs=3", "schedule.eval_every=3"), train_index, tmp_path / "run", 4)
-    notes = load_detector(tmp_path / "run")[2]["notes"]
+    notes = load_detector(tmp_path / "run")[2].notes
     assert (notes["epoch"], notes["step"], notes["metrics"]) == (1, 3, {})
 
 

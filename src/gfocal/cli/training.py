@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gfocal.cli.options import DataFormat, DataSets, Init, Json, Overrides, RecipeName, SkipBroken
 from gfocal.cli.terminal import claim, fail, is_main_process, own_stdout, print_json, say, verb, verb_of_many, warn
+
+if TYPE_CHECKING:
+    from gfocal.runs.folder import TrainResult
 
 Val = Annotated[
     str | None,
@@ -77,7 +80,8 @@ def train(
             skip_broken=skip_broken,
             say=say,
         )
-        warn([*train_index.skipped, *(val_index.skipped if val_index else [])], "broken record", "left out")
+        left_out = [*train_index.skipped, *(val_index.skipped if val_index else [])]
+        warn(left_out, "broken record", "left out")
         described, lines = describe_all(train_index, val_index)
         say("\n".join(lines))
         train_index = in_tiles(loaded, train_index)  # once for the size of a batch and for the run
@@ -91,23 +95,23 @@ def train(
             init=init,
             init_parts=[part.strip() for part in init_parts.split(",")],
             skip_broken=skip_broken,
-            held_out=held_out.to_dict() if held_out is not None else None,
+            held_out=held_out,
         )
         warn(result.skipped, "broken picture", "replaced by others")
     if result.interrupted:
         again = f"--resume (--out {shlex.quote(str(folder))})"
         fail(f"interrupted after step {result.steps}; to continue, repeat the command with {again}", 130)
-    left_out = [*train_index.skipped, *(val_index.skipped if val_index else [])]
-    _print_trained({**result.to_dict(), "skipped": [*left_out, *result.skipped], "data": described}, json_)
+    _print_trained(result, {"skipped": [*left_out, *result.skipped], "data": described}, json_)
 
 
-def _print_trained(content: dict[str, Any], json_: bool) -> None:
+def _print_trained(result: TrainResult, more: dict[str, object], json_: bool) -> None:
+    """``more``: what the run itself does not know, or not all of, for JSON."""
     if json_:
-        print_json(content)
+        print_json({**result.to_dict(), **more})
     elif is_main_process():
         from gfocal.cli.tables.results import print_training
 
-        print_training(content)
+        print_training(result)
 
 
 @verb

@@ -235,7 +235,7 @@ def _draw(out: Path, val_index: DataIndex) -> None:
         images,
         out / "predictions",
         score_threshold=_DRAWN_SCORE,
-        category_ids=about["category_ids"],
+        category_ids=about.category_ids,
         precision=usable_precision(detector, recipe),
     )
     write_atomically(

@@ -46,7 +46,7 @@ def predict_patterns(
             images,
             out,
             score_threshold=score,
-            category_ids=about["category_ids"],
+            category_ids=about.category_ids,
             precision=usable_precision(detector, recipe),
             batch_size=batch_size,
             progress=bar.callback,

@@ -7,7 +7,6 @@ import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -15,14 +14,14 @@ from gfocal.detector import DenseDetector
 from gfocal.errors import UsageError
 from gfocal.images.tiling import Tiling
 from gfocal.recipe import Recipe, load_recipe, recipe_names
-from gfocal.runs.checkpoint import load_detector
+from gfocal.runs.checkpoint import CheckpointInfo, load_detector
 from gfocal.runtime.precision import real_precision
 from gfocal.zoo import build_detector
 
 
 def open_model(
     model: str, overrides: Sequence[str], *, tile: int | None = None, overlap: float | None = None
-) -> tuple[DenseDetector, Recipe, dict[str, Any]]:
+) -> tuple[DenseDetector, Recipe, CheckpointInfo]:
     """A trained detector on the device it will run on, its recipe, and what its checkpoint says about it.
 
     Args:
@@ -97,7 +96,7 @@ def load(
     return detector.eval()
 
 
-def load_trained(path: str | Path, overrides: Sequence[str] = ()) -> tuple[DenseDetector, Recipe, dict[str, Any]]:
+def load_trained(path: str | Path, overrides: Sequence[str] = ()) -> tuple[DenseDetector, Recipe, CheckpointInfo]:
     """What :func:`gfocal.runs.checkpoint.load_detector` gives; a recipe, which has no weights, is refused."""
     if _is_recipe(path):
         raise UsageError(

@@ -4,60 +4,119 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, cast
 
 from gfocal.errors import GfocalError
-from gfocal.runtime.environment import host, versions
+from gfocal.runtime.environment import Environment, Host, host, versions
 from gfocal.utils.files import write_atomically
 
 CARD = "run.json"
 
 
-def begin(folder: Path, facts: Mapping[str, Any], step: int, *, resumed: bool) -> dict[str, Any]:
+class RunFacts(TypedDict):
+    """What a run must share with its continuation, beside its recipe; in its card, its state and its weights.
+
+    ``data``: fingerprint of what it learns from; ``pictures``: of their files, None where nobody looked.
+    """
+
+    environment: Environment
+    data: str
+    pictures: str | None
+
+
+class MeasuredData(TypedDict):
+    """The data that a run is measured on: the file, and the fingerprints."""
+
+    annotations: str
+    data: str
+    pictures: str
+
+
+class Call(TypedDict):
+    """One call of a run: ``steps`` done before it and at its end, None while it runs, as ``ended``."""
+
+    command: list[str]
+    started: str
+    ended: str | None
+    outcome: str
+    steps: list[int | None]
+    versions: dict[str, str | None]
+    host: Host
+
+
+class Card(TypedDict):
+    """The content of the file: what the run was made of when it began, and its calls.
+
+    The first three are :class:`RunFacts`. ``init``, ``held_out`` and ``recipe`` are what the ``to_dict`` of
+    :class:`gfocal.runs.initial_weights.Start`, :class:`gfocal.data.split.HeldOut` and :class:`gfocal.recipe.Recipe`
+    gives.
+    """
+
+    environment: Environment
+    data: str
+    pictures: str | None
+    seed: int
+    command: list[str]
+    annotations: str
+    val: MeasuredData | None
+    init: dict[str, object] | None
+    held_out: dict[str, object] | None
+    recipe: dict[str, object]
+    calls: list[Call]
+
+
+def begin(folder: Path, card: Card, step: int, *, resumed: bool) -> Card:
     """Write the card of a run that starts, or add a call to the one that is there.
 
     Args:
         folder: of the run.
-        facts: what to record; of a resumed run what the card has already stays.
+        card: without calls; of a resumed run what the card in the folder has stays.
         step: steps done before.
         resumed: there is a card already.
 
     Returns:
-        The card.
+        The card, with this call as its last.
     """
-    card: dict[str, Any] = {}
-    with suppress(OSError, ValueError):
-        card = json.loads((folder / CARD).read_text(encoding="utf-8")) if resumed else {}
-    card = {**facts, **card}
-    call = {
-        "command": sys.argv,
-        "started": _now(),
-        "ended": None,
-        "outcome": "killed, or still running",
-        "steps": [step, None],
-        "versions": versions(),
-        "host": host(),
-    }
-    card["calls"] = [*card.get("calls", ()), call]
+    call = Call(
+        command=sys.argv,
+        started=_now(),
+        ended=None,
+        outcome="killed, or still running",
+        steps=[step, None],
+        versions=versions(),
+        host=host(),
+    )
+    if resumed and (before := _read(folder)) is not None:
+        card = {**card, **before}
+    card["calls"] = [*card["calls"], call]
     _write(folder, card)
     return card
 
 
-def end(folder: Path, card: dict[str, Any], outcome: str, step: int) -> None:
+def end(folder: Path, card: Card, outcome: str, step: int) -> None:
     """Record how the last call ended; a disk that is full does not hide why."""
-    card["calls"][-1] |= {"ended": _now(), "outcome": outcome, "steps": [card["calls"][-1]["steps"][0], step]}
+    call = card["calls"][-1]
+    call["ended"], call["outcome"], call["steps"] = _now(), outcome, [call["steps"][0], step]
     with suppress(OSError, GfocalError):
         _write(folder, card)
+
+
+def _read(folder: Path) -> Card | None:
+    """The card that is there; None where it is missing or damaged: the run itself does not need it."""
+    with suppress(OSError, ValueError):
+        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        if isinstance(card, dict) and isinstance(card.setdefault("calls", []), list):
+            return cast(Card, card)
+    return None
 
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _write(folder: Path, card: Mapping[str, Any]) -> None:
+def _write(folder: Path, card: Card) -> None:
     text = json.dumps(card, indent=2)
     write_atomically(folder / CARD, lambda file: file.write_text(text, encoding="utf-8"))

@@ -8,10 +8,12 @@ place and moved there, so a run killed while writing keeps the previous one.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -27,6 +29,33 @@ from gfocal.zoo import build_detector
 FORMAT = 1
 BEST, LAST, STATE = "best.safetensors", "last.safetensors", "state.pt"
 
+StateDict = dict[str, Any]
+"""What a ``state_dict()`` gives: tensors, plain values, and lists and dicts of them."""
+
+
+@dataclass(frozen=True)
+class CheckpointInfo:
+    """What a checkpoint says about itself.
+
+    Attributes:
+        recipe: what the detector is, as plain data for :func:`gfocal.recipe.build_recipe`.
+        names: of its classes.
+        category_ids: the data set's id of each class, for results in COCO's format.
+        notes: further facts, JSON types: metrics, epoch, where the weights come from.
+        gfocal: the version that wrote it.
+    """
+
+    recipe: dict[str, object]
+    names: list[str]
+    category_ids: list[int] | None = None
+    notes: dict[str, Any] = field(default_factory=dict)
+    gfocal: str = gfocal.__version__
+
+    def to_json(self) -> str:
+        """The text that stands in the file."""
+        about = {"format": FORMAT, "gfocal": self.gfocal, "recipe": self.recipe, "names": self.names}
+        return json.dumps({**about, "category_ids": self.category_ids, "notes": self.notes})
+
 
 def kept_weights(folder: Path, step: int) -> Path:
     """Where a run keeps its weights of one of ``schedule.keep_steps``."""
@@ -40,7 +69,7 @@ def save_detector(
     names: Sequence[str],
     *,
     category_ids: Sequence[int] | None = None,
-    notes: dict[str, Any] | None = None,
+    notes: Mapping[str, object] | None = None,
 ) -> None:
     """Write a ``.safetensors`` file that :func:`load_detector` turns back into the detector.
 
@@ -52,17 +81,11 @@ def save_detector(
         category_ids: the data set's id of each class, for results in COCO's format.
         notes: further facts, JSON types: metrics, epoch, where the weights come from.
     """
-    about = {
-        "format": FORMAT,
-        "gfocal": gfocal.__version__,
-        "recipe": recipe.to_dict(),
-        "names": list(names),
-        "category_ids": None if category_ids is None else [int(i) for i in category_ids],
-        "notes": notes or {},
-    }
+    ids = None if category_ids is None else [int(i) for i in category_ids]
+    info = CheckpointInfo(recipe.to_dict(), list(names), ids, dict(notes or {}))
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     # Not save_file: it writes to a temporary file of its own, which a killed process would leave behind for good.
-    content = save(tensors, metadata={"gfocal": json.dumps(about)})
+    content = save(tensors, metadata={"gfocal": info.to_json()})
     write_atomically(path, lambda file: file.write_bytes(content), needed=len(content))
 
 
@@ -84,8 +107,8 @@ def find_weights(path: Path) -> Path:
     return path
 
 
-def read_about(path: Path) -> dict[str, Any]:
-    """What a checkpoint says about itself: recipe, names, category_ids, notes.
+def read_about(path: Path) -> CheckpointInfo:
+    """What a checkpoint says about itself.
 
     Raises:
         UsageError: for a file that is no gfocal checkpoint.
@@ -101,32 +124,32 @@ def read_about(path: Path) -> dict[str, Any]:
             f"{path} is a safetensors file, but not one that gfocal wrote: it has no recipe and no class names"
         )
     try:
-        content: dict[str, Any] = json.loads(about)
+        content = json.loads(about)
         newer = int(content["format"]) > FORMAT
+        info = None if newer else msgspec.convert(content, CheckpointInfo)
     except (ValueError, TypeError, KeyError) as error:
         raise UsageError(f"{path}: its metadata cannot be read; the file is damaged") from error
-    if newer:
+    if info is None:
         raise UsageError(
             f"{path} was written by gfocal {content.get('gfocal')}, which is newer: update gfocal to read it"
         )
-    return _of_today(content)
+    _move_keys(info.recipe)
+    return info
 
 
-def _of_today(about: dict[str, Any]) -> dict[str, Any]:
-    """The same with the keys that 0.1.0 wrote under other names where they are now."""
-    recipe = about.get("recipe")
-    model = recipe.get("model") if isinstance(recipe, dict) else None
+def _move_keys(recipe: dict[str, object]) -> None:
+    """Put what 0.1.0 wrote under other keys where it is now."""
+    model = recipe.get("model")
     if not isinstance(model, dict):  # said later, where the recipe is read
-        return about
+        return
     moved = {
         new: model.pop(old) for old, new in (("anchor_scale", "scale"), ("point_offset", "offset")) if old in model
     }
     if moved:
         model["points"] = {"kind": "square", **moved}
-    return about
 
 
-def load_detector(path: str | Path, overrides: Sequence[str] = ()) -> tuple[DenseDetector, Recipe, dict[str, Any]]:
+def load_detector(path: str | Path, overrides: Sequence[str] = ()) -> tuple[DenseDetector, Recipe, CheckpointInfo]:
     """A detector from a run folder or a checkpoint file.
 
     Args:
@@ -141,9 +164,9 @@ def load_detector(path: str | Path, overrides: Sequence[str] = ()) -> tuple[Dens
     """
     file = find_weights(Path(path))
     about = read_about(file)
-    recipe = build_recipe(about["recipe"], overrides, str(file))
-    _same_network(build_recipe(about["recipe"], (), str(file)), recipe, file)
-    detector = build_detector(recipe, about["names"], pretrained=False)
+    recipe = build_recipe(about.recipe, overrides, str(file))
+    _same_network(build_recipe(about.recipe, (), str(file)), recipe, file)
+    detector = build_detector(recipe, about.names, pretrained=False)
     with safe_open(file, framework="pt") as tensors:
         weights = {name: tensors.get_tensor(name) for name in tensors.keys()}  # noqa: SIM118
     load_weights(detector, weights, str(file))
@@ -191,19 +214,7 @@ def load_weights(detector: DenseDetector, weights: dict[str, Tensor], where: str
     detector.load_state_dict(weights)
 
 
-def generator_states() -> dict[str, Any]:
-    """Where torch's random generators stand: the CPU's, and that of this process's CUDA device."""
-    return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None}
-
-
-def restore_generators(state: dict[str, Any]) -> None:
-    """Put them back; on a machine without CUDA only the CPU's."""
-    torch.set_rng_state(state["cpu"])
-    if state["cuda"] is not None and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"])
-
-
-def save_state(path: Path, state: dict[str, Any]) -> None:
+def save_state(path: Path, state: StateDict) -> None:
     """Write everything that a run needs to go on.
 
     Raises:
@@ -217,7 +228,7 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
     write_atomically(path, write, needed=_bytes_in(state))
 
 
-def _bytes_in(content: Any) -> int:
+def _bytes_in(content: object) -> int:
     """Of all tensors in nested dicts and lists."""
     if isinstance(content, Tensor):
         return content.nbytes
@@ -225,7 +236,7 @@ def _bytes_in(content: Any) -> int:
     return sum(map(_bytes_in, inner))
 
 
-def load_state(path: Path) -> dict[str, Any]:
+def load_state(path: Path) -> StateDict:
     """Read it back; only tensors and plain types are accepted.
 
     Raises:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from gfocal.utils.text import fold_name, join_some
 
@@ -26,7 +25,7 @@ class ClassMatch:
     new: tuple[str, ...]
     unused: tuple[str, ...]
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, int | list[str] | list[list[str]]]:
         """JSON types, as run.json holds them."""
         return {
             "matched": len(self.pairs),
@@ -93,14 +92,15 @@ def _folded(name: str) -> str:
     return fold_name(name, also="_-")
 
 
-def describe_classes(match: dict[str, Any], classes: int) -> list[str]:
-    """Lines about :meth:`ClassMatch.to_dict` for a detector with this many classes."""
-    lines = [f"init: {match['matched']} of {classes} classes keep their outputs, by name"]
-    if match["new"]:
-        lines[0] += f"; new: {join_some(match['new'])}"
-    if match["unused"]:
-        lines[0] += f"; not used: {join_some(match['unused'])}"
-    if match["loose"]:
-        pairs = [f"{theirs} -> {ours}" for ours, theirs in match["loose"]]
+def describe_classes(match: ClassMatch) -> list[str]:
+    """Lines about a detector that took the outputs of the other's classes."""
+    kept = len(match.pairs)
+    lines = [f"init: {kept} of {kept + len(match.new)} classes keep their outputs, by name"]
+    if match.new:
+        lines[0] += f"; new: {join_some(match.new)}"
+    if match.unused:
+        lines[0] += f"; not used: {join_some(match.unused)}"
+    if match.loose:
+        pairs = [f"{theirs} -> {ours}" for ours, theirs in match.loose]
         lines.append(f"init: names that differ in case or blanks were treated as the same: {join_some(pairs)}")
     return lines

@@ -1,9 +1,7 @@
-"""The folder of a run: recipe, environment, metrics, weights, state."""
+"""A run and its folder: recipe, environment, metrics, weights, state."""
 
 from __future__ import annotations
 
-import json
-import math
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,14 +13,30 @@ from torch import Tensor
 
 from gfocal.data.fingerprint import fingerprint, images_fingerprint
 from gfocal.data.index.data_index import DataIndex
+from gfocal.data.split import HeldOut
 from gfocal.errors import GfocalError, UsageError
 from gfocal.recipe import Recipe, build_recipe
 from gfocal.runs import card
-from gfocal.runs.checkpoint import BEST, FORMAT, LAST, STATE, kept_weights, load_state, save_detector, save_state
+from gfocal.runs.card import RunFacts
+from gfocal.runs.checkpoint import (
+    BEST,
+    FORMAT,
+    LAST,
+    STATE,
+    StateDict,
+    kept_weights,
+    load_state,
+    save_detector,
+    save_state,
+)
+from gfocal.runs.initial_weights import Start
+from gfocal.runs.metrics_log import METRICS, MetricsLog
 from gfocal.runs.trackers import Trackers, check_trackers
 from gfocal.runtime.distributed import ALONE, Processes
 from gfocal.runtime.environment import environment
-from gfocal.utils.files import explained_disk_full, remove_unfinished, write_atomically
+from gfocal.utils.files import remove_unfinished, write_atomically
+
+RECIPE = "recipe.yaml"
 
 
 @dataclass
@@ -58,187 +72,219 @@ class TrainResult:
         """Of this call, in words."""
         return "stopped early" if self.stopped_early else "interrupted" if self.interrupted else "finished"
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """All of it by name, as ``gfocal train --json`` prints it; the rate has the name that it has in files."""
         content = dict(vars(self))
         return {("pictures_per_second" if name == "images_per_second" else name): content[name] for name in content}
 
 
-class Run:
-    """One run folder. Files: recipe.yaml, run.json, metrics.jsonl, weights (best, last, kept steps), state.pt.
+@dataclass(frozen=True)
+class SavedRun:
+    """The content of ``state.pt``: which run it is of, and where that stands.
 
-    Of several processes the main one writes; in the others what writes does nothing.
+    Attributes:
+        facts: of the run that saved it.
+        recipe: of that run, as plain data.
+        state: what the training needs to continue, "step" (steps done) among it.
     """
 
-    def __init__(self, folder: Path, processes: Processes = ALONE, held_out: Mapping[str, Any] | None = None) -> None:
-        self.folder, self.processes, self.held_out = folder, processes, held_out
-        self.best, self.last, self.state_file = folder / BEST, folder / LAST, folder / STATE
-        self.metrics_file = folder / "metrics.jsonl"
-        self._recipe: dict[str, Any] = {}
-        self._facts: dict[str, Any] = {}
-        self._card: dict[str, Any] = {}
-        self._trackers: Trackers | None = None
+    facts: RunFacts
+    recipe: dict[str, object]
+    state: StateDict
 
-    def open(
+    @classmethod
+    def load(cls, file: Path) -> SavedRun:
+        """Read it back.
+
+        Raises:
+            UsageError: the file is missing, or not the state of a run.
+        """
+        state = load_state(file)
+        if lacking := [key for key in ("environment", "data", "recipe", "step") if key not in state]:
+            raise UsageError(f"{file} is not the state of a run that this gfocal can resume: it lacks {lacking[0]}")
+        facts = RunFacts(
+            environment=state.pop("environment"),
+            data=state.pop("data"),
+            pictures=state.pop("pictures", None),  # the first version looked at no files
+        )
+        del state["format"]
+        return cls(facts, state.pop("recipe"), state)
+
+    def save(self, file: Path) -> None:
+        """Write it.
+
+        Raises:
+            DiskFull: there is no room; the state that was there before is whole.
+        """
+        save_state(file, {"format": FORMAT, **self.facts, "recipe": self.recipe, **self.state})
+
+
+class Run:
+    """One run: what it is made of, and its folder.
+
+    Files: recipe.yaml, run.json, metrics.jsonl, weights (best, last, kept steps), state.pt. Of several processes the
+    main one writes; in the others what writes does nothing.
+
+    Args:
+        folder: made by :meth:`open`.
+        recipe: everything that decides the run.
+        train_index: what it learns from.
+        val_index: what it is measured on, or None.
+        processes: that train together.
+        held_out: what was set apart from the data to measure on, for run.json.
+    """
+
+    def __init__(
         self,
+        folder: Path,
         recipe: Recipe,
-        index: DataIndex,
-        val: DataIndex | None = None,
+        train_index: DataIndex,
+        val_index: DataIndex | None,
         *,
-        resume: bool,
-        init: dict[str, Any] | None = None,
-    ) -> dict[str, Any] | None:
-        """Make the folder, or read the state to resume from and return it.
+        processes: Processes = ALONE,
+        held_out: HeldOut | None = None,
+    ) -> None:
+        self.folder, self.recipe = folder, recipe
+        self.train_index, self.val_index, self.held_out = train_index, val_index, held_out
+        self.processes = processes
+        self.best, self.last, self.state_file = folder / BEST, folder / LAST, folder / STATE
+        self._metrics = MetricsLog(folder / METRICS)
+        self._facts: RunFacts
+        self._card: card.Card | None = None
 
-        What ``init`` says of the weights it starts from is recorded in run.json.
+    def open(self, *, resume: bool, start: Start | None = None) -> SavedRun | None:
+        """Make the folder, or read what to resume from and return it.
+
+        ``start``, the weights that it starts from, is recorded in run.json.
 
         Raises:
             UsageError: the folder holds a run already; when resuming, none or one of another recipe or other data.
                 Raised in all processes.
         """
-        check_trackers(recipe.runtime.trackers)
-        self._recipe = recipe.to_dict()
-        self._facts = {"environment": environment(recipe, self.processes.count), "data": fingerprint(index)}
-        state, error = None, None
+        check_trackers(self.recipe.runtime.trackers)
+        self._facts = RunFacts(
+            environment=environment(self.recipe, self.processes.count),
+            data=fingerprint(self.train_index),
+            pictures=None,
+        )
+        saved, error = None, None
         if self.processes.main:
             try:
-                self._facts["pictures"] = images_fingerprint(index)
-                state = self._open(recipe, index, resume=resume)
-                self._write_card(recipe, index, val, init, state)
+                self._facts["pictures"] = images_fingerprint(self.train_index)
+                if resume:
+                    saved = self._resume()
+                else:
+                    self._begin()
+                self._write_card(start, saved)
             except GfocalError as problem:
                 error = problem
         if error := self.processes.from_main(error):
             error.together = True
             raise error
-        return load_state(self.state_file) if resume and state is None else state
+        return SavedRun.load(self.state_file) if resume and saved is None else saved
 
-    def _open(self, recipe: Recipe, index: DataIndex, *, resume: bool) -> dict[str, Any] | None:
-        state = None
-        if resume:
-            state = load_state(self.state_file)
-            self._check_resumable(state, index)
-        elif self.state_file.exists():
+    def _resume(self) -> SavedRun:
+        saved = SavedRun.load(self.state_file)
+        self._check_resumable(saved)
+        self._remove_unfinished()
+        return saved
+
+    def _begin(self) -> None:
+        if self.state_file.exists():
             raise UsageError(f"{self.folder} already holds a run: continue it with --resume, or choose another --out")
-        elif any((self.folder / name).exists() for name in (BEST, LAST, "metrics.jsonl")):
+        if any((self.folder / name).exists() for name in (BEST, LAST, METRICS)):
             raise UsageError(f"{self.folder} holds the remains of a run: choose another --out")
-        else:
-            try:
-                self.folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise UsageError(f"cannot create the run folder {self.folder}: {error.strerror}") from error
-        kept = [kept_weights(self.folder, step).name for step in recipe.schedule.keep_steps]
-        remove_unfinished(self.folder, (BEST, LAST, *kept, STATE, "metrics.jsonl", "recipe.yaml", "run.json"))
-        if state is None:
-            text = yaml.safe_dump(recipe.to_dict(), sort_keys=False)
-            write_atomically(self.folder / "recipe.yaml", lambda file: _write(file, text))
-        return state
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"cannot create the run folder {self.folder}: {error.strerror}") from error
+        self._remove_unfinished()
+        text = yaml.safe_dump(self.recipe.to_dict(), sort_keys=False)
+        write_atomically(self.folder / RECIPE, lambda file: file.write_text(text, encoding="utf-8"))
 
-    def _write_card(
-        self,
-        recipe: Recipe,
-        index: DataIndex,
-        val: DataIndex | None,
-        init: dict[str, Any] | None,
-        state: dict[str, Any] | None,
-    ) -> None:
-        facts = {
+    def _remove_unfinished(self) -> None:
+        kept = [kept_weights(self.folder, step).name for step in self.recipe.schedule.keep_steps]
+        remove_unfinished(self.folder, (BEST, LAST, *kept, STATE, METRICS, RECIPE, card.CARD))
+
+    def _write_card(self, start: Start | None, saved: SavedRun | None) -> None:
+        val = self.val_index
+        content = card.Card(
             **self._facts,
-            "seed": recipe.runtime.seed,
-            "command": sys.argv,
-            "annotations": str(index.annotations),
-            "val": None
+            seed=self.recipe.runtime.seed,
+            command=sys.argv,
+            annotations=str(self.train_index.annotations),
+            val=None
             if val is None
-            else {
-                "annotations": str(val.annotations),
-                "data": fingerprint(val),
-                "pictures": images_fingerprint(val),
-            },
-            "init": init,
-            "held_out": None if self.held_out is None else dict(self.held_out),
-            "recipe": recipe.to_dict(),
-        }
-        step = 0 if state is None else state["step"]
-        self._card = card.begin(self.folder, facts, step, resumed=state is not None)
+            else card.MeasuredData(
+                annotations=str(val.annotations), data=fingerprint(val), pictures=images_fingerprint(val)
+            ),
+            init=None if start is None else start.to_dict(),
+            held_out=None if self.held_out is None else self.held_out.to_dict(),
+            recipe=self.recipe.to_dict(),
+            calls=[],
+        )
+        step = 0 if saved is None else saved.state["step"]
+        self._card = card.begin(self.folder, content, step, resumed=saved is not None)
 
     def ended(self, outcome: str, step: int) -> None:
         """Record in run.json how this call of the run ended."""
-        if self.processes.main and self._card:
+        if self._card is not None:  # which the main process alone has
             card.end(self.folder, self._card, outcome, step)
 
-    def _check_resumable(self, state: dict[str, Any], index: DataIndex) -> None:
+    def _check_resumable(self, saved: SavedRun) -> None:
         # A state of an older version lacks keys: they had no effect then, as their defaults have none now.
-        theirs = flat(build_recipe(state["recipe"], (), str(self.state_file)).to_dict())
-        ours = flat(self._recipe)
+        theirs = flat(build_recipe(saved.recipe, (), str(self.state_file)).to_dict())
+        ours = flat(self.recipe.to_dict())
         changed = [key for key in ours if theirs.get(key) != ours[key] and not key.startswith(_FREE)]
         if changed:
             raise UsageError(
                 f"{self.folder} was trained with another recipe ({', '.join(changed[:5])} differ): resume with the "
                 "same one, or start a new run with --init"
             )
-        if state["data"] != fingerprint(index):
-            raise UsageError(f"{self.folder} was trained on other data than {index.annotations}")
-        count = state["environment"].get("processes", 1)
+        if saved.facts["data"] != self._facts["data"]:
+            raise UsageError(f"{self.folder} was trained on other data than {self.train_index.annotations}")
+        count = saved.facts["environment"].get("processes", 1)
         if count != self.processes.count:
             raise UsageError(
                 f"{self.folder} was trained by {count} processes, not by {self.processes.count}: its position in the "
                 "data would be wrong. Start as many as before, or start a new run with --init"
             )
 
-    def changed_environment(self, state: dict[str, Any]) -> list[str]:
+    def changed_environment(self, saved: SavedRun) -> list[str]:
         """What differs from where the state was saved, as "torch 2.8.0 -> 2.9.0"."""
-        then, now = state["environment"], self._facts["environment"]
-        changed = [f"{name} {then.get(name)} -> {now[name]}" for name in now if then.get(name) != now[name]]
+        then, now = saved.facts["environment"], self._facts["environment"]
+        changed = [f"{name} {then.get(name)} -> {value}" for name, value in now.items() if then.get(name) != value]
         # Not refused: somebody may have fixed the image that ended the run. Only the main process looks.
-        images = {state.get("pictures"), self._facts.get("pictures")} - {None}
+        images = {saved.facts["pictures"], self._facts["pictures"]} - {None}
         return [*changed, "the content of pictures"] if len(images) > 1 else changed
 
-    def track(self, recipe: Recipe, step: int, *, measured: bool = True) -> None:
-        """Open the metrics; lines of steps after ``step`` belong to what a kill undid and go.
-
-        So does the evaluation at ``step`` unless it was ``measured`` when the state was saved, and the line that tells
-        of an early stop: whether it still holds is decided again.
-        """
+    def track(self, step: int, *, measured: bool) -> None:
+        """Open the metrics at ``step``, see :meth:`gfocal.runs.metrics_log.MetricsLog.rewind`, and the trackers."""
         if not self.processes.main:
             return
-        if self.metrics_file.is_file():
-            lines = [line for line in self.metrics_file.read_text().splitlines() if _step_of(line) <= step]
-            lines = [line for line in lines if json.loads(line)["kind"] != "stop"]
-            if not measured:
-                lines = [line for line in lines if _step_of(line) < step or json.loads(line)["kind"] != "val"]
-            text = "".join(line + "\n" for line in lines)
-            write_atomically(self.metrics_file, lambda file: _write(file, text))
-        if recipe.runtime.trackers:
-            self._trackers = Trackers(recipe.runtime.trackers, self.folder, flat(self._recipe), step)
+        self._metrics.rewind(step, measured=measured)
+        if trackers := self.recipe.runtime.trackers:
+            self._metrics.add(Trackers(trackers, self.folder, flat(self.recipe.to_dict()), step))
 
-    def log(self, kind: str, step: int, values: dict[str, Any]) -> None:
-        """One JSON line: {"kind", "step", ...}."""
-        if not self.processes.main:
-            return
-        # With fp16 the norm of a gradient may be infinite, which JSON has no word for.
-        plain = {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in values.items()}
-        with explained_disk_full(self.metrics_file), self.metrics_file.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"kind": kind, "step": step, **plain}, allow_nan=False) + "\n")
-        if self._trackers is not None:
-            numbers = {f"{kind}/{name}": value for name, value in plain.items() if isinstance(value, int | float)}
-            self._trackers.log(numbers, step)
+    def log(self, kind: str, step: int, values: Mapping[str, object]) -> None:
+        """One line of metrics: {"kind", "step", ...}."""
+        if self.processes.main:
+            self._metrics.write(kind, step, values)
 
     def close(self) -> None:
-        if self._trackers is not None:
-            self._trackers.close()
+        self._metrics.close()
 
-    def save(self, state: dict[str, Any]) -> None:
-        """Save the state together with what it is the state of."""
+    def save(self, state: StateDict) -> None:
+        """Save the state of the training together with what it is the state of."""
         if self.processes.main:
-            save_state(self.state_file, {"format": FORMAT, **self._facts, "recipe": self._recipe, **state})
+            SavedRun(self._facts, self.recipe.to_dict(), state).save(self.state_file)
 
-    def save_weights(
-        self, file: Path, weights: dict[str, Tensor], recipe: Recipe, index: DataIndex, notes: dict[str, Any]
-    ) -> None:
+    def save_weights(self, file: Path, weights: dict[str, Tensor], notes: Mapping[str, object]) -> None:
         if not self.processes.main:
             return
-        save_detector(
-            file, weights, recipe, index.names, category_ids=index.category_ids.tolist(), notes={**notes, **self._facts}
-        )
+        ids = self.train_index.category_ids.tolist()
+        notes = {**notes, **self._facts}
+        save_detector(file, weights, self.recipe, self.train_index.names, category_ids=ids, notes=notes)
 
 
 _FREE = (
@@ -256,21 +302,9 @@ _FREE = (
 bits, and gfocal prints that."""
 
 
-def flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat(content: Mapping[str, object], prefix: str = "") -> dict[str, object]:
     """A recipe's plain data by full keys, "optim.lr" and so on."""
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
     for key, value in content.items():
         found.update(flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
     return found
-
-
-def _step_of(line: str) -> float:
-    """Step of a metrics line; a line that a kill cut off counts as after everything."""
-    try:
-        return float(json.loads(line)["step"])
-    except (ValueError, KeyError):
-        return float("inf")
-
-
-def _write(file: Path, text: str) -> None:
-    file.write_text(text, encoding="utf-8")

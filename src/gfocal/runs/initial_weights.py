@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from gfocal.detector import DenseDetector
 from gfocal.errors import UsageError
 from gfocal.models.backbones import RANDOM_START
 from gfocal.recipe import ModelRecipe, Recipe
 from gfocal.runs.checkpoint import find_weights, read_about
-from gfocal.runs.class_mapping import describe_classes, match_classes
+from gfocal.runs.class_mapping import ClassMatch, describe_classes, match_classes
 from gfocal.runs.transfer import PARTS, other_inputs, start_from
 
 
@@ -35,27 +35,60 @@ def check_start(model: ModelRecipe) -> None:
         )
 
 
-def start_weights(detector: DenseDetector, recipe: Recipe, init: Path, parts: Sequence[str] = PARTS) -> dict[str, Any]:
-    """Take the weights of ``init`` for some parts; what that did, as run.json records it."""
+@dataclass(frozen=True)
+class Start:
+    """What a detector took from other weights.
+
+    Attributes:
+        source: the run folder or checkpoint that they come from.
+        parts: of the detector, those that take weights.
+        tensors: how many the detector has.
+        fresh: names of those that start from scratch, or some of whose rows do.
+        other_inputs: what the weights were trained for and the recipe has otherwise, a text for each.
+        classes: whose outputs were kept; None where the head starts from scratch.
+    """
+
+    source: Path
+    parts: tuple[str, ...]
+    tensors: int
+    fresh: tuple[str, ...]
+    other_inputs: tuple[str, ...]
+    classes: ClassMatch | None
+
+    def to_dict(self) -> dict[str, object]:
+        """JSON types, as run.json holds them."""
+        return {
+            "from": str(self.source),
+            "parts": list(self.parts),
+            "tensors": self.tensors,
+            "fresh": list(self.fresh),
+            "other_inputs": list(self.other_inputs),
+            "classes": None if self.classes is None else self.classes.to_dict(),
+        }
+
+
+def start_weights(detector: DenseDetector, recipe: Recipe, init: Path, parts: Sequence[str] = PARTS) -> Start:
+    """Take the weights of ``init`` for some parts."""
     fresh = start_from(detector, init, parts)
-    theirs = read_about(find_weights(init))["names"]
-    return {
-        "from": str(init),
-        "parts": list(parts),
-        "tensors": len(detector.state_dict()),
-        "fresh": fresh,
-        "other_inputs": other_inputs(recipe, init, parts),
-        "classes": match_classes(detector.names, theirs).to_dict() if "head" in parts else None,
-    }
+    theirs = read_about(find_weights(init)).names
+    return Start(
+        source=init,
+        parts=tuple(parts),
+        tensors=len(detector.state_dict()),
+        fresh=tuple(fresh),
+        other_inputs=tuple(other_inputs(recipe, init, parts)),
+        classes=match_classes(detector.names, theirs) if "head" in parts else None,
+    )
 
 
-def describe_start(started: dict[str, Any]) -> list[str]:
+def describe_start(start: Start) -> list[str]:
     """Lines about what :func:`start_weights` did."""
-    fresh, other = started["fresh"], started["other_inputs"]
+    fresh = start.fresh
     names = f": {', '.join(fresh[:6])}{', ...' if len(fresh) > 6 else ''}" if fresh else ""
-    lines = [f"init: {len(fresh)} of {started['tensors']} tensors start from scratch{names}"]
-    if started["classes"] is not None:
-        lines += describe_classes(started["classes"], started["classes"]["matched"] + len(started["classes"]["new"]))
-    if other:
-        lines.append(f"init: the weights were trained for other inputs than this run has: {'; '.join(other)}")
+    lines = [f"init: {len(fresh)} of {start.tensors} tensors start from scratch{names}"]
+    if start.classes is not None:
+        lines += describe_classes(start.classes)
+    if start.other_inputs:
+        other = "; ".join(start.other_inputs)
+        lines.append(f"init: the weights were trained for other inputs than this run has: {other}")
     return lines

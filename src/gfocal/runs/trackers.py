@@ -13,10 +13,13 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from gfocal.errors import UsageError
 from gfocal.utils.files import write_atomically
+
+if TYPE_CHECKING:
+    from accelerate.tracking import GeneralTracker
 
 RUNS = "trackers.json"
 """In the run folder: which run of each tracker it is, so that a resumed training continues it."""
@@ -46,9 +49,9 @@ class Trackers:
         UsageError: a package is not installed.
     """
 
-    def __init__(self, names: Sequence[str], folder: Path, settings: Mapping[str, Any], step: int) -> None:
+    def __init__(self, names: Sequence[str], folder: Path, settings: Mapping[str, object], step: int) -> None:
         check_trackers(names)
-        self._live: dict[str, Any] = {}
+        self._live: dict[str, GeneralTracker] = {}
         runs: dict[str, str] = {}
         with suppress(OSError, ValueError):
             runs = json.loads((folder / RUNS).read_text(encoding="utf-8"))
@@ -90,7 +93,7 @@ class Trackers:
             )
 
 
-def _tensorboard(folder: Path, run: str | None, step: int) -> tuple[Any, str]:
+def _tensorboard(folder: Path, run: str | None, step: int) -> tuple[GeneralTracker, str]:
     from accelerate.tracking import TensorBoardTracker
 
     # What a kill undid goes.
@@ -99,7 +102,7 @@ def _tensorboard(folder: Path, run: str | None, step: int) -> tuple[Any, str]:
     return tracker, "tensorboard"
 
 
-def _wandb(folder: Path, run: str | None, step: int) -> tuple[Any, str]:
+def _wandb(folder: Path, run: str | None, step: int) -> tuple[GeneralTracker, str]:
     from accelerate.tracking import WandBTracker
 
     run = run or secrets.token_hex(4)
@@ -109,7 +112,7 @@ def _wandb(folder: Path, run: str | None, step: int) -> tuple[Any, str]:
     return tracker, run
 
 
-def _mlflow(folder: Path, run: str | None, step: int) -> tuple[Any, str]:
+def _mlflow(folder: Path, run: str | None, step: int) -> tuple[GeneralTracker, str]:
     # A server that does not answer holds up training for seconds, not for many minutes.
     for key, value in (("MAX_RETRIES", "1"), ("TIMEOUT", "10")):
         os.environ.setdefault(f"MLFLOW_HTTP_REQUEST_{key}", value)
@@ -126,7 +129,7 @@ def _mlflow(folder: Path, run: str | None, step: int) -> tuple[Any, str]:
     return tracker, tracker.tracker.info.run_id
 
 
-_STARTS: dict[str, Callable[[Path, str | None, int], tuple[Any, str]]] = {
+_STARTS: dict[str, Callable[[Path, str | None, int], tuple[GeneralTracker, str]]] = {
     "tensorboard": _tensorboard,
     "wandb": _wandb,
     "mlflow": _mlflow,

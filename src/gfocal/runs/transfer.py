@@ -62,7 +62,7 @@ def start_from(detector: DenseDetector, path: Path, parts: Sequence[str] = PARTS
 
 def other_inputs(recipe: Recipe, path: Path, parts: Sequence[str] = PARTS) -> list[str]:
     """What the weights of a checkpoint were trained for and ``recipe`` has otherwise, as "points.offset 0.5 -> 0.0"."""
-    theirs = build_recipe(read_about(find_weights(path))["recipe"], (), str(path)).model
+    theirs = build_recipe(read_about(find_weights(path)).recipe, (), str(path)).model
     ours = recipe.model
     keys = ["pixels", "style", "strides"]
     if "head" in parts:  # one that starts new learns any points
@@ -72,7 +72,7 @@ def other_inputs(recipe: Recipe, path: Path, parts: Sequence[str] = PARTS) -> li
     return [f"model.{key} {before} -> {after}" for key, (before, after) in pairs.items() if before != after]
 
 
-def _value(model: ModelRecipe, key: str) -> Any:
+def _value(model: ModelRecipe, key: str) -> object:
     value: Any = model.model_dump(mode="json")
     for word in key.split("."):
         value = value[word]
@@ -93,11 +93,11 @@ def _part(name: str) -> str:
     return part if part in PARTS else "head"
 
 
-def _box_code(detector: DenseDetector) -> tuple[Any, ...]:
+def _box_code(detector: DenseDetector) -> tuple[object, ...]:
     """All that decides what the numbers of the box outputs mean."""
     coder = detector.box_coder
     code = getattr(coder, "code", None)
-    meaning: list[Any] = [type(coder), code, getattr(coder, "reg_max", None), getattr(coder, "delta", None)]
+    meaning: list[object] = [type(coder), code, getattr(coder, "reg_max", None), getattr(coder, "delta", None)]
     if code == "deltas":
         meaning.append(coder.stds)  # type: ignore[attr-defined]
     if code in ("deltas", "log_deltas"):  # which are relative to anchors
@@ -105,7 +105,7 @@ def _box_code(detector: DenseDetector) -> tuple[Any, ...]:
     return tuple(meaning)
 
 
-def _quality(detector: DenseDetector) -> tuple[Any, ...]:
+def _quality(detector: DenseDetector) -> tuple[object, ...]:
     return type(detector.quality), getattr(detector.quality, "kind", None)
 
 

@@ -6,7 +6,6 @@ Everything here is a function of what a saved state holds, so a resumed run stop
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from gfocal.data.index.data_index import DataIndex
 from gfocal.errors import UsageError
@@ -38,7 +37,7 @@ class Best:
         """
         return bool(patience and self.ap) and epoch - self.epoch >= (patience or 0)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, float | None]:
         return {"best_ap": self.ap, "best_epoch": self.epoch}
 
 

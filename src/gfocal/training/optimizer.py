@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -86,6 +86,13 @@ def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
         group["lr"] = lr * group["factor"]
 
 
+class AverageState(TypedDict):
+    """What :class:`AveragedWeights` saves: the values by name, and how many updates they saw."""
+
+    state: dict[str, Tensor]
+    updates: int
+
+
 class AveragedWeights:
     """Exponential moving average of a module's state, batch-norm statistics included.
 
@@ -121,10 +128,10 @@ class AveragedWeights:
         finally:
             module.load_state_dict(own)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> AverageState:
         return {"state": self.weights, "updates": self.updates}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: AverageState) -> None:
         self.updates = state["updates"]
         for name, tensor in state["state"].items():
             self.weights[name].copy_(tensor)

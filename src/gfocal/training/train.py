@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.pipeline import in_tiles
+from gfocal.data.split import HeldOut
 from gfocal.errors import UsageError
 from gfocal.recipe import Recipe
 from gfocal.runs.folder import Run, TrainResult
@@ -36,7 +36,7 @@ def train(
     init_parts: Sequence[str] = PARTS,
     skip_broken: bool = False,
     progress: bool = True,
-    held_out: Mapping[str, Any] | None = None,
+    held_out: HeldOut | None = None,
 ) -> TrainResult:
     """Train a detector into the folder ``out``.
 
@@ -50,7 +50,7 @@ def train(
         init_parts: which of backbone, neck and head take weights from ``init``.
         skip_broken: put the next readable image in the place of a broken one, and list them.
         progress: show a bar on standard error.
-        held_out: what was set apart from the data to measure on, for run.json; see :class:`gfocal.data.split.HeldOut`.
+        held_out: what was set apart from the data to measure on, for run.json.
 
     Raises:
         UsageError: for what cannot be trained: no images, fp16 on a CPU, a state of another recipe, a frozen
@@ -67,14 +67,15 @@ def train(
     torch.manual_seed(recipe.runtime.seed)
     train_index = in_tiles(recipe, train_index)
     detector = build_detector(recipe, train_index.names, pretrained=not resume and init is None)
-    started = start_weights(detector, recipe, init, init_parts) if init is not None else None
+    start = start_weights(detector, recipe, init, init_parts) if init is not None else None
     if recipe.runtime.channels_last:
         detector = detector.to(memory_format=torch.channels_last)
-    run = Run(Path(out), processes_of(accelerator), held_out)
+    processes = processes_of(accelerator)
+    run = Run(Path(out), recipe, train_index, val_index, processes=processes, held_out=held_out)
     if recipe.runtime.sync_batch_norm:
-        synchronise_batch_norm(detector, run.processes)
-    trainer = Trainer(recipe, detector, accelerator, train_index, val_index, run, skip_broken, progress)
+        synchronise_batch_norm(detector, processes)
+    trainer = Trainer(run, detector, accelerator, skip_broken=skip_broken, progress=progress)
     oom = partial(out_of_memory, recipe=recipe, detector=detector, saved=run.state_file)
-    own = run.processes.own_errors()
+    own = processes.own_errors()
     with deterministic(recipe.runtime.deterministic), own, explained_failures(oom, no_deterministic_form):
-        return trainer.run_all(resume=resume, started=started)
+        return trainer.run_all(resume=resume, start=start)

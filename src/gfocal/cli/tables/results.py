@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gfocal.prediction.predict import Prediction
+from gfocal.runs.folder import TrainResult
 from gfocal.runtime.machine import readable
 from gfocal.utils.text import counted, duration, program
 
@@ -92,18 +93,18 @@ def _uncertainty_table(uncertainty: Mapping[str, Any]) -> Table:
     return table
 
 
-def print_training(result: Mapping[str, Any]) -> None:
+def print_training(result: TrainResult) -> None:
     """How a run ended and what to type next."""
     console = _console()
-    if result["metrics"]:
-        print_metrics(result["metrics"])
-    best = "" if result["best_ap"] is None else f", best AP {result['best_ap']:.3f}"
-    best += f" (epoch {result['best_epoch']})" if result.get("best_epoch") else ""
-    rate = f"{result['pictures_per_second']:.1f} pictures/s"
-    early = ", stopped early" if result.get("stopped_early") else ""
-    console.print(f"{counted(result['steps'], 'step')} in {duration(result['seconds'])}, {rate}{best}{early}")
-    console.print(f"run folder: {result['out']}", soft_wrap=True)
-    console.print(f"next: {program()} predict {shlex.quote(str(result['out']))} PICTURES", soft_wrap=True)
+    if result.metrics:
+        print_metrics(result.metrics)
+    best = "" if result.best_ap is None else f", best AP {result.best_ap:.3f}"
+    best += f" (epoch {result.best_epoch})" if result.best_epoch else ""
+    rate = f"{result.images_per_second:.1f} pictures/s"
+    early = ", stopped early" if result.stopped_early else ""
+    console.print(f"{counted(result.steps, 'step')} in {duration(result.seconds)}, {rate}{best}{early}")
+    console.print(f"run folder: {result.out}", soft_wrap=True)
+    console.print(f"next: {program()} predict {shlex.quote(str(result.out))} PICTURES", soft_wrap=True)
 
 
 def print_prediction(result: Prediction) -> None:
