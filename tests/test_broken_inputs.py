@@ -34,7 +34,7 @@ from gfocal.training.trainer import TrainResult
 from helpers import broken_formats, broken_inputs
 from helpers.broken_inputs import BYTES, COCO, Case, write_coco
 from helpers.launched import Started
-from helpers.small_runs import small
+from helpers.small_runs import TINY, small
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -70,8 +70,7 @@ def checked(root: Path) -> tuple[Report | None, list[str]]:
     return report, [f"{finding.severity} {finding.file}: {finding.message}" for finding in report.findings]
 
 
-TINY = ("model.backbone=test_resnet", "model.channels=16", "model.head_depth=1", "model.pretrained=false")
-RECIPE = small("schedule.epochs=1", "schedule.save_every=9", *TINY)
+RECIPE = small("schedule.epochs=1", "schedule.save_every=9")
 
 
 def trained(root: Path, out: Path, skip_broken: bool) -> tuple[DataIndex, TrainResult]:

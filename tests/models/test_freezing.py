@@ -48,7 +48,7 @@ def test_stages_of_vgg(stages: int, convolutions: int) -> None:
     ],
 )
 def test_a_step_changes_all_but_the_frozen(overrides: list[str], kept: tuple[str, ...]) -> None:
-    recipe = small(*overrides, "optim.lr=0.1", "optim.weight_decay=0.1")
+    recipe = small(*overrides, "optim.lr=0.1", "optim.weight_decay=0.1", name="gfl_nano")
     torch.manual_seed(0)
     detector = build_detector(recipe, ("a", "b")).train()
     before = {name: tensor.clone() for name, tensor in detector.state_dict().items()}

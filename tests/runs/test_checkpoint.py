@@ -144,7 +144,7 @@ def test_tensors_that_do_not_fit_are_named(saved: Path) -> None:
     change(
         saved,
         **{
-            "backbone.conv1.0.weight": None,
+            "backbone.body.conv1.0.weight": None,
             "head.out.0.bias": torch.zeros(5),
             "of.another": torch.zeros(1),
         },
@@ -152,7 +152,7 @@ def test_tensors_that_do_not_fit_are_named(saved: Path) -> None:
     with pytest.raises(UsageError) as caught:
         load_detector(saved)
     for part in (
-        "1 missing (backbone.conv1.0.weight)",
+        "1 missing (backbone.body.conv1.0.weight)",
         "1 unexpected (of.another)",
         "1 of another shape (head.out.0.bias is (5,), not (34,))",  # 2 classes + 4 edges of 8 bins
     ):

@@ -13,7 +13,7 @@ from gfocal.errors import UsageError
 from gfocal.runs.checkpoint import load_detector, save_detector
 from gfocal.runs.transfer import PARTS, other_inputs, start_from
 from gfocal.zoo import build_detector
-from helpers.small_runs import small
+from helpers.small_runs import TINY, small
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_a_head_can_start_anew(saved: Path) -> None:
 
 
 def test_another_detector_takes_backbone_and_neck(saved: Path) -> None:
-    recipe = small(name="retinanet_nano")
+    recipe = small(*TINY, name="retinanet_nano")
     detector = build_detector(recipe, ("cat", "dog"))
     fresh = start_from(detector, saved, ("backbone", "neck"))
     assert {name.partition(".")[0] for name in fresh} == {"head"}
@@ -101,7 +101,7 @@ def test_a_part_that_does_not_exist_is_refused(saved: Path) -> None:
 
 def test_rows_of_several_anchors_are_not_mixed(saved: Path) -> None:
     # The rows of a head with one anchor a location are not those of one with nine, whatever their number.
-    detector = build_detector(small(name="retinanet_nano"), ("cat", "dog"))
+    detector = build_detector(small(*TINY, name="retinanet_nano"), ("cat", "dog"))
     before = detector.state_dict()["head.out.0.weight"].clone()
     start_from(detector, saved)
     assert torch.equal(detector.state_dict()["head.out.0.weight"], before)
@@ -143,7 +143,7 @@ def test_another_architecture_is_refused(saved: Path, tmp_path: Path) -> None:
 
 def trained(folder: Path, name: str, *overrides: str) -> Path:
     """A checkpoint of a row with two classes, every output convolution filled with 7."""
-    recipe = small(*overrides, name=name)
+    recipe = small(*TINY, *overrides, name=name)
     detector = build_detector(recipe, ("cat", "dog"))
     for key, tensor in detector.state_dict().items():
         if key.startswith("head.out."):
@@ -179,7 +179,7 @@ def rows_taken(detector: DenseDetector) -> list[bool]:
 def test_outputs_are_taken_where_they_mean_the_same(
     tmp_path: Path, source: str, target: str, overrides: list[str], taken: list[bool]
 ) -> None:
-    detector = build_detector(small(*overrides, name=target), ("cat", "dog"))
+    detector = build_detector(small(*TINY, *overrides, name=target), ("cat", "dog"))
     fresh = start_from(detector, trained(tmp_path, source))
     assert rows_taken(detector) == taken
     assert ("head.out.0.bias" in fresh) != all(taken)
@@ -199,6 +199,6 @@ def test_a_shared_head_compares_meanings_too(tmp_path: Path) -> None:
 
 def test_only_inputs_that_matter_are_told(tmp_path: Path) -> None:
     # FCOS with distances reads no anchor: its scale says nothing.
-    assert other_inputs(small(name="atss_nano"), trained(tmp_path, "fcos_nano")) == []
-    found = other_inputs(small("model.points.scale=8", name="atss_nano"), trained(tmp_path, "gfl_nano"))
+    assert other_inputs(small(*TINY, name="atss_nano"), trained(tmp_path, "fcos_nano")) == []
+    found = other_inputs(small(*TINY, "model.points.scale=8", name="atss_nano"), trained(tmp_path, "gfl_nano"))
     assert found == ["model.points.scale 5.0 -> 8.0"]

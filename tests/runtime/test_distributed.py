@@ -237,7 +237,7 @@ def test_what_all_of_them_meet_is_nobodys_own(whole: tuple[Path, list[Any]], sce
 
 
 def test_batch_norm_over_all_processes() -> None:
-    detector = build_detector(small(), ("a", "b"))
+    detector = build_detector(small(name="gfl_nano"), ("a", "b"))
     before = detector.state_dict()
     assert synchronise_batch_norm(detector, ALONE) is detector
     assert not any(isinstance(m, torch.nn.SyncBatchNorm) for m in detector.modules()), "one process has nobody to ask"

@@ -197,7 +197,7 @@ def test_ctrl_c(whole: Path, scenes: Path, tmp_path: Path, train_index: DataInde
 @pytest.mark.parametrize("steps", [0, 4])
 def test_cut_anywhere(steps: int, tmp_path: Path, train_index: DataIndex) -> None:
     # SGD, no averaging, rare states: after step 0 (with the first batch) and at the ends of epochs of three steps.
-    recipe = small("optim.kind=sgd", "optim.lr=0.05", "schedule.save_every=100")
+    recipe = small("optim.kind=sgd", "optim.lr=0.05", "schedule.save_every=100", name="gfl_nano")
     train(recipe, train_index, None, tmp_path / "whole", progress=False)
     cut_run(recipe, train_index, tmp_path / "cut", steps)
     assert state_of(tmp_path / "cut")["step"] == steps // 3 * 3
