@@ -113,7 +113,8 @@ def test_a_combination(
     val_index: DataIndex,
 ) -> None:
     kind, _, code = boxes.partition(" ")
-    changes = [f"model.quality.kind={quality}", f"model.boxes.kind={kind}", "data.resize.size=64", *more]
+    changes = ["model.backbone=test_resnet", "model.pretrained=false", "data.resize.size=64"]
+    changes += [f"model.quality.kind={quality}", f"model.boxes.kind={kind}", *more]
     recipe = load_recipe(f"{detector}_nano", [*changes, *([f"model.boxes.code={code}"] if code else [])])
     torch.manual_seed(0)
     model = build_detector(recipe, train_index.names)

@@ -49,7 +49,7 @@ def fixed_batches(count: int) -> list[Batch]:
     return batches
 
 
-RECORDED = [2.6303866, 2.6322345, 2.6012928, 2.5039600, 2.2418598]
+RECORDED = [2.6317868, 2.6334648, 2.5937810, 2.4684552, 2.1284743]
 LR = 0.1
 
 
@@ -57,7 +57,7 @@ class Loop:
     """Five steps of two batches, and a state that another one can go on from."""
 
     def __init__(self) -> None:
-        self.recipe = small(*NO_BATCH_STATISTICS, "model.backbone=resnet18", "schedule.warmup_steps=3", name="gfl_r18")
+        self.recipe = small(*NO_BATCH_STATISTICS, "schedule.warmup_steps=3", name="gfl_r18")
         torch.manual_seed(4)
         self.detector = build_detector(self.recipe, ("a", "b", "c")).double()
         self.accelerator = make_accelerator("fp32")
