@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 from collections.abc import Sequence
+from contextlib import redirect_stderr
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from gfocal.data.index.data_index import DataIndex
 from gfocal.errors import UsageError
@@ -17,7 +20,8 @@ from gfocal.runs.checkpoint import BEST, load_detector
 from gfocal.training import trainer as trainer_module
 from gfocal.training.early_stopping import Best
 from gfocal.training.train import train
-from helpers.small_runs import assert_same_weights, cut_run, metrics_of, rewritten, small, state_of
+from gfocal.training.trainer import TrainResult
+from helpers.small_runs import assert_identical, assert_same_weights, cut_run, metrics_of, rewritten, small, state_of
 
 APS = (0.0, 0.1, 0.3, 0.3, 0.2, 0.25, 0.5, 0.6)
 LONG = (
@@ -53,14 +57,21 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory, train_index: DataIndex, val_index: DataIndex) -> Path:
-    """A run that stopped after its fifth epoch."""
+def stopped(
+    tmp_path_factory: pytest.TempPathFactory, train_index: DataIndex, val_index: DataIndex
+) -> tuple[TrainResult, str]:
+    """A run that stopped after its fifth epoch, and what it said."""
     torch.set_num_threads(1)
     out = tmp_path_factory.mktemp("stopped") / "run"
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, redirect_stderr(io.StringIO()) as said:
         measure(patch, APS)
-        train(small(*LONG), train_index, val_index, out, progress=False)
-    return out
+        result = train(small(*LONG), train_index, val_index, out)
+    return result, said.getvalue()
+
+
+@pytest.fixture
+def whole(stopped: tuple[TrainResult, str]) -> Path:
+    return stopped[0].out
 
 
 def test_the_rule() -> None:
@@ -76,16 +87,20 @@ def test_the_rule() -> None:
 
 
 def test_a_run_stops_and_keeps_the_best(
-    measured: None, tmp_path: Path, train_index: DataIndex, val_index: DataIndex, capsys: pytest.CaptureFixture
+    measured: None,
+    stopped: tuple[TrainResult, str],
+    tmp_path: Path,
+    train_index: DataIndex,
+    val_index: DataIndex,
 ) -> None:
-    result = train(small(*LONG), train_index, val_index, tmp_path / "run")
+    result, said = stopped
     assert (result.steps, result.stopped_early, result.interrupted) == (15, True, False)
     assert (result.best_ap, result.best_epoch) == (0.3, 3)
-    assert load_detector(tmp_path / "run")[2].notes["epoch"] == 3
+    assert load_detector(result.out)[2].notes["epoch"] == 3
     assert (
         "stopped early after epoch 5: no better AP for 2 epochs (schedule.patience=2); best was epoch 3 with AP 0.300"
-    ) in capsys.readouterr().err
-    assert metrics_of(tmp_path / "run")[-1] == {
+    ) in said
+    assert metrics_of(result.out)[-1] == {
         "kind": "stop",
         "step": 15,
         "epoch": 5,
@@ -97,7 +112,8 @@ def test_a_run_stops_and_keeps_the_best(
     endless = small(*LONG, "schedule.patience=null")
     longer = train(endless, train_index, val_index, tmp_path / "whole", progress=False)
     assert (longer.steps, longer.stopped_early, longer.best_epoch) == (24, False, 8)
-    assert metrics_of(tmp_path / "whole")[: len(metrics_of(tmp_path / "run")) - 1] == metrics_of(tmp_path / "run")[:-1]
+    steps = metrics_of(result.out)[:-1]
+    assert metrics_of(tmp_path / "whole")[: len(steps)] == steps
 
 
 @pytest.mark.parametrize("steps", [pytest.param(12, marks=pytest.mark.slow), 14])
@@ -109,8 +125,7 @@ def test_a_resumed_run_stops_at_the_same_place(
     assert (result.steps, result.stopped_early, result.best_epoch) == (15, True, 3)
     assert_same_weights(whole, tmp_path / "cut")
     assert metrics_of(whole) == metrics_of(tmp_path / "cut")
-    one, other = (load_detector(run / BEST)[0].state_dict() for run in (whole, tmp_path / "cut"))
-    assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+    assert_identical(*(load_file(run / BEST) for run in (whole, tmp_path / "cut")), BEST)
 
 
 def test_a_stopped_run_can_go_on(
@@ -127,11 +142,13 @@ def test_a_stopped_run_can_go_on(
 
 
 def test_the_last_epoch_is_no_early_stop(
-    measured: None, tmp_path: Path, train_index: DataIndex, val_index: DataIndex
+    tmp_path: Path, train_index: DataIndex, val_index: DataIndex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    result = train(small(*LONG, "schedule.epochs=5"), train_index, val_index, tmp_path / "run", progress=False)
-    assert (result.steps, result.stopped_early) == (15, False)
-    assert state_of(tmp_path / "run")["best_epoch"] == 3
+    measure(monkeypatch, (0.3, 0.2))
+    short = small(*LONG, "schedule.epochs=2", "schedule.patience=1")
+    result = train(short, train_index, val_index, tmp_path / "run", progress=False)
+    assert (result.steps, result.stopped_early) == (6, False)
+    assert state_of(tmp_path / "run")["best_epoch"] == 1
 
 
 def test_patience_needs_something_to_measure(tmp_path: Path, train_index: DataIndex, val_index: DataIndex) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from gfocal.data.index.data_index import DataIndex
 from gfocal.errors import GfocalError
@@ -26,6 +27,7 @@ from helpers.small_runs import (
     NO_BATCH_STATISTICS,
     SMALL,
     TASK_ALIGNED,
+    assert_identical,
     assert_same_weights,
     cut_run,
     metrics_of,
@@ -110,8 +112,7 @@ def assert_like(whole: Path, cut: Path) -> None:
     assert [line["epoch"] for line in metrics_of(cut, "val")] == [2, 4, 5]
     assert not [file.name for file in cut.iterdir() if file.name.startswith(".")], "leftovers of killed writers"
     for file in ("best.safetensors", "last.safetensors", "step-5.safetensors", "step-9.safetensors"):
-        one, other = (load_detector(out / file)[0].state_dict() for out in (whole, cut))
-        assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+        assert_identical(*(load_file(out / file) for out in (whole, cut)), file)
 
 
 def test_killed_twice(whole: Path, scenes: Path, tmp_path: Path, train_index: DataIndex, val_index: DataIndex) -> None:

@@ -278,6 +278,7 @@ def test_a_pyramid_from_stride_4_learns_and_finds(large: Path, tmp_path: Path) -
     recipe = load_recipe(
         "gfl_r18",
         [
+            "model.backbone=test_resnet",
             "model.strides=[4,8,16,32]",
             "model.pretrained=false",
             "model.frozen_stages=0",
@@ -304,5 +305,5 @@ def test_a_pyramid_from_stride_4_learns_and_finds(large: Path, tmp_path: Path) -
     tiny = Targets(torch.tensor([[25.5, 25.5, 31.5, 31.5]]), torch.tensor([0]))
     learns = detector.assign_batch(torch.zeros(1, 3, 64, 64, dtype=torch.uint8), [tiny])
     assert set(detector.points(64, 64).level[learns.positive].tolist()) == {0}
-    coarse = build_detector(load_recipe("gfl_r18", ["model.pretrained=false"]), index.names)
+    coarse = build_detector(small("model.backbone=test_resnet", "model.pretrained=false", name="gfl_r18"), index.names)
     assert coarse.assign_batch(torch.zeros(1, 3, 64, 64, dtype=torch.uint8), [tiny]).missed == 1

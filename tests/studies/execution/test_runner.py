@@ -12,10 +12,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-import gfocal
 from gfocal.data.scenes.generate import usable_cpus
 from gfocal.errors import UsageError
 from gfocal.recipe import build_recipe
@@ -23,13 +23,13 @@ from gfocal.studies.execution import runner
 from gfocal.studies.execution.plan import Plan, RunPlan, StudyData, make_plan
 from gfocal.studies.execution.runner import device_of, do_runs, is_done, steps_done
 from gfocal.studies.paper.tables import TABLES
+from helpers.launched import Started
 from helpers.made_study import SECONDS, scenes
 
 # Stands in for a training: it says what happened to it, and ends as the run's folder asks.
 WORKER = """
-import json, os, sys, time
+import json, os, shutil, sys, time
 from pathlib import Path
-import numpy as np
 folder = Path(sys.argv[1])
 job = json.loads((folder / "job.json").read_text())
 with (folder.parent.parent / "calls.txt").open("a") as file:
@@ -46,7 +46,7 @@ if fate == "kill":
     os.kill(os.getpid(), 9)
 if fate == "wait":
     time.sleep(3600)
-np.savez(folder / "resampled.npz", AP=np.zeros(3), correlation=np.zeros(3))
+shutil.copy(Path(__file__).with_name("resampled.npz"), folder)
 facts = {"metrics": {"AP": 0.5, "score_iou_correlation": 0.1}}
 (folder / "measured.json").write_text(json.dumps(facts))
 """
@@ -60,6 +60,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> StudyData:
 @pytest.fixture
 def plan(data: StudyData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
     (tmp_path / "worker.py").write_text(WORKER)
+    np.savez(tmp_path / "resampled.npz", AP=np.zeros(3), correlation=np.zeros(3))
     monkeypatch.setattr(runner, "WORKER", (sys.executable, str(tmp_path / "worker.py")))
     monkeypatch.setattr(runner, "_POLL", 0.05)
     return make_plan([TABLES["table3"]], data, SECONDS)
@@ -187,14 +188,15 @@ def test_each_slot_has_its_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert device_of(1, "") == "1"
 
 
-def test_a_worker_ends_with_its_runner(tmp_path: Path) -> None:
+def test_a_worker_ends_with_its_runner() -> None:
     """Also one whose runner was gone before it could look: it is told whose it is."""
     script = (
         "import sys, time; from gfocal.studies.execution.worker import _end_with; "
         "_end_with(int(sys.argv[1])); time.sleep(900)"
     )
-    environment = {**os.environ, "PYTHONPATH": str(Path(gfocal.__file__).parents[1])}
-    assert subprocess.run([sys.executable, "-c", script, "1"], env=environment, timeout=200).returncode == 1
+    process = Started(script, "1")
+    process.wait(200)
+    assert process.returncode == 1
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no such locks")

@@ -22,6 +22,7 @@ from gfocal.studies.execution.worker import do_run
 from gfocal.studies.paper.tables import TABLES
 from gfocal.training import trainer
 from helpers.made_study import SECONDS, scenes
+from helpers.small_runs import TINY
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> StudyData:
 @pytest.fixture(scope="module")
 def run(data: StudyData) -> RunPlan:
     # Enough for a few boxes that overlap something.
-    overrides = ["schedule.epochs=4", "predict.score_threshold=0.01", "schedule.keep_steps=[3, 7, 12, 40]"]
+    overrides = [*TINY, "schedule.epochs=4", "predict.score_threshold=0.01", "schedule.keep_steps=[3, 7, 12, 40]"]
     return make_plan([TABLES["table3"]], data, SECONDS, overrides=overrides).runs[0]
 
 
