@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import gc
+import importlib.metadata
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,10 +17,18 @@ import pytest
 # process that only hands out tests would wait seconds for it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Every training notes the versions of its libraries. Reading them takes as long as a step of a tiny network.
+importlib.metadata.version = functools.cache(importlib.metadata.version)
+
 if TYPE_CHECKING:
     from gfocal import DataIndex
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+def pytest_collection_finish() -> None:
+    """What was imported so far stays: the garbage collector need not look through a million objects again."""
+    gc.freeze()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

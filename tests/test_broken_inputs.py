@@ -29,6 +29,7 @@ from gfocal.prediction.predict import Prediction, predict
 from gfocal.runs import folder as run_module
 from gfocal.runs.checkpoint import save_detector
 from gfocal.runs.datasets import open_train_data
+from gfocal.training import trainer as trainer_module
 from gfocal.training.train import train
 from gfocal.training.trainer import TrainResult
 from helpers import broken_formats, broken_inputs
@@ -51,9 +52,10 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def _no_state(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Writing the state takes most of the time of a step, and has nothing to do with what is read."""
+    """Estimates of memory and files of weights take longer than a step, and have nothing to do with what is read."""
     monkeypatch.setattr(run_module, "save_state", lambda *_: None)
     monkeypatch.setattr(run_module, "save_detector", lambda *_, **__: None)
+    monkeypatch.setattr(trainer_module, "memory_notes", lambda *_: [])
 
 
 def names_both(text: str, case: Case) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
@@ -195,6 +196,7 @@ def cycle_at(graph: Mapping[str, set[str]], depth: int) -> list[str]:
     return []
 
 
+@functools.cache
 def import_graph() -> dict[str, set[str]]:
     known = [name for name, _ in modules()]
     found = {}

@@ -132,7 +132,7 @@ def test_the_schedule_and_agreement_of_the_page() -> None:
 
 
 def test_a_schedule_is_drawn_beside_the_table(tmp_path: Path) -> None:
-    results = samples.long1a()
+    results = samples.long3()
     files = write_study_report(results, tmp_path / "one")
     shorter = samples.table3()
     text = files["markdown"].read_text()
