@@ -139,6 +139,12 @@ def inside_pairs(points: Points, boxes: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat(gts), torch.cat(inside)
 
 
+def power(base: Tensor, exponent: float) -> Tensor:
+    """(N,) powers, the same of the same base: vectorised code rounds the last few of a tensor otherwise."""
+    values, of = base.unique(return_inverse=True)
+    return values.pow(exponent)[of]
+
+
 def to_highest_iou(gt_index: Tensor, point: Tensor, gt: Tensor, iou: Tensor) -> Tensor:
     """``gt_index`` (P,) with the pairs (N,) of point and object: each point takes the object of highest IoU.
 

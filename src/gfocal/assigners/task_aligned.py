@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gfocal.assigners.lattice import inside_pairs, require_whole, to_highest_iou
+from gfocal.assigners.lattice import inside_pairs, power, require_whole, to_highest_iou
 from gfocal.boxes import aligned_iou
 from gfocal.points import Points
 from gfocal.structures import NEGATIVE, Assignment, Targets
@@ -85,7 +85,7 @@ class TaskAlignedAssigner:
         iou = aligned_iou(boxes[point].to(exact), true[gt].to(exact))
         score = scores[point, targets.labels[gt]].to(exact)
         # Not finite where training has diverged, which its losses say: the choice must only not fail on it.
-        aligned = (_power(score, self.alpha) * _power(iou, self.beta)).nan_to_num(0, 0, 0)
+        aligned = (power(score, self.alpha) * power(iou, self.beta)).nan_to_num(0, 0, 0)
         first = self._first(gt, point, aligned)
         gt, point, iou, aligned = gt[first], point[first], iou[first].nan_to_num(0, 0, 0), aligned[first]
         nothing = torch.full((len(points),), NEGATIVE, dtype=torch.int64, device=points.xy.device)
@@ -102,9 +102,3 @@ class TaskAlignedAssigner:
         of = gt[order]
         start = torch.searchsorted(of, of)  # where the pairs of the same object begin
         return order[torch.arange(len(of), device=of.device) - start < self.positives]
-
-
-def _power(base: Tensor, exponent: float) -> Tensor:
-    """(N,) powers, the same of the same base: vectorised code rounds the last few of a tensor otherwise."""
-    values, of = base.unique(return_inverse=True)
-    return values.pow(exponent)[of]
