@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypedDict, cast
 
+from gfocal.data.split import HeldOutJson
 from gfocal.errors import GfocalError
 from gfocal.runtime.environment import Environment, Host, host, versions
 from gfocal.utils.files import write_atomically
@@ -63,7 +64,7 @@ class Card(TypedDict):
     annotations: str
     val: MeasuredData | None
     init: dict[str, object] | None
-    held_out: dict[str, object] | None
+    held_out: HeldOutJson | None
     recipe: dict[str, object]
     calls: list[Call]
 
