@@ -6,6 +6,7 @@ import math
 
 import torch
 
+from gfocal.criterion import BatchAssignment
 from gfocal.detector import DenseDetector
 from gfocal.errors import GfocalError
 from gfocal.runtime.memory import untouched
@@ -26,7 +27,9 @@ def precision_notes(detector: DenseDetector, batch: Batch, precision: str) -> li
     """
     if precision == "fp32":
         return []
-    exact, half = (_terms(detector, batch, kind) for kind in ("fp32", precision))
+    exact, assignment = _terms(detector, batch, "fp32", None)
+    # Both learn the same: an assigner that looks at predictions may choose other points for a rounding.
+    half, _ = _terms(detector, batch, precision, assignment)
     broken = [name for name in exact if math.isfinite(exact[name]) and not math.isfinite(half[name])]
     if broken:
         raise GfocalError(
@@ -43,13 +46,16 @@ def precision_notes(detector: DenseDetector, batch: Batch, precision: str) -> li
 
 
 @torch.no_grad()
-def _terms(detector: DenseDetector, batch: Batch, precision: str) -> dict[str, float]:
+def _terms(
+    detector: DenseDetector, batch: Batch, precision: str, assignment: BatchAssignment | None
+) -> tuple[dict[str, float], BatchAssignment]:
+    """The loss terms in a precision, and what was learnt: what is given, or the assignment by these outputs."""
     images = batch.images.to(detector.device)
     with untouched(detector), autocast(detector.device, precision):
         size = images.shape[-2], images.shape[-1]
         # raw: accelerate wraps the forward pass in its own autocast.
         out = detector.raw(images)
-        losses = detector.losses(
-            out, detector.assign_batch(images, batch.targets, out, sizes=batch.sizes, epoch=0), size
-        )
-    return {name: value.item() for name, value in losses.items()}
+        if assignment is None:
+            assignment = detector.assign_batch(images, batch.targets, out, sizes=batch.sizes, epoch=0)
+        losses = detector.losses(out, assignment, size)
+    return {name: value.item() for name, value in losses.items()}, assignment
