@@ -91,7 +91,9 @@ def test_an_assigner_that_measures_some_images_alone_is_refused() -> None:
 
 def test_predictions_must_be_there() -> None:
     for given in ({}, {"quality": JointQuality()}, {"out": two_points()}):
-        with pytest.raises(UsageError, match="TaskAlignedAssigner looks at predictions: give assign_batch the outputs"):
+        with pytest.raises(
+            UsageError, match="TaskAlignedAssigner looks at predictions: give assign_batch `out` and `qu"
+        ):
             assign_batch(TWO, [OBJECT], TaskAlignedAssigner(), BOXES, **given)
 
 
@@ -171,6 +173,9 @@ def test_no_gradient_flows_through_alignment(box_weight: str) -> None:
     seen: list[tuple[Tensor, Tensor]] = []
 
     def note(positives: PositiveRows, of: Quality) -> Tensor:
+        # Forms need not detach anything themselves.
+        shown = {**vars(positives), **vars(positives.known_out)}.values()
+        assert not any(value.requires_grad for value in shown if isinstance(value, Tensor))
         seen.append((of.target(positives), chosen(positives, of)))
         return seen[-1][1]
 
