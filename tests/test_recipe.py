@@ -235,7 +235,7 @@ def test_a_recipe_does_not_change_once_read() -> None:
 
 # --- a key that does nothing is a defect ----------------------------------------------------------------------------
 
-R18 = ["model.pretrained=false", "model.channels=64", "model.head_depth=1"]
+R18 = ["model.backbone=test_resnet", "model.pretrained=false", "model.channels=64", "model.head_depth=1"]
 OCTAVE = [
     "model.assigner.kind=max_iou",
     "model.boxes.kind=dirac",

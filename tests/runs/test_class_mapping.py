@@ -62,15 +62,15 @@ def test_what_is_said() -> None:
 # --- rows -----------------------------------------------------------------------------------------------------------
 
 OLD, NEW = ("cat", "dog", "owl"), ("owl", "cow", "cat")
-TINY = ("model.backbone=resnet18", "model.channels=32", "model.head_depth=1")
-TINY += ("model.pretrained=false", "model.frozen_stages=0", "model.norm_eval=false")
-PLAIN = ("model.head=plain",)
+NANO = ("model.backbone=test_resnet", "model.pretrained=false")
+TINY = (*NANO, "model.channels=32", "model.head_depth=1", "model.frozen_stages=0", "model.norm_eval=false")
+PLAIN = (*NANO, "model.head=plain")
 
 HEADS = [
-    pytest.param("gfl_nano", (), ["head.out.{}"], id="depthwise"),
-    pytest.param("fcos_nano", (), ["head.out.{}"], id="depthwise-branch"),
-    pytest.param("retinanet_nano", (), ["head.out.{}"], id="depthwise-nine-anchors"),
-    pytest.param("ssd_nano", (), ["head.out.{}"], id="softmax"),
+    pytest.param("gfl_nano", NANO, ["head.out.{}"], id="depthwise"),
+    pytest.param("fcos_nano", NANO, ["head.out.{}"], id="depthwise-branch"),
+    pytest.param("retinanet_nano", NANO, ["head.out.{}"], id="depthwise-nine-anchors"),
+    pytest.param("ssd_nano", NANO, ["head.out.{}"], id="softmax"),
     pytest.param("gfl_r50", TINY, ["head.class_out"], id="shared"),
     pytest.param("retinanet_r50", TINY, ["head.class_out"], id="shared-nine-anchors"),
     pytest.param("gfl_nano", PLAIN, ["head.class_out.{}"], id="plain"),
