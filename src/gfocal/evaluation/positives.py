@@ -23,7 +23,7 @@ from gfocal.structures import Batch
 class Positives:
     """The N points of a data set that the assigner gives an object.
 
-    Rows of a table whose detectors share points and assigner have the same ones, whatever they find.
+    Rows of a table whose detectors share points and a static assigner have the same ones, whatever they find.
 
     Attributes:
         images: (N,) row of the image.
