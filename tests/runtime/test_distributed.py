@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ for name, dtype, overrides in json.loads(cases):
     module.build_detector = lambda *a, **o: real(*a, **o).to(getattr(torch, dtype))
     for folder in data:
         recipe = load_recipe("gfl_r18", overrides)
-        target = Path(out) / f"{name}-{Path(folder).name}"
+        target = Path(out) / name / Path(folder).name
         assert module.train(recipe, open_dataset(folder, "train"), None, target, progress=False).steps == 1
 """
 
@@ -58,32 +59,34 @@ def sixteen(folder: Path, *, second_half: bool) -> Path:
     return folder
 
 
-def cases(rows: Sequence[int], batch: int, accumulate: int) -> str:
+# How many images a batch has, and of how many batches a step consists, by the number of processes.
+SHARES = {1: [(16, 1), (4, 4)], 2: [(8, 1), (4, 2)]}
+
+
+def cases(rows: Sequence[int], shares: Sequence[tuple[int, int]]) -> str:
     """Some kinds of divisors, split so, as JSON."""
     made = []
-    for i in rows:
+    for i, (batch, accumulate) in product(rows, shares):
         overrides = [*SMALL, *NO_BATCH_STATISTICS, *SPLITS[i].overrides]
         overrides += [f"schedule.batch_size={batch}", f"schedule.accumulate={accumulate}"]
-        made.append((str(i), str(SPLITS[i].dtype).removeprefix("torch."), overrides))
+        made.append((f"{i}-{batch}x{accumulate}", str(SPLITS[i].dtype).removeprefix("torch."), overrides))
     return json.dumps(made)
 
 
 @pytest.mark.parametrize("rows", [(0, 1, 2), pytest.param(tuple(range(3, len(SPLITS))), marks=pytest.mark.slow)])
 def test_a_step_does_not_depend_on_the_processes(rows: tuple[int, ...], tmp_path: Path) -> None:
     data = [str(sixteen(tmp_path / name, second_half=name == "mixed")) for name in ("mixed", "half-empty")]
-    splits = {"1x16": (1, 16, 1), "2x8": (2, 8, 1), "1x4x4": (1, 4, 4), "2x4x2": (2, 4, 2)}
-    for name, (count, batch, accumulate) in splits.items():
-        ended = finish(launch(count, STEPS, str(tmp_path / name), cases(rows, batch, accumulate), *data))
+    for count, shares in SHARES.items():
+        ended = finish(launch(count, STEPS, str(tmp_path / "out"), cases(rows, shares), *data))
         assert [code for code, _, _ in ended] == [0] * count, [errors[-2000:] for _, _, errors in ended]
-    for i in rows:
+    for i, folder in product(rows, ("mixed", "half-empty")):
         split = SPLITS[i]
-        for folder in ("mixed", "half-empty"):
-            runs = {name: tmp_path / name / f"{i}-{folder}" for name in splits}
-            states = {name: state_of(run) for name, run in runs.items()}
-            losses = {name: metrics_of(run, "train")[0] for name, run in runs.items()}
-            for name in ("2x8", "1x4x4", "2x4x2"):
-                what = f"{split} {folder} {name}"
-                assert_same_step(losses["1x16"], losses[name], states["1x16"], states[name], split.dtype, what)
+        runs = {share: tmp_path / "out" / f"{i}-{share}" / folder for share in ("16x1", "4x4", "8x1", "4x2")}
+        states = {share: state_of(run) for share, run in runs.items()}
+        losses = {share: metrics_of(run, "train")[0] for share, run in runs.items()}
+        for share in ("4x4", "8x1", "4x2"):
+            what = f"{split} {folder} {share}"
+            assert_same_step(losses["16x1"], losses[share], states["16x1"], states[share], split.dtype, what)
 
 
 def assert_same_step(
@@ -154,8 +157,8 @@ TWO = (
 )
 
 
-def run(scenes: Path, out: Path, how: str = "new", count: int = 2) -> list[Any]:
-    return launch(count, RUN, str(scenes), str(out), how, *SMALL, *TWO)
+def run(scenes: Path, out: Path, how: str = "new", *overrides: str, count: int = 2) -> list[Any]:
+    return launch(count, RUN, str(scenes), str(out), how, *SMALL, *TWO, *overrides)
 
 
 @pytest.fixture(scope="module")
@@ -213,7 +216,7 @@ def test_faults_are_told_by_those_who_met_them(scenes: Path, tmp_path: Path) -> 
     assert names[rows[1]] in output
     kill(processes)
     processes[0].communicate(timeout=60)
-    skipped = finish(run(tmp_path / "data", tmp_path / "skipping", "skip"))
+    skipped = finish(run(tmp_path / "data", tmp_path / "skipping", "skip", "schedule.epochs=1"))
     lines = [json.loads(output)[3] for _, output, _ in skipped]
     assert lines[0] == lines[1]
     assert names[rows[1]] in lines[0][0], "the main process tells what the other one met"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,15 @@ from helpers.launched import Started
 from helpers.small_runs import EVERY_STEP, SMALL, assert_same_weights, metrics_of, small, state_of
 
 # --- loader processes -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def short_farewell() -> Iterator[None]:
+    """A worker that dies may hold what the others need to end: torch waits 5 s for each, whenever it cleans up."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.utils.data._utils, "MP_STATUS_CHECK_INTERVAL", 0.2)
+        yield
+        gc.collect()  # the loader, which the error's traceback holds
 
 
 def dying_reader(index: DataIndex, image: int, how: Callable[[], None]) -> Callable[[DataIndex, int], torch.Tensor]:
@@ -49,6 +59,7 @@ def left() -> None:
     os._exit(3)
 
 
+@pytest.mark.usefixtures("short_farewell")
 @pytest.mark.parametrize(
     ("how", "words"),
     [
@@ -73,6 +84,7 @@ def test_a_dead_worker_names_its_image(
         assert state_of(tmp_path / "run")["step"] >= 0
 
 
+@pytest.mark.usefixtures("short_farewell")
 def test_a_worker_that_dies_in_an_evaluation(val_index: DataIndex, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loader_module, "read_indexed", dying_reader(val_index, 2, killed))
     detector = build_detector(small(), val_index.names)
