@@ -32,7 +32,12 @@ def short_farewell() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.utils.data._utils, "MP_STATUS_CHECK_INTERVAL", 0.2)
         yield
-        gc.collect()  # the loader, which the error's traceback holds
+        # Each worker that now ends raises a signal, whose handler would blame the dead one again, wherever we are.
+        handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        try:
+            gc.collect()  # the loader, which the error's traceback holds
+        finally:
+            signal.signal(signal.SIGCHLD, handler)
 
 
 def dying_reader(index: DataIndex, image: int, how: Callable[[], None]) -> Callable[[DataIndex, int], torch.Tensor]:
