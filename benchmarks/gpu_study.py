@@ -22,7 +22,7 @@ from pathlib import Path
 from gfocal.studies.comparison.results import collect
 from gfocal.studies.execution.budget import BUDGETS
 from gfocal.studies.execution.study import StudySettings, open_study
-from gfocal.studies.report import told, write_overview, write_study_report
+from gfocal.studies.report import describe_results, write_overview, write_study_report
 from gfocal.studies.speed.table import table_speed
 
 # No weights can be downloaded where this runs: the backbone starts from random values and learns as a whole.
@@ -78,7 +78,7 @@ def main() -> None:
         speed = table_speed(study, table) if table.timed and not outcome.interrupted else None
         results.append(collect(study, table, outcome, speed, "python benchmarks/gpu_study.py"))
         write_study_report(results[-1], options.out / table.name)
-        print("\n".join(told(results[-1])))
+        print("\n".join(describe_results(results[-1])))
     write_overview(results, options.out)
     sys.exit(130 if outcome.interrupted else 1 if outcome.failures else 0)
 

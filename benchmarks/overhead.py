@@ -14,12 +14,13 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import Any
 
 import harness
 from gfocal.recipe import load_recipe
+from gfocal.studies.speed.records import SpeedResult
 from gfocal.studies.speed.speed import IMAGE, describe_speed, measure_rows
 from gfocal.utils.progress import ProgressBar
+from gfocal.utils.records import to_json
 
 RESULTS = Path(__file__).parent / "results" / "overhead.json"
 BACKBONES = {"r50": "resnet50.tv_in1k", "r18": "resnet18.tv_in1k"}
@@ -28,21 +29,21 @@ FLOPS = {"r50": 1.015, "r18": 1.020}
 MOST = {"r50": 1.03, "r18": 1.035}
 
 
-def measure(backbone: str, repeats: int, threads: int | None) -> dict[str, Any]:
+def measure(backbone: str, repeats: int, threads: int | None) -> SpeedResult:
     change = [f"model.backbone={BACKBONES[backbone]}"]
     recipes = {f"{name}_{backbone}": load_recipe(f"{name}_r50", change) for name in ("atss", "gfl")}
     with ProgressBar(0, f"measuring {backbone}") as bar:
         return measure_rows(recipes, IMAGE, repeats=repeats, threads=threads, progress=bar.callback)
 
 
-def verdicts(backbone: str, content: dict[str, Any]) -> list[str]:
-    row = content["rows"][1]
-    exact = abs(row["ratio_flops"] - FLOPS[backbone]) < 0.0005
-    lines = [f"{backbone} FLOPs: {row['ratio_flops']:.4f}, {'as' if exact else 'NOT'} expected ({FLOPS[backbone]})"]
-    for what in ("network", "whole"):
-        median, low, high = (row[f"ratio_{what}"][key] for key in ("median", "low", "high"))
-        told = "holds" if median <= MOST[backbone] else "DOES NOT hold"
-        lines.append(f"{backbone} {what}: {median:.3f} ({low:.3f} to {high:.3f}) <= {MOST[backbone]}: {told}")
+def verdicts(backbone: str, found: SpeedResult) -> list[str]:
+    row = found.rows[1]
+    exact = abs(row.ratio_flops - FLOPS[backbone]) < 0.0005
+    lines = [f"{backbone} FLOPs: {row.ratio_flops:.4f}, {'as' if exact else 'NOT'} expected ({FLOPS[backbone]})"]
+    for what, ratio in (("network", row.ratio_network), ("whole", row.ratio_whole)):
+        told = "holds" if ratio.median <= MOST[backbone] else "DOES NOT hold"
+        words = f"{ratio.median:.3f} ({ratio.low:.3f} to {ratio.high:.3f})"
+        lines.append(f"{backbone} {what}: {words} <= {MOST[backbone]}: {told}")
     return lines
 
 
@@ -57,7 +58,7 @@ def main() -> None:
         print(f"the machine is busy (load {os.getloadavg()[0]:.1f}): do not quote these figures", file=sys.stderr)
     about = {**harness.machine(), "command": shlex.join(["python", "benchmarks/overhead.py", *sys.argv[1:]])}
     found = {name: measure(name, options.repeats, options.threads) for name in options.only}
-    options.out.write_text(harness.dumps({"machine": about, "backbones": found}))
+    options.out.write_text(harness.dumps({"machine": about, "backbones": to_json(found)}))
     for name, content in found.items():
         print("\n".join([*describe_speed(content), "", *verdicts(name, content), ""]))
 

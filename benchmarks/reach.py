@@ -25,6 +25,7 @@ from gfocal.analysis.statistics import data_statistics
 from gfocal.data.formats.open import open_dataset
 from gfocal.data.scenes.generate import make_scenes
 from gfocal.recipe import load_recipe
+from gfocal.utils.records import to_json
 
 RESULTS = Path(__file__).parent / "results" / "reach.json"
 TIMES = 6
@@ -43,14 +44,15 @@ def main() -> None:
     if not data.is_dir():
         make_large(data, options.train, options.val)
     found, _ = data_statistics(open_dataset(data, "train"), load_recipe("demo", SETTINGS))
-    (option,) = [one for one in found["proposal"]["options"] if one["kind"] == "reach"]
-    print(f"proposed: {option['set']}, which leaves {option['truncated_share']:.3%} of a level's edges out", flush=True)
+    assert found.proposal is not None
+    (option,) = [one for one in found.proposal.options if one.kind == "reach"]
+    print(f"proposed: {option.typed}, which leaves {option.truncated_share:.3%} of a level's edges out", flush=True)
     rows: dict[str, list[dict[str, Any]]] = {}
-    for name, changes in (("reg_max 3", ()), ("proposed", option["overrides"])):
+    for name, changes in (("reg_max 3", ()), ("proposed", option.overrides)):
         rows[name] = [run(data, options, name, changes, seed) for seed in range(options.seeds)]
     content = {
         "settings": {key: value for key, value in vars(options).items() if key != "out"},
-        "levels": found["levels"],
+        "levels": to_json(found.levels),
         "proposal": option,
         "rows": rows,
     }

@@ -30,6 +30,7 @@ from gfocal.data.pipeline import images_per_epoch, in_tiles
 from gfocal.data.scenes.generate import draw_indexed
 from gfocal.models import tiled_prediction as tiles
 from gfocal.recipe import load_recipe
+from gfocal.utils.records import to_json
 
 RESULTS = Path(__file__).parent / "results" / "tiles.json"
 SIDE, PATCH, PATCHES = 1024, 96, 8
@@ -145,7 +146,7 @@ def main() -> None:
             if not file.exists():
                 with suppression_alone() if "suppression" in looked else nullcontext():
                     found = evaluate_files(str(model / "last.safetensors"), data, overrides=words)
-                file.write_text(json.dumps(found))
+                file.write_text(json.dumps(to_json(found)))
             found = json.loads(file.read_text())
             numbers = {key: found[key] for key in ("AP", "AP50", "APs", "APm", "APl", "ARs", "num_detections")}
             rows.append({"trained": trained, "looked": looked, **numbers, "speed": found["speed"]})

@@ -159,6 +159,7 @@ HEAVY = {"accelerate", "hotcoco", "jinja2", "matplotlib", "msgspec", "pydantic",
             "from gfocal import assigners, representation, points, boxes",
             {"torchvision", "PIL", *HEAVY},
         ),
+        ("import gfocal; gfocal.StudyResults, gfocal.write_study_report", {"torch", "numpy", "matplotlib", "pydantic"}),
     ],
 )
 def test_a_name_brings_only_what_it_needs(code: str, without: set[str]) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gfocal import assigners, boxes, evaluation, losses, models, points, recipe, representation
-    from gfocal.analysis.statistics import data_statistics
+    from gfocal.analysis.statistics import DataStatistics, data_statistics
     from gfocal.criterion import BatchAssignment, assign_batch, detection_losses
     from gfocal.data.formats.convert import write_dataset
     from gfocal.data.formats.open import open_dataset, open_splits
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from gfocal.recipe.reading import build_recipe, load_recipe
     from gfocal.runs.folder import TrainResult
     from gfocal.structures import Assignment, Detections, HeadOutput, Targets
+    from gfocal.studies.comparison.content import StudyResults
     from gfocal.studies.comparison.results import collect as study_results
     from gfocal.studies.execution.budget import study_budget
     from gfocal.studies.execution.study import StudySettings, open_study
@@ -49,6 +50,7 @@ __all__ = [
     "BatchAssignment",
     "BrokenInputError",
     "DataIndex",
+    "DataStatistics",
     "DenseDetector",
     "Detections",
     "Evaluation",
@@ -57,6 +59,7 @@ __all__ = [
     "MissingSplitError",
     "Points",
     "Prediction",
+    "StudyResults",
     "StudySettings",
     "Targets",
     "TrainResult",
@@ -123,6 +126,7 @@ _PLACES = {
     "write_dataset": "gfocal.data.formats.convert",
     "make_scenes": "gfocal.data.scenes.generate",
     "data_statistics": "gfocal.analysis.statistics",
+    "DataStatistics": "gfocal.analysis.statistics",
     # What flows between the parts, and the algorithm
     "Targets": "gfocal.structures",
     "Detections": "gfocal.structures",
@@ -139,6 +143,7 @@ _PLACES = {
     "study_budget": "gfocal.studies.execution.budget",
     "open_study": "gfocal.studies.execution.study",
     "study_results": "gfocal.studies.comparison.results:collect",
+    "StudyResults": "gfocal.studies.comparison.content",
     "write_study_report": "gfocal.studies.report.write",
     "draw_figures": "gfocal.studies.figures.draw",
     # Errors

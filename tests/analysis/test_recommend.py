@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import shlex
-from typing import Any
+from dataclasses import replace
 
 import pytest
 import torch
 
-from gfocal.analysis.assignment import smallest_reg_max
+from gfocal.analysis.assignment import Assigned, smallest_reg_max
 from gfocal.analysis.coverage import least_reach, out_of_reach
-from gfocal.analysis.recommend import cost_line
-from gfocal.analysis.statistics import data_statistics
+from gfocal.analysis.recommend import Cost, Option, Proposal
+from gfocal.analysis.statistics import DataStatistics, data_statistics
 from gfocal.data.index.data_index import DataIndex
 from gfocal.recipe import load_recipe
 from gfocal.representation import GeneralBoxes
@@ -27,15 +27,21 @@ def large_objects(side: int = 512) -> DataIndex:
     return made_index([(side, side, [box]) for box in boxes])
 
 
-def typed(option: dict[str, Any]) -> list[str]:
+def typed(option: Option) -> list[str]:
     """The overrides as a shell would hand them over."""
-    words = shlex.split(option["set"])
+    words = shlex.split(option.typed)
     assert words[::2] == ["--set"] * (len(words) // 2)
     return words[1::2]
 
 
-def again(index: DataIndex, name: str, base: tuple[str, ...], option: dict[str, Any]) -> dict[str, Any]:
-    return data_statistics(index, load_recipe(name, [*base, *typed(option)]))[0]
+def look(index: DataIndex, name: str, *overrides: str) -> tuple[DataStatistics, Proposal, Assigned]:
+    found, assigned = data_statistics(index, load_recipe(name, overrides))
+    assert found.proposal is not None
+    return found, found.proposal, assigned
+
+
+def again(index: DataIndex, name: str, base: tuple[str, ...], option: Option) -> tuple[DataStatistics, Proposal]:
+    return look(index, name, *base, *typed(option))[:2]
 
 
 @pytest.mark.parametrize("delta", [0.1, 0.3, 0.5, 1.0, 2.0])
@@ -75,36 +81,35 @@ def test_out_of_reach_is_what_the_boxes_truncate() -> None:
 def test_more_bins_are_proposed_and_are_enough() -> None:
     index = large_objects()
     base = ("data.resize.size=512",)
-    found, assigned = data_statistics(index, load_recipe("gfl_nano", base))
-    (option,) = found["proposal"]["options"]
+    _, proposal, assigned = look(index, "gfl_nano", *base)
+    (option,) = proposal.options
     n = least_reach(assigned, 1.0)
     assert typed(option) == [f"model.boxes.reg_max={n}"]
     assert 7 < n < 16
-    assert option["cost"]["box_channels"] == [32, 4 * (n + 1)]
-    assert option["cost_line"] == (
+    assert option.cost.box_channels == (32, 4 * (n + 1))
+    assert option.cost.describe() == (
         "the head works on as many points per picture, the backbone on as many pixels, "
         f"{4 * (n + 1)} box channels instead of 32"
     )
-    assert found["proposal"]["reasons"][0].startswith("level of stride 32: ")
-    after = again(index, "gfl_nano", base, option)
-    assert all(row["truncated_share"] <= 0.001 for row in after["levels"] if row["edges"])
-    assert after["proposal"]["reasons"] == []
-    assert after["proposal"]["options"] == []
-    fewer = {**option, "set": f"--set model.boxes.reg_max={n - 1}"}
-    assert again(index, "gfl_nano", base, fewer)["proposal"]["reasons"]
+    assert proposal.reasons[0].startswith("level of stride 32: ")
+    after, next_one = again(index, "gfl_nano", base, option)
+    assert all(row.truncated_share <= 0.001 for row in after.levels if row.truncated_share is not None)
+    assert next_one.reasons == ()
+    assert next_one.options == ()
+    fewer = replace(option, overrides=(f"model.boxes.reg_max={n - 1}",))
+    assert again(index, "gfl_nano", base, fewer)[1].reasons
 
 
 def test_a_coarser_level_where_the_recipe_takes_one() -> None:
     index, base = large_objects(), (*LARGE, "model.boxes.reg_max=5")
-    found, _ = data_statistics(index, load_recipe("gfl_r18", base))
-    bins, coarser = found["proposal"]["options"]
-    assert (bins["kind"], coarser["kind"]) == ("reach", "coarser")
+    bins, coarser = look(index, "gfl_r18", *base)[1].options
+    assert (bins.kind, coarser.kind) == ("reach", "coarser")
     assert typed(coarser)[0] == "model.strides=[8,16,32,64]"
-    assert coarser["cost"]["box_channels"][1] < bins["cost"]["box_channels"][1]
+    assert coarser.cost.box_channels[1] < bins.cost.box_channels[1]
     for option in (bins, coarser):
-        after = again(index, "gfl_r18", base, option)
-        shares = [row["truncated_share"] for row in after["levels"] if row["edges"]]
-        assert max(shares) == option["truncated_share"] <= 0.001
+        after, _ = again(index, "gfl_r18", base, option)
+        shares = [row.truncated_share for row in after.levels if row.truncated_share is not None]
+        assert max(shares) == option.truncated_share <= 0.001
 
 
 def test_small_objects_get_larger_images_or_a_finer_level() -> None:
@@ -112,41 +117,40 @@ def test_small_objects_get_larger_images_or_a_finer_level() -> None:
     boxes = [(8.0 * i + 1.5, 81.5, 8.0 * i + 6.5, 86.5) for i in range(2, 30)]
     index = made_index([(320, 320, boxes)])
     base = ("data.resize.kind=square", "data.resize.size=320")
-    found, _ = data_statistics(index, load_recipe("gfl_r18", base))
-    assert found["missed"] == len(boxes)
-    assert found["proposal"]["reasons"] == [
+    found, proposal, _ = look(index, "gfl_r18", *base)
+    assert found.totals.missed == len(boxes)
+    assert proposal.reasons == (
         "100.00 % of the objects get no point: half of those are smaller than 5 pixels",
         "a quarter of the objects is smaller than 5 pixels as they enter",
-    ]
-    larger, finer = found["proposal"]["options"]
+    )
+    larger, finer = proposal.options
     assert typed(larger)[0] in ("data.resize.size=512", "data.resize.size=640")
     assert typed(finer)[0] == "model.strides=[4,8,16,32,64,128]"
     for option in (larger, finer):
-        after = again(index, "gfl_r18", base, option)
-        assert after["missed_share"] == option["missed_share"] <= 0.6
-    assert finer["cost"]["points"][1] == pytest.approx(4 * finer["cost"]["points"][0], rel=0.01)
-    assert "the pictures' own longer side is 320 pixels" in found["proposal"]["notes"][0]
+        after, _ = again(index, "gfl_r18", base, option)
+        assert after.totals.missed_share == option.missed_share <= 0.6
+    assert finer.cost.points[1] == pytest.approx(4 * finer.cost.points[0], rel=0.01)
+    assert "the pictures' own longer side is 320 pixels" in proposal.notes[0]
 
 
 def test_anchors_where_objects_lie_between_two() -> None:
     # 56 pixels lie between anchors of 5 * 8 and 5 * 16; with 4 strides a side those are 32, 64 and 128.
     index = made_index([(320, 320, [(40.0 + i, 60.0 + 2 * i, 96.0 + i, 116.0 + 2 * i)]) for i in range(60)])
-    found, _ = data_statistics(index, load_recipe("gfl_nano"))
-    assert found["missed_share"] > 0.01
-    option = next(option for option in found["proposal"]["options"] if option["kind"] == "anchors")
-    assert again(index, "gfl_nano", (), option)["missed_share"] == option["missed_share"] < 0.6 * found["missed_share"]
-    assert option["cost"]["points"][0] == option["cost"]["points"][1]
-    assert any("must learn them again" in note for note in found["proposal"]["notes"])
-    assert not any(
-        o["kind"] == "anchors" for o in data_statistics(index, load_recipe("fcos_nano"))[0]["proposal"]["options"]
-    )
+    found, proposal, _ = look(index, "gfl_nano")
+    missed = found.totals.missed_share
+    assert missed > 0.01
+    option = next(option for option in proposal.options if option.kind == "anchors")
+    assert again(index, "gfl_nano", (), option)[0].totals.missed_share == option.missed_share < 0.6 * missed
+    assert option.cost.points[0] == option.cost.points[1]
+    assert any("must learn them again" in note for note in proposal.notes)
+    assert not any(option.kind == "anchors" for option in look(index, "fcos_nano")[1].options)
 
 
 def test_both_sides_grow_where_images_keep_their_shape() -> None:
     boxes = [(4.0 * i + 0.8, 41.0, 4.0 * i + 3.2, 43.0) for i in range(2, 30)]
     base = ("data.resize.short_side=320", "data.resize.long_side=533")
-    found, _ = data_statistics(made_index([(160, 160, boxes)]), load_recipe("gfl_r18", base))
-    larger = next(option for option in found["proposal"]["options"] if option["kind"] == "larger")
+    proposal = look(made_index([(160, 160, boxes)]), "gfl_r18", *base)[1]
+    larger = next(option for option in proposal.options if option.kind == "larger")
     long, short = (int(override.partition("=")[2]) for override in typed(larger)[:2])
     assert short % 32 == 0
     assert long / short == pytest.approx(533 / 320, rel=0.01)
@@ -156,62 +160,59 @@ def test_both_sides_grow_where_images_keep_their_shape() -> None:
 def test_smaller_images_where_all_is_large() -> None:
     index = made_index([(640, 640, [(20.0 + i, 30.0, 420.0 + i, 400.0)]) for i in range(30)])
     base = ("data.resize.size=640", "model.boxes.reg_max=16")
-    found, _ = data_statistics(index, load_recipe("gfl_nano", base))
-    (option,) = found["proposal"]["options"]
-    assert (option["kind"], found["proposal"]["reasons"]) == ("smaller", [])
+    proposal = look(index, "gfl_nano", *base)[1]
+    (option,) = proposal.options
+    assert (option.kind, proposal.reasons) == ("smaller", ())
     assert typed(option) == ["data.resize.size=128"]
-    assert again(index, "gfl_nano", base, option)["missed"] == 0
+    assert again(index, "gfl_nano", base, option)[0].totals.missed == 0
 
 
 def test_smaller_images_must_not_cost_points() -> None:
     # One object over another: at 160 pixels their centres are 3 pixels apart, and the smaller one takes all points.
     starts = [(40.0 + 4 * i, 60.0 + 8 * i) for i in range(50)]
     index = made_index([(640, 640, [(x, y, x + 112, y + 112), (x + 10, y - 2, x + 126, y + 114)]) for x, y in starts])
-    found, _ = data_statistics(index, load_recipe("fcos_nano", ["data.resize.size=640"]))
+    found, proposal, _ = look(index, "fcos_nano", "data.resize.size=640")
     small, _ = data_statistics(index, load_recipe("fcos_nano", ["data.resize.size=160"]), proposal=False)
-    assert (found["missed"], found["proposal"]["options"]) == (0, [])
-    assert small["missed_share"] > 0.1
+    assert (found.totals.missed, proposal.options) == (0, ())
+    assert small.totals.missed_share > 0.1
 
 
 def test_enough_bins_are_said_to_be_more_than_needed() -> None:
     index = made_index([(320, 320, [(40.0 + i, 40.0, 90.0 + i, 90.0)]) for i in range(9)])
-    found, assigned = data_statistics(index, load_recipe("gfl_nano", ["model.boxes.reg_max=16"]))
+    _, proposal, assigned = look(index, "gfl_nano", "model.boxes.reg_max=16")
     n = least_reach(assigned, 1.0)
-    assert found["proposal"] == {
-        "reasons": [],
-        "options": [],
-        "notes": [f"reg_max {n} would do ({4 * (n + 1)} box channels instead of 68); more costs little"],
-    }
+    assert proposal == Proposal(
+        reasons=(),
+        options=(),
+        notes=(f"reg_max {n} would do ({4 * (n + 1)} box channels instead of 68); more costs little",),
+    )
 
 
 def test_edges_that_no_n_fixes_are_distinguished() -> None:
     # Max-IoU takes points outside of an object: their edges lie behind them, whatever n is.
-    recipe = load_recipe(
-        "gfl_nano",
-        [
-            "model.assigner.kind=max_iou",
-            "model.assigner.positive_iou=0.1",
-            "model.assigner.negative_iou=0.05",
-            "model.boxes.reg_max=40",
-        ],
+    overrides = (
+        "model.assigner.kind=max_iou",
+        "model.assigner.positive_iou=0.1",
+        "model.assigner.negative_iou=0.05",
+        "model.boxes.reg_max=40",
     )
     index = made_index([(320, 320, [(100, 100, 112, 180), (30, 200, 290, 214)])])
-    found, assigned = data_statistics(index, recipe)
+    found, proposal, assigned = look(index, "gfl_nano", *overrides)
     assert out_of_reach(assigned, 40, 1.0) == assigned.worst_share
-    assert not any(line.startswith("level of") for line in found["proposal"]["reasons"])
-    assert any("which no reg_max fixes" in note for note in found["proposal"]["notes"])
-    assert sum(row["behind"] for row in found["levels"]) > 0
+    assert not any(line.startswith("level of") for line in proposal.reasons)
+    assert any("which no reg_max fixes" in note for note in proposal.notes)
+    assert sum(row.behind for row in found.levels) > 0
 
 
 @pytest.mark.parametrize("name", ["atss_nano", "fcos_nano", "foveabox_nano", "retinanet_nano", "ssd_nano"])
 def test_other_rows_reach_everything(name: str) -> None:
-    found, _ = data_statistics(large_objects(320), load_recipe(name))
-    assert found["truncated"] == 0
-    assert not any(option["kind"] in ("reach", "coarser") for option in found["proposal"]["options"])
+    found, proposal, _ = look(large_objects(320), name)
+    assert found.totals.truncated == 0
+    assert not any(option.kind in ("reach", "coarser") for option in proposal.options)
 
 
-def test_cost_line() -> None:
-    cost = {"points": [2000.0, 3000.0], "pixels": [100.0, 100.0], "box_channels": [32, 32]}
-    assert cost_line(cost) == (
+def test_cost_in_words() -> None:
+    cost = Cost(points=(2000.0, 3000.0), pixels=(100.0, 100.0), box_channels=(32, 32))
+    assert cost.describe() == (
         "the head works on 1.50 times the points per picture, the backbone on as many pixels, 32 box channels as before"
     )

@@ -12,7 +12,8 @@ import torch
 
 from gfocal.analysis.assignment import assign, choose_images, reach_in_strides, resized
 from gfocal.analysis.coverage import smallest_by_delta
-from gfocal.analysis.statistics import before_training, data_statistics, totals
+from gfocal.analysis.recommend import Proposal
+from gfocal.analysis.statistics import Tiny, before_training, data_statistics, totals
 from gfocal.data.augment.transforms import EvalTransform
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.loading.loader import DetectionDataset, make_loader
@@ -20,12 +21,14 @@ from gfocal.errors import UsageError
 from gfocal.recipe import load_recipe
 from gfocal.training.step import Counts
 from gfocal.training.train import train
+from gfocal.utils.records import to_json
 from gfocal.utils.text import percent
 from gfocal.zoo import build_detector, build_matching
 from helpers.made_index import made_index
 from helpers.small_runs import EVERY_STEP, TASK_ALIGNED, cut_run, metrics_of, small
 
 FCOS = ("model.boxes.kind=general_dfl", "model.boxes.reg_max=3")
+NOTHING = Proposal(reasons=(), options=(), notes=())
 ROWS = ("gfl_nano", "atss_nano", "fcos_nano", "retinanet_nano", "foveabox_nano", "ssd_nano")
 
 
@@ -36,18 +39,18 @@ def test_one_object_by_hand() -> None:
     index = made_index([(320, 320, [(40, 40, 80, 80)])])
     found, assigned = data_statistics(index, load_recipe("fcos_nano", FCOS), proposal=False)
     assert assigned.edges.flatten().sort().values.tolist() == [1.5] * 12 + [2.5] * 12 + [3.5] * 12
-    level = found["levels"][0]
-    assert (level["stride"], level["objects"], level["positives"], level["edges"]) == (8, 1, 9, 36)
-    assert (level["truncated"], level["truncated_share"], level["largest"]) == (12, 12 / 36, 3.5)
-    assert level["percentiles"] == {"50": 2.5, "90": 3.5, "99": 3.5, "99.9": 3.5}
-    assert [row["edges"] for row in found["levels"][1:]] == [0, 0]
-    assert found["levels"][1]["truncated_share"] is None
-    assert found["smallest_reg_max"] == {"0.5": 7, "1": 4, "2": 2}
-    assert found["reach_strides"] == 3.0
-    by_size = [row["objects"] for row in found["sizes"]]
+    level = found.levels[0]
+    assert (level.stride, level.objects, level.positives, level.edges) == (8, 1, 9, 36)
+    assert (level.truncated, level.truncated_share, level.largest) == (12, 12 / 36, 3.5)
+    assert level.percentiles == {"50": 2.5, "90": 3.5, "99": 3.5, "99.9": 3.5}
+    assert [row.edges for row in found.levels[1:]] == [0, 0]
+    assert found.levels[1].truncated_share is None
+    assert found.smallest_reg_max == {"0.5": 7, "1": 4, "2": 2}
+    assert found.reach_strides == 3.0
+    by_size = [row.objects for row in found.sizes]
     assert by_size == [0, 0, 0, 1, 0]  # a side of 40 is from 32 to below 96
-    assert found["sizes"][3]["truncated"] == 12
-    assert found["sizes"][0]["missed_share"] is None
+    assert found.sizes[3].truncated == 12
+    assert found.sizes[0].missed_share is None
 
 
 @pytest.mark.parametrize("within_reach", ["true", "false"])
@@ -58,26 +61,26 @@ def test_candidates_by_hand(within_reach: str) -> None:
     square = made_index([(320, 320, [(40, 40, 80, 80), (5, 5, 8, 8)])])  # and one without a point inside
     found, assigned = data_statistics(square, load_recipe("fcos_nano", task), proposal=False)
     assert assigned.dynamic
-    assert [row["positives"] for row in found["levels"]] == [25, 4, 1]
-    assert (found["positives"], found["edges"], found["truncated"], found["missed"]) == (30, 120, 0, 1)
+    assert [row.positives for row in found.levels] == [25, 4, 1]
+    assert (found.positives, found.totals.edges, found.totals.truncated, found.totals.missed) == (30, 120, 0, 1)
     # Edges reach three strides: on the level of stride 8 no farther than 24 pixels, which from the point 60 alone is
     # enough for all four. The others would not be chosen.
     found, assigned = data_statistics(square, load_recipe("fcos_nano", [*FCOS, *task]), proposal=False)
-    assert [row["positives"] for row in found["levels"]] == [1, 4, 1]
-    assert (found["truncated"], found["levels"][0]["largest"]) == (0, 2.5)
+    assert [row.positives for row in found.levels] == [1, 4, 1]
+    assert (found.totals.truncated, found.levels[0].largest) == (0, 2.5)
     # With one stride, 32 pixels on the last level, 48 reaches 8 and 32: it alone is left. A square of 120 is reached
     # from nowhere: all of its candidates stay, and show what is cut off.
     short = [*task, "model.boxes.kind=general_dfl", "model.boxes.reg_max=1"]
     found, _ = data_statistics(square, load_recipe("fcos_nano", short), proposal=False)
-    assert [row["positives"] for row in found["levels"]] == [0, 0, 1]
+    assert [row.positives for row in found.levels] == [0, 0, 1]
     large = made_index([(320, 320, [(40, 40, 160, 160)])])
     found, _ = data_statistics(large, load_recipe("fcos_nano", short), proposal=False)
-    assert [row["positives"] for row in found["levels"]] == [15**2, 7**2, 4**2]
-    assert found["truncated"] > 0
+    assert [row.positives for row in found.levels] == [15**2, 7**2, 4**2]
+    assert found.totals.truncated > 0
     # A point may become positive of several objects, and counts for each.
     twice = made_index([(320, 320, [(40, 40, 80, 80)] * 2)])
     found, assigned = data_statistics(twice, load_recipe("fcos_nano", task), proposal=False)
-    assert (found["positives"], found["missed"], assigned.owner.bincount().tolist()) == (60, 0, [30, 30])
+    assert (found.positives, found.totals.missed, assigned.owner.bincount().tolist()) == (60, 0, [30, 30])
 
 
 def test_positives_of_training_are_among_the_candidates(train_index: DataIndex) -> None:
@@ -95,21 +98,21 @@ def test_positives_of_training_are_among_the_candidates(train_index: DataIndex) 
     assert len(assigned.owner) == claims
     assert 200 < positives < claims, "as many as there are points inside an object: some points are inside several"
     found = totals(assigned)
-    assert counts.objects == found["objects"] > 30
-    assert found["missed"] <= counts.missed
+    assert counts.objects == found.objects > 30
+    assert found.missed <= counts.missed
 
 
 def test_sizes_and_shapes_are_those_at_which_images_enter() -> None:
     # 640 x 160 becomes 320 x 320: 60 x 10 becomes 30 x 20, a side of 24.5 and 1.5 : 1.
     found, assigned = data_statistics(made_index([(640, 160, [(100, 100, 160, 110)])]), load_recipe("gfl_nano"))
     assert assigned.boxes.tolist() == [[50, 200, 80, 220]]
-    assert [row["objects"] for row in found["sizes"]] == [0, 0, 1, 0, 0]
-    assert [row["objects"] for row in found["aspects"]] == [0, 0, 1, 0, 0]
+    assert [row.objects for row in found.sizes] == [0, 0, 1, 0, 0]
+    assert [row.group.objects for row in found.aspects] == [0, 0, 1, 0, 0]
 
 
 def test_a_line_is_tiny_and_not_small() -> None:
     found, _ = data_statistics(made_index([(320, 320, [(10, 10, 110, 10.5)])]), load_recipe("gfl_nano"))
-    assert found["tiny"] == {"below_a_pixel": 1, "below_a_stride": 0}
+    assert found.tiny == Tiny(below_a_pixel=1, below_a_stride=0)
 
 
 def test_an_object_without_a_point_is_counted_with_its_size() -> None:
@@ -119,9 +122,9 @@ def test_an_object_without_a_point_is_counted_with_its_size() -> None:
     )
     # 320 -> 64 pixels: the other one is 8 pixels from 8 to 16, with the point 12.
     assert assigned.missed.tolist() == [True, False]
-    assert (found["missed"], found["missed_share"]) == (1, 0.5)
-    assert (found["sizes"][0]["objects"], found["sizes"][0]["missed"]) == (1, 1)
-    assert found["tiny"] == {"below_a_pixel": 1, "below_a_stride": 1}
+    assert (found.totals.missed, found.totals.missed_share) == (1, 0.5)
+    assert (found.sizes[0].objects, found.sizes[0].missed) == (1, 1)
+    assert found.tiny == Tiny(below_a_pixel=1, below_a_stride=1)
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -135,7 +138,7 @@ def test_counts_are_those_of_training(train_index: DataIndex, name: str) -> None
         counts.add(assignment)
         positives += len(assignment.positive)
     assigned = assign(train_index, recipe)
-    assert totals(assigned) == counts.describe()
+    assert to_json(totals(assigned)) == counts.describe()
     assert len(assigned.owner) == positives
     assert counts.objects > 30
     assert positives > 30
@@ -149,10 +152,10 @@ def test_a_run_counts_the_same(train_index: DataIndex, tmp_path: Path, random: b
     )
     train(recipe, train_index, None, tmp_path / "run", progress=False)
     (epoch,) = metrics_of(tmp_path / "run", "epoch")
-    expected = totals(assign(train_index, recipe, augmented=random))
+    expected = to_json(totals(assign(train_index, recipe, augmented=random)))
     assert expected["truncated"] > 0
     assert {key: epoch[key] for key in expected} == expected
-    assert random == (totals(assign(train_index, recipe)) != expected)
+    assert random == (to_json(totals(assign(train_index, recipe))) != expected)
 
 
 def test_no_image_is_opened(train_index: DataIndex, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,7 +165,9 @@ def test_no_image_is_opened(train_index: DataIndex, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("gfocal.data.loading.loader.read_image", opened)
     recipe = small("data.mosaic=0.5", "model.boxes.reg_max=1")
     for augmented in (False, True):
-        assert data_statistics(train_index, recipe, augmented=augmented)[0]["proposal"]["reasons"]
+        found, _ = data_statistics(train_index, recipe, augmented=augmented)
+        assert found.proposal is not None
+        assert found.proposal.reasons
 
 
 @pytest.mark.parametrize("kind", ["square", "short_long"])
@@ -211,24 +216,25 @@ def test_no_boxes() -> None:
     index = made_index([(320, 240, []), (100, 100, [])])
     for name in ROWS:
         found, _ = data_statistics(index, load_recipe(name))
-        assert (found["objects"], found["missed_share"], found["truncated_share"]) == (0, 0.0, 0.0)
-        assert found["smallest_reg_max"] is None
-        assert found["proposal"] == {"reasons": [], "options": [], "notes": []}
+        assert found.proposal == NOTHING
+        assert (found.totals.objects, found.totals.missed_share, found.totals.truncated_share) == (0, 0.0, 0.0)
+        assert found.smallest_reg_max is None
 
 
 def test_no_images() -> None:
     found, _ = data_statistics(made_index([]), load_recipe("gfl_nano"))
-    assert (found["pictures"], found["objects"], found["proposal"]["options"]) == (0, 0, [])
+    assert (found.images, found.totals.objects, found.proposal) == (0, 0, NOTHING)
 
 
 def test_no_positives() -> None:
     index = made_index([(320, 320, [(5, 5, 7, 7)])])
     found, _ = data_statistics(index, load_recipe("fcos_nano", FCOS))
-    assert (found["missed_share"], found["positives"], found["smallest_reg_max"]) == (1.0, 0, None)
-    assert found["proposal"]["reasons"] == [
+    assert (found.totals.missed_share, found.positives, found.smallest_reg_max) == (1.0, 0, None)
+    assert found.proposal is not None
+    assert found.proposal.reasons == (
         "100.00 % of the objects get no point: half of those are smaller than 2 pixels",
         "a quarter of the objects is smaller than 2 pixels as they enter",
-    ]
+    )
 
 
 def test_objects_unlike_any_anchor() -> None:
@@ -237,9 +243,9 @@ def test_objects_unlike_any_anchor() -> None:
     found, _ = data_statistics(
         made_index([(320, 320, [(50, 50, 250, 60), (100, 100, 164, 164)])]), load_recipe("retinanet_nano")
     )
-    assert [row["unlike_anchors"] for row in found["aspects"]] == [0, 0, 0, 0, 1]
+    assert [row.unlike_anchors for row in found.aspects] == [0, 0, 0, 0, 1]
     found, _ = data_statistics(made_index([(320, 320, [(50, 50, 250, 60)])]), load_recipe("fcos_nano"))
-    assert [row["unlike_anchors"] for row in found["aspects"]] == [None] * 5
+    assert [row.unlike_anchors for row in found.aspects] == [None] * 5
 
 
 def test_images_are_chosen_by_the_seed() -> None:
@@ -264,13 +270,29 @@ def test_a_sample_is_looked_at_alone() -> None:
     found, assigned = data_statistics(made_index(boxes), load_recipe("gfl_nano"), images=5, progress=named)
     left = sorted(assigned.boxes[:, 0].tolist())
     assert left == [10.0 * i for i in choose_images(20, 5, 0)]
-    assert (found["pictures"], found["pictures_in_all"], found["objects"]) == (5, 20, 5)
+    assert (found.images, found.images_in_all, found.totals.objects) == (5, 20, 5)
     assert told[0] == ("assigning", 5, 5)
 
 
-def test_json_types(train_index: DataIndex) -> None:
+def test_json(train_index: DataIndex) -> None:
+    """Its keys are what scripts read: they stay as they are."""
     found, _ = data_statistics(train_index, small("model.boxes.reg_max=1"))
-    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    content = found.to_dict()
+    assert json.loads(json.dumps(content, allow_nan=False)) == content
+    assert list(content) == [
+        "tile", "pictures", "pictures_in_all", "augmented", "objects", "missed", "edges", "truncated", "missed_share",
+        "truncated_share", "positives", "reach_strides", "levels", "sizes", "aspects", "tiny", "smallest_reg_max",
+        "proposal",
+    ]  # fmt: skip
+    group = ["from", "to", "objects", "missed", "missed_share", "edges", "truncated", "truncated_share"]
+    assert list(content["sizes"][0]) == group
+    assert list(content["aspects"][0]) == [*group, "unlike_anchors"]
+    option = content["proposal"]["options"][0]
+    assert list(option) == ["kind", "overrides", "truncated_share", "missed_share", "cost", "set", "cost_line"]
+    assert option["set"] == " ".join(f"--set {override}" for override in option["overrides"])
+    assert option["cost"]["box_channels"][0] == 8
+    without, _ = data_statistics(train_index, small(), proposal=False)
+    assert "proposal" not in without.to_dict()
 
 
 def test_a_run_is_told_what_its_boxes_cannot_reach(train_index: DataIndex, tmp_path: Path, capsys: Any) -> None:

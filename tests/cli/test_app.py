@@ -19,7 +19,7 @@ from typer.testing import CliRunner, Result
 
 import gfocal
 from gfocal.cli.app import app
-from gfocal.cli.terminal import plain, warn
+from gfocal.cli.terminal import warn
 from gfocal.data.scenes.generate import make_scenes
 from gfocal.prediction.predict import Prediction
 from gfocal.utils.text import counted
@@ -169,11 +169,6 @@ def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     assert result.exit_code == 1
     assert "Traceback" in result.stderr
     assert result.stderr.splitlines()[-1] == "error: RuntimeError: oops"
-
-
-def test_plain_holds_what_json_can() -> None:
-    content = {"a": (1, float("nan")), "b": Path("x") / "y", 3: [float("inf"), None, True, 0.5, "s"]}
-    assert plain(content) == {"a": [1, None], "b": str(Path("x") / "y"), "3": [None, None, True, 0.5, "s"]}
 
 
 # --- recipes, doctor
@@ -652,6 +647,12 @@ def test_demo_from_nothing_to_drawings_and_again(tmp_path: Path) -> None:
     assert content["metrics"] == json.loads((out / "metrics.json").read_text())
     assert (out / "run/best.safetensors").stat().st_mtime_ns == weights
     assert "other settings (seed 0)" in refused(*words, "--seed", "1")
+    kept = json.loads((out / "demo.json").read_text())
+    del kept["result"]["metrics"]["AP50"]
+    (out / "demo.json").write_text(json.dumps(kept))
+    assert f"{out / 'demo.json'} is damaged (in metrics, AP50 is missing); --overwrite repeats the demo" in refused(
+        *words
+    )
     assert call(*words, "--seed", "1", "--overwrite").exit_code == 0
     assert (out / "run/best.safetensors").stat().st_mtime_ns != weights
 

@@ -102,7 +102,7 @@ def test_refusals(scenes: Path, tmp_path: Path, words: tuple[str, ...], message:
 
 def test_tables_of_several_calls_on_one_page(tmp_path: Path) -> None:
     for number, sample in enumerate((samples.table3(), samples.table1a())):
-        write_study_report(sample, tmp_path / str(9 - number))
+        write_study_report(samples.read(sample), tmp_path / str(9 - number))
     result = call("overview", tmp_path)
     assert result.exit_code == 0, result.output
     page = (tmp_path / "overview.html").read_text()

@@ -75,9 +75,9 @@ def test_libraries_that_do_not_fit() -> None:
 def test_what_is_broken_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor_machine, "keep_best", lambda *a, **o: torch.tensor([0]))
     monkeypatch.setattr(doctor_machine, "TensorDataset", lambda numbers: [(numbers[0],)] * 4)
-    content = doctor.examine()
-    assert not content["ok"]
-    failed = {check["name"]: check["detail"] for check in content["checks"] if not check["ok"]}
+    found = doctor.examine()
+    assert not found.ok
+    failed = {check.name: check.detail for check in found.checks if not check.ok}
     assert failed.keys() == {"loader process", "post-processing"}
     assert failed["post-processing"] == "ArithmeticError: kept boxes [0] instead of [1, 2]"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,9 @@ from torch import Tensor
 from gfocal.data.formats.coco.reader import read_coco
 from gfocal.data.index.data_index import DataIndex
 from gfocal.errors import BrokenInputError, UsageError
-from gfocal.evaluation import weighted_ap
-from gfocal.evaluation.evaluator import check_names, evaluate
+from gfocal.evaluation import STATS, EvalResult, weighted_ap
+from gfocal.evaluation.evaluator import Evaluation, check_names, evaluate
+from gfocal.evaluation.uncertainty import EdgeCorrelation, LevelCorrelation, SizeCorrelation, UncertaintyResult
 from gfocal.images.io import Resize
 from gfocal.runs.datasets import open_train_data
 from gfocal.structures import Detections
@@ -297,3 +299,36 @@ def test_validation_data_follow_the_classes_of_the_training_data(index: DataInde
     assert train_index.names == val_index.names == ("a", "b")
     assert val.labels.tolist() == [2, 0] * 4
     assert val_index.labels.tolist() == train_index.labels.tolist() == [0, 1] * 4
+
+
+def made_evaluation() -> Evaluation:
+    stats = dict.fromkeys(STATS, 0.25) | {"APl": math.nan, "ARl": math.nan}
+    result = EvalResult(stats, {"a": 0.25, "b": None}, None, 5, 17, {"AP": (0.1, 0.5)})
+    edges = EdgeCorrelation(0.5, 40, 0.75, None, 4)
+    nothing = EdgeCorrelation(None, 0, None, None, 0)
+    sizes = SizeCorrelation("small", 3.5, 9.0, edges), SizeCorrelation("large", None, None, nothing)
+    uncertainty = UncertaintyResult(None, None, edges, sizes, (LevelCorrelation(2, edges),))
+    return Evaluation(result, 12.3456789, 1.0, ("a.png is broken",), uncertainty)
+
+
+def test_json_and_back() -> None:
+    """Its keys are what scripts read: they stay as they are."""
+    found = made_evaluation()
+    content = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    assert list(content) == [
+        *STATS, "per_class", "score_iou_correlation", "num_images", "num_detections", "intervals", "edge_uncertainty",
+        "speed", "skipped",
+    ]  # fmt: skip
+    assert content["APl"] is None
+    assert content["speed"] == {"ms_per_picture": 12.346, "seconds": 1.0}
+    edges = ["correlation", "edges", "ceiling", "uncertain_correlation", "uncertain_edges"]
+    assert list(content["edge_uncertainty"]["sizes"][0]) == ["size", "from", "to", *edges]
+    assert list(content["edge_uncertainty"]["levels"][0]) == ["level", *edges]
+    again = Evaluation.from_dict(content)
+    assert again == replace(found, ms_per_image=12.346)
+    for later in ("intervals", "edge_uncertainty"):
+        del content[later]
+    old = Evaluation.from_dict(content)
+    assert (old.result.intervals, old.edge_uncertainty) == ({}, None)
+    with pytest.raises(ValueError, match="AP75 is missing"):
+        Evaluation.from_dict({key: value for key, value in content.items() if key != "AP75"})

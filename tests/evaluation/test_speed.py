@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import astuple
+
 import pytest
 
 from gfocal.evaluation import measure, measure_interleaved, paired_ratio
 from gfocal.evaluation.speed import summary
+from gfocal.utils.timing import Percentiles, Ratio
 
 
 class Clock:
@@ -25,14 +28,14 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 def test_times_a_call_in_milliseconds(clock: Clock) -> None:
     timing = measure(lambda: clock.sleep(0.01), warmup=0, repeats=3)
-    assert timing["repeats"] == 3
-    assert [timing[key] for key in ("min_ms", "median_ms", "p90_ms", "max_ms")] == pytest.approx([10] * 4)
+    assert timing.repeats == 3
+    assert [getattr(timing, key) for key in ("min_ms", "median_ms", "p90_ms", "max_ms")] == pytest.approx([10] * 4)
 
 
 def test_warmup_is_called_but_not_timed(clock: Clock) -> None:
     durations = iter([0.2, 0.2, 0.001, 0.001, 0.001])
     timing = measure(lambda: clock.sleep(next(durations)), warmup=2, repeats=3)
-    assert timing["max_ms"] == pytest.approx(1)
+    assert timing.max_ms == pytest.approx(1)
     assert next(durations, None) is None, "warm-up and repeats are all called"
 
 
@@ -42,7 +45,7 @@ def test_statistics(monkeypatch: pytest.MonkeyPatch) -> None:
     readings = iter([0.0, 0.001, 1.0, 1.002, 2.0, 2.003, 3.0, 3.004, 4.0, 4.010])
     monkeypatch.setattr("time.perf_counter", lambda: next(readings))
     timing = measure(lambda: None, warmup=1, repeats=5)
-    assert [round(timing[key], 6) for key in ("median_ms", "mean_ms", "p90_ms", "min_ms", "max_ms")] == [
+    assert [round(getattr(timing, key), 6) for key in ("median_ms", "mean_ms", "p90_ms", "min_ms", "max_ms")] == [
         3.0,
         4.0,
         7.6,
@@ -89,15 +92,13 @@ def test_interleaved_refuses_impossible_counts(bad: dict[str, int]) -> None:
 def test_a_ratio_is_taken_round_by_round() -> None:
     # The machine is ten times slower in the last two rounds; 1.1 times as long in each all the same.
     baseline = [10.0, 10.0, 10.0, 100.0, 100.0]
-    assert paired_ratio([1.1 * b for b in baseline], baseline) == pytest.approx(
-        {"median": 1.1, "low": 1.1, "high": 1.1}
-    )
+    assert astuple(paired_ratio([1.1 * b for b in baseline], baseline)) == pytest.approx((1.1, 1.1, 1.1))
     # Ratios 1, 1, 1, 2, 4, 4, 4: of seven drawn four or more are 1 with chance 0.33, and as often 4.
-    assert paired_ratio([1, 1, 1, 2, 4, 4, 4], [1] * 7) == {"median": 2.0, "low": 1.0, "high": 4.0}
+    assert paired_ratio([1, 1, 1, 2, 4, 4, 4], [1] * 7) == Ratio(median=2.0, low=1.0, high=4.0)
     with pytest.raises(ValueError, match="as many times as baselines"):
         paired_ratio([1.0], [1.0, 2.0])
 
 
 def test_summary_of_times() -> None:
     # 1..11: percentiles fall on the values themselves.
-    assert summary(list(range(1, 12))) == {"median_ms": 6.0, "p10_ms": 2.0, "p90_ms": 10.0}
+    assert summary(list(range(1, 12))) == Percentiles(median_ms=6.0, p10_ms=2.0, p90_ms=10.0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,9 @@ import torch
 from scipy.stats import spearmanr
 
 from gfocal.evaluation import EdgeUncertainty
-from gfocal.evaluation.uncertainty import MIN_EDGES, match_objects
+from gfocal.evaluation.uncertainty import MIN_EDGES, UncertaintyResult, match_objects
 from gfocal.structures import Detections
+from gfocal.utils.records import to_json
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,9 @@ def grid_scene(objects: int = 36, images: int = 4) -> Truth:
     return truth_of(*own)
 
 
-def measured(truth: Truth, ambiguity: np.ndarray, std: np.ndarray, levels: np.ndarray | None = None) -> dict[str, Any]:
+def measured(
+    truth: Truth, ambiguity: np.ndarray, std: np.ndarray, levels: np.ndarray | None = None
+) -> UncertaintyResult:
     """Every object found where it is."""
     collector = EdgeUncertainty(truth, ambiguity)
     for row, image_id in enumerate(truth.image_ids.tolist()):
@@ -83,11 +86,10 @@ def test_any_rising_function_of_the_truth_scores_one() -> None:
     ambiguity = rng.random((36, 4)) * 3
     result = measured(truth, ambiguity, 0.3 + ambiguity**2)
     one = pytest.approx(1.0)
-    everything = {"correlation": one, "edges": 144, "ceiling": one}
-    assert result["overall"] == {**everything, "uncertain_correlation": one, "uncertain_edges": 144}
-    assert result["mean_over_sizes"] == pytest.approx(1.0)
-    assert [entry["edges"] for entry in result["sizes"]] == [48, 48, 48]
-    assert measured(truth, ambiguity, 5 - ambiguity)["mean_over_sizes"] == pytest.approx(-1.0)
+    assert astuple(result.overall) == (one, 144, one, one, 144)
+    assert result.mean_over_sizes == pytest.approx(1.0)
+    assert [entry.found.edges for entry in result.sizes] == [48, 48, 48]
+    assert measured(truth, ambiguity, 5 - ambiguity).mean_over_sizes == pytest.approx(-1.0)
 
 
 def test_knowing_the_size_alone_is_worth_nothing_within_sizes() -> None:
@@ -97,10 +99,10 @@ def test_knowing_the_size_alone_is_worth_nothing_within_sizes() -> None:
     rng = np.random.default_rng(0)
     ambiguity, std = (sides[:, None] * (1 + rng.random((300, 4))) for _ in range(2))
     result = measured(truth, ambiguity, std)
-    assert result["overall"]["correlation"] > 0.8
+    assert result.overall.correlation > 0.8
     # Standard deviation of each over 400 edges: 0.05.
-    assert abs(result["mean_over_sizes"]) < 0.1
-    spans = [(entry["size"], entry["from"], entry["to"], entry["edges"]) for entry in result["sizes"]]
+    assert abs(result.mean_over_sizes) < 0.1
+    spans = [(entry.size, entry.smallest, entry.largest, entry.found.edges) for entry in result.sizes]
     assert spans == [("small", 10, 10, 400), ("medium", 30, 30, 400), ("large", 90, 90, 400)]
 
 
@@ -110,16 +112,16 @@ def test_it_is_scipys_with_ties_and_the_mean_is_of_the_three() -> None:
     std = np.round(rng.random((36, 4)) + 0.3 * ambiguity, 1)
     levels = (np.arange(36) // 4) % 2
     result = measured(truth, ambiguity, std, levels)
-    assert result["overall"]["correlation"] == pytest.approx(spearmanr(std.ravel(), ambiguity.ravel()).statistic)
+    assert result.overall.correlation == pytest.approx(spearmanr(std.ravel(), ambiguity.ravel()).statistic)
     order = np.argsort(truth.area)
     expected = [spearmanr(std[own].ravel(), ambiguity[own].ravel()).statistic for own in np.split(order, 3)]
-    assert [entry["correlation"] for entry in result["sizes"]] == pytest.approx(expected)
-    assert result["mean_over_sizes"] == pytest.approx(np.mean(expected))
-    for entry in result["levels"]:
-        own = levels == entry["level"]
-        assert entry["edges"] == 4 * own.sum()
-        assert entry["correlation"] == pytest.approx(spearmanr(std[own].ravel(), ambiguity[own].ravel()).statistic)
-    assert [entry["level"] for entry in result["levels"]] == [0, 1]
+    assert [entry.found.correlation for entry in result.sizes] == pytest.approx(expected)
+    assert result.mean_over_sizes == pytest.approx(np.mean(expected))
+    for entry in result.levels:
+        own = levels == entry.level
+        assert entry.found.edges == 4 * own.sum()
+        assert entry.found.correlation == pytest.approx(spearmanr(std[own].ravel(), ambiguity[own].ravel()).statistic)
+    assert [entry.level for entry in result.levels] == [0, 1]
 
 
 def test_sharp_edges_tie_and_set_the_ceiling() -> None:
@@ -127,21 +129,21 @@ def test_sharp_edges_tie_and_set_the_ceiling() -> None:
     truth, ambiguity = grid_scene(), np.zeros((36, 4))
     ambiguity[:, 2] = np.random.default_rng(0).permutation(36) + 1.0
     perfect = ambiguity + np.arange(144).reshape(36, 4) / 1000
-    overall = measured(truth, ambiguity, perfect)["overall"]
-    assert overall["ceiling"] == pytest.approx(0.760356, abs=1e-6)
-    assert overall["correlation"] == pytest.approx(overall["ceiling"])
-    assert overall["uncertain_correlation"] == pytest.approx(1.0)
-    assert overall["uncertain_edges"] == 36
+    overall = measured(truth, ambiguity, perfect).overall
+    assert overall.ceiling == pytest.approx(0.760356, abs=1e-6)
+    assert overall.correlation == pytest.approx(overall.ceiling)
+    assert overall.uncertain_correlation == pytest.approx(1.0)
+    assert overall.uncertain_edges == 36
     # It grades the uncertain edges, but does not tell them from sharp ones; and the other way round.
     grades = np.where(ambiguity > 0, ambiguity, np.random.default_rng(1).uniform(0, 37, (36, 4)))
     result = measured(truth, ambiguity, grades)
-    assert abs(result["overall"]["correlation"]) < 0.2
-    assert result["overall"]["uncertain_correlation"] == pytest.approx(1.0)
-    assert result["uncertain_mean_over_sizes"] is None, "12 uncertain edges in each third are too few"
+    assert abs(result.overall.correlation) < 0.2
+    assert result.overall.uncertain_correlation == pytest.approx(1.0)
+    assert result.uncertain_mean_over_sizes is None, "12 uncertain edges in each third are too few"
     tells = (ambiguity > 0) + np.random.default_rng(2).random((36, 4)) / 2
-    overall = measured(truth, ambiguity, tells)["overall"]
-    assert overall["correlation"] > 0.7
-    assert abs(overall["uncertain_correlation"]) < 0.4
+    overall = measured(truth, ambiguity, tells).overall
+    assert overall.correlation > 0.7
+    assert abs(overall.uncertain_correlation) < 0.4
 
 
 def test_too_few_edges_say_nothing() -> None:
@@ -150,21 +152,21 @@ def test_too_few_edges_say_nothing() -> None:
     ambiguity = rng.random((14, 4))
     result = measured(truth, ambiguity, ambiguity, np.array([0] * 4 + [2] * 10))
     assert MIN_EDGES == 20
-    assert (result["overall"]["correlation"], result["overall"]["edges"]) == (pytest.approx(1.0), 56)
-    assert [entry["edges"] for entry in result["sizes"]] == [20, 16, 20]
-    assert [entry["correlation"] is None for entry in result["sizes"]] == [False, True, False]
-    assert result["mean_over_sizes"] is None
-    few, more = result["levels"]
-    assert (few["level"], few["correlation"], few["ceiling"], few["edges"]) == (0, None, None, 16)
-    assert (more["level"], more["correlation"], more["edges"]) == (2, pytest.approx(1.0), 40)
+    assert (result.overall.correlation, result.overall.edges) == (pytest.approx(1.0), 56)
+    assert [entry.found.edges for entry in result.sizes] == [20, 16, 20]
+    assert [entry.found.correlation is None for entry in result.sizes] == [False, True, False]
+    assert result.mean_over_sizes is None
+    few, more = result.levels
+    assert (few.level, few.found.correlation, few.found.ceiling, few.found.edges) == (0, None, None, 16)
+    assert (more.level, more.found.correlation, more.found.edges) == (2, pytest.approx(1.0), 40)
 
 
 def test_edges_of_one_ambiguity_say_nothing() -> None:
     truth = grid_scene()
     result = measured(truth, np.zeros((36, 4)), np.random.default_rng(0).random((36, 4)))
-    assert (result["overall"]["correlation"], result["overall"]["ceiling"]) == (None, None)
-    assert (result["overall"]["edges"], result["overall"]["uncertain_edges"]) == (144, 0)
-    assert result["mean_over_sizes"] is None
+    assert (result.overall.correlation, result.overall.ceiling) == (None, None)
+    assert (result.overall.edges, result.overall.uncertain_edges) == (144, 0)
+    assert result.mean_over_sizes is None
 
 
 def test_nothing_found_and_nothing_predicted() -> None:
@@ -174,10 +176,10 @@ def test_nothing_found_and_nothing_predicted() -> None:
     empty.update([10, 11], [found(np.zeros((0, 4)), np.zeros((0, 4)), levels=[]), found([[0, 90, 5, 99]], [[1] * 4])])
     result = empty.compute()
     assert result is not None
-    nothing = dict.fromkeys(("correlation", "ceiling", "uncertain_correlation"))
-    assert result["overall"] == {**nothing, "edges": 0, "uncertain_edges": 0}
-    assert result["sizes"][0] == {"size": "small", "from": None, "to": None, **result["overall"]}
-    assert result["mean_over_sizes"] is result["levels"] is None
+    nothing = {"correlation": None, "edges": 0, "ceiling": None, "uncertain_correlation": None, "uncertain_edges": 0}
+    assert to_json(result.overall) == nothing
+    assert to_json(result.sizes[0]) == {"size": "small", "from": None, "to": None, **nothing}
+    assert result.mean_over_sizes is result.levels is None
     dirac = EdgeUncertainty(truth, ambiguity)
     dirac.update([10], [found(truth.boxes[:2])])
     assert dirac.compute() is None
@@ -189,7 +191,7 @@ def test_objects_of_unknown_ambiguity_do_not_count() -> None:
     std = ambiguity.copy()
     ambiguity[3], std[3] = np.nan, 99
     result = measured(truth, ambiguity, std)
-    assert (result["overall"]["correlation"], result["overall"]["edges"]) == (pytest.approx(1.0), 140)
+    assert (result.overall.correlation, result.overall.edges) == (pytest.approx(1.0), 140)
 
 
 @pytest.mark.parametrize("edge", range(4))
@@ -199,7 +201,7 @@ def test_an_object_with_one_unknown_edge_does_not_count(edge: int) -> None:
     std = ambiguity.copy()
     ambiguity[3, edge], std[3] = np.nan, 99
     result = measured(truth, ambiguity, std)
-    assert (result["overall"]["correlation"], result["overall"]["edges"]) == (pytest.approx(1.0), 140)
+    assert (result.overall.correlation, result.overall.edges) == (pytest.approx(1.0), 140)
 
 
 def test_matching_by_hand() -> None:

@@ -1,10 +1,16 @@
-"""Contents of results.json as studies write them, made up but likely."""
+"""Contents of results.json as studies write them, made up but likely.
+
+They are JSON, of which tests change parts; :func:`read` makes of it what reports take.
+"""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
+from gfocal.studies.comparison.content import StudyResults
+
+read = StudyResults.from_dict
 COLUMNS = ["AP", "AP50", "AP75", "APs", "APm", "APl"]
 SIX_FORMS = {
     "none": ("without quality branch", [37.8, 56.2, 40.8, 21.2, 42.1, 48.2], [38.0, 56.5, 40.7, 20.6, 42.1, 49.1]),
@@ -262,7 +268,7 @@ def table3() -> dict[str, Any]:
         "rows": [
             {
                 "key": key,
-                "flops": 1.23e9 + 0.01e9 * (key in ("atss-dfl", "gfl")),
+                "flops": 1_230_000_000 + 10_000_000 * (key in ("atss-dfl", "gfl")),
                 "parameters": 930_000,
                 "network": {"median_ms": time, "p10_ms": time - 0.8, "p90_ms": time + 2.4},
                 "whole": {"median_ms": time + 2.2, "p10_ms": time + 1.3, "p90_ms": time + 5.1},
@@ -363,7 +369,7 @@ def unfinished() -> dict[str, Any]:
         "claims": claims,
         "speed": None,
         "settings": settings(seeds=[0], init=None),
-        "failures": ["atss-qfl seed 0: the loss is not finite at step 17"],
+        "failures": ["atss-qfl-seed0: the loss is not finite at step 17"],
         "finished": False,
     }
 

@@ -80,10 +80,10 @@ def test_run_resume_and_eval_share_the_split(unsplit: Path, tmp_path: Path) -> N
     said: list[str] = []
     words = {"overrides": ["data.workers=0"], "say": said.append}
     measured = evaluate_files(str(run), unsplit, **words)
-    assert measured["num_images"] == 4
+    assert measured.evaluation.result.num_images == 4
     assert "as the run divided" in said[0]
-    assert measured["AP"] == resumed.metrics["AP"]
-    assert evaluate_files(str(run), unsplit, split="train", **words)["num_images"] == 8
+    assert measured.evaluation.result.stats["AP"] == resumed.metrics["AP"]
+    assert evaluate_files(str(run), unsplit, split="train", **words).evaluation.result.num_images == 8
 
 
 def test_other_data_are_measured_as_they_are(unsplit: Path, scenes: Path, tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_other_data_are_measured_as_they_are(unsplit: Path, scenes: Path, tmp_pa
     train(small(), first, apart, run, progress=False, held_out=held_out)
     said: list[str] = []
     words = {"overrides": ["data.workers=0"], "say": said.append}
-    assert evaluate_files(str(run), scenes, **words)["num_images"] == len(open_dataset(scenes, "val"))
+    assert evaluate_files(str(run), scenes, **words).evaluation.result.num_images == len(open_dataset(scenes, "val"))
     assert said == []
     other = tmp_path / "other"
     other.mkdir()
@@ -102,7 +102,7 @@ def test_other_data_are_measured_as_they_are(unsplit: Path, scenes: Path, tmp_pa
         for file in sorted((unsplit / kind).iterdir())[:5]:
             (other / kind / file.name).write_bytes(file.read_bytes())
     (other / "classes.txt").write_bytes((unsplit / "classes.txt").read_bytes())
-    assert evaluate_files(str(run), other, **words)["num_images"] == 5
+    assert evaluate_files(str(run), other, **words).evaluation.result.num_images == 5
     assert said[-1].startswith(
         f"warning: all 5 pictures of {other} are measured. The run set pictures of other data apart, or"
     )

@@ -36,6 +36,7 @@ from gfocal.studies.execution.plan import steps_of
 from gfocal.training.batch_size import find_batch_size
 from gfocal.training.lr_finder import find_lr
 from gfocal.training.train import train
+from gfocal.utils.records import to_json
 from gfocal.zoo import build_detector
 from helpers.made_index import made_index
 from helpers.small_runs import EVERY_STEP, assert_same_weights, cut_run, metrics_of, small
@@ -171,14 +172,14 @@ def test_what_is_told(learn: DataIndex) -> None:
 def test_statistics_are_those_of_tiles(learn: DataIndex) -> None:
     plain, _ = data_statistics(learn, small("data.resize.size=64"), proposal=False)
     tiled, assigned = data_statistics(learn, small(*TILED, "data.tile_whole=false"), proposal=False)
-    assert (plain["pictures_in_all"], tiled["pictures_in_all"]) == (4, 16)
-    assert (plain["tile"], tiled["tile"]) == (None, 64)
+    assert (plain.images_in_all, tiled.images_in_all) == (4, 16)
+    assert (plain.tile, tiled.tile) == (None, 64)
     # 100 pixels shrink to 64, a tile of 64 does not: what is whole in a tile is 1.56 times as large.
     rows = in_tiles(small(*TILED, "data.tile_whole=false"), learn)
     exact = torch.cat([rows.targets(i).boxes for i in range(16)])
     assert torch.allclose(assigned.boxes, exact)
     moved, _ = data_statistics(learn, small(*ALL), augmented=True, proposal=False, images=8)
-    assert moved["objects"] > 0
+    assert moved.totals.objects > 0
 
 
 def test_a_preview_shows_tiles(large: Path, tmp_path: Path) -> None:
@@ -220,14 +221,15 @@ def run(learn: DataIndex, measure: DataIndex, tmp_path_factory: pytest.TempPathF
 def test_a_run_of_tiles_is_measured_and_used_in_tiles(run: Path, large: Path, tmp_path: Path) -> None:
     logged = metrics_of(run, "val")[-1]
     measured = evaluate_files(str(run), large)
-    assert (measured["tile"], measured["tile_overlap"]) == (64, 0.25)
+    assert (measured.tile, measured.tile_overlap) == (64, 0.25)
+    content = to_json(measured)
     for key in ("AP", "AP50", "AR100", "num_detections"):
-        assert measured[key] == pytest.approx(logged[key], abs=1e-6)
+        assert content[key] == pytest.approx(logged[key], abs=1e-6)
     plain = evaluate_files(str(run), large, tile=0)
-    assert (plain["tile"], plain["tile_overlap"]) == (None, None)
-    assert plain["num_detections"] < measured["num_detections"]
+    assert (plain.tile, plain.tile_overlap) == (None, None)
+    assert plain.evaluation.result.num_detections < measured.evaluation.result.num_detections
     finer = evaluate_files(str(run), large, tile=48, overlap=0.5, batch_size=3)
-    assert (finer["tile"], finer["tile_overlap"]) == (48, 0.5)
+    assert (finer.tile, finer.tile_overlap) == (48, 0.5)
     with pytest.raises(UsageError, match="at least 32 pixels, got 16"):
         evaluate_files(str(run), large, tile=16)
     with pytest.raises(UsageError, match="--overlap is that of tiles: give --tile too"):

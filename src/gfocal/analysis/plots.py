@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,8 +19,14 @@ _FINEST, _COARSEST = np.array([0.73, 0.83, 0.94]), np.array([0.03, 0.19, 0.42]) 
 _LEAST = 1e-3  # percent: the foot of the logarithmic axis
 
 
-def draw_statistics(out: Path, content: Mapping[str, Any], assigned: Assigned) -> list[str]:
-    """Write edges.png, sizes.png and statistics.json into a folder, which is made.
+def draw_statistics(out: Path, assigned: Assigned, reach: float | None, title: str) -> list[Path]:
+    """Write edges.png and sizes.png into a folder, which is made.
+
+    Args:
+        out: the folder.
+        assigned: what the points learn.
+        reach: see :func:`edges_figure`.
+        title: over the figures.
 
     Returns:
         The files.
@@ -32,23 +36,13 @@ def draw_statistics(out: Path, content: Mapping[str, Any], assigned: Assigned) -
     """
     if out.exists() and not out.is_dir():
         raise UsageError(f"cannot write to {out}: it is a file; name a folder")
-    title = f"{_place(content)}, {content['recipe']} at {content['size']}"
     figures = {
-        "edges.png": edges_figure(assigned, content["reach_strides"], title),
-        "sizes.png": sizes_figure(assigned, title),
+        out / "edges.png": edges_figure(assigned, reach, title),
+        out / "sizes.png": sizes_figure(assigned, title),
     }
-    for name, figure in figures.items():
-        write_atomically(out / name, partial(figure.savefig, format="png", dpi=130))
-    text = json.dumps(dict(content), indent=2, allow_nan=False) + "\n"
-    write_atomically(out / "statistics.json", lambda file: file.write_text(text, encoding="utf-8"))
-    return [str(out / name) for name in (*figures, "statistics.json")]
-
-
-def _place(content: Mapping[str, Any]) -> str:
-    """Name of the data set: that of its folder."""
-    path = Path(content["data"])
-    folder = path.parent.parent if path.parent.name in ("annotations", "train", "valid", "val") else path.parent
-    return f"{folder.resolve().name or path.stem} {content['split']}"
+    for file, figure in figures.items():
+        write_atomically(file, partial(figure.savefig, format="png", dpi=130))
+    return list(figures)
 
 
 def edges_figure(assigned: Assigned, reach: float | None, title: str) -> Any:

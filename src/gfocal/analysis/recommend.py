@@ -6,7 +6,7 @@ import math
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from gfocal.errors import UsageError
 from gfocal.recipe import Recipe
 from gfocal.recipe.forms import BOXES
 from gfocal.recipe.reading import build_recipe
+from gfocal.utils.records import fields_to_json
 from gfocal.utils.text import percent
 from gfocal.zoo import build_matching
 
@@ -37,6 +38,34 @@ _FOR_POINTS = ("larger", "finer", "anchors")  # kinds of options that give objec
 _BETTER = 0.6  # of the missed objects a proposal may leave at most
 
 Named = Callable[[str], Progress]
+Kind = Literal["reach", "coarser", "larger", "finer", "anchors", "smaller"]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What an option costs, each as (before, after).
+
+    Attributes:
+        points: that the head works on, an image.
+        pixels: that the backbone works on, an image.
+        box_channels: of an anchor.
+    """
+
+    points: tuple[float, float]
+    pixels: tuple[float, float]
+    box_channels: tuple[int, int]
+
+    def describe(self) -> str:
+        """In words."""
+        points, pixels = (_times_the(*own) for own in (self.points, self.pixels))
+        before, after = self.box_channels
+        channels = f"{after} box channels" + (" as before" if after == before else f" instead of {before}")
+        return f"the head works on {points} points per picture, the backbone on {pixels} pixels, {channels}"
+
+
+def _times_the(before: float, after: float) -> str:
+    share = after / before if before else 1.0
+    return "as many" if share == 1 else f"{share:.2f} times the"
 
 
 @dataclass(frozen=True)
@@ -44,18 +73,18 @@ class Option:
     """A change of the recipe and what it comes to on the images that were looked at.
 
     Attributes:
-        kind: reach, coarser, larger, finer, anchors or smaller.
+        kind: what is changed.
         overrides: "a.b=c" each, on top of the recipe.
         truncated_share: largest share of edges out of reach that a level has then.
         missed_share: of the objects that get no point then.
-        cost: "points" and "pixels" an image, "box_channels" of an anchor, each before and after.
+        cost: before and then.
     """
 
-    kind: str
+    kind: Kind
     overrides: tuple[str, ...]
     truncated_share: float
     missed_share: float
-    cost: dict[str, list[float]]
+    cost: Cost
 
     @property
     def typed(self) -> str:
@@ -63,9 +92,23 @@ class Option:
         return " ".join(f"--set {shlex.quote(override)}" for override in self.overrides)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON types."""
-        typed = {"set": self.typed, "cost_line": cost_line(self.cost)}
-        return {**vars(self), "overrides": list(self.overrides), **typed}
+        """JSON types, the words that people read among them."""
+        return {**fields_to_json(self), "set": self.typed, "cost_line": self.cost.describe()}
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What to change so that the detector can represent the data.
+
+    Attributes:
+        reasons: one line for everything that does not fit, none if all is well.
+        options: each stands for itself; the first is the one that we would take.
+        notes: lines.
+    """
+
+    reasons: tuple[str, ...]
+    options: tuple[Option, ...]
+    notes: tuple[str, ...]
 
 
 def propose(
@@ -76,7 +119,7 @@ def propose(
     *,
     augmented: bool = False,
     progress: Named | None = None,
-) -> dict[str, Any]:
+) -> Proposal:
     """What to change so that the detector can represent the data.
 
     Args:
@@ -86,10 +129,6 @@ def propose(
         now: what assignment gave for them.
         augmented: as it was for them.
         progress: see :func:`gfocal.analysis.statistics.data_statistics`.
-
-    Returns:
-        ``reasons``: one line for everything that does not fit, none if all is well; ``options``: see :class:`Option`,
-        the first is the one that we would take; each stands for itself; ``notes``: lines.
     """
     named = progress or (lambda name: lambda done, total: None)
     trial = _Trial(index, recipe, images, now, augmented, named)
@@ -100,11 +139,7 @@ def propose(
         options += _for_reach(trial)
     smaller = _smaller(trial) if not small else None
     notes = _notes(trial, options)
-    return {
-        "reasons": [*small, *reach],
-        "options": [option.to_dict() for option in [*options, *([smaller] if smaller else [])]],
-        "notes": notes,
-    }
+    return Proposal((*small, *reach), (*options, *([smaller] if smaller else [])), tuple(notes))
 
 
 @dataclass(frozen=True)
@@ -118,7 +153,7 @@ class _Trial:
     augmented: bool
     progress: Named
 
-    def option(self, kind: str, *overrides: str) -> Option | None:
+    def option(self, kind: Kind, *overrides: str) -> Option | None:
         """The recipe with some changes, and with the reach that they ask for; None where it does not accept them."""
         try:
             changed = build_recipe(self.recipe.to_dict(), overrides)
@@ -129,25 +164,25 @@ class _Trial:
             progress = self.progress(f"trying {overrides[-1]}")
             then = assign(self.index, changed, self.images, augmented=self.augmented, progress=progress)
         worst, boxes = then.worst_share, changed.model.boxes
-        channels = [build_matching(self.recipe).box_coder.channels] * 2
+        channels = before = build_matching(self.recipe).box_coder.channels
         if BOXES[boxes.kind].bins:
             n = max(boxes.reg_max, least_reach(then, boxes.delta))
             worst = out_of_reach(then, n, boxes.delta)
             if n > boxes.reg_max:
                 overrides = (*overrides, f"model.boxes.reg_max={n}")
-            channels[1] = 4 * (n + 1)
+            channels = 4 * (n + 1)
         count = max(then.images, 1)
-        cost: dict[str, list[float]] = {
-            "points": [self.now.points / count, then.points / count],
-            "pixels": [self.now.pixels / count, then.pixels / count],
-            "box_channels": list(channels),
-        }
+        cost = Cost(
+            points=(self.now.points / count, then.points / count),
+            pixels=(self.now.pixels / count, then.pixels / count),
+            box_channels=(before, channels),
+        )
         return Option(kind, overrides, worst, then.missed_share, cost) if overrides else None
 
-    def strides(self, kind: str, strides: Sequence[int]) -> Option | None:
+    def strides(self, kind: Kind, strides: Sequence[int]) -> Option | None:
         return self.option(kind, f"model.strides={list(strides)}".replace(" ", ""))
 
-    def resized(self, kind: str, factor: float) -> Option | None:
+    def resized(self, kind: Kind, factor: float) -> Option | None:
         """Images of other size: a multiple of 32 pixels, in the direction of the factor."""
         resize = self.recipe.data.resize
         toward = math.ceil if factor > 1 else math.floor
@@ -198,7 +233,7 @@ def _for_reach(trial: _Trial) -> list[Option]:
     coarser = trial.strides("coarser", (*trial.now.strides, 2 * trial.now.strides[-1]))
     if bins is None or coarser is None:
         return [option for option in (bins, coarser) if option is not None]
-    return [bins, coarser] if coarser.cost["box_channels"][1] < bins.cost["box_channels"][1] else [bins]
+    return [bins, coarser] if coarser.cost.box_channels[1] < bins.cost.box_channels[1] else [bins]
 
 
 def _smaller(trial: _Trial) -> Option | None:
@@ -211,7 +246,7 @@ def _smaller(trial: _Trial) -> Option | None:
     option = trial.resized("smaller", 0.5 * LARGE_SIDE / small)
     if option is None or option.missed_share > max(trial.now.missed_share, ALLOWED):
         return None
-    return option if option.cost["pixels"][1] < option.cost["pixels"][0] else None
+    return option if option.cost.pixels[1] < option.cost.pixels[0] else None
 
 
 def _notes(trial: _Trial, options: Sequence[Option]) -> list[str]:
@@ -239,15 +274,3 @@ def _notes(trial: _Trial, options: Sequence[Option]) -> list[str]:
             "overlap others that take their points, or a recipe with finer strides is needed"
         )
     return notes
-
-
-def cost_line(cost: dict[str, list[float]]) -> str:
-    """What an option costs, in words."""
-    words = []
-    for key, what in (("points", "the head works on {} points per picture"), ("pixels", "the backbone on {} pixels")):
-        before, after = cost[key]
-        share = after / before if before else 1.0
-        words.append(what.format("as many" if share == 1 else f"{share:.2f} times the"))
-    before, after = cost["box_channels"]
-    words.append(f"{after:g} box channels" + (" as before" if after == before else f" instead of {before:g}"))
-    return ", ".join(words)

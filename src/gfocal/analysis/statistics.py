@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -10,12 +11,13 @@ from torch import Tensor
 
 from gfocal.analysis.assignment import ALLOWED, Assigned, Progress, assign, choose_images, reach_in_strides
 from gfocal.analysis.coverage import least_reach, reach_reasons, smallest_by_delta
-from gfocal.analysis.recommend import propose
+from gfocal.analysis.recommend import Proposal, propose
 from gfocal.boxes import aligned_iou
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.pipeline import in_tiles
 from gfocal.recipe import Recipe
 from gfocal.recipe.forms import BOXES
+from gfocal.utils.records import FLAT, IF_ANY, fields_to_json, named
 from gfocal.utils.text import percent
 from gfocal.zoo import anchor_shapes
 
@@ -30,6 +32,130 @@ ASPECTS = (0.0, 1 / 4, 1 / 2, 2.0, 4.0)
 PERCENTILES = (50.0, 90.0, 99.0, 99.9)
 
 
+@dataclass(frozen=True)
+class Totals:
+    """The counts of :class:`gfocal.training.step.Counts` and their shares."""
+
+    objects: int
+    missed: int
+    edges: int
+    truncated: int
+    missed_share: float
+    truncated_share: float
+
+
+@dataclass(frozen=True)
+class LevelStatistics:
+    """What a level of the pyramid learns.
+
+    Attributes:
+        level: 0 the finest.
+        stride: in pixels.
+        positives: points that learn an object.
+        objects: that they learn.
+        edges: four of each positive.
+        truncated: edges that no code can reach.
+        truncated_share: of the edges; None without any.
+        behind: edges on the other side of their point.
+        largest: distance in strides from a point to its edge; None without positives.
+        percentiles: of those distances, by percent; None without positives.
+    """
+
+    level: int
+    stride: int
+    positives: int
+    objects: int
+    edges: int
+    truncated: int
+    truncated_share: float | None
+    behind: int
+    largest: float | None
+    percentiles: dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class ObjectGroup:
+    """Objects of which some value lies in a range.
+
+    Attributes:
+        begin: where the range begins, itself included.
+        end: where it ends, itself not included; None: nowhere.
+        objects, missed, edges, truncated: as in :class:`Totals`.
+        missed_share: None without objects.
+        truncated_share: None without edges.
+    """
+
+    begin: float = field(metadata=named("from"))
+    end: float | None = field(metadata=named("to"))
+    objects: int
+    missed: int
+    missed_share: float | None
+    edges: int
+    truncated: int
+    truncated_share: float | None
+
+
+@dataclass(frozen=True)
+class AspectGroup:
+    """Objects by width over height.
+
+    Attributes:
+        group: they themselves.
+        unlike_anchors: how many of them no anchor resembles; None where none must.
+    """
+
+    group: ObjectGroup = field(metadata=FLAT)
+    unlike_anchors: int | None
+
+
+@dataclass(frozen=True)
+class Tiny:
+    """Objects with a side below a pixel, and with both sides below the finest stride, as they enter."""
+
+    below_a_pixel: int
+    below_a_stride: int
+
+
+@dataclass(frozen=True)
+class DataStatistics:
+    """What of a data set the detector of a recipe can represent.
+
+    Attributes:
+        tile: ``data.tile``.
+        images: that were looked at.
+        images_in_all: of so many.
+        augmented: with what the recipe does at random.
+        totals: as training counts them.
+        positives: points that learn an object.
+        reach_strides: how far boxes reach from their point, in strides; None: unlimited.
+        levels: a row for each.
+        sizes: by the square root of the area, in pixels as they enter.
+        aspects: by width over height.
+        tiny: objects of next to no pixels.
+        smallest_reg_max: the least n, by delta, that leaves at most 0.1 % of each level's edges out; None where boxes
+            have no bins, or nothing is positive.
+        proposal: of a recipe that fits better; None where none was asked for.
+    """
+
+    tile: int | None
+    images: int = field(metadata=named("pictures"))
+    images_in_all: int = field(metadata=named("pictures_in_all"))
+    augmented: bool
+    totals: Totals = field(metadata=FLAT)
+    positives: int
+    reach_strides: float | None
+    levels: tuple[LevelStatistics, ...]
+    sizes: tuple[ObjectGroup, ...]
+    aspects: tuple[AspectGroup, ...]
+    tiny: Tiny
+    smallest_reg_max: dict[str, int] | None
+    proposal: Proposal | None = field(default=None, metadata=IF_ANY)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON types, as ``gfocal data stats --json`` prints them."""
+        return fields_to_json(self)
+
+
 def data_statistics(
     index: DataIndex,
     recipe: Recipe,
@@ -39,7 +165,7 @@ def data_statistics(
     augmented: bool = False,
     proposal: bool = True,
     progress: Callable[[str], Progress] | None = None,
-) -> tuple[dict[str, Any], Assigned]:
+) -> tuple[DataStatistics, Assigned]:
     """What of this data the detector of a recipe can represent.
 
     Args:
@@ -53,75 +179,66 @@ def data_statistics(
         progress: gives what is called with (done, all) for each pass over the images, from the pass's name.
 
     Returns:
-        JSON types, and what they are made from. ``tile`` (``data.tile``); ``images`` that were looked at, of
-        ``images_in_all``; ``objects``, ``missed``, ``edges``, ``truncated`` and the two shares, as training counts
-        them; ``positives``; ``reach_strides`` (None: unlimited); ``levels``, ``sizes``, ``aspects``: rows of
-        tables; ``tiny``; ``smallest_reg_max`` by delta; ``proposal`` (see :func:`gfocal.analysis.recommend.propose`).
+        The statistics, and what they are made from.
 
     Example:
         >>> from gfocal.recipe import load_recipe
         >>> from gfocal.data.formats.open import open_dataset
         >>> found, _ = data_statistics(open_dataset("bccd", "train"), load_recipe("gfl_nano"))  # doctest: +SKIP
-        >>> found["truncated_share"]  # doctest: +SKIP
+        >>> found.totals.truncated_share  # doctest: +SKIP
         6.458835687219259e-05
     """
     index = in_tiles(recipe, index)
     chosen = choose_images(len(index), images, seed)
     named = progress or (lambda name: lambda done, total: None)
     now = assign(index, recipe, chosen, augmented=augmented, progress=named("assigning"))
-    content: dict[str, Any] = {
-        "tile": recipe.data.tile,
-        "pictures": len(chosen),
-        "pictures_in_all": len(index),
-        "augmented": augmented,
-        **totals(now),
-        "positives": len(now.owner),
-        "reach_strides": reach_in_strides(recipe),
-        "levels": _levels(now),
-        "sizes": _sizes(now),
-        "aspects": _aspects(now, recipe),
-        "tiny": _tiny(now),
-        "smallest_reg_max": smallest_by_delta(recipe, now),
-    }
-    if proposal:
-        content["proposal"] = propose(index, recipe, chosen, now, augmented=augmented, progress=named)
-    return content, now
+    found = DataStatistics(
+        tile=recipe.data.tile,
+        images=len(chosen),
+        images_in_all=len(index),
+        augmented=augmented,
+        totals=totals(now),
+        positives=len(now.owner),
+        reach_strides=reach_in_strides(recipe),
+        levels=tuple(_levels(now)),
+        sizes=tuple(group for group, _ in _groups(now, now.sides, SIZES)),
+        aspects=tuple(_aspects(now, recipe)),
+        tiny=_tiny(now),
+        smallest_reg_max=smallest_by_delta(recipe, now),
+        proposal=propose(index, recipe, chosen, now, augmented=augmented, progress=named) if proposal else None,
+    )
+    return found, now
 
 
-def totals(assigned: Assigned) -> dict[str, float | int]:
-    """The counts of :class:`gfocal.training.step.Counts` and their shares."""
-    return {
-        "objects": len(assigned.boxes),
-        "missed": int(assigned.missed.sum()),
-        "edges": assigned.truncated.numel(),
-        "truncated": int(assigned.truncated.sum()),
-        "missed_share": assigned.missed_share,
-        "truncated_share": assigned.truncated_share,
-    }
+def totals(assigned: Assigned) -> Totals:
+    """Counted over all levels."""
+    return Totals(
+        objects=len(assigned.boxes),
+        missed=int(assigned.missed.sum()),
+        edges=assigned.truncated.numel(),
+        truncated=int(assigned.truncated.sum()),
+        missed_share=assigned.missed_share,
+        truncated_share=assigned.truncated_share,
+    )
 
 
-def _levels(assigned: Assigned) -> list[dict[str, Any]]:
-    """One row a level; of one without positives, edges have no size (None)."""
-    rows = []
+def _levels(assigned: Assigned) -> Iterator[LevelStatistics]:
     for level, stride in enumerate(assigned.strides):
         edges, cut = assigned.of_level(level)
         owners = assigned.owner[assigned.level == level]
         known = edges.double().sort().values
-        rows.append(
-            {
-                "level": level,
-                "stride": stride,
-                "positives": len(owners),
-                "objects": len(owners.unique()),
-                "edges": len(edges),
-                "truncated": int(cut.sum()),
-                "truncated_share": int(cut.sum()) / len(edges) if len(edges) else None,
-                "behind": int((edges < 0).sum()),
-                "largest": float(known[-1]) if len(edges) else None,
-                "percentiles": {f"{p:g}": _percentile(known, p) if len(edges) else None for p in PERCENTILES},
-            }
+        yield LevelStatistics(
+            level=level,
+            stride=stride,
+            positives=len(owners),
+            objects=len(owners.unique()),
+            edges=len(edges),
+            truncated=int(cut.sum()),
+            truncated_share=int(cut.sum()) / len(edges) if len(edges) else None,
+            behind=int((edges < 0).sum()),
+            largest=float(known[-1]) if len(edges) else None,
+            percentiles={f"{p:g}": _percentile(known, p) if len(edges) else None for p in PERCENTILES},
         )
-    return rows
 
 
 def _percentile(ordered: Tensor, percent: float) -> float:
@@ -130,40 +247,31 @@ def _percentile(ordered: Tensor, percent: float) -> float:
     return float(ordered[max(int(rank), 1) - 1])
 
 
-def _rows(assigned: Assigned, value: Tensor, begins: tuple[float, ...]) -> list[tuple[dict[str, Any], Tensor]]:
-    """Objects by a value of theirs, each row from one number to below the next; and which objects are in the row."""
+def _groups(assigned: Assigned, value: Tensor, begins: tuple[float, ...]) -> Iterator[tuple[ObjectGroup, Tensor]]:
+    """Objects by a value of theirs, from one number to below the next; and which objects are in each group."""
     missed = assigned.missed
     edges_of = torch.zeros(len(value), dtype=torch.int64).scatter_add_(
         0, assigned.owner, torch.full_like(assigned.owner, 4)
     )
     cut_of = torch.zeros(len(value), dtype=torch.int64).scatter_add_(0, assigned.owner, assigned.truncated.sum(1))
-    rows = []
     for low, high in zip(begins, (*begins[1:], None), strict=True):
         mine = value >= low if high is None else (value >= low) & (value < high)
         objects, lost, edges = int(mine.sum()), int((mine & missed).sum()), int(edges_of[mine].sum())
-        row = {
-            "from": low,
-            "to": high,
-            "objects": objects,
-            "missed": lost,
-            "missed_share": lost / objects if objects else None,
-            "edges": edges,
-            "truncated": int(cut_of[mine].sum()),
-            "truncated_share": int(cut_of[mine].sum()) / edges if edges else None,
-        }
-        rows.append((row, mine))
-    return rows
+        group = ObjectGroup(
+            begin=low,
+            end=high,
+            objects=objects,
+            missed=lost,
+            missed_share=lost / objects if objects else None,
+            edges=edges,
+            truncated=int(cut_of[mine].sum()),
+            truncated_share=int(cut_of[mine].sum()) / edges if edges else None,
+        )
+        yield group, mine
 
 
-def _sizes(assigned: Assigned) -> list[dict[str, Any]]:
-    return [row for row, _ in _rows(assigned, assigned.sides, SIZES)]
-
-
-def _aspects(assigned: Assigned, recipe: Recipe) -> list[dict[str, Any]]:
-    """By width over height; ``unlike_anchors`` counts objects that no anchor resembles (None where none must).
-
-    An anchor resembles an object if their IoU reaches ``positive_iou`` with both centres in one place, the best case.
-    """
+def _aspects(assigned: Assigned, recipe: Recipe) -> Iterator[AspectGroup]:
+    """An anchor resembles an object if their IoU reaches ``positive_iou`` with both centres in one place, the best."""
     size = assigned.boxes[:, 2:] - assigned.boxes[:, :2]
     unlike = None
     if recipe.model.assigner.kind == "max_iou":
@@ -172,17 +280,16 @@ def _aspects(assigned: Assigned, recipe: Recipe) -> list[dict[str, Any]]:
             centred = torch.tensor([-shape[0], -shape[1], shape[0], shape[1]]) / 2
             best = best.maximum(aligned_iou(centred, torch.cat((-size, size), 1) / 2))
         unlike = best < recipe.model.assigner.positive_iou
-    found = _rows(assigned, size[:, 0] / size[:, 1], ASPECTS)
-    return [{**row, "unlike_anchors": None if unlike is None else int((mine & unlike).sum())} for row, mine in found]
+    for group, mine in _groups(assigned, size[:, 0] / size[:, 1], ASPECTS):
+        yield AspectGroup(group, None if unlike is None else int((mine & unlike).sum()))
 
 
-def _tiny(assigned: Assigned) -> dict[str, int]:
-    """Objects with a side below a pixel, and with both sides below the finest stride, as they enter."""
+def _tiny(assigned: Assigned) -> Tiny:
     size = assigned.boxes[:, 2:] - assigned.boxes[:, :2]
-    return {
-        "below_a_pixel": int((size < 1).any(1).sum()),
-        "below_a_stride": int((size < assigned.strides[0]).all(1).sum()),
-    }
+    return Tiny(
+        below_a_pixel=int((size < 1).any(1).sum()),
+        below_a_stride=int((size < assigned.strides[0]).all(1).sum()),
+    )
 
 
 def before_training(index: DataIndex, recipe: Recipe) -> list[str]:

@@ -137,7 +137,7 @@ def evaluate(
         from gfocal.commands.evaluate import evaluate_files
         from gfocal.utils.files import write_atomically
 
-        content = evaluate_files(
+        report = evaluate_files(
             model,
             data,
             split=split,
@@ -154,13 +154,13 @@ def evaluate(
         return
     # On the screen first: whatever happens to the file, the numbers are not lost.
     if json_:
-        print_json(content)
+        print_json(report)
     else:
         from gfocal.cli.tables.results import print_metrics
 
-        print_metrics(content)
+        print_metrics(report.evaluation)
     if out is not None:
-        write_atomically(out, lambda file: write_json(file, content))
+        write_atomically(out, lambda file: write_json(file, report))
 
 
 @app.command()
@@ -207,7 +207,7 @@ def predict(
                 f"note: left out {counted(len(result.left_out), 'drawing')} of an earlier call, in {out}", err=True
             )
     if json_:
-        print_json(vars(result))
+        print_json(result)
     else:
         from gfocal.cli.tables.results import print_prediction
 
@@ -243,7 +243,7 @@ def import_(
 
         report = import_weights(file, out, style=style, size=size, overwrite=overwrite)
     if json_:
-        return print_json(vars(report))
+        return print_json(report)
     from gfocal.utils.text import program
 
     typer.echo("\n".join([*report.lines(), f"next: {program()} predict {shlex.quote(str(out))} PICTURES"]))
@@ -283,12 +283,12 @@ def doctor(json_: Json = False) -> None:
     with own_stdout():
         from gfocal.commands.doctor import examine
 
-        content = examine()
+        found = examine()
     if json_:
-        print_json(content)
+        print_json(found)
     else:
         from gfocal.cli.tables.results import print_doctor
 
-        print_doctor(content)
-    if not content["ok"]:
+        print_doctor(found)
+    if not found.ok:
         raise typer.Exit(1)

@@ -102,7 +102,7 @@ def stats(
     with own_stdout():
         from gfocal.commands.statistics import statistics_of_files
 
-        content = statistics_of_files(
+        report = statistics_of_files(
             data,
             recipe,
             split=split,
@@ -117,10 +117,10 @@ def stats(
             say=say,
         )
     if json_:
-        return print_json(content)
+        return print_json(report)
     from gfocal.cli.tables.statistics import print_statistics
 
-    print_statistics(content)
+    print_statistics(report)
 
 
 @data_app.command()

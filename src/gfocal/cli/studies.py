@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from gfocal.cli.options import Init, Json, Overrides
 from gfocal.cli.terminal import fail, own_stdout, print_json, say, verb
 from gfocal.errors import UsageError
+
+if TYPE_CHECKING:  # they take longer to load than --help may
+    from gfocal.studies.comparison.content import StudyResults
+    from gfocal.studies.execution.study import Study
 
 study_app = typer.Typer(
     name="study",
@@ -121,23 +126,47 @@ def _study_verb(asked: str) -> Callable[..., None]:
                 from gfocal.studies.execution.dry_run import describe_plan
                 from gfocal.studies.execution.dry_run import dry_run as look_ahead
 
-                content = look_ahead(study)
-                lines = describe_plan(content)
+                outlook = look_ahead(study)
             else:
-                content, lines = _run(study)
+                done, lines = _run(study)
+        if dry_run:
+            if json_:
+                return print_json(outlook)
+            return typer.echo("\n".join(describe_plan(outlook)))
         if json_:
-            print_json(content)
+            print_json(done)
         else:
             typer.echo("\n".join(lines))
-        if content.get("interrupted"):
+        if done.interrupted:
             fail("interrupted: repeat the command to continue", 130)
-        if content.get("failures"):
+        if done.failures:
             raise typer.Exit(1)
 
     return command
 
 
-def _run(study: Any) -> tuple[dict[str, Any], list[str]]:
+@dataclass(frozen=True)
+class StudyReport:
+    """What a study came to.
+
+    Attributes:
+        tables: the results of each.
+        files: of their reports, by table ("all" for the overview) and kind.
+        failures: a line for each run that failed, by its name.
+        interrupted: Ctrl-C; the same command continues.
+        runs_done: in this call.
+        runs_skipped: that were done before.
+    """
+
+    tables: tuple[StudyResults, ...]
+    files: Mapping[str, Mapping[str, Path]]
+    failures: Mapping[str, str]
+    interrupted: bool
+    runs_done: int
+    runs_skipped: int
+
+
+def _run(study: Study) -> tuple[StudyReport, list[str]]:
     """Do the runs and write the reports; the results, and what to print of them."""
     from gfocal.studies.comparison.results import collect
     from gfocal.studies.execution.dry_run import about
@@ -162,15 +191,15 @@ def _run(study: Any) -> tuple[dict[str, Any], list[str]]:
     if len(results) > 1:
         files["all"] = write_overview(results, study.settings.out)
         lines.append(f"all tables: {files['all']['html']}")
-    content = {
-        "tables": results,
-        "files": files,
-        "failures": outcome.failures,
-        "interrupted": outcome.interrupted,
-        "runs_done": outcome.done,
-        "runs_skipped": outcome.skipped,
-    }
-    return content, lines
+    report = StudyReport(
+        tables=tuple(results),
+        files=files,
+        failures=outcome.failures,
+        interrupted=outcome.interrupted,
+        runs_done=outcome.done,
+        runs_skipped=outcome.skipped,
+    )
+    return report, lines
 
 
 for _name, _help in TABLES.items():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-import math
 import os
 import sys
 import tempfile
@@ -17,6 +16,7 @@ from typing import Any, NoReturn
 import typer
 
 from gfocal.errors import GfocalError, UsageError
+from gfocal.utils.records import to_json
 
 
 def fail(error: BaseException | str, code: int) -> NoReturn:
@@ -110,22 +110,11 @@ def claim(path: Path) -> None:
 def print_json(content: Any) -> None:
     """One object on standard output, once where several processes run."""
     if is_main_process():
-        typer.echo(json.dumps(plain(content), allow_nan=False))
+        typer.echo(json.dumps(to_json(content), allow_nan=False))
 
 
 def write_json(file: Path, content: Any) -> None:
-    file.write_text(json.dumps(plain(content), indent=2, allow_nan=False) + "\n", encoding="utf-8")
-
-
-def plain(value: Any) -> Any:
-    """What JSON can hold: paths as text, tuples as lists, NaN and infinities as None."""
-    if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set):
-        return [plain(item) for item in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return str(value) if isinstance(value, Path) else value
+    file.write_text(json.dumps(to_json(content), indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def warn(lines: Sequence[str], what: str, done: str) -> None:

@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import gfocal
 from gfocal.data.formats.open import open_dataset
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.scenes.generate import make_scenes
 from gfocal.errors import UsageError
-from gfocal.evaluation.evaluator import evaluate
+from gfocal.evaluation.evaluator import Evaluation, evaluate
 from gfocal.prediction.drawing import contact_sheet
 from gfocal.prediction.load import open_model, usable_precision
 from gfocal.prediction.predict import predict
@@ -24,9 +23,11 @@ from gfocal.runs.checkpoint import STATE, find_weights
 from gfocal.training.train import train
 from gfocal.utils.files import write_atomically
 from gfocal.utils.progress import ProgressBar
+from gfocal.utils.records import from_json, named, to_json
 from gfocal.utils.text import counted, program
 
 RECIPE = "demo"
+_GENERATOR = "gfocal demo"
 _MARKER = "demo.json"  # says that the folder is a demo's, of which settings, and once it is finished what came out
 _DRAWN = 8
 _DRAWN_SCORE = 0.4
@@ -53,13 +54,39 @@ class DemoSettings:
         own = (f"data.resize.size={self.size}", f"runtime.seed={self.seed}")
         return load_recipe(RECIPE, (*own, *self.overrides))
 
-    def to_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "overrides": list(self.overrides)}
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What came out of a demo.
+
+    Attributes:
+        metrics: of the trained detector on the validation scenes.
+        seconds: of each stage.
+        files: that were written, by what they are.
+        next_command: what to type on a data set of one's own.
+        settings: what the demo was made of.
+    """
+
+    metrics: Evaluation
+    seconds: dict[str, float]
+    files: dict[str, str]
+    next_command: str = field(metadata=named("next"))
+    settings: DemoSettings
+
+
+@dataclass(frozen=True)
+class _Marker:
+    """A demo's own file in its folder; ``result`` once it is finished, ``settings`` of whatever version wrote it."""
+
+    generator: str
+    version: str
+    settings: Mapping[str, object]
+    result: object
 
 
 def run_demo(
     out: Path, settings: DemoSettings, *, overwrite: bool = False, say: Callable[[str], None] = print
-) -> dict[str, Any]:
+) -> DemoResult:
     """Generate scenes, train, measure and draw into ``out``.
 
     An unfinished demo with the same settings continues where it stopped; a finished one is not done again.
@@ -69,9 +96,6 @@ def run_demo(
         settings: what to do.
         overwrite: remove what an earlier demo left there.
         say: takes a line about what happens.
-
-    Returns:
-        JSON types: metrics, seconds of each stage, files by what they are, next (a command), settings.
 
     Raises:
         UsageError: ``out`` holds something else, or a demo of other settings.
@@ -100,18 +124,18 @@ def run_demo(
     say("4/4 drawing")
     with clock.stage("drawing"):
         _draw(out, val_index)
-    result = {
-        "metrics": metrics,
-        "seconds": clock.seconds,
-        "files": {
+    result = DemoResult(
+        metrics=metrics,
+        seconds=clock.seconds,
+        files={
             "pictures": str(out / "predictions"),
             "overview": str(out / "overview.jpg"),
             "metrics": str(out / "metrics.json"),
             "checkpoint": str(find_weights(out / "run")),
         },
-        "next": f"{program()} train gfl_nano --data path/to/dataset",
-        "settings": settings.to_dict(),
-    }
+        next_command=f"{program()} train gfl_nano --data path/to/dataset",
+        settings=settings,
+    )
     _write_marker(out, settings, result)
     return result
 
@@ -134,42 +158,43 @@ class _Clock:
         self.seconds[self._name] = round(time.perf_counter() - self._started, 2)
 
 
-def _open(out: Path, settings: DemoSettings) -> dict[str, Any] | None:
+def _open(out: Path, settings: DemoSettings) -> DemoResult | None:
     """Make the folder a demo's; the results if it is one that is finished."""
     if out.is_dir() and any(out.iterdir()):
         marker = _read_marker(out)
         if marker is None:
             raise UsageError(f"{out} holds files that are not a demo's; give another --out")
-        if marker["settings"] != settings.to_dict():
-            theirs = marker["settings"]
-            changed = [k for k, v in settings.to_dict().items() if theirs.get(k) != v]
+        ours, theirs = to_json(settings), marker.settings
+        if theirs != ours:
+            changed = [f"{name} {theirs.get(name)}" for name, value in ours.items() if theirs.get(name) != value]
             raise UsageError(
-                f"{out} holds a demo with other settings ({', '.join(f'{k} {theirs.get(k)}' for k in changed)}); "
+                f"{out} holds a demo with other settings ({', '.join(changed)}); "
                 "give another --out, or --overwrite to remove it"
             )
-        result: dict[str, Any] | None = marker["result"]
-        return result
+        try:
+            return None if marker.result is None else from_json(DemoResult, marker.result)
+        except ValueError as error:
+            raise UsageError(f"{out / _MARKER} is damaged ({error}); --overwrite repeats the demo") from error
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file; give a folder")
     _write_marker(out, settings, None)
     return None
 
 
-def _read_marker(out: Path) -> dict[str, Any] | None:
+def _read_marker(out: Path) -> _Marker | None:
     try:
-        content = json.loads((out / _MARKER).read_text(encoding="utf-8"))
-        return content if content["generator"] == "gfocal demo" and isinstance(content["settings"], dict) else None
-    except (OSError, ValueError, KeyError, TypeError):
+        marker = from_json(_Marker, json.loads((out / _MARKER).read_text(encoding="utf-8")))
+    except (OSError, ValueError, RecursionError):
         return None
+    return marker if marker.generator == _GENERATOR else None
 
 
-def _write_marker(out: Path, settings: DemoSettings, result: dict[str, Any] | None) -> None:
-    content = {"generator": "gfocal demo", "version": gfocal.__version__, "settings": settings.to_dict()}
-    _write_json(out / _MARKER, {**content, "result": result})
+def _write_marker(out: Path, settings: DemoSettings, result: DemoResult | None) -> None:
+    _write_json(out / _MARKER, _Marker(_GENERATOR, gfocal.__version__, to_json(settings), result))
 
 
-def _write_json(path: Path, content: Any) -> None:
-    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+def _write_json(path: Path, content: object) -> None:
+    text = json.dumps(to_json(content), indent=2, allow_nan=False) + "\n"
     write_atomically(path, lambda file: _write_text(file, text))
 
 
@@ -212,17 +237,16 @@ def _train(recipe: Recipe, train_index: DataIndex, val_index: DataIndex, run: Pa
         raise KeyboardInterrupt(f"interrupted after step {result.steps}; repeat the command to continue")
 
 
-def _measure(run: Path, val_index: DataIndex) -> dict[str, Any]:
+def _measure(run: Path, val_index: DataIndex) -> Evaluation:
     detector, recipe, _ = open_model(str(run), ())
     with ProgressBar(len(val_index), "measuring") as bar:
-        measured = evaluate(
+        return evaluate(
             detector,
             val_index,
             workers=recipe.data.workers,
             precision=usable_precision(detector, recipe),
             progress=bar.callback,
         )
-    return measured.to_dict()
 
 
 def _draw(out: Path, val_index: DataIndex) -> None:

@@ -7,10 +7,10 @@ import math
 import platform
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -54,26 +54,93 @@ _PACKAGES = (
 )
 
 
-def examine() -> dict[str, Any]:
-    """Versions, device, room, checks and optional packages, as JSON types; ``ok`` is whether every check passed."""
-    checks = [_check(name, function) for name, function in _CHECKS.items()]
+@dataclass(frozen=True)
+class Device:
+    """What a training would run on.
+
+    Attributes:
+        system: operating system and kind of processor.
+        cpus: that this process may use.
+        cpu_instructions: the widest that torch has kernels for.
+        threads: of torch.
+        cuda: names of the GPUs.
+        mps: whether there is an Apple GPU.
+        trains_on: "cuda", "mps" or "cpu".
+        bf16, fp16: in words, whether they work.
+    """
+
+    system: str
+    cpus: int
+    cpu_instructions: str
+    threads: int
+    cuda: tuple[str, ...]
+    mps: bool
+    trains_on: str
+    bf16: str
+    fp16: str
+
+
+@dataclass(frozen=True)
+class Check:
+    """Something that was tried: whether it works, how it went in words, and how long it took."""
+
+    name: str
+    ok: bool
+    detail: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class OptionalPackage:
+    """A package that is not required: its version, None where it is missing; what it is for; what brings it."""
+
+    version: str | None
+    use: str
+    install: str
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What this machine has and whether the parts work on it.
+
+    Attributes:
+        ok: every check passed.
+        versions: of gfocal, Python and the packages that it needs.
+        device: what a training would run on.
+        room: see :func:`gfocal.runtime.machine.room`.
+        notes: lines about what is scarce.
+        checks: what was tried.
+        optional: packages that are not required, by name.
+    """
+
+    ok: bool
+    versions: Mapping[str, str]
+    device: Device
+    room: Mapping[str, object]
+    notes: tuple[str, ...]
+    checks: tuple[Check, ...]
+    optional: Mapping[str, OptionalPackage]
+
+
+def examine() -> Examination:
+    """Look at versions, device, room and optional packages, and try the parts."""
+    checks = tuple(_check(name, function) for name, function in _CHECKS.items())
     free = room()
-    return {
-        "ok": all(check["ok"] for check in checks),
-        "versions": {
+    return Examination(
+        ok=all(check.ok for check in checks),
+        versions={
             "gfocal": gfocal.__version__,
             "python": platform.python_version(),
             **{name: _version(name) or "MISSING" for name in _PACKAGES},
         },
-        "device": _device(),
-        "room": free,
-        "notes": room_notes(free),
-        "checks": checks,
-        "optional": {
-            name: {"version": _version(name), "use": use, "install": _install(name, extra)}
-            for name, (extra, use) in EXTRAS.items()
+        device=_device(),
+        room=free,
+        notes=tuple(room_notes(free)),
+        checks=checks,
+        optional={
+            name: OptionalPackage(_version(name), use, _install(name, extra)) for name, (extra, use) in EXTRAS.items()
         },
-    }
+    )
 
 
 def _version(package: str) -> str | None:
@@ -88,20 +155,20 @@ def _install(package: str, extra: str | None) -> str:
     return f"pip install {package}" if extra is None else f"pip install 'gfocal[{extra}]'"
 
 
-def _device() -> dict[str, Any]:
+def _device() -> Device:
     cuda = torch.cuda.is_available()
-    return {
-        "system": f"{platform.system()} {platform.machine()}",
-        "cpus": usable_cpus(),
-        "cpu_instructions": torch.backends.cpu.get_cpu_capability(),
-        "threads": torch.get_num_threads(),
-        "cuda": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if cuda else [],
-        "mps": torch.backends.mps.is_available(),
-        "trains_on": "cuda" if cuda else "mps" if torch.backends.mps.is_available() else "cpu",
+    return Device(
+        system=f"{platform.system()} {platform.machine()}",
+        cpus=usable_cpus(),
+        cpu_instructions=torch.backends.cpu.get_cpu_capability(),
+        threads=torch.get_num_threads(),
+        cuda=tuple(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())) if cuda else (),
+        mps=torch.backends.mps.is_available(),
+        trains_on="cuda" if cuda else "mps" if torch.backends.mps.is_available() else "cpu",
         # On a CPU bf16 always works, but only some have instructions for it.
-        "bf16": "fast" if (torch.cuda.is_bf16_supported() if cuda else _cpu_bf16()) else "works, but slowly",
-        "fp16": "fast" if cuda else "not on this machine: it needs CUDA",
-    }
+        bf16="fast" if (torch.cuda.is_bf16_supported() if cuda else _cpu_bf16()) else "works, but slowly",
+        fp16="fast" if cuda else "not on this machine: it needs CUDA",
+    )
 
 
 def _cpu_bf16() -> bool:
@@ -111,13 +178,13 @@ def _cpu_bf16() -> bool:
         return False
 
 
-def _check(name: str, function: Callable[[], str]) -> dict[str, Any]:
+def _check(name: str, function: Callable[[], str]) -> Check:
     started = time.perf_counter()
     try:
         detail, ok = function(), True
     except Exception as error:  # whatever is wrong with this machine is the answer
         detail, ok = f"{type(error).__name__}: {' '.join(str(error).split())}", False
-    return {"name": name, "ok": ok, "detail": detail, "seconds": round(time.perf_counter() - started, 3)}
+    return Check(name, ok, detail, round(time.perf_counter() - started, 3))
 
 
 def _train_step() -> str:

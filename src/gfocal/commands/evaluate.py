@@ -3,21 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from gfocal.data.formats.open import SPLITS, Format
 from gfocal.errors import UsageError
-from gfocal.evaluation.evaluator import evaluate
+from gfocal.evaluation.evaluator import Evaluation, evaluate
 from gfocal.prediction.load import open_model, usable_precision, usual_batch
 from gfocal.runs.checkpoint import find_weights
 from gfocal.runs.datasets import open_measured
 from gfocal.runtime.distributed import ALONE, launched, processes_of
 from gfocal.training.step import make_accelerator
 from gfocal.utils.progress import ProgressBar
+from gfocal.utils.records import FLAT
 
 RESAMPLES = 200
 """Sets of images that are drawn for the intervals of AP."""
+
+
+@dataclass(frozen=True)
+class EvaluationReport:
+    """What a model came to, and on what.
+
+    Attributes:
+        evaluation: the numbers; what could not be read is among its ``skipped``, broken records too.
+        model: the file of the weights.
+        data: the annotations.
+        split: "train", "val" or "test".
+        tile, tile_overlap: of the detector's tiling; None for whole images.
+    """
+
+    evaluation: Evaluation = field(metadata=FLAT)
+    model: str
+    data: str
+    split: str
+    tile: int | None
+    tile_overlap: float | None
 
 
 def evaluate_files(
@@ -33,7 +54,7 @@ def evaluate_files(
     skip_broken: bool = False,
     warn: Callable[[list[str]], None] | None = None,
     say: Callable[[str], None] | None = None,
-) -> dict[str, Any]:
+) -> EvaluationReport:
     """Measure a model on a data set; where a launcher started several processes, each takes its share.
 
     Args:
@@ -45,10 +66,6 @@ def evaluate_files(
         skip_broken: leave out what is broken.
         warn: called with one line for everything left out.
         say: called with lines about how the data are understood.
-
-    Returns:
-        JSON types: the 12 numbers, per_class, score_iou_correlation, num_images, num_detections, speed, skipped,
-        model, data, split; tile and tile_overlap (None for whole images).
     """
     which = next((name for name in SPLITS if name == split), None)
     if which is None:
@@ -71,7 +88,12 @@ def evaluate_files(
     skipped = [*index.skipped, *measured.skipped]
     if warn is not None:
         warn(skipped)
-    place = {"model": str(find_weights(Path(model))), "data": str(index.annotations), "split": split}
     tiling = detector.tiling
-    tiles = {"tile": tiling and tiling.side, "tile_overlap": tiling and tiling.overlap}
-    return {**measured.to_dict(), "skipped": skipped, **place, **tiles}
+    return EvaluationReport(
+        evaluation=replace(measured, skipped=tuple(skipped)),
+        model=str(find_weights(Path(model))),
+        data=str(index.annotations),
+        split=split,
+        tile=None if tiling is None else tiling.side,
+        tile_overlap=None if tiling is None else tiling.overlap,
+    )

@@ -2,17 +2,45 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
-from gfocal.analysis.assignment import Progress
-from gfocal.analysis.statistics import IMAGES, data_statistics
+from gfocal.analysis.assignment import Assigned, Progress
+from gfocal.analysis.statistics import IMAGES, DataStatistics, data_statistics
 from gfocal.data.formats.open import SPLITS, Format, Split
 from gfocal.errors import UsageError
 from gfocal.recipe import Recipe, load_recipe
 from gfocal.runs.datasets import open_parts
+from gfocal.utils.files import write_atomically
 from gfocal.utils.progress import ProgressBar
+from gfocal.utils.records import FLAT, IF_ANY, to_json
+
+
+@dataclass(frozen=True)
+class StatisticsReport:
+    """The statistics of a data set, and what they are of.
+
+    Attributes:
+        data: the annotations.
+        split: "train", "val" or "test".
+        recipe: name or file.
+        size: at which images enter, in words.
+        overrides: recipe keys.
+        statistics: what was found.
+        skipped: one line for every record left out.
+        files: that were written; None where none were asked for.
+    """
+
+    data: str
+    split: str
+    recipe: str
+    size: str
+    overrides: tuple[str, ...]
+    statistics: DataStatistics = field(metadata=FLAT)
+    skipped: tuple[str, ...]
+    files: tuple[Path, ...] | None = field(default=None, metadata=IF_ANY)
 
 
 def statistics_of_files(
@@ -29,7 +57,7 @@ def statistics_of_files(
     out: Path | None = None,
     warn: Callable[[list[str]], None] | None = None,
     say: Callable[[str], None] | None = None,
-) -> dict[str, Any]:
+) -> StatisticsReport:
     """What of a data set the detector of a recipe can represent.
 
     Args:
@@ -46,9 +74,6 @@ def statistics_of_files(
         warn: called with one line for every record left out.
         say: called with lines about how the data are understood.
 
-    Returns:
-        See :func:`gfocal.analysis.statistics.data_statistics`; and data, split, recipe, size, skipped, files.
-
     Raises:
         UsageError: split, data or recipe are wrong.
     """
@@ -63,13 +88,32 @@ def statistics_of_files(
         found, assigned = data_statistics(
             index, loaded, images=images, seed=seed, augmented=augmented, progress=bars.start
         )
-    about = {"data": str(index.annotations), "split": split, "recipe": recipe, "size": size_words(loaded)}
-    content = {**about, "overrides": list(overrides), **found, "skipped": index.skipped}
-    if out is not None:
-        from gfocal.analysis.plots import draw_statistics
+    report = StatisticsReport(
+        data=str(index.annotations),
+        split=split,
+        recipe=recipe,
+        size=size_words(loaded),
+        overrides=tuple(overrides),
+        statistics=found,
+        skipped=tuple(index.skipped),
+    )
+    return report if out is None else replace(report, files=_write(report, assigned, out))
 
-        content["files"] = draw_statistics(out, content, assigned)
-    return content
+
+def _write(report: StatisticsReport, assigned: Assigned, out: Path) -> tuple[Path, ...]:
+    from gfocal.analysis.plots import draw_statistics
+
+    title = f"{_name_of(Path(report.data))} {report.split}, {report.recipe} at {report.size}"
+    drawn = draw_statistics(out, assigned, report.statistics.reach_strides, title)
+    text = json.dumps(to_json(report), indent=2, allow_nan=False) + "\n"
+    write_atomically(out / "statistics.json", lambda file: file.write_text(text, encoding="utf-8"))
+    return (*drawn, out / "statistics.json")
+
+
+def _name_of(path: Path) -> str:
+    """Of a data set by its annotations: that of its folder."""
+    folder = path.parent.parent if path.parent.name in ("annotations", "train", "valid", "val") else path.parent
+    return folder.resolve().name or path.stem
 
 
 def size_words(recipe: Recipe) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, get_args
 
 import hotcoco
 import numpy as np
@@ -20,9 +20,11 @@ from gfocal.evaluation.bootstrap import ap_intervals
 from gfocal.evaluation.ground_truth import BoolArray, FloatArray, GroundTruth, IntArray
 from gfocal.evaluation.matches import Matches, match_detections
 from gfocal.structures import Detections
+from gfocal.utils.records import FLAT, fields_to_json
 from gfocal.utils.text import distinguish
 
-STATS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+Stat = Literal["AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"]
+STATS: tuple[Stat, ...] = get_args(Stat)
 """The 12 COCO numbers in COCO's order: s, m, l are objects below 32², below 96² and above; AR1 allows one detection
 of a class in an image, AR10 ten, all others 100."""
 
@@ -42,7 +44,7 @@ class EvalResult:
             :func:`~gfocal.evaluation.bootstrap.ap_intervals`; {} where they were not asked for.
     """
 
-    stats: dict[str, float]
+    stats: dict[Stat, float] = field(metadata=FLAT)
     per_class: dict[str, float | None]
     score_iou_correlation: float | None
     num_images: int
@@ -51,14 +53,7 @@ class EvalResult:
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON: the 12 numbers at the top level, NaN as None."""
-        return {
-            **{name: _none_if_nan(value) for name, value in self.stats.items()},
-            "per_class": dict(self.per_class),
-            "score_iou_correlation": self.score_iou_correlation,
-            "num_images": self.num_images,
-            "num_detections": self.num_detections,
-            "intervals": {name: list(ends) for name, ends in self.intervals.items()},
-        }
+        return fields_to_json(self)
 
 
 @dataclass(frozen=True)
@@ -201,7 +196,7 @@ class CocoEvaluator:
 
 def _coco_metrics(
     index: GroundTruth, kept: BoolArray, rows: IntArray, boxes: FloatArray, scores: FloatArray, labels: IntArray
-) -> tuple[dict[str, float], list[float | None]]:
+) -> tuple[dict[Stat, float], list[float | None]]:
     """The 12 numbers and C class APs over the images ``kept`` (I,); the only place that knows hotcoco.
 
     The evaluator gets ids of ours: images 1..I in the order of the data set's ids (COCO breaks ties between

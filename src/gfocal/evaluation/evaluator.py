@@ -17,10 +17,28 @@ from gfocal.data.loading.loader import DetectionDataset, make_loader
 from gfocal.detector import DenseDetector, to_original
 from gfocal.errors import UsageError
 from gfocal.evaluation import CocoEvaluator, EdgeUncertainty, EvalResult, Matches
+from gfocal.evaluation.uncertainty import UncertaintyResult
 from gfocal.runtime.distributed import ALONE, Processes
 from gfocal.runtime.failures import explained_failures
 from gfocal.runtime.precision import autocast
 from gfocal.structures import Batch, Detections
+from gfocal.utils.records import FLAT, fields_to_json, from_json, named
+
+
+@dataclass(frozen=True)
+class _Speed:
+    ms_per_image: float = field(metadata=named("ms_per_picture"))
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Written:
+    """An evaluation in the form that its JSON has."""
+
+    result: EvalResult = field(metadata=FLAT)
+    edge_uncertainty: UncertaintyResult | None = None  # the first version knew none
+    speed: _Speed
+    skipped: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -42,18 +60,25 @@ class Evaluation:
     ms_per_image: float
     seconds: float
     skipped: tuple[str, ...] = ()
-    edge_uncertainty: dict[str, Any] | None = None
+    edge_uncertainty: UncertaintyResult | None = None
     matches: Matches | None = field(default=None, repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON types: the 12 numbers at the top, beside the rest."""
-        content = self.result.to_dict()
-        return {
-            **content,
-            "edge_uncertainty": self.edge_uncertainty,
-            "speed": {"ms_per_picture": round(self.ms_per_image, 3), "seconds": round(self.seconds, 3)},
-            "skipped": list(self.skipped),
-        }
+        speed = _Speed(round(self.ms_per_image, 3), round(self.seconds, 3))
+        return fields_to_json(
+            _Written(result=self.result, edge_uncertainty=self.edge_uncertainty, speed=speed, skipped=self.skipped)
+        )
+
+    @classmethod
+    def from_dict(cls, content: object) -> Evaluation:
+        """What :meth:`to_dict` made, in this version or an earlier one; times are rounded then.
+
+        Raises:
+            ValueError: it is something else.
+        """
+        found = from_json(_Written, content)
+        return cls(found.result, found.speed.ms_per_image, found.speed.seconds, found.skipped, found.edge_uncertainty)
 
 
 def check_names(detector: DenseDetector, index: DataIndex) -> DataIndex:

@@ -31,7 +31,7 @@ def save_matches(path: Path, matches: Matches) -> None:
     Raises:
         DiskFull: there is no room; a file that was there before is whole.
     """
-    arrays: dict[str, Any] = {
+    arrays: dict[str, Any] = {  # numpy's own types take every keyword for an option
         "pictures": _narrow(matches.images),
         "labels": _narrow(matches.labels),
         "right": np.packbits(matches.right, axis=1),

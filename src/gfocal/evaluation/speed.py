@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import torch
 
+from gfocal.utils.timing import Percentiles, Ratio, Timing
+
 RESAMPLES = 2000
 """Sets of rounds that are drawn for the interval of a ratio."""
 
@@ -18,7 +20,7 @@ def _wait_for_device() -> None:
         torch.accelerator.synchronize()
 
 
-def measure(fn: Callable[[], object], *, warmup: int = 3, repeats: int = 20) -> dict[str, float | int]:
+def measure(fn: Callable[[], object], *, warmup: int = 3, repeats: int = 20) -> Timing:
     """Wall-clock time of ``fn()``.
 
     Args:
@@ -26,15 +28,12 @@ def measure(fn: Callable[[], object], *, warmup: int = 3, repeats: int = 20) -> 
         warmup: untimed calls before (caches, lazy set-up, kernel selection), >= 0.
         repeats: timed calls, >= 1.
 
-    Returns:
-        ``median_ms``, ``mean_ms``, ``p90_ms``, ``min_ms``, ``max_ms`` of one call in milliseconds, and ``repeats``.
-
     Raises:
         ValueError: ``warmup`` or ``repeats`` out of range.
 
     Example:
         >>> timing = measure(lambda: sum(range(1000)), warmup=1, repeats=5)
-        >>> timing["min_ms"] <= timing["median_ms"] <= timing["p90_ms"]
+        >>> timing.min_ms <= timing.median_ms <= timing.p90_ms
         True
     """
     if warmup < 0 or repeats < 1:
@@ -42,14 +41,14 @@ def measure(fn: Callable[[], object], *, warmup: int = 3, repeats: int = 20) -> 
     for _ in range(warmup):
         fn()
     milliseconds = np.array([_milliseconds(fn) for _ in range(repeats)])
-    return {
-        "median_ms": float(np.median(milliseconds)),
-        "mean_ms": float(milliseconds.mean()),
-        "p90_ms": float(np.percentile(milliseconds, 90)),
-        "min_ms": float(milliseconds.min()),
-        "max_ms": float(milliseconds.max()),
-        "repeats": repeats,
-    }
+    return Timing(
+        median_ms=float(np.median(milliseconds)),
+        mean_ms=float(milliseconds.mean()),
+        p90_ms=float(np.percentile(milliseconds, 90)),
+        min_ms=float(milliseconds.min()),
+        max_ms=float(milliseconds.max()),
+        repeats=repeats,
+    )
 
 
 def measure_interleaved(
@@ -101,13 +100,13 @@ def measure_interleaved(
     return times
 
 
-def summary(milliseconds: Sequence[float]) -> dict[str, float]:
-    """``median_ms``, ``p10_ms`` and ``p90_ms`` of times in milliseconds, at least one."""
+def summary(milliseconds: Sequence[float]) -> Percentiles:
+    """Of times in milliseconds, at least one."""
     low, median, high = np.percentile(milliseconds, (10, 50, 90)).tolist()
-    return {"median_ms": median, "p10_ms": low, "p90_ms": high}
+    return Percentiles(median, low, high)
 
 
-def paired_ratio(times: Sequence[float], baseline: Sequence[float], *, seed: int = 0) -> dict[str, float]:
+def paired_ratio(times: Sequence[float], baseline: Sequence[float], *, seed: int = 0) -> Ratio:
     """How many times as long as the baseline something takes, from rounds that both were measured in.
 
     Args:
@@ -116,8 +115,8 @@ def paired_ratio(times: Sequence[float], baseline: Sequence[float], *, seed: int
         seed: of the rounds drawn.
 
     Returns:
-        ``median`` of the rounds' ratios, and ``low`` and ``high``: its 95 % interval when as many rounds are drawn with
-        replacement. It says how far the rounds agree; what disturbs every round alike is not part of it.
+        The median of the rounds' ratios, with its 95 % interval when as many rounds are drawn with replacement. It says
+        how far the rounds agree; what disturbs every round alike is not part of it.
 
     Raises:
         ValueError: not as many times as baselines, or none.
@@ -127,7 +126,7 @@ def paired_ratio(times: Sequence[float], baseline: Sequence[float], *, seed: int
     ratios = np.asarray(times, np.float64) / np.asarray(baseline, np.float64)
     drawn = np.random.default_rng(seed).integers(len(ratios), size=(RESAMPLES, len(ratios)))
     low, high = np.percentile(np.median(ratios[drawn], axis=1), (2.5, 97.5)).tolist()
-    return {"median": float(np.median(ratios)), "low": low, "high": high}
+    return Ratio(float(np.median(ratios)), low, high)
 
 
 def _milliseconds(fn: Callable[[], object]) -> float:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,11 +20,74 @@ from torchvision.ops import box_iou
 from gfocal.evaluation.agreement import spearman
 from gfocal.evaluation.ground_truth import FloatArray, GroundTruth, IntArray
 from gfocal.structures import Detections
+from gfocal.utils.records import FLAT, named
 
 MIN_EDGES = 20
 """With fewer edges a correlation says nothing, and None is given."""
 MIN_IOU = 0.5
 _SIZES = ("small", "medium", "large")
+
+
+@dataclass(frozen=True)
+class EdgeCorrelation:
+    """Rank correlation of ``edge_std`` and true ambiguity over some edges.
+
+    Attributes:
+        correlation: in [-1, 1]; None with fewer than :data:`MIN_EDGES` edges or where one side is constant.
+        edges: how many there are.
+        ceiling: the correlation of a perfect predictor, since sharp edges all tie in truth; None as above.
+        uncertain_correlation: over those that are not sharp; None as above.
+        uncertain_edges: how many are not sharp.
+    """
+
+    correlation: float | None
+    edges: int
+    ceiling: float | None
+    uncertain_correlation: float | None
+    uncertain_edges: int
+
+
+@dataclass(frozen=True)
+class SizeCorrelation:
+    """Of a third of the matched objects.
+
+    Attributes:
+        size: "small", "medium" or "large".
+        smallest, largest: square root of the area of its objects, pixels; None where there are none.
+        found: of their edges.
+    """
+
+    size: str
+    smallest: float | None = field(metadata=named("from"))
+    largest: float | None = field(metadata=named("to"))
+    found: EdgeCorrelation = field(metadata=FLAT)
+
+
+@dataclass(frozen=True)
+class LevelCorrelation:
+    """Of the objects found on a level of the pyramid, 0 the finest."""
+
+    level: int
+    found: EdgeCorrelation = field(metadata=FLAT)
+
+
+@dataclass(frozen=True)
+class UncertaintyResult:
+    """How ``edge_std`` and true ambiguity agree.
+
+    Attributes:
+        mean_over_sizes: mean of the three correlations under ``sizes``, None if one of them is.
+        uncertain_mean_over_sizes: the same of the edges that are not sharp.
+        overall: of all edges.
+        sizes: small, medium, large.
+        levels: those on which something was found; None if they are not known.
+    """
+
+    mean_over_sizes: float | None
+    uncertain_mean_over_sizes: float | None
+    overall: EdgeCorrelation
+    sizes: tuple[SizeCorrelation, ...]
+    levels: tuple[LevelCorrelation, ...] | None
 
 
 @dataclass(frozen=True)
@@ -43,17 +106,17 @@ class MatchedEdges:
     size: FloatArray
     level: IntArray | None
 
-    def correlation(self, mask: Any = slice(None)) -> dict[str, Any]:
+    def correlation(self, mask: Any = slice(None)) -> EdgeCorrelation:
         """Over all edges of some objects, and over those of them that are uncertain at all."""
         predicted, true = self.edge_std[mask].ravel(), self.ambiguity[mask].ravel()
         uncertain = true > 0
-        return {
-            "correlation": _correlation(predicted, true),
-            "edges": len(true),
-            "ceiling": _ceiling(true),
-            "uncertain_correlation": _correlation(predicted[uncertain], true[uncertain]),
-            "uncertain_edges": int(uncertain.sum()),
-        }
+        return EdgeCorrelation(
+            correlation=_correlation(predicted, true),
+            edges=len(true),
+            ceiling=_ceiling(true),
+            uncertain_correlation=_correlation(predicted[uncertain], true[uncertain]),
+            uncertain_edges=int(uncertain.sum()),
+        )
 
 
 def _correlation(predicted: FloatArray, true: FloatArray) -> float | None:
@@ -115,29 +178,19 @@ class EdgeUncertainty:
                 )
             )
 
-    def compute(self) -> dict[str, Any] | None:
-        """The correlations, as JSON types; None if no detection came with ``edge_std``.
-
-        Returns:
-            ``mean_over_sizes`` and ``uncertain_mean_over_sizes``: means of the three under ``sizes``, None if one of
-            them is; ``overall``; ``sizes``: a third of the matched objects each, by the square root of their area,
-            which lies in ``from`` to ``to`` pixels; ``levels``: of the pyramid, 0 the finest, None if not known. Each
-            has ``correlation`` (in [-1, 1]), ``edges``, ``ceiling`` (the correlation of a perfect predictor: sharp
-            edges all tie in truth), and for the edges that are not sharp ``uncertain_correlation`` and
-            ``uncertain_edges``. Correlations are None with fewer than :data:`MIN_EDGES` edges or where one side is
-            constant.
-        """
+    def compute(self) -> UncertaintyResult | None:
+        """The correlations; None if no detection came with ``edge_std``."""
         if not self._parts:
             return None
         edges = _concatenated(self._parts)
         sizes = _by_size(edges)
-        return {
-            "mean_over_sizes": _mean([entry["correlation"] for entry in sizes]),
-            "uncertain_mean_over_sizes": _mean([entry["uncertain_correlation"] for entry in sizes]),
-            "overall": edges.correlation(),
-            "sizes": sizes,
-            "levels": _by_level(edges),
-        }
+        return UncertaintyResult(
+            mean_over_sizes=_mean([entry.found.correlation for entry in sizes]),
+            uncertain_mean_over_sizes=_mean([entry.found.uncertain_correlation for entry in sizes]),
+            overall=edges.correlation(),
+            sizes=sizes,
+            levels=_by_level(edges),
+        )
 
 
 def match_objects(index: GroundTruth, row: int, found: Detections) -> tuple[IntArray, IntArray]:
@@ -187,19 +240,20 @@ def _concatenated(parts: Sequence[MatchedEdges]) -> MatchedEdges:
     )
 
 
-def _by_size(edges: MatchedEdges) -> list[dict[str, Any]]:
+def _by_size(edges: MatchedEdges) -> tuple[SizeCorrelation, ...]:
     """Thirds of the objects; equal sizes stay together."""
     bounds = np.quantile(edges.size, (1 / 3, 2 / 3)) if len(edges.size) else np.zeros(2)
     third = np.searchsorted(bounds, edges.size, side="left")
     entries = []
     for i, name in enumerate(_SIZES):
         own = edges.size[third == i]
-        span = {"from": float(own.min()), "to": float(own.max())} if len(own) else {"from": None, "to": None}
-        entries.append({"size": name, **span, **edges.correlation(third == i)})
-    return entries
+        smallest, largest = (float(own.min()), float(own.max())) if len(own) else (None, None)
+        entries.append(SizeCorrelation(name, smallest, largest, edges.correlation(third == i)))
+    return tuple(entries)
 
 
-def _by_level(edges: MatchedEdges) -> list[dict[str, Any]] | None:
+def _by_level(edges: MatchedEdges) -> tuple[LevelCorrelation, ...] | None:
     if edges.level is None:
         return None
-    return [{"level": int(level), **edges.correlation(edges.level == level)} for level in np.unique(edges.level)]
+    levels = np.unique(edges.level)
+    return tuple(LevelCorrelation(int(level), edges.correlation(edges.level == level)) for level in levels)

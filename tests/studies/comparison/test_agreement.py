@@ -12,13 +12,24 @@ import pytest
 from gfocal.evaluation import Matches, save_matches, spearman
 from gfocal.evaluation.matches import IOUS, FoundObjects
 from gfocal.studies.comparison.agreement import common_runs
+from gfocal.studies.comparison.content import AgreementBasis, Statistic
 from gfocal.studies.comparison.results import collect
 from gfocal.studies.execution.plan import StudyData
-from gfocal.studies.execution.run_metrics import MATCHES, MEASURED, RESAMPLED, RESAMPLES, Measured, at_step
+from gfocal.studies.execution.run_metrics import (
+    MATCHES,
+    MEASURED,
+    RESAMPLED,
+    RESAMPLES,
+    Measured,
+    Measurement,
+    PositivesSummary,
+    at_step,
+)
 from gfocal.studies.execution.runner import RUNS, Outcome
 from gfocal.studies.execution.study import Study, StudySettings, open_study
 from gfocal.studies.paper.tables import TABLES
-from helpers.made_study import SECONDS, scenes
+from gfocal.utils.records import to_json
+from helpers.made_study import SECONDS, made_facts, made_metrics, scenes
 
 IMAGES = 24
 
@@ -30,7 +41,7 @@ def measured(folder: Path, ap: float, objects: FoundObjects | None) -> Measured:
     nothing = Matches(none, none, right, right, np.ones((IMAGES, 1), int), np.zeros(0), np.zeros(0), objects)
     folder.mkdir(parents=True, exist_ok=True)
     save_matches(folder / MATCHES, nothing)
-    return Measured({"metrics": {"AP": ap}}, {}, folder)
+    return Measured(Measurement(made_metrics(ap)), {}, folder)
 
 
 def objects(scores: list[float], ious: list[float]) -> FoundObjects:
@@ -80,14 +91,12 @@ def leave(folder: Path, ap: float, seed: int, key: str) -> None:
     rng = np.random.default_rng([ord(key[-1]), len(key), seed, round(1000 * ap)])
     noise = rng.normal(0, 0.001, RESAMPLES)
     measured(folder, ap, objects(list(rng.random(IMAGES)), list(rng.uniform(0.5, 1, IMAGES))))
-    positives = {"count": 9, "correlation": 2 * ap, "mean_iou": 0.4 + ap}
-    own = {"AP": ap, "score_iou_correlation": 0.5, "per_class": {"disc": ap + 0.1, "rare": None}}
-    own |= {"AP50": ap, "AP75": ap, "APs": None, "APm": None, "APl": None}
-    facts = {"metrics": own, "positives": positives, "train_seconds": 1.0, "measure_seconds": 1.0}
-    facts |= {"truncated_share": 0.0, "versions": {}, "host": {}}
+    metrics = made_metrics(ap, APs=np.nan, APm=np.nan, APl=np.nan, per_class={"disc": ap + 0.1, "rare": None})
+    positives = PositivesSummary(count=9, correlation=2 * ap, mean_iou=0.4 + ap)
+    facts = made_facts(ap, seed, metrics=metrics, positives=positives)
     values = {"AP": ap, "correlation": 0.5, "positives": 2 * ap, "mean_iou": 0.4 + ap}
     np.savez(folder / RESAMPLED, **{name: value + noise for name, value in values.items()})
-    (folder / MEASURED).write_text(json.dumps(facts))
+    (folder / MEASURED).write_text(json.dumps(to_json(facts)))
 
 
 def finished(data: StudyData, out: Path) -> Study:
@@ -103,40 +112,43 @@ def finished(data: StudyData, out: Path) -> Study:
 def test_a_table_over_its_schedule(data: StudyData, tmp_path: Path) -> None:
     study = finished(data, tmp_path)
     results = collect(study, TABLES["table3"], Outcome())
-    json.dumps(results, allow_nan=False)
-    early, middle, end = results["schedule"]
-    assert [moment["step"] for moment in results["schedule"]] == [2, 4, 12]
-    assert early["rows"]["atss-qfl"]["AP"]["runs"] == pytest.approx([0.08, 0.082])
-    assert early["rows"]["atss-qfl"]["difference"]["value"] == pytest.approx(-0.02)
-    assert early["rows"]["atss-qfl"]["per_class"] == {
-        "disc": {"mean": pytest.approx(0.181), "spread": pytest.approx(0.001 * 2**0.5), "runs": [0.18, 0.182]},
-        "rare": None,
-    }
-    last = {row["key"]: row for row in results["rows"]}
-    for key, row in end["rows"].items():
+    json.dumps(results.to_dict(), allow_nan=False)
+    early, middle, end = results.schedule
+    assert [moment.step for moment in results.schedule] == [2, 4, 12]
+    qfl = early.rows["atss-qfl"]
+    assert qfl.ap is not None
+    assert qfl.ap.runs == pytest.approx((0.08, 0.082))
+    assert qfl.difference is not None
+    assert qfl.difference.value == pytest.approx(-0.02)
+    spread = pytest.approx(0.001 * 2**0.5)
+    assert qfl.per_class == {"disc": Statistic(pytest.approx(0.181), spread, (0.18, 0.182)), "rare": None}
+    last = {row.key: row for row in results.rows}
+    for key, row in end.rows.items():
         for name in ("difference", "agreement", "per_class"):
-            assert row[name] == last[key][name]
-        assert row["AP"] == last[key]["measured"]["AP"]
+            assert getattr(row, name) == getattr(last[key], name)
+        assert row.ap == (last[key].measured or {})["AP"]
     verdicts = [
-        next(claim["verdict"] for claim in moment["claims"] if claim["statement"] == "QFL improves ATSS")
+        next(claim.verdict for claim in moment.claims if claim.statement == "QFL improves ATSS")
         for moment in (early, middle, end)
     ]
     assert verdicts == ["does not", "cannot tell", "holds"]
-    assert [c["statement"] for c in end["claims"]] == [
-        c["statement"] for c in results["claims"] if "over" not in c["statement"]
-    ]
+    assert [c.statement for c in end.claims] == [c.statement for c in results.claims if "over" not in c.statement]
 
 
 def test_three_kinds_of_agreement(data: StudyData, tmp_path: Path) -> None:
     results = collect(finished(data, tmp_path), TABLES["table3"], Outcome())
-    qfl = next(row for row in results["rows"] if row["key"] == "atss-qfl")["agreement"]
-    assert qfl["positives"]["measured"]["mean"] == pytest.approx(2 * 0.361)
-    assert qfl["positives"]["difference"]["value"] == pytest.approx(2 * 0.06)
-    assert qfl["positives"]["difference"]["low"] > 0
-    assert qfl["mean_iou"]["difference"]["value"] == pytest.approx(0.06)
-    assert qfl["detections"]["measured"]["mean"] == 0.5
-    assert qfl["common"]["difference"]["low"] < qfl["common"]["difference"]["high"]
-    assert results["agreement"] == {"judged_by": "positives", "objects": {"": [IMAGES, IMAGES]}}
+    qfl = next(row for row in results.rows if row.key == "atss-qfl").agreement
+    mean = {name: found.measured.mean for name, found in qfl.items() if found is not None}
+    apart = {name: found.difference for name, found in qfl.items() if found is not None}
+    assert mean["positives"] == pytest.approx(2 * 0.361)
+    assert mean["detections"] == 0.5
+    for name, value in (("positives", 2 * 0.06), ("mean_iou", 0.06)):
+        assert apart[name] is not None
+        assert apart[name].value == pytest.approx(value)
+        assert apart[name].low > 0
+    assert apart["common"] is not None
+    assert apart["common"].low < apart["common"].high
+    assert results.agreement == AgreementBasis("positives", {"": (IMAGES, IMAGES)})
 
 
 def test_the_claim_about_agreement_is_judged_by_positives(data: StudyData, tmp_path: Path) -> None:
@@ -148,8 +160,9 @@ def test_the_claim_about_agreement_is_judged_by_positives(data: StudyData, tmp_p
 
     def judged() -> tuple[str, Any]:
         results = collect(study, TABLES["table1a"], Outcome())
-        claim = next(c for c in results["claims"] if c["statement"].endswith("joint scores agree best with IoU"))
-        return results["agreement"]["judged_by"], (claim["verdict"], claim["parts"][0]["difference"])
+        claim = next(c for c in results.claims if c.statement.endswith("joint scores agree best with IoU"))
+        assert results.agreement is not None
+        return results.agreement.judged_by, (claim.verdict, claim.parts[0].difference)
 
     assert judged() == ("positives", ("holds", pytest.approx(0.2)))
     run = study.plan.of_row["table1a", "atss-none"][0]

@@ -11,7 +11,6 @@ from scipy import stats
 from gfocal.errors import GfocalError
 from gfocal.evaluation import resampled_weights
 from gfocal.studies.comparison.compare import (
-    Difference,
     RunMeasure,
     Runs,
     SeedNoise,
@@ -19,6 +18,7 @@ from gfocal.studies.comparison.compare import (
     difference,
     seed_noise,
 )
+from gfocal.studies.comparison.findings import Difference
 
 
 def flat(*values: float | None, sets: int = 20) -> Runs:
@@ -52,7 +52,8 @@ def test_over_images_alone() -> None:
     half = stats.t.ppf(0.975, 3) * paired
     found = difference(a, b)
     assert found is not None
-    assert found.to_dict() == pytest.approx({"value": 0.2, "low": 0.2 - half, "high": 0.2 + half, "by": "pictures"})
+    assert (found.value, found.low, found.high) == pytest.approx((0.2, 0.2 - half, 0.2 + half))
+    assert found.by == "pictures"
     wide = difference(a, b, level=0.99)
     assert wide is not None
     assert wide.high - 0.2 == pytest.approx(stats.t.ppf(0.995, 3) * paired)

@@ -23,8 +23,9 @@ from gfocal.studies.execution import runner
 from gfocal.studies.execution.plan import Plan, RunPlan, StudyData, make_plan
 from gfocal.studies.execution.runner import device_of, do_runs, is_done, steps_done
 from gfocal.studies.paper.tables import TABLES
+from gfocal.utils.records import to_json
 from helpers.launched import Started
-from helpers.made_study import SECONDS, scenes
+from helpers.made_study import SECONDS, made_facts, scenes
 
 # Stands in for a training: it says what happened to it, and ends as the run's folder asks.
 WORKER = """
@@ -41,14 +42,13 @@ fate = folder.parent.parent / "fate.txt"
 fate = json.loads(fate.read_text()).get(folder.name, "end") if fate.exists() else "end"
 if fate == "fail":
     print("reading data")
-    sys.exit("error: the loss is not finite")
+    sys.exit("the loss is not finite")
 if fate == "kill":
     os.kill(os.getpid(), 9)
 if fate == "wait":
     time.sleep(3600)
 shutil.copy(Path(__file__).with_name("resampled.npz"), folder)
-facts = {"metrics": {"AP": 0.5, "score_iou_correlation": 0.1}}
-(folder / "measured.json").write_text(json.dumps(facts))
+shutil.copy(Path(__file__).with_name("measured.json"), folder)
 """
 
 
@@ -60,6 +60,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> StudyData:
 @pytest.fixture
 def plan(data: StudyData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
     (tmp_path / "worker.py").write_text(WORKER)
+    (tmp_path / "measured.json").write_text(json.dumps(to_json(made_facts(0.5))))
     np.savez(tmp_path / "resampled.npz", AP=np.zeros(3), correlation=np.zeros(3))
     monkeypatch.setattr(runner, "WORKER", (sys.executable, str(tmp_path / "worker.py")))
     monkeypatch.setattr(runner, "_POLL", 0.05)
@@ -150,7 +151,7 @@ def test_a_run_with_damaged_results_is_done_again(plan: Plan, data: StudyData, t
     again = do_runs(plan.runs[:2], data, out, say=told.append, progress=False)
     assert (again.done, again.skipped) == (1, 1)
     assert "cannot be read" in told[0]
-    assert runner.read_measured(out / "runs" / plan.runs[0].name) is not None
+    assert runner.read_run(out / "runs" / plan.runs[0].name) is not None
 
 
 def test_the_reason_is_that_of_the_last_attempt(plan: Plan, data: StudyData, tmp_path: Path) -> None:

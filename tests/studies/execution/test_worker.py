@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gfocal.evaluation import load_matches, resampled_weights, weighted_ap, weighted_correlation
+from gfocal.evaluation import load_matches, resampled_weights, spearman, weighted_ap, weighted_correlation
 from gfocal.evaluation.bootstrap import weighted_spearman
 from gfocal.evaluation.evaluator import evaluate
 from gfocal.evaluation.positives import find_positives
 from gfocal.prediction.load import open_model
 from gfocal.studies.execution import worker
 from gfocal.studies.execution.plan import RunPlan, StudyData, make_plan
-from gfocal.studies.execution.run_metrics import MATCHES, RESAMPLES, read_measured
+from gfocal.studies.execution.run_metrics import MATCHES, RESAMPLES, PositivesSummary, read_run
 from gfocal.studies.execution.runner import RUNS, _write_job
 from gfocal.studies.execution.worker import do_run
 from gfocal.studies.paper.tables import TABLES
@@ -46,42 +46,49 @@ def folder(data: StudyData, run: RunPlan, tmp_path_factory: pytest.TempPathFacto
 
 
 def test_a_run_leaves_what_the_tables_need(folder: Path, data: StudyData, run: RunPlan) -> None:
-    measured = read_measured(folder)
-    assert measured is not None
+    done = read_run(folder)
+    assert done is not None
     detector, recipe, _ = open_model(str(folder / "last.safetensors"), ())
     assert recipe.model == run.recipe.model
     assert recipe.data == run.recipe.data
     again = evaluate(detector, data.val_index, workers=0, keep_matches=True)
-    for name in ("AP", "AP50", "score_iou_correlation", "num_detections"):
-        assert measured.facts["metrics"][name] == again.to_dict()[name], name
-    assert measured.facts["steps"] == run.steps == 12
-    assert measured.facts["data"] == data.fingerprint
-    assert measured.facts["seed"] == 0
-    assert measured.facts["versions"]["torch"]
-    assert 0 <= measured.facts["truncated_share"] < 1
+    assert done.facts.measurement.metrics.result == again.result
+    assert done.facts.steps == run.steps == 12
+    assert done.facts.data == data.fingerprint
+    assert done.facts.seed == 0
+    assert done.facts.versions["torch"]
+    assert done.facts.host is not None
+    assert done.facts.start.init is None
+    assert 0 <= done.facts.truncated_share < 1
+    assert list(json.loads((folder / "measured.json").read_text())) == [
+        "seed", "metrics", "positives", "steps", "pictures_per_second", "train_seconds", "truncated_share",
+        "missed_share", "measure_seconds", "data", "versions", "host", "start",
+    ]  # fmt: skip
     assert {file.name for file in folder.iterdir()} >= {"recipe.yaml", "run.json", "metrics.jsonl", "last.safetensors"}
     assert not [file.name for file in folder.iterdir() if file.name.startswith(("state", "best", "step"))]
 
 
 def test_matches_and_resampled_values_agree(folder: Path, data: StudyData) -> None:
-    measured, matches = read_measured(folder), load_matches(folder / MATCHES)
-    assert measured is not None
+    done, matches = read_run(folder), load_matches(folder / MATCHES)
+    assert done is not None
+    measured = done.last
     ap = weighted_ap(matches, np.ones((1, len(data.val_index)), np.int64)).mean()
-    assert ap == pytest.approx(measured.facts["metrics"]["AP"], abs=1e-9)
+    assert ap == pytest.approx(measured.value("AP"), abs=1e-9)
     weights = resampled_weights(len(data.val_index), RESAMPLES)
     np.testing.assert_array_equal(measured.resampled["AP"], weighted_ap(matches, weights).mean(1))
     np.testing.assert_array_equal(measured.resampled["correlation"], weighted_correlation(matches, weights))
 
 
 def test_positives_and_their_resampled_values_agree(folder: Path, data: StudyData) -> None:
-    measured = read_measured(folder)
-    assert measured is not None
+    done = read_run(folder)
+    assert done is not None
+    measured = done.last
     positives = find_positives(open_model(str(folder / "last.safetensors"), ())[0], data.val_index)
-    assert measured.facts["positives"] == {
-        "count": len(positives.ious),
-        "correlation": pytest.approx(measured.value("positives")),
-        "mean_iou": pytest.approx(positives.ious.mean()),
-    }
+    assert measured.measurement.positives == PositivesSummary(
+        count=len(positives.ious),
+        correlation=pytest.approx(spearman(positives.scores, positives.ious)),
+        mean_iou=pytest.approx(positives.ious.mean()),
+    )
     weights = np.concatenate(
         [np.ones((1, len(data.val_index)), int), resampled_weights(len(data.val_index), RESAMPLES)]
     )
@@ -123,17 +130,18 @@ def test_a_run_is_measured_on_the_way_and_goes_on_from_anywhere(
     written = first.stat().st_mtime_ns
     do_run(other)
     assert first.stat().st_mtime_ns == written
-    ours, theirs = read_measured(other), read_measured(folder)
+    ours, theirs = read_run(other), read_run(folder)
+    assert ours is not None
+    assert theirs is not None
     assert list(ours.before) == list(theirs.before) == [3, 7]
-    assert kept.to_dict()["AP50"] == ours.before[7].facts["metrics"]["AP50"]
-    for one, two in zip((ours, *ours.before.values()), (theirs, *theirs.before.values()), strict=True):
-        for name in ("AP", "AP50", "score_iou_correlation", "num_detections", "per_class"):
-            assert one.facts["metrics"][name] == two.facts["metrics"][name]
-        assert one.facts["positives"] == two.facts["positives"]
+    assert kept.result.stats["AP50"] == ours.before[7].measurement.metrics.result.stats["AP50"]
+    for one, two in zip((ours.last, *ours.before.values()), (theirs.last, *theirs.before.values()), strict=True):
+        assert one.measurement.metrics.result == two.measurement.metrics.result
+        assert one.measurement.positives == two.measurement.positives
         assert one.resampled.keys() == two.resampled.keys() == {"AP", "correlation", "positives", "mean_iou"}
         for name, values in one.resampled.items():
             np.testing.assert_array_equal(values, two.resampled[name])
-    found = [measured.facts["positives"]["correlation"] for measured in (*ours.before.values(), ours)]
+    found = [measured.value("positives") for measured in (*ours.before.values(), ours.last)]
     assert len(set(found)) == 3, "three different sets of weights"
 
 
@@ -153,4 +161,4 @@ def test_a_run_that_was_cut_off_before_its_first_state_starts_anew(
     do_run(other)
     one, two = ([json.loads(line) for line in (f / "metrics.jsonl").read_text().splitlines()] for f in (folder, other))
     assert [line.get("loss") for line in one] == [line.get("loss") for line in two]
-    assert read_measured(other).facts["metrics"]["AP"] == read_measured(folder).facts["metrics"]["AP"]
+    assert len({read_run(each).last.value("AP") for each in (folder, other)}) == 1

@@ -6,6 +6,7 @@ import functools
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,13 @@ import pytest
 from PIL import Image
 
 from gfocal.errors import UsageError
+from gfocal.studies.comparison.findings import Difference
 from gfocal.studies.report import describe_results, render_html, render_markdown, write_overview, write_study_report
 from gfocal.studies.report.plot import _limits, write_plot
 from helpers import report_samples as samples
+from helpers.paths import ROOT
 
+FILES = sorted([*ROOT.glob("docs/studies/*/*/results.json"), *ROOT.glob("tests/fixtures/*/study/*/results.json")])
 LONG = [samples.long1a, samples.long3, samples.long_unfinished]
 ALL = [samples.table1a, samples.table2b, samples.table3, samples.unfinished, samples.hostile, *LONG]
 # What opens and needs no end.
@@ -26,7 +30,7 @@ VOID = {"meta", "br"}
 
 @functools.cache
 def page_of(sample: Callable[[], dict[str, Any]]) -> str:
-    return render_html(sample())
+    return render_html(samples.read(sample()))
 
 
 class Page(HTMLParser):
@@ -132,9 +136,9 @@ def test_the_schedule_and_agreement_of_the_page() -> None:
 
 
 def test_a_schedule_is_drawn_beside_the_table(tmp_path: Path) -> None:
-    results = samples.long3()
+    results = samples.read(samples.long3())
     files = write_study_report(results, tmp_path / "one")
-    shorter = samples.table3()
+    shorter = samples.read(samples.table3())
     text = files["markdown"].read_text()
     for name in ("schedule", "agreement"):
         with Image.open(files[name]) as drawn:
@@ -149,21 +153,21 @@ def test_a_schedule_is_drawn_beside_the_table(tmp_path: Path) -> None:
 
 def test_markdown_and_page_say_the_same() -> None:
     for sample in (samples.table1a, samples.table3):
-        results = sample()
+        results = samples.read(sample())
         rows = {tuple(" ".join(cell.split()) for cell in row) for row in Page(page_of(sample)).rows}
         claims, measured, parts = grids(render_markdown(results))[:3]
         numbers = [row for row in measured[2:] if row[1] == "here"]
-        assert len(numbers) == len(results["rows"])
+        assert len(numbers) == len(results.rows)
         for row in numbers:
             assert any(cells[1:] == tuple(row[1:]) for cells in rows), row
         for row in parts[2:]:
             assert (f"{row[0]} ({row[1]})", *row[2:]) in rows
-        assert [row[0].replace("\\", "") for row in claims[2:]] == [claim["statement"] for claim in results["claims"]]
+        assert [row[0].replace("\\", "") for row in claims[2:]] == [claim.statement for claim in results.claims]
 
 
 @pytest.mark.parametrize("sample", ALL)
 def test_every_result_is_rendered_well(sample: Any) -> None:
-    results = sample()
+    results = samples.read(sample())
     text = page_of(sample)
     page = Page(text)
     assert page.tags.isdisjoint({"script", "link", "iframe", "img", "image"})
@@ -176,12 +180,12 @@ def test_every_result_is_rendered_well(sample: Any) -> None:
     lines = describe_results(results)
     assert max(map(len, lines)) <= 100
     assert all(text.isascii() for text in lines)
-    for row in results["rows"]:
-        assert any(row["title"][:20] in line for line in lines)
+    for row in results.rows:
+        assert any(row.title[:20] in line for line in lines)
 
 
 def test_nothing_hostile_is_let_through() -> None:
-    results = samples.hostile()
+    results = samples.read(samples.hostile())
     page = page_of(samples.hostile)
     assert Page(page).tags.isdisjoint({"script", "img", "b"})
     assert "&lt;img src=x onerror=alert(1)&gt; | none second" in page
@@ -192,13 +196,15 @@ def test_nothing_hostile_is_let_through() -> None:
 
 
 def test_what_is_missing_is_named() -> None:
-    results = samples.unfinished()
+    results = samples.read(samples.unfinished())
     page = Page(page_of(samples.unfinished))
     for text in (page.words, render_markdown(results), "\n".join(describe_results(results))):
         assert "Unfinished" in text
         assert text.count("with QFL: seed 0 failed: the loss is not finite at step 17") == 1
         assert "with DFL: seed 0 has not been run" in text
         assert "cannot tell at this budget" in text
+    # The runner's own list has it too.
+    assert "\n".join(describe_results(results)).count("the loss is not finite at step 17") == 1
     assert cells(page, "ATSS", "here")[2:] == ["32.9", "46.1", "–", "baseline", "", "0.549"]
     assert "nothing measured yet" in page.words
     assert "every row is trained once" in page.words
@@ -206,14 +212,14 @@ def test_what_is_missing_is_named() -> None:
 
 def test_what_failed_and_is_no_row_is_told_too() -> None:
     results = samples.table3() | {"failures": ["timing: the machine was asleep"], "finished": False}
-    assert "  timing: the machine was asleep" in describe_results(results)
+    assert "  timing: the machine was asleep" in describe_results(samples.read(results))
 
 
 def test_a_baseline_that_is_not_measured_is_the_reason() -> None:
     results = samples.table3()
     results["rows"][0] |= {"measured": None, "correlation": None}
     results["rows"][1]["difference"] = None
-    assert "  with QFL: its baseline is not measured" in describe_results(results)
+    assert "  with QFL: its baseline is not measured" in describe_results(samples.read(results))
 
 
 def test_truncated_edges_where_they_matter() -> None:
@@ -227,7 +233,7 @@ def test_truncated_edges_where_they_matter() -> None:
 def test_intervals_of_several_kinds_each_say_theirs() -> None:
     results = samples.table3()
     results["rows"][1]["difference"]["by"] = "pictures"
-    page = Page(render_html(results))
+    page = Page(render_html(samples.read(results)))
     assert cells(page, "with QFL", "here")[6] == "+0.7 to +2.6 (over pictures)"
     assert cells(page, "with DFL", "here")[6] == "−0.6 to +1.3 (over pictures and seeds)"
 
@@ -237,27 +243,27 @@ def test_the_plot_shows_rows_and_both_marks(tmp_path: Path) -> None:
     assert page.count("<svg") == 2 + 12  # FCOS and ATSS, and a curve for each row
     assert page.count(">joint with QFL</text>") == 2
     assert "clip-path" in page
-    write_plot(samples.table1a(), file := tmp_path / "plot.png")
+    write_plot(samples.read(samples.table1a()), file := tmp_path / "plot.png")
     assert [mark(file, colour) > 500 for colour in ((31, 95, 169), (176, 72, 14))] == [True, True]
     nothing = tmp_path / "nothing.png"
-    write_plot(samples.unfinished(), nothing)
+    write_plot(samples.read(samples.unfinished()), nothing)
     assert mark(nothing, (31, 95, 169)) < mark(file, (31, 95, 169)) / 10
 
 
 def test_an_interval_that_is_far_wider_than_the_others_is_cut_off(tmp_path: Path) -> None:
     """Otherwise all others are dots on the zero line."""
     results = samples.table1a()
-    before = _limits(results["rows"])
+    before = _limits(samples.read(results).rows)
     row = next(row for row in results["rows"] if row["key"] == "atss-joint")
     row["difference"] = {"value": -0.181, "low": -0.811, "high": 0.449, "by": "pictures and seeds"}
-    low, high = _limits(results["rows"])
+    low, high = _limits(samples.read(results).rows)
     assert before[0] <= low < high <= before[1]
-    page = render_html(results)
+    page = render_html(samples.read(results))
     assert ">−18.1 (−81.1 to +44.9)</text>" in page
     assert ">−18.1 (−81.1 to +44.9)</text>" not in page_of(samples.table1a)
     # Of two intervals none is unlike the other.
-    two = [{**row, "difference": {"value": 0, "low": -low, "high": low}} for low in (0.01, 0.4)]
-    assert _limits(two)[1] > 40
+    wide = [Difference(0, -low, low, "pictures") for low in (0.01, 0.4)]
+    assert _limits([replace(samples.read(results).rows[0], difference=found) for found in wide])[1] > 40
 
 
 def mark(file: Path, colour: tuple[int, int, int]) -> int:
@@ -266,23 +272,79 @@ def mark(file: Path, colour: tuple[int, int, int]) -> int:
         return sum(count for count, found in image.convert("RGB").getcolors(1 << 24) or [] if found == colour)
 
 
+def holds(content: Any, kept: Any) -> bool:
+    """Whether all of some JSON is in other JSON; keys that came later do not matter."""
+    if isinstance(kept, dict):
+        return all(key in content and holds(content[key], value) for key, value in kept.items())
+    if isinstance(kept, list):
+        return len(content) == len(kept) and all(map(holds, content, kept))
+    return bool(content == kept)
+
+
+@pytest.mark.parametrize("file", FILES, ids=[str(file.relative_to(ROOT)) for file in FILES])
+def test_results_of_earlier_versions_are_read_and_lose_nothing(file: Path) -> None:
+    """Those of the documentation and of the fixtures."""
+    content = json.loads(file.read_text())
+    assert holds(json.loads(json.dumps(samples.read(content).to_dict())), content)
+
+
+def test_runs_that_did_not_say_their_host() -> None:
+    content = samples.table3()
+    assert "Machine" in Page(page_of(samples.table3)).words
+    del content["settings"]["host"]
+    assert "Machine" not in Page(render_html(samples.read(content))).words
+
+
+def test_the_keys_of_results(tmp_path: Path) -> None:
+    """Scripts read them: they stay as they are, and in their order."""
+    content = json.loads(write_study_report(samples.read(samples.long3()), tmp_path)["results"].read_text())
+    assert list(content) == [
+        "table", "title", "source", "note", "settings", "columns", "rows", "claims", "agreement", "schedule", "speed",
+        "failures", "finished",
+    ]  # fmt: skip
+    assert list(content["settings"]) == [
+        "data", "train_pictures", "val_pictures", "classes", "pyramid", "picture", "iterations", "epochs",
+        "pictures_a_step", "unlike_the_others", "seeds", "init", "pretrained", "budget", "overrides", "versions",
+        "host", "data_fingerprint", "command",
+    ]  # fmt: skip
+    assert list(content["rows"][0]) == [
+        "key", "title", "group", "baseline", "recipe", "changes", "box_weight", "published", "published_difference",
+        "measured", "difference", "correlation", "agreement", "per_class", "truncated_share", "runs", "curve",
+    ]  # fmt: skip
+    assert list(content["rows"][0]["measured"]["AP"]) == ["mean", "spread", "runs"]
+    assert list(content["rows"][1]["difference"]) == ["value", "low", "high", "by"]
+    assert list(content["rows"][0]["runs"][0]) == ["seed", "state", "error", "folder", "seconds"]
+    assert list(content["rows"][0]["curve"]) == ["step", "loss"]
+    assert list(content["claims"][0]) == ["statement", "verdict", "by", "published", "parts"]
+    assert list(content["claims"][0]["parts"][0]) == [
+        "text", "measure", "difference", "low", "high", "published", "verdict",
+    ]  # fmt: skip
+    assert list(content["agreement"]) == ["judged_by", "objects"]
+    assert list(content["schedule"][0]) == ["step", "rows", "claims"]
+    assert list(content["schedule"][0]["rows"]["atss"]) == ["AP", "difference", "agreement", "per_class"]
+    assert list(content["speed"]) == ["picture", "threads", "device", "repeats", "candidates", "rows"]
+    assert list(content["speed"]["rows"][0]) == [
+        "key", "flops", "parameters", "network", "whole", "ratio_network", "ratio_whole", "ratio_flops", "fps",
+    ]  # fmt: skip
+
+
 def test_files_are_whole_and_the_same_again(tmp_path: Path) -> None:
-    results = samples.table2b()
+    results = samples.read(samples.table2b())
     files = write_study_report(results, tmp_path / "new" / "folder")
     assert {path.name for path in files.values()} == {path.name for path in (tmp_path / "new" / "folder").iterdir()}
-    assert json.loads(files["results"].read_text()) == results
+    assert holds(json.loads(files["results"].read_text()), samples.table2b())
     assert "](plot.png)" in files["markdown"].read_text()
     before = {name: path.read_bytes() for name, path in files.items()}
-    again = write_study_report(json.loads(files["results"].read_text()), tmp_path / "new" / "folder")
+    again = write_study_report(samples.read(json.loads(files["results"].read_text())), tmp_path / "new" / "folder")
     assert {name: path.read_bytes() for name, path in again.items()} == before
     assert f"html: {files['html']}" in describe_results(results, files)
 
 
 def test_the_overview_starts_with_all_claims(tmp_path: Path) -> None:
-    found = [samples.table2b(), samples.table3(), samples.unfinished()]
+    found = [samples.read(sample()) for sample in (samples.table2b, samples.table3, samples.unfinished)]
     files = write_overview(found, tmp_path)
     page, markdown = Page(files["html"].read_text()), files["markdown"].read_text()
-    claims = [claim["statement"] for results in found for claim in results["claims"]]
+    claims = [claim.statement for results in found for claim in results.claims]
     index = grids(markdown)[0][2:]
     assert [row[2].replace("\\", "") for row in index] == claims
     assert [row[0] for row in index] == ["[Table 2b](#t1)"] + ["[Table 3](#t2)"] * 2 + ["[Table 3](#t3)"]
@@ -296,11 +358,21 @@ def test_the_overview_starts_with_all_claims(tmp_path: Path) -> None:
 
 
 def test_what_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="claims missing: give the content of a results"):
-        render_html({key: value for key, value in samples.table3().items() if key != "claims"})
+    for change, message in (
+        ({"claims": ...}, "claims is missing"),
+        ({"rows": {}}, r"rows is \{\}, not a list"),
+        ({"finished": "yes"}, "finished is 'yes', not true or false"),
+        ({"claims": [{"statement": "all is well"}]}, r"claims\[0\].verdict is missing"),
+        ({"settings": samples.settings(seeds=[0, "one"])}, r"settings.seeds\[1\] is 'one', not a whole number"),
+    ):
+        content = {key: value for key, value in (samples.table3() | change).items() if value is not ...}
+        with pytest.raises(UsageError, match=f"no results of a study .{message}.: give the content of a results.json"):
+            samples.read(content)
+    with pytest.raises(UsageError, match=r"the content is \[\], not an object"):
+        samples.read([])
     with pytest.raises(UsageError, match="run a study first"):
         write_overview([], tmp_path)
     (tmp_path / "file").write_text("mine")
     with pytest.raises(UsageError, match="it is a file"):
-        write_study_report(samples.table3(), tmp_path / "file")
+        write_study_report(samples.read(samples.table3()), tmp_path / "file")
     assert (tmp_path / "file").read_text() == "mine"

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -7,20 +9,25 @@ from gfocal.errors import UsageError
 from gfocal.recipe import load_recipe
 from gfocal.studies.speed import equal_work as same_work
 from gfocal.studies.speed.equal_work import boxes_on_anchors, build_alike, example_image, let_pass
+from gfocal.studies.speed.records import SpeedResult
 from gfocal.studies.speed.speed import describe_speed, measure_rows, speed_of, threads_of_torch
+from gfocal.utils.records import from_json, to_json
+from gfocal.utils.timing import Ratio
 from gfocal.zoo import build_detector
 
 SMALL = ["model.channels=32", "model.head_depth=1"]
 
 
 @pytest.fixture(scope="module")
-def measured() -> dict:
+def measured() -> SpeedResult:
     recipes = {name: load_recipe(f"{name}_nano", SMALL) for name in ("atss", "gfl")}
     return measure_rows(recipes, (96, 128), num_classes=10, repeats=3, threads=1)
 
 
-def test_the_form_of_a_measurement(measured: dict) -> None:
-    assert {key: value for key, value in measured.items() if key != "rows"} == {
+def test_the_form_of_a_measurement(measured: SpeedResult) -> None:
+    content = to_json(measured)
+    assert from_json(SpeedResult, content) == measured
+    assert {key: value for key, value in content.items() if key != "rows"} == {
         "picture": [96, 128],
         "threads": 1,
         "device": "cuda" if torch.cuda.is_available() else "cpu",
@@ -28,23 +35,22 @@ def test_the_form_of_a_measurement(measured: dict) -> None:
         # Points of strides 8, 16, 32: 12 x 16 + 6 x 8 + 3 x 4 = 252; a tenth of 252 x 10 pairs.
         "candidates": 252,
     }
-    atss, gfl = measured["rows"]
-    assert (atss["key"], gfl["key"]) == ("atss", "gfl")
-    itself = {"median": 1, "low": 1, "high": 1}
-    assert (atss["ratio_flops"], atss["ratio_network"], atss["ratio_whole"]) == (1, itself, itself)
-    for row in measured["rows"]:
-        assert row["network"]["p10_ms"] <= row["network"]["median_ms"] <= row["network"]["p90_ms"]
-        assert row["fps"] == pytest.approx(1000 / row["whole"]["median_ms"])
-        assert row["ratio_whole"]["low"] <= row["ratio_whole"]["median"] <= row["ratio_whole"]["high"]
+    atss, gfl = measured.rows
+    assert (atss.key, gfl.key) == ("atss", "gfl")
+    assert (atss.ratio_flops, atss.ratio_network, atss.ratio_whole) == (1, Ratio(1, 1, 1), Ratio(1, 1, 1))
+    for row in measured.rows:
+        assert row.network.p10_ms <= row.network.median_ms <= row.network.p90_ms
+        assert row.fps == pytest.approx(1000 / row.whole.median_ms)
+        assert row.ratio_whole.low <= row.ratio_whole.median <= row.ratio_whole.high
 
 
-def test_flops_and_parameters_by_hand(measured: dict) -> None:
-    atss, gfl = measured["rows"]
+def test_flops_and_parameters_by_hand(measured: SpeedResult) -> None:
+    atss, gfl = measured.rows
     # A 1x1 convolution from 32 channels on each level: General with n = 7 gives 4 x 8 numbers a point, ATSS 4 and its
     # centerness, so 27 more.
-    assert gfl["flops"] - atss["flops"] == 2 * 252 * 32 * 27
-    assert gfl["parameters"] - atss["parameters"] == 3 * 27 * (32 + 1)
-    assert gfl["ratio_flops"] == gfl["flops"] / atss["flops"]
+    assert gfl.flops - atss.flops == 2 * 252 * 32 * 27
+    assert gfl.parameters - atss.parameters == 3 * 27 * (32 + 1)
+    assert gfl.ratio_flops == gfl.flops / atss.flops
 
 
 @pytest.mark.parametrize("name", ["atss_nano", "gfl_nano", "retinanet_nano", "foveabox_nano", "ssd_nano"])
@@ -85,19 +91,19 @@ def test_detectors_that_differ_in_their_boxes_have_the_same_candidates() -> None
         assert len(common) > 0.98 * len(chosen[0][0])
 
 
-def test_what_is_told(measured: dict) -> None:
+def test_what_is_told(measured: SpeedResult) -> None:
     lines = describe_speed(measured)
     assert lines[0].startswith("one picture of 96 x 128 pixels")
     assert "252 candidates" in lines[0]
     assert [line.split()[0] for line in lines if line.startswith(("atss ", "gfl "))] == ["atss", "gfl", "gfl"]
-    alone = {**measured, "rows": measured["rows"][:1]}
+    alone = replace(measured, rows=measured.rows[:1])
     assert not [line for line in describe_speed(alone) if "ratios" in line]
 
 
 def test_recipes_by_name_take_the_size_of_the_first() -> None:
     found = speed_of(["gfl_nano"], overrides=[*SMALL, "data.resize.size=64"], num_classes=2, repeats=1, threads=1)
-    assert found["picture"] == [64, 64]
-    assert [row["key"] for row in found["rows"]] == ["gfl_nano"]
+    assert found.image == (64, 64)
+    assert [row.key for row in found.rows] == ["gfl_nano"]
 
 
 def test_threads_are_as_before() -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
+from typing import Literal
 
 import numpy as np
 
@@ -18,15 +19,18 @@ from gfocal.errors import BrokenInputError
 from gfocal.evaluation import Matches, load_matches, resampled_weights, spearman
 from gfocal.evaluation.bootstrap import weighted_spearman
 from gfocal.studies.comparison.compare import RunMeasure
+from gfocal.studies.comparison.content import AgreementSet
 from gfocal.studies.comparison.verdicts import LEAST_AP
 from gfocal.studies.execution.run_metrics import MATCHES, RESAMPLES, Measured
 
-POSITIVES, COMMON, DETECTIONS = "positives", "common", "detections"
-AGREEMENT = (POSITIVES, COMMON, DETECTIONS)
+POSITIVES: Literal["positives"] = "positives"
+COMMON: Literal["common"] = "common"
+DETECTIONS: Literal["detections"] = "detections"
+AGREEMENT: tuple[AgreementSet, ...] = (POSITIVES, COMMON, DETECTIONS)
 """The sets that are asked; detections are those that score at least 0.05 and overlap an object by at least 0.1."""
 
 RowRuns = Mapping[str, Mapping[int, Measured]]
-"""The finished runs of rows, by key and seed."""
+"""Runs of rows at one moment, by key and seed."""
 
 
 def common_runs(rows: RowRuns) -> tuple[dict[str, dict[int, RunMeasure]], list[int]]:

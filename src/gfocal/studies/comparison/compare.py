@@ -11,16 +11,15 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from gfocal.errors import GfocalError
 from gfocal.evaluation.ground_truth import FloatArray
+from gfocal.studies.comparison.findings import BOTH, IMAGES, Difference
 from gfocal.studies.comparison.t_distribution import t_quantile
 
-IMAGES, BOTH = "pictures", "pictures and seeds"
 FAR = 15.0
 """A row of two seeds whose variance is so many times that of the others is no row like them (F test, 0.1 %)."""
 _ENOUGH = 4  # degrees of freedom: a few rows cannot tell which of them is unlike the others
@@ -61,26 +60,6 @@ class SeedNoise:
     variance: float
     dof: int
     shared: Mapping[int, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Difference:
-    """A difference, or another weighted sum of rows, with its interval.
-
-    Attributes:
-        value: mean over the seeds.
-        low, high: ends of the interval.
-        by: which spread it comes from, "images" or "images and seeds".
-    """
-
-    value: float
-    low: float
-    high: float
-    by: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON types."""
-        return asdict(self)
 
 
 def seed_noise(rows: Iterable[Runs]) -> SeedNoise | None:

@@ -6,28 +6,38 @@ import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal
 
 from gfocal.studies.comparison.agreement import AGREEMENT, COMMON, DETECTIONS, POSITIVES, RowRuns, common_runs
 from gfocal.studies.comparison.compare import RunMeasure, Runs, SeedNoise, difference, seed_noise
+from gfocal.studies.comparison.content import Agreement, AgreementMeasure, AgreementSet, ComparedMeasure, Statistic
+from gfocal.studies.comparison.findings import ClaimVerdict, Difference
 from gfocal.studies.comparison.verdicts import LEAST_AP, judge
+from gfocal.studies.execution.run_metrics import Measured, RunMeasureName
 from gfocal.studies.paper.tables import Row
+from gfocal.studies.speed.records import SpeedResult
 
-KEPT = {"AP": "AP", DETECTIONS: "correlation", POSITIVES: "positives", "mean_iou": "mean_iou"}
+Measure = Literal["AP"] | AgreementMeasure
+KEPT: dict[Measure, RunMeasureName] = {
+    "AP": "AP",
+    DETECTIONS: "correlation",
+    POSITIVES: "positives",
+    "mean_iou": "mean_iou",
+}
 """Measures, and what a finished run calls them."""
-Noise = Callable[[str], SeedNoise | None]
+Noise = Callable[[Measure], SeedNoise | None]
 
 
-def spread(values: Sequence[float | None]) -> dict[str, Any] | None:
+def spread(values: Sequence[float | None]) -> Statistic | None:
     """Mean and standard deviation over the seeds for which there is a value; None where there is none."""
     known = [value for value in values if value is not None and math.isfinite(value)]
     if not known:
         return None
     deviation = statistics.stdev(known) if len(known) > 1 else None
-    return {"mean": statistics.fmean(known), "spread": deviation, "runs": known}
+    return Statistic(statistics.fmean(known), deviation, tuple(known))
 
 
-def by_seed(runs: Mapping[int, Any], measure: str) -> dict[int, RunMeasure]:
+def by_seed(runs: Mapping[int, Measured], measure: Measure) -> dict[int, RunMeasure]:
     """One of :data:`KEPT` of a row's runs; those that were not asked for it are left out."""
     name = KEPT[measure]
     return {
@@ -49,42 +59,42 @@ class Moment:
 
     rows: Sequence[Row]
     runs: RowRuns
-    measures: Mapping[str, Mapping[str, Runs]]
-    noise: Mapping[str, SeedNoise | None]
+    measures: Mapping[Measure, Mapping[str, Runs]]
+    noise: Mapping[Measure, SeedNoise | None]
     objects: Mapping[str, list[int]]
 
     @property
-    def judged_by(self) -> str:
+    def judged_by(self) -> AgreementSet:
         """Of which boxes the claim about agreement is asked: of positives, where all runs have looked at theirs."""
         done = [run for runs in self.runs.values() for run in runs.values()]
         return POSITIVES if done and all(POSITIVES in run.resampled for run in done) else DETECTIONS
 
-    def difference(self, row: Row, measure: str = "AP") -> dict[str, Any] | None:
+    def difference(self, row: Row, measure: Measure = "AP") -> Difference | None:
         """Of a row to its baseline; None where there is nothing to say."""
         # A row that --rows brought in as a baseline may have one of its own that it did not.
         base = self.measures[measure].get(row.baseline or "")
-        apart = None if base is None else difference(self.measures[measure][row.key], base, self.noise[measure])
-        return None if apart is None else apart.to_dict()
+        return None if base is None else difference(self.measures[measure][row.key], base, self.noise[measure])
 
-    def measured(self, row: Row, measure: str) -> dict[str, Any] | None:
+    def measured(self, row: Row, measure: Measure) -> ComparedMeasure | None:
         """Mean and spread over the seeds, with the difference to the baseline; None where it was not measured."""
         found = spread([run.value for run in self.measures[measure][row.key].values()])
-        return None if found is None else {"measured": found, "difference": self.difference(row, measure)}
+        return None if found is None else ComparedMeasure(found, self.difference(row, measure))
 
-    def agreement(self, row: Row) -> dict[str, Any]:
+    def agreement(self, row: Row) -> Agreement:
         """Correlations of score and IoU over each set of boxes, and the mean IoU of positives."""
-        return {name: self.measured(row, name) for name in (*AGREEMENT, "mean_iou")}
+        names: tuple[AgreementMeasure, ...] = (*AGREEMENT, "mean_iou")
+        return {name: self.measured(row, name) for name in names}
 
-    def per_class(self, row: Row) -> dict[str, Any]:
+    def per_class(self, row: Row) -> dict[str, Statistic | None]:
         """AP of each class, mean and spread over the seeds."""
-        own = [run.facts["metrics"].get("per_class") or {} for run in self.runs[row.key].values()]
+        own = [run.measurement.metrics.result.per_class for run in self.runs[row.key].values()]
         return {
             name: spread([one.get(name) for one in own]) for name in dict.fromkeys(name for one in own for name in one)
         }
 
-    def claims(self, table: str, speed: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    def claims(self, table: str, speed: SpeedResult | None) -> list[ClaimVerdict]:
         """See :func:`gfocal.studies.comparison.verdicts.judge`."""
-        sources = {"AP": "AP", "correlation": self.judged_by}
+        sources: dict[str, Measure] = {"AP": "AP", "correlation": self.judged_by}
         return judge(
             table,
             {name: self.measures[source] for name, source in sources.items()},
@@ -103,14 +113,14 @@ def moment_of(rows: Sequence[Row], runs: RowRuns, noise: Noise) -> Moment:
         runs: of each row, by key; none may be there.
         noise: of one of :data:`KEPT`, over all that is known of runs like these.
     """
-    measures: dict[str, dict[str, Runs]] = {
+    measures: dict[Measure, dict[str, Runs]] = {
         name: {row.key: by_seed(runs[row.key], name) for row in rows} for name in KEPT
     }
     measures[COMMON], objects = {}, {}
     for group in dict.fromkeys(row.group for row in rows):
         own, objects[group] = common_runs({row.key: runs[row.key] for row in rows if row.group == group})
         measures[COMMON].update(own)
-    pooled = {name: noise(name) for name in KEPT}
+    pooled: dict[Measure, SeedNoise | None] = {name: noise(name) for name in KEPT}
     # What all rows find depends on the rows: those of other tables have no say.
     return Moment(rows, runs, measures, {**pooled, COMMON: seed_noise(measures[COMMON].values())}, objects)
 

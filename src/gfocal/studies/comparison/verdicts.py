@@ -4,57 +4,44 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from gfocal.studies.comparison.compare import BOTH, IMAGES, Difference, Runs, SeedNoise, contrast, seed_noise
+from gfocal.studies.comparison.compare import Runs, SeedNoise, contrast, seed_noise
+from gfocal.studies.comparison.findings import (
+    BOTH,
+    CANNOT_TELL,
+    DOES_NOT,
+    HOLDS,
+    IMAGES,
+    NOTHING,
+    TIMING,
+    Basis,
+    ClaimVerdict,
+    Difference,
+    PartVerdict,
+    Verdict,
+)
 from gfocal.studies.paper.claims import CLAIMS, Claim, Part
+from gfocal.studies.speed.records import SpeedResult
 
-HOLDS, DOES_NOT, CANNOT_TELL = "holds", "does not", "cannot tell"
-TIMING, NOTHING = "timing", "nothing"
-_SOURCES = (NOTHING, IMAGES, TIMING, BOTH)  # the weakest first
+_BASES = (NOTHING, IMAGES, TIMING, BOTH)  # the weakest first
 LEAST_AP = 0.05
 """Rows that have all less than this are not called equally good: detectors that learnt nothing are all alike."""
 
 Published = Mapping[str, Mapping[str, float] | None]
 
 
-@dataclass(frozen=True)
-class _Judged:
-    part: Part
-    found: Difference | None
-    published: float | None
-    verdict: str
-
-    @property
-    def by(self) -> str:
-        return NOTHING if self.found is None else self.found.by
-
-    def to_dict(self) -> dict[str, Any]:
-        value, low, high = (self.found.value, self.found.low, self.found.high) if self.found else (None, None, None)
-        return {
-            "text": self.part.text,
-            "measure": self.part.measure,
-            "difference": value,
-            "low": low,
-            "high": high,
-            "published": self.published,
-            "verdict": self.verdict,
-        }
-
-
 def judge(
     table: str,
     measures: Mapping[str, Mapping[str, Runs]],
-    speed: Mapping[str, Any] | None = None,
+    speed: SpeedResult | None = None,
     *,
     published: Published | None = None,
     noise: Mapping[str, SeedNoise | None] | None = None,
     rows: Collection[str] | None = None,
-) -> list[dict[str, Any]]:
-    """The claims of a table with their verdicts, as JSON types.
+) -> list[ClaimVerdict]:
+    """The claims of a table with their verdicts.
 
     A part holds where its whole 95 % interval lies where the claim puts it. With k parts, one of them is refuted only
     where the whole interval of confidence 1 - 0.05 / k lies elsewhere: some interval of many misses by chance. Nothing
@@ -63,18 +50,10 @@ def judge(
     Args:
         table: its name; one without claims has none.
         measures: "AP" and "correlation": the runs of each row by its key; rows may be missing or empty.
-        speed: ``rows``, each with ``key`` and ``ratio_whole`` (``median``, ``low``, ``high``) to the first of them;
-            None if it was not measured.
+        speed: of its rows; None if it was not measured.
         published: the paper's figures by row key, in percent: ``AP``, and ``fps`` where it has one.
         noise: between seeds, by measure; None: that of the table's own rows.
         rows: those that are part of the study, where it leaves some out: claims about others alone are not judged.
-
-    Returns:
-        For each claim ``statement``; ``verdict``: "holds" if all parts do, "does not" if one does not, else "cannot
-        tell"; ``by``: the weakest of what the deciding parts' intervals come from ("nothing", "images", "timing",
-        "images and seeds"); ``published``; and ``parts``, each ``text``, ``measure``, ``difference`` with ``low``
-        and ``high`` (shares; None where not measured), ``published`` (points, of time percent; None if there is
-        none) and ``verdict``.
 
     Raises:
         GfocalError: the runs were not resampled alike.
@@ -93,12 +72,12 @@ def _speaks_of(claim: Claim, rows: Collection[str]) -> bool:
 def _claim(
     claim: Claim,
     measures: Mapping[str, Mapping[str, Runs]],
-    speed: Mapping[str, Any] | None,
+    speed: SpeedResult | None,
     published: Published,
     noise: Mapping[str, SeedNoise | None],
-) -> dict[str, Any]:
+) -> ClaimVerdict:
     strict = 1 - 0.05 / len(claim.parts)
-    judged = []
+    parts: list[tuple[PartVerdict, Basis]] = []
     for part in claim.parts:
         printed = _published(part, published)
         if part.measure == "time":
@@ -110,20 +89,21 @@ def _claim(
             own = noise.get(part.measure)
             found, wide = contrast(terms, own), contrast(terms, own, level=strict)
             blank = part.measure == "AP" and _best(terms) < LEAST_AP
-        judged.append(_Judged(part, found, printed, _verdict(part, found, wide, blank)))
-    verdicts = {each.verdict for each in judged}
+        judged = _judged(part, found, printed, _verdict(part, found, wide, blank))
+        parts.append((judged, NOTHING if found is None else found.by))
+    verdicts = {part.verdict for part, _ in parts}
     verdict = DOES_NOT if DOES_NOT in verdicts else HOLDS if verdicts == {HOLDS} else CANNOT_TELL
-    deciding = [each.by for each in judged if verdict != DOES_NOT or each.verdict == DOES_NOT]
-    return {
-        "statement": claim.statement,
-        "verdict": verdict,
-        "by": min(deciding, key=_SOURCES.index),
-        "published": claim.published,
-        "parts": [each.to_dict() for each in judged],
-    }
+    deciding = [by for part, by in parts if verdict != DOES_NOT or part.verdict == DOES_NOT]
+    by = min(deciding, key=_BASES.index)
+    return ClaimVerdict(claim.statement, verdict, by, claim.published, tuple(part for part, _ in parts))
 
 
-def _verdict(part: Part, found: Difference | None, wide: Difference | None, blank: bool) -> str:
+def _judged(part: Part, found: Difference | None, printed: float | None, verdict: Verdict) -> PartVerdict:
+    value, low, high = (None, None, None) if found is None else (found.value, found.low, found.high)
+    return PartVerdict(part.text, part.measure, value, low, high, printed, verdict)
+
+
+def _verdict(part: Part, found: Difference | None, wide: Difference | None, blank: bool) -> Verdict:
     """Of a part, from its interval and from the wider one that refutes it; ``blank``: its rows learnt nothing."""
     if found is None or wide is None:
         return CANNOT_TELL
@@ -151,16 +131,16 @@ def _best(terms: list[tuple[float, Runs]]) -> float:
     return max((float(np.mean(own)) for own in values if own), default=-math.inf)
 
 
-def _time(part: Part, speed: Mapping[str, Any] | None) -> Difference | None:
+def _time(part: Part, speed: SpeedResult | None) -> Difference | None:
     """The share that a row takes longer than the first of ``speed``, if that is the one it is compared with."""
-    rows = speed["rows"] if speed else []
+    rows = () if speed is None else speed.rows
     (key, _), (base, _) = part.weights
-    if not rows or rows[0]["key"] != base:
+    if not rows or rows[0].key != base:
         return None
-    ratio = next((row["ratio_whole"] for row in rows if row["key"] == key), None)
-    if ratio is None or not all(math.isfinite(ratio[name]) for name in ("median", "low", "high")):
+    ratio = next((row.ratio_whole for row in rows if row.key == key), None)
+    if ratio is None or not all(map(math.isfinite, (ratio.median, ratio.low, ratio.high))):
         return None
-    return Difference(ratio["median"] - 1, ratio["low"] - 1, ratio["high"] - 1, TIMING)
+    return Difference(ratio.median - 1, ratio.low - 1, ratio.high - 1, TIMING)
 
 
 def _published(part: Part, figures: Published) -> float | None:

@@ -21,10 +21,11 @@ from gfocal.errors import GfocalError, UsageError
 from gfocal.studies.execution.initial_weights import init_identity, make_start
 from gfocal.studies.execution.locks import held
 from gfocal.studies.execution.plan import RunPlan, StudyData
-from gfocal.studies.execution.run_metrics import MEASURED, read_measured
-from gfocal.studies.execution.worker import JOB, METRICS
+from gfocal.studies.execution.run_metrics import MEASURED, FirstWeights, read_run
+from gfocal.studies.execution.worker import JOB, METRICS, Job
 from gfocal.utils.files import write_atomically
 from gfocal.utils.progress import CtrlC, ProgressBar
+from gfocal.utils.records import to_json
 
 RUNS, STARTS, LOG = "runs", "starts", "log.txt"
 WORKER = (sys.executable, "-m", "gfocal.studies.execution.worker")
@@ -217,17 +218,17 @@ def _write_job(run: RunPlan, data: StudyData, out: Path, init: Path | None, thre
     start = make_start(run, data.train.names, init, out / STARTS)
     recipe = run.recipe.to_dict()
     recipe["runtime"]["threads"] = recipe["runtime"]["threads"] or threads
-    content = {
-        "recipe": recipe,
-        "base": run.base,
-        "changes": list(run.changes),
-        "rows": [list(row) for row in run.rows],
-        "data": str(data.path.resolve()),
-        "val": None if data.val is None else str(data.val.resolve()),
-        "start": str(start.resolve()),
-        "start_from": {"first weights": start.name, "init": None if init is None else init_identity(init)},
-    }
-    text = json.dumps(content, indent=1) + "\n"
+    job = Job(
+        recipe=recipe,
+        base=run.base,
+        changes=run.changes,
+        rows=run.rows,
+        data=str(data.path.resolve()),
+        val=None if data.val is None else str(data.val.resolve()),
+        start=str(start.resolve()),
+        start_from=FirstWeights(start.name, None if init is None else init_identity(init)),
+    )
+    text = json.dumps(to_json(job), indent=1) + "\n"
     write_atomically(out / RUNS / run.name / JOB, lambda file: file.write_text(text, encoding="utf-8"))
 
 
@@ -261,8 +262,8 @@ def _ended(one: _Running, out: Path, outcome: Outcome, note: Callable[[str], Non
     folder = out / RUNS / one.run.name
     if is_done(out, one.run):
         outcome.done += 1
-        measured = read_measured(folder)
-        ap = None if measured is None else measured.facts["metrics"]["AP"]
+        finished = read_run(folder)
+        ap = None if finished is None else finished.last.value("AP")
         note(f"{one.run.name}: AP {'n/a' if ap is None else f'{100 * ap:.1f}'}")
     elif not outcome.interrupted:
         outcome.failures[one.run.name] = _why(folder / LOG, one.begin, one.process.returncode)
@@ -275,19 +276,19 @@ def _why(log: Path, begin: int, code: int) -> str:
     last = text[-1].strip() if text else "it wrote nothing"
     how = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
     hint = " (the system kills processes this way when memory runs out)" if code == -signal.SIGKILL else ""
-    return f"{how}{hint}: {last.removeprefix('error: ')} ({log})"
+    return f"{how}{hint}: {last} ({log})"
 
 
 def _is_readable(folder: Path) -> bool:
     with contextlib.suppress(GfocalError):
-        return read_measured(folder) is not None
+        return read_run(folder) is not None
     return False
 
 
 def _forget_damaged(folder: Path, note: Callable[[str], None]) -> None:
     """A run whose results cannot be read is one that has to be done again."""
     try:
-        read_measured(folder)
+        read_run(folder)
     except GfocalError as error:
         note(f"warning: {error}")
         (folder / MEASURED).unlink(missing_ok=True)

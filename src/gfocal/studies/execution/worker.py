@@ -12,8 +12,9 @@ import shutil
 import sys
 import threading
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -29,12 +30,48 @@ from gfocal.runs.checkpoint import BEST, LAST, STATE, kept_weights
 from gfocal.runtime.environment import host, versions
 from gfocal.studies.execution.locks import held
 from gfocal.studies.execution.plan import measured_steps, open_study_data
-from gfocal.studies.execution.run_metrics import AT, MEASURED, at_step, described_positives, write_measured
+from gfocal.studies.execution.run_metrics import (
+    AT,
+    MEASURED,
+    FirstWeights,
+    Measurement,
+    RunFacts,
+    at_step,
+    summarize_positives,
+    write_measured,
+)
 from gfocal.training.train import train
+from gfocal.utils.records import from_json, named, to_json
 
 JOB = "job.json"
 METRICS = "metrics.jsonl"
 LOCK = "lock"
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a run is, in ``job.json``.
+
+    Attributes:
+        recipe: all of it, as JSON.
+        base: name of the recipe that it changes.
+        changes: the row's overrides.
+        rows: (table, row key) of all rows that it stands for.
+        data: the data set.
+        val: other data to measure on; None for the val split.
+        start: the file of its first weights.
+        start_from: what those are.
+    """
+
+    recipe: dict[str, Any]
+    base: str
+    changes: tuple[str, ...]
+    rows: tuple[tuple[str, str], ...]
+    data: str
+    val: str | None
+    start: str
+    start_from: FirstWeights
 
 
 def main() -> None:
@@ -47,7 +84,8 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except GfocalError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+        # Nothing before it: the last line of the log is the reason that the runner tells.
+        print(" ".join(str(error).split()), file=sys.stderr, flush=True)
         sys.exit(2 if isinstance(error, UsageError) else 1)
 
 
@@ -55,16 +93,16 @@ def do_run(folder: Path) -> None:
     """Train from where it stopped, or from the start; measure; write the results."""
     if (folder / MEASURED).is_file():
         return
-    job: dict[str, Any] = json.loads((folder / JOB).read_text(encoding="utf-8"))
-    recipe = build_recipe(job["recipe"], (), str(folder / JOB))
-    data = open_study_data(Path(job["data"]), None if job["val"] is None else Path(job["val"]))
+    job = from_json(Job, json.loads((folder / JOB).read_text(encoding="utf-8")))
+    recipe = build_recipe(job.recipe, (), str(folder / JOB))
+    data = open_study_data(Path(job.data), None if job.val is None else Path(job.val))
     resume = (folder / STATE).is_file()
     if not resume:  # cut off before the first state: nothing to go on with
         for name in (BEST, LAST, METRICS, CARD):
             (folder / name).unlink(missing_ok=True)
         shutil.rmtree(folder / AT, ignore_errors=True)
     result = train(
-        recipe, data.train, None, folder, resume=resume, init=None if resume else Path(job["start"]), progress=False
+        recipe, data.train, None, folder, resume=resume, init=None if resume else Path(job.start), progress=False
     )
     if result.interrupted:
         raise KeyboardInterrupt
@@ -72,25 +110,31 @@ def do_run(folder: Path) -> None:
     *before, _ = measured_steps(recipe, result.steps)
     for step in before:
         if not (at_step(folder, step) / MEASURED).is_file():
-            about, matches, positives = _measured(kept_weights(folder, step), recipe, data.val_index)
-            write_measured(at_step(folder, step), about, matches, positives)
-    about, matches, positives = _measured(folder / LAST, recipe, data.val_index)
-    facts = {
-        "seed": recipe.runtime.seed,
-        **about,
-        **_trained(folder, recipe.schedule.batch_size * recipe.schedule.accumulate),
-        "measure_seconds": round(time.perf_counter() - begin, 2),
-        "data": data.fingerprint,
-        "versions": versions(),
-        "host": host(),
-        "start": job["start_from"],
-    }
+            measurement, matches, positives = _measured(kept_weights(folder, step), recipe, data.val_index)
+            write_measured(at_step(folder, step), measurement, matches, positives)
+    measurement, matches, positives = _measured(folder / LAST, recipe, data.val_index)
+    last, epoch = _last_line(folder, "train", _Step), _last_line(folder, "epoch", _Epoch)
+    images = last.step * recipe.schedule.batch_size * recipe.schedule.accumulate
+    facts = RunFacts(
+        seed=recipe.runtime.seed,
+        measurement=measurement,
+        steps=last.step,
+        images_per_second=last.images_per_second,
+        train_seconds=round(images / last.images_per_second, 2),  # all, however often it was cut off, at the last rate
+        truncated_share=epoch.truncated_share,
+        missed_share=epoch.missed_share,
+        measure_seconds=round(time.perf_counter() - begin, 2),
+        data=data.fingerprint,
+        versions=versions(),
+        host=to_json(host()),
+        start=job.start_from,
+    )
     write_measured(folder, facts, matches, positives)
     for file in (folder / STATE, folder / BEST, *(kept_weights(folder, step) for step in recipe.schedule.keep_steps)):
         file.unlink(missing_ok=True)  # what only a continuation needs
 
 
-def _measured(weights: Path, recipe: Recipe, index: DataIndex) -> tuple[dict[str, Any], Matches, Positives | None]:
+def _measured(weights: Path, recipe: Recipe, index: DataIndex) -> tuple[Measurement, Matches, Positives | None]:
     """What weights come to: the metrics, which detection found which object, and the positives of whole images."""
     detector, _, _ = open_model(str(weights), ())
     batch, workers, precision = usual_batch(recipe), recipe.data.workers, usable_precision(detector, recipe)
@@ -99,22 +143,26 @@ def _measured(weights: Path, recipe: Recipe, index: DataIndex) -> tuple[dict[str
     positives = None
     if detector.tiling is None:  # of tiles nothing is learnt as whole images are
         positives = find_positives(detector, index, batch_size=batch, workers=workers, precision=precision)
-    return {"metrics": measured.to_dict(), "positives": described_positives(positives)}, measured.matches, positives
+    return Measurement(measured, summarize_positives(positives)), measured.matches, positives
 
 
-def _trained(folder: Path, images_per_step: int) -> dict[str, Any]:
-    """Of the whole training, however often it was cut off: its seconds at the last rate, edges out of reach."""
-    lines = [json.loads(line) for line in (folder / METRICS).read_text(encoding="utf-8").splitlines()]
-    steps = [line for line in lines if line["kind"] == "train"]
-    epochs = [line for line in lines if line["kind"] == "epoch"]
-    rate = steps[-1]["pictures_per_second"]
-    return {
-        "steps": steps[-1]["step"],
-        "pictures_per_second": rate,
-        "train_seconds": round(steps[-1]["step"] * images_per_step / rate, 2),
-        "truncated_share": epochs[-1]["truncated_share"],
-        "missed_share": epochs[-1]["missed_share"],
-    }
+@dataclass(frozen=True)
+class _Step:
+    step: int
+    images_per_second: float = field(metadata=named("pictures_per_second"))
+
+
+@dataclass(frozen=True)
+class _Epoch:
+    truncated_share: float
+    missed_share: float
+
+
+def _last_line(folder: Path, what: str, kind: type[_T]) -> _T:
+    """What the log of the training says last, of its steps or of its epochs."""
+    lines = map(json.loads, (folder / METRICS).read_text(encoding="utf-8").splitlines())
+    *_, last = (line for line in lines if line["kind"] == what)
+    return from_json(kind, last)
 
 
 def _end_with(parent: int) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
+from matplotlib.figure import Figure
 
 from gfocal.data.scenes.shapes import CLASSES
+from gfocal.detector import DenseDetector
 from gfocal.errors import UsageError
 from gfocal.prediction.load import open_model
 from gfocal.recipe import Recipe, load_recipe
@@ -72,7 +73,7 @@ def draw_figures(
     for path, (detector, _, _) in zip(paths, opened, strict=True):
         _same_classes(path, detector.names, source, data)
     chosen, name = _targets_recipe(recipe, opened, paths, source)
-    figures: dict[str, Any] = {
+    figures: dict[str, Figure] = {
         "representations": representations_figure(),
         "quality-focal-loss": qfl_figure(),
         "targets": targets_figure(source, chosen, name),
@@ -93,7 +94,7 @@ def draw_figures(
     return {name: _save(out / f"{name}.{format}", figure, format) for name, figure in figures.items()}
 
 
-def _save(file: Path, figure: Any, format: str) -> Path:
+def _save(file: Path, figure: Figure, format: str) -> Path:
     # Letters as paths would make a text of an SVG file unreadable for machines; ids from the content, not from chance.
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "gfocal"}):
         metadata = {"Date": None} if format == "svg" else {}
@@ -116,7 +117,7 @@ def _same_classes(path: str, names: Sequence[str], source: Source, data: Path | 
 
 
 def _targets_recipe(
-    recipe: str | None, opened: Sequence[Any], paths: Sequence[str], source: Source
+    recipe: str | None, opened: Sequence[tuple[DenseDetector, Recipe, object]], paths: Sequence[str], source: Source
 ) -> tuple[Recipe, str]:
     if recipe is not None:
         return load_recipe(recipe), recipe

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-COLUMNS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
+from typing import Literal, get_args
+
+Column = Literal["AP", "AP50", "AP75", "APs", "APm", "APl"]
+COLUMNS: tuple[Column, ...] = get_args(Column)
 
 Figures = dict[str, float]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gfocal.studies.paper import published
-from gfocal.studies.paper.published import COLUMNS, Figures
+from gfocal.studies.paper.published import COLUMNS, Column, Figures
 
 RECIPES: dict[str, dict[str, str]] = {
     "full": {
@@ -75,7 +75,7 @@ class Table:
     title: str
     source: str
     rows: tuple[Row, ...]
-    columns: tuple[str, ...] = COLUMNS
+    columns: tuple[Column, ...] = COLUMNS
     note: str = ""
     timed: bool = False
     published: bool = True

@@ -1,6 +1,7 @@
 """What a study found, for people: Markdown, one HTML page, a plot, lines for a terminal.
 
-The input is the content of a study's ``results.json``, a plain dict. Nothing is measured or decided here.
+The input is :class:`~gfocal.studies.comparison.content.StudyResults`, what a study's ``results.json`` holds. Nothing
+is measured or decided here.
 """
 
 from __future__ import annotations

@@ -4,50 +4,46 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from gfocal.report.numbers import NONE, line
+from gfocal.studies.comparison.content import StudyResults
 from gfocal.studies.report import method, schedule, view
 from gfocal.studies.report.plot import DESCRIBED
 from gfocal.studies.report.schedule_plot import COURSES, DIFFERENCES
 from gfocal.studies.report.speed import speed_tables, speed_words
-from gfocal.studies.report.view import Line, Results
+from gfocal.studies.report.view import Claim, Line
 from gfocal.utils.text import listed
 
 _SPECIAL = re.compile(r"([\\`*_\[\]<>|&])")
 
 
-def render_markdown(results: Results, plot: str = "plot.png") -> str:
+def render_markdown(results: StudyResults, plot: str = "plot.png") -> str:
     """One table of the paper beside what was measured.
 
     Args:
-        results: content of ``results.json``.
+        results: of the table.
         plot: the file that shows its plot, as a link from where the text will stand.
-
-    Raises:
-        UsageError: these are no results.
     """
-    view.checked(results)
-    return _joined([f"# {plain(results['title'])}", *_table(results, plot, "##"), *_reading("##")])
+    return _joined([f"# {plain(results.title)}", *_table(results, plot, "##"), *_reading("##")])
 
 
-def overview_markdown(found: Sequence[Results], plots: Sequence[str]) -> str:
+def overview_markdown(found: Sequence[StudyResults], plots: Sequence[str]) -> str:
     """Several tables, every claim and its verdict first; ``plots`` are the files of their plots."""
     blocks = ["# Tables of the paper, measured here", method.OVERVIEW, "## All claims"]
     rows = [
         (f"[{plain(_short(results))}](#t{number})", plain(method.place(results)), plain(c.statement), _verdict(c), c.by)
-        for number, results in enumerate(map(view.checked, found), 1)
+        for number, results in enumerate(found, 1)
         for c in view.claims(results)
     ]
     blocks.append(_grid(("Table", "Measured on", "Claim of the paper", "Verdict", "Interval over"), rows, "lllll"))
     for number, (results, plot) in enumerate(zip(found, plots, strict=True), 1):
-        heading = f'<a id="t{number}"></a>\n\n## {plain(results["title"])}'
+        heading = f'<a id="t{number}"></a>\n\n## {plain(results.title)}'
         blocks += [heading, f"On {plain(method.place(results))}.", *_table(results, plot, "###")]
     return _joined([*blocks, *_reading("##")])
 
 
-def _short(results: Results) -> str:
-    return line(results["title"]).partition(":")[0]
+def _short(results: StudyResults) -> str:
+    return line(results.title).partition(":")[0]
 
 
 def _joined(blocks: Iterable[str]) -> str:
@@ -75,20 +71,20 @@ def _grid(head: Sequence[str], rows: Iterable[Sequence[str]], align: str) -> str
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
-def _verdict(item: Any) -> str:
+def _verdict(item: Claim) -> str:
     return f"{item.mark} **{item.verdict}**"
 
 
-def _table(results: Results, plot: str, level: str) -> list[str]:
+def _table(results: StudyResults, plot: str, level: str) -> list[str]:
     """Everything of one table but its title."""
     claims, problems = view.claims(results), view.problems(results)
     problem_list = "\n".join(f"- {plain(problem)}" for problem in problems)
-    unfinished = "" if results["finished"] else f"**{method.UNFINISHED}**"
+    unfinished = "" if results.finished else f"**{method.UNFINISHED}**"
     verdicts = [(plain(c.statement), plain(c.published), _verdict(c), c.by) for c in claims]
     grid = _grid(("Claim of the paper", "Its figures", "Verdict", "Interval over"), verdicts, "llll")
     return [
-        f"Figures of the paper: {plain(results['source'])}.",
-        plain(results.get("note") or ""),
+        f"Figures of the paper: {plain(results.source)}.",
+        plain(results.note),
         unfinished,
         problem_list,
         f"{level} Do the claims hold?",
@@ -110,18 +106,18 @@ def _table(results: Results, plot: str, level: str) -> list[str]:
     ]
 
 
-def _spread_words(results: Results) -> str:
+def _spread_words(results: StudyResults) -> str:
     found = view.spreads(results)
     return f"Differences are to the group's baseline; intervals (95 %) are over {listed(found)}." if found else ""
 
 
-def _measured(results: Results) -> str:
+def _measured(results: StudyResults) -> str:
     truncated = view.shows_truncated(results)
-    head = ["Row", "", *results["columns"], "Difference", "95 % interval", "Correlation", *["Out of reach"] * truncated]
+    head = ["Row", "", *results.columns, "Difference", "95 % interval", "Correlation", *["Out of reach"] * truncated]
     rows: list[list[str]] = []
     for group, lines in view.groups(results):
         for item in lines:
-            rows += _pair(item, group, len(results["columns"]), truncated)
+            rows += _pair(item, group, len(results.columns), truncated)
     return _grid(head, rows, "ll" + "r" * (len(head) - 2))
 
 
@@ -136,7 +132,7 @@ def _pair(item: Line, group: str, columns: int, truncated: bool) -> list[list[st
     ]
 
 
-def _parts(results: Results, level: str) -> list[str]:
+def _parts(results: StudyResults, level: str) -> list[str]:
     claims = [claim for claim in view.claims(results) if claim.parts]
     if not claims:
         return []
@@ -155,8 +151,8 @@ def schedule_plots(plot: str) -> tuple[str, str]:
     return f"{stem}-schedule{dot}{ending}", f"{stem}-agreement{dot}{ending}"
 
 
-def _schedule(results: Results, plot: str, level: str) -> list[str]:
-    if not schedule.has_schedule(results):
+def _schedule(results: StudyResults, plot: str, level: str) -> list[str]:
+    if not results.schedule:
         return []
     differences, courses = schedule_plots(plot)
     return [
@@ -171,10 +167,10 @@ def _schedule(results: Results, plot: str, level: str) -> list[str]:
     ]
 
 
-def _agreement(results: Results, level: str) -> list[str]:
-    if not schedule.has_agreement(results):
+def _agreement(results: StudyResults, level: str) -> list[str]:
+    if results.agreement is None or not schedule.has_agreement(results):
         return []
-    words, grid = schedule.agreement_words(results), _numbers(schedule.agreement_grid(results))
+    words, grid = schedule.agreement_words(results.agreement), _numbers(schedule.agreement_grid(results))
     return [f"{level} Do scores agree with IoUs?", words, grid]
 
 
@@ -183,17 +179,17 @@ def _numbers(grid: schedule.Grid) -> str:
     return _grid(head, [[plain(row[0]), *row[1:]] for row in rows], "l" + "r" * (len(head) - 1))
 
 
-def _speed(results: Results, level: str) -> list[str]:
-    if not results.get("speed"):
+def _speed(results: StudyResults, level: str) -> list[str]:
+    if results.speed is None:
         return []
     grids = [
         _grid(head, [[plain(row[0]), *row[1:]] for row in rows], "l" + "r" * (len(head) - 1))
-        for head, rows in speed_tables(results)
+        for head, rows in speed_tables(results.speed, results)
     ]
-    return [f"{level} Speed", plain(speed_words(results)), *grids]
+    return [f"{level} Speed", plain(speed_words(results.speed)), *grids]
 
 
-def _runs(results: Results) -> str:
+def _runs(results: StudyResults) -> str:
     rows = [
         (
             plain(item.title if not group or item.title.startswith(group) else f"{group}, {item.title}"),

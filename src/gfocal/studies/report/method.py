@@ -2,84 +2,75 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from gfocal.report.numbers import NONE, line
-from gfocal.studies.report.view import Results
+from gfocal.studies.comparison.content import StudyResults, WhatWasRun
 from gfocal.utils.text import counted, listed
 
 _PYRAMIDS = {
     "nano": "nano: a small backbone and neck (ShuffleNetV2-1.0x, PAN), not the paper's ResNet-50",
     "full": "the published recipes (ResNet-50 with FPN; VGG-16 for SSD512)",
 }
-_KNOWN = {
-    "data", "train_pictures", "val_pictures", "classes", "pyramid", "picture", "iterations", "epochs",
-    "pictures_a_step", "unlike_the_others", "overrides", "seeds", "init", "pretrained", "budget", "versions", "host",
-    "data_fingerprint", "command",
-}  # fmt: skip
 
 
-def settings(results: Results) -> list[tuple[str, str]]:
+def settings(results: StudyResults) -> list[tuple[str, str]]:
     """(heading, words) of what was run; without the command."""
-    content: Mapping[str, Any] = results["settings"]
+    own = results.settings
     lines = [
-        ("Data", _data(content)),
-        ("Network", _PYRAMIDS.get(content.get("pyramid") or "", content.get("pyramid"))),
-        ("Pictures enter as", _with(content.get("picture"), " pixels")),
-        ("Each run", _training(content)),
-        ("Unlike that", "; ".join(map(line, content.get("unlike_the_others") or ()))),
-        ("Changed in all rows", ", ".join(map(line, content.get("overrides") or ()))),
-        ("Seeds", _seeds(content.get("seeds") or [], results)),
-        ("Starts from", _start(content)),
-        ("Budget", _budget(content.get("budget") or "")),
-        ("Versions", _pairs(content.get("versions"), " ", ", ")),
-        ("Machine", _pairs(content.get("host"))),
-        ("Fingerprint of the data", content.get("data_fingerprint")),
-        *((line(key).replace("_", " ").capitalize(), _plain(content[key])) for key in content if key not in _KNOWN),
+        ("Data", _data(own)),
+        ("Network", _PYRAMIDS.get(own.pyramid, own.pyramid)),
+        ("Pictures enter as", f"{own.schedule.image} pixels"),
+        ("Each run", _training(own)),
+        ("Unlike that", "; ".join(map(line, own.unlike_the_others))),
+        ("Changed in all rows", ", ".join(map(line, own.overrides))),
+        ("Seeds", _seeds(own.seeds, results)),
+        ("Starts from", _start(own)),
+        ("Budget", _budget(own.budget)),
+        ("Versions", _pairs(own.versions, " ", ", ")),
+        ("Machine", _pairs(own.host)),
+        ("Fingerprint of the data", own.data_fingerprint),
     ]
     return [(heading, line(words)) for heading, words in lines if words]
 
 
-def command(results: Results) -> str:
+def command(results: StudyResults) -> str:
     """As it was typed, on one line."""
-    return line(results["settings"].get("command") or "")
+    return line(results.settings.command)
 
 
-def place(results: Results) -> str:
+def place(results: StudyResults) -> str:
     """On what, in a few words, to tell two runs of the same table apart."""
-    content = results["settings"]
-    return f"{line(content.get('data'))}, {content.get('pyramid')}, from {line(_start(content))}"
+    own = results.settings
+    return f"{line(own.data)}, {own.pyramid}, from {line(_start(own))}"
 
 
-def _start(content: Mapping[str, Any]) -> str:
-    if content.get("init"):
-        return str(content["init"])
-    return "the backbone weights that the recipes name" if content.get("pretrained") else "random weights"
+def _start(own: WhatWasRun) -> str:
+    if own.init:
+        return own.init
+    return "the backbone weights that the recipes name" if own.pretrained else "random weights"
 
 
-def _data(content: Mapping[str, Any]) -> str:
-    counts = [
-        (content.get("train_pictures"), "picture to learn from", "pictures to learn from"),
-        (content.get("val_pictures"), "picture to measure on", "pictures to measure on"),
-        (content.get("classes"), "class", "classes"),
+def _data(own: WhatWasRun) -> str:
+    words = [
+        counted(own.train_images, "picture to learn from", "pictures to learn from"),
+        counted(own.val_images, "picture to measure on", "pictures to measure on"),
+        counted(own.classes, "class", "classes"),
     ]
-    words = [counted(number, one, many) for number, one, many in counts if number is not None]
-    return f"{line(content.get('data'))}: {', '.join(words)}" if words else line(content.get("data"))
+    return f"{line(own.data)}: {', '.join(words)}"
 
 
-def _training(content: Mapping[str, Any]) -> str:
-    steps, batch, epochs = content.get("iterations"), content.get("pictures_a_step"), content.get("epochs")
-    if steps is None:
-        return ""
-    words = f"{counted(steps, 'step')} of training"
-    words += "" if batch is None else f", {counted(batch, 'picture')} a step"
-    return words + ("" if epochs is None else f" ({epochs:g} {'epoch' if epochs == 1 else 'epochs'})")
+def _training(own: WhatWasRun) -> str:
+    plan = own.schedule
+    return (
+        f"{counted(plan.iterations, 'step')} of training, {counted(plan.images_per_step, 'picture')} a step "
+        f"({counted(plan.epochs, 'epoch')})"
+    )
 
 
-def _seeds(seeds: list[int], results: Results) -> str:
+def _seeds(seeds: Sequence[int], results: StudyResults) -> str:
     if len(seeds) == 1:
-        known = any(row["difference"] and row["difference"]["by"] != "pictures" for row in results["rows"])
+        known = any(row.difference and row.difference.by != "pictures" for row in results.rows)
         chance = (
             "how far chance moves a training is known from rows of other tables in the same folder"
             if known
@@ -94,18 +85,14 @@ def _budget(name: str) -> str:
     return f"{name.rstrip('*')}, with settings of its own" if name.endswith("*") else name
 
 
-def _with(value: Any, unit: str) -> str:
-    return f"{line(value)}{unit}" if value else ""
-
-
-def _plain(value: Any) -> str:
+def _plain(value: object) -> str:
     if isinstance(value, Mapping):
         return _pairs(value)
     return ", ".join(map(_plain, value)) if isinstance(value, list) else "" if value is None else str(value)
 
 
-def _pairs(values: Mapping[str, Any] | None, between: str = ": ", end: str = "; ") -> str:
-    known = {str(key).replace("_", " "): _plain(value) for key, value in (values or {}).items()}
+def _pairs(values: Mapping[str, object], between: str = ": ", end: str = "; ") -> str:
+    known = {str(key).replace("_", " "): _plain(value) for key, value in values.items()}
     return end.join(f"{key}{between}{value}" for key, value in known.items() if value)
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from gfocal.report.numbers import NONE, minus, points, signed, signed_share
+from gfocal.studies.comparison.content import Statistic
+from gfocal.studies.comparison.findings import Basis, Verdict
+from gfocal.studies.paper.claims import Measure
 
-VERDICTS = {"holds": "holds", "does not": "does not hold", "cannot tell": "cannot tell at this budget"}
-SHORT = {"holds": "holds", "does not": "does not hold", "cannot tell": "cannot tell"}
-MARKS = {"holds": "✓", "does not": "✗", "cannot tell": "?"}
+VERDICTS: dict[Verdict, str] = {
+    "holds": "holds",
+    "does not": "does not hold",
+    "cannot tell": "cannot tell at this budget",
+}
+SHORT: dict[Verdict, str] = {"holds": "holds", "does not": "does not hold", "cannot tell": "cannot tell"}
+MARKS: dict[Verdict, str] = {"holds": "✓", "does not": "✗", "cannot tell": "?"}
 """Beside the words, so that colour is never all there is."""
-SPREADS = {
+SPREADS: dict[Basis, str] = {
     "pictures": "pictures",
     "pictures and seeds": "pictures and seeds",
     "timing": "repeated timing",
@@ -24,37 +28,39 @@ def printed(value: float | None) -> str:
     return NONE if value is None else f"{value:.1f}"
 
 
-def with_spread(statistic: Mapping[str, Any] | None, measure: str = "AP") -> str:
+def with_spread(statistic: Statistic | None, measure: Measure = "AP") -> str:
     """Mean and spread over seeds: 61.2 ± 0.4; the mean alone of one seed."""
     if statistic is None:
         return NONE
-    if measure == "correlation":
-        mean, spread = _decimals(statistic["mean"]), _decimals(statistic["spread"])
-    else:
-        mean, spread = points(statistic["mean"]), points(statistic["spread"])
-    return mean if statistic["spread"] is None else f"{mean} ± {spread}"
+    shown = _decimals if measure == "correlation" else points
+    mean = shown(statistic.mean)
+    return mean if statistic.spread is None else f"{mean} ± {shown(statistic.spread)}"
 
 
 def _decimals(value: float | None) -> str:
     return NONE if value is None else minus(f"{value:.3f}")
 
 
-def measured(value: float | None, measure: str) -> str:
+def measured(value: float | None, measure: Measure) -> str:
     """A difference in the unit of its measure: points of AP, correlation as it is, time in percent."""
-    if value is None:
-        return NONE
-    if measure == "correlation":
-        return minus(f"{value:+.3f}")
-    return signed_share(value) + (" %" if measure == "time" else "")
+    return NONE if value is None else _number(value, measure) + _unit(measure)
 
 
-def interval(low: float | None, high: float | None, measure: str = "AP") -> str:
+def interval(low: float | None, high: float | None, measure: Measure = "AP") -> str:
     """-0.3 to +2.7."""
     if low is None or high is None:
         return NONE
-    return f"{measured(low, measure).removesuffix(' %')} to {measured(high, measure)}"
+    return f"{_number(low, measure)} to {measured(high, measure)}"
 
 
-def published(value: float | None, measure: str) -> str:
+def published(value: float | None, measure: Measure) -> str:
     """The paper's difference, in the unit of :func:`measured`."""
-    return NONE if value is None else signed(value) + (" %" if measure == "time" else "")
+    return NONE if value is None else signed(value) + _unit(measure)
+
+
+def _number(value: float, measure: Measure) -> str:
+    return minus(f"{value:+.3f}") if measure == "correlation" else signed_share(value)
+
+
+def _unit(measure: Measure) -> str:
+    return " %" if measure == "time" else ""

@@ -2,35 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from gfocal.report.numbers import signed
 from gfocal.report.plot import HERE, INK, PAGE, PAPER, QUIET, svg, write_png
-from gfocal.studies.report.view import Results
+from gfocal.studies.comparison.content import RowResult, StudyResults
+from gfocal.studies.comparison.findings import Difference
 
 _APART = 0.14  # of a row, measured above and paper below its middle
 _SIDE_BY_SIDE = 2
 _FAR = 5.0  # times as wide as the interval in the middle: it would press all the others together
 
-Row = Mapping[str, Any]
 
-
-def panels(results: Results) -> list[tuple[str, list[Row]]]:
+def panels(results: StudyResults) -> list[tuple[str, list[RowResult]]]:
     """The rows of each plot: one a group, or all in one where there are many groups or none."""
-    rows = results["rows"]
-    found = [(name, list(group)) for name, group in groupby(rows, key=lambda row: row["group"])]
-    return found if len(found) == _SIDE_BY_SIDE else [("", list(rows))]
+    found = [(name, list(group)) for name, group in groupby(results.rows, key=lambda row: row.group)]
+    return found if len(found) == _SIDE_BY_SIDE else [("", list(results.rows))]
 
 
-def write_plot(results: Results, file: Path) -> None:
+def write_plot(results: StudyResults, file: Path) -> None:
     """All panels beside each other as a PNG."""
     write_png(_figure(results, panels(results), legend=True), file)
 
 
-def svg_plots(results: Results) -> list[tuple[str, str]]:
+def svg_plots(results: StudyResults) -> list[tuple[str, str]]:
     """(group, SVG) of each panel, to stand in a page; its colours are the page's variables."""
     return [(name, svg(_figure(results, [(name, rows)], legend=False))) for name, rows in panels(results)]
 
@@ -43,7 +41,7 @@ DESCRIBED = (
 """What the plot shows, for who cannot see it or wonders what the marks are."""
 
 
-def _figure(results: Results, shown: Sequence[tuple[str, list[Row]]], legend: bool) -> Any:
+def _figure(results: StudyResults, shown: Sequence[tuple[str, list[RowResult]]], legend: bool) -> Any:
     from matplotlib.figure import Figure
 
     deepest = max(len(rows) for _, rows in shown)
@@ -51,7 +49,7 @@ def _figure(results: Results, shown: Sequence[tuple[str, list[Row]]], legend: bo
     figure.get_layout_engine().set(w_pad=0.12, h_pad=0.06)  # type: ignore[call-arg, union-attr]
     figure.patch.set_facecolor(PAGE)
     panels = figure.subplots(1, len(shown), squeeze=False)[0]
-    limits = _limits(results["rows"])
+    limits = _limits(results.rows)
     for panel, (name, rows) in zip(panels, shown, strict=True):
         _panel(panel, name, rows, limits)
     if legend:
@@ -60,29 +58,27 @@ def _figure(results: Results, shown: Sequence[tuple[str, list[Row]]], legend: bo
     return figure
 
 
-def _limits(rows: Sequence[Row]) -> tuple[float, float]:
+def _limits(rows: Sequence[RowResult]) -> tuple[float, float]:
     """The same for all panels of a table, and a point wide at least: tiny differences must look tiny.
 
     An interval that is many times as wide as most is no measure for the others.
     """
-    ends = [_ends(row["difference"]) for row in rows if row["difference"]]
+    ends = [_ends(row.difference) for row in rows if row.difference]
     widths = sorted(high - low for _, low, high in ends)
     usual = _FAR * widths[len(widths) // 2] if widths else 0.0
-    values = [-0.5, 0.5, *(row["published_difference"] or 0.0 for row in rows)]
+    values = [-0.5, 0.5, *(row.published_difference or 0.0 for row in rows)]
     values += [value for own in ends if own[2] - own[1] <= usual for value in own]
     low, high = min(values), max(values)
     room = 0.08 * (high - low)
     return low - room, high + room
 
 
-def _ends(difference: Mapping[str, float | None]) -> tuple[float, float, float]:
-    """Value, low and high in points; without an interval its ends are the value."""
-    value = difference["value"] or 0.0
-    low, high = (value if difference[key] is None else difference[key] for key in ("low", "high"))
-    return 100 * value, 100 * (low or 0.0), 100 * (high or 0.0)
+def _ends(difference: Difference) -> tuple[float, float, float]:
+    """Value, low and high in points."""
+    return 100 * difference.value, 100 * difference.low, 100 * difference.high
 
 
-def _panel(panel: Any, name: str, rows: Sequence[Row], limits: tuple[float, float]) -> None:
+def _panel(panel: Any, name: str, rows: Sequence[RowResult], limits: tuple[float, float]) -> None:
     for place, row in enumerate(rows):
         _marks(panel, row, place, limits)
     # Both have a place in the legend, whichever rows have values.
@@ -93,7 +89,7 @@ def _panel(panel: Any, name: str, rows: Sequence[Row], limits: tuple[float, floa
         panel.axhline(border - 0.5, color=QUIET, linewidth=0.5, alpha=0.4)
     panel.set_xlim(*limits)
     panel.set_ylim(len(rows) - 0.5, -0.5)
-    panel.set_yticks(range(len(rows)), [row["title"] for row in rows], color=INK, fontsize=10, parse_math=False)
+    panel.set_yticks(range(len(rows)), [row.title for row in rows], color=INK, fontsize=10, parse_math=False)
     panel.tick_params(axis="x", colors=INK, labelsize=9)
     panel.tick_params(axis="y", length=0)
     panel.grid(axis="x", alpha=0.35, color=QUIET, linewidth=0.6)
@@ -107,15 +103,14 @@ def _panel(panel: Any, name: str, rows: Sequence[Row], limits: tuple[float, floa
     panel.spines["bottom"].set_color(QUIET)
 
 
-def _marks(panel: Any, row: Row, place: int, limits: tuple[float, float]) -> None:
-    difference = row["difference"]
-    if difference:
-        _bar(panel, _ends(difference), place - _APART, limits)
-    elif row["baseline"] is None or row["measured"] is None:
-        words = "not measured" if row["measured"] is None else "baseline"
+def _marks(panel: Any, row: RowResult, place: int, limits: tuple[float, float]) -> None:
+    if row.difference:
+        _bar(panel, _ends(row.difference), place - _APART, limits)
+    elif row.baseline is None or row.measured is None:
+        words = "not measured" if row.measured is None else "baseline"
         panel.annotate(
             words,
-            (0, place if row["published_difference"] is None else place - _APART),
+            (0, place if row.published_difference is None else place - _APART),
             xytext=(5, 0),
             textcoords="offset points",
             va="center",
@@ -123,9 +118,9 @@ def _marks(panel: Any, row: Row, place: int, limits: tuple[float, float]) -> Non
             color=QUIET,
             style="italic",
         )
-    if row["published_difference"] is not None:
+    if row.published_difference is not None:
         point = {"markersize": 6, "markeredgewidth": 1.6, "markerfacecolor": PAGE}
-        panel.plot([row["published_difference"]], [place + _APART], "D", color=PAPER, **point)
+        panel.plot([row.published_difference], [place + _APART], "D", color=PAPER, **point)
 
 
 def _bar(panel: Any, ends: tuple[float, float, float], height: float, limits: tuple[float, float]) -> None:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import groupby
-from typing import Any
 
 from gfocal.report.numbers import NONE, line, signed_share
+from gfocal.studies.comparison.content import (
+    AgreementBasis,
+    AgreementMeasure,
+    AgreementSet,
+    MomentResult,
+    RowResult,
+    StudyResults,
+)
+from gfocal.studies.comparison.findings import Difference, Verdict
 from gfocal.studies.report.numbers import MARKS, SHORT, interval, measured, published, with_spread
-from gfocal.studies.report.view import Results
 
 Grid = tuple[tuple[str, ...], list[tuple[str, ...]]]
 """Head and rows of a table."""
 
-SETS = {
+SETS: dict[AgreementSet, str] = {
     "positives": "positives",
     "common": "objects that all rows find",
     "detections": "detections",
@@ -33,96 +40,88 @@ SCHEDULE = (
 )
 
 
-def has_schedule(results: Results) -> bool:
-    """Whether the runs were measured on the way."""
-    return bool(results.get("schedule"))
-
-
-def has_agreement(results: Results) -> bool:
+def has_agreement(results: StudyResults) -> bool:
     """Whether more than the detections was asked how scores agree."""
-    return any((row.get("agreement") or {}).get("positives") for row in results["rows"])
+    return any(row.agreement.get("positives") for row in results.rows)
 
 
-def titles(results: Results) -> dict[str, str]:
+def titles(results: StudyResults) -> dict[str, str]:
     """Of each row by its key, with its group where there are several."""
-    several = len({row["group"] for row in results["rows"]}) > 1
-    return {
-        row["key"]: line(row["title"])
-        if not several or row["title"].startswith(row["group"])
-        else f"{line(row['group'])}, {line(row['title'])}"
-        for row in results["rows"]
-    }
+    several = len({row.group for row in results.rows}) > 1
+    return {row.key: line(row.name if several else row.title) for row in results.rows}
 
 
-def steps(results: Results) -> list[str]:
+def steps(results: StudyResults) -> list[str]:
     """In words: 250 steps."""
-    return [f"{moment['step']:,} steps" for moment in results["schedule"]]
+    return [f"{moment.step:,} steps" for moment in results.schedule]
 
 
-def difference_grid(results: Results) -> Grid:
+def difference_grid(results: StudyResults) -> Grid:
     """AP of the baselines and differences to them, with intervals, at each step; the paper's beside them."""
     rows = []
-    for row in results["rows"]:
-        own = [moment["rows"][row["key"]] for moment in results["schedule"]]
-        if row["baseline"]:
-            cells = [_difference(one["difference"]) for one in own]
-            rows.append((titles(results)[row["key"]], *cells, published(row["published_difference"], "AP")))
+    for row in results.rows:
+        own = [moment.rows[row.key] for moment in results.schedule]
+        if row.baseline:
+            cells = [_difference(one.difference) for one in own]
+            rows.append((titles(results)[row.key], *cells, published(row.published_difference, "AP")))
         else:
-            rows.append((f"{titles(results)[row['key']]}, AP", *(with_spread(one["AP"]) for one in own), ""))
+            rows.append((f"{titles(results)[row.key]}, AP", *(with_spread(one.ap) for one in own), ""))
     return ("Row", *steps(results), "Paper"), rows
 
 
-def _difference(found: Mapping[str, Any] | None) -> str:
-    return NONE if found is None else f"{signed_share(found['value'])} ({interval(found['low'], found['high'])})"
+def _difference(found: Difference | None) -> str:
+    return NONE if found is None else f"{signed_share(found.value)} ({interval(found.low, found.high)})"
 
 
-def verdict_grid(results: Results) -> Grid:
+def verdict_grid(results: StudyResults) -> Grid:
     """Every claim's verdict at each step."""
-    moments = results["schedule"]
+    moments = results.schedule
     rows = [
         (
-            line(claim["statement"]),
-            *(
-                f"{MARKS[found]} {SHORT[found]}"
-                for found in (_verdict(moment, claim["statement"]) for moment in moments)
-            ),
+            line(claim.statement),
+            *(f"{MARKS[found]} {SHORT[found]}" for found in (_verdict(moment, claim.statement) for moment in moments)),
         )
-        for claim in moments[-1]["claims"]
+        for claim in moments[-1].claims
     ]
     return ("Claim of the paper", *steps(results)), rows
 
 
-def _verdict(moment: Mapping[str, Any], statement: str) -> str:
-    return next((str(c["verdict"]) for c in moment["claims"] if c["statement"] == statement), "cannot tell")
+def _verdict(moment: MomentResult, statement: str) -> Verdict:
+    return next((claim.verdict for claim in moment.claims if claim.statement == statement), "cannot tell")
 
 
-def agreement_grid(results: Results) -> Grid:
+def agreement_grid(results: StudyResults) -> Grid:
     """At the end of the runs: mean IoU, and each set's correlation, with the difference to the baseline."""
-    measures = {"mean_iou": "Mean IoU of positives"} | {name: f"Correlation, {words}" for name, words in SETS.items()}
+    measures: dict[AgreementMeasure, str] = {"mean_iou": "Mean IoU of positives"}
+    measures |= {name: f"Correlation, {words}" for name, words in SETS.items()}
     rows: list[tuple[str, ...]] = []
     for name, words in measures.items():
-        for row in results["rows"]:
-            found = (row.get("agreement") or {}).get(name) or {"measured": None, "difference": None}
-            apart = found["difference"] or dict.fromkeys(("value", "low", "high"))
-            cells = measured(apart["value"], "correlation"), interval(apart["low"], apart["high"], "correlation")
-            here = with_spread(found["measured"], "correlation")
-            rows.append((f"{words}: {titles(results)[row['key']]}", here, *(cells if row["baseline"] else ("", ""))))
+        for row in results.rows:
+            found = row.agreement.get(name)
+            here = with_spread(None if found is None else found.measured, "correlation")
+            cells = _correlation_cells(None if found is None else found.difference) if row.baseline else ("", "")
+            rows.append((f"{words}: {titles(results)[row.key]}", here, *cells))
     return ("Measure and row", "Here", "Difference", "95 % interval"), rows
 
 
-def agreement_words(results: Results) -> str:
+def _correlation_cells(found: Difference | None) -> tuple[str, str]:
+    if found is None:
+        return NONE, NONE
+    return measured(found.value, "correlation"), interval(found.low, found.high, "correlation")
+
+
+def agreement_words(told: AgreementBasis) -> str:
     """What the grid shows, and of how many objects."""
-    told = results["agreement"]
-    counts = ["/".join(f"{count:,}" for count in own) for own in told["objects"].values() if own]
+    counts = ["/".join(f"{count:,}" for count in own) for own in told.objects.values() if own]
     found = f" All rows find {' and '.join(counts)} objects (by seed)." if counts else ""
     judged = (
         ""
-        if told["judged_by"] == "positives"
+        if told.judged_by == "positives"
         else (" Here some runs have not looked at their positives: the claim is judged by the detections.")
     )
     return f"{AGREEMENT} Differences are to the baseline.{found}{judged}"
 
 
-def groups(results: Results) -> list[tuple[str, Sequence[Mapping[str, Any]]]]:
+def groups(results: StudyResults) -> list[tuple[str, Sequence[RowResult]]]:
     """Rows that are compared with each other, under their heading."""
-    return [(name, list(rows)) for name, rows in groupby(results["rows"], key=lambda row: row["group"])]
+    return [(name, list(rows)) for name, rows in groupby(results.rows, key=lambda row: row.group)]

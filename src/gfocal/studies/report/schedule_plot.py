@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from gfocal.report.plot import HERE, INK, PAGE, PAPER, QUIET, svg, write_png
+from gfocal.studies.comparison.content import AgreementMeasure, RowMoment, RowResult, StudyResults
+from gfocal.studies.comparison.findings import Difference
 from gfocal.studies.report import schedule
-from gfocal.studies.report.view import Results
 
 _ACROSS = 3
 _FAR = 6.0  # times the usual width of an interval: it would press all the others together
@@ -30,20 +31,19 @@ COURSES = (
     "Over the steps of training, mean over the seeds: the mean IoU of the positives' boxes, and the correlation of "
     "score and IoU over each of three sets of boxes."
 )
-Row = Mapping[str, Any]
 
 
-def write_differences(results: Results, file: Path) -> None:
+def write_differences(results: StudyResults, file: Path) -> None:
     """The differences of all rows as a PNG."""
     write_png(_differences(results), file)
 
 
-def write_courses(results: Results, file: Path) -> None:
+def write_courses(results: StudyResults, file: Path) -> None:
     """The courses of all groups of rows beside each other as a PNG."""
     write_png(_courses(results, schedule.groups(results)), file)
 
 
-def svg_schedule(results: Results) -> tuple[str, list[str]]:
+def svg_schedule(results: StudyResults) -> tuple[str, list[str]]:
     """SVG of the differences, and of the courses of each group of rows, to stand in a page."""
     return svg(_differences(results)), [svg(_courses(results, [group])) for group in schedule.groups(results)]
 
@@ -73,19 +73,19 @@ def _dress(panel: Any, steps: Sequence[int], title: str) -> None:
         panel.spines[side].set_color(QUIET)
 
 
-def _differences(results: Results) -> Any:
-    rows = [row for row in results["rows"] if row["baseline"]]
+def _differences(results: StudyResults) -> Any:
+    rows = [row for row in results.rows if row.baseline]
     across = min(_ACROSS, max(len(rows), 1))
     down = -(-len(rows) // across) or 1
     figure = _figure(0.4 + 3.2 * across, 0.5 + 2.5 * down)
     panels = figure.subplots(down, across, squeeze=False, sharey=True)
-    steps, titles = [moment["step"] for moment in results["schedule"]], schedule.titles(results)
+    steps, titles = [moment.step for moment in results.schedule], schedule.titles(results)
     for panel, row in zip(panels.flat, rows, strict=False):
-        _dress(panel, steps, titles[row["key"]])
+        _dress(panel, steps, titles[row.key])
         panel.axhline(0, color=QUIET, linewidth=1)
-        if row["published_difference"] is not None:
-            panel.axhline(row["published_difference"], color=PAPER, linewidth=1.4, linestyle="--", label="paper")
-        found = [(m["step"], m["rows"][row["key"]]["difference"]) for m in results["schedule"]]
+        if row.published_difference is not None:
+            panel.axhline(row.published_difference, color=PAPER, linewidth=1.4, linestyle="--", label="paper")
+        found = [(moment.step, moment.rows[row.key].difference) for moment in results.schedule]
         _bars(panel, [(step, one) for step, one in found if one is not None])
     for panel in panels.flat[len(rows) :]:
         panel.set_visible(False)
@@ -106,45 +106,45 @@ def _legend(panel: Any) -> tuple[list[Any], list[str]]:
     return handles, labels
 
 
-def _bars(panel: Any, found: Sequence[tuple[int, Row]]) -> None:
-    values = [100 * one["value"] for _, one in found]
-    down = [100 * (one["value"] - one["low"]) for _, one in found]
-    up = [100 * (one["high"] - one["value"]) for _, one in found]
+def _bars(panel: Any, found: Sequence[tuple[int, Difference]]) -> None:
+    values = [100 * one.value for _, one in found]
+    down = [100 * (one.value - one.low) for _, one in found]
+    up = [100 * (one.high - one.value) for _, one in found]
     label = "measured here, 95 % interval"
     look = {"color": HERE, "markersize": 5, "linewidth": 1.5, "capsize": 3, "elinewidth": 1.2}
     panel.errorbar([step for step, _ in found], values, yerr=[down, up], fmt="o-", label=label, **look)
 
 
-def _limits(results: Results, rows: Sequence[Row]) -> tuple[float, float]:
+def _limits(results: StudyResults, rows: Sequence[RowResult]) -> tuple[float, float]:
     """The same for all rows, and a point at least; intervals that are far wider than most are no measure."""
-    found = [m["rows"][row["key"]]["difference"] for m in results["schedule"] for row in rows]
-    ends = [(100 * one["low"], 100 * one["high"]) for one in found if one is not None]
+    found = [moment.rows[row.key].difference for moment in results.schedule for row in rows]
+    ends = [(100 * one.low, 100 * one.high) for one in found if one is not None]
     widths = sorted(high - low for low, high in ends)
     usual = _FAR * widths[len(widths) // 2] if widths else 0.0
-    values = [-0.5, 0.5, *(row["published_difference"] or 0.0 for row in rows)]
-    values += [100 * one["value"] for one in found if one is not None]
+    values = [-0.5, 0.5, *(row.published_difference or 0.0 for row in rows)]
+    values += [100 * one.value for one in found if one is not None]
     values += [end for own in ends if own[1] - own[0] <= usual for end in own]
     room = 0.06 * (max(values) - min(values))
     return min(values) - room, max(values) + room
 
 
-def _courses(results: Results, groups: Sequence[tuple[str, Sequence[Row]]]) -> Any:
-    names = {"mean_iou": "mean IoU of positives"}
+def _courses(results: StudyResults, groups: Sequence[tuple[str, Sequence[RowResult]]]) -> Any:
+    names: dict[AgreementMeasure, str] = {"mean_iou": "mean IoU of positives"}
     names |= {name: f"correlation: {words}" for name, words in schedule.SETS.items()}
     deepest = max(len(rows) for _, rows in groups)
     figure = _figure(7.2 * len(groups), 5.4 + 0.14 * deepest)
     parts = figure.subfigures(1, len(groups), squeeze=False)[0]
-    steps = [moment["step"] for moment in results["schedule"]]
+    steps = [moment.step for moment in results.schedule]
     for part, (heading, rows) in zip(parts, groups, strict=True):
         part.patch.set_alpha(0)
         panels = part.subplots(2, 2).flat
         for panel, (name, title) in zip(panels, names.items(), strict=True):
             _dress(panel, steps, title)
             for row, (colour, dashes, mark) in zip(rows, _LINES * (1 + len(rows) // len(_LINES)), strict=False):
-                points = [(m["step"], _mean(m["rows"][row["key"]], name)) for m in results["schedule"]]
+                points = [(moment.step, _mean(moment.rows[row.key], name)) for moment in results.schedule]
                 known = [(step, value) for step, value in points if value is not None]
                 look = {"color": colour, "linestyle": dashes, "marker": mark, "markersize": 4.5, "linewidth": 1.4}
-                panel.plot([x for x, _ in known], [y for _, y in known], label=row["title"], **look)
+                panel.plot([x for x, _ in known], [y for _, y in known], label=row.title, **look)
         handles, labels = _legend(panel)
         legend = part.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
         for text in legend.get_texts():
@@ -155,6 +155,6 @@ def _courses(results: Results, groups: Sequence[tuple[str, Sequence[Row]]]) -> A
     return figure
 
 
-def _mean(row: Row, name: str) -> float | None:
-    found = row["agreement"][name]
-    return None if found is None else float(found["measured"]["mean"])
+def _mean(row: RowMoment, name: AgreementMeasure) -> float | None:
+    found = row.agreement.get(name)
+    return None if found is None else found.measured.mean

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from gfocal.report.numbers import NONE, large, line, milliseconds
+from gfocal.report.numbers import large, line, milliseconds
+from gfocal.studies.comparison.content import RowResult, StudyResults
 from gfocal.studies.report.numbers import printed
-from gfocal.studies.report.view import Results
+from gfocal.studies.speed.records import RowSpeed, SpeedResult
 from gfocal.utils.text import counted
+from gfocal.utils.timing import Percentiles, Ratio
 
 _TIMES = (
     "Row",
@@ -23,51 +22,43 @@ _COSTS = ("Row", "FLOPs", "Parameters", "FLOPs ratio", "Network time ratio", "Wi
 SpeedTable = tuple[tuple[str, ...], list[list[str]]]
 
 
-def speed_words(results: Results) -> str:
+def speed_words(speed: SpeedResult) -> str:
     """How it was timed."""
-    speed = results["speed"]
-    height, width = speed["picture"]
-    count = speed.get("candidates")
-    candidates = "" if count is None else f" {counted(count, 'candidate')} of each go into post-processing."
+    height, width = speed.image
     return (
-        f"Medians of {counted(speed['repeats'], 'repeat')}, one picture of {height} x {width} pixels at a time, "
-        f"{line(speed['device'])}, {counted(speed['threads'], 'thread')}; rows are timed in turn, so that a slow "
-        f"moment meets all of them.{candidates} p10 to p90: the middle 80 % of the repeats. Ratios are to the first "
-        "row, brackets their 95 % interval. FLOPs are those of the network, two for each multiply-add."
+        f"Medians of {counted(speed.repeats, 'repeat')}, one picture of {height} x {width} pixels at a time, "
+        f"{line(speed.device)}, {counted(speed.threads, 'thread')}; rows are timed in turn, so that a slow "
+        f"moment meets all of them. {counted(speed.candidates, 'candidate')} of each go into post-processing. "
+        "p10 to p90: the middle 80 % of the repeats. Ratios are to the first row, brackets their 95 % interval. FLOPs "
+        "are those of the network, two for each multiply-add."
     )
 
 
-def speed_tables(results: Results) -> list[SpeedTable]:
+def speed_tables(speed: SpeedResult, results: StudyResults) -> list[SpeedTable]:
     """Times, and costs beside the first row's: column heads, and one list of words a row."""
-    rows = {row["key"]: row for row in results["rows"]}
-    found = [(entry, rows.get(entry["key"]) or {"title": entry["key"]}) for entry in results["speed"]["rows"]]
+    rows = {row.key: row for row in results.rows}
+    found = [(one, rows.get(one.key)) for one in speed.rows]
     return [(_TIMES, [_speeds(*pair) for pair in found]), (_COSTS, [_costs(*pair) for pair in found])]
 
 
-def _speeds(entry: Mapping[str, Any], row: Mapping[str, Any]) -> list[str]:
-    paper = (row.get("published") or {}).get("fps")
-    times = [*_times(entry.get("network")), *_times(entry.get("whole"))]
-    return [line(row["title"]), *times, printed(entry.get("fps")), printed(paper)]
+def _speeds(speed: RowSpeed, row: RowResult | None) -> list[str]:
+    paper = None if row is None or row.published is None else row.published.get("fps")
+    return [_title(speed, row), *_times(speed.network), *_times(speed.whole), printed(speed.fps), printed(paper)]
 
 
-def _costs(entry: Mapping[str, Any], row: Mapping[str, Any]) -> list[str]:
-    ratios = (ratio(entry.get("ratio_flops")), ratio(entry.get("ratio_network")), ratio(entry.get("ratio_whole")))
-    return [line(row["title"]), large(entry.get("flops")), large(entry.get("parameters")), *ratios]
+def _costs(speed: RowSpeed, row: RowResult | None) -> list[str]:
+    ratios = f"{speed.ratio_flops:.3f}", describe_ratio(speed.ratio_network), describe_ratio(speed.ratio_whole)
+    return [_title(speed, row), large(speed.flops), large(speed.parameters), *ratios]
 
 
-def _times(found: Mapping[str, float] | None) -> tuple[str, str]:
-    if found is None:
-        return NONE, NONE
-    spread = f"{milliseconds(found.get('p10_ms'))} to {milliseconds(found.get('p90_ms'))}"
-    return milliseconds(found.get("median_ms")), spread
+def _title(speed: RowSpeed, row: RowResult | None) -> str:
+    return line(speed.key if row is None else row.title)
 
 
-def ratio(value: float | Mapping[str, float] | None) -> str:
-    """1.015, or with its interval: 1.015 (0.990 to 1.030)."""
-    if value is None:
-        return NONE
-    if not isinstance(value, Mapping):
-        return f"{value:.3f}"
-    words = f"{value['median']:.3f}"
-    low, high = value.get("low"), value.get("high")
-    return words if low is None or high is None else f"{words} ({low:.3f} to {high:.3f})"
+def _times(found: Percentiles) -> tuple[str, str]:
+    return milliseconds(found.median_ms), f"{milliseconds(found.p10_ms)} to {milliseconds(found.p90_ms)}"
+
+
+def describe_ratio(ratio: Ratio) -> str:
+    """With its interval: 1.015 (0.990 to 1.030)."""
+    return f"{ratio.median:.3f} ({ratio.low:.3f} to {ratio.high:.3f})"

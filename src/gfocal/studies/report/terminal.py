@@ -7,34 +7,31 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from gfocal.report.numbers import NONE, line
+from gfocal.studies.comparison.content import StudyResults
 from gfocal.studies.report import method, view
-from gfocal.studies.report.speed import ratio
-from gfocal.studies.report.view import Line, Results
+from gfocal.studies.report.speed import describe_ratio
+from gfocal.studies.report.view import Line
 
 _WIDTH = 100
 _NAME = 27
 
 
-def describe_results(results: Results, files: Mapping[str, Path] | None = None) -> list[str]:
+def describe_results(results: StudyResults, files: Mapping[str, Path] | None = None) -> list[str]:
     """Lines: the table, the verdicts, where the files are.
 
     Args:
-        results: content of ``results.json``.
+        results: of a table.
         files: what :func:`gfocal.studies.report.write_study_report` returned.
-
-    Raises:
-        UsageError: these are no results.
     """
-    view.checked(results)
     lines = [
-        *_wrapped(line(results["title"])),
+        *_wrapped(line(results.title)),
         *_wrapped(f"on {method.place(results)}", "  "),
         "",
         *_table(results),
         "",
     ]
     problems = view.problems(results)
-    if not results["finished"]:
+    if not results.finished:
         lines += _wrapped(method.UNFINISHED)
     for problem in problems:
         lines += _wrapped(problem, "  ")
@@ -54,7 +51,7 @@ def _wrapped(text: str, indent: str = "") -> list[str]:
     return textwrap.wrap(text, _WIDTH, initial_indent=indent, subsequent_indent=indent + "  ") or [""]
 
 
-def _table(results: Results) -> list[str]:
+def _table(results: StudyResults) -> list[str]:
     found = view.groups(results)
     rows: list[tuple[str, ...]] = [("", "AP here", "paper", "to baseline", "95 % interval", "paper", "correlation")]
     for group, lines in found:
@@ -67,8 +64,7 @@ def _cells(item: Line, indent: str) -> tuple[str, ...]:
     here = item.here[0] if item.here else "not measured"
     paper = item.paper[0] if item.paper else NONE
     name = textwrap.shorten(item.title, _NAME - len(indent), placeholder="...")
-    limits = item.interval.partition(" (")[0]
-    return indent + name, here, paper, item.difference, limits, item.paper_difference, item.correlation
+    return indent + name, here, paper, item.difference, item.limits, item.paper_difference, item.correlation
 
 
 def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
@@ -77,7 +73,7 @@ def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
     return "  ".join([f"{first:<{widths[0]}}", *numbers]).rstrip()
 
 
-def _verdicts(results: Results) -> list[str]:
+def _verdicts(results: StudyResults) -> list[str]:
     found = view.claims(results)
     if not found:
         return [view.tally(found)]
@@ -87,12 +83,12 @@ def _verdicts(results: Results) -> list[str]:
     return lines
 
 
-def _speed(results: Results) -> list[str]:
-    if not results.get("speed"):
+def _speed(results: StudyResults) -> list[str]:
+    if results.speed is None:
         return []
-    titles = {row["key"]: row["title"] for row in results["rows"]}
+    titles = {row.key: row.title for row in results.rows}
     lines = ["time against the first row, network with post-processing (95 % interval), and FLOPs:"]
-    for row in results["speed"]["rows"][1:]:
-        name = titles.get(row["key"], row["key"])
-        lines.append(f"  {name}: {ratio(row.get('ratio_whole'))}, FLOPs {ratio(row.get('ratio_flops'))}")
+    for row in results.speed.rows[1:]:
+        name = titles.get(row.key, row.key)
+        lines.append(f"  {name}: {describe_ratio(row.ratio_whole)}, FLOPs {row.ratio_flops:.3f}")
     return lines

@@ -1,14 +1,15 @@
-"""The content of ``results.json`` as the words that every form of the report shows."""
+"""The results of a table as the words that every form of the report shows."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
 
-from gfocal.errors import UsageError
 from gfocal.report.numbers import NONE, line, points, share, signed, signed_share
+from gfocal.studies.comparison.content import Curve, RowResult, StudyResults
+from gfocal.studies.comparison.findings import Basis, PartVerdict
 from gfocal.studies.report.numbers import (
     MARKS,
     SHORT,
@@ -22,8 +23,6 @@ from gfocal.studies.report.numbers import (
 )
 from gfocal.utils.text import counted, listed, rounded_duration
 
-Results = Mapping[str, Any]
-_KEYS = ("table", "title", "source", "settings", "columns", "rows", "claims", "finished")
 _NOTABLE = 1e-3  # truncated edges: as much as training warns about
 
 
@@ -36,7 +35,8 @@ class Line:
         here: measured mean and spread, one a column; None: nothing is measured.
         paper: the paper's figures, one a column; None: the paper has no such row.
         difference: AP to the baseline, in points; "baseline" for the one that others are compared with.
-        interval: 95 % of that difference.
+        limits: 95 % of that difference.
+        over: what the interval comes from; "" where that is said once for all rows.
         paper_difference: the same in the paper.
         correlation: Spearman of score and IoU.
         truncated: share of the edges learnt that no box of this row reaches.
@@ -54,7 +54,8 @@ class Line:
     here: tuple[str, ...] | None
     paper: tuple[str, ...] | None
     difference: str
-    interval: str
+    limits: str
+    over: str
     paper_difference: str
     correlation: str
     truncated: str
@@ -66,6 +67,11 @@ class Line:
     loss: str
     curve: str
     problem: str
+
+    @property
+    def interval(self) -> str:
+        """The limits, and what they come from."""
+        return f"{self.limits} (over {self.over})" if self.over else self.limits
 
 
 @dataclass(frozen=True)
@@ -95,98 +101,80 @@ class Claim:
     parts: tuple[Part, ...]
 
 
-def checked(results: Results) -> Results:
-    """As it is.
-
-    Raises:
-        UsageError: it is no content of ``results.json``.
-    """
-    missing = [key for key in _KEYS if key not in results]
-    if missing:
-        raise UsageError(
-            f"these are no results of a study, {', '.join(missing)} missing: give the content of a results.json that "
-            "`gfocal study` wrote"
-        )
-    return results
-
-
-def groups(results: Results) -> list[tuple[str, list[Line]]]:
+def groups(results: StudyResults) -> list[tuple[str, list[Line]]]:
     """The rows under their headings."""
     mixed = len(spreads(results)) > 1
-    rows = {row["key"]: row for row in results["rows"]}
     return [
-        (group, [_line(row, rows, results, mixed) for row in found])
-        for group, found in groupby(results["rows"], key=lambda row: row["group"])
+        (group, [_line(row, results, mixed) for row in found])
+        for group, found in groupby(results.rows, key=lambda row: row.group)
     ]
 
 
-def spreads(results: Results) -> list[str]:
+def spreads(results: StudyResults) -> list[str]:
     """What the intervals of the rows come from."""
-    return sorted({SPREADS[row["difference"]["by"]] for row in results["rows"] if row["difference"]})
+    return sorted({SPREADS[row.difference.by] for row in results.rows if row.difference})
 
 
-def shows_truncated(results: Results) -> bool:
+def shows_truncated(results: StudyResults) -> bool:
     """Whether the share of truncated edges says something: in the table of n, and where it is not next to nothing."""
-    found = [row["truncated_share"] for row in results["rows"] if row["truncated_share"] is not None]
-    return bool(found) and (results["table"] == "table2b" or max(found) >= _NOTABLE)
+    found = [row.truncated_share for row in results.rows if row.truncated_share is not None]
+    return bool(found) and (results.table == "table2b" or max(found) >= _NOTABLE)
 
 
-def _line(row: Mapping[str, Any], rows: Mapping[str, Any], results: Results, say_spread: bool) -> Line:
-    columns = results["columns"]
-    found, paper, difference = row["measured"], row["published"], row["difference"]
-    is_baseline = any(other["baseline"] == row["key"] for other in rows.values())
-    words = interval(difference["low"], difference["high"]) if difference else ""
-    if words and say_spread:
-        words += f" (over {SPREADS[difference['by']]})"
+def _line(row: RowResult, results: StudyResults, say_spread: bool) -> Line:
+    columns = results.columns
+    found, paper, difference = row.measured, row.published, row.difference
+    is_baseline = any(other.baseline == row.key for other in results.rows)
     return Line(
-        title=row["title"],
+        title=row.title,
         here=None if found is None else tuple(with_spread(found.get(name)) for name in columns),
         paper=None if paper is None else tuple(printed(paper.get(name)) for name in columns),
-        difference=signed_share(difference["value"]) if difference else "baseline" if is_baseline else NONE,
-        interval=words,
-        paper_difference=signed(row["published_difference"]) if row["baseline"] else "",
-        correlation=with_spread(row["correlation"], "correlation"),
-        truncated=share(row["truncated_share"]),
-        recipe=row["recipe"],
-        changes=tuple(row["changes"]),
-        box_weight=row["box_weight"] or "none",
+        difference=signed_share(difference.value) if difference else "baseline" if is_baseline else NONE,
+        limits=interval(difference.low, difference.high) if difference else "",
+        over=SPREADS[difference.by] if difference and say_spread else "",
+        paper_difference=signed(row.published_difference) if row.baseline else "",
+        correlation=with_spread(row.correlation, "correlation"),
+        truncated=share(row.truncated_share),
+        recipe=row.recipe,
+        changes=row.changes,
+        box_weight=row.box_weight or "none",
         seeds=_seeds(row),
         time=_time(row),
-        loss=_loss(row["curve"]),
-        curve=_polyline(row["curve"]),
-        problem=_problem(row, rows),
+        loss=_loss(row.curve),
+        curve=_polyline(row.curve),
+        problem=_problem(row, results),
     )
 
 
-def _time(row: Mapping[str, Any]) -> str:
-    seconds = sum(run["seconds"] or 0 for run in row["runs"])
+def _time(row: RowResult) -> str:
+    seconds = sum(run.seconds or 0 for run in row.runs)
     return rounded_duration(seconds) if seconds else NONE
 
 
-def _seeds(row: Mapping[str, Any]) -> tuple[str, ...]:
+def _seeds(row: RowResult) -> tuple[str, ...]:
     """AP of each seed: 60.8 (seed 0) and so on."""
-    done = [run["seed"] for run in row["runs"] if run["state"] == "done"]
-    statistic = (row["measured"] or {}).get("AP")
-    values = statistic["runs"] if statistic else []
+    done = [run.seed for run in row.runs if run.state == "done"]
+    statistic = (row.measured or {}).get("AP")
+    values = statistic.runs if statistic else ()
     if len(done) != len(values):  # AP of a run may be unknown
         return tuple(map(points, values))
     return tuple(f"{points(value)} (seed {seed})" for seed, value in zip(done, values, strict=True))
 
 
-def _problem(row: Mapping[str, Any], rows: Mapping[str, Any]) -> str:
+def _problem(row: RowResult, results: StudyResults) -> str:
     """What is missing of a row, and why; "" of a whole one."""
     reasons = [
-        f"seed {run['seed']} failed: {line(run['error'] or 'no reason was kept')}"
-        if run["state"] == "failed"
-        else f"seed {run['seed']} has not been run"
-        for run in row["runs"]
-        if run["state"] != "done"
+        f"seed {run.seed} failed: {line(run.error or 'no reason was kept')}"
+        if run.state == "failed"
+        else f"seed {run.seed} has not been run"
+        for run in row.runs
+        if run.state != "done"
     ]
-    if row["measured"] is None and not reasons:
+    if row.measured is None and not reasons:
         reasons = ["no run of it is kept"]
-    base = rows.get(row["baseline"])
-    if row["measured"] is not None and row["baseline"] and row["difference"] is None:
-        without = base is None or base["measured"] is None
+    if row.measured is not None and row.baseline and row.difference is None:
+        base = next((other for other in results.rows if other.key == row.baseline), None)
+        without = base is None or base.measured is None
         reasons.append(
             "its baseline is not measured"
             if without
@@ -195,39 +183,32 @@ def _problem(row: Mapping[str, Any], rows: Mapping[str, Any]) -> str:
     return "; ".join(reasons)
 
 
-def problems(results: Results) -> list[str]:
+def problems(results: StudyResults) -> list[str]:
     """One line for every row of which something is missing, and what else failed."""
-    rows = {row["key"]: row for row in results["rows"]}
-    found = [(_named(row), _problem(row, rows)) for row in results["rows"]]
+    found = [(row.name, _problem(row, results)) for row in results.rows]
     lines = [f"{name}: {problem}" for name, problem in found if problem]
-    said = " ".join(lines)
-    # The runner's own list names rows by key; what is not among the rows must not be lost.
-    others = (line(text) for text in results.get("failures") or ())
-    return lines + [text for text in others if text.partition(": ")[2] not in said]
+    # The runs of rows are among those lines; what is not must not be lost.
+    told = {run.failure for row in results.rows for run in row.runs}
+    return lines + [line(text) for text in results.failures if text not in told]
 
 
-def _named(row: Mapping[str, Any]) -> str:
-    group, title = row["group"], row["title"]
-    return title if not group or title.startswith(group) else f"{group}, {title}"
-
-
-def _curve(curve: Mapping[str, Any] | None) -> list[tuple[float, float]]:
+def _points(curve: Curve | None) -> list[tuple[float, float]]:
     if curve is None:
         return []
-    return [(step, loss) for step, loss in zip(curve["step"], curve["loss"], strict=True) if loss is not None]
+    return [(step, loss) for step, loss in zip(curve.step, curve.loss, strict=True) if not math.isnan(loss)]
 
 
-def _loss(curve: Mapping[str, Any] | None) -> str:
+def _loss(curve: Curve | None) -> str:
     """At the begin, and the mean of the last tenth, since single steps are noisy."""
-    losses = [loss for _, loss in _curve(curve)]
+    losses = [loss for _, loss in _points(curve)]
     if not losses:
         return NONE
     last = losses[-max(1, len(losses) // 10) :]
     return f"{losses[0]:.2f} to {sum(last) / len(last):.2f}"
 
 
-def _polyline(curve: Mapping[str, Any] | None) -> str:
-    points = _curve(curve)
+def _polyline(curve: Curve | None) -> str:
+    points = _points(curve)
     if len(points) < 2:
         return ""
     first, last = points[0][0], points[-1][0]
@@ -237,37 +218,36 @@ def _polyline(curve: Mapping[str, Any] | None) -> str:
     return " ".join(f"{1 + 118 * (x - first) / width:.1f},{27 - 26 * (y - low) / span:.1f}" for x, y in points)
 
 
-def claims(results: Results) -> list[Claim]:
+def claims(results: StudyResults) -> list[Claim]:
     """The claims in words."""
     return [
         Claim(
-            statement=line(claim["statement"]),
-            verdict=VERDICTS[claim["verdict"]],
-            mark=MARKS[claim["verdict"]],
-            kind=claim["verdict"].replace(" ", "-"),
-            by=SPREADS[claim["by"]],
-            basis=_basis(claim["by"]),
-            published=line(claim["published"] or ""),
-            parts=tuple(_part(part) for part in claim["parts"]),
+            statement=line(claim.statement),
+            verdict=VERDICTS[claim.verdict],
+            mark=MARKS[claim.verdict],
+            kind=claim.verdict.replace(" ", "-"),
+            by=SPREADS[claim.by],
+            basis=_basis(claim.by),
+            published=line(claim.published),
+            parts=tuple(map(_part, claim.parts)),
         )
-        for claim in results["claims"]
+        for claim in results.claims
     ]
 
 
-def _basis(by: str) -> str:
+def _basis(by: Basis) -> str:
     return "nothing measured yet" if by == "nothing" else f"interval over {SPREADS[by]}"
 
 
-def _part(part: Mapping[str, Any]) -> Part:
-    kind = part["measure"]
+def _part(part: PartVerdict) -> Part:
     return Part(
-        text=line(part["text"]),
-        measure=kind,
-        difference=measured(part["difference"], kind),
-        interval=interval(part["low"], part["high"], kind),
-        published=published(part["published"], kind),
-        verdict=SHORT[part["verdict"]],
-        mark=MARKS[part["verdict"]],
+        text=line(part.text),
+        measure=part.measure,
+        difference=measured(part.difference, part.measure),
+        interval=interval(part.low, part.high, part.measure),
+        published=published(part.published, part.measure),
+        verdict=SHORT[part.verdict],
+        mark=MARKS[part.verdict],
     )
 
 

@@ -7,22 +7,22 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gfocal.errors import UsageError
+from gfocal.studies.comparison.content import StudyResults
 from gfocal.studies.report.html import overview_html, render_html
 from gfocal.studies.report.markdown import overview_markdown, render_markdown, schedule_plots
 from gfocal.studies.report.plot import write_plot
-from gfocal.studies.report.schedule import has_schedule
 from gfocal.studies.report.schedule_plot import write_courses, write_differences
-from gfocal.studies.report.view import Results, checked
 from gfocal.utils.files import write_atomically
+from gfocal.utils.records import fields_from_json, to_json
 
 RESULTS = "results.json"
 
 
-def write_study_report(results: Results, folder: Path) -> dict[str, Path]:
+def write_study_report(results: StudyResults, folder: Path) -> dict[str, Path]:
     """Write ``report.md``, ``report.html``, ``plot.png`` and ``results.json`` into a folder, which is made.
 
     Args:
-        results: content of ``results.json``.
+        results: of a table.
         folder: where to; what was there of these names is replaced.
 
     Returns:
@@ -30,10 +30,9 @@ def write_study_report(results: Results, folder: Path) -> dict[str, Path]:
         "schedule" and "agreement".
 
     Raises:
-        UsageError: these are no results, or the folder is a file.
+        UsageError: the folder is a file.
         DiskFull: there is no room.
     """
-    checked(results)
     _refuse_file(folder)
     names = {"markdown": "report.md", "html": "report.html", "plot": "plot.png", "results": RESULTS}
     files = {name: folder / file for name, file in names.items()}
@@ -42,30 +41,28 @@ def write_study_report(results: Results, folder: Path) -> dict[str, Path]:
     files |= _write_plots(results, files["plot"])
     _write(files["markdown"], markdown)
     _write(files["html"], html)
-    _write(files["results"], json.dumps(results, indent=1, allow_nan=False) + "\n")
+    _write(files["results"], json.dumps(to_json(results), indent=1, allow_nan=False) + "\n")
     return files
 
 
-def write_overview(found: Sequence[Results], folder: Path) -> dict[str, Path]:
+def write_overview(found: Sequence[StudyResults], folder: Path) -> dict[str, Path]:
     """Write ``overview.md``, ``overview.html`` and a plot for each table into a folder, which is made.
 
     Args:
-        found: contents of several ``results.json``, in the order to show them.
+        found: of several tables, in the order to show them.
         folder: where to.
 
     Returns:
         The files by name: "markdown", "html", "plot 1" and so on.
 
     Raises:
-        UsageError: there are none, these are no results, or the folder is a file.
+        UsageError: there are none, or the folder is a file.
         DiskFull: there is no room.
     """
     if not found:
         raise UsageError("there are no results to show: run a study first (gfocal study table1a --data ...)")
-    for results in found:
-        checked(results)
     _refuse_file(folder)
-    plots = [f"overview-{number}-{results['table']}.png" for number, results in enumerate(found, 1)]
+    plots = [f"overview-{number}-{results.table}.png" for number, results in enumerate(found, 1)]
     files = {"markdown": folder / "overview.md", "html": folder / "overview.html"}
     markdown, html = overview_markdown(found, plots), overview_html(found)
     for number, (name, results) in enumerate(zip(plots, found, strict=True), 1):
@@ -76,10 +73,10 @@ def write_overview(found: Sequence[Results], folder: Path) -> dict[str, Path]:
     return files
 
 
-def _write_plots(results: Results, plot: Path) -> dict[str, Path]:
+def _write_plots(results: StudyResults, plot: Path) -> dict[str, Path]:
     """The plot of a table and, beside it, those over its schedule; the latter by name."""
     write_atomically(plot, lambda file: write_plot(results, file))
-    if not has_schedule(results):
+    if not results.schedule:
         return {}
     differences, courses = (plot.with_name(name) for name in schedule_plots(plot.name))
     write_atomically(differences, lambda file: write_differences(results, file))
@@ -96,7 +93,7 @@ def _write(path: Path, text: str) -> None:
     write_atomically(path, lambda file: file.write_text(text, encoding="utf-8"))
 
 
-def read_results(folder: Path) -> list[Results]:
+def read_results(folder: Path) -> list[StudyResults]:
     """The results of all tables that a study left in its folder, in the order of their names.
 
     Raises:
@@ -108,9 +105,7 @@ def read_results(folder: Path) -> list[Results]:
     found = []
     for file in files:
         try:
-            content = json.loads(file.read_text(encoding="utf-8"))
-            checked(content)
-        except (OSError, ValueError, TypeError) as error:
+            found.append(fields_from_json(StudyResults, json.loads(file.read_text(encoding="utf-8"))))
+        except (OSError, ValueError, RecursionError) as error:
             raise UsageError(f"{file} cannot be read ({error}); the command of its study writes it anew") from error
-        found.append(content)
     return found

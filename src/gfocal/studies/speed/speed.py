@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,6 +16,8 @@ from gfocal.evaluation.speed import measure_interleaved, paired_ratio, summary
 from gfocal.images.io import pad_batch
 from gfocal.recipe import Recipe, load_recipe
 from gfocal.studies.speed.equal_work import build_alike, candidates_of, example_image
+from gfocal.studies.speed.records import RowSpeed, SpeedResult
+from gfocal.utils.text import counted
 
 IMAGE = (800, 1333)
 """(height, width) of the published recipes' images."""
@@ -36,7 +37,7 @@ def speed_of(
     repeats: int = REPEATS,
     threads: int | None = None,
     progress: Progress | None = None,
-) -> dict[str, Any]:
+) -> SpeedResult:
     """How fast the detectors of some recipes are beside each other.
 
     Args:
@@ -46,7 +47,7 @@ def speed_of(
         num_classes, repeats, threads, progress: see :func:`measure_rows`.
 
     Returns:
-        See :func:`measure_rows`; the rows' keys are the recipes.
+        The rows' keys are the recipes.
 
     Raises:
         UsageError: no recipe, one twice, or an unknown one; or as :func:`measure_rows`.
@@ -69,7 +70,7 @@ def measure_rows(
     repeats: int = REPEATS,
     threads: int | None = None,
     progress: Progress | None = None,
-) -> dict[str, Any]:
+) -> SpeedResult:
     """Time, FLOPs and parameters of detectors with random weights, one image at a time.
 
     All of them take turns in this process, on the same image, in float32 and evaluation mode, in the memory layout
@@ -82,14 +83,6 @@ def measure_rows(
         repeats: rounds, >= 1; two more before them do not count.
         threads: of torch, >= 1; by default as many as it has.
         progress: called with (rounds done, rounds in all).
-
-    Returns:
-        JSON types: ``image``, ``threads``, ``device`` ("cpu" or "cuda"), ``repeats``, ``candidates``, and ``rows``,
-        of each ``key``; ``flops`` of the network (two for each multiply-add of convolutions and matrix products);
-        ``parameters``; ``network`` (backbone, neck and head) and ``whole`` (from padded pixels to
-        :class:`~gfocal.structures.Detections`), each with ``median_ms``, ``p10_ms``, ``p90_ms``; ``ratio_network`` and
-        ``ratio_whole``, the ``median`` of the ratios within each round and its 95 % interval, ``low`` to ``high``;
-        ``ratio_flops``; ``fps``, from the median of ``whole``.
 
     Raises:
         UsageError: a number is out of range, no recipe is given, or an image of this size does not fit a detector.
@@ -108,36 +101,44 @@ def measure_rows(
         shown = pad_batch([example_image(height, width)]).to(device)
         sizes = torch.tensor([[height, width]])
         detectors = build_alike(recipes, num_classes, shown)
-        rows = [{"key": key, **_costs(one, shown)} for key, one in detectors.items()]
+        flops = {key: _flops(one, shown) for key, one in detectors.items()}
         functions: dict[str, Callable[[], object]] = {}
         for key, one in detectors.items():
             functions[f"network {key}"] = partial(one.raw, shown)
             functions[f"whole {key}"] = partial(one.detect, shown, sizes)
         times = measure_interleaved(functions, warmup=_WARMUP, repeats=repeats, progress=progress)
         used = torch.get_num_threads()
-    for row in rows:
-        row |= _row(row, times, rows[0])
-    about = {"picture": [height, width], "threads": used, "device": device.type, "repeats": repeats}
-    return {**about, "candidates": candidates_of(next(iter(detectors.values())), shown), "rows": rows}
+    return SpeedResult(
+        image=(height, width),
+        threads=used,
+        device=device.type,
+        repeats=repeats,
+        candidates=candidates_of(next(iter(detectors.values())), shown),
+        rows=tuple(_row(key, one, flops, times) for key, one in detectors.items()),
+    )
 
 
-def _row(row: Mapping[str, Any], times: Mapping[str, list[float]], first: Mapping[str, Any]) -> dict[str, Any]:
-    network, whole = (times[f"{what} {row['key']}"] for what in ("network", "whole"))
+def _row(key: str, detector: DenseDetector, flops: Mapping[str, int], times: Mapping[str, Sequence[float]]) -> RowSpeed:
+    first = next(iter(flops))
+    network, whole = times[f"network {key}"], times[f"whole {key}"]
     whole_times = summary(whole)
-    return {
-        "network": summary(network),
-        "whole": whole_times,
-        "ratio_network": paired_ratio(network, times[f"network {first['key']}"]),
-        "ratio_whole": paired_ratio(whole, times[f"whole {first['key']}"]),
-        "ratio_flops": row["flops"] / first["flops"],
-        "fps": 1000 / whole_times["median_ms"],
-    }
+    return RowSpeed(
+        key=key,
+        flops=flops[key],
+        parameters=sum(p.numel() for p in detector.parameters()),
+        network=summary(network),
+        whole=whole_times,
+        ratio_network=paired_ratio(network, times[f"network {first}"]),
+        ratio_whole=paired_ratio(whole, times[f"whole {first}"]),
+        ratio_flops=flops[key] / flops[first],
+        fps=1000 / whole_times.median_ms,
+    )
 
 
-def _costs(detector: DenseDetector, shown: Tensor) -> dict[str, int]:
+def _flops(detector: DenseDetector, shown: Tensor) -> int:
     with FlopCounterMode(display=False) as counter:
         detector.raw(shown)
-    return {"flops": counter.get_total_flops(), "parameters": sum(p.numel() for p in detector.parameters())}
+    return counter.get_total_flops()
 
 
 @contextmanager
@@ -152,43 +153,40 @@ def threads_of_torch(count: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def describe_speed(content: Mapping[str, Any]) -> list[str]:
+def describe_speed(found: SpeedResult) -> list[str]:
     """What :func:`measure_rows` gave as a table for a terminal, one string a line."""
-    height, width = content["picture"]
-    threads = f"{content['threads']} thread{'' if content['threads'] == 1 else 's'}"
-    on = f"{content['device']}, {threads}" if content["device"] == "cpu" else content["device"]
+    height, width = found.image
+    on = f"{found.device}, {counted(found.threads, 'thread')}" if found.device == "cpu" else found.device
     lines = [
-        f"one picture of {height} x {width} pixels, {on}, {content['repeats']} rounds in turns; "
-        f"about {content['candidates']:,} candidates pass the threshold of each",
+        f"one picture of {height} x {width} pixels, {on}, {found.repeats} rounds in turns; "
+        f"about {found.candidates:,} candidates pass the threshold of each",
         "",
     ]
     head = ("", "GFLOPs", "parameters", "network ms", "whole ms", "10 % - 90 %", "pictures/s")
-    cells = [head, *(_cells(row) for row in content["rows"])]
+    cells = [head, *(_cells(row) for row in found.rows)]
     lines += _aligned(cells)
-    first, *others = content["rows"]
+    first, *others = found.rows
     if others:
-        lines += ["", f"times {first['key']} (ratios within each round: median, 95 % interval)"]
+        lines += ["", f"times {first.key} (ratios within each round: median, 95 % interval)"]
         lines += _aligned([("", "FLOPs", "network", "whole"), *(_ratio_cells(row) for row in others)])
     return lines
 
 
-def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
-    whole = row["whole"]
+def _cells(row: RowSpeed) -> tuple[str, ...]:
     return (
-        row["key"],
-        f"{row['flops'] / 1e9:.2f}",
-        f"{row['parameters']:,}",
-        f"{row['network']['median_ms']:.1f}",
-        f"{whole['median_ms']:.1f}",
-        f"{whole['p10_ms']:.1f} - {whole['p90_ms']:.1f}",
-        f"{row['fps']:.2f}",
+        row.key,
+        f"{row.flops / 1e9:.2f}",
+        f"{row.parameters:,}",
+        f"{row.network.median_ms:.1f}",
+        f"{row.whole.median_ms:.1f}",
+        f"{row.whole.p10_ms:.1f} - {row.whole.p90_ms:.1f}",
+        f"{row.fps:.2f}",
     )
 
 
-def _ratio_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
-    times = [row["ratio_network"], row["ratio_whole"]]
-    ratios = (f"{ratio['median']:.3f} ({ratio['low']:.3f} to {ratio['high']:.3f})" for ratio in times)
-    return row["key"], f"{row['ratio_flops']:.4f}", *ratios
+def _ratio_cells(row: RowSpeed) -> tuple[str, ...]:
+    ratios = (f"{own.median:.3f} ({own.low:.3f} to {own.high:.3f})" for own in (row.ratio_network, row.ratio_whole))
+    return row.key, f"{row.ratio_flops:.4f}", *ratios
 
 
 def _aligned(cells: Sequence[Sequence[str]]) -> list[str]:
