@@ -11,6 +11,8 @@ from gfocal.studies.execution.plan import StudyData, make_plan, open_study_data,
 from gfocal.studies.paper.tables import TABLES
 from helpers.made_study import SECONDS, scenes
 
+PUBLISHED = [table for table in TABLES.values() if table.published]
+
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> StudyData:
@@ -18,14 +20,14 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> StudyData:
 
 
 def test_all_tables_are_35_published_runs(data: StudyData) -> None:
-    plan = make_plan(TABLES.values(), data, BUDGETS["full"])
+    plan = make_plan(PUBLISHED, data, BUDGETS["full"])
     extra = [run for run in plan.runs if all(place == ("table2a", "atss-dirac_distances") for place in run.rows)]
     assert (len(plan.runs), len(extra), len(plan.of_row)) == (36, 1, 44)
     assert len({run.name for run in plan.runs}) == 36
 
 
 def test_a_run_stands_for_all_of_its_rows(data: StudyData) -> None:
-    plan = make_plan(TABLES.values(), data, SECONDS, seeds=(0, 1))
+    plan = make_plan(PUBLISHED, data, SECONDS, seeds=(0, 1))
     gfl = plan.of_row["table3", "gfl"]
     assert [run.seed for run in gfl] == [0, 1]
     assert gfl == plan.of_row["table2b", "n-16"] == plan.of_row["table2c", "delta-1"]
@@ -33,7 +35,7 @@ def test_a_run_stands_for_all_of_its_rows(data: StudyData) -> None:
     assert gfl[0].recipe.runtime.seed == 0
     assert gfl[1].recipe.runtime.seed == 1
     # A run has the same name in whatever study it is done.
-    for table in TABLES.values():
+    for table in PUBLISHED:
         alone = make_plan([table], data, SECONDS)
         assert all(runs[0].name == plan.of_row[place][0].name for place, runs in alone.of_row.items())
     # First seeds come first: a study that is cut off has whole tables.
@@ -57,6 +59,20 @@ def test_names_tell_what_decides_the_result(data: StudyData, tmp_path: Path) -> 
         names(of=scenes(tmp_path / "val", val=25)),
     ):
         assert usual.isdisjoint(other)
+
+
+def test_runs_of_before_there_was_padding_to_leave_out_are_the_same_where_there_is_none(data: StudyData) -> None:
+    """Squares of a multiple of 32 pixels; of all others the positives are other ones since."""
+
+    def names(*overrides: str) -> set[str]:
+        return {run.name for run in make_plan([TABLES["table3"]], data, SECONDS, overrides=overrides).runs}
+
+    old = "model.assigner.in_padding=true"
+    assert names(old) == names()
+    for padded in ("data.resize.size=100", "data.resize.kind=short_long"):
+        assert names(padded, old).isdisjoint(names(padded))
+    drawn = ("data.resize.size=100", "data.multi_scale=[0.5,2]")
+    assert names(*drawn, old) == names(*drawn)
 
 
 def test_rows_of_a_study_differ_in_the_row_alone(data: StudyData) -> None:

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
 
 from gfocal.data.fingerprint import fingerprint, images_fingerprint
 from gfocal.data.index.data_index import DataIndex
@@ -239,12 +238,25 @@ def _first_like() -> dict[tuple[str, tuple[str, ...]], tuple[str, ...]]:
     return found
 
 
+def _has_padding(recipe: Recipe) -> bool:
+    """Whether images get padding: all but squares whose sides are multiples of 32, as ``data.sides`` are."""
+    data = recipe.data
+    return data.resize.kind != "square" or not (data.multi_scale or data.resize.size % 32 == 0)
+
+
 def _identity(recipe: Recipe, facts: str) -> str:
     """A hash of all that decides a run's results."""
-    content: dict[str, Any] = recipe.to_dict()
+    content = recipe.to_dict()
     for section, key in _FREE:
         content[section].pop(key)
-    if not content["schedule"]["keep_steps"]:  # younger than many a study's folder
-        content["schedule"].pop("keep_steps")
+    assigner, schedule = content["model"]["assigner"], content["schedule"]
+    # Younger than many a study's folder: left out where a run is what it was before there were such keys.
+    if not schedule["keep_steps"]:
+        schedule.pop("keep_steps")
+    if recipe.model.assigner.kind != "task_aligned":
+        for key in ("positives", "alpha", "beta", "static_epochs"):
+            assigner.pop(key)
+    if recipe.model.assigner.in_padding or not _has_padding(recipe):
+        assigner.pop("in_padding")
     text = json.dumps([SCHEME, content, facts], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
