@@ -11,6 +11,7 @@ from typer.testing import CliRunner, Result
 from gfocal.cli.app import app
 from gfocal.data.formats.open import open_dataset
 from gfocal.data.scenes.generate import make_scenes
+from gfocal.data.split import HeldOut
 from gfocal.errors import UsageError
 from gfocal.recipe import Recipe
 from helpers.layouts import boxes_of, coco, images, lay_out, yolo_labels, zipped
@@ -109,8 +110,8 @@ def test_a_seed_is_that_of_training_and_split(
 ) -> None:
     given: list[tuple[int, int]] = []
 
-    def run(recipe: Recipe, *args: object, held_out: dict[str, int], **kwargs: object) -> None:
-        given.append((recipe.runtime.seed, held_out["seed"]))
+    def run(recipe: Recipe, *args: object, held_out: HeldOut, **kwargs: object) -> None:
+        given.append((recipe.runtime.seed, held_out.seed))
         raise UsageError("enough")
 
     monkeypatch.setattr("gfocal.training.train.train", run)

@@ -256,7 +256,7 @@ def test_load_reads_what_was_saved(tmp_path: Path) -> None:
         found = load(path).predict(image, score_threshold=0.0)
         assert found.names == NAMES
         torch.testing.assert_close(found.boxes, expected.boxes, rtol=1e-4, atol=1e-3)
-    assert load_trained(file)[2]["category_ids"] == [5, 6]
+    assert load_trained(file)[2].category_ids == [5, 6]
     with pytest.raises(UsageError, match="names goes with a recipe"):
         load(file, names=NAMES)
 
