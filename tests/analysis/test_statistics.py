@@ -63,16 +63,20 @@ def test_candidates_by_hand(within_reach: str) -> None:
     assert assigned.dynamic
     assert [row.positives for row in found.levels] == [25, 4, 1]
     assert (found.positives, found.totals.edges, found.totals.truncated, found.totals.missed) == (30, 120, 0, 1)
-    # Edges reach three strides: on the level of stride 8 no farther than 24 pixels, which from the point 60 alone is
-    # enough for all four. The others would not be chosen.
-    found, assigned = data_statistics(square, load_recipe("fcos_nano", [*FCOS, *task]), proposal=False)
-    assert [row.positives for row in found.levels] == [1, 4, 1]
-    assert (found.totals.truncated, found.levels[0].largest) == (0, 2.5)
+    # Edges reach three strides, 24 pixels on the level of stride 8: from the point 60 alone that is enough. All count,
+    # since nobody knows which the network will choose, so there is no smallest reg_max, and no other reach is proposed;
+    # but for within_reach, which drops candidates beyond the reach where others are within.
+    found, _ = data_statistics(square, load_recipe("fcos_nano", [*FCOS, *task]))
+    assert [row.positives for row in found.levels] == ([1, 4, 1] if within_reach == "true" else [25, 4, 1])
+    assert (found.totals.truncated == 0) == (within_reach == "true")
+    assert (found.counted, found.smallest_reg_max) == ("candidates", None)
+    assert found.proposal is not None
+    assert not any("reg_max" in line for line in found.proposal.reasons)
     # With one stride, 32 pixels on the last level, 48 reaches 8 and 32: it alone is left. A square of 120 is reached
     # from nowhere: all of its candidates stay, and show what is cut off.
     short = [*task, "model.boxes.kind=general_dfl", "model.boxes.reg_max=1"]
     found, _ = data_statistics(square, load_recipe("fcos_nano", short), proposal=False)
-    assert [row.positives for row in found.levels] == [0, 0, 1]
+    assert [row.positives for row in found.levels] == ([0, 0, 1] if within_reach == "true" else [25, 4, 1])
     large = made_index([(320, 320, [(40, 40, 160, 160)])])
     found, _ = data_statistics(large, load_recipe("fcos_nano", short), proposal=False)
     assert [row.positives for row in found.levels] == [15**2, 7**2, 4**2]
@@ -89,7 +93,7 @@ def test_positives_of_training_are_among_the_candidates(train_index: DataIndex) 
     dataset = DetectionDataset(train_index, EvalTransform(detector.resize), seed=0)
     counts, positives, claims = Counts(), 0, 0
     for batch in make_loader(dataset, batch_size=4):
-        assignment = detector.assign_batch(batch.images, batch.targets, detector(batch.images))
+        assignment = detector.assign_batch(batch.images, batch.targets, detector(batch.images), sizes=batch.sizes)
         counts.add(assignment)
         positives += len(assignment.positive)
         points = detector.points(*batch.images.shape[-2:])
@@ -134,7 +138,7 @@ def test_counts_are_those_of_training(train_index: DataIndex, name: str) -> None
     dataset = DetectionDataset(train_index, EvalTransform(detector.resize), seed=0)
     counts, positives = Counts(), 0
     for batch in make_loader(dataset, batch_size=4):
-        assignment = detector.assign_batch(batch.images, batch.targets)
+        assignment = detector.assign_batch(batch.images, batch.targets, sizes=batch.sizes)
         counts.add(assignment)
         positives += len(assignment.positive)
     assigned = assign(train_index, recipe)
@@ -280,9 +284,9 @@ def test_json(train_index: DataIndex) -> None:
     content = found.to_dict()
     assert json.loads(json.dumps(content, allow_nan=False)) == content
     assert list(content) == [
-        "tile", "pictures", "pictures_in_all", "augmented", "objects", "missed", "edges", "truncated", "missed_share",
-        "truncated_share", "positives", "reach_strides", "levels", "sizes", "aspects", "tiny", "smallest_reg_max",
-        "proposal",
+        "tile", "pictures", "pictures_in_all", "augmented", "counted", "objects", "missed", "edges", "truncated",
+        "missed_share", "truncated_share", "positives", "reach_strides", "levels", "sizes", "aspects", "tiny",
+        "smallest_reg_max", "proposal",
     ]  # fmt: skip
     group = ["from", "to", "objects", "missed", "missed_share", "edges", "truncated", "truncated_share"]
     assert list(content["sizes"][0]) == group
@@ -337,3 +341,19 @@ def test_a_resumed_run_is_not_told_again(train_index: DataIndex, tmp_path: Path,
 def test_shares_in_words() -> None:
     shares = [None, 0.0, 1e-7, 0.00104, 0.0042, 0.5, 1.0]
     assert [percent(share) for share in shares] == ["-", "0 %", "0.001 %", "0.104 %", "0.42 %", "50.00 %", "100.00 %"]
+
+
+@pytest.mark.parametrize(
+    ("early", "epochs", "words"), [(2, 5, "from epoch 3 on it is task_aligned"), (5, 5, "warning")]
+)
+def test_a_run_that_starts_with_a_static_assigner_counts_with_it(
+    train_index: DataIndex, early: int, epochs: int, words: str
+) -> None:
+    sets = ("model.boxes.reg_max=2", f"schedule.epochs={epochs}", "data.scale=null")
+    atss = before_training(train_index, small(*sets))
+    static = before_training(train_index, small(*sets, TASK_ALIGNED, f"model.assigner.static_epochs={early}"))
+    assert static[0] == atss[0]
+    assert words in static[1]
+    assert static[2:] == atss[1:]
+    (line, *_) = before_training(train_index, small(*sets, TASK_ALIGNED))
+    assert "chooses the points of the others by predictions" in line

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import numpy as np
@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from gfocal.assigners import DynamicAssigner
-from gfocal.assigners.reach import reached_pairs
 from gfocal.boxes import boxes_to_distances
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.loading.loader import DetectionDataset
@@ -172,24 +171,25 @@ def assign(
     images: np.ndarray | None = None,
     *,
     augmented: bool = False,
+    start: bool = False,
     progress: Progress | None = None,
 ) -> Assigned:
     """Assign the objects of some images to the points of a recipe's detector.
-
-    Every image is padded on its own. In training it is padded to the largest of its batch, where images keep their
-    shape: points beyond its border may then take the place of others there.
 
     Args:
         index: the data.
         recipe: of the detector.
         images: numbers of the images; by default all.
         augmented: with what the recipe does at random; then not these images, but as many of the first epoch.
+        start: as the first epoch does it: by the static assigner, where the recipe's starts with one.
         progress: called with (images done, images in all) now and then.
     """
     matching = build_matching(recipe)
     numbers = np.arange(len(index)) if images is None else images
     plain = map(resized(index, matching), numbers.tolist())
     learning = as_trained(index, recipe, len(numbers)) if augmented else plain
+    if start and matching.static_assigner is not None:
+        matching = replace(matching, assigner=matching.static_assigner)
     return _gather(recipe, matching, learning, len(numbers), progress)
 
 
@@ -200,17 +200,18 @@ def _gather(
     count: int,
     progress: Progress | None,
 ) -> Assigned:
-    kept: dict[tuple[int, int], Points] = {}
+    kept: dict[tuple[int, int], tuple[Points, int]] = {}  # by size: where objects are assigned, and all places
     objects, owners, levels, edges, cut = [], [], [], [], []
     total = points_seen = pixels = 0
     for done, (targets, size) in enumerate(images, start=1):
         padded = -(-size[0] // PADDED_TO) * PADDED_TO, -(-size[1] // PADDED_TO) * PADDED_TO
-        if padded not in kept:
+        if size not in kept:
             if len(kept) >= _SIZES_KEPT:
                 kept.clear()
-            kept[padded] = matching.make_points(grid_sizes(*padded, recipe.model.strides), device="cpu")
-        points = kept[padded]
-        points_seen, pixels = points_seen + len(points), pixels + math.prod(padded)
+            made = matching.make_points(grid_sizes(*padded, recipe.model.strides), device="cpu")
+            kept[size] = made if recipe.model.assigner.in_padding else made.within(*size)[0], len(made)
+        points, places = kept[size]
+        points_seen, pixels = points_seen + places, pixels + math.prod(padded)
         if len(targets):
             own, positive = _learners(matching, points, targets.boxes)
             at = points[positive]
@@ -239,16 +240,10 @@ def _gather(
 
 
 def _learners(matching: Matching, points: Points, boxes: Tensor) -> tuple[Tensor, Tensor]:
-    """(N,) object and (N,) point of the positives; of an assigner that looks at predictions, those of its candidates.
-
-    Of such candidates only those count which the boxes can reach, where an object has any: the others would predict
-    boxes that fit badly, and be left.
-    """
+    """(N,) object and (N,) point of the positives; of an assigner that looks at predictions, of its candidates."""
     assigner = matching.assigner
     if isinstance(assigner, DynamicAssigner):
-        own, point = assigner.candidates(points, boxes)
-        keep = reached_pairs(own, point, points, boxes, matching.box_coder.truncated)
-        return own[keep], point[keep]
+        return assigner.candidates(points, boxes)
     index = assigner(points, boxes).gt_index
     positive = (index >= 0).nonzero().squeeze(1)
     return index[positive], positive

@@ -19,8 +19,11 @@ LEAST_SIDE = 8.0
 def smallest_by_delta(recipe: Recipe, assigned: Assigned) -> dict[str, int] | None:
     """The least n that leaves at most 0.1 % of the edges of every level out, by delta.
 
-    None where the recipe's points have no such boxes, or nothing is positive.
+    None where the recipe's points have no such boxes, or nothing is positive, and of candidates: which of them will
+    be positive nobody knows.
     """
+    if assigned.dynamic:
+        return None
     if "general" not in AXES[recipe.model.points.kind]["boxes.kind"] or not len(assigned.owner):
         return None
     deltas = sorted({*DELTAS, recipe.model.boxes.delta})
@@ -63,8 +66,10 @@ def lower_quartile(assigned: Assigned) -> float:
 
 
 def reach_reasons(recipe: Recipe, now: Assigned) -> list[str]:
-    """A line for each level of which more than 0.1 % of the edges lie too far from their points."""
-    reasons = []
+    """A line for each level of which more than 0.1 % of the edges lie too far from their points; none of candidates."""
+    reasons: list[str] = []
+    if now.dynamic:
+        return reasons
     for level, stride in enumerate(now.strides):
         edges, cut = now.of_level(level)
         far = int((cut & (edges >= 0)).sum())

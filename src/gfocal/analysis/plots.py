@@ -60,7 +60,9 @@ def edges_figure(assigned: Assigned, reach: float | None, title: str) -> Any:
 
     levels = [level for level in range(len(assigned.strides)) if bool((assigned.level == level).any())]
     figure = Figure(figsize=(9, 2.2 + 1.55 * (len(levels) + 1)), layout="constrained")
-    figure.suptitle(f"Distance from point to edge, all positives\n{title}", fontsize=12)
+    figure.suptitle(
+        f"Distance from point to edge, all {'candidates' if assigned.dynamic else 'positives'}\n{title}", fontsize=12
+    )
     panels = figure.subplots(len(levels) + 1, 1, sharex=True, squeeze=False)[:, 0]
     if not levels:
         return _nothing(figure, panels[0])

@@ -165,7 +165,7 @@ class _Trial:
             then = assign(self.index, changed, self.images, augmented=self.augmented, progress=progress)
         worst, boxes = then.worst_share, changed.model.boxes
         channels = before = build_matching(self.recipe).box_coder.channels
-        if BOXES[boxes.kind].bins:
+        if BOXES[boxes.kind].bins and not then.dynamic:
             n = max(boxes.reg_max, least_reach(then, boxes.delta))
             worst = out_of_reach(then, n, boxes.delta)
             if n > boxes.reg_max:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from gfocal.boxes import aligned_iou
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.pipeline import in_tiles
 from gfocal.recipe import Recipe
-from gfocal.recipe.forms import BOXES
+from gfocal.recipe.forms import ASSIGNERS, BOXES
 from gfocal.utils.records import FLAT, IF_ANY, fields_to_json, named
 from gfocal.utils.text import percent
 from gfocal.zoo import anchor_shapes
@@ -125,15 +125,17 @@ class DataStatistics:
         images: that were looked at.
         images_in_all: of so many.
         augmented: with what the recipe does at random.
-        totals: as training counts them.
-        positives: points that learn an object.
+        counted: "positives"; "candidates" where the assigner looks at predictions: all points that may become positive
+            of an object, for each object. What of them learns is not known before training.
+        totals: as training counts them; of candidates, the edges too.
+        positives: points that learn an object, or may.
         reach_strides: how far boxes reach from their point, in strides; None: unlimited.
         levels: a row for each.
         sizes: by the square root of the area, in pixels as they enter.
         aspects: by width over height.
         tiny: objects of next to no pixels.
         smallest_reg_max: the least n, by delta, that leaves at most 0.1 % of each level's edges out; None where boxes
-            have no bins, or nothing is positive.
+            have no bins, nothing is positive, or candidates are counted.
         proposal: of a recipe that fits better; None where none was asked for.
     """
 
@@ -141,6 +143,7 @@ class DataStatistics:
     images: int = field(metadata=named("pictures"))
     images_in_all: int = field(metadata=named("pictures_in_all"))
     augmented: bool
+    counted: Literal["positives", "candidates"]
     totals: Totals = field(metadata=FLAT)
     positives: int
     reach_strides: float | None
@@ -197,6 +200,7 @@ def data_statistics(
         images=len(chosen),
         images_in_all=len(index),
         augmented=augmented,
+        counted="candidates" if now.dynamic else "positives",
         totals=totals(now),
         positives=len(now.owner),
         reach_strides=reach_in_strides(recipe),
@@ -292,6 +296,28 @@ def _tiny(assigned: Assigned) -> Tiny:
     )
 
 
+def _counted_lines(recipe: Recipe, now: Assigned, of: str) -> list[str]:
+    """The two shares of ``of`` images, or of candidates the one that is known; and who assigns in the first epochs."""
+    missed, kind = f"{percent(now.missed_share)} of the objects get no point", recipe.model.assigner.kind
+    if now.dynamic:
+        return [
+            f"in {of} pictures {missed}; {kind} chooses the points of the others by predictions: training counts the "
+            "edges beyond what the boxes can reach, after each epoch"
+        ]
+    beyond = f"{percent(now.truncated_share)} of the edges lie beyond what the boxes can reach"
+    lines = [f"in {of} pictures {beyond}, {missed}"]
+    if ASSIGNERS[kind].dynamic:
+        early, epochs = recipe.model.assigner.static_epochs, recipe.schedule.epochs
+        setting = f"model.assigner.static_epochs={early}"
+        if early < epochs:
+            lines.append(
+                f"{setting}: a static assigner begins, and counted this; from epoch {early + 1} on it is {kind}"
+            )
+        else:
+            lines.append(f"warning: {setting}, but the run has {epochs} epochs: {kind} never assigns")
+    return lines
+
+
 def before_training(index: DataIndex, recipe: Recipe) -> list[str]:
     """What to tell whoever starts a run: two shares, and a warning for each above 0.1 %.
 
@@ -301,12 +327,9 @@ def before_training(index: DataIndex, recipe: Recipe) -> list[str]:
     data = recipe.data
     moved = bool(data.scale or data.multi_scale or data.zoom_out or data.iou_crop or data.mosaic)
     chosen = choose_images(len(index), START_IMAGES, recipe.runtime.seed)
-    now = assign(index, recipe, chosen, augmented=moved)
+    now = assign(index, recipe, chosen, augmented=moved, start=True)
     of = f"{len(chosen):,}" if len(chosen) == len(index) else f"{len(chosen):,} of {len(index):,}"
-    lines = [
-        f"in {of} pictures {percent(now.truncated_share)} of the edges lie beyond what the boxes can reach, "
-        f"{percent(now.missed_share)} of the objects get no point"
-    ]
+    lines = _counted_lines(recipe, now, of)
     if reasons := reach_reasons(recipe, now):
         n = least_reach(now, recipe.model.boxes.delta)
         fix = (

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gfocal.analysis.recommend import Kind, Proposal
-from gfocal.analysis.statistics import DataStatistics, LevelStatistics, ObjectGroup
+from gfocal.analysis.statistics import DataStatistics, ObjectGroup
 from gfocal.commands.statistics import StatisticsReport
 from gfocal.utils.text import counted, percent
 
@@ -21,14 +21,20 @@ def print_statistics(report: StatisticsReport, *, console: Console | None = None
     if not found.totals.objects:
         console.print("these pictures have no object to learn: there is nothing more to show")
         return
-    console.print(_levels(found.levels, found.reach_strides))
+    if found.counted == "candidates":
+        console.print(
+            "this recipe's assigner chooses an object's points by predictions: counted are its candidates, every point "
+            "that may become positive of an object",
+            soft_wrap=True,
+        )
+    console.print(_levels(found))
     console.print(_groups("size", "side in pixels", [(group, None) for group in found.sizes], _size))
     shapes = [(row.group, row.unlike_anchors) for row in found.aspects]
     console.print(_groups("shape", "width:height", shapes, _shape))
     for line in _lines(found):
         console.print(line, soft_wrap=True)
     if found.proposal is not None:
-        _print_proposal(found.proposal, console)
+        _print_proposal(found.proposal, console, reach_known=found.counted == "positives")
 
 
 def _headline(report: StatisticsReport) -> str:
@@ -39,15 +45,16 @@ def _headline(report: StatisticsReport) -> str:
         f"{report.data}, {report.split}, as {report.recipe} trains at {report.size}"
         f"{', augmented' if found.augmented else ''}: "
         f"{counted(found.images, what)}{of}, {counted(found.totals.objects, 'object')}, "
-        f"{counted(found.positives, 'positive point')}"
+        f"{counted(found.positives, 'candidate point' if found.counted == 'candidates' else 'positive point')}"
     )
 
 
-def _levels(rows: Sequence[LevelStatistics], reach: float | None) -> Table:
+def _levels(found: DataStatistics) -> Table:
+    rows, reach = found.levels, found.reach_strides
     bounded = [] if reach is None else [f"beyond {reach:g}"]
     limit = "unlimited" if reach is None else f"{reach:g} strides"
     table = Table(title="edges by level", caption=f"distances from point to edge in strides; reach: {limit}")
-    for name in ("stride", "objects", "positives", "median", "99 %", "99.9 %", "largest", *bounded):
+    for name in ("stride", "objects", found.counted, "median", "99 %", "99.9 %", "largest", *bounded):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         counts = f"{row.stride}", f"{row.objects:,}", f"{row.positives:,}"
@@ -103,8 +110,9 @@ def _ratio(value: float) -> str:
 
 def _lines(found: DataStatistics) -> list[str]:
     tiny, totals = found.tiny, found.totals
+    edges = "edges of the candidates" if found.counted == "candidates" else "edges"
     lines = [
-        f"in all: {percent(totals.truncated_share)} of the edges lie beyond what the boxes can reach, "
+        f"in all: {percent(totals.truncated_share)} of the {edges} lie beyond what the boxes can reach, "
         f"{percent(totals.missed_share)} of the objects get no point"
     ]
     if tiny.below_a_pixel or tiny.below_a_stride:
@@ -123,10 +131,12 @@ def _lines(found: DataStatistics) -> list[str]:
     return lines
 
 
-def _print_proposal(proposal: Proposal, console: Console) -> None:
+def _print_proposal(proposal: Proposal, console: Console, *, reach_known: bool) -> None:
     console.print()
     if not proposal.reasons:
-        console.print("nothing needs to change: the boxes reach the edges, and objects get their points")
+        reach = "nothing needs to change: the boxes reach the edges, and" if reach_known else "nothing was found:"
+        unknown = "" if reach_known else "; whether the boxes reach the edges shows in training, which counts it"
+        console.print(f"{reach} objects get their points{unknown}", soft_wrap=True)
     for reason in proposal.reasons:
         console.print(f"! {reason}", soft_wrap=True)
     if proposal.reasons and not proposal.options:

@@ -29,10 +29,10 @@ SETS: dict[AgreementSet, str] = {
 AGREEMENT = (
     "Spearman's correlation of score and IoU over three sets of boxes. Positives: the points that the assigner gives "
     "an object, each with the score of the object's class and the IoU of its box, before anything is suppressed; rows "
-    "with the same points and assigner have the same ones. Objects that all rows find: each with the detection that "
-    "found it, at an IoU of 0.5. Detections: all that score at least 0.05 and overlap an object by at least 0.1, which "
-    "is another set in every row. The paper's claim is about the score that a place gets for the box that it predicts: "
-    "positives answer it, and the others say what is left of it after suppression."
+    "with the same points and static assigner have the same ones. Objects that all rows find: each with the detection "
+    "that found it, at an IoU of 0.5. Detections: all that score at least 0.05 and overlap an object by at least 0.1, "
+    "which is another set in every row. The paper's claim is about the score that a place gets for the box that it "
+    "predicts: positives answer it, and the others say what is left of it after suppression."
 )
 SCHEDULE = (
     "Each run is measured on the way too, with its averaged weights: an early step is one of the whole schedule, with "
