@@ -34,7 +34,7 @@ class CenternessWeight:
 
 @dataclass(frozen=True)
 class TargetWeight:
-    """What the quality learns there: the IoU of a joint quality, or its soft target (TOOD, arXiv 2108.07755, eq. 7)."""
+    """What the quality learns there: a joint quality's IoU or soft target (TOOD, arXiv 2108.07755, section 3.2)."""
 
     reads_outputs = True
 
