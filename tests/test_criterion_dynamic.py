@@ -39,7 +39,9 @@ class FixedDynamic:
     def candidates(self, points: object, boxes: Tensor) -> tuple[Tensor, Tensor]:
         raise AssertionError("a step asks for assignments alone")
 
-    def assign(self, points: object, objects: Targets, scores: Tensor, boxes: Tensor) -> Assignment:
+    def assign(
+        self, points: object, objects: Targets, scores: Tensor, boxes: Tensor, keep: object = None
+    ) -> Assignment:
         self.seen.append((objects, scores, boxes))
         return next(self.answers)
 

@@ -53,6 +53,22 @@ def test_rectangles_by_hand() -> None:
     assert flat.tolist() == [2, 4, 7, 13]
 
 
+def test_no_object_is_split_over_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds = Lattice.of(make_points([(4, 4), (2, 2)], [8, 16], anchor_scale=4, offset=0.5))
+    low = torch.zeros(6, 2, 2)
+    high = torch.tensor([3.0, 1, 9, 1, -1, 0]).view(6, 1, 1).expand(6, 2, 2)  # 20, 8, 20, 8, 0 and 2 pairs
+    monkeypatch.setattr(lattice, "_CHUNK", 10)
+    chunks = [gt.unique().tolist() for gt, _ in kinds.rectangles(low, high)]
+    assert chunks == [[0], [1], [2], [3, 5]]
+    together = [torch.cat(part) for part in zip(*kinds.rectangles(low, high), strict=True)]
+    monkeypatch.setattr(lattice, "_CHUNK", 10**9)
+    ((gt, flat),) = kinds.rectangles(low, high)
+    assert torch.equal(together[0], gt)
+    assert torch.equal(together[1], flat)
+    for none in (low[:0], low):  # no objects, objects without pairs
+        assert [(len(gt), len(flat)) for gt, flat in kinds.rectangles(none, none - 1)] == [(0, 0)]
+
+
 def test_least_and_order_by_hand() -> None:
     assert least_of(3, torch.tensor([2, 0, 2]), torch.tensor([7, 4, 5]), 9).tolist() == [4, 9, 5]
     rank, object_of = by_area(torch.tensor([5.0, 1.0, 5.0, 2.0]), -1)

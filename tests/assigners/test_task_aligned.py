@@ -228,6 +228,11 @@ def test_the_size_of_a_chunk_changes_nothing(chunk: int, monkeypatch: pytest.Mon
     assert len(expected[0]) > 5
     monkeypatch.setattr(lattice, "_CHUNK", chunk)
     assert all(torch.equal(*pair) for pair in zip(inside_pairs(p.points, p.targets.boxes), expected, strict=True))
+    for seed in range(60):  # and the choice, ties too
+        p = Problem(seed)
+        found = TaskAlignedAssigner(**p.settings).assign(p.points, p.targets, p.scores, p.boxes)
+        index, _ = slow_task_aligned(p.points.xy, p.targets.boxes, p.targets.labels, p.scores, p.boxes, **p.settings)
+        assert found.gt_index.tolist() == index, seed
 
 
 def test_candidates_are_all_that_can_become_positive() -> None:

@@ -13,7 +13,7 @@ from gfocal.points import Points
 
 CLEARLY = 0.01
 """Pixels by which a point must lie within a box to be inside, as published code has it."""
-_CHUNK = 1 << 20  # pairs of object and point that are looked at together: some tens of megabytes
+_CHUNK = 1 << 18  # pairs of object and point that are looked at together, if one object has no more: up to 100 MB
 
 
 def require_whole(points: Points, name: str) -> None:
@@ -82,7 +82,7 @@ class Lattice:
 
         Yields:
             (N,) object and (N,) flat index, int64, by object, kind, row, column; all pairs in one go or, where they
-            are very many, in several.
+            are very many, in several, but those of one object together. At least once, without pairs if there are none.
         """
         low = low.clamp(min=0).minimum(self.cells).long()
         high = high.clamp(min=-1).minimum(self.cells - 1).long()
@@ -92,9 +92,8 @@ class Lattice:
         base = self.flat(low[..., 0], low[..., 1])
         row_step = (self.step * self.cells[:, 0]).expand_as(base)
         table = torch.stack((end - count, size[..., 0].flatten(), base.flatten(), row_step.flatten()), 1)
-        total = int(end[-1]) if len(end) else 0
-        for begin in range(0, total, _CHUNK):
-            number = torch.arange(begin, min(begin + _CHUNK, total), device=end.device)
+        for begin, stop in _spans(end[len(self.first) - 1 :: len(self.first)].tolist()):
+            number = torch.arange(begin, stop, device=end.device)
             which = torch.searchsorted(end, number, right=True)
             before, columns, corner, down = table[which].unbind(1)
             inner = number - before
@@ -102,6 +101,17 @@ class Lattice:
             kind = which.remainder(len(self.first))
             flat = corner + row * down + (inner - row * columns) * self.step[kind]
             yield which.div(len(self.first), rounding_mode="floor"), flat
+
+
+def _spans(ends: list[int]) -> Iterator[tuple[int, int]]:
+    """Cut 0 ... ``ends[-1]`` at some of the ends, as few as keep a span within a chunk or at a single object's."""
+    begin = last = 0
+    for end in ends:
+        if end - begin > _CHUNK and last > begin:
+            yield begin, last
+            begin = last
+        last = end
+    yield begin, last
 
 
 def least_of(count: int, index: Tensor, value: Tensor, none: int) -> Tensor:
@@ -120,6 +130,20 @@ def by_area(areas: Tensor, none: int) -> tuple[Tensor, Tensor]:
     return rank, torch.cat((order, order.new_tensor([none])))
 
 
+def inside_chunks(points: Points, boxes: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield what :func:`inside_pairs` gives in as many parts as :meth:`Lattice.rectangles`: no object is split."""
+    if not (len(points) and len(boxes)):
+        none = torch.zeros(0, dtype=torch.int64, device=points.xy.device)
+        yield none, none
+        return
+    lattice = Lattice.of(points)
+    low, high = (boxes[:, None] / lattice.stride[:, None] - points.offset).split(2, -1)
+    for gt, point in lattice.rectangles(low.floor(), high.ceil()):
+        xy = points.xy[point]
+        keep = torch.minimum(xy - boxes[gt, :2], boxes[gt, 2:] - xy).amin(-1) > CLEARLY
+        yield gt[keep], point[keep]
+
+
 def inside_pairs(points: Points, boxes: Tensor) -> tuple[Tensor, Tensor]:
     """(N,) object and (N,) flat index of each point that lies inside it by more than :data:`CLEARLY`, by object.
 
@@ -127,20 +151,14 @@ def inside_pairs(points: Points, boxes: Tensor) -> tuple[Tensor, Tensor]:
         points: a whole set.
         boxes: (G, 4) float xyxy.
     """
-    gts, inside = [torch.zeros(0, dtype=torch.int64, device=points.xy.device)], [points.level[:0]]
-    if len(points) and len(boxes):
-        lattice = Lattice.of(points)
-        low, high = (boxes[:, None] / lattice.stride[:, None] - points.offset).split(2, -1)
-        for gt, point in lattice.rectangles(low.floor(), high.ceil()):
-            xy = points.xy[point]
-            keep = torch.minimum(xy - boxes[gt, :2], boxes[gt, 2:] - xy).amin(-1) > CLEARLY
-            gts.append(gt[keep])
-            inside.append(point[keep])
-    return torch.cat(gts), torch.cat(inside)
+    gt, point = zip(*inside_chunks(points, boxes), strict=True)
+    return torch.cat(gt), torch.cat(point)
 
 
 def power(base: Tensor, exponent: float) -> Tensor:
     """(N,) powers, the same of the same base: vectorised code rounds the last few of a tensor otherwise."""
+    if exponent == 1:
+        return base
     values, of = base.unique(return_inverse=True)
     return values.pow(exponent)[of]
 

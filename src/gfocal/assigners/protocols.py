@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
 from gfocal.points import Points
 from gfocal.structures import Assignment, Targets
+
+Keep = Callable[[Tensor, Tensor], Tensor]
+"""(N,) index of a box and (N,) index of a point -> (N,) bool, which of these pairs may be chosen."""
 
 
 class Assigner(Protocol):
@@ -31,7 +35,9 @@ class DynamicAssigner(Protocol):
         """
         ...
 
-    def assign(self, points: Points, targets: Targets, scores: Tensor, boxes: Tensor) -> Assignment:
+    def assign(
+        self, points: Points, targets: Targets, scores: Tensor, boxes: Tensor, keep: Keep | None = None
+    ) -> Assignment:
         """Assign the objects of one image to the whole set of points.
 
         Args:
@@ -39,5 +45,6 @@ class DynamicAssigner(Protocol):
             targets: G objects.
             scores: (P, C) detached candidate scores in [0, 1], float32 at least.
             boxes: (P, 4) detached decoded boxes, in pixels of the padded image; they may lie beyond it.
+            keep: which candidates to choose from; asked with all those of an object together. None: from all.
         """
         ...

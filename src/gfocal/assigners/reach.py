@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from gfocal.assigners.protocols import Assigner, DynamicAssigner
+from gfocal.assigners.protocols import Assigner, DynamicAssigner, Keep
 from gfocal.points import Points
 from gfocal.structures import NEGATIVE, Assignment, Targets
 
@@ -36,7 +36,7 @@ class WithinReach:
 
     General boxes reach ``reg_max * delta`` strides from the point. A large object that is assigned on a fine level, or
     off its centre, asks for more, and learns an edge that is cut off. Here such a point becomes negative, unless all
-    positives of its object are such points: a box that is too small is better than none. Ours, not the paper's.
+    positives of its object are such points: a box that is too small is better than none. Ours, not the papers'.
 
     Args:
         assigner: decides first.
@@ -48,14 +48,19 @@ class WithinReach:
 
     def __call__(self, points: Points, boxes: Tensor) -> Assignment:
         """Assign the (G, 4) boxes of one image to the whole set of points."""
-        return _reached(self.assigner(points, boxes), points, boxes, self.truncated)
+        assigned = self.assigner(points, boxes)
+        point = (assigned.gt_index >= 0).nonzero().squeeze(1)
+        keep = reached_pairs(assigned.gt_index[point], point, points, boxes, self.truncated)
+        return Assignment(assigned.gt_index.index_fill(0, point[~keep], NEGATIVE), assigned.alignment)
 
 
 class DynamicWithinReach:
-    """The same for an assigner that looks at predictions.
+    """Another assigner that looks at predictions, and chooses from what the box representation can reach.
+
+    An object that has a candidate within reach has no other; one without keeps all that it has.
 
     Args:
-        assigner: decides first.
+        assigner: chooses among the candidates that are left.
         truncated: as of :class:`WithinReach`.
     """
 
@@ -68,12 +73,14 @@ class DynamicWithinReach:
         keep = reached_pairs(gt, point, points, boxes, self.truncated)
         return gt[keep], point[keep]
 
-    def assign(self, points: Points, targets: Targets, scores: Tensor, boxes: Tensor) -> Assignment:
+    def assign(
+        self, points: Points, targets: Targets, scores: Tensor, boxes: Tensor, keep: Keep | None = None
+    ) -> Assignment:
         """As of :class:`DynamicAssigner`."""
-        return _reached(self.assigner.assign(points, targets, scores, boxes), points, targets.boxes, self.truncated)
 
+        def both(gt: Tensor, point: Tensor) -> Tensor:
+            kept = torch.ones_like(gt, dtype=torch.bool) if keep is None else keep(gt, point)
+            reached = reached_pairs(gt[kept], point[kept], points, targets.boxes, self.truncated)
+            return kept.masked_scatter(kept, reached)
 
-def _reached(assigned: Assignment, points: Points, boxes: Tensor, truncated: Truncated) -> Assignment:
-    point = (assigned.gt_index >= 0).nonzero().squeeze(1)
-    keep = reached_pairs(assigned.gt_index[point], point, points, boxes, truncated)
-    return Assignment(assigned.gt_index.index_fill(0, point[~keep], NEGATIVE), assigned.alignment)
+        return self.assigner.assign(points, targets, scores, boxes, both)

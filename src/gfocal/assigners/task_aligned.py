@@ -5,10 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gfocal.assigners.lattice import inside_pairs, power, require_whole, to_highest_iou
+from gfocal.assigners.lattice import inside_chunks, inside_pairs, power, require_whole, to_highest_iou
+from gfocal.assigners.protocols import Keep
 from gfocal.boxes import aligned_iou
 from gfocal.points import Points
 from gfocal.structures import NEGATIVE, Assignment, Targets
+
+_NAME = "Task-aligned assignment"
 
 
 class TaskAlignedAssigner:
@@ -29,7 +32,8 @@ class TaskAlignedAssigner:
 
     Source:
         TOOD: Task-aligned One-stage Object Detection, arXiv 2108.07755, section 3.2; its values alpha 1, beta 6,
-        top 13 of section 4.
+        top 13 of section 4. That points lie inside the object, and that one of several objects goes to that of largest
+        IoU, is published code's; the paper's formulas say neither.
 
     Example:
         What it equals, but for ties: the matrix (P, G) of all points and all boxes.
@@ -63,11 +67,13 @@ class TaskAlignedAssigner:
         Raises:
             ValueError: for a set of points that is not whole.
         """
-        require_whole(points, "Task-aligned assignment")
+        require_whole(points, _NAME)
         return inside_pairs(points, boxes.float())
 
     @torch.no_grad()
-    def assign(self, points: Points, targets: Targets, scores: Tensor, boxes: Tensor) -> Assignment:
+    def assign(
+        self, points: Points, targets: Targets, scores: Tensor, boxes: Tensor, keep: Keep | None = None
+    ) -> Assignment:
         """Assign the objects of one image to points of all levels, any number of anchors a location.
 
         Args:
@@ -75,19 +81,26 @@ class TaskAlignedAssigner:
             targets: G objects.
             scores: (P, C) score of each class, in [0, 1].
             boxes: (P, 4) decoded boxes.
+            keep: which candidates to choose from; asked with all those of an object together. None: from all.
 
         Raises:
             ValueError: for a set of points that is not whole.
         """
         exact = torch.float32 if points.xy.device.type == "mps" else torch.float64
         true = targets.boxes.float()
-        gt, point = self.candidates(points, true)
-        iou = aligned_iou(boxes[point].to(exact), true[gt].to(exact))
-        score = scores[point, targets.labels[gt]].to(exact)
-        # Not finite where training has diverged, which its losses say: the choice must only not fail on it.
-        aligned = (power(score, self.alpha) * power(iou, self.beta)).nan_to_num(0, 0, 0)
-        first = self._first(gt, point, aligned)
-        gt, point, iou, aligned = gt[first], point[first], iou[first].nan_to_num(0, 0, 0), aligned[first]
+        require_whole(points, _NAME)
+        chosen = []
+        for gt, point in inside_chunks(points, true):  # an object's choice needs its own pairs alone
+            if keep is not None:
+                kept = keep(gt, point)
+                gt, point = gt[kept], point[kept]
+            iou = aligned_iou(boxes[point].to(exact), true[gt].to(exact))
+            score = scores[point, targets.labels[gt]].to(exact)
+            # Not finite where training has diverged, which its losses say: the choice must only not fail on it.
+            aligned = (power(score, self.alpha) * power(iou, self.beta)).nan_to_num(0, 0, 0)
+            first = self._first(gt, point, aligned)
+            chosen.append((gt[first], point[first], iou[first].nan_to_num(0, 0, 0), aligned[first]))
+        gt, point, iou, aligned = (torch.cat(parts) for parts in zip(*chosen, strict=True))
         nothing = torch.full((len(points),), NEGATIVE, dtype=torch.int64, device=points.xy.device)
         index = to_highest_iou(nothing, point, gt, iou)
         won = index[point] == gt
