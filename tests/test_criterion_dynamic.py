@@ -119,6 +119,20 @@ def test_the_total_of_two_points_by_alignment() -> None:
     assert losses["box"].item() == pytest.approx((y[0] * 5 / 13 + y[1] * 1 / 3) / (y[0] + y[1]), rel=1e-5)
 
 
+def test_a_weight_by_the_target_does_not_compute_it_again() -> None:
+    asked = []
+
+    class Counting(JointQuality):
+        def target(self, positives: PositiveRows) -> Tensor:
+            asked.append(positives)
+            return super().target(positives)
+
+    out, quality = two_points(), Counting()
+    assignment = assign_batch(TWO, [OBJECT], TaskAlignedAssigner(), BOXES, out=out, quality=quality)
+    detection_losses(out, TWO, assignment, BOXES, quality, box_weight=TargetWeight(), loss_weights=ONES)
+    assert len(asked) == 1
+
+
 @pytest.mark.parametrize("box_weight", BOX_WEIGHTS)
 @pytest.mark.parametrize("quality", [JointQuality(), JointV2(9)], ids=["joint", "joint_v2"])
 def test_parts_of_a_step_by_alignment_add_up_to_the_whole(quality: Quality, box_weight: str) -> None:

@@ -66,6 +66,22 @@ def test_points_within_an_image_are_those_left_of_and_above_its_border(
         points[:3].within(*size)
 
 
+def test_an_image_without_padding_has_all_the_points() -> None:
+    points = make_points(grid_sizes(60, 90, (8, 16)), (8, 16), anchor_scale=8, offset=0.5)
+    for size in ((64, 96), (61, 93), (100, 100)):
+        inside, index = points.within(*size)
+        assert inside is points
+        assert index.tolist() == list(range(len(points)))
+    assert len(points.within(60, 96)[0]) < len(points)  # the last row lies on the border
+
+
+def test_points_within_levels_without_any() -> None:
+    points = make_points([(2, 3), (0, 2)], [8, 16], anchor_scale=8, offset=0)
+    inside, index = points.within(8, 16)
+    assert (inside.grids, index.tolist(), len(inside)) == (((1, 2), (0, 1)), [0, 1], 2)
+    assert len(make_points([(0, 0)], [8], anchor_scale=8, offset=0).within(8, 8)[1]) == 0
+
+
 def test_no_points_at_all() -> None:
     points = make_points([(0, 4)], [8], anchor_scale=8, offset=0)
     assert (points.xy.shape, points.anchors.shape, points.level_counts) == ((0, 2), (0, 4), [0])

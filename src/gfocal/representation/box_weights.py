@@ -39,7 +39,7 @@ class TargetWeight:
     reads_outputs = True
 
     def __call__(self, positives: PositiveRows, quality: Quality) -> Tensor:
-        target = quality.target(positives)
+        target = quality.target(positives) if positives.target is None else positives.target
         if target is None:
             raise ValueError(
                 f"box_weight target needs a quality that learns a target; {type(quality).__name__} has none"

@@ -116,6 +116,8 @@ class PositiveRows:
         boxes: (N, 4) decoded boxes; None without ``out``.
         alignment: (N,) an assigner's measure of how well each prediction fits its object (see
             :class:`gfocal.structures.Assignment`); None where the assigner has none.
+        target: (N,) what :meth:`Quality.target` gave, for a box weight, so that nobody computes it twice; None where
+            it has not been asked or gave none.
     """
 
     points: Points
@@ -125,6 +127,7 @@ class PositiveRows:
     out: HeadOutput | None = None
     boxes: Tensor | None = None
     alignment: Tensor | None = None
+    target: Tensor | None = None
 
     @property
     def known_out(self) -> HeadOutput:
