@@ -44,9 +44,12 @@ def test_the_version_stands_in_one_place() -> None:
 
 
 def test_changelog_and_citation_are_of_this_version() -> None:
+    """Of a version in the making: the changelog says what is unreleased, the citation names the last release."""
     log = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     releases = re.findall(r"^## \[([\d.]+)\] - (\d{4}-\d\d-\d\d)$", log, re.MULTILINE)
-    assert releases[0][0] == gfocal.__version__
+    own = Version(gfocal.__version__)
+    assert own.is_devrelease == ("\n## [Unreleased]\n" in log)
+    assert own > Version(releases[0][0]) if own.is_devrelease else own == Version(releases[0][0])
     assert releases == sorted(releases, key=lambda release: Version(release[0]), reverse=True)
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert (citation["version"], str(citation["date-released"])) == releases[0]

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from gfocal.training.train import train
     from gfocal.zoo import build_detector, build_head
 
-__version__ = "0.2.0"
+__version__ = "0.3.0.dev0"
 __all__ = [
     "STUDY_TABLES",
     "Assignment",
