@@ -28,14 +28,8 @@ from helpers.mmdetection_files import empty_weights, save_as
 from helpers.small_runs import TINY
 
 VERBS = ("demo", "train", "eval", "predict", "import", "recipes", "doctor")
-SMALL = [
-    *TINY,
-    "data.resize.size=64",
-    "schedule.batch_size=4",
-    "schedule.epochs=1",
-    "data.workers=0",
-    "runtime.threads=1",
-]
+QUICK = ["schedule.batch_size=4", "schedule.epochs=1", "data.workers=0", "runtime.threads=1"]
+SMALL = [*TINY, "data.resize.size=64", *QUICK]
 STATS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 
 
@@ -627,7 +621,7 @@ def test_predict_goes_on_without_a_broken_image(run: Path, tmp_path: Path) -> No
 # --- demo
 
 
-DEMO = ("--train", "6", "--val", "4", "--size", "64", *sets(*SMALL[1:]))
+DEMO = ("--train", "6", "--val", "4", "--size", "64", *sets(*QUICK))
 
 
 def test_demo_from_nothing_to_drawings_and_again(tmp_path: Path) -> None:

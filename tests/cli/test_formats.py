@@ -15,9 +15,10 @@ from gfocal.data.split import HeldOut
 from gfocal.errors import UsageError
 from gfocal.recipe import Recipe
 from helpers.layouts import boxes_of, coco, images, lay_out, yolo_labels, zipped
+from helpers.small_runs import TINY
 
 SMALL = ["data.resize.size=64", "schedule.batch_size=4", "schedule.epochs=1", "data.workers=0", "runtime.threads=1"]
-SETS = [word for pair in SMALL for word in ("--set", pair)]
+SETS = [word for pair in (*TINY, *SMALL) for word in ("--set", pair)]
 
 
 @pytest.fixture(autouse=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from pathlib import Path
 from types import SimpleNamespace
@@ -67,6 +68,7 @@ def test_values_keep_their_scale_through_a_new_vgg() -> None:
     assert not any(m.bias.any() for m in backbone.modules() if isinstance(m, nn.Conv2d))
 
 
+@functools.cache
 def torchvision_weights() -> dict[str, Tensor]:
     """As in torchvision's file of the features: its classifier is there and holds nothing."""
     from torchvision.models.vgg import cfgs, make_layers
@@ -106,8 +108,7 @@ def test_files_without_weights_of_vgg(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"there is no file /no/such\.pth"):
         VggBackbone(pretrained="/no/such.pth")
     file = tmp_path / "some.pth"
-    short = torchvision_weights()
-    del short["features.28.bias"]
+    short = {name: value for name, value in torchvision_weights().items() if name != "features.28.bias"}
     more = torchvision_weights() | {"features.35.weight": torch.zeros(1)}
     for content in (short, more, {"a.b": torch.zeros(2)}, [1, 2]):
         torch.save(content, file)

@@ -20,6 +20,7 @@ from gfocal.errors import UsageError
 from gfocal.recipe import Recipe, load_recipe
 from gfocal.runs.datasets import default_run_folder, open_measured, open_run_data, recorded
 from gfocal.training.train import train
+from helpers.small_runs import TINY
 
 
 def names(index: DataIndex) -> list[str]:
@@ -28,7 +29,7 @@ def names(index: DataIndex) -> list[str]:
 
 def small(*overrides: str) -> Recipe:
     own = ["data.resize.size=64", "schedule.batch_size=4", "schedule.epochs=1", "data.workers=0", "runtime.threads=1"]
-    return load_recipe("gfl_nano", [*own, *overrides])
+    return load_recipe("gfl_nano", [*TINY, *own, *overrides])
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from gfocal.training import lr_finder as finder
 from gfocal.training.lr_finder import Sweep, _sweep, find_lr, smooth, suggest, sweep_report
 from gfocal.training.step import NotFinite
 from gfocal.training.train import train
-from helpers.small_runs import SMALL, metrics_of, small
+from helpers.small_runs import SHORT, metrics_of, small
 
 LRS = tuple(np.logspace(-6, 1, 141).tolist())  # 20 a factor of ten
 
@@ -117,7 +117,7 @@ PLAIN = ("data.scale=null", "data.photometric=0", "schedule.ema=0")
 @pytest.mark.slow
 def test_the_suggestion_trains_better_than_others(tmp_path: Path, train_index: DataIndex) -> None:
     before, threads = torch.get_rng_state(), torch.get_num_threads()
-    recipe = small(*PLAIN)
+    recipe = small(*PLAIN, name="gfl_nano")
     sweep = find_lr(recipe, train_index, steps=60)
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.get_num_threads() == threads
@@ -130,7 +130,7 @@ def test_the_suggestion_trains_better_than_others(tmp_path: Path, train_index: D
         options = ("optim.reference_batch=null", f"optim.lr={factor * found.lr}", "schedule.epochs=12")
         options += ("schedule.kind=multistep", "schedule.milestones=[99]", "schedule.save_every=100")
         out = tmp_path / str(factor)
-        train(small(*PLAIN, *options), train_index, None, out, progress=False)
+        train(small(*PLAIN, *options, name="gfl_nano"), train_index, None, out, progress=False)
         return float(np.mean([line["loss"] for line in metrics_of(out, "train")[-6:]]))
 
     suggested = last_losses(1)
@@ -170,7 +170,7 @@ def test_ranges_that_are_none(options: dict, train_index: DataIndex) -> None:
 
 
 def test_the_command(scenes: Path, tmp_path: Path) -> None:
-    keys = [part for key in (*SMALL, *PLAIN) for part in ("--set", key)]
+    keys = [part for key in (*SHORT, *PLAIN) for part in ("--set", key)]
     out = tmp_path / "lr"
     command = [
         "find-lr",
@@ -191,7 +191,7 @@ def test_the_command(scenes: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     content = json.loads((out / "lr.json").read_text())
     assert content["set"] is not None
-    assert f"next: gfocal train gfl_nano --data {scenes} --set {SMALL[0]}" in result.stdout, (
+    assert f"next: gfocal train gfl_nano --data {scenes} --set {SHORT[0]}" in result.stdout, (
         "with what it was swept with"
     )
     assert f"--set {content['set']}\nnumbers: {out / 'lr.json'}\nplot: {out / 'lr.png'}\n" in result.stdout

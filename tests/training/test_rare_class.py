@@ -36,7 +36,8 @@ def test_the_rare_class_is_found_better_in_as_many_steps(shared: Path, tmp_path:
     index = rewritten(open_dataset(tmp_path / "scenes", "train"), tmp_path / "thinned", thin_out)
     found = {}
     for name, more in KINDS.items():
-        recipe = small(*OPTIONS, "schedule.eval_every=100", "schedule.save_every=1000", "optim.lr=0.003", *more)
+        options = (*OPTIONS, "schedule.eval_every=100", "schedule.save_every=1000", "optim.lr=0.003", *more)
+        recipe = small(*options, name="gfl_nano")
         assert images_per_epoch(recipe, index) == {"once": 288, "repeated": 414}[name]
         result = train(recipe, index, val, tmp_path / name, init=tmp_path / "nano", progress=False)
         found[name] = (result.steps, result.metrics["per_class"][RARE], result.metrics["AP"])
