@@ -22,7 +22,7 @@ from gfocal.errors import UsageError
 from gfocal.points import Points, grid_sizes
 from gfocal.recipe import Recipe
 from gfocal.recipe.forms import BOXES
-from gfocal.representation.dirac import MAX_SIDES
+from gfocal.representation.boxes.dirac import MAX_SIDES
 from gfocal.structures import Targets
 from gfocal.zoo import Matching, build_matching
 

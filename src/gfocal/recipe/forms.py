@@ -56,22 +56,27 @@ ASSIGNERS: dict[str, Form] = {
     "max_iou": Form("assigners.max_iou:MaxIouAssigner", ("positive_iou", "negative_iou", "low_quality")),
     "task_aligned": Form("assigners.task_aligned:TaskAlignedAssigner", ("alpha", "beta", "positives"), dynamic=True),
 }
+_GENERAL = "representation.boxes.general:GeneralBoxes"
 BOXES: dict[str, Form] = {
-    "dirac": Form("representation.dirac:DiracBoxes", ("code", "stds", "loss", "smooth_beta")),
-    "gaussian": Form("representation.gaussian:GaussianBoxes", points=SQUARE),
-    "general": Form("representation.general:GeneralBoxes", ("reg_max", "delta"), {"dfl": False}, SQUARE, bins=True),
-    "general_dfl": Form("representation.general:GeneralBoxes", ("reg_max", "delta"), {"dfl": True}, SQUARE, bins=True),
+    "dirac": Form("representation.boxes.dirac:DiracBoxes", ("code", "stds", "loss", "smooth_beta")),
+    "gaussian": Form("representation.boxes.gaussian:GaussianBoxes", points=SQUARE),
+    "general": Form(
+        "representation.boxes.general:GeneralBoxes", ("reg_max", "delta"), {"dfl": False}, SQUARE, bins=True
+    ),
+    "general_dfl": Form(
+        "representation.boxes.general:GeneralBoxes", ("reg_max", "delta"), {"dfl": True}, SQUARE, bins=True
+    ),
 }
-_BRANCH, _GUIDED = "representation.branch:BranchQuality", "representation.guided:GuidedQuality"
+_BRANCH, _GUIDED = "representation.quality.branch:BranchQuality", "representation.quality.guided:GuidedQuality"
 QUALITIES: dict[str, Form] = {
-    "none": Form("representation.none:NoQuality", ("alpha", "gamma")),
+    "none": Form("representation.quality.none:NoQuality", ("alpha", "gamma")),
     "centerness": Form(_BRANCH, ("alpha", "gamma"), {"kind": "centerness"}, SQUARE, target=True),
     "iou": Form(_BRANCH, ("alpha", "gamma"), {"kind": "iou"}, target=True),
     "centerness_guided": Form(_GUIDED, ("eta", "alpha", "gamma"), {"kind": "centerness"}, SQUARE, target=True),
     "iou_guided": Form(_GUIDED, ("eta", "alpha", "gamma"), {"kind": "iou"}, target=True),
-    "joint": Form("representation.joint:JointQuality", ("beta",), target=True),
-    "joint_v2": Form("representation.joint_v2:JointV2", ("beta",), points=SQUARE, bins=True, target=True),
-    "softmax_mined": Form("representation.mined:MinedSoftmax", ("negatives",), points=SSD),
+    "joint": Form("representation.quality.joint:JointQuality", ("beta",), target=True),
+    "joint_v2": Form("representation.quality.joint_v2:JointV2", ("beta",), points=SQUARE, bins=True, target=True),
+    "softmax_mined": Form("representation.quality.mined:MinedSoftmax", ("negatives",), points=SSD),
 }
 BOX_WEIGHTS: dict[str, Form] = {
     "score": Form("representation.box_weights:ScoreWeight"),

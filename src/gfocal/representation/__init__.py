@@ -5,16 +5,16 @@ one file and one line in the recipe's table of names.
 """
 
 from gfocal.representation.box_weights import CenternessWeight, ScoreWeight, TargetWeight
-from gfocal.representation.branch import BranchQuality
-from gfocal.representation.dirac import DiracBoxes
-from gfocal.representation.gaussian import GaussianBoxes
-from gfocal.representation.general import GeneralBoxes
-from gfocal.representation.guided import GuidedQuality
-from gfocal.representation.joint import JointQuality, soft_target
-from gfocal.representation.joint_v2 import JointV2, product_logits
-from gfocal.representation.mined import MinedSoftmax
-from gfocal.representation.none import NoQuality
+from gfocal.representation.boxes.dirac import DiracBoxes
+from gfocal.representation.boxes.gaussian import GaussianBoxes
+from gfocal.representation.boxes.general import GeneralBoxes
 from gfocal.representation.protocols import BoxRepresentation, BoxWeight, LearningRows, PositiveRows, Quality
+from gfocal.representation.quality.branch import BranchQuality
+from gfocal.representation.quality.guided import GuidedQuality
+from gfocal.representation.quality.joint import JointQuality, soft_target
+from gfocal.representation.quality.joint_v2 import JointV2, product_logits
+from gfocal.representation.quality.mined import MinedSoftmax
+from gfocal.representation.quality.none import NoQuality
 
 __all__ = [
     "BoxRepresentation",

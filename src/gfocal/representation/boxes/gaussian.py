@@ -9,7 +9,7 @@ from gfocal.boxes import boxes_to_distances
 from gfocal.losses import gaussian_nll_loss, reduce_loss
 from gfocal.losses.reduction import at_least_float32
 from gfocal.points import Points
-from gfocal.representation.dirac import DiracBoxes
+from gfocal.representation.boxes.dirac import DiracBoxes
 from gfocal.representation.protocols import BoxRepresentation
 
 MAX_LOG_STD = 4.0

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gfocal.points import make_points
 from gfocal.representation import GeneralBoxes, JointQuality, JointV2, LearningRows
-from gfocal.representation.joint_v2 import product_logits
+from gfocal.representation.quality.joint_v2 import product_logits
 from gfocal.structures import HeadOutput
 from helpers.rows import positive_rows
 from oracles.losses import quality_focal

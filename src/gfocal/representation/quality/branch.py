@@ -9,8 +9,8 @@ from torch import Tensor
 from gfocal.boxes import aligned_iou, centerness
 from gfocal.losses import centerness_loss
 from gfocal.losses.reduction import at_least_float32
-from gfocal.representation.none import NoQuality
 from gfocal.representation.protocols import LearningRows, PositiveRows, Quality
+from gfocal.representation.quality.none import NoQuality
 from gfocal.structures import HeadOutput
 
 QualityKind = Literal["centerness", "iou"]

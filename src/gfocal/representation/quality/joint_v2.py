@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gfocal.losses.reduction import at_least_float32
-from gfocal.representation.joint import JointQuality
 from gfocal.representation.protocols import LearningRows, PositiveRows, Quality
+from gfocal.representation.quality.joint import JointQuality
 from gfocal.structures import HeadOutput
 
 _LARGEST = 4

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from gfocal.losses import focal_loss, reduce_loss
-from gfocal.representation.branch import QualityKind, check_kind, measure
 from gfocal.representation.protocols import LearningRows, PositiveRows, Quality
+from gfocal.representation.quality.branch import QualityKind, check_kind, measure
 
 # A share S' / S below this is nothing but rounding: dividing by it would overflow float32.
 _LEAST_SHARE = 1e-20

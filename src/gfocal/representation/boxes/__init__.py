@@ -1,0 +1,1 @@
+"""How a box is represented; a form is one file."""

@@ -1,0 +1,1 @@
+"""How a box's quality enters training and score; a form is one file."""
