@@ -13,7 +13,15 @@ from gfocal.assigners import Assigner, DynamicAssigner
 from gfocal.errors import UsageError
 from gfocal.losses.reduction import at_least_float32
 from gfocal.points import Points
-from gfocal.representation import BoxRepresentation, BoxWeight, LearningRows, PositiveRows, Quality, ScoreWeight
+from gfocal.representation import (
+    BoxRepresentation,
+    BoxRows,
+    BoxWeight,
+    LearningRows,
+    PositiveRows,
+    Quality,
+    ScoreWeight,
+)
 from gfocal.structures import IGNORED, Assignment, HeadOutput, Targets
 
 CountRule = Literal["step", "picture", "plus_pictures"]
@@ -236,7 +244,7 @@ def detection_losses(
         rows = _learning_rows(flat, assignment, len(points), positives.target)
         terms = {
             **quality.losses(replace(rows, norm=cls_norm, sums=quality_sums)),
-            **box_coder.losses(at, learnt.box, decoded, assignment.target_boxes, weight=weight, norm=box_norm),
+            **box_coder.losses(BoxRows(at, learnt.box, decoded, assignment.target_boxes, weight, box_norm)),
         }
         missing = [name for name in terms if name not in loss_weights]
         if missing:

@@ -16,7 +16,7 @@ from gfocal.detector import DenseDetector, MakePoints, PixelNorm
 from gfocal.errors import UsageError
 from gfocal.images.from_recipe import resize_of, tiling_of
 from gfocal.images.io import Resize
-from gfocal.models import PostProcess, ShuffleNetBackbone, TimmBackbone, VggBackbone
+from gfocal.models import HeadShape, PostProcess, ShuffleNetBackbone, TimmBackbone, VggBackbone
 from gfocal.models.freezing import freeze
 from gfocal.points import Shapes, make_anchors, octave_shapes, ssd_shapes
 from gfocal.recipe import ModelRecipe, Recipe
@@ -212,9 +212,7 @@ def _head(
     channels: int | Sequence[int],
     anchors: Sequence[int],
 ) -> Any:
-    return make_form(
-        HEADS[model.head],
-        model,
+    shape = HeadShape(
         in_channels=channels,
         levels=len(model.strides),
         class_outputs=quality.num_logits(num_classes),
@@ -223,3 +221,4 @@ def _head(
         box_bias=box_coder.initial_code,
         anchors=anchors,
     )
+    return make_form(HEADS[model.head], model, shape=shape)

@@ -8,7 +8,8 @@ set here, and the default is shown to differ.
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from gfocal.detector import DenseDetector, to_original
 from gfocal.interop.mmdetection import our_names
 from gfocal.models import ConvHead, PlainHead
 from gfocal.models.heads import flatten_level
+from gfocal.models.protocols import HeadShape
 from gfocal.recipe import load_recipe
 from gfocal.structures import HeadOutput, Targets
 from gfocal.zoo import build_detector
@@ -33,18 +35,21 @@ class Case:
 
     recipe: str
     keys: tuple[str, ...] = ()
-    head: dict[str, Any] | None = None
+    shape: HeadShape | None = None
+    head: Mapping[str, Any] = field(default_factory=dict)
     classes: int = 6
 
 
-SMALL: dict[str, Any] = {"channels": 32, "head_depth": 2, "class_outputs": 6, "box_outputs": 4}
+SHAPE = HeadShape(16, 5, class_outputs=6, box_outputs=4)
+BRANCH = replace(SHAPE, quality_outputs=1)
+SMALL: dict[str, Any] = {"channels": 32, "head_depth": 2}
 BARE = {**SMALL, "head_norm": "none", "level_scales": False}
 CASES = {
-    "gfl_small": Case("gfl_r50", head={**SMALL, "groups": 8, "box_outputs": 68}),
-    "atss_small": Case("atss_r50", ("model.norm=picture",), {**SMALL, "groups": 8, "quality_outputs": 1}),
-    "fcos_giou_small": Case("fcos_r50", head={**SMALL, "groups": 8, "tower_bias": True, "quality_outputs": 1}),
-    "retina_small": Case("retinanet_r50", ("model.norm=picture",), {**BARE, "anchors": 9}),
-    "fovea_small": Case("foveabox_r50", ("predict.clip_margin=1",), BARE),
+    "gfl_small": Case("gfl_r50", shape=replace(SHAPE, box_outputs=68), head={**SMALL, "groups": 8}),
+    "atss_small": Case("atss_r50", ("model.norm=picture",), BRANCH, {**SMALL, "groups": 8}),
+    "fcos_giou_small": Case("fcos_r50", shape=BRANCH, head={**SMALL, "groups": 8, "tower_bias": True}),
+    "retina_small": Case("retinanet_r50", ("model.norm=picture",), replace(SHAPE, anchors=9), BARE),
+    "fovea_small": Case("foveabox_r50", ("predict.clip_margin=1",), SHAPE, BARE),
     "ssd512_small": Case("ssd512_vgg16", ("model.norm=picture",), classes=3),
 }
 SSD_CHANNELS, SSD_ANCHORS = [16, 24, 16, 8, 8, 8, 8], [4, 6, 6, 6, 6, 4, 4]
@@ -86,14 +91,14 @@ def built(name: str, keys: bool) -> DenseDetector:
     """The detector of the recipe with the oracle's kind of head."""
     case = CASES[name]
     # Backbone and neck are thrown away below: a small one is made sooner.
-    small = () if case.head is None else ("model.backbone=test_resnet",)
+    small = () if case.shape is None else ("model.backbone=test_resnet",)
     recipe = load_recipe(case.recipe, [*(case.keys if keys else ()), "model.pretrained=false", *small])
     detector = build_detector(recipe, [str(i) for i in range(case.classes)], pretrained=False).eval()
     detector.backbone, detector.neck = nn.Identity(), nn.Identity()
-    if case.head is None:
-        detector.head = PlainHead(SSD_CHANNELS, 7, class_outputs=4, box_outputs=4, anchors=SSD_ANCHORS)
+    if case.shape is None:
+        detector.head = PlainHead(HeadShape(SSD_CHANNELS, 7, class_outputs=4, box_outputs=4, anchors=SSD_ANCHORS))
     else:
-        detector.head = ConvHead(16, 5, **case.head)
+        detector.head = ConvHead(case.shape, **case.head)
     return detector
 
 

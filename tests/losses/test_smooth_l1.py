@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gfocal.losses import smooth_l1_loss
 from gfocal.points import make_points
-from gfocal.representation import DiracBoxes
+from gfocal.representation import BoxRows, DiracBoxes
 from oracles.boxes import absolute
 
 
@@ -67,7 +67,7 @@ def test_dirac_boxes_learn_with_it() -> None:
     code, target = torch.randn(2, 16, 4, generator=torch.Generator().manual_seed(3))
     form = DiracBoxes("deltas", loss="smooth_l1", smooth_beta=0.3)
     boxes = form.decode(points, target)
-    loss = form.losses(points, code, form.decode(points, code), boxes, weight=None, norm=2.0)["box"]
+    loss = form.losses(BoxRows(points, code, form.decode(points, code), boxes, weight=None, norm=2.0))["box"]
     own = smooth_l1_loss(code, form.encode(points, boxes), beta=0.3, reduction="none").sum(-1).sum() / 2
     assert torch.equal(loss, own)
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from gfocal.models import ConvHead, DepthwiseHead, PlainHead
 from gfocal.models.heads import flatten_level, flatten_levels
-from gfocal.models.protocols import KINDS, OutputKind
+from gfocal.models.protocols import KINDS, HeadShape, OutputKind
 from gfocal.structures import HeadOutput
 
 GRIDS = ((3, 2), (2, 2), (1, 1))
@@ -39,7 +39,9 @@ def test_all_levels_at_once(layout: torch.memory_format) -> None:
 
 
 def test_outputs_of_the_towers_stand_anchor_by_anchor() -> None:
-    head = ConvHead(8, 3, class_outputs=3, box_outputs=4, quality_outputs=2, anchors=2, channels=8, head_depth=1)
+    head = ConvHead(
+        HeadShape(8, 3, class_outputs=3, box_outputs=4, quality_outputs=2, anchors=2), channels=8, head_depth=1
+    )
     for conv in (head.class_out, head.box_out, head.quality_out):
         numbered(conv)
     out = head(levels())
@@ -51,9 +53,9 @@ def test_outputs_of_the_towers_stand_anchor_by_anchor() -> None:
 
 def test_outputs_of_each_level_stand_anchor_by_anchor() -> None:
     outputs = {"class_outputs": 2, "box_outputs": 4, "quality_outputs": 1}
-    plain = PlainHead((8, 8, 8), 3, anchors=(1, 3, 2), **outputs)
+    plain = PlainHead(HeadShape((8, 8, 8), 3, anchors=(1, 3, 2), **outputs))
     numbered(plain)
-    small = DepthwiseHead(8, 3, anchors=(1, 3, 2), channels=8, **outputs)
+    small = DepthwiseHead(HeadShape(8, 3, anchors=(1, 3, 2), **outputs), channels=8)
     numbered(small.out)
     for head, step in ((plain, (2, 4, 1)), (small, (7, 7, 7))):
         out = head(levels())
@@ -69,8 +71,8 @@ def test_outputs_of_each_level_stand_anchor_by_anchor() -> None:
 @pytest.mark.parametrize("level", [0, 1, 2])
 def test_the_rows_of_a_cell(level: int) -> None:
     counts = (1, 3, 2)
-    plain = PlainHead((1, 1, 1), 3, class_outputs=1, box_outputs=1, anchors=counts)
-    small = DepthwiseHead(1, 3, class_outputs=1, box_outputs=1, anchors=counts, channels=1, head_depth=0)
+    plain = PlainHead(HeadShape((1, 1, 1), 3, class_outputs=1, box_outputs=1, anchors=counts))
+    small = DepthwiseHead(HeadShape(1, 3, class_outputs=1, box_outputs=1, anchors=counts), channels=1, head_depth=0)
     convs = [*plain.class_out, *plain.box_out, *small.out]
     for conv in convs:
         nn.init.zeros_(conv.weight)
@@ -93,7 +95,7 @@ def test_the_rows_of_a_cell(level: int) -> None:
 
 def test_values_at_the_start() -> None:
     torch.manual_seed(0)
-    head = ConvHead(64, 3, class_outputs=20, box_outputs=4, quality_outputs=1, anchors=9, channels=64)
+    head = ConvHead(HeadShape(64, 3, class_outputs=20, box_outputs=4, quality_outputs=1, anchors=9), channels=64)
     for name, conv in head.named_modules():
         if isinstance(conv, nn.Conv2d):
             assert conv.weight.std().item() == pytest.approx(0.01, rel=0.05), name
@@ -105,12 +107,14 @@ def test_values_at_the_start() -> None:
 
 
 def test_classes_start_low_on_every_anchor() -> None:
-    small = DepthwiseHead(8, 3, class_outputs=2, box_outputs=4, quality_outputs=1, anchors=(1, 3, 2), channels=8)
+    small = DepthwiseHead(
+        HeadShape(8, 3, class_outputs=2, box_outputs=4, quality_outputs=1, anchors=(1, 3, 2)), channels=8
+    )
     for count, conv in zip((1, 3, 2), small.out, strict=True):
         expected = torch.tensor([CLASS_BIAS, CLASS_BIAS, 0, 0, 0, 0, 0] * count)
         torch.testing.assert_close(conv.bias.detach(), expected)
     torch.manual_seed(0)
-    plain = PlainHead((64, 32), 2, class_outputs=21, box_outputs=4, quality_outputs=1, anchors=(4, 6))
+    plain = PlainHead(HeadShape((64, 32), 2, class_outputs=21, box_outputs=4, quality_outputs=1, anchors=(4, 6)))
     for conv, channels, count in zip(plain.class_out, (64, 32), (4, 6), strict=True):
         torch.testing.assert_close(conv.bias.detach(), torch.full((21 * count,), CLASS_BIAS))
         # Xavier: uniform within the root of 6 / (fan in + fan out).
@@ -132,7 +136,7 @@ def test_classes_start_low_on_every_anchor() -> None:
     ids=["gfl", "retinanet", "fcos"],
 )
 def test_norms_and_biases_of_the_towers(options: dict[str, int], layers: list[type], biased: bool) -> None:
-    head = ConvHead(8, 3, class_outputs=2, box_outputs=4, channels=8, head_depth=2, **options)
+    head = ConvHead(HeadShape(8, 3, class_outputs=2, box_outputs=4), channels=8, head_depth=2, **options)
     for tower in (head.class_tower, head.box_tower):
         assert [type(layer) for layer in tower] == layers * 2
         convs = [layer for layer in tower if isinstance(layer, nn.Conv2d)]
@@ -141,7 +145,7 @@ def test_norms_and_biases_of_the_towers(options: dict[str, int], layers: list[ty
 
 
 def test_boxes_without_factors_of_the_levels() -> None:
-    head = ConvHead(8, 3, class_outputs=2, box_outputs=4, channels=8, head_depth=1, level_scales=False)
+    head = ConvHead(HeadShape(8, 3, class_outputs=2, box_outputs=4), channels=8, head_depth=1, level_scales=False)
     assert not any("scales" in name for name in head.state_dict())
     x = torch.randn(1, 8, 3, 2)
     with torch.no_grad():
@@ -152,14 +156,14 @@ def test_boxes_without_factors_of_the_levels() -> None:
 
 
 def test_names_of_parameters_stay() -> None:
-    head = ConvHead(8, 2, class_outputs=2, box_outputs=4, quality_outputs=1, channels=8, head_depth=1)
+    head = ConvHead(HeadShape(8, 2, class_outputs=2, box_outputs=4, quality_outputs=1), channels=8, head_depth=1)
     towers = [f"{t}_tower.{k}" for t in ("class", "box") for k in ("0.weight", "1.weight", "1.bias")]
     outs = [f"{k}_out.{p}" for k in ("class", "box", "quality") for p in ("weight", "bias")]
     assert list(head.state_dict()) == [*towers, *outs, "scales.0.scale", "scales.1.scale"]
-    plain = PlainHead((8, 8), 2, class_outputs=2, box_outputs=4, anchors=(1, 2))
+    plain = PlainHead(HeadShape((8, 8), 2, class_outputs=2, box_outputs=4, anchors=(1, 2)))
     names = [f"{kind}_out.{i}.{p}" for kind in ("class", "box") for i in (0, 1) for p in ("weight", "bias")]
     assert list(plain.state_dict()) == names
-    small = DepthwiseHead(8, 2, class_outputs=2, box_outputs=4, anchors=3, channels=8, head_depth=0)
+    small = DepthwiseHead(HeadShape(8, 2, class_outputs=2, box_outputs=4, anchors=3), channels=8, head_depth=0)
     assert {k: tuple(v.shape) for k, v in small.state_dict().items()} == {
         "out.0.weight": (18, 8, 1, 1),
         "out.0.bias": (18,),
@@ -170,17 +174,17 @@ def test_names_of_parameters_stay() -> None:
 
 def test_as_many_anchors_as_levels() -> None:
     with pytest.raises(ValueError, match="anchors of 2 levels are needed, got 3"):
-        PlainHead((8, 8), 2, class_outputs=2, box_outputs=4, anchors=(1, 2, 3))
+        PlainHead(HeadShape((8, 8), 2, class_outputs=2, box_outputs=4, anchors=(1, 2, 3)))
     with pytest.raises(ValueError, match="anchors of 2 levels are needed, got 1"):
-        DepthwiseHead(8, 2, class_outputs=2, box_outputs=4, anchors=(1,))
+        DepthwiseHead(HeadShape(8, 2, class_outputs=2, box_outputs=4, anchors=(1,)))
     with pytest.raises(ValueError, match="channels of 3 levels are needed, got 2"):
-        PlainHead((8, 8), 3, class_outputs=2, box_outputs=4)
+        PlainHead(HeadShape((8, 8), 3, class_outputs=2, box_outputs=4))
     with pytest.raises(ValueError, match="same number of channels on all levels, got 8, 16"):
-        DepthwiseHead((8, 16), 2, class_outputs=2, box_outputs=4)
+        DepthwiseHead(HeadShape((8, 16), 2, class_outputs=2, box_outputs=4))
     with pytest.raises(ValueError, match="same number of anchors on all levels, got 1, 2"):
-        ConvHead(8, 2, class_outputs=2, box_outputs=4, anchors=(1, 2), channels=8)
+        ConvHead(HeadShape(8, 2, class_outputs=2, box_outputs=4, anchors=(1, 2)), channels=8)
     with pytest.raises(ValueError, match="argument"):
-        PlainHead((8, 8), 2, class_outputs=2, box_outputs=4, anchors=(1, 2))([torch.zeros(1, 8, 2, 2)])
+        PlainHead(HeadShape((8, 8), 2, class_outputs=2, box_outputs=4, anchors=(1, 2)))([torch.zeros(1, 8, 2, 2)])
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -212,9 +216,9 @@ def test_no_quality_branch_has_no_layers() -> None:
 def heads(quality_outputs: int = 1) -> list[nn.Module]:
     outputs = {"class_outputs": 3, "box_outputs": 4, "quality_outputs": quality_outputs}
     return [
-        ConvHead(8, 3, anchors=2, channels=8, head_depth=1, **outputs),
-        PlainHead((8, 8, 8), 3, anchors=(2, 2, 2), **outputs),
-        DepthwiseHead(8, 3, anchors=2, channels=8, **outputs),
+        ConvHead(HeadShape(8, 3, anchors=2, **outputs), channels=8, head_depth=1),
+        PlainHead(HeadShape((8, 8, 8), 3, anchors=(2, 2, 2), **outputs)),
+        DepthwiseHead(HeadShape(8, 3, anchors=2, **outputs), channels=8),
     ]
 
 

@@ -8,6 +8,7 @@ from torch import nn
 
 from gfocal.models import ConvHead, DepthwiseHead, PlainHead
 from gfocal.models.heads import CLASS_BIAS
+from gfocal.models.protocols import HeadShape
 from gfocal.recipe import load_recipe
 from gfocal.zoo import build_detector
 
@@ -19,9 +20,9 @@ LEVELS = [torch.zeros(1, 8, 4, 4), torch.zeros(1, 8, 2, 2)]
 @pytest.mark.parametrize(
     "head",
     [
-        lambda bias: ConvHead(8, 2, channels=8, head_depth=1, anchors=2, box_bias=bias, **OUTPUTS),
-        lambda bias: DepthwiseHead(8, 2, channels=8, head_depth=1, anchors=[1, 3], box_bias=bias, **OUTPUTS),
-        lambda bias: PlainHead([8, 8], 2, anchors=[1, 3], box_bias=bias, **OUTPUTS),
+        lambda bias: ConvHead(HeadShape(8, 2, anchors=2, box_bias=bias, **OUTPUTS), channels=8, head_depth=1),
+        lambda bias: DepthwiseHead(HeadShape(8, 2, anchors=[1, 3], box_bias=bias, **OUTPUTS), channels=8, head_depth=1),
+        lambda bias: PlainHead(HeadShape([8, 8], 2, anchors=[1, 3], box_bias=bias, **OUTPUTS)),
     ],
 )
 def test_every_anchor_starts_at_the_bias(head, bias: tuple[float, ...] | None) -> None:

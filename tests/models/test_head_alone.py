@@ -11,6 +11,7 @@ from torch import nn
 from gfocal import zoo
 from gfocal.errors import UsageError
 from gfocal.models import ConvHead
+from gfocal.models.protocols import HeadShape
 from gfocal.points import grid_sizes, make_anchors
 from gfocal.recipe import load_recipe, recipe_names
 from gfocal.recipe.forms import NECKS
@@ -89,7 +90,7 @@ def test_it_takes_maps_of_ones_own_and_gives_every_point_its_numbers(
 
 
 def test_a_head_of_ones_own_numbers_needs_no_recipe() -> None:
-    head = ConvHead(16, 2, class_outputs=3, box_outputs=68, channels=32)
+    head = ConvHead(HeadShape(16, 2, class_outputs=3, box_outputs=68), channels=32)
     out = head([torch.randn(1, 16, 4, 6), torch.randn(1, 16, 2, 3)])
     assert (out.class_logits.shape, out.box.shape) == ((1, 30, 3), (1, 30, 68))
 

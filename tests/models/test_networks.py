@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from gfocal.errors import UsageError
 from gfocal.models import ConvHead, DepthwiseHead, FeaturePyramid, LightPan, ShuffleNetBackbone, TimmBackbone
 from gfocal.models.heads import flatten_level
+from gfocal.models.protocols import HeadShape
 from gfocal.points import grid_sizes, make_points
 from gfocal.structures import HeadOutput
 
@@ -278,11 +279,13 @@ def test_outputs_stand_in_the_order_of_the_points(level: int) -> None:
     row, column = height // 2, width - 1
     levels = [torch.zeros(1, 1, *grid) for grid in GRIDS]
     levels[level][0, 0, row, column] = 7.0
-    head = ConvHead(1, 3, class_outputs=1, box_outputs=1, quality_outputs=1, channels=1, head_depth=0, head_norm="none")
+    head = ConvHead(
+        HeadShape(1, 3, class_outputs=1, box_outputs=1, quality_outputs=1), channels=1, head_depth=0, head_norm="none"
+    )
     for conv in (head.class_out, head.box_out, head.quality_out):
         assert conv is not None
         centre_tap(conv)
-    small = DepthwiseHead(1, 3, class_outputs=1, box_outputs=1, quality_outputs=1, channels=1, head_depth=0)
+    small = DepthwiseHead(HeadShape(1, 3, class_outputs=1, box_outputs=1, quality_outputs=1), channels=1, head_depth=0)
     for conv in small.out:
         centre_tap(conv)
     stride = STRIDES[level]
@@ -331,7 +334,7 @@ def test_narrow_heads_work_on_one_cell() -> None:
     out = head([torch.randn(1, 32, 1, 1)] * 3)
     assert torch.isfinite(out.class_logits).all()
     assert head.class_tower[1].num_groups == 16
-    wide = ConvHead(64, 3, class_outputs=4, box_outputs=4, channels=64)
+    wide = ConvHead(HeadShape(64, 3, class_outputs=4, box_outputs=4), channels=64)
     assert wide.class_tower[1].num_groups == 32
 
 
@@ -352,7 +355,10 @@ def test_each_level_has_its_factor_on_the_box_alone() -> None:
 def test_the_quality_branch_stands_on_one_tower(quality_on: str, same: str) -> None:
     torch.manual_seed(0)
     head = ConvHead(
-        32, 3, class_outputs=4, box_outputs=4, quality_outputs=1, channels=32, head_depth=1, quality_on=quality_on
+        HeadShape(32, 3, class_outputs=4, box_outputs=4, quality_outputs=1),
+        channels=32,
+        head_depth=1,
+        quality_on=quality_on,
     )
     levels = [torch.randn(1, 32, *grid) for grid in GRIDS]
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from gfocal.errors import UsageError
 from gfocal.models import PlainHead, SsdNeck, VggBackbone
+from gfocal.models.protocols import HeadShape
 from gfocal.points import grid_sizes
 from gfocal.recipe.forms import NECKS
 from helpers.known_answers import keys_of
@@ -136,7 +137,7 @@ def test_neck_and_head_have_the_published_shapes() -> None:
     assert neck.channels == NECKS["ssd"].widths == (512, 1024, 512, 256, 256, 256, 256)
     own = {extra_names(name): tuple(value.shape) for name, value in neck.state_dict().items()}
     assert own == published("neck")
-    head = PlainHead(neck.channels, 7, class_outputs=81, box_outputs=4, anchors=(4, 6, 6, 6, 6, 4, 4))
+    head = PlainHead(HeadShape(neck.channels, 7, class_outputs=81, box_outputs=4, anchors=(4, 6, 6, 6, 6, 4, 4)))
     kinds = {"class_out": "cls_convs", "box_out": "reg_convs"}
     renamed = {}
     for name, value in head.state_dict().items():
@@ -217,7 +218,7 @@ def test_a_neck_without_extra_levels() -> None:
 def test_the_whole_network_learns() -> None:
     torch.manual_seed(0)
     neck = SsdNeck()
-    head = PlainHead(neck.channels, 7, class_outputs=3, box_outputs=4, anchors=(4, 6, 6, 6, 6, 4, 4))
+    head = PlainHead(HeadShape(neck.channels, 7, class_outputs=3, box_outputs=4, anchors=(4, 6, 6, 6, 6, 4, 4)))
     network = nn.Sequential(VggBackbone(), neck, head)
     out = network(torch.randn(1, 3, 257, 300))
     grids = grid_sizes(257, 300, STRIDES)

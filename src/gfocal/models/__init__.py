@@ -4,7 +4,7 @@ from gfocal.models.backbones import ShuffleNetBackbone, TimmBackbone
 from gfocal.models.heads import ConvHead, DepthwiseHead, PlainHead
 from gfocal.models.necks import FeaturePyramid, LightPan, SsdNeck
 from gfocal.models.postprocess import PostProcess
-from gfocal.models.protocols import Head, Neck, OutputLayer
+from gfocal.models.protocols import Head, HeadShape, Neck, OutputLayer
 from gfocal.models.vgg import VggBackbone
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "DepthwiseHead",
     "FeaturePyramid",
     "Head",
+    "HeadShape",
     "LightPan",
     "Neck",
     "OutputLayer",

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from gfocal.models.protocols import KINDS, OutputKind, OutputLayer
+from gfocal.models.protocols import KINDS, HeadShape, OutputKind, OutputLayer
 from gfocal.structures import HeadOutput
 
 CLASS_BIAS = -math.log((1 - 0.01) / 0.01)
@@ -49,11 +49,7 @@ class ConvHead(nn.Module):
     """Two towers of 3x3 convolutions with GroupNorm, shared by all levels.
 
     Args:
-        in_channels: of the levels, the same for all.
-        levels: number of levels.
-        class_outputs, box_outputs, quality_outputs: numbers an anchor (0: no quality branch).
-        box_bias: ``box_outputs`` numbers that the box outputs start at; by default 0.
-        anchors: of each location, the same on all levels; a location's outputs are anchor by anchor.
+        shape: of levels that have the same channels and anchors.
         channels: of the towers.
         head_depth: convolutions of a tower.
         head_norm: "group" has GroupNorm after each convolution, "none" has biases instead.
@@ -72,14 +68,8 @@ class ConvHead(nn.Module):
 
     def __init__(
         self,
-        in_channels: Sequence[int] | int,
-        levels: int,
+        shape: HeadShape,
         *,
-        class_outputs: int,
-        box_outputs: int,
-        quality_outputs: int = 0,
-        box_bias: Sequence[float] | None = None,
-        anchors: Sequence[int] | int = 1,
         channels: int = 256,
         head_depth: int = 4,
         head_norm: Literal["group", "none"] = "group",
@@ -89,24 +79,25 @@ class ConvHead(nn.Module):
         quality_on: Literal["box", "class"] = "box",
     ) -> None:
         super().__init__()
-        self.outputs = (class_outputs, box_outputs, quality_outputs)
+        self.outputs = shape.outputs
         self.quality_on = quality_on
-        width, count = same_number(in_channels, levels, "channels"), same_number(anchors, levels, "anchors")
+        width, count = shape.width, shape.count
         groups = 0 if head_norm == "none" else groups or min(32, channels // 2)
         bias = tower_bias or not groups
         self.class_tower = _tower(width, channels, head_depth, groups, bias)
         self.box_tower = _tower(width, channels, head_depth, groups, bias)
-        self.class_out = nn.Conv2d(channels, count * class_outputs, 3, padding=1)
-        self.box_out = nn.Conv2d(channels, count * box_outputs, 3, padding=1)
-        self.quality_out = nn.Conv2d(channels, count * quality_outputs, 3, padding=1) if quality_outputs else None
-        self.scales = nn.ModuleList(_Scale() if level_scales else nn.Identity() for _ in range(levels))
+        self.class_out = nn.Conv2d(channels, count * shape.class_outputs, 3, padding=1)
+        self.box_out = nn.Conv2d(channels, count * shape.box_outputs, 3, padding=1)
+        quality = count * shape.quality_outputs
+        self.quality_out = nn.Conv2d(channels, quality, 3, padding=1) if quality else None
+        self.scales = nn.ModuleList(_Scale() if level_scales else nn.Identity() for _ in range(shape.levels))
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.normal_(module.weight, std=0.01)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
         nn.init.constant_(self.class_out.bias, CLASS_BIAS)  # type: ignore[arg-type]
-        _start(self.box_out, box_bias)
+        _start(self.box_out, shape.box_bias)
 
     def forward(self, levels: Sequence[Tensor]) -> HeadOutput:
         classes, boxes, qualities = [], [], []
@@ -125,27 +116,11 @@ class ConvHead(nn.Module):
         return [] if conv is None else [OutputLayer.of(conv, self.outputs[KINDS.index(kind)])]
 
 
-def per_level(value: Sequence[int] | int, levels: int, what: str) -> tuple[int, ...]:
-    """A number for each level."""
-    each = (value,) * levels if isinstance(value, int) else tuple(value)
-    if len(each) != levels:
-        raise ValueError(f"{what} of {levels} levels are needed, got {len(each)}")
-    return each
-
-
-def same_number(value: Sequence[int] | int, levels: int, what: str) -> int:
-    """The one number that all levels have."""
-    each = per_level(value, levels, what)
-    if len(set(each)) != 1:
-        raise ValueError(f"this head takes the same number of {what} on all levels, got {', '.join(map(str, each))}")
-    return each[0]
-
-
-def start_together(conv: nn.Module, outputs: tuple[int, int, int], box_bias: Sequence[float] | None) -> None:
-    """First values of a convolution that gives the ``outputs`` of every anchor, classes before boxes."""
-    classes, boxes, quality = outputs
+def start_together(conv: nn.Module, shape: HeadShape) -> None:
+    """First values of a convolution that gives all outputs of every anchor, classes before boxes."""
+    classes, boxes, quality = shape.outputs
     nn.init.normal_(conv.weight, std=0.01)  # type: ignore[arg-type]
-    _start(conv, [CLASS_BIAS] * classes + list(box_bias or [0.0] * boxes) + [0.0] * quality)
+    _start(conv, [CLASS_BIAS] * classes + list(shape.box_bias or [0.0] * boxes) + [0.0] * quality)
 
 
 def _start(conv: nn.Module, bias: Sequence[float] | None) -> None:
@@ -169,12 +144,8 @@ class DepthwiseHead(nn.Module):
     """A small head of depthwise-separable blocks; every level has its own weights.
 
     Args:
-        in_channels: of the levels, the same for all.
-        levels: number of levels.
-        class_outputs, box_outputs, quality_outputs: numbers an anchor; one 1x1 convolution a level gives them all.
-        box_bias: ``box_outputs`` numbers that the box outputs start at; by default 0.
-        anchors: of each location, for each level or one number for all. A location's outputs are anchor by anchor,
-            and of each anchor classes, box, quality.
+        shape: of levels that have the same channels. One 1x1 convolution a level gives all outputs, those of each
+            anchor in the order classes, box, quality.
         channels: of the blocks.
         head_depth: blocks a level.
 
@@ -182,32 +153,25 @@ class DepthwiseHead(nn.Module):
         NanoDet's head; there with one anchor.
 
     Raises:
-        ValueError: levels of different channels, or ``anchors`` of another number of levels.
+        ValueError: levels of different channels, or anchors of another number of levels.
     """
 
     def __init__(
         self,
-        in_channels: Sequence[int] | int,
-        levels: int,
+        shape: HeadShape,
         *,
-        class_outputs: int,
-        box_outputs: int,
-        quality_outputs: int = 0,
-        box_bias: Sequence[float] | None = None,
-        anchors: Sequence[int] | int = 1,
         channels: int = 96,
         head_depth: int = 2,
     ) -> None:
         super().__init__()
-        self.outputs = (class_outputs, box_outputs, quality_outputs)
-        width, each = same_number(in_channels, levels, "channels"), per_level(anchors, levels, "anchors")
+        self.outputs = shape.outputs
         self.blocks = nn.ModuleList(
-            nn.Sequential(*(_separable(width if i == 0 else channels, channels) for i in range(head_depth)))
-            for _ in range(levels)
+            nn.Sequential(*(_separable(shape.width if i == 0 else channels, channels) for i in range(head_depth)))
+            for _ in range(shape.levels)
         )
-        self.out = nn.ModuleList(nn.Conv2d(channels, count * sum(self.outputs), 1) for count in each)
+        self.out = nn.ModuleList(nn.Conv2d(channels, count * sum(self.outputs), 1) for count in shape.counts)
         for conv in self.out:
-            start_together(conv, self.outputs, box_bias)
+            start_together(conv, shape)
 
     def forward(self, levels: Sequence[Tensor]) -> HeadOutput:
         rows = []
@@ -237,41 +201,26 @@ class PlainHead(nn.Module):
     """One 3x3 convolution for the classes and one for the boxes on every level, without towers.
 
     Args:
-        in_channels: of each level, or one number for all.
-        levels: number of levels.
-        class_outputs, box_outputs, quality_outputs: numbers an anchor (0: no quality branch).
-        box_bias: ``box_outputs`` numbers that the box outputs start at; by default 0.
-        anchors: of each location, for each level or one number for all; a location's outputs are anchor by anchor.
+        shape: channels and anchors may differ from level to level.
 
     Raises:
-        ValueError: ``in_channels`` or ``anchors`` are those of another number of levels.
+        ValueError: channels or anchors are those of another number of levels.
 
     Source:
         SSD, arXiv 1512.02325, section 2.1.
     """
 
-    def __init__(
-        self,
-        in_channels: Sequence[int] | int,
-        levels: int,
-        *,
-        class_outputs: int,
-        box_outputs: int,
-        quality_outputs: int = 0,
-        box_bias: Sequence[float] | None = None,
-        anchors: Sequence[int] | int = 1,
-    ) -> None:
+    def __init__(self, shape: HeadShape) -> None:
         super().__init__()
-        widths, counts = per_level(in_channels, levels, "channels"), per_level(anchors, levels, "anchors")
-        self.outputs = (class_outputs, box_outputs, quality_outputs)
+        self.outputs = shape.outputs
 
         def convolutions(outputs: int) -> nn.ModuleList:
-            each = zip(widths, counts, strict=True)
+            each = zip(shape.widths, shape.counts, strict=True)
             return nn.ModuleList(nn.Conv2d(c, count * outputs, 3, padding=1) for c, count in each)
 
-        self.class_out = convolutions(class_outputs)
-        self.box_out = convolutions(box_outputs)
-        self.quality_out = convolutions(quality_outputs) if quality_outputs else None
+        self.class_out = convolutions(shape.class_outputs)
+        self.box_out = convolutions(shape.box_outputs)
+        self.quality_out = convolutions(shape.quality_outputs) if shape.quality_outputs else None
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.xavier_uniform_(module.weight)
@@ -280,7 +229,7 @@ class PlainHead(nn.Module):
         for conv in self.class_out:
             nn.init.constant_(conv.bias, CLASS_BIAS)  # type: ignore[arg-type]
         for conv in self.box_out:
-            _start(conv, box_bias)
+            _start(conv, shape.box_bias)
 
     def forward(self, levels: Sequence[Tensor]) -> HeadOutput:
         def rows(convs: nn.ModuleList, outputs: int) -> Tensor:

@@ -16,6 +16,81 @@ KINDS: tuple[OutputKind, ...] = ("class", "box", "quality")
 
 
 @dataclass(frozen=True)
+class HeadShape:
+    """What goes into a head and what comes out: the same for every form.
+
+    Attributes:
+        in_channels: of each level, or one number for all.
+        levels: number of levels.
+        class_outputs, box_outputs, quality_outputs: numbers an anchor (0: no quality branch).
+        box_bias: ``box_outputs`` numbers that the box outputs start at; None: 0.
+        anchors: of each location, for each level or one number for all; a location's outputs are anchor by anchor.
+    """
+
+    in_channels: Sequence[int] | int
+    levels: int
+    class_outputs: int
+    box_outputs: int
+    quality_outputs: int = 0
+    box_bias: Sequence[float] | None = None
+    anchors: Sequence[int] | int = 1
+
+    @property
+    def outputs(self) -> tuple[int, int, int]:
+        """Numbers an anchor, in the order of :data:`KINDS`."""
+        return self.class_outputs, self.box_outputs, self.quality_outputs
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of each level.
+
+        Raises:
+            ValueError: they are those of another number of levels.
+        """
+        return self._each(self.in_channels, "channels")
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Anchors of a location, for each level.
+
+        Raises:
+            ValueError: they are those of another number of levels.
+        """
+        return self._each(self.anchors, "anchors")
+
+    @property
+    def width(self) -> int:
+        """The channels that all levels have.
+
+        Raises:
+            ValueError: they differ.
+        """
+        return self._same(self.widths, "channels")
+
+    @property
+    def count(self) -> int:
+        """The anchors of a location that all levels have.
+
+        Raises:
+            ValueError: they differ.
+        """
+        return self._same(self.counts, "anchors")
+
+    def _each(self, value: Sequence[int] | int, what: str) -> tuple[int, ...]:
+        each = (value,) * self.levels if isinstance(value, int) else tuple(value)
+        if len(each) != self.levels:
+            raise ValueError(f"{what} of {self.levels} levels are needed, got {len(each)}")
+        return each
+
+    def _same(self, each: tuple[int, ...], what: str) -> int:
+        if len(set(each)) != 1:
+            raise ValueError(
+                f"this head takes the same number of {what} on all levels, got {', '.join(map(str, each))}"
+            )
+        return each[0]
+
+
+@dataclass(frozen=True)
 class OutputLayer:
     """The rows of a convolution that give one kind of output, as views: writing to them changes the layer.
 
@@ -63,9 +138,7 @@ class Neck(Protocol):
 class Head(Protocol):
     """Makes the raw outputs of every point from the levels.
 
-    The builder calls ``Kind(in_channels=, levels=, class_outputs=, box_outputs=, quality_outputs=, box_bias=,
-    anchors=, ...)``: the neck's ``channels``; numbers an anchor of each kind of output (0 of quality: no branch); what
-    the box outputs start at; anchors a location, for each level; and the keys that the form's line names.
+    The builder calls ``Kind(shape, ...)`` with the :class:`HeadShape` and the keys that the form's line names.
 
     ``--init`` finds outputs by name: layers that give them are called ``class_out``, ``box_out`` and ``quality_out``,
     or ``out`` where one gives all kinds, anchor by anchor in this order.

@@ -8,7 +8,7 @@ from gfocal.representation.box_weights import CenternessWeight, ScoreWeight, Tar
 from gfocal.representation.boxes.dirac import DiracBoxes
 from gfocal.representation.boxes.gaussian import GaussianBoxes
 from gfocal.representation.boxes.general import GeneralBoxes
-from gfocal.representation.protocols import BoxRepresentation, BoxWeight, LearningRows, PositiveRows, Quality
+from gfocal.representation.protocols import BoxRepresentation, BoxRows, BoxWeight, LearningRows, PositiveRows, Quality
 from gfocal.representation.quality.branch import BranchQuality
 from gfocal.representation.quality.guided import GuidedQuality
 from gfocal.representation.quality.joint import JointQuality, soft_target
@@ -18,6 +18,7 @@ from gfocal.representation.quality.none import NoQuality
 
 __all__ = [
     "BoxRepresentation",
+    "BoxRows",
     "BoxWeight",
     "BranchQuality",
     "CenternessWeight",

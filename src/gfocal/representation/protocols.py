@@ -9,8 +9,34 @@ from typing import Protocol
 
 from torch import Tensor
 
+from gfocal.losses import reduce_loss
 from gfocal.points import Points
 from gfocal.structures import HeadOutput
+
+
+@dataclass(frozen=True)
+class BoxRows:
+    """What a box representation learns from: N positives.
+
+    Attributes:
+        points: where they are.
+        code: (N, channels) their raw outputs.
+        boxes: (N, 4) what ``decode`` made of the code (given, so that nobody decodes twice).
+        target_boxes: (N, 4) the objects' boxes.
+        weight: (N,) how much each positive counts; None: all the same.
+        norm: divisor of the sums.
+    """
+
+    points: Points
+    code: Tensor
+    boxes: Tensor
+    target_boxes: Tensor
+    weight: Tensor | None = None
+    norm: Tensor | float = 1.0
+
+    def total(self, loss: Tensor) -> Tensor:
+        """The scalar of a term from its (N,) values: their weighted sum over ``norm``."""
+        return reduce_loss(loss, weight=self.weight, reduction="sum", norm=self.norm)
 
 
 class BoxRepresentation(Protocol):
@@ -35,26 +61,8 @@ class BoxRepresentation(Protocol):
         """(N, 4) boxes."""
 
     @abstractmethod
-    def losses(
-        self,
-        points: Points,
-        code: Tensor,
-        boxes: Tensor,
-        target_boxes: Tensor,
-        *,
-        weight: Tensor | None,
-        norm: Tensor | float,
-    ) -> dict[str, Tensor]:
-        """Named scalars over the positives, without loss weights.
-
-        Args:
-            points: of the N positives.
-            code: (N, channels) their raw outputs.
-            boxes: (N, 4) what ``decode`` made of the code (given, so that nobody decodes twice).
-            target_boxes: (N, 4).
-            weight: (N,) weight of each positive, or None.
-            norm: divisor of the sums.
-        """
+    def losses(self, rows: BoxRows) -> dict[str, Tensor]:
+        """Named scalars over the positives, without loss weights; each term is reduced by :meth:`BoxRows.total`."""
 
     @abstractmethod
     def truncated(self, points: Points, target_boxes: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from gfocal.points import Points, make_points
-from gfocal.representation import DiracBoxes
+from gfocal.representation import BoxRows, DiracBoxes
 from oracles.boxes import (
     absolute,
     decode_deltas,
@@ -88,7 +88,7 @@ def test_agrees_with_the_slow_formulas(code: str, loss: str) -> None:
             beta = 0.11 if loss == "smooth_l1" else None
             value = sum(absolute(a - b, beta) for a, b in zip(raw[i].tolist(), slow, strict=True))
         total += weight[i].item() * value
-    losses = boxes.losses(POINTS, raw, decoded, target, weight=weight, norm=4.0)
+    losses = boxes.losses(BoxRows(POINTS, raw, decoded, target, weight=weight, norm=4.0))
     assert losses.keys() == {"box"}
     assert losses["box"].item() == pytest.approx(total / 4, rel=1e-5)
 
@@ -115,9 +115,9 @@ def test_l1_losses_by_hand() -> None:
     target = torch.tensor([[24.0 - 16, 8 - 8, 24 + 24, 8 + 32]])
 
     def loss(boxes: DiracBoxes, raw: Tensor) -> float:
-        return boxes.losses(point, raw, boxes.decode(point, raw), target, weight=torch.tensor([3.0]), norm=2.0)[
-            "box"
-        ].item()
+        return boxes.losses(
+            BoxRows(point, raw, boxes.decode(point, raw), target, weight=torch.tensor([3.0]), norm=2.0)
+        )["box"].item()
 
     # |2.5 - 2| + |0.9 - 1| + |3 - 3| + |-1 - 4| = 5.6: below 0 the code counts as it is, not as it is decoded.
     raw = torch.tensor([[2.5, 0.9, 3.0, -1.0]])
@@ -141,7 +141,7 @@ def test_the_target_of_log_deltas_ends_at_sixteen_sides() -> None:
     boxes, point = DiracBoxes("log_deltas", loss="l1"), POINTS[torch.tensor([9])]
     target = torch.tensor([[24.0 - 1280, 8 - 3.2, 24 + 64, 8 + 64]])
     raw = torch.tensor([[16.0, 1 / 16, 1, 1]]).log().requires_grad_()
-    loss = boxes.losses(point, raw, boxes.decode(point, raw), target, weight=None, norm=1.0)["box"]
+    loss = boxes.losses(BoxRows(point, raw, boxes.decode(point, raw), target))["box"]
     assert loss.item() == pytest.approx(0, abs=1e-5)
     # encode tells the truth: the clamp is the loss's alone.
     torch.testing.assert_close(boxes.encode(point, target)[0, :2], torch.tensor([20, 1 / 20]).log())
@@ -150,7 +150,7 @@ def test_the_target_of_log_deltas_ends_at_sixteen_sides() -> None:
 def test_smooth_l1_tends_to_l1() -> None:
     raw, target = random_boxes(len(POINTS), 1) / 8, random_boxes(len(POINTS))
     values = [
-        boxes.losses(POINTS, raw, raw, target, weight=None, norm=1.0)["box"].item()
+        boxes.losses(BoxRows(POINTS, raw, raw, target))["box"].item()
         for boxes in (DiracBoxes(loss="smooth_l1", smooth_beta=1e-6), DiracBoxes(loss="l1"))
     ]
     assert values[0] == pytest.approx(values[1], rel=1e-6)
@@ -161,12 +161,12 @@ def test_a_new_head_starts_where_giou_has_a_slope() -> None:
     for code in CODES:
         boxes = DiracBoxes(code)  # type: ignore[arg-type]
         raw = torch.tensor(boxes.initial_code).repeat(len(POINTS), 1).requires_grad_()
-        loss = boxes.losses(POINTS, raw, boxes.decode(POINTS, raw), target, weight=None, norm=1.0)["box"]
+        loss = boxes.losses(BoxRows(POINTS, raw, boxes.decode(POINTS, raw), target))["box"]
         (slope,) = torch.autograd.grad(loss, raw)
         assert slope.abs().amax(1).amin() > 1e-3, code
     # At 0 distances make a box without area: no slope at all. This is why they start at 1.
     raw = torch.zeros(len(POINTS), 4, requires_grad=True)
-    loss = DiracBoxes().losses(POINTS, raw, DiracBoxes().decode(POINTS, raw), target, weight=None, norm=1.0)["box"]
+    loss = DiracBoxes().losses(BoxRows(POINTS, raw, DiracBoxes().decode(POINTS, raw), target))["box"]
     assert torch.autograd.grad(loss, raw)[0].abs().amax() == 0
 
 
@@ -191,7 +191,7 @@ def test_gradients(code: str, loss: str) -> None:
     target = torch.cat((some.xy - 20.5, some.xy + 30.5), 1).double()
     raw = (boxes.encode(some, target) + 0.3).requires_grad_()
     assert torch.autograd.gradcheck(
-        lambda c: boxes.losses(some, c, boxes.decode(some, c), target, weight=None, norm=1.0)["box"], (raw,)
+        lambda c: boxes.losses(BoxRows(some, c, boxes.decode(some, c), target))["box"], (raw,)
     )
 
 
@@ -205,7 +205,7 @@ def test_extreme_outputs_stay_finite(size: float, code: str, loss: str, dtype: t
     decoded = boxes.decode(POINTS, raw)
     # Also boxes of one pixel; most of them do not hold their point, so they have no log deltas.
     for target in (random_boxes(len(POINTS)).float(), torch.tensor([[5.0, 5, 6, 6]]).expand(len(POINTS), 4)):
-        value = boxes.losses(POINTS, raw, decoded, target, weight=None, norm=1.0)["box"]
+        value = boxes.losses(BoxRows(POINTS, raw, decoded, target))["box"]
         (slope,) = torch.autograd.grad(value, raw, retain_graph=True)
         assert decoded.dtype == value.dtype == torch.float32
         for result in (decoded, value, slope):
@@ -225,7 +225,7 @@ def test_no_positives_give_zero_that_can_be_differentiated(code_name: str, loss:
     boxes = DiracBoxes(code_name, loss=loss)  # type: ignore[arg-type]
     none = POINTS[torch.zeros(0, dtype=torch.int64)]
     code = torch.zeros(0, 4, requires_grad=True)
-    value = boxes.losses(none, code, boxes.decode(none, code), torch.zeros(0, 4), weight=None, norm=1.0)["box"]
+    value = boxes.losses(BoxRows(none, code, boxes.decode(none, code), torch.zeros(0, 4)))["box"]
     assert value.item() == 0
     value.backward()
     assert code.grad is not None

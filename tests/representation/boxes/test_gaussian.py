@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from gfocal.points import Points, make_points
-from gfocal.representation import DiracBoxes, GaussianBoxes
+from gfocal.representation import BoxRows, DiracBoxes, GaussianBoxes
 from oracles.boxes import bounded_log_std, decode_distances, encode_distances, gaussian_nll, giou
 
 POINTS = make_points([(4, 6), (2, 3)], [8, 16], anchor_scale=8, offset=0.5)
@@ -39,7 +39,7 @@ def test_by_hand() -> None:
     # 2 away: 1 + 4 / (2 e^2) = 1.2706706. Mean of the four 0.4426676; weight 3, norm 2.
     # GIoU: the decoded 32 x 16 box lies in the true one of 40 x 24: IoU = 512 / 960, the enclosing box is the true one.
     losses = boxes.losses(
-        ONE, code, decoded, torch.tensor([[-12.0, -12, 28, 12]]), weight=torch.tensor([3.0]), norm=2.0
+        BoxRows(ONE, code, decoded, torch.tensor([[-12.0, -12, 28, 12]]), weight=torch.tensor([3.0]), norm=2.0)
     )
     assert losses.keys() == {"box", "nll"}
     assert losses["nll"].item() == pytest.approx(3 * 0.4426676 / 2, rel=1e-5)
@@ -59,9 +59,8 @@ def test_mean_and_code_are_those_of_dirac_distances() -> None:
     target = boxes_around(POINTS, 0.5, 5).double()
     decoded = boxes.decode(POINTS, code)
     assert torch.equal(decoded, dirac.decode(POINTS, code[:, :4]))
-    arguments = {"weight": None, "norm": 3.0}
-    ours = boxes.losses(POINTS, code, decoded, target, **arguments)["box"]
-    assert ours == dirac.losses(POINTS, code[:, :4], decoded, target, **arguments)["box"]
+    ours = boxes.losses(BoxRows(POINTS, code, decoded, target, norm=3.0))["box"]
+    assert ours == dirac.losses(BoxRows(POINTS, code[:, :4], decoded, target, norm=3.0))["box"]
     outside = torch.tensor([[5.0, 0, 30, 3]])  # begins right of the point (4, 4), ends above it
     assert boxes.truncated(ONE, outside).tolist() == [[True, False, False, True]]
 
@@ -83,7 +82,7 @@ def test_agrees_with_the_slow_formulas() -> None:
     target = boxes_around(POINTS, 0.5, 5).double()
     weight = torch.rand(len(POINTS), dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     decoded, std = boxes.decode(POINTS, code), boxes.edge_std(POINTS, code)
-    losses = boxes.losses(POINTS, code, decoded, target, weight=weight, norm=3.0)
+    losses = boxes.losses(BoxRows(POINTS, code, decoded, target, weight=weight, norm=3.0))
     box_sum = nll_sum = 0.0
     for i, ((x, y), stride) in enumerate(zip(POINTS.xy.tolist(), POINTS.stride.tolist(), strict=True)):
         mean, raw = code[i, :4].tolist(), code[i, 4:].tolist()
@@ -109,7 +108,7 @@ def test_gradients() -> None:
     target = boxes_around(some, 1, 5).double()
 
     def both(code: Tensor) -> Tensor:
-        losses = boxes.losses(some, code, boxes.decode(some, code), target, weight=None, norm=1.0)
+        losses = boxes.losses(BoxRows(some, code, boxes.decode(some, code), target))
         return torch.stack((losses["box"], losses["nll"]))
 
     code = random_code(3)
@@ -123,7 +122,7 @@ def test_a_mean_below_zero_still_learns() -> None:
     boxes = GaussianBoxes()
     code = torch.cat((torch.full((1, 4), -1.0), torch.zeros(1, 4)), 1).requires_grad_()
     target = torch.tensor([[-4.0, -4, 12, 12]])  # 1 stride each
-    losses = boxes.losses(ONE, code, boxes.decode(ONE, code), target, weight=None, norm=1.0)
+    losses = boxes.losses(BoxRows(ONE, code, boxes.decode(ONE, code), target))
     (losses["box"] + losses["nll"]).backward()
     assert code.grad is not None
     # (mean - y) / std^2 over four edges: (-1 - 1) / 4; GIoU gives nothing.
@@ -137,7 +136,7 @@ def test_extreme_outputs_stay_finite(size: float, dtype: torch.dtype) -> None:
     sign = torch.randn(len(POINTS), 8, generator=torch.Generator().manual_seed(0)).sign()
     code = (size * sign).to(dtype).requires_grad_()
     decoded = boxes.decode(POINTS, code)
-    losses = boxes.losses(POINTS, code, decoded, boxes_around(POINTS, 0, 0.1), weight=None, norm=1.0)
+    losses = boxes.losses(BoxRows(POINTS, code, decoded, boxes_around(POINTS, 0, 0.1)))
     # The gradient of so sure and so wrong an edge is beyond half precision; in float32 it is a number.
     total = torch.stack(list(losses.values())).sum() * 1e-6
     total.backward()
@@ -155,7 +154,7 @@ def test_half_precision_loses_no_pixels() -> None:
 def test_no_positives_give_zero_that_can_be_differentiated() -> None:
     boxes, none = GaussianBoxes(), POINTS[torch.zeros(0, dtype=torch.int64)]
     code = torch.zeros(0, 8, requires_grad=True)
-    losses = boxes.losses(none, code, boxes.decode(none, code), torch.zeros(0, 4), weight=torch.zeros(0), norm=1.0)
+    losses = boxes.losses(BoxRows(none, code, boxes.decode(none, code), torch.zeros(0, 4), torch.zeros(0)))
     assert {name: value.item() for name, value in losses.items()} == {"box": 0.0, "nll": 0.0}
     torch.stack(list(losses.values())).sum().backward()
     assert code.grad is not None

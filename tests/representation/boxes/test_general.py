@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from gfocal.points import Points, make_points
-from gfocal.representation import DiracBoxes, GeneralBoxes
+from gfocal.representation import BoxRows, DiracBoxes, GeneralBoxes
 from oracles.boxes import decode_distances, encode_distances, giou
 from oracles.losses import deviation, distribution_focal, expectation
 
@@ -40,7 +40,9 @@ def test_by_hand() -> None:
     torch.testing.assert_close(boxes.edge_std(ONE, code), expected)
     # Ground truth [-4, -4, 12, 12], every edge at 1 stride. GIoU: union = enclosing = 18 * 16, IoU = 16/18: loss 1/9.
     # DFL at bin 1: -log 1/4 once, -log 1/3 three times, mean over the edges; weight 3, norm 2.
-    losses = boxes.losses(ONE, code, decoded, torch.tensor([[-4.0, -4, 12, 12]]), weight=torch.tensor([3.0]), norm=2.0)
+    losses = boxes.losses(
+        BoxRows(ONE, code, decoded, torch.tensor([[-4.0, -4, 12, 12]]), weight=torch.tensor([3.0]), norm=2.0)
+    )
     assert losses["box"].item() == pytest.approx(3 / 9 / 2, rel=1e-5)
     assert losses["dfl"].item() == pytest.approx(3 * (math.log(4) + 3 * math.log(3)) / 4 / 2, rel=1e-5)
 
@@ -76,7 +78,7 @@ def test_agrees_with_the_slow_formulas(reg_max: int, delta: float) -> None:
     decoded, std, probs = boxes.decode(POINTS, code), boxes.edge_std(POINTS, code), boxes.edge_probs(code)
     target = boxes_around(POINTS, 0, 1.2 * reg_max * delta).double()  # some edges out of reach
     weight = torch.rand(len(POINTS), dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    losses = boxes.losses(POINTS, code, decoded, target, weight=weight, norm=3.0)
+    losses = boxes.losses(BoxRows(POINTS, code, decoded, target, weight=weight, norm=3.0))
     box_sum = dfl_sum = 0.0
     for i, ((x, y), stride) in enumerate(zip(POINTS.xy.tolist(), POINTS.stride.tolist(), strict=True)):
         edges = code[i].view(4, reg_max + 1).tolist()
@@ -99,10 +101,10 @@ def test_without_dfl_only_the_box_loss_is_left() -> None:
     code = random_code(without, len(POINTS))
     target = boxes_around(POINTS, 0, 4).double()
     decoded = without.decode(POINTS, code)
-    arguments = {"weight": None, "norm": 1.0}
-    losses = without.losses(POINTS, code, decoded, target, **arguments)
+    rows = BoxRows(POINTS, code, decoded, target)
+    losses = without.losses(rows)
     assert losses.keys() == {"box"}
-    assert losses["box"] == with_dfl.losses(POINTS, code, decoded, target, **arguments)["box"]
+    assert losses["box"] == with_dfl.losses(rows)["box"]
 
 
 def test_gradients() -> None:
@@ -111,7 +113,7 @@ def test_gradients() -> None:
     target = boxes_around(some, 1, 5).double()
 
     def both(code: Tensor) -> Tensor:
-        losses = boxes.losses(some, code, boxes.decode(some, code), target, weight=None, norm=1.0)
+        losses = boxes.losses(BoxRows(some, code, boxes.decode(some, code), target))
         return torch.stack((losses["box"], losses["dfl"]))
 
     code = random_code(boxes, 3).requires_grad_()
@@ -126,7 +128,7 @@ def test_extreme_logits_stay_finite(size: float, dtype: torch.dtype) -> None:
     sign = torch.randn(len(POINTS), boxes.channels, generator=torch.Generator().manual_seed(0)).sign()
     code = (size * sign).to(dtype).requires_grad_()
     decoded = boxes.decode(POINTS, code)
-    losses = boxes.losses(POINTS, code, decoded, boxes_around(POINTS, 0, 40), weight=None, norm=1.0)
+    losses = boxes.losses(BoxRows(POINTS, code, decoded, boxes_around(POINTS, 0, 40)))
     total = torch.stack(list(losses.values())).sum()
     total.backward()
     assert decoded.dtype == total.dtype == torch.float32
@@ -144,7 +146,7 @@ def test_no_positives_give_zero_that_can_be_differentiated() -> None:
     boxes = GeneralBoxes(16)
     none = POINTS[torch.zeros(0, dtype=torch.int64)]
     code = torch.zeros(0, boxes.channels, requires_grad=True)
-    losses = boxes.losses(none, code, boxes.decode(none, code), torch.zeros(0, 4), weight=torch.zeros(0), norm=1.0)
+    losses = boxes.losses(BoxRows(none, code, boxes.decode(none, code), torch.zeros(0, 4), torch.zeros(0)))
     assert {name: value.item() for name, value in losses.items()} == {"box": 0.0, "dfl": 0.0}
     torch.stack(list(losses.values())).sum().backward()
     assert code.grad is not None

@@ -15,10 +15,10 @@ from gfocal.boxes import (
     distances_to_boxes,
     giou_loss,
 )
-from gfocal.losses import reduce_loss, smooth_l1_loss
+from gfocal.losses import smooth_l1_loss
 from gfocal.losses.reduction import at_least_float32
 from gfocal.points import Points
-from gfocal.representation.protocols import BoxRepresentation
+from gfocal.representation.protocols import BoxRepresentation, BoxRows
 
 DiracCode = Literal["distances", "deltas", "log_deltas"]
 DiracLoss = Literal["giou", "l1", "smooth_l1"]
@@ -89,21 +89,12 @@ class DiracBoxes(BoxRepresentation):
             return distances_to_boxes(points.xy, code.clamp(-_MAX_LOG_SIDES, _MAX_LOG_SIDES).exp() * _side(points))
         return distances_to_boxes(points.xy, code.clamp(min=0) * points.stride[:, None])
 
-    def losses(
-        self,
-        points: Points,
-        code: Tensor,
-        boxes: Tensor,
-        target_boxes: Tensor,
-        *,
-        weight: Tensor | None,
-        norm: Tensor | float,
-    ) -> dict[str, Tensor]:
+    def losses(self, rows: BoxRows) -> dict[str, Tensor]:
         if self.loss == "giou":
-            loss = giou_loss(boxes, target_boxes)
+            loss = giou_loss(rows.boxes, rows.target_boxes)
         else:
-            loss = self._code_loss(at_least_float32(code), self.encode(points, target_boxes))
-        return {"box": reduce_loss(loss, weight=weight, reduction="sum", norm=norm)}
+            loss = self._code_loss(at_least_float32(rows.code), self.encode(rows.points, rows.target_boxes))
+        return {"box": rows.total(loss)}
 
     def truncated(self, points: Points, target_boxes: Tensor) -> Tensor:
         """Distances reach every box that holds the point, log deltas those within 16 sides; deltas every box."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
 from gfocal.boxes import boxes_to_distances
-from gfocal.losses import gaussian_nll_loss, reduce_loss
+from gfocal.losses import gaussian_nll_loss
 from gfocal.losses.reduction import at_least_float32
 from gfocal.points import Points
 from gfocal.representation.boxes.dirac import DiracBoxes
-from gfocal.representation.protocols import BoxRepresentation
+from gfocal.representation.protocols import BoxRepresentation, BoxRows
 
 MAX_LOG_STD = 4.0
 """Standard deviations lie between e^-4 and e^4 strides: 0.018 to 55."""
@@ -45,22 +47,10 @@ class GaussianBoxes(BoxRepresentation):
     def decode(self, points: Points, code: Tensor) -> Tensor:
         return self._mean.decode(points, code[:, :4])
 
-    def losses(
-        self,
-        points: Points,
-        code: Tensor,
-        boxes: Tensor,
-        target_boxes: Tensor,
-        *,
-        weight: Tensor | None,
-        norm: Tensor | float,
-    ) -> dict[str, Tensor]:
-        mean = code[:, :4]
-        edges = gaussian_nll_loss(mean, _log_std(code), self._mean.encode(points, target_boxes))
-        return {
-            **self._mean.losses(points, mean, boxes, target_boxes, weight=weight, norm=norm),
-            "nll": reduce_loss(edges.mean(-1), weight=weight, reduction="sum", norm=norm),
-        }
+    def losses(self, rows: BoxRows) -> dict[str, Tensor]:
+        mean = rows.code[:, :4]
+        edges = gaussian_nll_loss(mean, _log_std(rows.code), self._mean.encode(rows.points, rows.target_boxes))
+        return {**self._mean.losses(replace(rows, code=mean)), "nll": rows.total(edges.mean(-1))}
 
     def edge_std(self, points: Points, code: Tensor) -> Tensor:
         return _log_std(code).exp() * points.stride[:, None]

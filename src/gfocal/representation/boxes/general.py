@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from gfocal.boxes import boxes_to_distances, distances_to_boxes, giou_loss
-from gfocal.losses import distribution_focal_loss, outside_bins, reduce_loss
+from gfocal.losses import distribution_focal_loss, outside_bins
 from gfocal.points import Points
-from gfocal.representation.protocols import BoxRepresentation
+from gfocal.representation.protocols import BoxRepresentation, BoxRows
 
 TARGET_MARGIN = 0.1
 """DFL's target ends this many bins before the last one, so that it always lies between two bins."""
@@ -53,23 +53,14 @@ class GeneralBoxes(BoxRepresentation):
         distances = self._expectation(self.edge_probs(code))
         return distances_to_boxes(points.xy, distances * points.stride[:, None])
 
-    def losses(
-        self,
-        points: Points,
-        code: Tensor,
-        boxes: Tensor,
-        target_boxes: Tensor,
-        *,
-        weight: Tensor | None,
-        norm: Tensor | float,
-    ) -> dict[str, Tensor]:
-        box = reduce_loss(giou_loss(boxes, target_boxes), weight=weight, reduction="sum", norm=norm)
+    def losses(self, rows: BoxRows) -> dict[str, Tensor]:
+        box = rows.total(giou_loss(rows.boxes, rows.target_boxes))
         if not self.dfl:
             return {"box": box}
         # The margin belongs to DFL's target alone: the box loss sees the ground truth as it is.
-        target = self._edges(points, target_boxes).clamp(0, (self.reg_max - TARGET_MARGIN) * self.delta)
-        edges = distribution_focal_loss(code.unflatten(-1, (4, self.num_bins)), target, spacing=self.delta)
-        return {"box": box, "dfl": reduce_loss(edges.mean(-1), weight=weight, reduction="sum", norm=norm)}
+        target = self._edges(rows.points, rows.target_boxes).clamp(0, (self.reg_max - TARGET_MARGIN) * self.delta)
+        edges = distribution_focal_loss(rows.code.unflatten(-1, (4, self.num_bins)), target, spacing=self.delta)
+        return {"box": box, "dfl": rows.total(edges.mean(-1))}
 
     def edge_probs(self, code: Tensor) -> Tensor:
         code = code.float() if code.dtype != torch.float64 else code
