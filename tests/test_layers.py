@@ -262,6 +262,7 @@ LIBRARIES = {"nn.Module", "Protocol", "torch.autograd.Function", "BaseModel", "m
 LIBRARIES |= {"NDArrayOperatorsMixin", "NamedTuple", "StrEnum"}
 BASES = LIBRARIES | {"Exception", "ValueError", "GfocalError", "UsageError", "Section", "TypedDict"}
 BASES |= {"BoxRepresentation", "Quality"}
+BASES |= {"Form"}  # a line in a table of names: a record, without behaviour
 
 
 def bases(source: str) -> Iterator[tuple[str, str]]:

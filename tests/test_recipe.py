@@ -14,7 +14,7 @@ from torch import nn
 from gfocal.detector import DenseDetector
 from gfocal.errors import UsageError
 from gfocal.recipe import DETECTORS, Recipe, build_recipe, load_recipe, recipe_names
-from gfocal.recipe.forms import ASSIGNERS, BOX_WEIGHTS, BOXES, HEADS, NECKS, QUALITIES
+from gfocal.recipe.forms import ASSIGNERS, BACKBONES, BOX_WEIGHTS, BOXES, HEADS, NECKS, QUALITIES
 from gfocal.recipe.hints import _ALIASES
 from gfocal.recipe.network import LossWeights
 from gfocal.recipe.training import PredictRecipe, ResizeRecipe
@@ -182,7 +182,7 @@ def test_what_is_refused_and_what_is_said(override: str, message: str) -> None:
     ("overrides", "message"),
     [
         (["model.channels=100"], "channels must be a multiple of 32"),
-        (["model.neck=light_pan"], "use neck fpn for more levels"),
+        (["model.neck=light_pan"], "light_pan makes the strides .*, not .*; neck fpn makes any"),
         (["model.strides=[8, 16, 32, 60]"], "each stride must be twice the one before"),
         (["model.strides=[]"], r"strides must start at one that backbones have .*, got \[\]"),
         (["model.strides=[64, 128]"], r"strides must start at one that backbones have .*, got \[64, 128\]"),
@@ -192,6 +192,12 @@ def test_what_is_refused_and_what_is_said(override: str, message: str) -> None:
 def test_what_does_not_fit_together(overrides: list[str], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         load_recipe("gfl_r50", overrides)
+
+
+def test_a_neck_that_makes_any_level_adds_to_those_of_a_backbone() -> None:
+    recipe = load_recipe("gfl_nano", ["model.neck=fpn", "model.strides=[8, 16, 32, 64]"])
+    out = build_detector(recipe, ["a"]).eval()(torch.zeros(1, 3, 64, 64, dtype=torch.uint8))
+    assert out.class_logits.shape == (1, 64 + 16 + 4 + 1, 1)
 
 
 def test_a_side_that_is_not_used_may_be_anything() -> None:
@@ -389,6 +395,7 @@ FORMS = {
     "assigner.kind": ASSIGNERS,
     "boxes.kind": BOXES,
     "quality.kind": QUALITIES,
+    "backbone": BACKBONES,
     "head": HEADS,
     "neck": NECKS,
     "box_weight": BOX_WEIGHTS,
@@ -399,14 +406,13 @@ FORMS = {
 def test_every_form_can_be_built(key: str, name: str) -> None:
     form = FORMS[key][name]
     recipe = "gfl_nano" if "square" in form.points else "ssd_nano"
-    if form.widths:
+    if name in ("ssd", "vgg16"):  # which go with each other alone
         recipe = "ssd512_vgg16"
     detector = build_detector(
         load_recipe(recipe, [f"model.{key}={name}", "model.channels=96"]), ["a"], pretrained=False
     )
     part = getattr(detector, {"boxes.kind": "box_coder"}.get(key, key.partition(".")[0]))
-    built = form.place.partition(":")[2]
-    assert type(part).__name__ == ("NoneType" if built == "no_weight" else built)
+    assert type(part).__name__ == (form.place.partition(":")[2] if form.place else "NoneType")
 
 
 @pytest.mark.parametrize("key", ["head", "neck", "box_weight"])

@@ -16,11 +16,11 @@ from gfocal.detector import DenseDetector, MakePoints, PixelNorm
 from gfocal.errors import UsageError
 from gfocal.images.from_recipe import resize_of, tiling_of
 from gfocal.images.io import Resize
-from gfocal.models import HeadShape, PostProcess, ShuffleNetBackbone, TimmBackbone, VggBackbone
+from gfocal.models import HeadShape, PostProcess
 from gfocal.models.freezing import freeze
 from gfocal.points import Shapes, make_anchors, octave_shapes, ssd_shapes
 from gfocal.recipe import ModelRecipe, Recipe
-from gfocal.recipe.forms import ASSIGNERS, BOX_WEIGHTS, BOXES, HEADS, NECKS, QUALITIES, Form
+from gfocal.recipe.forms import ASSIGNERS, BOX_WEIGHTS, BOXES, HEADS, NECKS, QUALITIES, Form, backbone_form
 from gfocal.representation import BoxRepresentation, Quality
 
 
@@ -42,17 +42,12 @@ def _ssd(recipe: Recipe) -> Shapes:
 
 
 SHAPES: dict[str, Callable[[Recipe], Shapes]] = {"square": _square, "octave": _octave, "ssd": _ssd}
-BACKBONES: dict[str, Callable[[bool | str, ModelRecipe], nn.Module]] = {
-    "shufflenet_v2_x1_0": lambda weights, model: ShuffleNetBackbone(
-        pretrained=weights, norm_eval=model.norm_eval, frozen_stages=model.frozen_stages
-    ),
-    "vgg16": lambda weights, model: VggBackbone(pretrained=weights, frozen_stages=model.frozen_stages),
-}
-"""Backbones that are not timm's."""
 
 
 def make_form(form: Form, section: object, **more: Any) -> Any:
     """A part of a detector from its line in the table and its section of a recipe; ``more``: what the recipe lacks."""
+    if form.place is None:
+        return None
     module, _, name = form.place.partition(":")
     kind = getattr(import_module(f"gfocal.{module}"), name)
     return kind(**form.fixed, **{key: getattr(section, key) for key in form.keys}, **more)
@@ -187,17 +182,9 @@ def _quality(model: ModelRecipe, box_coder: BoxRepresentation) -> Quality:
 
 
 def _backbone(model: ModelRecipe, *, pretrained: bool) -> Any:
-    weights = model.pretrained if pretrained else False
-    if model.backbone in BACKBONES:
-        return BACKBONES[model.backbone](weights, model)
-    return TimmBackbone(
-        model.backbone,
-        [stride for stride in model.strides if stride <= 32],
-        pretrained=weights,
-        frozen_stages=model.frozen_stages,
-        norm_eval=model.norm_eval,
-        style=model.style,
-    )
+    form = backbone_form(model.backbone)
+    asked = {"name": model.backbone, "strides": [stride for stride in model.strides if stride <= 32]}
+    return make_form(form, model, pretrained=pretrained and model.pretrained, **({} if form.strides else asked))
 
 
 def _neck(model: ModelRecipe, channels: Sequence[int]) -> Any:

@@ -21,8 +21,6 @@ from gfocal.data.seeding import mix
 from gfocal.errors import UsageError
 from gfocal.points import Points, grid_sizes
 from gfocal.recipe import Recipe
-from gfocal.recipe.forms import BOXES
-from gfocal.representation.boxes.dirac import MAX_SIDES
 from gfocal.structures import Targets
 from gfocal.zoo import Matching, build_matching
 
@@ -251,12 +249,7 @@ def _learners(matching: Matching, points: Points, boxes: Tensor) -> tuple[Tensor
 
 def reach_in_strides(recipe: Recipe) -> float | None:
     """How far an edge may lie from its point, in strides; None where any distance can be learnt."""
-    boxes = recipe.model.boxes
-    if BOXES[boxes.kind].bins:
-        return boxes.reg_max * boxes.delta
-    if boxes.kind == "dirac" and boxes.code == "log_deltas":
-        return MAX_SIDES * recipe.model.points.scale
-    return None
+    return build_matching(recipe).box_coder.reach(recipe.model.points.scale)
 
 
 def smallest_reg_max(edges: Tensor, delta: float, allowed: float = ALLOWED) -> int:

@@ -278,7 +278,7 @@ def _aspects(assigned: Assigned, recipe: Recipe) -> Iterator[AspectGroup]:
     """An anchor resembles an object if their IoU reaches ``positive_iou`` with both centres in one place, the best."""
     size = assigned.boxes[:, 2:] - assigned.boxes[:, :2]
     unlike = None
-    if recipe.model.assigner.kind == "max_iou":
+    if "positive_iou" in ASSIGNERS[recipe.model.assigner.kind].keys:
         best = torch.zeros(len(size))
         for shape in {shape for level in anchor_shapes(recipe) for shape in level}:
             centred = torch.tensor([-shape[0], -shape[1], shape[0], shape[1]]) / 2

@@ -15,39 +15,98 @@ class Form:
     """Where a form is and what it takes. Named, not imported: recipes are read without torch.
 
     Attributes:
-        place: "module:class" below ``gfocal``; or a function instead of the class.
+        place: "module:class" below ``gfocal``; None: nothing is built, the detector does without.
         keys: of its section of the recipe, which its constructor takes under the same names.
         fixed: what else its constructor takes.
         points: kinds of points that it fits. A head that all levels share fits no points whose levels differ.
         bins: of boxes, that an edge is a distribution over bins; of a quality, that it reads them: it goes with such
             boxes alone, and its constructor takes their number as ``num_bins``.
-        widths: of a neck, the channels of its levels where they are not ``model.channels``.
-        mixed_widths: of a head, that it takes levels of different widths.
         dynamic: of an assigner, that it looks at predictions.
         target: of a quality, that the positives learn one; of a box weight, that it is made of it.
     """
 
-    place: str
+    place: str | None
     keys: tuple[str, ...] = ()
     fixed: Mapping[str, Any] = field(default_factory=dict)
     points: tuple[str, ...] = ANY
     bins: bool = False
-    widths: tuple[int, ...] = ()
-    mixed_widths: bool = False
     dynamic: bool = False
     target: bool = False
 
 
-NECKS: dict[str, Form] = {
-    "fpn": Form("models.necks:FeaturePyramid", ("channels", "extra_from", "relu_before_extra")),
-    "light_pan": Form("models.necks:LightPan", ("channels",)),
-    "ssd": Form("models.necks:SsdNeck", widths=(512, 1024, 512, 256, 256, 256, 256)),
+@dataclass(frozen=True)
+class BackboneForm(Form):
+    """A backbone.
+
+    Attributes:
+        strides: the only ones that it gives; (): it is asked for those that it shall give, and its constructor takes
+            its ``name`` too.
+        stages: that can be frozen.
+        styles: of ``model.style``.
+    """
+
+    strides: tuple[int, ...] = ()
+    stages: int = 4
+    styles: tuple[str, ...] = ("pytorch",)
+
+
+@dataclass(frozen=True)
+class NeckForm(Form):
+    """A neck.
+
+    Attributes:
+        backbones: whose maps alone it takes, and who go with it alone; (): those that go with any neck.
+        strides: the only ones that it makes; (): any.
+        widths: channels of its levels where they are not ``model.channels``.
+        image_size: of the images that it makes its levels of, in pixels; 0: any.
+    """
+
+    backbones: tuple[str, ...] = ()
+    strides: tuple[int, ...] = ()
+    widths: tuple[int, ...] = ()
+    image_size: int = 0
+
+
+@dataclass(frozen=True)
+class HeadForm(Form):
+    """A head.
+
+    Attributes:
+        mixed_widths: it takes levels of different widths.
+        groups: of its norms with ``head_norm`` group, of which ``channels`` must be a multiple.
+    """
+
+    mixed_widths: bool = False
+    groups: int = 1
+
+
+BACKBONES: dict[str, BackboneForm] = {
+    "shufflenet_v2_x1_0": BackboneForm(
+        "models.backbones:ShuffleNetBackbone", ("frozen_stages", "norm_eval"), strides=(8, 16, 32)
+    ),
+    "vgg16": BackboneForm("models.vgg:VggBackbone", ("frozen_stages",), strides=(8, 16), stages=3),
+}
+TIMM = BackboneForm(
+    "models.backbones:TimmBackbone", ("style", "frozen_stages", "norm_eval"), styles=("pytorch", "caffe")
+)
+"""Every other name."""
+
+NECKS: dict[str, NeckForm] = {
+    "fpn": NeckForm("models.necks:FeaturePyramid", ("channels", "extra_from", "relu_before_extra")),
+    "light_pan": NeckForm("models.necks:LightPan", ("channels",), strides=(8, 16, 32)),
+    "ssd": NeckForm(
+        "models.necks:SsdNeck",
+        backbones=("vgg16",),
+        strides=(8, 16, 32, 64, 128, 256, 512),
+        widths=(512, 1024, 512, 256, 256, 256, 256),
+        image_size=512,
+    ),
 }
 _TOWERS = ("channels", "head_depth", "head_norm", "tower_bias", "level_scales", "quality_on")
-HEADS: dict[str, Form] = {
-    "conv": Form("models.heads:ConvHead", _TOWERS, points=("square", "octave")),
-    "depthwise": Form("models.heads:DepthwiseHead", ("channels", "head_depth")),
-    "plain": Form("models.heads:PlainHead", mixed_widths=True),
+HEADS: dict[str, HeadForm] = {
+    "conv": HeadForm("models.heads:ConvHead", _TOWERS, points=("square", "octave"), groups=32),
+    "depthwise": HeadForm("models.heads:DepthwiseHead", ("channels", "head_depth")),
+    "plain": HeadForm("models.heads:PlainHead", mixed_widths=True),
 }
 ASSIGNERS: dict[str, Form] = {
     "atss": Form("assigners.atss:AtssAssigner", ("top_k",), points=SQUARE),
@@ -82,8 +141,13 @@ BOX_WEIGHTS: dict[str, Form] = {
     "score": Form("representation.box_weights:ScoreWeight"),
     "centerness": Form("representation.box_weights:CenternessWeight", points=SQUARE),
     "target": Form("representation.box_weights:TargetWeight", target=True),
-    "none": Form("representation.box_weights:no_weight"),
+    "none": Form(None),
 }
+
+
+def backbone_form(name: str) -> BackboneForm:
+    """The line of a backbone's name."""
+    return BACKBONES.get(name, TIMM)
 
 
 def fitting(forms: Mapping[str, Form], points: str) -> tuple[str, ...]:

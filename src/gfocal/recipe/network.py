@@ -8,7 +8,18 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveFloat, model_validator
 
 from gfocal.recipe.base import Fraction, Natural, NotNegative, PositiveInt, Section, Share
-from gfocal.recipe.forms import ASSIGNERS, BOX_WEIGHTS, BOXES, HEADS, NECKS, QUALITIES, fitting
+from gfocal.recipe.forms import (
+    ASSIGNERS,
+    BOX_WEIGHTS,
+    BOXES,
+    HEADS,
+    NECKS,
+    QUALITIES,
+    BackboneForm,
+    NeckForm,
+    backbone_form,
+    fitting,
+)
 from gfocal.recipe.rows import DETECTORS, check_axes
 
 
@@ -177,23 +188,32 @@ class ModelRecipe(Section):
             raise ValueError(f"strides must start at one that backbones have (4, 8, 16, 32), got {strides}")
         if any(b != 2 * a for a, b in pairwise(strides)):
             raise ValueError(f"each stride must be twice the one before, got {strides}")
-        if self.backbone == "shufflenet_v2_x1_0" and strides != [8, 16, 32]:
-            raise ValueError(f"backbone shufflenet_v2_x1_0 gives strides [8, 16, 32], not {strides}")
-        if self.neck == "light_pan" and len(strides) != 3:
-            raise ValueError("neck light_pan works on the three strides [8, 16, 32]; use neck fpn for more levels")
-        if (self.neck == "ssd") != (self.backbone == "vgg16"):
-            raise ValueError("backbone vgg16 and neck ssd go with each other alone: its maps have strides 8 and 16")
-        if NECKS[self.neck].widths and not HEADS[self.head].mixed_widths:
+        backbone, neck, head = backbone_form(self.backbone), NECKS[self.neck], HEADS[self.head]
+        self._neck_takes(backbone, neck, strides)
+        if neck.widths and not head.mixed_widths:
             fit = " or ".join(name for name, form in HEADS.items() if form.mixed_widths)
             raise ValueError(f"neck {self.neck} has levels of different width: use head {fit}")
-        if self.neck == "ssd" and strides != [8 * 2**i for i in range(7)]:
-            raise ValueError(f"neck ssd makes the strides {[8 * 2**i for i in range(7)]}, not {strides}")
-        if self.backbone in ("shufflenet_v2_x1_0", "vgg16"):
-            if self.backbone == "vgg16" and self.frozen_stages > 3:
-                raise ValueError(f"vgg16 has 3 stages to freeze, not {self.frozen_stages}")
-            if self.style == "caffe":
-                raise ValueError(f"style caffe is a ResNet's; {self.backbone} has none")
-        if self.head == "conv" and self.head_norm == "group" and self.channels % 32:
+        if self.frozen_stages > backbone.stages:
+            raise ValueError(f"{self.backbone} has {backbone.stages} stages to freeze, not {self.frozen_stages}")
+        if self.style not in backbone.styles:
+            raise ValueError(f"style {self.style} is a ResNet's; {self.backbone} has none")
+        if self.head_norm == "group" and self.channels % head.groups:
             raise ValueError(
-                f"channels must be a multiple of 32 (GroupNorm's groups) for head conv, got {self.channels}"
+                f"channels must be a multiple of {head.groups} (GroupNorm's groups) for head {self.head}, "
+                f"got {self.channels}"
+            )
+
+    def _neck_takes(self, backbone: BackboneForm, neck: NeckForm, strides: list[int]) -> None:
+        """Refuse maps that the neck does not take, and levels that it does not make."""
+        own = [name for name, form in NECKS.items() if self.backbone in form.backbones]
+        if self.backbone not in neck.backbones if neck.backbones else own:
+            pair = f"backbone {self.backbone} and neck {' or '.join(own)}" if own else None
+            pair = pair or f"neck {self.neck} and backbone {' or '.join(neck.backbones)}"
+            raise ValueError(f"{pair} go with each other alone")
+        if backbone.strides and not own and strides[: len(backbone.strides)] != list(backbone.strides):
+            raise ValueError(f"backbone {self.backbone} gives strides {list(backbone.strides)}, not {strides}")
+        if neck.strides and strides != list(neck.strides):
+            free = " or ".join(name for name, form in NECKS.items() if not form.strides)
+            raise ValueError(
+                f"neck {self.neck} makes the strides {list(neck.strides)}, not {strides}; neck {free} makes any"
             )

@@ -118,7 +118,7 @@ def check_axes(detector: str, points: str, chosen: Mapping[str, str]) -> None:
         ValueError: naming the value and those that fit.
     """
     for key, allowed in AXES[points].items():
-        if key == "boxes.code" and chosen["boxes.kind"] != "dirac":
+        if key == "boxes.code" and "code" not in BOXES[chosen["boxes.kind"]].keys:
             continue
         if chosen[key] not in allowed:
             raise ValueError(

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import model_validator
 
 from gfocal.recipe.base import Section
+from gfocal.recipe.forms import NECKS
 from gfocal.recipe.network import ModelRecipe
 from gfocal.recipe.rows import with_row_defaults
 from gfocal.recipe.training import DataRecipe, OptimRecipe, PredictRecipe, RuntimeRecipe, ScheduleRecipe
@@ -29,10 +30,10 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _fits(self) -> Recipe:
-        resize = self.data.resize
+        resize, neck = self.data.resize, NECKS[self.model.neck]
         if self.model.points.kind == "ssd" and resize.kind != "square":
             raise ValueError("points.kind ssd has anchors in shares of a square picture: set data.resize.kind=square")
-        if self.data.multi_scale and (self.model.points.kind == "ssd" or self.model.neck == "ssd"):
+        if self.data.multi_scale and (self.model.points.kind == "ssd" or neck.image_size):
             raise ValueError(
                 f"data.multi_scale changes the size of pictures, but the anchors of points.kind ssd are made for "
                 f"{resize.size} pixels: leave it out, or use data.scale, which changes the size of what is on them"
@@ -42,8 +43,11 @@ class Recipe(Section):
                 f"model.points.sizes are shares of the picture's {resize.size} pixels: {min(self.model.points.sizes)} "
                 "is less than one pixel"
             )
-        if self.model.neck == "ssd" and resize.size != 512:
-            raise ValueError(f"neck ssd makes its seven levels of 512 pixels, not {resize.size}: data.resize.size=512")
+        if neck.image_size and (resize.kind, resize.size) != ("square", neck.image_size):
+            raise ValueError(
+                f"neck {self.model.neck} makes its {len(neck.strides)} levels of {neck.image_size} pixels, "
+                f"not {resize.size}: data.resize.size={neck.image_size}"
+            )
         return self
 
     def to_dict(self) -> dict[str, Any]:

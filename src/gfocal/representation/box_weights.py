@@ -45,7 +45,3 @@ class TargetWeight:
                 f"box_weight target needs a quality that learns a target; {type(quality).__name__} has none"
             )
         return target.detach()
-
-
-def no_weight() -> None:
-    """No weighting: every positive counts the same, as the paper's formula has it."""

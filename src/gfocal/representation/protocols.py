@@ -68,6 +68,10 @@ class BoxRepresentation(Protocol):
     def truncated(self, points: Points, target_boxes: Tensor) -> Tensor:
         """(N, 4) bool: edges that lie where no code can reach."""
 
+    def reach(self, side: float) -> float | None:
+        """Strides that an edge may lie from a point whose anchor is ``side`` strides wide; None: any number."""
+        return None
+
     def edge_std(self, points: Points, code: Tensor) -> Tensor | None:
         """(N, 4) standard deviation of left, top, right, bottom in input pixels; None if there is none."""
         return None

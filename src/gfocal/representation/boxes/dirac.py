@@ -105,6 +105,9 @@ class DiracBoxes(BoxRepresentation):
             return (distances <= 0) | (distances > MAX_SIDES * _side(points))
         return distances < 0
 
+    def reach(self, side: float) -> float | None:
+        return MAX_SIDES * side if self.code == "log_deltas" else None
+
     def _code_loss(self, code: Tensor, target: Tensor) -> Tensor:
         """(N,) distance of two codes, summed over their four numbers."""
         target = target.detach().to(code.dtype)

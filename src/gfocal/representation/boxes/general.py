@@ -76,6 +76,9 @@ class GeneralBoxes(BoxRepresentation):
     def truncated(self, points: Points, target_boxes: Tensor) -> Tensor:
         return outside_bins(self._edges(points, target_boxes), self.num_bins, spacing=self.delta)
 
+    def reach(self, side: float) -> float:
+        return self.reg_max * self.delta
+
     def _bins(self, like: Tensor) -> Tensor:
         return torch.arange(self.num_bins, device=like.device, dtype=like.dtype) * self.delta
 

@@ -15,6 +15,7 @@ from gfocal.data.index.data_index import DataIndex
 from gfocal.data.pipeline import images_per_epoch, in_tiles
 from gfocal.errors import UsageError
 from gfocal.recipe import Recipe, build_recipe, load_recipe
+from gfocal.recipe.forms import ASSIGNERS
 from gfocal.runs.datasets import open_run_data
 from gfocal.runs.folder import flat
 from gfocal.studies.execution.budget import Budget, shrunk
@@ -253,7 +254,7 @@ def _identity(recipe: Recipe, facts: str) -> str:
     # Younger than many a study's folder: left out where a run is what it was before there were such keys.
     if not schedule["keep_steps"]:
         schedule.pop("keep_steps")
-    if recipe.model.assigner.kind != "task_aligned":
+    if not ASSIGNERS[recipe.model.assigner.kind].dynamic:
         for key in ("positives", "alpha", "beta", "static_epochs"):
             assigner.pop(key)
     if recipe.model.assigner.in_padding or not _has_padding(recipe):

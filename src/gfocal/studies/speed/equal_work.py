@@ -70,23 +70,28 @@ def share_weights(first: DenseDetector, other: DenseDetector) -> None:
     shared = {name: value for name, value in first.state_dict().items() if name in own}
     other.load_state_dict({n: v for n, v in shared.items() if v.shape == own[n].shape}, strict=False)
     # A depthwise head has one convolution for all outputs of a level, whose shape is another one then.
-    for theirs, mine in zip(first.head.output_layers("class"), other.head.output_layers("class"), strict=False):
-        for source, target in ((theirs.weight, mine.weight), (theirs.bias, mine.bias)):
-            if source.shape == target.shape:
-                target.copy_(source)
+    theirs, mine = first.head.output_layers("class"), other.head.output_layers("class")
+    if len(theirs) != len(mine):
+        return  # one of them shares its outputs among the levels
+    for source, target in zip(theirs, mine, strict=True):
+        for value, own_value in ((source.weight, target.weight), (source.bias, target.bias)):
+            if value.shape == own_value.shape:
+                own_value.copy_(value)
 
 
 def boxes_on_anchors(detector: DenseDetector) -> None:
     """Give the box outputs the biases with which every point's box is about its anchor."""
     points = detector.points(64, 64)
     per_location = points.per_location or (1,) * len(points.grids)
-    starts = [0, *np.cumsum(points.level_counts).tolist()]
+    starts = [0, *np.cumsum(points.level_counts).tolist()[:-1]]
     codes = []
-    for start, anchors in zip(starts, per_location, strict=False):
+    for start, anchors in zip(starts, per_location, strict=True):
         one = points[start : start + anchors]
         codes.append(detector.box_coder.encode(one, one.anchors).clamp(min=_LEAST_LOGIT))
-    # A head that all levels share has one bias: the code of an anchor is the same on each.
-    for code, layer in zip(codes, detector.head.output_layers("box"), strict=False):
+    layers = detector.head.output_layers("box")
+    if len(layers) == 1:  # that all levels share: the code of an anchor is the same on each
+        codes = codes[:1]
+    for code, layer in zip(codes, layers, strict=True):
         layer.bias.copy_(code)
 
 
