@@ -299,7 +299,7 @@ def test_outputs_stand_in_the_order_of_the_points(level: int) -> None:
 
 
 def build(kind: type[nn.Module], quality_outputs: int) -> nn.Module:
-    return kind(32, 3, class_outputs=4, box_outputs=20, quality_outputs=quality_outputs, channels=32)
+    return kind(HeadShape(32, 3, class_outputs=4, box_outputs=20, quality_outputs=quality_outputs), channels=32)
 
 
 @pytest.mark.parametrize("kind", [ConvHead, DepthwiseHead])
