@@ -8,14 +8,13 @@ import pytest
 import torch
 from torch import nn
 
-from gfocal import zoo
 from gfocal.errors import UsageError
 from gfocal.models import ConvHead
 from gfocal.models.protocols import HeadShape
 from gfocal.points import grid_sizes, make_anchors
 from gfocal.recipe import load_recipe, recipe_names
-from gfocal.recipe.forms import NECKS
-from gfocal.zoo import build_detector, build_head
+from gfocal.recipe.forms import BACKBONES, NECKS, TIMM
+from gfocal.zoo import anchor_shapes, build_detector, build_head
 
 
 @pytest.fixture
@@ -26,12 +25,9 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("a backbone or a neck is made")
 
     class Refused:
-        channels = zoo.VggBackbone.channels
         __init__ = refuse
 
-    for name in ("TimmBackbone", "ShuffleNetBackbone", "VggBackbone"):
-        monkeypatch.setattr(zoo, name, Refused)
-    for form in NECKS.values():
+    for form in (TIMM, *BACKBONES.values(), *NECKS.values()):
         monkeypatch.setattr(f"gfocal.{form.place.replace(':', '.')}", Refused)
 
 
@@ -82,7 +78,7 @@ def test_it_takes_maps_of_ones_own_and_gives_every_point_its_numbers(
     widths = [given] * len(strides) if isinstance(given, int) else given
     grids = grid_sizes(64, 96, strides)
     out = head([torch.randn(2, c, *grid) for c, grid in zip(widths, grids, strict=True)])
-    count = len(make_anchors(grids, strides, zoo.anchor_shapes(recipe), offset=0.5))
+    count = len(make_anchors(grids, strides, anchor_shapes(recipe), offset=0.5))
     assert out.class_logits.shape == (2, count, 6 if name == "ssd_nano" else 5)  # a softmax has one more
     assert out.box.shape[:2] == (2, count)
     (out.class_logits.sum() + out.box.sum()).backward()
