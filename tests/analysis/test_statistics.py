@@ -13,7 +13,8 @@ import torch
 from gfocal.analysis.assignment import assign, choose_images, reach_in_strides, resized
 from gfocal.analysis.coverage import smallest_by_delta
 from gfocal.analysis.recommend import Proposal
-from gfocal.analysis.statistics import Tiny, before_training, data_statistics, totals
+from gfocal.analysis.start import before_training
+from gfocal.analysis.statistics import Tiny, data_statistics, totals
 from gfocal.data.augment.transforms import EvalTransform
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.loading.loader import DetectionDataset, make_loader

@@ -9,22 +9,19 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from gfocal.analysis.assignment import ALLOWED, Assigned, Progress, assign, choose_images, reach_in_strides
-from gfocal.analysis.coverage import least_reach, reach_reasons, smallest_by_delta
+from gfocal.analysis.assignment import Assigned, Progress, assign, choose_images, reach_in_strides
+from gfocal.analysis.coverage import smallest_by_delta
 from gfocal.analysis.recommend import Proposal, propose
 from gfocal.boxes import aligned_iou
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.pipeline import in_tiles
 from gfocal.recipe import Recipe
-from gfocal.recipe.forms import ASSIGNERS, BOXES
+from gfocal.recipe.forms import ASSIGNERS
 from gfocal.utils.records import FLAT, IF_ANY, fields_to_json, named
-from gfocal.utils.text import percent
 from gfocal.zoo import anchor_shapes
 
 IMAGES = 5000
 """Looked at by default: enough for a share of 0.1 %, and seconds even for large data sets."""
-START_IMAGES = 400
-"""Looked at before a run: a second."""
 SIZES = (0.0, 8.0, 16.0, 32.0, 96.0)
 """Pixels at which the rows of the table by size begin."""
 ASPECTS = (0.0, 1 / 4, 1 / 2, 2.0, 4.0)
@@ -294,51 +291,3 @@ def _tiny(assigned: Assigned) -> Tiny:
         below_a_pixel=int((size < 1).any(1).sum()),
         below_a_stride=int((size < assigned.strides[0]).all(1).sum()),
     )
-
-
-def _counted_lines(recipe: Recipe, now: Assigned, of: str) -> list[str]:
-    """The two shares of ``of`` images, or of candidates the one that is known; and who assigns in the first epochs."""
-    missed, kind = f"{percent(now.missed_share)} of the objects get no point", recipe.model.assigner.kind
-    if now.dynamic:
-        return [
-            f"in {of} pictures {missed}; {kind} chooses the points of the others by predictions: training counts the "
-            "edges beyond what the boxes can reach, after each epoch"
-        ]
-    beyond = f"{percent(now.truncated_share)} of the edges lie beyond what the boxes can reach"
-    lines = [f"in {of} pictures {beyond}, {missed}"]
-    if ASSIGNERS[kind].dynamic:
-        early, epochs = recipe.model.assigner.static_epochs, recipe.schedule.epochs
-        setting = f"model.assigner.static_epochs={early}"
-        if early < epochs:
-            lines.append(
-                f"{setting}: a static assigner begins, and counted this; from epoch {early + 1} on it is {kind}"
-            )
-        else:
-            lines.append(f"warning: {setting}, but the run has {epochs} epochs: {kind} never assigns")
-    return lines
-
-
-def before_training(index: DataIndex, recipe: Recipe) -> list[str]:
-    """What to tell whoever starts a run: two shares, and a warning for each above 0.1 %.
-
-    A second's work, the same for the same seed.
-    A recipe that moves boxes at random is looked at as its first epoch begins, any other in images by chance.
-    """
-    data = recipe.data
-    moved = bool(data.scale or data.multi_scale or data.zoom_out or data.iou_crop or data.mosaic)
-    chosen = choose_images(len(index), START_IMAGES, recipe.runtime.seed)
-    now = assign(index, recipe, chosen, augmented=moved, start=True)
-    of = f"{len(chosen):,}" if len(chosen) == len(index) else f"{len(chosen):,} of {len(index):,}"
-    lines = _counted_lines(recipe, now, of)
-    if reasons := reach_reasons(recipe, now):
-        n = least_reach(now, recipe.model.boxes.delta)
-        fix = (
-            f"--set model.boxes.reg_max={n} reaches them" if BOXES[recipe.model.boxes.kind].bins else "more levels may"
-        )
-        lines.append(f"warning: {'; '.join(reasons)}: {fix}; `gfocal data stats` shows more")
-    if now.missed_share > ALLOWED:
-        lines.append(
-            f"warning: {percent(now.missed_share)} of the objects get no point and teach nothing, half of those "
-            f"smaller than {float(now.sides[now.missed].median()):.3g} pixels: `gfocal data stats` shows more"
-        )
-    return lines

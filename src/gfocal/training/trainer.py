@@ -12,7 +12,7 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-from gfocal.analysis.statistics import before_training
+from gfocal.analysis.start import before_training
 from gfocal.data.loading.loader import BatchLoader
 from gfocal.data.pipeline import batches_from, images_per_epoch, tile_lines
 from gfocal.detector import DenseDetector
