@@ -251,6 +251,15 @@ def plant_records(p: Planter, times: int) -> None:
         p.expect("train", f"second{k}.jpg", "image-id-twice")
 
 
+def plant_crowd(p: Planter, times: int) -> None:
+    """An image with one object more than the limit; said once of a split, whatever ``times`` is."""
+    image = p.take("many-objects")
+    own = {box["id"] for box in p.boxes_of(image)}
+    p.content["train"]["annotations"] = [a for a in p.content["train"]["annotations"] if a["id"] not in own]
+    for k in range(101):
+        p.add_box(image, [1 + 11 * (k % 11), 1 + 11 * (k // 11), 8, 8])
+
+
 def plant_classes(p: Planter, times: int) -> None:
     """Classes. Those without boxes are empty as well; one that has many beside few makes a long tail."""
     val_image = p.content["val"]["images"][0]
@@ -308,7 +317,7 @@ def plant_all(root: Path, *, seed: int, times: int, spared: set[str]) -> Counter
     """Every kind that a single data set can have, ``times`` times; what must be found because of it."""
     p = Planter(root, seed, spared)
     # Copies and classes first: the first class gets further boxes below.
-    for plant in (plant_copies, plant_classes, plant_records, plant_files, plant_kinds, plant_sizes):
+    for plant in (plant_copies, plant_classes, plant_crowd, plant_records, plant_files, plant_kinds, plant_sizes):
         plant(p, times)
     p.save()
     return p.expected

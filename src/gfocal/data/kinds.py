@@ -155,6 +155,12 @@ class Kind(StrEnum):
         "the later one is left out",
     )
     BOX_TWO_CLASSES = "box-two-classes", "warning", "one box has two classes: IoU above 0.99", _KEPT
+    MANY_OBJECTS = (
+        "many-objects",
+        "warning",
+        "more objects in a picture than predict.max_detections finds, or COCO's AP counts: 100",
+        "nothing: set the limit",
+    )
     # Classes.
     NO_BOXES = "no-boxes", "error", "a split has no box to learn or to measure", "nothing"
     CLASS_NOT_IN_TRAIN = (

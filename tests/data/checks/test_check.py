@@ -21,14 +21,14 @@ from gfocal.data.scenes.generate import make_scenes
 from gfocal.errors import UsageError
 from helpers.planted import LARGE, Key, found_in, plant_all
 
-ONCE = {"annotations-broken", "no-boxes", "long-tail"}
+ONCE = {"annotations-broken", "no-boxes", "long-tail", "many-objects"}
 """What a data set has once or not at all."""
 ELSEWHERE = {"picture-twice"}
 """What only other formats than COCO can have."""
 KEPT = {
     *("picture-animated", "picture-grey", "picture-alpha", "picture-16-bit", "picture-cmyk", "picture-large"),
     *("picture-small", "picture-long", "picture-without-boxes", "box-tiny", "box-two-classes", "class-untrained"),
-    *("class-few", "class-empty", "long-tail", "leak-similar", "picture-similar"),
+    *("class-few", "class-empty", "long-tail", "many-objects", "leak-similar", "picture-similar"),
 }
 """What ``--fix`` does not change."""
 

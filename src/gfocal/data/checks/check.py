@@ -10,6 +10,7 @@ from pathlib import Path
 
 from gfocal.data.checks.boxes import box_findings, content_findings
 from gfocal.data.checks.classes import class_findings
+from gfocal.data.checks.crowding import crowding_findings
 from gfocal.data.checks.duplicates import copy_findings
 from gfocal.data.checks.images import ImageFacts, examine_images, image_findings, refused_images
 from gfocal.data.checks.report import LeftOut, Report
@@ -72,6 +73,7 @@ def check_data(
         findings += image_findings(split, index, facts[split])
         findings += box_findings(split, index)
         findings += content_findings(split, index)
+        findings += crowding_findings(split, index)
     findings += class_findings(splits)
     findings += copy_findings(splits, facts)
     if path.is_dir() and not opened.lost and not broken:
