@@ -62,6 +62,19 @@ def test_json_holds_every_finding(data: Path) -> None:
     assert (found["kind"], found["split"], found["picture"]) == ("box-outside", "train", "train_000001.jpg")
     assert found["file"].endswith("train.json")
     assert content["splits"]["train"]["pictures"] == 8
+    for split, counts in content["splits"].items():
+        index = open_dataset(data, split, skip_broken=True)  # type: ignore[arg-type]
+        targets = [index.targets(i).labels.tolist() for i in range(len(index))]
+        assert counts["class_counts"] == [
+            {
+                "class": name,
+                "id": int(index.category_ids[label]),
+                "pictures": sum(label in own for own in targets),
+                "boxes": sum(own.count(label) for own in targets),
+            }
+            for label, name in enumerate(index.names)
+        ]
+        assert sum(each["boxes"] for each in counts["class_counts"]) == counts["learnt_boxes"] > 0
     assert len(content["findings"]) == sum(kind["count"] for kind in content["kinds"])
 
 

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.cells import cell_len, set_cell_size
+
 Say = Callable[[str], None]
 
 
@@ -61,6 +63,18 @@ def listed(items: Sequence[Any]) -> str:
 def join_some(words: Sequence[str], most: int = 6) -> str:
     """The first few words, and how many there are if these are not all."""
     return ", ".join(words[:most]) + (f", ... ({len(words):,} in all)" if len(words) > most else "")
+
+
+def shorten(text: str, width: int) -> str:
+    """A text of at most ``width`` columns of a terminal, its middle left out; letters of Chinese or Korean take two."""
+    if cell_len(text) <= width:
+        return text
+    end = ""
+    for letter in reversed(text):
+        if cell_len(letter + end) > width // 2:
+            break
+        end = letter + end
+    return set_cell_size(text, width - 1 - cell_len(end)).rstrip() + "…" + end
 
 
 def fold_name(name: str, also: str = "") -> str:

@@ -73,8 +73,8 @@ def test_what_is_said_names_the_number_the_largest_the_ceiling_and_the_key() -> 
     )
     assert second == (
         "2 pictures have more than 100 objects of one class, up to 150: COCO's AP and AR look at the 100 best "
-        "detections of a class in a picture, so AP cannot exceed 0.847 here, nor AR100 0.848; `gfocal eval` also prints AP at a "
-        "predict.max_detections above 100"
+        "detections of a class in a picture, so AP cannot exceed 0.847 here, nor AR100 0.848; `gfocal eval` also "
+        "prints AP at a predict.max_detections above 100"
     )
     (only,) = describe_crowding(crowding(crowd([[101, 0]]), 300))
     assert only.startswith("1 picture has more than 100 objects of one class, up to 101: ")

@@ -8,42 +8,57 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from gfocal.cli.tables.classes import class_table
 from gfocal.commands.fix import Fixed
 from gfocal.data.checks.boxes import learnt_boxes
+from gfocal.data.checks.classes import count_classes
 from gfocal.data.checks.fix import CHANGES
 from gfocal.data.checks.report import LeftOut, Report
 from gfocal.data.kinds import SEVERITIES, Finding, Kind
-from gfocal.utils.text import counted
+from gfocal.utils.text import counted, shorten
 
 _COLOURS = {"error": "bold red", "warning": "yellow", "note": "cyan"}
 _EXAMPLES = 3
+_IN_FULL = (Kind.MANY_OBJECTS,)
+"""Warnings whose message says what the table does not."""
+_WIDE, _MIDDLE = 100, 72
+"""Columns of a terminal from which the table of findings has five columns, and four; on fewer it has three."""
 
 
 def print_check(report: Report, *, every: bool = False) -> None:
-    """What a data set holds, a table of what was found, what ``--skip-broken`` would leave out.
+    """What a data set holds, tables of its classes and of what was found, what ``--skip-broken`` would leave out.
+
+    Lines are wrapped for a terminal, and each is one line elsewhere.
 
     Args:
         report: what to print.
-        every: a line for each finding too.
+        every: a row for each class and a line for each finding too.
     """
     console = Console(highlight=False, markup=False, emoji=False)
     for split, index in report.splits.items():
         images, classes = counted(len(index), "picture"), counted(len(index.names), "class", "classes")
         boxes = counted(int(learnt_boxes(index).sum()), "box to learn", "boxes to learn")
-        console.print(f"{split}: {images}, {boxes}, {classes} ({index.annotations})", soft_wrap=True)
+        _print(console, f"{split}: {images}, {boxes}, {classes} ({index.annotations})")
     for line in report.understood:
-        console.print(f"note: {line}", soft_wrap=True)
+        _print(console, f"note: {line}")
+    if report.splits:
+        counts = {split: count_classes(index) for split, index in report.splits.items()}
+        console.print(class_table(counts, every=every, rest="--all shows them"))
     grouped = report.by_kind()
     if grouped:
-        console.print(_table(grouped))
+        console.print(_table(grouped, console.width))
     for kind, found in grouped.items():
-        shown = found if every else found[:_EXAMPLES] if kind.severity == "error" else []
+        shown = found if every or kind in _IN_FULL else found[:_EXAMPLES] if kind.severity == "error" else []
         for finding in shown:
-            console.print(Text(finding.severity, _COLOURS[finding.severity]), _line(finding), soft_wrap=True)
+            _print(console, Text.assemble((finding.severity, _COLOURS[finding.severity]), f" {_line(finding)}"))
         if 0 < len(shown) < len(found):
-            console.print(f"      ... and {len(found) - len(shown):,} more {kind}", soft_wrap=True)
-    counts = [counted(report.count(severity), severity) for severity in SEVERITIES]
-    console.print(f"{', '.join(counts)}; {skipped_line(report.left_out)}", soft_wrap=True)
+            _print(console, f"      ... and {len(found) - len(shown):,} more {kind}")
+    totals = [counted(report.count(severity), severity) for severity in SEVERITIES]
+    _print(console, f"{', '.join(totals)}; {skipped_line(report.left_out)}")
+
+
+def _print(console: Console, line: str | Text) -> None:
+    console.print(line, soft_wrap=not console.is_terminal)
 
 
 def print_fixed(fixed: Fixed) -> None:
@@ -75,19 +90,33 @@ def _line(finding: Finding) -> str:
     return f"{finding.kind}: {place}{finding.message}"
 
 
-def _table(grouped: Mapping[Kind, Sequence[Finding]]) -> Table:
+def _table(grouped: Mapping[Kind, Sequence[Finding]], width: int) -> Table:
+    """A row for each kind; what has no column of its own on a narrow terminal stands below the meaning."""
+    wide, middle = width >= _WIDE, width >= _MIDDLE
+    room = (width - 28) // 3 if wide else (width - 25) // 2 if middle else width - 22
     table = Table()
-    for column, side in (("", "left"), ("what", "left"), ("count", "right"), ("first ones", "left"), ("--fix", "left")):
-        table.add_column(column, justify="right" if side == "right" else "left", overflow="fold")
+    table.add_column("", no_wrap=True)
+    table.add_column("count", justify="right", no_wrap=True)
+    table.add_column("what", overflow="fold", min_width=max(map(len, grouped)))
+    if middle:
+        table.add_column("first ones", overflow="fold")
+    if wide:
+        table.add_column("--fix", overflow="fold")
     for kind, found in grouped.items():
+        first = _first(found, room)
         what = Text.assemble((kind.value, "bold"), f"\n{kind.meaning}")
-        table.add_row(Text(kind.severity, _COLOURS[kind.severity]), what, f"{len(found):,}", _first(found), kind.remedy)
+        if not middle:
+            what.append(f"\n{first}")
+        if not wide:
+            what.append(f"\n--fix: {kind.remedy}")
+        cells = (Text(kind.severity, _COLOURS[kind.severity]), f"{len(found):,}", what, first, kind.remedy)
+        table.add_row(*cells[: len(table.columns)], end_section=not wide)
     return table
 
 
-def _first(found: Sequence[Finding]) -> str:
+def _first(found: Sequence[Finding], width: int) -> str:
     names = dict.fromkeys(f.class_name or f.image or f.file.name for f in found)
-    shown = list(names)[:_EXAMPLES]
+    shown = [shorten(name, width) for name in list(names)[:_EXAMPLES]]
     return "\n".join(shown) + ("\n..." if len(names) > len(shown) else "")
 
 

@@ -3,22 +3,64 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from gfocal.data.checks.boxes import learnt_boxes
+from gfocal.data.checks.boxes import images_of_boxes, learnt_boxes
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.kinds import FEW_BOXES, LONG_TAIL, Finding, Kind
-from gfocal.utils.text import fold_name
+from gfocal.utils.records import named
+from gfocal.utils.text import distinguish, fold_name
+
+
+@dataclass(frozen=True)
+class ClassCount:
+    """How often a class is in a split; crowds, ignored boxes and those without area do not count.
+
+    Attributes:
+        name: of the class.
+        id: the data set's own.
+        images: that show it.
+        boxes: of it.
+    """
+
+    name: str = field(metadata=named("class"))
+    id: int
+    images: int = field(metadata=named("pictures"))
+    boxes: int
+
+
+def count_classes(index: DataIndex) -> tuple[ClassCount, ...]:
+    """Boxes and images of each class, in the order of the labels; two classes of one name stay two."""
+    learnt = learnt_boxes(index)
+    classes = len(index.names)
+    labels = np.asarray(index.labels)[learnt]
+    shown = np.unique(images_of_boxes(index)[learnt] * max(classes, 1) + labels) % max(classes, 1)
+    counts = (np.bincount(each, minlength=classes).tolist() for each in (shown, labels))
+    rows = zip(index.names, index.category_ids.tolist(), *counts, strict=True)
+    return tuple(ClassCount(*row) for row in rows)
+
+
+def by_class(splits: Mapping[str, Sequence[ClassCount]]) -> list[tuple[str, dict[str, ClassCount]]]:
+    """Each class with its counts by split, the commonest of the first split first; classes go together by name."""
+    rows: dict[tuple[str, int], dict[str, ClassCount]] = {}
+    for split, counts in splits.items():
+        for key, count in zip(distinguish([count.name for count in counts]), counts, strict=True):
+            rows.setdefault(key, {})[split] = count
+
+    def order(row: tuple[tuple[str, int], dict[str, ClassCount]]) -> list[int]:
+        return [-(row[1][split].boxes if split in row[1] else -1) for split in splits]
+
+    return [(name, counts) for (name, _), counts in sorted(rows.items(), key=order)]
 
 
 def boxes_of_classes(index: DataIndex) -> Counter[str]:
     """Learnt boxes of each class name, 0 for those without."""
-    counts = np.bincount(np.asarray(index.labels)[learnt_boxes(index)], minlength=len(index.names))
     total: Counter[str] = Counter()
-    for name, count in zip(index.names, counts.tolist(), strict=True):
-        total[name] += count
+    for each in count_classes(index):
+        total[each.name] += each.boxes
     return total
 
 

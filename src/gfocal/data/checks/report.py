@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 from gfocal.data.checks.boxes import learnt_boxes
+from gfocal.data.checks.classes import count_classes
 from gfocal.data.checks.images import ImageFacts
 from gfocal.data.formats.common import Format
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.kinds import Finding, Kind, Severity
+from gfocal.utils.records import to_json
 
 
 class LeftOut(NamedTuple):
@@ -81,13 +83,14 @@ class Report:
 
 
 class SplitJson(TypedDict):
-    """One split that could be read."""
+    """One split that could be read; ``class_counts`` are :class:`gfocal.data.checks.classes.ClassCount`."""
 
     annotations: str
     pictures: int
     boxes: int
     learnt_boxes: int
     classes: int
+    class_counts: list[dict[str, Any]]
 
 
 class KindJson(TypedDict):
@@ -146,6 +149,7 @@ def _split(index: DataIndex) -> SplitJson:
         "boxes": len(index.boxes),
         "learnt_boxes": int(learnt_boxes(index).sum()),
         "classes": len(index.names),
+        "class_counts": to_json(count_classes(index)),
     }
 
 
