@@ -287,7 +287,7 @@ def test_json(train_index: DataIndex) -> None:
     assert list(content) == [
         "tile", "pictures", "pictures_in_all", "augmented", "counted", "objects", "missed", "edges", "truncated",
         "missed_share", "truncated_share", "positives", "reach_strides", "levels", "sizes", "aspects", "tiny",
-        "smallest_reg_max", "proposal",
+        "crowding", "smallest_reg_max", "proposal",
     ]  # fmt: skip
     group = ["from", "to", "objects", "missed", "missed_share", "edges", "truncated", "truncated_share"]
     assert list(content["sizes"][0]) == group
@@ -358,3 +358,17 @@ def test_a_run_that_starts_with_a_static_assigner_counts_with_it(
     assert static[2:] == atss[1:]
     (line, *_) = before_training(train_index, small(*sets, TASK_ALIGNED))
     assert "chooses the points of the others by predictions" in line
+
+
+def test_a_run_is_told_of_objects_beyond_the_limit() -> None:
+    grid = [(9 * x + 1, 9 * y + 1, 9 * x + 8, 9 * y + 8) for x in range(12) for y in range(12)]
+    index = made_index([(128, 128, grid), (128, 128, grid[:5])])
+    recipe = small()
+    train, coco = (line for line in before_training(index, recipe) if "more than 100" in line)
+    assert train.startswith("warning: train: 1 picture has more than 100 objects, the fullest 144 (0.jpg)")
+    assert "at most 70.4 % of all objects" in train  # 105 of 149
+    assert "AP cannot exceed 0.703" in coco  # 71 of 101 recalls
+    lines = before_training(index.take([1]), small("predict.max_detections=200"), index)
+    (only,) = (line for line in lines if "more than" in line)
+    assert only.startswith("warning: val: 1 picture has more than 100 objects of one class, up to 144: COCO's AP")
+    assert not [line for line in before_training(index.take([1]), recipe, index.take([1])) if "more than" in line]

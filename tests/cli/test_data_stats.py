@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from gfocal.cli.app import app
+from gfocal.data.formats.open import open_dataset
 from gfocal.data.scenes.generate import make_scenes
 
 
@@ -54,14 +56,45 @@ def test_images_are_drawn(scenes: Path, tmp_path: Path) -> None:
     out = tmp_path / "drawn"
     result = stats(scenes, "--recipe", "gfl_nano", "--set", "model.boxes.reg_max=2", "-o", out, "--json")
     content = json.loads(result.stdout)
-    assert [Path(file).name for file in content["files"]] == ["edges.png", "sizes.png", "statistics.json"]
-    assert sorted(path.name for path in out.iterdir()) == ["edges.png", "sizes.png", "statistics.json"]
+    names = ["edges.png", "sizes.png", "classes.png", "classes-dark.png"]
+    assert [Path(file).name for file in content["files"]] == [*names, "statistics.json"]
+    assert sorted(path.name for path in out.iterdir()) == sorted([*names, "statistics.json"])
     written = json.loads((out / "statistics.json").read_text())
     assert written["levels"] == content["levels"]
     # Edges beyond the reach are red; with a longer one only the word in the legend is left of that colour.
     stats(scenes, "--recipe", "gfl_nano", "--set", "model.boxes.reg_max=40", "-o", tmp_path / "far")
     assert red_pixels(out / "edges.png") > 5 * red_pixels(tmp_path / "far" / "edges.png") > 0
     assert red_pixels(out / "sizes.png") == red_pixels(tmp_path / "far" / "sizes.png") > 1000  # objects without a point
+
+
+def test_classes_of_every_split(scenes: Path, tmp_path: Path) -> None:
+    words = ("--recipe", "gfl_nano", "--split", "val", "--pictures", "1")
+    content = json.loads(stats(scenes, *words, "--json").stdout)
+    assert list(content["class_counts"]) == ["val", "train"]  # the one that was asked for decides the order
+    for split, rows in content["class_counts"].items():
+        index = open_dataset(scenes, split)
+        assert sum(row["boxes"] for row in rows) == sum(len(index.targets(i)) for i in range(len(index)))
+        assert [row["class"] for row in rows] == list(index.names)
+    assert "boxes (pictures) of each class" in stats(scenes, *words).stdout
+    one_file = json.loads(stats(scenes / "annotations" / "val.json", *words, "--json").stdout)
+    assert list(one_file["class_counts"]) == ["val"]
+    # What is wrong with another split is no reason to say nothing of this one.
+    shutil.copytree(scenes, tmp_path / "copy")
+    (tmp_path / "copy" / "annotations" / "train.json").write_text("{")
+    assert list(json.loads(stats(tmp_path / "copy", *words, "--json").stdout)["class_counts"]) == ["val"]
+
+
+def test_objects_beyond_the_limit_of_the_recipe(scenes: Path) -> None:
+    words = ("--recipe", "gfl_nano", "--set", "predict.max_detections=2")
+    content = json.loads(stats(scenes, *words, "--json").stdout)
+    index = open_dataset(scenes, "train")
+    counts = [len(index.targets(i)) for i in range(len(index))]
+    assert content["crowding"]["pictures"] == sum(count > 2 for count in counts) > 0
+    assert content["crowding"]["largest"] == max(counts)
+    assert content["crowding"]["recall_ceiling"] == sum(min(count, 2) for count in counts) / sum(counts)
+    out = stats(scenes, *words).stdout
+    assert "predict.max_detections=2 finds at most" in out
+    assert "predict.max_detections" not in stats(scenes, "--recipe", "gfl_nano").stdout
 
 
 def red_pixels(file: Path) -> int:

@@ -15,7 +15,7 @@ from gfocal.utils.text import shorten
     [
         ("short.jpg", 9, "short.jpg"),
         ("images/train/000001.jpg", 13, "images…01.jpg"),
-        ("赤血球の細胞.jpg", 10, "赤血…胞.jpg"),  # letters of two columns: never half of one
+        ("赤血球の細胞.jpg", 10, "赤血….jpg"),  # letters of two columns: never half of one
         ("赤血球の細胞", 5, "赤…胞"),
         ("abc", 1, "…"),
     ],

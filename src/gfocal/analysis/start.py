@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from gfocal.analysis.assignment import ALLOWED, Assigned, assign, choose_images
 from gfocal.analysis.coverage import least_reach, reach_reasons
+from gfocal.data.checks.crowding import crowding, describe_crowding
 from gfocal.data.index.data_index import DataIndex
+from gfocal.data.pipeline import in_tiles
 from gfocal.recipe import Recipe
 from gfocal.recipe.forms import ASSIGNERS, BOXES
 from gfocal.utils.text import percent
@@ -35,8 +37,8 @@ def _counted_lines(recipe: Recipe, now: Assigned, of: str) -> list[str]:
     return lines
 
 
-def before_training(index: DataIndex, recipe: Recipe) -> list[str]:
-    """What to tell whoever starts a run: two shares, and a warning for each above 0.1 %.
+def before_training(index: DataIndex, recipe: Recipe, measured: DataIndex | None = None) -> list[str]:
+    """What to tell whoever starts a run: two shares, a warning for each above 0.1 %, and images too full to be found.
 
     A second's work, the same for the same seed.
     A recipe that moves boxes at random is looked at as its first epoch begins, any other in images by chance.
@@ -58,4 +60,8 @@ def before_training(index: DataIndex, recipe: Recipe) -> list[str]:
             f"warning: {percent(now.missed_share)} of the objects get no point and teach nothing, half of those "
             f"smaller than {float(now.sides[now.missed].median()):.3g} pixels: `gfocal data stats` shows more"
         )
+    for name, split in (("train", index), ("val", measured)):
+        if split is not None:
+            found = crowding(in_tiles(recipe, split), recipe.predict.max_detections)
+            lines += [f"warning: {name}: {line}" for line in describe_crowding(found)]
     return lines

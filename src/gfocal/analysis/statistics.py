@@ -13,6 +13,7 @@ from gfocal.analysis.assignment import Assigned, Progress, assign, choose_images
 from gfocal.analysis.coverage import smallest_by_delta
 from gfocal.analysis.recommend import Proposal, propose
 from gfocal.boxes import aligned_iou
+from gfocal.data.checks.crowding import Crowding, crowding
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.pipeline import in_tiles
 from gfocal.recipe import Recipe
@@ -131,6 +132,7 @@ class DataStatistics:
         sizes: by the square root of the area, in pixels as they enter.
         aspects: by width over height.
         tiny: objects of next to no pixels.
+        crowding: objects beyond ``predict.max_detections`` and beyond COCO's limit, of all images.
         smallest_reg_max: the least n, by delta, that leaves at most 0.1 % of each level's edges out; None where boxes
             have no bins, nothing is positive, or candidates are counted.
         proposal: of a recipe that fits better; None where none was asked for.
@@ -148,6 +150,7 @@ class DataStatistics:
     sizes: tuple[ObjectGroup, ...]
     aspects: tuple[AspectGroup, ...]
     tiny: Tiny
+    crowding: Crowding
     smallest_reg_max: dict[str, int] | None
     proposal: Proposal | None = field(default=None, metadata=IF_ANY)
 
@@ -205,6 +208,7 @@ def data_statistics(
         sizes=tuple(group for group, _ in _groups(now, now.sides, SIZES)),
         aspects=tuple(_aspects(now, recipe)),
         tiny=_tiny(now),
+        crowding=crowding(index, recipe.predict.max_detections),
         smallest_reg_max=smallest_by_delta(recipe, now),
         proposal=propose(index, recipe, chosen, now, augmented=augmented, progress=named) if proposal else None,
     )

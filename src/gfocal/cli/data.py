@@ -90,7 +90,7 @@ def stats(
     ] = False,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", metavar="DIR", help="Draw edges.png and sizes.png into DIR."),
+        typer.Option("--out", "-o", metavar="DIR", help="Draw edges.png, sizes.png and classes.png into DIR."),
     ] = None,
     skip_broken: SkipBroken = False,
     json_: Json = False,

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from gfocal.analysis.assignment import Assigned, Progress
 from gfocal.analysis.statistics import IMAGES, DataStatistics, data_statistics
-from gfocal.data.formats.open import SPLITS, Format, Split
-from gfocal.errors import UsageError
+from gfocal.data.checks.classes import ClassCount, count_classes
+from gfocal.data.formats.open import SPLITS, Format, Split, open_dataset
+from gfocal.data.index.data_index import DataIndex
+from gfocal.errors import GfocalError, UsageError
 from gfocal.recipe import Recipe, load_recipe
 from gfocal.runs.datasets import open_parts
 from gfocal.utils.files import write_atomically
@@ -29,6 +32,8 @@ class StatisticsReport:
         size: at which images enter, in words.
         overrides: recipe keys.
         statistics: what was found.
+        class_counts: boxes and images of each class by split, of all images; this split first, then the others that can
+            be read.
         skipped: one line for every record left out.
         files: that were written; None where none were asked for.
     """
@@ -40,6 +45,7 @@ class StatisticsReport:
     overrides: tuple[str, ...]
     statistics: DataStatistics = field(metadata=FLAT)
     skipped: tuple[str, ...]
+    class_counts: dict[str, tuple[ClassCount, ...]] = field(default_factory=dict)
     files: tuple[Path, ...] | None = field(default=None, metadata=IF_ANY)
 
 
@@ -70,7 +76,7 @@ def statistics_of_files(
         seed: >= 0.
         augmented: with what the recipe does at random.
         skip_broken: leave broken records out.
-        out: folder for edges.png, sizes.png and statistics.json.
+        out: folder for edges.png, sizes.png, classes.png, classes-dark.png and statistics.json.
         warn: called with one line for every record left out.
         say: called with lines about how the data are understood.
 
@@ -96,15 +102,31 @@ def statistics_of_files(
         overrides=tuple(overrides),
         statistics=found,
         skipped=tuple(index.skipped),
+        class_counts=_class_counts(data, which, index, format),
     )
     return report if out is None else replace(report, files=_write(report, assigned, out))
 
 
+def _class_counts(
+    data: Path, split: Split, index: DataIndex, format: Format | None
+) -> dict[str, tuple[ClassCount, ...]]:
+    counts = {split: count_classes(index)}
+    for other in SPLITS:
+        # One annotation file is any split that is asked for.
+        if other != split and data.suffix.lower() != ".json":
+            with suppress(GfocalError):  # which is not there, or whose faults are not asked for
+                counts[other] = count_classes(open_dataset(data, other, format=format, skip_broken=True))
+    return counts
+
+
 def _write(report: StatisticsReport, assigned: Assigned, out: Path) -> tuple[Path, ...]:
+    from gfocal.analysis.class_plots import draw_classes
     from gfocal.analysis.plots import draw_statistics
 
-    title = f"{_name_of(Path(report.data))} {report.split}, {report.recipe} at {report.size}"
+    name = _name_of(Path(report.data))
+    title = f"{name} {report.split}, {report.recipe} at {report.size}"
     drawn = draw_statistics(out, assigned, report.statistics.reach_strides, title)
+    drawn += draw_classes(out, report.class_counts, name)
     text = json.dumps(to_json(report), indent=2, allow_nan=False) + "\n"
     write_atomically(out / "statistics.json", lambda file: file.write_text(text, encoding="utf-8"))
     return (*drawn, out / "statistics.json")

@@ -86,7 +86,7 @@ class Trainer:
                 )
         else:
             data = self.run.train_index
-            lines += [*tile_lines(self.recipe, data), *before_training(data, self.recipe)]
+            lines += [*tile_lines(self.recipe, data), *before_training(data, self.recipe, self.run.val_index)]
         lines += memory_notes(self.detector, self.recipe)
         self.run.track(self.state.step, measured=not self.state.unmeasured)
         try:

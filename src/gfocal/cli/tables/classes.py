@@ -23,7 +23,7 @@ def class_table(splits: Mapping[str, Sequence[ClassCount]], *, every: bool, rest
     """
     rows = by_class(splits)
     left = 0 if every else max(len(rows) - _FIRST - _LAST, 0)
-    table = Table(title="boxes of each class (and pictures that show it)")
+    table = Table(title="boxes (pictures) of each class")
     table.add_column("class", overflow="fold", min_width=8)
     for split in splits:
         table.add_column(split, justify="right", no_wrap=True)

@@ -9,15 +9,19 @@ from rich.table import Table
 
 from gfocal.analysis.recommend import Kind, Proposal
 from gfocal.analysis.statistics import DataStatistics, ObjectGroup
+from gfocal.cli.tables.classes import class_table
 from gfocal.commands.statistics import StatisticsReport
+from gfocal.data.checks.crowding import describe_crowding
 from gfocal.utils.text import counted, percent
 
 
 def print_statistics(report: StatisticsReport, *, console: Console | None = None) -> None:
-    """Tables by level, size and shape, and what is proposed."""
+    """Tables by class, level, size and shape, and what is proposed."""
     console = console or Console(highlight=False, markup=False, emoji=False)
     found = report.statistics
     console.print(_headline(report), soft_wrap=True)
+    if any(report.class_counts.values()):
+        console.print(class_table(report.class_counts, every=False, rest="--json has them"))
     if not found.totals.objects:
         console.print("these pictures have no object to learn: there is nothing more to show")
         return
@@ -33,6 +37,8 @@ def print_statistics(report: StatisticsReport, *, console: Console | None = None
     console.print(_groups("shape", "width:height", shapes, _shape))
     for line in _lines(found):
         console.print(line, soft_wrap=True)
+    for line in describe_crowding(found.crowding):
+        console.print(f"! {line}", soft_wrap=True)
     if found.proposal is not None:
         _print_proposal(found.proposal, console, reach_known=found.counted == "positives")
 
