@@ -139,7 +139,10 @@ def test_classes_are_matched_by_name(index: DataIndex) -> None:
 def test_objects_of_unknown_classes_are_refused(index: DataIndex) -> None:
     knows: Any = Knows(index, RESIZES[0])
     knows.names = ("a", "c")
-    message = r"val\.json are not the detector's: it does not know b; the detector has 2 classes, the data 2"
+    message = (
+        r"val\.json are not the detector's: it does not know b \(4 boxes\); 1 of the data's 2 classes are in the "
+        r"detector, which has also c\. `gfocal eval` has --rename OLD=NEW .* and --only-common"
+    )
     with pytest.raises(UsageError, match=message):
         evaluate(knows, index)
 
@@ -316,8 +319,8 @@ def test_json_and_back() -> None:
     found = made_evaluation()
     content = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     assert list(content) == [
-        *STATS, "per_class", "score_iou_correlation", "num_images", "num_detections", "intervals", "edge_uncertainty",
-        "speed", "skipped",
+        *STATS, "per_class", "score_iou_correlation", "num_images", "num_detections", "num_objects", "intervals",
+        "edge_uncertainty", "speed", "skipped",
     ]  # fmt: skip
     assert content["APl"] is None
     assert content["speed"] == {"ms_per_picture": 12.346, "seconds": 1.0}

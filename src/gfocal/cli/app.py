@@ -15,7 +15,7 @@ import typer
 
 import gfocal
 from gfocal.cli.data import data_app
-from gfocal.cli.options import Data, DataFormat, Json, Model, Overlap, Overrides, SkipBroken, Tile
+from gfocal.cli.options import Data, DataFormat, Json, Model, Overlap, Overrides, Rename, SkipBroken, Tile
 from gfocal.cli.studies import study_app
 from gfocal.cli.terminal import (
     claim,
@@ -124,6 +124,10 @@ def evaluate(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="FILE", help="Also write the results to this JSON file.")
     ] = None,
+    rename: Rename = None,
+    only_common: Annotated[
+        bool, typer.Option("--only-common", help="Leave out the boxes of classes that the model does not know.")
+    ] = False,
     skip_broken: SkipBroken = False,
     json_: Json = False,
 ) -> None:
@@ -147,6 +151,8 @@ def evaluate(
             overlap=overlap,
             batch_size=batch_size,
             skip_broken=skip_broken,
+            rename=rename or (),
+            only_common=only_common,
             warn=lambda lines: warn(lines, "broken record", "left out"),
             say=say,
         )
@@ -156,9 +162,9 @@ def evaluate(
     if json_:
         print_json(report)
     else:
-        from gfocal.cli.tables.results import print_metrics
+        from gfocal.cli.tables.evaluation import print_evaluation
 
-        print_metrics(report.evaluation)
+        print_evaluation(report)
     if out is not None:
         write_atomically(out, lambda file: write_json(file, report))
 

@@ -31,6 +31,10 @@ DataFormat = Annotated[
     Literal["coco", "yolo", "voc"] | None,
     typer.Option("--format", help="Format of the data; by default gfocal detects it."),
 ]
+Rename = Annotated[
+    list[str] | None,
+    typer.Option("--rename", metavar="OLD=NEW", help="Call a class of the data NEW; may be repeated, swaps included."),
+]
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="A run folder or a .safetensors checkpoint.")]
 RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="A name from `gfocal recipes`, or a .yaml file.")]
 Init = Annotated[

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gfocal.cli.options import DataFormat, DataSets, Init, Json, Overrides, RecipeName, SkipBroken
+from gfocal.cli.options import DataFormat, DataSets, Init, Json, Overrides, RecipeName, Rename, SkipBroken
 from gfocal.cli.terminal import claim, fail, is_main_process, own_stdout, print_json, say, verb, verb_of_many, warn
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ def train(
     init: Init = None,
     init_parts: InitParts = "backbone,neck,head",
     batch: Batch = None,
+    rename: Rename = None,
     skip_broken: SkipBroken = False,
     json_: Json = False,
 ) -> None:
@@ -61,7 +62,7 @@ def train(
     Example: gfocal train gfl_nano --data bccd --set schedule.epochs=20
     """
     with own_stdout():
-        from gfocal.data.pipeline import in_tiles
+        from gfocal.data.pipeline import in_tiles, with_used_classes
         from gfocal.data.split import parse_val
         from gfocal.recipe import load_recipe
         from gfocal.runs.datasets import default_run_folder, describe_all, open_run_data
@@ -78,8 +79,10 @@ def train(
             resumed=folder if resume else None,
             format=format_,
             skip_broken=skip_broken,
+            rename=rename or (),
             say=say,
         )
+        train_index, val_index = with_used_classes(loaded, train_index, val_index)
         left_out = [*train_index.skipped, *(val_index.skipped if val_index else [])]
         warn(left_out, "broken record", "left out")
         described, lines = describe_all(train_index, val_index)

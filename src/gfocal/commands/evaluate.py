@@ -6,7 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
+
+from gfocal.data.checks.crowding import COCO_DETECTIONS, Crowding, crowding, describe_crowding
 from gfocal.data.formats.open import SPLITS, Format
+from gfocal.data.index.class_match import ClassComparison, compare_classes, describe_comparison
+from gfocal.data.index.rename import keep_classes, parse_renames, rename_classes
+from gfocal.data.index.tiled import cut_into_tiles
 from gfocal.errors import UsageError
 from gfocal.evaluation.evaluator import Evaluation, evaluate
 from gfocal.prediction.load import open_model, usable_precision, usual_batch
@@ -15,10 +21,41 @@ from gfocal.runs.datasets import open_measured
 from gfocal.runtime.distributed import ALONE, launched, processes_of
 from gfocal.training.step import make_accelerator
 from gfocal.utils.progress import ProgressBar
-from gfocal.utils.records import FLAT
+from gfocal.utils.records import FLAT, named
+from gfocal.utils.text import join_some
 
 RESAMPLES = 200
 """Sets of images that are drawn for the intervals of AP."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a model was measured on.
+
+    Attributes:
+        images: that could be read.
+        boxes: to find on them, crowds and ignored ones aside.
+        renamed: new name of each class that got one.
+        only_common: the boxes of classes that the detector does not know were left out.
+        classes: of the data beside those of the detector, renamed ones under their new names.
+        crowding: images with more objects than are found or counted.
+    """
+
+    images: int = field(metadata=named("pictures"))
+    boxes: int
+    renamed: dict[str, str]
+    only_common: bool
+    classes: ClassComparison
+    crowding: Crowding
+
+    def describe(self) -> list[str]:
+        """What should be known about it, a sentence for each thing."""
+        renamed = [f"{old} -> {new}" for old, new in self.renamed.items()]
+        return [
+            *([f"renamed: {join_some(renamed)}"] if renamed else []),
+            *describe_comparison(self.classes, left_out=self.only_common),
+            *describe_crowding(self.crowding),
+        ]
 
 
 @dataclass(frozen=True)
@@ -31,6 +68,7 @@ class EvaluationReport:
         data: the annotations.
         split: "train", "val" or "test".
         tile, tile_overlap: of the detector's tiling; None for whole images.
+        measured: what was measured on, in numbers and classes.
     """
 
     evaluation: Evaluation = field(metadata=FLAT)
@@ -39,6 +77,7 @@ class EvaluationReport:
     split: str
     tile: int | None
     tile_overlap: float | None
+    measured: Measured
 
 
 def evaluate_files(
@@ -52,6 +91,8 @@ def evaluate_files(
     overlap: float | None = None,
     batch_size: int | None = None,
     skip_broken: bool = False,
+    rename: Sequence[str] = (),
+    only_common: bool = False,
     warn: Callable[[list[str]], None] | None = None,
     say: Callable[[str], None] | None = None,
 ) -> EvaluationReport:
@@ -64,6 +105,8 @@ def evaluate_files(
         format: of the data; by default what is found.
         batch_size: images, or tiles, a forward pass; by default 16, or 2 where images keep their shape.
         skip_broken: leave out what is broken.
+        rename: ``OLD=NEW``: a class of the data under the name that the model has for it; all of them at once.
+        only_common: leave out the boxes of classes that the model does not know.
         warn: called with one line for everything left out.
         say: called with lines about how the data are understood.
     """
@@ -73,6 +116,15 @@ def evaluate_files(
     detector, recipe, _ = open_model(model, overrides, tile=tile, overlap=overlap)
     processes = processes_of(make_accelerator("fp32")) if launched() else ALONE
     index = open_measured(model, data, which, format=format, skip_broken=skip_broken, say=say)
+    renames = parse_renames(rename, index.names)
+    index = rename_classes(index, renames)
+    classes = compare_classes(index.names, np.asarray(index.labels), detector.names)
+    if only_common:
+        if not classes.common:
+            raise UsageError(f"--only-common: {index.annotations} and the model have no class in common")
+        index = keep_classes(index, detector.names)
+    tiling, limit = detector.tiling, recipe.predict.max_detections
+    crowded = crowding(index if tiling is None else cut_into_tiles(index, tiling), limit)
     with ProgressBar(len(index), "evaluating", shown=processes.main) as bar:
         measured = evaluate(
             detector.to(processes.device) if launched() else detector,
@@ -84,11 +136,12 @@ def evaluate_files(
             skip_broken=skip_broken,
             processes=processes,
             resamples=RESAMPLES,
+            beyond=limit if crowded.coco_images and limit > COCO_DETECTIONS else None,
         )
     skipped = [*index.skipped, *measured.skipped]
     if warn is not None:
         warn(skipped)
-    tiling = detector.tiling
+    result = measured.result
     return EvaluationReport(
         evaluation=replace(measured, skipped=tuple(skipped)),
         model=str(find_weights(Path(model))),
@@ -96,4 +149,12 @@ def evaluate_files(
         split=split,
         tile=None if tiling is None else tiling.side,
         tile_overlap=None if tiling is None else tiling.overlap,
+        measured=Measured(
+            images=result.num_images,
+            boxes=result.num_objects or 0,
+            renamed=renames,
+            only_common=only_common,
+            classes=classes,
+            crowding=crowded,
+        ),
     )

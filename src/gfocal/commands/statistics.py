@@ -110,7 +110,7 @@ def statistics_of_files(
 def _class_counts(
     data: Path, split: Split, index: DataIndex, format: Format | None
 ) -> dict[str, tuple[ClassCount, ...]]:
-    counts = {split: count_classes(index)}
+    counts: dict[str, tuple[ClassCount, ...]] = {split: count_classes(index)}
     for other in SPLITS:
         # One annotation file is any split that is asked for.
         if other != split and data.suffix.lower() != ".json":

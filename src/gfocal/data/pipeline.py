@@ -7,6 +7,7 @@ import numpy as np
 from gfocal.data.augment.mosaic import Mosaic
 from gfocal.data.augment.transforms import TrainTransform
 from gfocal.data.index.data_index import DataIndex
+from gfocal.data.index.rename import empty_classes, without_labels
 from gfocal.data.index.tiled import cut_into_tiles
 from gfocal.data.loading.loader import BatchLoader, DetectionDataset, RunBatches, make_run_loader
 from gfocal.data.loading.repeat_factors import repeat_factors
@@ -36,6 +37,28 @@ def mosaic_of(recipe: Recipe) -> Mosaic | None:
     data = recipe.data
     epochs = round(data.mosaic_until * recipe.schedule.epochs)
     return Mosaic(data.mosaic, epochs, data.mosaic_scale) if data.mosaic and epochs else None
+
+
+def with_used_classes(recipe: Recipe, train: DataIndex, val: DataIndex | None) -> tuple[DataIndex, DataIndex | None]:
+    """Both with the classes that a detector of the recipe learns: all, or those with boxes (``drop_empty_classes``).
+
+    A class keeps its place among the others. Done twice it changes nothing more.
+
+    Args:
+        recipe: of the run.
+        train: what it learns from.
+        val: what it is measured on.
+
+    Raises:
+        UsageError: val has boxes of a class that train does not name.
+    """
+    if not recipe.data.drop_empty_classes:
+        return train, val
+    val = None if val is None else val.with_classes(train.names)
+    empty = empty_classes(train, val)
+    if len(empty) == len(train.names):  # nothing to learn, which is said elsewhere
+        return train, val
+    return without_labels(train, empty), None if val is None else without_labels(val, empty)
 
 
 def in_tiles(recipe: Recipe, index: DataIndex) -> DataIndex:

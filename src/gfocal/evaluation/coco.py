@@ -18,15 +18,31 @@ from gfocal.data.index.packing import to_xywh
 from gfocal.evaluation.agreement import own_ious, score_iou_correlation
 from gfocal.evaluation.bootstrap import ap_intervals
 from gfocal.evaluation.ground_truth import BoolArray, FloatArray, GroundTruth, IntArray
-from gfocal.evaluation.matches import Matches, match_detections
+from gfocal.evaluation.matches import MOST, Matches, match_detections
 from gfocal.structures import Detections
-from gfocal.utils.records import FLAT, fields_to_json
+from gfocal.utils.records import FLAT, IF_ANY, fields_to_json
 from gfocal.utils.text import distinguish
 
 Stat = Literal["AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"]
 STATS: tuple[Stat, ...] = get_args(Stat)
 """The 12 COCO numbers in COCO's order: s, m, l are objects below 32², below 96² and above; AR1 allows one detection
 of a class in an image, AR10 ten, all others 100."""
+
+
+@dataclass(frozen=True)
+class BeyondLimit:
+    """What COCO's AP, AP50, AP75 and AR become where more than its 100 detections of a class in an image count.
+
+    Attributes:
+        max_detections: of a class in an image.
+        AP, AP50, AP75, AR: in [0, 1]; NaN without ground truth.
+    """
+
+    max_detections: int
+    AP: float
+    AP50: float
+    AP75: float
+    AR: float
 
 
 @dataclass(frozen=True)
@@ -40,6 +56,9 @@ class EvalResult:
         score_iou_correlation: see :func:`~gfocal.evaluation.agreement.score_iou_correlation`.
         num_images: images in the data set that were not left out.
         num_detections: detections in all.
+        num_objects: that there are to find in these images, crowds and ignored boxes aside; None in files of versions
+            before 0.3.
+        beyond: at more detections of a class in an image than COCO's 100; None where they were not asked for.
         intervals: 95 % intervals of AP, AP50 and AP75 over resampled images, see
             :func:`~gfocal.evaluation.bootstrap.ap_intervals`; {} where they were not asked for.
     """
@@ -49,6 +68,8 @@ class EvalResult:
     score_iou_correlation: float | None
     num_images: int
     num_detections: int
+    num_objects: int | None = None
+    beyond: BeyondLimit | None = field(default=None, metadata=IF_ANY)
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -151,14 +172,18 @@ class CocoEvaluator:
             raise ValueError(f"image id {image_id}: label {bad} is not in 0..{len(self._index.names) - 1}")
         return boxes, scores, labels
 
-    def compute(self, resamples: int = 0) -> EvalResult:
+    def compute(self, resamples: int = 0, *, beyond: int | None = None) -> EvalResult:
         """The metrics over all images of the data set that were not left out.
 
         Args:
             resamples: sets of images to draw for the intervals; 0 for none.
+            beyond: detections of a class in an image at which to measure too, above COCO's 100.
         """
         found, kept = self._collect(), self._kept()
-        stats, class_aps = _coco_metrics(self._index, kept, found.rows, found.boxes, found.scores, found.labels)
+        arrays = (self._index, kept, found.rows, found.boxes, found.scores, found.labels)
+        stats, class_aps = _coco_metrics(*arrays)
+        more = None if beyond is None else _coco_metrics(*arrays, most=beyond)[0]
+        objects = np.repeat(kept, np.diff(self._index.box_start)) & ~(self._index.crowd | self._index.ignore)
         intervals = ap_intervals(self.matches(), resamples=resamples) if resamples else {}
         return EvalResult(
             stats=stats,
@@ -166,6 +191,10 @@ class CocoEvaluator:
             score_iou_correlation=score_iou_correlation(found.scores, found.ious),
             num_images=int(kept.sum()),
             num_detections=len(found.rows),
+            num_objects=int(objects.sum()),
+            beyond=None
+            if beyond is None or more is None
+            else BeyondLimit(beyond, more["AP"], more["AP50"], more["AP75"], more["AR100"]),
             intervals=intervals,
         )
 
@@ -195,13 +224,19 @@ class CocoEvaluator:
 
 
 def _coco_metrics(
-    index: GroundTruth, kept: BoolArray, rows: IntArray, boxes: FloatArray, scores: FloatArray, labels: IntArray
+    index: GroundTruth,
+    kept: BoolArray,
+    rows: IntArray,
+    boxes: FloatArray,
+    scores: FloatArray,
+    labels: IntArray,
+    most: int = MOST,
 ) -> tuple[dict[Stat, float], list[float | None]]:
     """The 12 numbers and C class APs over the images ``kept`` (I,); the only place that knows hotcoco.
 
     The evaluator gets ids of ours: images 1..I in the order of the data set's ids (COCO breaks ties between
     images by it), classes 1..C, boxes 1..N, since an annotation with id 0 counts as unmatched in COCO's code and
-    large ids do not fit a float.
+    large ids do not fit a float. ``most`` detections of a class in an image take the place of COCO's 100.
     """
     rank = np.empty(len(index.image_ids), dtype=np.int64)
     rank[np.argsort(index.image_ids, kind="stable")] = np.arange(1, len(rank) + 1)
@@ -218,6 +253,7 @@ def _coco_metrics(
     )
     found = truth.load_res(np.column_stack([rank[rows], to_xywh(boxes.astype(np.float64)), scores, labels + 1.0]))
     evaluation = hotcoco.COCOeval(truth, found, "bbox")
+    evaluation.params.max_dets = [1, 10, most]
     evaluation.evaluate()
     evaluation.accumulate()
     evaluation.summary_lines()  # fills .stats as summarize() does, but prints nothing

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from gfocal.data.augment.transforms import EvalTransform
+from gfocal.data.index.class_match import compare_classes
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.index.tiled import Unchanged
 from gfocal.data.loading.loader import DetectionDataset, make_loader
@@ -23,6 +24,7 @@ from gfocal.runtime.failures import explained_failures
 from gfocal.runtime.precision import autocast
 from gfocal.structures import Batch, Detections
 from gfocal.utils.records import FLAT, fields_to_json, from_json, named
+from gfocal.utils.text import join_some
 
 
 @dataclass(frozen=True)
@@ -92,12 +94,16 @@ def check_names(detector: DenseDetector, index: DataIndex) -> DataIndex:
     try:
         return index.with_classes(detector.names)
     except UsageError:
-        used = [index.names[label] for label in np.unique(np.asarray(index.labels)).tolist()]
-        unknown = [name for name in used if name not in detector.names]
+        found = compare_classes(index.names, np.asarray(index.labels), detector.names)
+        unknown = join_some([f"{name} ({boxes:,} boxes)" for name, boxes in found.unknown.items()])
+        names = join_some(found.only_detector, 12)
+        also = f", which has also {names}" if names else ""
+        like = "".join(f" ({pair}?)" for pair in found.renames()[:1])
         raise UsageError(
-            f"the classes of {index.annotations} are not the detector's: "
-            + (f"it does not know {', '.join(unknown[:5])}; " if unknown else "")
-            + f"the detector has {len(detector.names)} classes, the data {len(index.names)}"
+            f"the classes of {index.annotations} are not the detector's: it does not know {unknown}; "
+            f"{len(found.common)} of the data's {len(index.names)} classes are in the detector{also}. `gfocal eval` "
+            f"has --rename OLD=NEW for two names of one class{like}, and --only-common to leave out the boxes of what "
+            "the detector does not know"
         ) from None
 
 
@@ -115,6 +121,7 @@ def evaluate(
     processes: Processes = ALONE,
     resamples: int = 0,
     keep_matches: bool = False,
+    beyond: int | None = None,
 ) -> Evaluation:
     """Run the detector over every image and compare with the ground truth; in tiles, if it has a ``tiling``.
 
@@ -132,6 +139,7 @@ def evaluate(
         resamples: sets of images to draw for AP's intervals; 0 for none.
         keep_matches: return :class:`~gfocal.evaluation.Matches` too, for comparisons of detectors on one set of
             images.
+        beyond: detections of a class in an image at which AP is measured too, above COCO's 100.
 
     Raises:
         UsageError: no images, none that can be read, or boxes of a class that the detector does not know.
@@ -152,7 +160,7 @@ def evaluate(
     with processes.own_errors():
         parts = processes.gather(own)
     seconds = time.perf_counter() - started
-    result = _measure(index, parts, seconds, resamples, keep_matches) if processes.main else None
+    result = _measure(index, parts, seconds, resamples, keep_matches, beyond) if processes.main else None
     return processes.from_main(result)
 
 
@@ -208,7 +216,7 @@ def _detect(detector: DenseDetector, batch: Batch) -> list[Detections]:
 
 
 def _measure(
-    index: DataIndex, parts: Sequence[_Part], seconds: float, resamples: int, keep_matches: bool
+    index: DataIndex, parts: Sequence[_Part], seconds: float, resamples: int, keep_matches: bool, beyond: int | None
 ) -> Evaluation:
     """The numbers from what all processes found, whatever their number: images in the order of the index."""
     found = {image_id: detections for part in parts for image_id, detections in part.found.items()}
@@ -222,7 +230,7 @@ def _measure(
         edges.update(seen, kept)
     skipped = dict.fromkeys(line for part in parts for line in part.skipped)
     return Evaluation(
-        evaluator.compute(resamples),
+        evaluator.compute(resamples, beyond=beyond),
         ms_per_image=1000 * sum(part.busy for part in parts) / max(sum(part.done for part in parts), 1),
         seconds=seconds,
         skipped=tuple(f"{line} (left out of the evaluation)" for line in skipped),

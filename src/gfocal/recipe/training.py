@@ -62,6 +62,9 @@ class DataRecipe(Section):
     tile_empty: NotNegative | None = Field(
         0.5, description="tiles without objects per epoch, as a share of those with objects; null for all of them"
     )
+    drop_empty_classes: bool = Field(
+        False, description="classes without boxes in what is learnt and measured get no output: placeholders, groups"
+    )
     workers: Natural = Field(2, description="loader processes")
 
     @property

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from gfocal.data.index.class_match import ClassComparison
 from gfocal.utils.text import fold_name, join_some
 
 
@@ -100,6 +102,9 @@ def describe_classes(match: ClassMatch) -> list[str]:
         lines[0] += f"; new: {join_some(match.new)}"
     if match.unused:
         lines[0] += f"; not used: {join_some(match.unused)}"
+    if renames := ClassComparison((), dict.fromkeys(match.new, 0), match.unused).renames():
+        words = " ".join(f"--rename {shlex.quote(pair)}" for pair in renames[:4])
+        lines.append(f"init: where two names mean one class, {words} keeps its outputs")
     if match.loose:
         pairs = [f"{theirs} -> {ours}" for ours, theirs in match.loose]
         lines.append(f"init: names that differ in case or blanks were treated as the same: {join_some(pairs)}")

@@ -16,11 +16,12 @@ from gfocal.data.formats.open import find_data, open_dataset
 from gfocal.data.index.columns import parts
 from gfocal.data.index.concat import join
 from gfocal.data.index.data_index import DataIndex
+from gfocal.data.index.rename import empty_classes, parse_renames, rename_classes
 from gfocal.data.problems import Problems
 from gfocal.data.split import HeldOut, divide, set_apart
 from gfocal.errors import MissingSplitError, UsageError
 from gfocal.runs.checkpoint import find_weights
-from gfocal.utils.text import Say, counted, say_lines
+from gfocal.utils.text import Say, counted, join_some, say_lines
 
 
 def default_run_folder(recipe: str, data: Path | Sequence[Path]) -> Path:
@@ -53,6 +54,7 @@ def open_run_data(
     resumed: Path | None = None,
     format: Format | None = None,
     skip_broken: bool = False,
+    rename: Sequence[str] = (),
     say: Callable[[str], None] | None = None,
 ) -> tuple[DataIndex, DataIndex | None, HeldOut | None]:
     """The training data, what to measure on, and what was set apart for that.
@@ -64,11 +66,12 @@ def open_run_data(
         resumed: the folder of a run that continues: what it set apart stays apart.
         format: of ``data``; by default what is found.
         skip_broken: leave broken records out.
+        rename: ``OLD=NEW``, new names of classes of all these data, all of them at once.
         say: called with lines about how the data are understood.
 
     Raises:
-        UsageError: data is missing or broken, val has boxes of a class that train lacks, or a run that continues set
-            other images apart than is asked for.
+        UsageError: data is missing or broken, no class is called OLD, val has boxes of a class that train lacks, or a
+            run that continues set other images apart than is asked for.
     """
     opened = open_parts(_paths(data), "train", format=format, skip_broken=skip_broken, say=say)
     train_index, lines = join(opened)
@@ -76,12 +79,13 @@ def open_run_data(
     held_out = recorded(resumed) if resumed is not None else None
     if held_out is not None:
         held_out.check_same(val, seed)
-        return *held_out.divide(train_index, opened), held_out
+        return *_renamed(*held_out.divide(train_index, opened), rename), held_out
     if isinstance(val, float):
         if resumed is not None and (resumed / "run.json").exists():
             raise UsageError(f"--val {val:g}: the run in {resumed} set nothing apart; leave --val SHARE out")
-        return set_apart(train_index, val, seed or 0, say, opened)
-    val_index = _open_val(data, val, format, skip_broken)
+        learnt, measured, apart = set_apart(train_index, val, seed or 0, say, opened)
+        return *_renamed(learnt, measured, rename), apart
+    train_index, val_index = _renamed(train_index, _open_val(data, val, format, skip_broken), rename)
     if val_index is None:
         return train_index, None, None
     if shared := _in_both(train_index, val_index):
@@ -90,6 +94,12 @@ def open_run_data(
         say_lines([line], say)
     # Training would only find out at its first evaluation.
     return train_index, val_index.with_classes(train_index.names), None
+
+
+def _renamed(train: DataIndex, val: DataIndex | None, rename: Sequence[str]) -> tuple[DataIndex, DataIndex | None]:
+    names = dict.fromkeys([*train.names, *(val.names if val is not None else ())])
+    renames = parse_renames(rename, list(names))
+    return rename_classes(train, renames), None if val is None else rename_classes(val, renames)
 
 
 def _in_both(train: DataIndex, val: DataIndex) -> int:
@@ -119,6 +129,12 @@ def describe_all(train: DataIndex, val: DataIndex | None) -> tuple[dict[str, dic
     lines = [data_line(split, counts) for split, counts in described.items()]
     nothing = nothing_to_learn(train, described["train"])
     lines += [] if nothing is None else [f"warning: {nothing}"]
+    if empty := empty_classes(train, val):
+        names = join_some([train.names[label] for label in empty])
+        lines.append(
+            f"note: {len(empty)} of {counted(len(train.names), 'class', 'classes')} without a box to learn or to "
+            f"measure: {names}; --set data.drop_empty_classes=true leaves them out"
+        )
     if val is None:
         lines.append(
             "warning: no data to measure on (no val split, no --val): training without evaluation; "

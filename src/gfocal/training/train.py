@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from gfocal.data.index.data_index import DataIndex
-from gfocal.data.pipeline import in_tiles
+from gfocal.data.pipeline import in_tiles, with_used_classes
 from gfocal.data.split import HeldOut
 from gfocal.errors import UsageError
 from gfocal.recipe import Recipe
@@ -65,6 +65,7 @@ def train(
         torch.set_num_threads(recipe.runtime.threads)
     accelerator = make_accelerator(recipe.runtime.precision)
     torch.manual_seed(recipe.runtime.seed)
+    train_index, val_index = with_used_classes(recipe, train_index, val_index)
     train_index = in_tiles(recipe, train_index)
     detector = build_detector(recipe, train_index.names, pretrained=not resume and init is None)
     start = start_weights(detector, recipe, init, init_parts) if init is not None else None

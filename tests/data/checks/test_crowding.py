@@ -117,3 +117,24 @@ def test_with_tiles_the_limit_is_one_of_each_tile() -> None:
     assert describe_crowding(small)[0].startswith("3 tiles of 500 pixels have more than 50 objects")
     alone = crowding(cut_into_tiles(index, Tiling(2000, 0.2, whole=True)))
     assert (alone.images, alone.largest) == (1, 150)  # an image that is its own only tile counts
+
+
+def test_ap_is_also_measured_beyond_coco_s_limit() -> None:
+    index = crowd([[150, 10], [20, 0], [0, 101]])
+    evaluator = CocoEvaluator(index)
+    for i, image_id in enumerate(index.image_ids.tolist()):
+        targets = index.targets(i)
+        scores = torch.linspace(0.9, 0.5, len(targets.boxes))
+        evaluator.update([image_id], [Detections(targets.boxes, scores, targets.labels, index.names)])
+    result = evaluator.compute(beyond=150)
+    assert result.beyond is not None
+    assert (result.beyond.AP, result.beyond.AP50, result.beyond.AP75, result.beyond.AR) == (1, 1, 1, 1)
+    assert result.stats["AP"] == pytest.approx(crowding(index).coco_ap_ceiling)  # COCO's own stays as it is
+    fewer = evaluator.compute(beyond=120).beyond
+    assert fewer is not None
+    assert pytest.approx((140 / 170 + 1) / 2) == fewer.AR
+    assert result.to_dict()["beyond"] == {"max_detections": 150, "AP": 1.0, "AP50": 1.0, "AP75": 1.0, "AR": 1.0}
+    assert (result.num_objects, "beyond" in evaluator.compute().to_dict()) == (281, False)
+    evaluator = CocoEvaluator(index)
+    evaluator.leave_out([1])
+    assert evaluator.compute().num_objects == 121

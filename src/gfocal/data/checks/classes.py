@@ -14,6 +14,26 @@ from gfocal.data.kinds import FEW_BOXES, LONG_TAIL, Finding, Kind
 from gfocal.utils.records import named
 from gfocal.utils.text import distinguish, fold_name
 
+_PLACEHOLDERS = {
+    *(
+        "",
+        "n/a",
+        "na",
+        "nan",
+        "none",
+        "null",
+        "nil",
+        "nothing",
+        "empty",
+        "background",
+        "bg",
+        "backgroundclass",
+        "dummy",
+    ),
+    *("placeholder", "unused", "unlabeled", "unlabelled", "unknown", "void", "ignore", "ignored", "reserved"),
+}
+"""Names, folded, of classes that are no objects."""
+
 
 @dataclass(frozen=True)
 class ClassCount:
@@ -132,6 +152,18 @@ def _alike(splits: Mapping[str, DataIndex]) -> list[Finding]:
     return found
 
 
+def _placeholder(name: str, index: DataIndex) -> str:
+    """What a class without boxes may be, and what to do about it."""
+    number = int(index.category_ids[index.names.index(name)])
+    if fold_name(name, also="_-<>[]().?") in _PLACEHOLDERS:
+        what = "a placeholder by its name, "
+    elif number == 0 and len(index.names) > 1:
+        what = "number 0, as Roboflow writes the group of all classes, "
+    else:
+        return ""
+    return f": {what}which training leaves out with --set data.drop_empty_classes=true"
+
+
 def _amounts(splits: Mapping[str, DataIndex], train: DataIndex) -> list[Finding]:
     """Classes with few boxes or none."""
     counts = {split: boxes_of_classes(index) for split, index in splits.items()}
@@ -145,7 +177,7 @@ def _amounts(splits: Mapping[str, DataIndex], train: DataIndex) -> list[Finding]
             message = f"class {name!r} has {count} box{'' if count == 1 else 'es'} to learn from"
             found.append(Finding(Kind.CLASS_FEW, "train", train.annotations, message, class_name=name))
         elif not count and not elsewhere[name]:
-            message = f"class {name!r} has no boxes"
+            message = f"class {name!r} has no boxes{_placeholder(name, train)}"
             found.append(Finding(Kind.CLASS_EMPTY, "train", train.annotations, message, class_name=name))
         elif not count:
             message = f"class {name!r} has {elsewhere[name]} boxes to find and none to learn from"

@@ -252,6 +252,8 @@ def _identity(recipe: Recipe, facts: str) -> str:
         content[section].pop(key)
     assigner, schedule = content["model"]["assigner"], content["schedule"]
     # Younger than many a study's folder: left out where a run is what it was before there were such keys.
+    if not recipe.data.drop_empty_classes:
+        content["data"].pop("drop_empty_classes")
     if not schedule["keep_steps"]:
         schedule.pop("keep_steps")
     if not ASSIGNERS[recipe.model.assigner.kind].dynamic:
