@@ -75,6 +75,14 @@ def test_runs_of_before_there_was_padding_to_leave_out_are_the_same_where_there_
     assert names(*drawn, old) == names(*drawn)
 
 
+def test_runs_of_before_classes_could_be_dropped_are_the_same_where_none_is(data: StudyData) -> None:
+    def names(*overrides: str) -> set[str]:
+        return {run.name for run in make_plan([TABLES["table3"]], data, SECONDS, overrides=overrides).runs}
+
+    assert names("data.drop_empty_classes=false") == names()
+    assert names("data.drop_empty_classes=true").isdisjoint(names())
+
+
 def test_rows_of_a_study_differ_in_the_row_alone(data: StudyData) -> None:
     runs = make_plan([TABLES["table1a"]], data, SECONDS, overrides=["schedule.batch_size=8"]).runs
     for part in ("data", "optim", "schedule", "runtime"):
