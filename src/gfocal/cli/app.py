@@ -6,8 +6,10 @@ Results go to standard output, everything else (progress, warnings, errors) to s
 
 from __future__ import annotations
 
+import io
 import os
 import shlex
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -48,6 +50,9 @@ def main() -> None:
     # Read when torch is loaded. Threads that wait would spin on the cores that the loader's workers need: training
     # gfl_nano on two cores is 10-15 % faster this way (docs/results.md).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # A name that the encoding of a terminal or file cannot hold is no reason to print nothing.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     app()
 
 

@@ -65,6 +65,11 @@ def join_some(words: Sequence[str], most: int = 6) -> str:
     return ", ".join(words[:most]) + (f", ... ({len(words):,} in all)" if len(words) > most else "")
 
 
+def printable(text: str) -> str:
+    """A text from a file for a terminal: control characters, which move its cursor, are written out as in Python."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
 def shorten(text: str, width: int) -> str:
     """A text of at most ``width`` columns of a terminal, its middle left out; letters of Chinese or Korean take two."""
     if cell_len(text) <= width:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,18 @@ def test_boxes_and_images_of_each_class(capsys: pytest.CaptureFixture[str], monk
         [f" 赤血球{' ' * 2} ", " 3 (2) ", " 2 (1) ", " 1 (1) "],
         [f" cup{' ' * 5} ", " 1 (1) ", " 1 (1) ", "     0 "],
     ]
+
+
+def test_names_do_not_command_the_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    index = made_index([(64, 64, [(1, 2, 30, 40)]), (64, 64, [])]).replace(names=["a\x1b[31mred"])
+    evil = Finding(Kind.IMAGE_MISSING, "train", Path("x\x1b]0;title\x07.json"), "odd\r\nerror: none", image="\x1b[2J")
+    monkeypatch.setenv("COLUMNS", "80")
+    print_check(replace(report(index), findings=[evil]))
+    out = capsys.readouterr().out
+    assert "\x1b" not in out
+    assert "\r" not in out
+    assert "a\\x1b[31mred" in out
+    assert "x\\x1b]0;title\\x07.json: odd\\r\\nerror: none" in out
 
 
 def test_of_many_classes_the_commonest_and_the_rarest(

@@ -15,7 +15,7 @@ from gfocal.data.checks.classes import count_classes
 from gfocal.data.checks.fix import CHANGES
 from gfocal.data.checks.report import LeftOut, Report
 from gfocal.data.kinds import SEVERITIES, Finding, Kind
-from gfocal.utils.text import counted, shorten
+from gfocal.utils.text import counted, printable, shorten
 
 _COLOURS = {"error": "bold red", "warning": "yellow", "note": "cyan"}
 _EXAMPLES = 3
@@ -87,7 +87,7 @@ def _line(finding: Finding) -> str:
     # What is said of a whole file names it; of an archive it names a file of the cache.
     names_itself = finding.kind is Kind.ANNOTATIONS_BROKEN and finding.file.suffix.lower() != ".zip"
     place = "" if names_itself else f"{finding.file}: "
-    return f"{finding.kind}: {place}{finding.message}"
+    return printable(f"{finding.kind}: {place}{finding.message}")
 
 
 def _table(grouped: Mapping[Kind, Sequence[Finding]], width: int) -> Table:
@@ -116,7 +116,7 @@ def _table(grouped: Mapping[Kind, Sequence[Finding]], width: int) -> Table:
 
 def _first(found: Sequence[Finding], width: int) -> str:
     names = dict.fromkeys(f.class_name or f.image or f.file.name for f in found)
-    shown = [shorten(name, width) for name in list(names)[:_EXAMPLES]]
+    shown = [shorten(printable(name), width) for name in list(names)[:_EXAMPLES]]
     return "\n".join(shown) + ("\n..." if len(names) > len(shown) else "")
 
 
