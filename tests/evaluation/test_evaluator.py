@@ -18,6 +18,7 @@ from gfocal.data.formats.coco.reader import read_coco
 from gfocal.data.index.data_index import DataIndex
 from gfocal.errors import BrokenInputError, UsageError
 from gfocal.evaluation import STATS, EvalResult, weighted_ap
+from gfocal.evaluation.coco import BeyondLimit
 from gfocal.evaluation.evaluator import Evaluation, check_names, evaluate
 from gfocal.evaluation.uncertainty import EdgeCorrelation, LevelCorrelation, SizeCorrelation, UncertaintyResult
 from gfocal.images.io import Resize
@@ -314,12 +315,24 @@ def made_evaluation() -> Evaluation:
     return Evaluation(result, 12.3456789, 1.0, ("a.png is broken",), uncertainty)
 
 
+def test_what_is_beyond_the_limit_comes_back_from_json() -> None:
+    found = made_evaluation()
+    beyond = BeyondLimit(500, 0.4, 0.6, 0.5, 0.7)
+    found = replace(found, result=replace(found.result, num_objects=812, beyond=beyond))
+    content = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    assert content["beyond"] == {"max_detections": 500, "AP": 0.4, "AP50": 0.6, "AP75": 0.5, "AR": 0.7}
+    assert content["num_objects"] == 812
+    assert Evaluation.from_dict(content).result.beyond == beyond
+    earlier = {name: value for name, value in content.items() if name not in ("beyond", "num_objects")}
+    assert Evaluation.from_dict(earlier).result.num_objects is None
+
+
 def test_json_and_back() -> None:
     """Its keys are what scripts read: they stay as they are."""
     found = made_evaluation()
     content = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     assert list(content) == [
-        *STATS, "per_class", "score_iou_correlation", "num_images", "num_detections", "num_objects", "intervals",
+        *STATS, "per_class", "score_iou_correlation", "num_images", "num_detections", "intervals", "num_objects",
         "edge_uncertainty", "speed", "skipped",
     ]  # fmt: skip
     assert content["APl"] is None

@@ -11,8 +11,10 @@ import numpy as np
 from gfocal.data.checks.crowding import COCO_DETECTIONS, Crowding, crowding, describe_crowding
 from gfocal.data.formats.open import SPLITS, Format
 from gfocal.data.index.class_match import ClassComparison, compare_classes, describe_comparison
+from gfocal.data.index.data_index import DataIndex
 from gfocal.data.index.rename import keep_classes, parse_renames, rename_classes
 from gfocal.data.index.tiled import cut_into_tiles
+from gfocal.detector import DenseDetector
 from gfocal.errors import UsageError
 from gfocal.evaluation.evaluator import Evaluation, evaluate
 from gfocal.prediction.load import open_model, usable_precision, usual_batch
@@ -116,15 +118,8 @@ def evaluate_files(
     detector, recipe, _ = open_model(model, overrides, tile=tile, overlap=overlap)
     processes = processes_of(make_accelerator("fp32")) if launched() else ALONE
     index = open_measured(model, data, which, format=format, skip_broken=skip_broken, say=say)
-    renames = parse_renames(rename, index.names)
-    index = rename_classes(index, renames)
-    classes = compare_classes(index.names, np.asarray(index.labels), detector.names)
-    if only_common:
-        if not classes.common:
-            raise UsageError(f"--only-common: {index.annotations} and the model have no class in common")
-        index = keep_classes(index, detector.names)
-    tiling, limit = detector.tiling, recipe.predict.max_detections
-    crowded = crowding(index if tiling is None else cut_into_tiles(index, tiling), limit)
+    limit, tiling = recipe.predict.max_detections, detector.tiling
+    index, about = _select(index, detector, limit, rename, only_common)
     with ProgressBar(len(index), "evaluating", shown=processes.main) as bar:
         measured = evaluate(
             detector.to(processes.device) if launched() else detector,
@@ -136,7 +131,7 @@ def evaluate_files(
             skip_broken=skip_broken,
             processes=processes,
             resamples=RESAMPLES,
-            beyond=limit if crowded.coco_images and limit > COCO_DETECTIONS else None,
+            beyond=limit if about.crowding.coco_images and limit > COCO_DETECTIONS else None,
         )
     skipped = [*index.skipped, *measured.skipped]
     if warn is not None:
@@ -149,12 +144,23 @@ def evaluate_files(
         split=split,
         tile=None if tiling is None else tiling.side,
         tile_overlap=None if tiling is None else tiling.overlap,
-        measured=Measured(
-            images=result.num_images,
-            boxes=result.num_objects or 0,
-            renamed=renames,
-            only_common=only_common,
-            classes=classes,
-            crowding=crowded,
-        ),
+        measured=replace(about, images=result.num_images, boxes=result.num_objects or 0),
     )
+
+
+def _select(
+    index: DataIndex, detector: DenseDetector, limit: int, rename: Sequence[str], only_common: bool
+) -> tuple[DataIndex, Measured]:
+    """What is measured, under the names that are wanted, and what there is to know about it before it is."""
+    renames = parse_renames(rename, index.names)
+    index = rename_classes(index, renames)
+    classes = compare_classes(index.names, np.asarray(index.labels), detector.names)
+    if only_common:
+        if not classes.common:
+            raise UsageError(f"--only-common: {index.annotations} and the model have no class in common")
+        index = keep_classes(index, detector.names)
+    crowded = crowding(index if detector.tiling is None else cut_into_tiles(index, detector.tiling), limit)
+    about = Measured(
+        images=len(index), boxes=0, renamed=renames, only_common=only_common, classes=classes, crowding=crowded
+    )
+    return index, about

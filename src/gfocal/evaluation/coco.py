@@ -56,11 +56,11 @@ class EvalResult:
         score_iou_correlation: see :func:`~gfocal.evaluation.agreement.score_iou_correlation`.
         num_images: images in the data set that were not left out.
         num_detections: detections in all.
-        num_objects: that there are to find in these images, crowds and ignored boxes aside; None in files of versions
-            before 0.3.
-        beyond: at more detections of a class in an image than COCO's 100; None where they were not asked for.
         intervals: 95 % intervals of AP, AP50 and AP75 over resampled images, see
             :func:`~gfocal.evaluation.bootstrap.ap_intervals`; {} where they were not asked for.
+        num_objects: that there are to find in these images, crowds and ignored boxes aside; None in files of earlier
+            versions.
+        beyond: at more detections of a class in an image than COCO's 100; None where they were not asked for.
     """
 
     stats: dict[Stat, float] = field(metadata=FLAT)
@@ -68,9 +68,9 @@ class EvalResult:
     score_iou_correlation: float | None
     num_images: int
     num_detections: int
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
     num_objects: int | None = None
     beyond: BeyondLimit | None = field(default=None, metadata=IF_ANY)
-    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON: the 12 numbers at the top level, NaN as None."""
