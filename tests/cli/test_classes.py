@@ -102,7 +102,7 @@ def test_only_common_classes_are_measured_and_named(data: Path, model: Path) -> 
     )
     assert first in out
     assert "note: renamed: disc -> disk" in out
-    assert "note: 1 of the detector's 4 classes are not in the data and have no AP: tree" in out
+    assert "note: of the detector's 4 classes the data lack 1, which have no AP: tree" in out
     assert f"does not know 3 classes of the data, their boxes are left out: fox ({counts['fox']} boxes), ring" in out
 
 
@@ -128,7 +128,7 @@ def test_objects_beyond_the_limits_are_said_with_the_numbers(data: Path, model: 
     assert (found["limit"], found["coco_pictures"], found["coco_ap_ceiling"]) == (1, 0, 1.0)
     assert found["pictures"] > 0
     assert found["recall_ceiling"] < 1
-    assert f"more than 1 objects, the fullest {found['largest']} (" in call(*words).stdout
+    assert f"more than 1 object, the fullest {found['largest']} (" in call(*words).stdout
 
 
 def test_training_with_the_classes_that_have_boxes(data: Path, model: Path, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from gfocal.runtime.failures import explained_failures
 from gfocal.runtime.precision import autocast
 from gfocal.structures import Batch, Detections
 from gfocal.utils.records import FLAT, fields_to_json, from_json, named
-from gfocal.utils.text import join_some
+from gfocal.utils.text import counted, join_some
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def check_names(detector: DenseDetector, index: DataIndex) -> DataIndex:
         return index.with_classes(detector.names)
     except UsageError:
         found = compare_classes(index.names, np.asarray(index.labels), detector.names)
-        unknown = join_some([f"{name} ({boxes:,} boxes)" for name, boxes in found.unknown.items()])
+        unknown = join_some([f"{name} ({counted(boxes, 'box', 'boxes')})" for name, boxes in found.unknown.items()])
         names = join_some(found.only_detector, 12)
         also = f", which has also {names}" if names else ""
         like = "".join(f" ({pair}?)" for pair in found.renames()[:1])

@@ -123,7 +123,7 @@ def test_compared_by_name_not_by_index() -> None:
     assert found.only_detector == ("Lorry", "tree")
     assert found.renames() == ["lorry=Lorry"]
     assert describe_comparison(found, left_out=True) == [
-        "2 of the detector's 4 classes are not in the data and have no AP: Lorry, tree",
+        "of the detector's 4 classes the data lack 2, which have no AP: Lorry, tree",
         "the detector does not know 2 classes of the data, their boxes are left out: lorry (2 boxes), none (0 boxes)",
         "if two names mean one class: --rename lorry=Lorry",
     ]

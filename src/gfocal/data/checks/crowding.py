@@ -125,7 +125,7 @@ def describe_crowding(found: Crowding) -> list[str]:
         have = "has" if found.images == 1 else "have"
         place = "" if found.tile is None else " in each tile"
         lines.append(
-            f"{counted(found.images, what, many)} {have} more than {found.limit} objects, the fullest "
+            f"{counted(found.images, what, many)} {have} more than {counted(found.limit, 'object')}, the fullest "
             f"{found.largest:,} ({found.fullest}): predict.max_detections={found.limit} finds at most "
             f"{_down(found.recall_ceiling)} of all objects{place}; --set predict.max_detections={found.enough} lifts "
             "that"

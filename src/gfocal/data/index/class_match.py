@@ -10,7 +10,7 @@ from itertools import count
 
 import numpy as np
 
-from gfocal.utils.text import distinguish, fold_name, join_some
+from gfocal.utils.text import counted, distinguish, fold_name, join_some
 
 
 def match_by_name(names: Sequence[str], ids: Sequence[int], wanted: Sequence[str]) -> tuple[np.ndarray, list[int]]:
@@ -96,13 +96,16 @@ def describe_comparison(found: ClassComparison, *, left_out: bool) -> list[str]:
     lines = []
     if found.only_detector:
         lines.append(
-            f"{len(found.only_detector)} of the detector's {len(found.only_detector) + len(found.common)} classes are "
-            f"not in the data and have no AP: {join_some(found.only_detector)}"
+            f"of the detector's {len(found.only_detector) + len(found.common)} classes the data lack "
+            f"{len(found.only_detector)}, which have no AP: {join_some(found.only_detector)}"
         )
     if found.only_data:
-        counts = [f"{name} ({boxes:,} boxes)" for name, boxes in found.only_data.items()]
+        counts = [f"{name} ({counted(boxes, 'box', 'boxes')})" for name, boxes in found.only_data.items()]
         done = "their boxes are left out" if left_out and found.unknown else "nothing is lost"
-        lines.append(f"the detector does not know {len(counts)} classes of the data, {done}: {join_some(counts)}")
+        lines.append(
+            f"the detector does not know {counted(len(counts), 'class', 'classes')} of the data, {done}: "
+            f"{join_some(counts)}"
+        )
     if renames := found.renames():
         lines.append(f"if two names mean one class: {' '.join(f'--rename {_typed(pair)}' for pair in renames[:4])}")
     return lines
