@@ -329,6 +329,7 @@ CHANGES: dict[str, tuple[str, list[str]]] = {
     "predict.nms_iou": ("0.3", []),
     "predict.max_detections": ("7", []),
     "predict.clip_margin": ("1", []),
+    "predict.class_agnostic": ("true", []),
 }
 
 
@@ -388,6 +389,7 @@ def test_no_key_of_the_detector_is_left_out() -> None:
         "nms_iou",
         "max_detections",
         "clip_margin",
+        "class_agnostic",
     }
 
 

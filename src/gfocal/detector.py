@@ -39,6 +39,7 @@ class PredictOptions(TypedDict, total=False):
     tile: int | None
     overlap: float | None
     batch_size: int
+    class_agnostic: bool | None
 
 
 class PixelNorm(nn.Module):
@@ -261,6 +262,7 @@ class DenseDetector(nn.Module):
         tile: int | None = None,
         overlap: float | None = None,
         batch_size: int = 8,
+        class_agnostic: bool | None = None,
     ) -> Detections | list[Detections]:
         """Detections in pixels of the images given, on the CPU.
 
@@ -273,6 +275,8 @@ class DenseDetector(nn.Module):
                 :mod:`gfocal.models.tiled_prediction`; 0 for none. By default the detector's own :attr:`tiling`.
             overlap: share of their side that tiles have in common, in [0, 0.9]; by default the detector's, or 0.2.
             batch_size: tiles a forward pass.
+            class_agnostic: whether boxes of different classes suppress each other; by default as the detector's own
+                :attr:`postprocess` has it.
 
         Returns:
             Detections; a list of them for a list or tuple.
@@ -285,6 +289,8 @@ class DenseDetector(nn.Module):
         post = self.postprocess
         if score_threshold is not None:
             post = replace(post, score_threshold=score_threshold)
+        if class_agnostic is not None:
+            post = replace(post, class_agnostic=class_agnostic)
         if batch_size < 1:
             raise UsageError(f"batch_size must be at least 1, got {batch_size}")
         find = partial(self._find, post=post, above=score_threshold)
@@ -297,7 +303,8 @@ class DenseDetector(nn.Module):
                 if tiling is None:
                     found += find([image])
                 else:
-                    found.append(find_in_tiles(image, tiling, find, nms_iou=post.nms_iou, batch_size=batch_size))
+                    how = {"nms_iou": post.nms_iou, "class_agnostic": post.class_agnostic}
+                    found.append(find_in_tiles(image, tiling, find, **how, batch_size=batch_size))
         finally:
             self.train(training)
         return found if isinstance(source, list | tuple) else found[0]

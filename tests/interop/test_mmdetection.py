@@ -269,6 +269,9 @@ def test_thresholds_and_sizes_are_those_of_the_file(keys: Path) -> None:
         0.7,
     )
     assert (resize.kind, resize.short_side, resize.long_side, resize.pad) == ("short_long", 600, 1000, "mean")
+    assert not predict.class_agnostic
+    agnostic = text.replace("nms=dict(", "nms=dict(class_agnostic=True, ")
+    assert found(keys, "gfl_r50", meta={"config": agnostic}).recipe.predict.class_agnostic
     square = text.replace("(1333, 800)", "(640, 640)").replace("keep_ratio=True", "keep_ratio=False")
     assert found(keys, "gfl_r50", meta={"config": square}).recipe.data.resize.size == 640
     # The form before 2.4: test_cfg beside the model, iou_thr in nms.

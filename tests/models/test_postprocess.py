@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torchvision.ops import batched_nms
+from torchvision.ops import batched_nms, nms
 
 from gfocal.errors import UsageError
 from gfocal.models import PostProcess
@@ -38,6 +38,18 @@ def test_suppression_agrees_with_torchvision(count: int, iou: float) -> None:
     expected = batched_nms(boxes, scores, labels, iou)
     for limit in (1, 20, 100, 2000):
         assert suppress(boxes, scores, labels, iou=iou, limit=limit).tolist() == expected[:limit].tolist()
+
+
+@pytest.mark.parametrize("iou", [0.1, 0.6, 0.95])
+@pytest.mark.parametrize("count", [1, 50, 301, 1500])
+def test_class_agnostic_suppression_is_torchvision_s_without_offsets(count: int, iou: float) -> None:
+    boxes, scores, labels = random_boxes(count, seed=count)
+    expected = nms(boxes, scores, iou)
+    for limit in (1, 100, None):
+        kept = suppress(boxes, scores, labels, iou=iou, limit=limit, class_agnostic=True)
+        assert kept.tolist() == expected[:limit].tolist()
+    if count > 1 and iou == 0.1:
+        assert kept.tolist() != suppress(boxes, scores, labels, iou=iou).tolist()
 
 
 def test_suppression_goes_on_while_too_few_are_left() -> None:
@@ -101,6 +113,18 @@ def test_what_cannot_be_suppressed_is_refused(
 ) -> None:
     with pytest.raises(UsageError, match=message):
         suppress(boxes, scores, labels, iou=iou)
+
+
+def test_an_object_of_two_classes_is_one_detection_where_classes_exclude_each_other() -> None:
+    # Point 0 answers to both classes with one box, point 5 of the other level far away to the second.
+    out = output({(0, 0): 0.6, (0, 1): 0.8, (5, 1): 0.5})
+    found = {}
+    for agnostic in (False, True):
+        post = PostProcess(class_agnostic=agnostic)
+        found[agnostic] = post(out, POINTS, DiracBoxes(code="distances"), NoQuality(), height=64, width=64)
+    assert found[False].labels.tolist() == [1, 0, 1]
+    assert found[True].labels.tolist() == [1, 1]
+    assert found[True].scores.tolist() == pytest.approx([0.8, 0.5])
 
 
 def output(scores: dict[tuple[int, int], float], classes: int = 2) -> HeadOutput:

@@ -209,6 +209,19 @@ def test_many_boxes_are_compared_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch
     assert iou.fill_diagonal_(0).max() <= 0.5
 
 
+def test_classes_that_exclude_each_other_are_one_class_in_merging() -> None:
+    # A box of b that the border of its tile cuts, held by a sound one of a; and one of b on the very box of a.
+    cut, sound, twin = (80, 20, 100, 60, 0.5, 1), (82, 20, 140, 60, 0.8, 0), (20, 110, 60, 150, 0.9, 0)
+    parts = [detections() for _ in WINDOWS]
+    parts[TOP_LEFT], parts[TOP_RIGHT] = detections(cut), detections(sound)
+    parts[BOTTOM_LEFT] = detections(twin, (20, 110, 60, 151, 0.7, 1))
+    how = {"size": (180, 180), "nms_iou": 0.6}
+    assert merge(parts, WINDOWS, TILING, **how).labels.tolist() == [0, 0, 1, 1]
+    left = merge(parts, WINDOWS, TILING, **how, class_agnostic=True)
+    assert left.boxes.tolist() == [list(twin[:4]), list(sound[:4])]
+    assert left.labels.tolist() == [0, 0]
+
+
 # --- looking, with a detector that knows the answers ----------------------------------------------------------------
 
 

@@ -170,6 +170,7 @@ def ask_predict(asked: Asked, config: Config) -> None:
         "pre_nms_top_k": find(test, "nms_pre"),
         "nms_iou": find(nms, "iou_thr") if iou is None else iou,
         "max_detections": find(test, "max_per_img"),
+        "class_agnostic": find(nms, "class_agnostic"),
     }
     asked.keys |= {f"predict.{key}": value for key, value in values.items() if value is not None}
 

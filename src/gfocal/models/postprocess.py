@@ -27,6 +27,7 @@ class PostProcess:
         nms_iou: of two boxes of one class with more overlap, the better stays; in [0, 1].
         max_detections: an image.
         clip_margin: boxes end this many pixels before the right and the bottom border (1: as published FoveaBox).
+        class_agnostic: of two boxes of any classes with more overlap than ``nms_iou``, the better stays.
 
     Raises:
         UsageError: a value is out of its range.
@@ -37,6 +38,7 @@ class PostProcess:
     nms_iou: float = 0.6
     max_detections: int = 100
     clip_margin: float = 0.0
+    class_agnostic: bool = False
 
     def __post_init__(self) -> None:
         # Written so that NaN fails too.
@@ -78,7 +80,14 @@ class PostProcess:
         solid = (decoded[:, 2:] > decoded[:, :2]).all(1)  # no object is without width or height, nor suppressed by one
         place, label, decoded = place[solid], label[solid], decoded[solid]
         scores = quality.scores(candidate[solid], out[place])
-        keep = suppress(decoded, scores, label, iou=self.nms_iou, limit=self.max_detections)
+        keep = suppress(
+            decoded,
+            scores,
+            label,
+            iou=self.nms_iou,
+            limit=self.max_detections,
+            class_agnostic=self.class_agnostic,
+        )
         winners, at = out[place[keep]], points[place[keep]]
         return Detections(
             decoded[keep],
@@ -111,7 +120,15 @@ class PostProcess:
         return flat // classes, flat % classes, torch.cat(logits).sigmoid()
 
 
-def suppress(boxes: Tensor, scores: Tensor, labels: Tensor, *, iou: float = 0.6, limit: int | None = None) -> Tensor:
+def suppress(
+    boxes: Tensor,
+    scores: Tensor,
+    labels: Tensor,
+    *,
+    iou: float = 0.6,
+    limit: int | None = None,
+    class_agnostic: bool = False,
+) -> Tensor:
     """Indices of what greedy non-maximum suppression within each class keeps, best score first.
 
     Greedy suppression of a prefix of the sorted boxes keeps what the whole keeps of that prefix, so it looks at
@@ -123,6 +140,7 @@ def suppress(boxes: Tensor, scores: Tensor, labels: Tensor, *, iou: float = 0.6,
         labels: (N,) class of each.
         iou: boxes of more overlap with a better one of their class go; in [0, 1].
         limit: number to keep at most, in all classes together; None keeps whatever is left.
+        class_agnostic: suppress across classes, whatever ``labels`` say.
 
     Returns:
         (K,) int64.
@@ -134,6 +152,8 @@ def suppress(boxes: Tensor, scores: Tensor, labels: Tensor, *, iou: float = 0.6,
         >>> boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 9], [0, 0, 10, 9]])
         >>> suppress(boxes, torch.tensor([0.6, 0.9, 0.5]), torch.tensor([0, 0, 1])).tolist()
         [1, 2]
+        >>> suppress(boxes, torch.tensor([0.6, 0.9, 0.5]), torch.tensor([0, 0, 1]), class_agnostic=True).tolist()
+        [1]
     """
     count = len(boxes)
     if boxes.shape != (count, 4) or scores.shape != (count,) or labels.shape != (count,):
@@ -146,13 +166,14 @@ def suppress(boxes: Tensor, scores: Tensor, labels: Tensor, *, iou: float = 0.6,
 
     nms = torch.ops.torchvision.nms.default  # what torchvision.ops.nms calls: of few boxes its own checks are a tenth
     if boxes.device.type == "mps":  # it has no float64
-        return suppress(boxes.cpu(), scores.cpu(), labels.cpu(), iou=iou, limit=limit).to(boxes.device)
+        there = boxes.cpu(), scores.cpu(), labels.cpu()
+        return suppress(*there, iou=iou, limit=limit, class_agnostic=class_agnostic).to(boxes.device)
     if count == 0:
         return torch.zeros(0, dtype=torch.int64, device=boxes.device)
-    # Classes move apart, in float64 so that the shift costs no digit of the box.
-    boxes, ranks = boxes.double(), scores.double()
-    least, most = boxes.aminmax()
-    shifted = torch.addcmul(boxes, labels.double().unsqueeze(1), most - least + 1)
+    shifted, ranks = boxes.double(), scores.double()
+    if not class_agnostic:  # classes move apart, in float64 so that the shift costs no digit of the box
+        least, most = shifted.aminmax()
+        shifted = torch.addcmul(shifted, labels.double().unsqueeze(1), most - least + 1)
     if limit is None or count <= _PREFIX:
         return nms(shifted, ranks, iou)[:limit]  # it sorts by itself, equal scores by index
     order = ranks.sort(descending=True, stable=True).indices

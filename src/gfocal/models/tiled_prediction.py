@@ -31,14 +31,22 @@ Find = Callable[[Sequence[Tensor]], list[Detections]]
 """Images (3, h, w) uint8 -> what is found on each, in its pixels, on the CPU."""
 
 
-def find_in_tiles(image: Tensor, tiling: Tiling, find: Find, *, nms_iou: float, batch_size: int = 8) -> Detections:
+def find_in_tiles(
+    image: Tensor,
+    tiling: Tiling,
+    find: Find,
+    *,
+    nms_iou: float,
+    class_agnostic: bool = False,
+    batch_size: int = 8,
+) -> Detections:
     """What is found on an image tile by tile.
 
     Args:
         image: (3, H, W) uint8.
         tiling: the grid.
         find: looks at up to ``batch_size`` tiles at once.
-        nms_iou: see :func:`merge`.
+        nms_iou, class_agnostic: see :func:`merge`.
         batch_size: tiles that are in memory beside the image.
 
     Returns:
@@ -55,11 +63,18 @@ def find_in_tiles(image: Tensor, tiling: Tiling, find: Find, *, nms_iou: float, 
         some = windows[first:last]
         parts = find([cut_out(image, window) for window in some])
         found += [_moved(part, window) for part, window in zip(parts, some, strict=True)]
-    return merge(found, windows, tiling, size=(height, width), nms_iou=nms_iou)
+    size = height, width
+    return merge(found, windows, tiling, size=size, nms_iou=nms_iou, class_agnostic=class_agnostic)
 
 
 def merge(
-    found: Sequence[Detections], windows: np.ndarray, tiling: Tiling, *, size: tuple[int, int], nms_iou: float
+    found: Sequence[Detections],
+    windows: np.ndarray,
+    tiling: Tiling,
+    *,
+    size: tuple[int, int],
+    nms_iou: float,
+    class_agnostic: bool = False,
 ) -> Detections:
     """One list from what was found in several windows of an image.
 
@@ -74,11 +89,14 @@ def merge(
         tiling: whose ``windows`` they are.
         size: (height, width) of the image.
         nms_iou: boxes of more overlap with a better one of their class go.
+        class_agnostic: all boxes count as of one class, here and above.
     """
     doubtful = torch.cat([_doubtful(f, w, size, tiling.shared) for f, w in zip(found, windows, strict=True)])
     every = together(found)
-    every = every[_held(every, doubtful).logical_not()]
-    return every[suppress(every.boxes, every.scores, every.labels, iou=nms_iou)]
+    labels = torch.zeros_like(every.labels) if class_agnostic else every.labels
+    kept = _held(every, labels, doubtful).logical_not()
+    every, labels = every[kept], labels[kept]
+    return every[suppress(every.boxes, every.scores, labels, iou=nms_iou)]
 
 
 def _doubtful(found: Detections, window: np.ndarray, size: tuple[int, int], shared: int) -> Tensor:
@@ -92,7 +110,7 @@ def _doubtful(found: Detections, window: np.ndarray, size: tuple[int, int], shar
     return (found.boxes[:, :2] <= least).any(1) | (found.boxes[:, 2:] >= most).any(1)
 
 
-def _held(found: Detections, doubtful: Tensor) -> Tensor:
+def _held(found: Detections, labels: Tensor, doubtful: Tensor) -> Tensor:
     """(N,) bool: doubtful boxes that a sound one of their class holds."""
     held = torch.zeros_like(doubtful)
     sound = found[~doubtful]
@@ -101,7 +119,7 @@ def _held(found: Detections, doubtful: Tensor) -> Tensor:
         boxes, others = found.boxes[some, None], sound.boxes[None]
         corners = torch.cat([boxes[..., :2].maximum(others[..., :2]), boxes[..., 2:].minimum(others[..., 2:])], -1)
         inside = area(corners) >= _INSIDE * area(boxes)
-        inside &= found.labels[some, None] == sound.labels
+        inside &= labels[some, None] == labels[~doubtful]
         inside &= sound.scores >= _SCORE * found.scores[some, None]
         held[some] = inside.any(1)
     return held

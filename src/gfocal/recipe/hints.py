@@ -49,6 +49,8 @@ def explain(error: ValidationError, where: str) -> str:
 
 _ALIASES = {
     "accumulation_steps": "schedule.accumulate",
+    "agnostic": "predict.class_agnostic",
+    "agnostic_nms": "predict.class_agnostic",
     "anchor_scale": "model.points.scale",
     "amp": "runtime.precision",
     "batch": "schedule.batch_size",

@@ -133,6 +133,7 @@ class PredictRecipe(Section):
     nms_iou: Fraction = 0.6
     max_detections: PositiveInt = 100
     clip_margin: NotNegative = Field(0.0, description="pixels that boxes keep from the right and bottom border")
+    class_agnostic: bool = Field(False, description="boxes of different classes suppress each other too")
 
 
 class RuntimeRecipe(Section):

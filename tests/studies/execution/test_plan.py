@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from gfocal.errors import UsageError
+from gfocal.recipe import load_recipe
 from gfocal.studies.execution.budget import BUDGETS
-from gfocal.studies.execution.plan import StudyData, make_plan, open_study_data, steps_of
+from gfocal.studies.execution.plan import StudyData, _identity, make_plan, open_study_data, steps_of
 from gfocal.studies.paper.tables import TABLES
 from helpers.made_study import SECONDS, scenes
 
@@ -81,6 +82,13 @@ def test_runs_of_before_classes_could_be_dropped_are_the_same_where_none_is(data
 
     assert names("data.drop_empty_classes=false") == names()
     assert names("data.drop_empty_classes=true").isdisjoint(names())
+
+
+def test_keys_that_are_younger_than_a_study_s_folder_leave_its_runs_as_they_were() -> None:
+    # As computed before there was predict.class_agnostic. Another value means that no old run is known again.
+    before = "2b551aa83a4d458d876861653a9ef2201e426f3e85e2ffe38d5e34b10da1e3aa"
+    assert _identity(load_recipe("gfl_nano"), "facts") == before
+    assert _identity(load_recipe("gfl_nano", ["predict.class_agnostic=true"]), "facts") != before
 
 
 def test_rows_of_a_study_differ_in_the_row_alone(data: StudyData) -> None:

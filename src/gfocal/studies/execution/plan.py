@@ -256,6 +256,8 @@ def _identity(recipe: Recipe, facts: str) -> str:
         content["data"].pop("drop_empty_classes")
     if not schedule["keep_steps"]:
         schedule.pop("keep_steps")
+    if not content["predict"]["class_agnostic"]:
+        content["predict"].pop("class_agnostic")
     if not ASSIGNERS[recipe.model.assigner.kind].dynamic:
         for key in ("positives", "alpha", "beta", "static_epochs"):
             assigner.pop(key)
