@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from gfocal.detector import DenseDetector
     from gfocal.errors import BrokenInputError, GfocalError, MissingSplitError, UsageError
     from gfocal.evaluation.evaluator import Evaluation, evaluate
+    from gfocal.images.drawing import draw
     from gfocal.interop.load import import_weights
     from gfocal.models.postprocess import suppress
     from gfocal.points import Points
-    from gfocal.prediction.drawing import draw
     from gfocal.prediction.load import load
     from gfocal.prediction.predict import Prediction, find_images, predict
     from gfocal.recipe.reading import build_recipe, load_recipe
@@ -114,7 +114,7 @@ _PLACES = {
     "Evaluation": "gfocal.evaluation.evaluator",
     "Prediction": "gfocal.prediction.predict",
     "find_images": "gfocal.prediction.predict",
-    "draw": "gfocal.prediction.drawing",
+    "draw": "gfocal.images.drawing",
     "import_weights": "gfocal.interop.load",
     # Recipes
     "load_recipe": "gfocal.recipe.reading",

@@ -15,7 +15,7 @@ from gfocal.data.index.data_index import DataIndex
 from gfocal.data.scenes.generate import make_scenes
 from gfocal.errors import UsageError
 from gfocal.evaluation.evaluator import Evaluation, evaluate
-from gfocal.prediction.drawing import contact_sheet
+from gfocal.images.drawing import contact_sheet
 from gfocal.prediction.load import open_model, usable_precision
 from gfocal.prediction.predict import predict
 from gfocal.recipe import Recipe, load_recipe

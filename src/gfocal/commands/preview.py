@@ -12,8 +12,8 @@ import torch
 from gfocal.data.formats.open import Format
 from gfocal.data.pipeline import batches_from, images_per_epoch, in_tiles
 from gfocal.errors import UsageError
+from gfocal.images.drawing import contact_sheet, draw
 from gfocal.images.from_recipe import resize_of
-from gfocal.prediction.drawing import contact_sheet, draw
 from gfocal.recipe import Recipe
 from gfocal.runs.datasets import open_parts
 from gfocal.structures import Detections

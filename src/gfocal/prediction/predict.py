@@ -15,8 +15,8 @@ from PIL import Image
 import gfocal
 from gfocal.detector import DenseDetector
 from gfocal.errors import BrokenInputError, UsageError
+from gfocal.images.drawing import draw
 from gfocal.images.io import IMAGE_SUFFIXES, read_image
-from gfocal.prediction.drawing import draw
 from gfocal.runtime.precision import autocast
 from gfocal.structures import Detections
 from gfocal.utils.files import write_atomically

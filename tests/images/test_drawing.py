@@ -8,8 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from gfocal.prediction import drawing
-from gfocal.prediction.drawing import SMALLEST_SIDE, _caption, colour_of, contact_sheet, draw
+from gfocal.images import drawing
+from gfocal.images.drawing import SMALLEST_SIDE, _caption, colour_of, contact_sheet, draw
 from gfocal.structures import Detections
 
 
