@@ -2,14 +2,26 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from gfocal.errors import UsageError
 from gfocal.images import drawing
-from gfocal.images.drawing import SMALLEST_SIDE, _caption, colour_of, contact_sheet, draw
+from gfocal.images.drawing import (
+    PARTS,
+    SMALLEST_SIDE,
+    Part,
+    Style,
+    _caption,
+    colour_of,
+    contact_sheet,
+    draw,
+    text_colour,
+)
 from gfocal.structures import Detections
 
 
@@ -88,7 +100,7 @@ def test_sure_edges_and_bars_that_the_line_hides_are_not_marked() -> None:
     # 2 % of 400 pixels are 8.
     assert len(difference([100.0, 100, 500, 500], [7.9, 7.9, 7.9, 7.9])[0]) == 0
     assert len(difference([100.0, 100, 500, 500], [8.1, 0, 0, 0])[0]) > 0
-    # Of 50 pixels, 1: less than the line is wide.
+    # Of 50 pixels, 1: no more than the line is wide.
     assert len(difference([100.0, 100, 150, 150], [2.0, 2.0, 2.0, 2.0])[0]) == 0
 
 
@@ -178,3 +190,98 @@ def test_contact_sheet_fits_images_into_cells() -> None:
 def test_a_box_without_a_score_has_only_its_name() -> None:
     assert _caption(["cell"], 0, math.nan) == "cell"
     assert _caption(["cell"], 0, 0.5) == "cell 0.50"
+
+
+BOXES = [[100.0, 200, 300, 500], [320.0, 40, 560, 300]]
+STD = [[30.0, 0, 0, 0], [0.0, 0, 30, 0]]
+
+
+def drawn(*parts: Part, **options: Any) -> np.ndarray:
+    return changed(draw(grey(600, 600), detections(BOXES, STD), parts=parts, enlarge=False, **options))
+
+
+def test_each_part_is_drawn_where_it_is_asked_for_and_nowhere_else() -> None:
+    outline = np.zeros((600, 600), bool)
+    for x1, y1, x2, y2 in np.array(BOXES, int).tolist():
+        outline[y1 - 4 : y2 + 5, x1 - 4 : x2 + 5] = True
+        outline[y1 + 4 : y2 - 3, x1 + 4 : x2 - 3] = False
+    assert not drawn().any()
+    only_boxes = drawn("boxes")
+    assert only_boxes.any()
+    assert not (only_boxes & ~outline).any()
+    bars = drawn("edges")
+    assert bars[350, 75] and bars[350, 125] and not bars[350, 200]  # noqa: PT018
+    assert not drawn("edges")[201:340, 100].any(), "no outline"
+    names, scores, both = drawn("names"), drawn("scores"), drawn("names", "scores")
+    assert 0 < names.sum() < both.sum()
+    assert 0 < scores.sum() < both.sum()
+    assert drawn(*PARTS).sum() > max(part.sum() for part in (only_boxes, bars, both))
+
+
+def test_line_width_and_font_size_are_those_asked_for() -> None:
+    # One row across both sides of the first box: a line of w pixels and a hairline on either side of it.
+    for width in (1, 4, 9):
+        image = draw(grey(600, 600), detections(BOXES[:1]), parts=["boxes"], line_width=width, enlarge=False)
+        row = changed(image)[350]
+        assert width + 1 <= row[:200].sum() <= width + 3
+    small, large = (drawn("names", font_size=size).sum() for size in (12, 36))
+    assert large > 4 * small
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"parts": ["boxes", "masks"]}, r"parts must be a list of boxes, names, scores, edges; got 'masks'"),
+        ({"parts": "boxes"}, r"got 'boxes'"),
+        ({"line_width": 0}, "line_width must be at least 1 pixel, got 0"),
+        ({"font_size": -3}, "font_size must be at least 1 pixel, got -3"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        draw(grey(60, 60), detections(BOXES), **options)
+
+
+def test_lines_and_text_are_finer_in_crowds() -> None:
+    few, many = Style.of((1000, 1000), [[0, 0, 500, 500]]), Style.of((1000, 1000), [[0, 0, 20, 20]] * 200)
+    assert few.line == 4
+    assert many.line == 2
+    assert few.font.size > many.font.size >= 11
+    # Larger images, larger lines; those of 64 pixels have some that leave room.
+    assert Style.of((4000, 3000), [[0, 0, 900, 900]]).line == 14
+    assert Style.of((64, 48)).line == 1
+    assert Style.of((64, 48)).font.size == 6
+
+
+def test_labels_leave_most_of_an_image_to_be_seen() -> None:
+    rng = np.random.default_rng(0)
+    corner = rng.uniform(0, 550, (300, 2))
+    crowd = np.concatenate([corner, corner + 40], 1).tolist()
+    covered = changed(draw(grey(600, 600), detections(crowd), parts=["names", "scores"], enlarge=False)).mean()
+    assert 0.1 < covered < 0.37, "a third, and what rounding to pixels adds"
+    # A tiny image that must keep its size: at least the best one has a label.
+    tiny = changed(draw(grey(64, 48), detections(BOXES[:1] * 9), parts=["names", "scores"], enlarge=False)).mean()
+    assert 0 < tiny < 0.6
+
+
+@pytest.mark.parametrize("shade", [0, 255])
+@pytest.mark.parametrize("label", range(24))
+def test_outlines_and_text_can_be_told_from_black_and_from_white(label: int, shade: int) -> None:
+    image = draw(Image.new("RGB", (600, 600), (shade,) * 3), detections([[100.0, 100, 500, 500]], label=label))
+    outline = pixels(image)[300, 90:110].astype(float)
+    contrast = [contrast_of(colour, np.array([shade] * 3)) for colour in outline]
+    assert max(contrast) > 3, "W3C's least for graphics"
+    ink, ground = (np.array(colour, float) for colour in (text_colour(colour_of(label)), colour_of(label)))
+    assert contrast_of(ink, ground) > 3
+
+
+def contrast_of(first: np.ndarray, second: np.ndarray) -> float:
+    """Of two sRGB colours, as W3C's WCAG 2 defines it: 1 for equal ones, 21 for black and white."""
+
+    def luminance(colour: np.ndarray) -> float:
+        share = colour / 255
+        linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
+        return float(linear @ (0.2126, 0.7152, 0.0722))
+
+    low, high = sorted((luminance(first), luminance(second)))
+    return (high + 0.05) / (low + 0.05)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gfocal.errors import UsageError
+from gfocal.images.drawing import PARTS, Part
 from gfocal.prediction.load import open_model, sets_key, usable_precision
 from gfocal.prediction.predict import Prediction, find_images, predict
 from gfocal.utils.progress import ProgressBar
@@ -24,6 +25,8 @@ def predict_patterns(
     tile: int | None = None,
     overlap: float | None = None,
     batch_size: int = 8,
+    draw: str | None = None,
+    line_width: int | None = None,
 ) -> Prediction:
     """Find images and objects in them; see :func:`gfocal.prediction.predict.predict`.
 
@@ -33,9 +36,12 @@ def predict_patterns(
         out, batch_size: see :func:`gfocal.prediction.predict.predict`.
         score: leave out boxes with a lower score; by default ``predict.score_threshold`` where the overrides set it,
             else 0.3.
+        draw: what is drawn of each box, "boxes,scores" and so on, or "none" for no drawings; by default everything.
+        line_width: of the drawings in pixels.
     """
     if score is not None and not 0 <= score < 1:
         raise UsageError(f"--score must be at least 0 and below 1, got {score:g}")
+    parts = PARTS if draw is None else drawn_parts(draw)
     images = find_images(patterns)
     detector, recipe, about = open_model(model, overrides, tile=tile, overlap=overlap)
     if score is None:
@@ -49,5 +55,23 @@ def predict_patterns(
             category_ids=about.category_ids,
             precision=usable_precision(detector, recipe),
             batch_size=batch_size,
+            parts=parts,
+            line_width=line_width,
             progress=bar.callback,
         )
+
+
+def drawn_parts(text: str) -> tuple[Part, ...]:
+    """What ``--draw`` names.
+
+    Raises:
+        UsageError: a word that is none of them.
+    """
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    if words == ["none"]:
+        return ()
+    wrong = [word for word in words if word not in PARTS]
+    if wrong or not words:
+        known = ",".join(PARTS)
+        raise UsageError(f"--draw takes some of {known}, or none; got {', '.join(map(repr, wrong)) or 'nothing'}")
+    return tuple(part for part in PARTS if part in words)

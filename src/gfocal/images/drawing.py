@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import colorsys
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from gfocal.errors import UsageError
 from gfocal.images.io import to_image
+from gfocal.images.labels import Rectangle, place_labels
 from gfocal.structures import Detections
 
-Rectangle = tuple[float, float, float, float]
+Part = Literal["boxes", "names", "scores", "edges"]
+PARTS: tuple[Part, ...] = get_args(Part)
+"""What a drawing shows of each detection: its outline, its class, its score, error bars of its edges."""
 Colour = tuple[int, int, int]
 
 SMALLEST_SIDE = 560
 """Smaller images are enlarged by a whole number until their longer side has this many pixels, or text covers them."""
 _LEAST_STD = 0.02  # of the side of a box: less uncertainty than that is not drawn
+_SMALLEST_FONT = 11  # pixels: less cannot be read
+_ALWAYS, _THIRD = 12, 1 / 3  # see draw_marks
+_DARK = (20, 20, 20)
 _PALETTE: tuple[Colour, ...] = (
     (30, 120, 255),
     (255, 125, 0),
@@ -38,16 +45,68 @@ _PALETTE: tuple[Colour, ...] = (
 
 
 @dataclass(frozen=True)
-class _Style:
-    """Line width and font of one image, both growing with it."""
+class Style:
+    """Line width and font of one image, in its pixels.
+
+    Attributes:
+        line: width of an outline.
+        font: of the labels.
+    """
 
     line: int
     font: Any
 
     @staticmethod
-    def of(width: int, height: int) -> _Style:
-        side = math.sqrt(width * height)
-        return _Style(max(3, round(side / 300)), ImageFont.load_default(max(12, round(side / 52))))
+    def of(
+        size: tuple[int, int],
+        boxes: Sequence[Sequence[float]] = (),
+        *,
+        line_width: int | None = None,
+        font_size: int | None = None,
+    ) -> Style:
+        """What suits an image of that (width, height) and its boxes: both grow with it, and shrink in crowds.
+
+        Args:
+            size: (width, height).
+            boxes: N times xyxy.
+            line_width, font_size: in pixels, instead of what suits.
+
+        Raises:
+            UsageError: one of them is below 1.
+        """
+        for name, value in (("line_width", line_width), ("font_size", font_size)):
+            if value is not None and value < 1:
+                raise UsageError(f"{name} must be at least 1 pixel, got {value}")
+        side = math.sqrt(size[0] * size[1])
+        sides = [min(x2 - x1, y2 - y1) for x1, y1, x2, y2 in boxes]
+        # Half of the boxes are smaller than that: their lines must leave something to be seen inside.
+        usual = float(np.median(sides)) if sides else math.inf
+        line = line_width or max(1, round(min(side / 240, max(usual / 12, side / 600))))
+        least = max(_SMALLEST_FONT, side / 90) if side >= 300 else max(6, side / 28)
+        crowd = 0.5 * side / math.sqrt(max(len(sides), 1))  # side of the square that each box has for itself
+        font = font_size or round(max(least, min(side / 48, crowd / 3)))
+        return Style(line, ImageFont.load_default(font))
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One box of a drawing.
+
+    Attributes:
+        box: xyxy in pixels of the canvas.
+        colour: of line and label.
+        text: the label; "" for none.
+        std: standard deviation of left, top, right, bottom in pixels; None: no error bars.
+        dashed: the line is.
+        outlined: there is a line.
+    """
+
+    box: Sequence[float]
+    colour: Colour
+    text: str = ""
+    std: Sequence[float] | None = None
+    dashed: bool = False
+    outlined: bool = field(default=True, kw_only=True)
 
 
 def colour_of(label: int) -> Colour:
@@ -59,53 +118,101 @@ def colour_of(label: int) -> Colour:
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
-def draw(image: Any, detections: Detections, *, enlarge: bool = True) -> Image.Image:
+def draw(
+    image: Any,
+    detections: Detections,
+    *,
+    parts: Sequence[Part] = PARTS,
+    line_width: int | None = None,
+    font_size: int | None = None,
+    enlarge: bool = True,
+) -> Image.Image:
     """The image with its detections.
 
     Every box has the colour of its class, its name and its score. The error bar across the middle of an edge reaches
     one standard deviation to either side of it: a long bar is an edge that the detector is unsure of. An edge without
-    a bar is sure to about 2 % of the box's side.
+    a bar is sure to about 2 % of the box's side. Lines and text grow with the image, and shrink in crowds.
 
     Args:
         image: anything that :func:`gfocal.images.io.to_image` takes.
         detections: boxes in pixels of ``image``; a score of NaN is not written.
+        parts: what is drawn of each, some of :data:`PARTS`.
+        line_width, font_size: in pixels of the drawing; by default what suits the image.
         enlarge: enlarge small images so that names can be read; otherwise the result has the size of ``image``.
 
     Returns:
         An RGB image.
+
+    Raises:
+        UsageError: a part that is none, or a width or size below 1.
     """
+    if isinstance(parts, str) or (wrong := [part for part in parts if part not in PARTS]):
+        named = repr(parts) if isinstance(parts, str) else ", ".join(map(repr, wrong))
+        raise UsageError(f"parts must be a list of {', '.join(PARTS)}; got {named}")
+    drawn, factor = canvas_of(image, enlarge=enlarge)
+    labels, scores = detections.labels.tolist(), detections.scores.tolist()
+    boxes = (detections.boxes.double() * factor).tolist()
+    stds: list[Any] = [None] * len(boxes)
+    if detections.edge_std is not None and "edges" in parts:
+        stds = (detections.edge_std.double() * factor).tolist()
+    marks = [
+        Mark(box, colour_of(label), _caption(detections.names, label, score, parts), std, outlined="boxes" in parts)
+        for box, label, score, std in zip(boxes, labels, scores, stds, strict=True)
+    ]
+    draw_marks(drawn, marks, Style.of(drawn.size, boxes, line_width=line_width, font_size=font_size))
+    return drawn
+
+
+def canvas_of(image: Any, *, enlarge: bool = True) -> tuple[Image.Image, int]:
+    """A copy of an image to draw on, and by which factor it was enlarged."""
     drawn = Image.fromarray(np.ascontiguousarray(to_image(image).permute(1, 2, 0).numpy()))
     factor = max(1, math.ceil(SMALLEST_SIDE / max(drawn.size))) if enlarge else 1
     if factor > 1:
         drawn = drawn.resize((drawn.width * factor, drawn.height * factor), Image.Resampling.BICUBIC)
-    style = _Style.of(*drawn.size)
-    boxes = (detections.boxes.double() * factor).tolist()
-    labels, scores = detections.labels.tolist(), detections.scores.tolist()
-    stds = None if detections.edge_std is None else (detections.edge_std.double() * factor).tolist()
+    return drawn, factor
+
+
+def draw_marks(drawn: Image.Image, marks: Sequence[Mark], style: Style) -> None:
+    """Draw boxes into an image, the most important first in the list: it lies on top, and its label is placed first.
+
+    Labels take a third of the image at most, and beyond the first few none lies over another one by more than a
+    third of itself: those that would are left out, or in a crowd nothing could be seen or read.
+    """
     canvas = ImageDraw.Draw(drawn)
-    # The best comes last and so on top; its label takes its place first.
-    for i in reversed(range(len(boxes))):
-        _draw_outline(canvas, boxes[i], colour_of(labels[i]), style)
-        if stds is not None:
-            _draw_error_bars(canvas, boxes[i], stds[i], colour_of(labels[i]), style)
-    taken: list[Rectangle] = []
-    placed = [
-        (i, _caption(detections.names, labels[i], scores[i]), _place(canvas, boxes, i, detections, style, taken))
-        for i in range(len(boxes))
-    ]
-    for i, text, place in reversed(placed):
-        _draw_label(canvas, text, place, colour_of(labels[i]), style)
-    return drawn
+    for mark in reversed(marks):
+        if mark.outlined:
+            _draw_outline(canvas, mark, style)
+        if mark.std is not None:
+            _draw_error_bars(canvas, mark.box, mark.std, mark.colour, style)
+    # The height of the font, not of the text: labels with and without descenders look the same.
+    height = sum(style.font.getmetrics()) + 2
+    labels: list[tuple[int, tuple[float, float]]] = []
+    room = _THIRD * drawn.width * drawn.height
+    for number, mark in enumerate(marks):
+        size = canvas.textlength(mark.text, font=style.font) + 2 * style.line + 2, height
+        room -= size[0] * height if mark.text else 0
+        if mark.text and (room >= 0 or not labels):
+            labels.append((number, size))
+    placed = place_labels([mark.box for mark in marks], labels, drawn.size, line=style.line)
+    for rank, ((number, _), found) in reversed(list(enumerate(zip(labels, placed, strict=True)))):
+        if rank < _ALWAYS or found.shared <= _THIRD:
+            _draw_label(canvas, marks[number].text, found.place, marks[number].colour, style)
 
 
-def _caption(names: Sequence[str], label: int, score: float) -> str:
+def _caption(names: Sequence[str], label: int, score: float, parts: Sequence[Part] = PARTS) -> str:
     name = names[label] if label < len(names) else f"class {label}"
-    number = "" if math.isnan(score) else f" {score:.2f}"
-    return f"{name if len(name) <= 28 else name[:27] + '…'}{number}"
+    words = [shortened(name)] if "names" in parts else []
+    words += [f"{score:.2f}"] if "scores" in parts and not math.isnan(score) else []
+    return " ".join(words)
+
+
+def shortened(name: str) -> str:
+    """A name of at most 28 characters."""
+    return name if len(name) <= 28 else name[:27] + "…"
 
 
 def _draw_error_bars(
-    canvas: ImageDraw.ImageDraw, box: Sequence[float], std: Sequence[float], colour: Colour, style: _Style
+    canvas: ImageDraw.ImageDraw, box: Sequence[float], std: Sequence[float], colour: Colour, style: Style
 ) -> None:
     """An error bar across the middle of each edge, one standard deviation to either side of it.
 
@@ -116,7 +223,7 @@ def _draw_error_bars(
     places = ((x1, middle_y, True), (middle_x, y1, False), (x2, middle_y, True), (middle_x, y2, False))
     for (x, y, lies), length in zip(places, std, strict=True):
         side = x2 - x1 if lies else y2 - y1
-        if math.isfinite(length) and length >= max(_LEAST_STD * side, style.line):
+        if math.isfinite(length) and length > max(_LEAST_STD * side, style.line):
             # Caps shorter than the other side, or the bars of a small box run into each other.
             cap = min(2.5 * style.line, 0.2 * ((y2 - y1) if lies else (x2 - x1)))
             _draw_error_bar(canvas, (x, y), length, cap, lies=lies, colour=colour, style=style)
@@ -130,14 +237,14 @@ def _draw_error_bar(
     *,
     lies: bool,
     colour: Colour,
-    style: _Style,
+    style: Style,
 ) -> None:
     width = max(2, style.line // 2 + 1)
     along = ((-length, 0.0, length, 0.0), (-length, -cap, -length, cap), (length, -cap, length, cap))
     lines = [part if lies else (part[1], part[0], part[3], part[2]) for part in along]
     x, y = centre
     # All that is dark first: no part of the bar covers the colour of another.
-    for fill, thickness in (((20, 20, 20), width + 2), (colour, width)):
+    for fill, thickness in ((_DARK, width + 2), (colour, width)):
         for left, top, right, bottom in lines:
             grow = (thickness - width) / 2
             half = (thickness - 1) / 2
@@ -151,66 +258,49 @@ def _draw_error_bar(
             canvas.rectangle(_whole(rectangle), fill=fill)
 
 
-def _draw_outline(canvas: ImageDraw.ImageDraw, box: Sequence[float], colour: Colour, style: _Style) -> None:
+def _draw_outline(canvas: ImageDraw.ImageDraw, mark: Mark, style: Style) -> None:
     half = style.line / 2
-    x1, y1, x2, y2 = box
+    x1, y1, x2, y2 = mark.box
     # Inside the image: the edge of a box that ends at the border of the image would be half cut off.
     right, bottom = canvas.im.size
     corners = _whole([max(x1 - half, 0), max(y1 - half, 0), min(x2 + half, right - 1), min(y2 + half, bottom - 1)])
+    if mark.dashed:
+        _draw_dashes(canvas, corners, mark.colour, style)
+        return
     # A dark hairline keeps light colours visible on light images.
-    canvas.rectangle([corners[0] - 1, corners[1] - 1, corners[2] + 1, corners[3] + 1], outline=(20, 20, 20), width=1)
-    canvas.rectangle(corners, outline=colour, width=style.line)
+    canvas.rectangle([corners[0] - 1, corners[1] - 1, corners[2] + 1, corners[3] + 1], outline=_DARK, width=1)
+    canvas.rectangle(corners, outline=mark.colour, width=style.line)
 
 
-def _place(
-    canvas: ImageDraw.ImageDraw,
-    boxes: Sequence[Sequence[float]],
-    i: int,
-    detections: Detections,
-    style: _Style,
-    taken: list[Rectangle],
-) -> Rectangle:
-    """Where the label of box ``i`` goes: the place near its box that covers the fewest labels placed before."""
-    text = _caption(detections.names, int(detections.labels[i]), float(detections.scores[i]))
-    # The height of the font, not of the text: labels with and without descenders look the same.
-    width, height = canvas.textlength(text, font=style.font) + 2 * style.line + 2, sum(style.font.getmetrics()) + 2
-    image_width, image_height = canvas.im.size
-    best, least = (0.0, 0.0, width, height), math.inf
-    for x, y in _candidates(boxes[i], width, height, style.line):
-        x, y = max(0.0, min(x, image_width - width)), max(0.0, min(y, image_height - height))
-        place = (x, y, x + width, y + height)
-        covered = sum(_overlap(place, other) for other in taken)
-        if covered < least:
-            best, least = place, covered
-    taken.append(best)
-    return best
+def _draw_dashes(canvas: ImageDraw.ImageDraw, corners: tuple[int, int, int, int], colour: Colour, style: Style) -> None:
+    """The outline with dark gaps: on any image one of the two can be seen."""
+    x1, y1, x2, y2 = corners
+    line, dash = style.line, 4 * style.line
+    canvas.rectangle([x1 - 1, y1 - 1, x2 + 1, y2 + 1], outline=_DARK, width=line + 1)
+    for x in range(x1, x2 + 1, 2 * dash):
+        end = min(x + dash, x2)
+        canvas.rectangle(_whole((x, y1, end, y1 + line - 1)), fill=colour)
+        canvas.rectangle(_whole((x, y2 - line + 1, end, y2)), fill=colour)
+    for y in range(y1, y2 + 1, 2 * dash):
+        end = min(y + dash, y2)
+        canvas.rectangle(_whole((x1, y, x1 + line - 1, end)), fill=colour)
+        canvas.rectangle(_whole((x2 - line + 1, y, x2, end)), fill=colour)
 
 
-def _candidates(box: Sequence[float], width: float, height: float, line: int) -> Iterator[tuple[float, float]]:
-    """Corners of a label, the most usual place first: above, below, then inside."""
-    x1, y1, x2, y2 = box
-    half = line / 2
-    yield x1 - half, y1 - half - height
-    yield x2 + half - width, y1 - half - height
-    yield x1 - half, y2 + half
-    yield x2 + half - width, y2 + half
-    yield x1 + half, y1 + half
-    yield x2 - half - width, y2 - half - height
-
-
-def _overlap(a: Rectangle, b: Rectangle) -> float:
-    return max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
-
-
-def _draw_label(canvas: ImageDraw.ImageDraw, text: str, place: Rectangle, colour: Colour, style: _Style) -> None:
+def _draw_label(canvas: ImageDraw.ImageDraw, text: str, place: Rectangle, colour: Colour, style: Style) -> None:
     canvas.rectangle(_whole(place), fill=colour)
-    luminance = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2]
     at = (round(place[0]) + style.line + 1, round(place[1]) + 1)
-    canvas.text(at, text, font=style.font, fill=(0, 0, 0) if luminance > 120 else (255, 255, 255))
+    canvas.text(at, text, font=style.font, fill=text_colour(colour))
+
+
+def text_colour(ground: Colour) -> Colour:
+    """Black or white, whichever can be read on a colour."""
+    luminance = 0.299 * ground[0] + 0.587 * ground[1] + 0.114 * ground[2]
+    return (0, 0, 0) if luminance > 120 else (255, 255, 255)
 
 
 def _whole(values: Sequence[float]) -> tuple[int, int, int, int]:
-    x1, y1, x2, y2 = (round(v) for v in values)
+    x1, y1, x2, y2 = (math.floor(v + 0.5) for v in values)  # not to even: lines would differ in width
     return x1, y1, max(x1, x2), max(y1, y2)
 
 

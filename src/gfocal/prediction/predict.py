@@ -15,7 +15,7 @@ from PIL import Image
 import gfocal
 from gfocal.detector import DenseDetector
 from gfocal.errors import BrokenInputError, UsageError
-from gfocal.images.drawing import draw
+from gfocal.images.drawing import PARTS, Part, draw
 from gfocal.images.io import IMAGE_SUFFIXES, read_image
 from gfocal.runtime.precision import autocast
 from gfocal.structures import Detections
@@ -75,6 +75,7 @@ class Prediction:
         num_detections: in all images.
         skipped: one line for each image that could not be read.
         left_out: images given that are drawings of an earlier call.
+        num_images: that were looked at.
     """
 
     drawings: tuple[Path, ...]
@@ -82,6 +83,7 @@ class Prediction:
     num_detections: int
     skipped: tuple[str, ...]
     left_out: tuple[Path, ...] = ()
+    num_images: int = 0
 
 
 def predict(
@@ -93,6 +95,8 @@ def predict(
     category_ids: Sequence[int] | None = None,
     precision: str = "fp32",
     batch_size: int = 8,
+    parts: Sequence[Part] = PARTS,
+    line_width: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Prediction:
     """Find objects in image files; write a drawing of each and one ``predictions.json`` into ``out``.
@@ -109,6 +113,8 @@ def predict(
         category_ids: the data set's id of each class; by default 1..C.
         precision: "fp32", "bf16" or "fp16" (autocast).
         batch_size: tiles a forward pass, where the detector has a ``tiling``.
+        parts: what is drawn of each detection, see :func:`gfocal.draw`; without any no drawings are written.
+        line_width: of the drawings, in their pixels; by default what suits each.
         progress: called with (images done, images in all).
 
     Raises:
@@ -138,12 +144,14 @@ def predict(
         else:
             with autocast(detector.device, precision):
                 found = detector.predict(image, score_threshold=score_threshold, batch_size=batch_size)
-            drawing = names.take(path)
-            _save(draw(image, found), drawing)
             height, width = image.shape[-2:]
             image_id = len(records) + 1
-            name = path.as_posix()
-            records.append(_Image(id=image_id, file_name=name, width=width, height=height, drawing=drawing.name))
+            record = _Image(id=image_id, file_name=path.as_posix(), width=width, height=height)
+            if parts:
+                drawing = names.take(path)
+                _save(draw(image, found, parts=parts, line_width=line_width), drawing)
+                record["drawing"] = drawing.name
+            records.append(record)
             annotations += _annotations(found, image_id, len(annotations) + 1, category_ids)
         if progress is not None:
             progress(done, len(inputs))
@@ -158,19 +166,19 @@ def predict(
         "categories": [{"id": int(i), "name": name} for i, name in zip(ids, detector.names, strict=True)],
     }
     write_atomically(out / RESULTS, lambda file: _write_json(file, content))
-    drawings = tuple(out / record["drawing"] for record in records)
+    drawings = tuple(out / record["drawing"] for record in records if "drawing" in record)
     left_out = tuple(path for path in given if path not in inputs)
-    return Prediction(drawings, out / RESULTS, len(annotations), tuple(skipped), left_out)
+    return Prediction(drawings, out / RESULTS, len(annotations), tuple(skipped), left_out, len(records))
 
 
 class _Image(TypedDict):
-    """One entry of ``images``; ``drawing`` is a file beside the results."""
+    """One entry of ``images``; ``drawing`` is a file beside the results, if there is one."""
 
     id: int
     file_name: str
     width: int
     height: int
-    drawing: str
+    drawing: NotRequired[str]
 
 
 class _Annotation(TypedDict):
