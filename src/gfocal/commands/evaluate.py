@@ -16,15 +16,17 @@ from gfocal.data.index.rename import keep_classes, parse_renames, rename_classes
 from gfocal.data.index.tiled import cut_into_tiles
 from gfocal.detector import DenseDetector
 from gfocal.errors import UsageError
+from gfocal.evaluation import Confusion, confusion_at, write_evaluation
 from gfocal.evaluation.evaluator import Evaluation, evaluate
+from gfocal.evaluation.thresholds.folder import claim_folder
 from gfocal.prediction.load import open_model, usable_precision, usual_batch
 from gfocal.runs.checkpoint import find_weights
 from gfocal.runs.datasets import open_measured
 from gfocal.runtime.distributed import ALONE, launched, processes_of
 from gfocal.training.step import make_accelerator
 from gfocal.utils.progress import ProgressBar
-from gfocal.utils.records import FLAT, named
-from gfocal.utils.text import join_some
+from gfocal.utils.records import FLAT, IF_ANY, named
+from gfocal.utils.text import counted, join_some
 
 RESAMPLES = 200
 """Sets of images that are drawn for the intervals of AP."""
@@ -71,6 +73,8 @@ class EvaluationReport:
         split: "train", "val" or "test".
         tile, tile_overlap: of the detector's tiling; None for whole images.
         measured: what was measured on, in numbers and classes.
+        confusion: of classes; None in all processes but the main one.
+        plots: files that were drawn.
     """
 
     evaluation: Evaluation = field(metadata=FLAT)
@@ -80,6 +84,8 @@ class EvaluationReport:
     tile: int | None
     tile_overlap: float | None
     measured: Measured
+    confusion: Confusion | None = field(default=None, metadata=IF_ANY)
+    plots: tuple[str, ...] = ()
 
 
 def evaluate_files(
@@ -95,6 +101,9 @@ def evaluate_files(
     skip_broken: bool = False,
     rename: Sequence[str] = (),
     only_common: bool = False,
+    plots: Path | None = None,
+    examples: int = 6,
+    score: float | None = None,
     warn: Callable[[list[str]], None] | None = None,
     say: Callable[[str], None] | None = None,
 ) -> EvaluationReport:
@@ -109,12 +118,20 @@ def evaluate_files(
         skip_broken: leave out what is broken.
         rename: ``OLD=NEW``: a class of the data under the name that the model has for it; all of them at once.
         only_common: leave out the boxes of classes that the model does not know.
+        plots: a folder for curves and drawn images, see :func:`gfocal.evaluation.write_evaluation`.
+        examples: images of each kind that are drawn there.
+        score: detections above it are in the confusion matrix and those images; by default the threshold of the best
+            F1.
         warn: called with one line for everything left out.
         say: called with lines about how the data are understood.
     """
     which = next((name for name in SPLITS if name == split), None)
     if which is None:
         raise UsageError(f"--split is train, val or test, not {split!r}")
+    if score is not None and not 0 <= score < 1:
+        raise UsageError(f"--score must be at least 0 and below 1, got {score:g}")
+    if plots is not None:
+        claim_folder(plots)  # before the long work
     detector, recipe, _ = open_model(model, overrides, tile=tile, overlap=overlap)
     processes = processes_of(make_accelerator("fp32")) if launched() else ALONE
     index = open_measured(model, data, which, format=format, skip_broken=skip_broken, say=say)
@@ -132,11 +149,16 @@ def evaluate_files(
             processes=processes,
             resamples=RESAMPLES,
             beyond=limit if about.crowding.coco_images and limit > COCO_DETECTIONS else None,
+            keep_findings=True,
         )
     skipped = [*index.skipped, *measured.skipped]
     if warn is not None:
         warn(skipped)
     result = measured.result
+    found, drawn = measured.findings, []
+    if found is not None and plots is not None:
+        title = f"{Path(model).name} on {index.annotations.name}, {counted(result.num_images, 'picture')}"
+        drawn = write_evaluation(plots, found, index.path, score=score, examples=examples, title=title)
     return EvaluationReport(
         evaluation=replace(measured, skipped=tuple(skipped)),
         model=str(find_weights(Path(model))),
@@ -145,6 +167,8 @@ def evaluate_files(
         tile=None if tiling is None else tiling.side,
         tile_overlap=None if tiling is None else tiling.overlap,
         measured=replace(about, images=result.num_images, boxes=result.num_objects or 0),
+        confusion=None if found is None else confusion_at(found, score),
+        plots=tuple(map(str, drawn)),
     )
 
 

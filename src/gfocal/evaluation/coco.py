@@ -19,9 +19,13 @@ from gfocal.evaluation.agreement import own_ious, score_iou_correlation
 from gfocal.evaluation.bootstrap import ap_intervals
 from gfocal.evaluation.ground_truth import BoolArray, FloatArray, GroundTruth, IntArray
 from gfocal.evaluation.matches import MOST, Matches, match_detections
+from gfocal.evaluation.thresholds.best_f1 import BestF1, best_f1
+from gfocal.evaluation.thresholds.curve import curves
+from gfocal.evaluation.thresholds.findings import Findings
+from gfocal.evaluation.thresholds.matching import match
 from gfocal.structures import Detections
 from gfocal.utils.records import FLAT, IF_ANY, fields_to_json
-from gfocal.utils.text import distinguish
+from gfocal.utils.text import distinct
 
 Stat = Literal["AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"]
 STATS: tuple[Stat, ...] = get_args(Stat)
@@ -61,6 +65,8 @@ class EvalResult:
         num_objects: that there are to find in these images, crowds and ignored boxes aside; None in files of earlier
             versions.
         beyond: at more detections of a class in an image than COCO's 100; None where they were not asked for.
+        best_f1: precision, recall and F1 of each class and of all, at the scores where F1 is largest; None of an
+            earlier version.
     """
 
     stats: dict[Stat, float] = field(metadata=FLAT)
@@ -71,6 +77,7 @@ class EvalResult:
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
     num_objects: int | None = None
     beyond: BeyondLimit | None = field(default=None, metadata=IF_ANY)
+    best_f1: BestF1 | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON: the 12 numbers at the top level, NaN as None."""
@@ -185,9 +192,10 @@ class CocoEvaluator:
         more = None if beyond is None else _coco_metrics(*arrays, most=beyond)[0]
         objects = np.repeat(kept, np.diff(self._index.box_start)) & ~(self._index.crowd | self._index.ignore)
         intervals = ap_intervals(self.matches(), resamples=resamples) if resamples else {}
+        names, findings = distinct(self._index.names), self.findings()
         return EvalResult(
             stats=stats,
-            per_class=dict(zip(_distinct(self._index.names), class_aps, strict=True)),
+            per_class=dict(zip(names, class_aps, strict=True)),
             score_iou_correlation=score_iou_correlation(found.scores, found.ious),
             num_images=int(kept.sum()),
             num_detections=len(found.rows),
@@ -196,7 +204,13 @@ class CocoEvaluator:
             if beyond is None or more is None
             else BeyondLimit(beyond, more["AP"], more["AP50"], more["AP75"], more["AR100"]),
             intervals=intervals,
+            best_f1=best_f1(names, *curves(findings, match(findings))),
         )
+
+    def findings(self) -> Findings:
+        """Every detection so far beside the ground truth, images that were left out marked."""
+        found = self._collect()
+        return Findings(self._index, found.rows, found.boxes, found.scores, found.labels, self._kept())
 
     def matches(self) -> Matches:
         """Which detection found which object, over all images of the data set that were not left out.
@@ -261,10 +275,6 @@ def _coco_metrics(
     curves: Any = evaluation.eval
     precision = curves["precision"][:, :, :, 0, -1]  # IoU x recall x class at all areas, 100 detections
     return stats, [_none_if_nan(_nan_if_absent(precision[:, :, c].mean())) for c in range(len(index.names))]
-
-
-def _distinct(names: Sequence[str]) -> list[str]:
-    return [name if before == 0 else f"{name} ({before + 1})" for name, before in distinguish(names)]
 
 
 def _nan_if_absent(value: float) -> float:

@@ -18,6 +18,7 @@ from gfocal.data.loading.loader import DetectionDataset, make_loader
 from gfocal.detector import DenseDetector, to_original
 from gfocal.errors import UsageError
 from gfocal.evaluation import CocoEvaluator, EdgeUncertainty, EvalResult, Matches
+from gfocal.evaluation.thresholds.findings import Findings
 from gfocal.evaluation.uncertainty import UncertaintyResult
 from gfocal.runtime.distributed import ALONE, Processes
 from gfocal.runtime.failures import explained_failures
@@ -56,6 +57,8 @@ class Evaluation:
             their edges are and the detector predicts it.
         matches: which detection found which object, in all images that could be read; None unless asked for, and not
             in :meth:`to_dict`.
+        findings: every detection beside the ground truth, in the detector's classes; None unless asked for, and not in
+            :meth:`to_dict`. Of several processes the main one has it.
     """
 
     result: EvalResult
@@ -64,6 +67,7 @@ class Evaluation:
     skipped: tuple[str, ...] = ()
     edge_uncertainty: UncertaintyResult | None = None
     matches: Matches | None = field(default=None, repr=False, compare=False)
+    findings: Findings | None = field(default=None, repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON types: the 12 numbers at the top, beside the rest."""
@@ -122,6 +126,7 @@ def evaluate(
     resamples: int = 0,
     keep_matches: bool = False,
     beyond: int | None = None,
+    keep_findings: bool = False,
 ) -> Evaluation:
     """Run the detector over every image and compare with the ground truth; in tiles, if it has a ``tiling``.
 
@@ -140,6 +145,8 @@ def evaluate(
         keep_matches: return :class:`~gfocal.evaluation.Matches` too, for comparisons of detectors on one set of
             images.
         beyond: detections of a class in an image at which AP is measured too, above COCO's 100.
+        keep_findings: return every detection too, for
+            :func:`~gfocal.evaluation.write_evaluation`.
 
     Raises:
         UsageError: no images, none that can be read, or boxes of a class that the detector does not know.
@@ -161,7 +168,7 @@ def evaluate(
         parts = processes.gather(own)
     seconds = time.perf_counter() - started
     result = _measure(index, parts, seconds, resamples, keep_matches, beyond) if processes.main else None
-    return processes.from_main(result)
+    return _shared(result, processes, keep_findings)
 
 
 @dataclass
@@ -215,6 +222,14 @@ def _detect(detector: DenseDetector, batch: Batch) -> list[Detections]:
     return [to_original(one.cpu(), *size) for one, size in zip(found, sizes, strict=True)]
 
 
+def _shared(result: Evaluation | None, processes: Processes, keep_findings: bool) -> Evaluation:
+    """What the main process measured; its findings, which are large, stay there."""
+    if result is None:
+        return processes.from_main(None)
+    findings = result.findings if keep_findings else None
+    return replace(processes.from_main(replace(result, findings=None)), findings=findings)
+
+
 def _measure(
     index: DataIndex, parts: Sequence[_Part], seconds: float, resamples: int, keep_matches: bool, beyond: int | None
 ) -> Evaluation:
@@ -236,4 +251,5 @@ def _measure(
         skipped=tuple(f"{line} (left out of the evaluation)" for line in skipped),
         edge_uncertainty=None if edges is None else edges.compute(),
         matches=evaluator.matches() if keep_matches else None,
+        findings=evaluator.findings(),
     )

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torchvision.ops import box_iou
 
 from gfocal.evaluation.agreement import own_ious
 from gfocal.evaluation.ground_truth import BoolArray, FloatArray, GroundTruth, IntArray
+from gfocal.evaluation.overlaps import overlaps
 
 IOUS = np.linspace(0.5, 0.95, 10)
 """COCO's thresholds."""
@@ -120,7 +119,7 @@ def match_detections(
         truth = np.asarray(index.boxes[own], np.float64)
         if not len(truth):
             continue
-        overlap = _overlaps(boxes[mine], truth, crowd[own])
+        overlap = overlaps(boxes[mine], truth, crowd[own])
         overlap[labels[mine][:, None] != truth_labels[own]] = 0
         near = np.flatnonzero(overlap.max(1) >= IOUS[0])  # all others found nothing at any threshold
         right[:, mine[near]], ignored[:, mine[near]], taken = _in_order(overlap[near], crowd[own])
@@ -138,18 +137,6 @@ def _among_the_first(rows: IntArray, labels: IntArray, classes: int) -> IntArray
     starts = np.flatnonzero(np.diff(key[order], prepend=-1))
     place = np.arange(len(order)) - np.repeat(starts, np.diff([*starts, len(order)]))
     return np.sort(order[place < MOST])
-
-
-def _overlaps(boxes: FloatArray, truth: FloatArray, crowd: BoolArray) -> FloatArray:
-    """(D, G) IoU; with a crowd the share of the detection's own area inside it."""
-    overlap = np.nan_to_num(box_iou(torch.from_numpy(boxes), torch.from_numpy(truth)).numpy())
-    if crowd.any():
-        sides = np.minimum(boxes[:, None, 2:], truth[crowd][None, :, 2:]) - np.maximum(
-            boxes[:, None, :2], truth[crowd][None, :, :2]
-        )
-        area = np.maximum((boxes[:, 2:] - boxes[:, :2]).prod(1), 1e-300)
-        overlap[:, crowd] = sides.clip(min=0).prod(2) / area[:, None]
-    return overlap
 
 
 def _in_order(overlap: FloatArray, crowd: BoolArray) -> tuple[BoolArray, BoolArray, IntArray]:

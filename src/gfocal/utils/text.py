@@ -97,6 +97,11 @@ def distinguish(names: Sequence[str]) -> list[tuple[str, int]]:
     return result
 
 
+def distinct(names: Sequence[str]) -> list[str]:
+    """Each name, with "(2)" after the second of two that are equal."""
+    return [name if before == 0 else f"{name} ({before + 1})" for name, before in distinguish(names)]
+
+
 def say_lines(lines: Iterable[str], say: Say | None) -> None:
     """Say each line, if somebody listens."""
     if say is not None:
