@@ -73,6 +73,19 @@ def val_index(scenes: Path) -> DataIndex:
     return open_dataset(scenes, "val")
 
 
+@pytest.fixture
+def drawn() -> None:
+    """For tests of what a run draws at its end; in others it draws nothing, which would take half of their time."""
+
+
+@pytest.fixture(autouse=True)
+def no_drawings(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    from gfocal.training import drawings
+
+    if "drawn" not in request.fixturenames:
+        monkeypatch.setattr(drawings, "draw_run", lambda *_, **__: [])
+
+
 @pytest.fixture(autouse=True)
 def same_threads() -> Iterator[None]:
     """Runs set the number of threads for the whole process; other tests must not notice."""

@@ -54,6 +54,9 @@ def train(
     init_parts: InitParts = "backbone,neck,head",
     batch: Batch = None,
     rename: Rename = None,
+    plots: Annotated[
+        bool, typer.Option("--plots/--no-plots", help="At the end draw curves, confusion and pictures into the run.")
+    ] = True,
     skip_broken: SkipBroken = False,
     json_: Json = False,
 ) -> None:
@@ -99,6 +102,7 @@ def train(
             init_parts=[part.strip() for part in init_parts.split(",")],
             skip_broken=skip_broken,
             held_out=held_out,
+            plots=plots,
         )
         warn(result.skipped, "broken picture", "replaced by others")
     if result.interrupted:

@@ -54,6 +54,7 @@ class TrainResult:
         images_per_second: while training, the whole pipeline.
         interrupted: stopped by Ctrl-C; resume with ``resume=True``.
         skipped: one line for each broken image that another one stood in for.
+        drawings: curves of the run, and the folder that shows what its best weights find; [] where nothing was drawn.
     """
 
     out: Path
@@ -66,6 +67,7 @@ class TrainResult:
     images_per_second: float = 0.0
     interrupted: bool = False
     skipped: list[str] = field(default_factory=list)
+    drawings: list[Path] = field(default_factory=list)
 
     @property
     def outcome(self) -> str:

@@ -37,6 +37,7 @@ def train(
     skip_broken: bool = False,
     progress: bool = True,
     held_out: HeldOut | None = None,
+    plots: bool = True,
 ) -> TrainResult:
     """Train a detector into the folder ``out``.
 
@@ -51,6 +52,8 @@ def train(
         skip_broken: put the next readable image in the place of a broken one, and list them.
         progress: show a bar on standard error.
         held_out: what was set apart from the data to measure on, for run.json.
+        plots: at the end draw ``curves.png``, and into the folder ``evaluation`` what the best weights find, see
+            :func:`gfocal.evaluation.write_evaluation`.
 
     Raises:
         UsageError: for what cannot be trained: no images, fp16 on a CPU, a state of another recipe, a frozen
@@ -75,7 +78,7 @@ def train(
     run = Run(Path(out), recipe, train_index, val_index, processes=processes, held_out=held_out)
     if recipe.runtime.sync_batch_norm:
         synchronise_batch_norm(detector, processes)
-    trainer = Trainer(run, detector, accelerator, skip_broken=skip_broken, progress=progress)
+    trainer = Trainer(run, detector, accelerator, skip_broken=skip_broken, progress=progress, plots=plots)
     oom = partial(out_of_memory, recipe=recipe, detector=detector, saved=run.state_file)
     own = processes.own_errors()
     with deterministic(recipe.runtime.deterministic), own, explained_failures(oom, no_deterministic_form):

@@ -24,6 +24,7 @@ from gfocal.runs.initial_weights import Start, describe_start
 from gfocal.runtime.memory import memory_notes
 from gfocal.runtime.precision import real_precision
 from gfocal.structures import Batch
+from gfocal.training import drawings
 from gfocal.training.early_stopping import check_patience, stop_line
 from gfocal.training.optimizer import AveragedWeights, idle_settings, lr_factor, lr_line, make_optimizer, scaled_lr
 from gfocal.training.precision_check import precision_notes
@@ -42,6 +43,7 @@ class Trainer:
         accelerator: device, precision and processes.
         skip_broken: put the next readable image in the place of a broken one.
         progress: show a bar on standard error.
+        plots: draw curves and what the best weights find at the end, see :mod:`gfocal.training.drawings`.
 
     Attributes:
         plan: the optimizer steps of the run.
@@ -50,14 +52,21 @@ class Trainer:
     """
 
     def __init__(
-        self, run: Run, detector: DenseDetector, accelerator: Accelerator, *, skip_broken: bool, progress: bool
+        self,
+        run: Run,
+        detector: DenseDetector,
+        accelerator: Accelerator,
+        *,
+        skip_broken: bool,
+        progress: bool,
+        plots: bool,
     ) -> None:
         recipe, data = run.recipe, run.train_index
         check_patience(recipe.schedule.patience, run.val_index)
         if len(data) == 0:
             raise UsageError(f"{data.annotations} lists no pictures: there is nothing to train on")
         self.run, self.recipe, self.processes = run, recipe, run.processes
-        self.skip_broken, self.progress = skip_broken, progress and run.processes.main
+        self.skip_broken, self.progress, self.plots = skip_broken, progress and run.processes.main, plots
         self.plan = StepPlan.of(recipe.schedule, images_per_epoch(recipe, data), run.processes.count)
         self.detector, self.accelerator = detector, accelerator
         self.model, optimizer = accelerator.prepare(detector, make_optimizer(detector, recipe.optim))
@@ -69,6 +78,7 @@ class Trainer:
             average=AveragedWeights(detector, recipe.schedule.ema) if recipe.schedule.ema else None,
             generators=Generators(),
         )
+        self.best_measured: drawings.Measured | None = None  # of this call
 
     def run_all(self, *, resume: bool, start: Start | None) -> TrainResult:
         """Train to the end of the schedule, or until Ctrl-C."""
@@ -97,10 +107,15 @@ class Trainer:
                 for line in lines:
                     bar.say(line)
                 result = self._steps(bar, ctrl_c)
+                if self.plots:
+                    ended = not result.interrupted
+                    result.drawings = drawings.draw_run(self.run, self.best_measured, bar.say, ended=ended)
             self.run.ended(result.outcome, self.state.step)
             return result
         except BaseException as error:
             self.run.ended(f"failed: {type(error).__name__}: {error}", self.state.step)
+            if self.plots and isinstance(error, Exception):  # how the loss ran off can be seen
+                drawings.draw_run(self.run, None, lambda _: None)
             raise
         finally:
             self.run.close()
@@ -273,6 +288,7 @@ class Trainer:
                 precision=real_precision(self.recipe.runtime.precision),
                 skip_broken=self.skip_broken,
                 processes=self.processes,
+                keep_findings=self.plots,
             )
         state.note_skipped(measured.skipped)
         state.metrics, state.measured_step = measured.to_dict(), state.step
@@ -282,6 +298,8 @@ class Trainer:
         bar.say(f"epoch {self.epoch}: AP {_number(ap)}, AP50 {_number(ap50)}{' (best)' if best else ''}")
         if best:
             self._save_weights(self.run.best)
+            if measured.findings is not None:
+                self.best_measured = drawings.Measured(self.epoch, measured.findings)
 
     def _save(self) -> None:
         self.run.save(self.state.state_dict(self.processes))

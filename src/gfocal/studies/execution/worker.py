@@ -101,9 +101,8 @@ def do_run(folder: Path) -> None:
         for name in (BEST, LAST, METRICS, CARD):
             (folder / name).unlink(missing_ok=True)
         shutil.rmtree(folder / AT, ignore_errors=True)
-    result = train(
-        recipe, data.train, None, folder, resume=resume, init=None if resume else Path(job.start), progress=False
-    )
+    start = None if resume else Path(job.start)
+    result = train(recipe, data.train, None, folder, resume=resume, init=start, progress=False, plots=False)
     if result.interrupted:
         raise KeyboardInterrupt
     begin = time.perf_counter()
