@@ -465,7 +465,7 @@ def test_commands_to_type_next_are_quoted(capsys: pytest.CaptureFixture[str]) ->
 
     print_training(TrainResult(Path("a b"), steps=1, seconds=1.0, images_per_second=1.0))
     printed = capsys.readouterr().out
-    assert "next: gfocal predict 'a b' PICTURES" in printed
+    assert "next: gfocal predict 'a b' PICTURES" in printed.splitlines()
     assert printed.startswith("1 step in")
 
 
@@ -511,6 +511,35 @@ def test_eval_prints_all_numbers(scenes: Path, run: Path, tmp_path: Path) -> Non
     table = call(*words).stdout
     for name in (*STATS, *content["per_class"], "Spearman", "ms per picture"):
         assert name in table
+
+
+def test_eval_draws_and_counts_what_predict_finds_at_the_same_score(scenes: Path, run: Path, tmp_path: Path) -> None:
+    images, low = scenes / "images" / "val*.jpg", sets("data.workers=0", "predict.score_threshold=0.001")
+    results = tmp_path / "all" / "predictions.json"
+    call("predict", run, images, "--score", "0.001", "--draw", "none", "--out", results.parent)
+    scores = sorted(found["score"] for found in json.loads(results.read_text())["annotations"])
+    middle = (scores[len(scores) // 2] + scores[len(scores) // 2 - 1]) / 2
+    words = ("eval", run, "--data", scenes, *low, "--score", str(middle))
+    result = call(*words, "--plots", tmp_path / "plots", "--examples", "1", "--json")
+    content = json.loads(result.stdout)
+    matrix = content["confusion"]["matrix"]
+    assert content["confusion"]["score"] == middle
+    found = call("predict", run, images, "--score", str(middle), "--draw", "none", "--out", tmp_path / "some", "--json")
+    assert sum(map(sum, matrix)) - sum(row[-1] for row in matrix) == json.loads(found.stdout)["num_detections"] > 0
+    assert {Path(file).suffix for file in content["plots"]} == {".png", ".jpg", ".json"}
+    assert sorted(content["plots"]) == sorted(map(str, (tmp_path / "plots").iterdir()))
+    printed = call(*words, "--plots", tmp_path / "plots", "--examples", "0").stdout
+    assert f"curves, confusion matrix and pictures: {tmp_path / 'plots'}" in printed
+    assert "precision and recall at IoU 0.5" in printed
+
+
+def test_eval_refuses_scores_and_folders_before_the_work(
+    scenes: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gfocal.commands.evaluate.evaluate", lambda *args, **kwargs: pytest.fail("it was run"))
+    assert "--score must be at least 0 and below 1, got 1" in refused("eval", run, "--data", scenes, "--score", "1")
+    (tmp_path / "f1.png").write_bytes(b"mine")
+    assert "was not written by an evaluation" in refused("eval", run, "--data", scenes, "--plots", tmp_path)
 
 
 @pytest.mark.parametrize("place", ["file/result.json", "folder"])
@@ -564,6 +593,24 @@ def test_predict_writes_drawings_and_json(scenes: Path, run: Path, tmp_path: Pat
     printed = call(*words).stdout
     assert str(out / "predictions.json") in printed
     assert content["drawings"][0] in printed
+
+
+def test_predict_draws_what_is_asked_for(scenes: Path, run: Path, tmp_path: Path) -> None:
+    words = ("predict", run, first_image(scenes), "--score", "0.001", "--out", tmp_path / "found")
+    drawings = {}
+    for parts in ("boxes", "boxes,scores", "none"):
+        result = call(*words, "--draw", parts, "--line-width", "3", "--json")
+        assert result.exit_code == 0, result.stderr
+        drawings[parts] = [Path(file).read_bytes() for file in json.loads(result.stdout)["drawings"]]
+    assert drawings["boxes"] != drawings["boxes,scores"]
+    assert drawings["none"] == []
+    (record,) = json.loads((tmp_path / "found" / "predictions.json").read_text())["images"]
+    assert "drawing" not in record
+    assert "in 1 picture;" in call(*words, "--draw", "none").stdout
+    message = "--draw takes some of boxes,names,scores,edges, or none; got"
+    assert f"{message} 'masks'" in refused(*words, "--draw", "boxes,masks")
+    assert f"{message} nothing" in refused(*words, "--draw", " ,")
+    assert f"{message} 'none'" in refused(*words, "--draw", "none,boxes")
 
 
 @pytest.mark.parametrize(

@@ -133,12 +133,23 @@ def evaluate(
     only_common: Annotated[
         bool, typer.Option("--only-common", help="Leave out the boxes of classes that the model does not know.")
     ] = False,
+    plots: Annotated[
+        Path | None,
+        typer.Option("--plots", metavar="DIR", help="Draw curves, confusion and pictures with the truth into DIR."),
+    ] = None,
+    examples: Annotated[
+        int, typer.Option("--examples", min=0, help="Pictures in DIR: this many of the worst, and as many at random.")
+    ] = 6,
+    score: Annotated[
+        float | None,
+        typer.Option("--score", help="Score of the confusion matrix and the pictures; by default that of the best F1."),
+    ] = None,
     skip_broken: SkipBroken = False,
     json_: Json = False,
 ) -> None:
-    """Measure a detector: the 12 COCO numbers, each class, agreement of score and IoU, speed.
+    """Measure a detector: COCO's 12 numbers, precision, recall and best threshold of each class, confusion, speed.
 
-    Example: gfocal eval runs/gfl_nano-bccd --data bccd
+    Example: gfocal eval runs/gfl_nano-bccd --data bccd --plots plots
     """
     with own_stdout():
         if out is not None:
@@ -158,6 +169,9 @@ def evaluate(
             skip_broken=skip_broken,
             rename=rename or (),
             only_common=only_common,
+            plots=plots,
+            examples=examples,
+            score=score,
             warn=lambda lines: warn(lines, "broken record", "left out"),
             say=say,
         )
@@ -170,6 +184,8 @@ def evaluate(
         from gfocal.cli.tables.evaluation import print_evaluation
 
         print_evaluation(report)
+        if plots is not None:
+            typer.echo(f"curves, confusion matrix and pictures: {plots}")
     if out is not None:
         write_atomically(out, lambda file: write_json(file, report))
 
@@ -191,6 +207,16 @@ def predict(
     tile: Tile = None,
     overlap: Overlap = None,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Tiles per forward pass.")] = 8,
+    draw: Annotated[
+        str | None,
+        typer.Option(
+            "--draw", metavar="PARTS", help="What is drawn: some of boxes,names,scores,edges (error bars), or none."
+        ),
+    ] = None,
+    line_width: Annotated[
+        int | None,
+        typer.Option("--line-width", min=1, help="Of the drawings in pixels; by default it grows with the picture."),
+    ] = None,
     overrides: Overrides = None,
     json_: Json = False,
 ) -> None:
@@ -211,6 +237,8 @@ def predict(
             tile=tile,
             overlap=overlap,
             batch_size=batch_size,
+            draw=draw,
+            line_width=line_width,
         )
         warn(result.skipped, "unreadable picture", "left out")
         if result.left_out:

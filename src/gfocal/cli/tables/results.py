@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from gfocal.cli.tables.thresholds import score_option, threshold_line, threshold_table
 from gfocal.runtime.machine import readable
 from gfocal.utils.records import to_json
 from gfocal.utils.text import counted, duration, program
@@ -55,6 +56,9 @@ def print_metrics(found: Evaluation) -> None:
             f"AP lies between {low:.3f} and {high:.3f} in 95 % of resampled pictures: smaller differences say little"
         )
     console.print(_class_table(result.per_class))
+    if result.best_f1 is not None:
+        console.print(threshold_table(result.best_f1))
+        console.print(threshold_line(result.best_f1), soft_wrap=True)
     console.print(f"score and IoU agree (Spearman): {_number(result.score_iou_correlation)}")
     if found.edge_uncertainty is not None:
         console.print(_uncertainty_table(found.edge_uncertainty))
@@ -105,16 +109,20 @@ def print_training(result: TrainResult) -> None:
     """How a run ended and what to type next."""
     from gfocal.evaluation.evaluator import Evaluation
 
-    console = _console()
+    console, score = _console(), ""
     if result.metrics:
-        print_metrics(Evaluation.from_dict(result.metrics))
+        measured = Evaluation.from_dict(result.metrics)
+        print_metrics(measured)
+        score = score_option(measured.result.best_f1)
     best = "" if result.best_ap is None else f", best AP {result.best_ap:.3f}"
     best += f" (epoch {result.best_epoch})" if result.best_epoch else ""
     early = ", stopped early" if result.stopped_early else ""
     seconds, rate = duration(result.seconds), f"{result.images_per_second:.1f} pictures/s"
     console.print(f"{counted(result.steps, 'step')} in {seconds}, {rate}{best}{early}")
     console.print(f"run folder: {result.out}", soft_wrap=True)
-    console.print(f"next: {program()} predict {shlex.quote(str(result.out))} PICTURES", soft_wrap=True)
+    for file in result.drawings:
+        console.print(f"  {file}", soft_wrap=True)
+    console.print(f"next: {program()} predict {shlex.quote(str(result.out))} PICTURES{score}", soft_wrap=True)
 
 
 def print_prediction(result: Prediction) -> None:
@@ -124,7 +132,7 @@ def print_prediction(result: Prediction) -> None:
         console.print(f"  {drawing}", soft_wrap=True)
     if len(result.drawings) > 10:
         console.print(f"  ... and {len(result.drawings) - 10:,} more in {result.results.parent}", soft_wrap=True)
-    objects, images = counted(result.num_detections, "object"), counted(len(result.drawings), "picture")
+    objects, images = counted(result.num_detections, "object"), counted(result.num_images, "picture")
     console.print(f"{objects} in {images}; boxes, scores and edge_std: {result.results}", soft_wrap=True)
 
 
