@@ -303,8 +303,12 @@ class DenseDetector(nn.Module):
                 if tiling is None:
                     found += find([image])
                 else:
-                    how = {"nms_iou": post.nms_iou, "class_agnostic": post.class_agnostic}
-                    found.append(find_in_tiles(image, tiling, find, **how, batch_size=batch_size))
+                    one_class = post.class_agnostic
+                    found.append(
+                        find_in_tiles(
+                            image, tiling, find, nms_iou=post.nms_iou, class_agnostic=one_class, batch_size=batch_size
+                        )
+                    )
         finally:
             self.train(training)
         return found if isinstance(source, list | tuple) else found[0]
