@@ -105,6 +105,13 @@ def test_each_object_is_found_once_and_by_the_better_score() -> None:
     assert each[0].detections.tolist() == [1, 2]
 
 
+def test_of_equal_overlaps_the_last_object_is_taken_as_in_coco() -> None:
+    # The first box lies between two objects (IoU 2/3 with each), the second on the first of them.
+    first, last = (0.0, 0.0, 10.0, 10.0), (4.0, 0.0, 14.0, 10.0)
+    each, _, _ = of(by_hand(["a"], [([(first, 0), (last, 0)], [((2, 0, 12, 10), 0, 0.9), (first, 0, 0.8)])]))
+    assert each[0].right.tolist() == [1, 2]
+
+
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("seed", range(3))
 def test_an_independent_computation_agrees_at_every_threshold(seed: int, tied: bool) -> None:

@@ -30,6 +30,7 @@ def test_hand_worked() -> None:
     matrix = confusion_at(found, 0.5).matrix
     # Rows cat, dog, nothing; columns cat, dog, missed. The second dog of C is below the score.
     assert matrix.tolist() == [[1, 0, 0], [1, 0, 2], [1, 2, 0]]
+    assert confusion_at(found, 0.6).matrix.tolist() == [[1, 0, 0], [1, 0, 2], [1, 1, 0]], "higher, not equal"
     assert confusion_at(found, 0.1).matrix.tolist() == [[1, 0, 0], [1, 1, 1], [1, 2, 0]]
     verdicts = judge(found, match(found), 0.5)
     assert verdicts.detections.tolist() == [RIGHT, CONFUSED, WRONG, WRONG, OUT, WRONG]
