@@ -207,8 +207,14 @@ def _caption(names: Sequence[str], label: int, score: float, parts: Sequence[Par
 
 
 def shortened(name: str) -> str:
-    """A name of at most 28 characters."""
+    """A name in one line of at most 28 characters that can be drawn, whatever it holds."""
+    name = drawable(name)
     return name if len(name) <= 28 else name[:27] + "…"
+
+
+def drawable(text: str) -> str:
+    """On one line, and without what no font can be asked for: bytes of a file name that are no UTF-8."""
+    return " ".join(text.encode("utf-8", "replace").decode().split())
 
 
 def _draw_error_bars(

@@ -12,6 +12,12 @@ HERE, PAPER, INK, QUIET, PAGE = "#1f5fa9", "#b0480e", "#1c1d1f", "#66696e", "#fe
 _THEME = {HERE: "--here", PAPER: "--paper", INK: "--ink", QUIET: "--quiet", PAGE: "--page"}
 
 
+def plain_text(text: str) -> str:
+    """A text as matplotlib shows it: no formula between dollars, and no leading underscore, which hides a label."""
+    plain = text.encode("utf-8", "replace").decode().replace("$", r"\$")
+    return f" {plain}" if plain.startswith("_") else plain
+
+
 def write_png(figure: Any, file: Path, dpi: int = 130) -> None:
     """Write a matplotlib figure as a PNG file, whatever the name of the file ends with."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg

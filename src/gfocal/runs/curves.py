@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from gfocal.report.plot import plain_text
 from gfocal.runs.metrics_log import METRICS
 from gfocal.utils.files import write_atomically
 
@@ -88,7 +89,7 @@ def curves_figure(history: History, title: str) -> Any:
     losses, rate, accuracy = panels["losses"], panels["rate"], panels["accuracy"]
     losses.sharex(rate)
     losses.tick_params(labelbottom=False)
-    figure.suptitle(title, fontsize=12)
+    figure.suptitle(plain_text(title), fontsize=12)
     an_epoch, x_label = _scale(history.epochs)
     _draw_losses(losses, rate, history, an_epoch)
     _draw_accuracy(accuracy, history, an_epoch)

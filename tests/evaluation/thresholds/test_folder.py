@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +93,18 @@ def test_any_number_of_classes_and_no_objects_can_be_drawn(classes: int, tmp_pat
             continue
         files = write_evaluation(tmp_path / str(number), by_hand(names, images), Path, examples=0)
         assert len(files) == 4
+
+
+def test_whatever_classes_and_files_are_called(tmp_path: Path) -> None:
+    names = ["猫", "$a_{", "_hidden", "two\nlines", "x" * 300, os.fsdecode(b"\xff\xfe"), ""]
+    file = tmp_path / f"{'長' * 80}\nx.png"
+    Image.new("RGB", SIZE).save(file)
+    found = by_hand(names, [([(A, n) for n in range(7)], [(A, n, 0.9) for n in range(7)] + [(FAR, 3, 0.8)])])
+    files = write_evaluation(tmp_path / "out", found, lambda _: file, title=r"a $model_{")
+    assert len(files) == 5
+    odd = tmp_path / os.fsdecode(b"\xff$.png")
+    Image.new("RGB", SIZE).save(odd)
+    assert len(write_evaluation(tmp_path / "out", found, lambda _: odd)) == 5
 
 
 def colours(image: Image.Image, half: int) -> set[tuple[int, ...]]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from gfocal.evaluation.ground_truth import IntArray
 from gfocal.evaluation.thresholds.confusion import CONFUSED, OUT, RIGHT, WRONG, Verdicts
 from gfocal.evaluation.thresholds.findings import Findings
-from gfocal.images.drawing import Colour, Mark, Style, canvas_of, draw_marks, shortened
+from gfocal.images.drawing import Colour, Mark, Style, canvas_of, draw_marks, drawable, shortened
 
 _COLOURS: dict[int, Colour] = {RIGHT: (30, 120, 255), WRONG: (255, 125, 0), CONFUSED: (235, 60, 200)}
 _OTHER: Colour = (150, 150, 150)
@@ -176,7 +176,7 @@ def _side_by_side(halves: Sequence[tuple[str, Image.Image]], heading: str) -> Im
 
 def _wrapped(text: str, font: Any, width: float) -> list[str]:
     lines = [""]
-    for word in text.split():
+    for word in drawable(text).split():
         longer = f"{lines[-1]} {word}".strip()
         if lines[-1] and font.getlength(longer) > width:
             lines.append(word)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -200,8 +202,10 @@ def _write_figures(out: Path, each: Sequence[Curve], micro: Curve, best: BestF1,
         "f1.png": plots.f1_figure(each, micro, best, title),
         "confusion.png": plots.confusion_figure(matrix, title),
     }
-    for name, figure in figures.items():
-        write_atomically(out / name, partial(figure.savefig, format="png", dpi=120))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # of a name: a box stands in for it
+        for name, figure in figures.items():
+            write_atomically(out / name, partial(figure.savefig, format="png", dpi=120))
 
 
 def _examples(
@@ -212,9 +216,14 @@ def _examples(
     for kind, rows in zip(("worst", "random"), chosen, strict=True):
         for place, row in enumerate(rows, start=1):
             file = path(row)
-            name = f"{kind}-{place:0{len(str(len(rows)))}}-{file.stem}.jpg"
+            name = f"{kind}-{place:0{len(str(len(rows)))}}-{_short(file.stem)}.jpg"
             found[row] = Example(name, str(file), counts[row])
     return found
+
+
+def _short(stem: str) -> str:
+    """Part of a file name: file systems take 255 bytes."""
+    return stem if len(os.fsencode(stem)) <= 100 else stem[:25]
 
 
 def _draw(findings: Findings, verdicts: Verdicts, row: int, example: Example, score: float) -> Image.Image:

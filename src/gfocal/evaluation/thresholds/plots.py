@@ -11,6 +11,7 @@ from gfocal.evaluation.thresholds.best_f1 import BestF1, mean_f1
 from gfocal.evaluation.thresholds.confusion import Confusion
 from gfocal.evaluation.thresholds.curve import THRESHOLDS, Curve
 from gfocal.images.drawing import colour_of, shortened
+from gfocal.report.plot import plain_text
 
 _NAMED = 12  # classes with a colour and a place in the legend of their own
 _NUMBERED = 25  # classes whose matrix has a number in every cell
@@ -69,7 +70,7 @@ def confusion_figure(found: Confusion, title: str) -> Any:
     """
     from matplotlib.figure import Figure
 
-    labels = [*(shortened(name) for name in found.classes), "background"]
+    labels = [*(plain_text(shortened(name)) for name in found.classes), "background"]
     count = len(labels)
     side = 2.8 + 0.55 * count if count <= _NUMBERED + 1 else 3 + 0.16 * min(max(count, 60), 120)
     figure = Figure(figsize=(max(side + 1.2, 5.6), max(side, 4.4)), layout="constrained")
@@ -79,7 +80,7 @@ def confusion_figure(found: Confusion, title: str) -> Any:
     image = panel.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     figure.colorbar(image, ax=panel, label="share of the row", shrink=0.8)
     heading = f"Confusion at score > {found.score:g}, IoU {found.iou:g}"
-    panel.set_title(f"{heading}\n{title}", fontsize=11)
+    panel.set_title(f"{heading}\n{plain_text(title)}", fontsize=11)
     panel.set_xlabel("predicted (background: missed)")
     panel.set_ylabel("truth (background: nothing is there)")
     if count <= _LABELLED + 1:
@@ -102,7 +103,7 @@ def _empty(heading: str, title: str, x: str, y: str) -> tuple[Any, Any]:
 
     figure = Figure(figsize=(9, 5.4), layout="constrained")
     panel = figure.subplots()
-    panel.set_title(f"{heading}\n{title}", fontsize=12)
+    panel.set_title(f"{heading}\n{plain_text(title)}", fontsize=12)
     panel.set_xlabel(x)
     panel.set_ylabel(y)
     panel.set_xlim(0, 1)
@@ -129,7 +130,10 @@ def _classes(best: BestF1, each: Sequence[Curve]) -> list[tuple[str, Curve, Any,
         return []  # all classes together are this one
     if len(names) <= _NAMED:
         colours = [tuple(part / 255 for part in colour_of(label)) for label in range(len(names))]
-        return [(shortened(name), curve, colour, 1.3) for name, curve, colour in zip(names, each, colours, strict=True)]
+        return [
+            (plain_text(shortened(name)), curve, colour, 1.3)
+            for name, curve, colour in zip(names, each, colours, strict=True)
+        ]
     shown = [curve for curve in each if curve.objects and len(curve.scores)]
     labels = [f"each of {len(shown)} classes", *("_" for _ in shown)]  # an underscore keeps it out of the legend
     return [(label, curve, _ONE, 0.6) for label, curve in zip(labels, shown, strict=False)]
