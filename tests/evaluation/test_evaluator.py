@@ -333,7 +333,7 @@ def test_json_and_back() -> None:
     content = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     assert list(content) == [
         *STATS, "per_class", "score_iou_correlation", "num_images", "num_detections", "intervals", "num_objects",
-        "edge_uncertainty", "speed", "skipped",
+        "best_f1", "edge_uncertainty", "speed", "skipped",
     ]  # fmt: skip
     assert content["APl"] is None
     assert content["speed"] == {"ms_per_picture": 12.346, "seconds": 1.0}

@@ -17,7 +17,20 @@ import typer
 
 import gfocal
 from gfocal.cli.data import data_app
-from gfocal.cli.options import Data, DataFormat, Json, Model, Overlap, Overrides, Rename, SkipBroken, Tile
+from gfocal.cli.options import (
+    Data,
+    DataFormat,
+    Examples,
+    Json,
+    Model,
+    Overlap,
+    Overrides,
+    PlotsFolder,
+    Rename,
+    ShownScore,
+    SkipBroken,
+    Tile,
+)
 from gfocal.cli.studies import study_app
 from gfocal.cli.terminal import (
     claim,
@@ -133,17 +146,9 @@ def evaluate(
     only_common: Annotated[
         bool, typer.Option("--only-common", help="Leave out the boxes of classes that the model does not know.")
     ] = False,
-    plots: Annotated[
-        Path | None,
-        typer.Option("--plots", metavar="DIR", help="Draw curves, confusion and pictures with the truth into DIR."),
-    ] = None,
-    examples: Annotated[
-        int, typer.Option("--examples", min=0, help="Pictures in DIR: this many of the worst, and as many at random.")
-    ] = 6,
-    score: Annotated[
-        float | None,
-        typer.Option("--score", help="Score of the confusion matrix and the pictures; by default that of the best F1."),
-    ] = None,
+    plots: PlotsFolder = None,
+    examples: Examples = 6,
+    score: ShownScore = None,
     skip_broken: SkipBroken = False,
     json_: Json = False,
 ) -> None:

@@ -51,3 +51,14 @@ Overlap = Annotated[
     float | None,
     typer.Option("--overlap", min=0, max=0.9, help="Share of a tile that the next one overlaps; by default 0.2."),
 ]
+PlotsFolder = Annotated[
+    Path | None,
+    typer.Option("--plots", metavar="DIR", help="Draw curves, confusion and pictures with the truth into DIR."),
+]
+Examples = Annotated[
+    int, typer.Option("--examples", min=0, help="Pictures in DIR: this many of the worst, and as many at random.")
+]
+ShownScore = Annotated[
+    float | None,
+    typer.Option("--score", help="Score of the confusion matrix and the pictures; by default that of the best F1."),
+]

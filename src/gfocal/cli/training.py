@@ -38,6 +38,9 @@ Batch = Annotated[
     str | None,
     typer.Option("--batch", metavar="N|auto", help="Pictures per batch; auto finds how many fit into memory."),
 ]
+Plots = Annotated[
+    bool, typer.Option("--plots/--no-plots", help="At the end draw curves, confusion and pictures into the run.")
+]
 
 
 @verb_of_many
@@ -54,9 +57,7 @@ def train(
     init_parts: InitParts = "backbone,neck,head",
     batch: Batch = None,
     rename: Rename = None,
-    plots: Annotated[
-        bool, typer.Option("--plots/--no-plots", help="At the end draw curves, confusion and pictures into the run.")
-    ] = True,
+    plots: Plots = True,
     skip_broken: SkipBroken = False,
     json_: Json = False,
 ) -> None:
