@@ -23,6 +23,7 @@ from gfocal.cli.options import (
     Examples,
     Json,
     Model,
+    OnlyCommon,
     Overlap,
     Overrides,
     PlotsFolder,
@@ -143,9 +144,7 @@ def evaluate(
         Path | None, typer.Option("--out", "-o", metavar="FILE", help="Also write the results to this JSON file.")
     ] = None,
     rename: Rename = None,
-    only_common: Annotated[
-        bool, typer.Option("--only-common", help="Leave out the boxes of classes that the model does not know.")
-    ] = False,
+    only_common: OnlyCommon = False,
     plots: PlotsFolder = None,
     examples: Examples = 6,
     score: ShownScore = None,

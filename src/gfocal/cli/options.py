@@ -62,3 +62,6 @@ ShownScore = Annotated[
     float | None,
     typer.Option("--score", help="Score of the confusion matrix and the pictures; by default that of the best F1."),
 ]
+OnlyCommon = Annotated[
+    bool, typer.Option("--only-common", help="Leave out the boxes of classes that the model does not know.")
+]

@@ -38,6 +38,7 @@ Batch = Annotated[
     str | None,
     typer.Option("--batch", metavar="N|auto", help="Pictures per batch; auto finds how many fit into memory."),
 ]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in the run folder.")]
 Plots = Annotated[
     bool, typer.Option("--plots/--no-plots", help="At the end draw curves, confusion and pictures into the run.")
 ]
@@ -52,7 +53,7 @@ def train(
     format_: DataFormat = None,
     out: RunFolder = None,
     overrides: Overrides = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the run folder.")] = False,
+    resume: Resume = False,
     init: Init = None,
     init_parts: InitParts = "backbone,neck,head",
     batch: Batch = None,
@@ -106,10 +107,14 @@ def train(
             plots=plots,
         )
         warn(result.skipped, "broken picture", "replaced by others")
+    _fail_if_interrupted(result, folder)
+    _print_trained(result, {"skipped": [*left_out, *result.skipped], "data": described}, json_)
+
+
+def _fail_if_interrupted(result: TrainResult, folder: Path) -> None:
     if result.interrupted:
         again = f"--resume (--out {shlex.quote(str(folder))})"
         fail(f"interrupted after step {result.steps}; to continue, repeat the command with {again}", 130)
-    _print_trained(result, {"skipped": [*left_out, *result.skipped], "data": described}, json_)
 
 
 def _print_trained(result: TrainResult, more: dict[str, object], json_: bool) -> None:

@@ -128,10 +128,7 @@ def evaluate_files(
     which = next((name for name in SPLITS if name == split), None)
     if which is None:
         raise UsageError(f"--split is train, val or test, not {split!r}")
-    if score is not None and not 0 <= score < 1:
-        raise UsageError(f"--score must be at least 0 and below 1, got {score:g}")
-    if plots is not None:
-        claim_folder(plots)  # before the long work
+    _check_plots(plots, score)  # before the long work
     detector, recipe, _ = open_model(model, overrides, tile=tile, overlap=overlap)
     processes = processes_of(make_accelerator("fp32")) if launched() else ALONE
     index = open_measured(model, data, which, format=format, skip_broken=skip_broken, say=say)
@@ -151,13 +148,12 @@ def evaluate_files(
             beyond=limit if about.crowding.coco_images and limit > COCO_DETECTIONS else None,
             keep_findings=True,
         )
-    skipped = [*index.skipped, *measured.skipped]
+    skipped, result = [*index.skipped, *measured.skipped], measured.result
     if warn is not None:
         warn(skipped)
-    result = measured.result
-    found, drawn = measured.findings, []
+    found, drawn = measured.findings, list[Path]()
+    title = f"{Path(model).name} on {index.annotations.name}, {counted(result.num_images, 'picture')}"
     if found is not None and plots is not None:
-        title = f"{Path(model).name} on {index.annotations.name}, {counted(result.num_images, 'picture')}"
         drawn = write_evaluation(plots, found, index.path, score=score, examples=examples, title=title)
     return EvaluationReport(
         evaluation=replace(measured, skipped=tuple(skipped)),
@@ -170,6 +166,13 @@ def evaluate_files(
         confusion=None if found is None else confusion_at(found, score),
         plots=tuple(map(str, drawn)),
     )
+
+
+def _check_plots(plots: Path | None, score: float | None) -> None:
+    if score is not None and not 0 <= score < 1:
+        raise UsageError(f"--score must be at least 0 and below 1, got {score:g}")
+    if plots is not None:
+        claim_folder(plots)
 
 
 def _select(
