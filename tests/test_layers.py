@@ -27,6 +27,7 @@ TABLE: list[tuple[int, set[str]]] = [
     (2, {"assigners"}),
     (2, {"images"}),
     (2, {"representation"}),
+    (2, {"serialization"}),
     (3, {"data"}),
     (3, {"models"}),
     (3, {"criterion"}),

@@ -14,7 +14,7 @@ from gfocal.interop.config_text import parse_config
 from gfocal.interop.load import import_weights
 from gfocal.interop.mmdetection import fit, import_mmdetection, our_names
 from gfocal.interop.mmdetection_recipe import Found, find_row, recipe_of
-from gfocal.interop.reading import Checkpoint
+from gfocal.serialization.torch_files import Checkpoint
 from gfocal.recipe import load_recipe
 from gfocal.runs.checkpoint import load_detector
 from gfocal.zoo import build_detector

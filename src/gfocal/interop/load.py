@@ -8,7 +8,7 @@ from typing import Literal
 from gfocal.errors import UsageError
 from gfocal.interop.mmdetection import import_mmdetection
 from gfocal.interop.nanodet import import_nanodet, is_nanodet
-from gfocal.interop.reading import read_checkpoint
+from gfocal.serialization.torch_files import read_checkpoint
 from gfocal.interop.report import ImportReport, free_place
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gfocal.interop.mmdetection_config import Style
 from gfocal.interop.mmdetection_recipe import find_row, recipe_of
-from gfocal.interop.reading import Checkpoint, read_checkpoint
+from gfocal.serialization.torch_files import Checkpoint, read_checkpoint
 from gfocal.interop.report import (
     ImportReport,
     class_names,

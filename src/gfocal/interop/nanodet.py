@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from gfocal.errors import UsageError
-from gfocal.interop.reading import Checkpoint, read_checkpoint
+from gfocal.serialization.torch_files import Checkpoint, read_checkpoint
 from gfocal.interop.report import (
     ImportReport,
     class_names,

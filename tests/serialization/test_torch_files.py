@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from torch._utils import _rebuild_parameter, _rebuild_tensor_v2
 
 from gfocal.errors import UsageError
-from gfocal.interop import pickled
-from gfocal.interop.reading import read_checkpoint
+from gfocal.serialization import pickled
+from gfocal.serialization.torch_files import read_checkpoint
 
 FORMATS = ("zip", "legacy")
 
@@ -275,10 +275,10 @@ def test_registered_extensions_are_not_looked_up(tmp_path: Path) -> None:
 
 
 def test_no_name_of_the_table_is_a_function_of_another_module() -> None:
-    from gfocal.interop import reading
+    from gfocal.serialization import torch_files
 
-    for make in reading._MAKERS.values():
-        assert make.__module__ == "gfocal.interop.reading"
+    for make in torch_files._MAKERS.values():
+        assert make.__module__ == "gfocal.serialization.torch_files"
 
 
 def test_a_huge_key_or_index_costs_nothing(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 Both formats are read: the zip files of torch 1.6 and later, and the older ones, in which most weights of 2020 are
 published. What a file's pickle names besides tensors (an optimizer's objects, a message hub, anything hostile) is never
-imported or called; see :mod:`gfocal.interop.pickled`.
+imported or called; see :mod:`gfocal.serialization.pickled`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from gfocal.errors import UsageError
-from gfocal.interop.pickled import Foreign, Name, PickleMachine
+from gfocal.serialization.pickled import Foreign, Name, PickleMachine
 
 _ZIP_MAGIC = b"PK\x03\x04"
 _LEGACY_MAGIC, _LEGACY_VERSION = 0x1950A86A20F9469CFC6C, 1001
