@@ -554,3 +554,41 @@ def test_every_other_key_is_read_somewhere() -> None:
     assert len(keys) > 20
     unread = [k for k in keys if not {(name, k.split(".")[1]) for name in (k.split(".")[0], "recipe")} & read]
     assert unread == []
+
+
+# --- recipes of strangers -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "model.channels=16777216", "model.head_depth=1000000", "model.boxes.reg_max=100000000",
+        "model.points.scales_per_octave=1000000000", "model.points.ratios=[" + "1," * 100 + "1]",
+        "data.resize.size=10000000", "data.workers=100000", "data.multi_scale=[0.1,1e12]", "data.mix=[1e15]",
+        "runtime.threads=1000000000",
+    ],
+)  # fmt: skip
+def test_values_that_no_memory_holds_are_refused(override: str) -> None:
+    with pytest.raises(UsageError, match=override.partition("=")[0].replace(".", r"\.")) as error:
+        load_recipe("gfl_nano", [override])
+    assert len(str(error.value)) < 500
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: &a [x, x, x, x, x, x, x, x, x]\nb: &b [*a, *a, *a, *a, *a, *a, *a, *a, *a]\n"
+        "c: &c [*b, *b, *b, *b, *b, *b, *b, *b, *b]\nd: &d [*c, *c, *c, *c, *c, *c, *c, *c, *c]\n"
+        "e: &e [*d, *d, *d, *d, *d, *d, *d, *d, *d]\nf: [*e, *e, *e, *e, *e, *e, *e, *e, *e]\n",
+        "model: &a [*a]",
+        "model: " + "[" * 50 + "]" * 50,
+        "model: " + "[" * 5000 + "]" * 5000,
+        "# " + "x" * 1_000_001,
+    ],
+)
+def test_files_that_no_recipe_is(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "recipe.yaml"
+    file.write_text(text)
+    with pytest.raises(UsageError, match=r"no recipe|without end|at most 1,000,000") as error:
+        load_recipe(file)
+    assert len(str(error.value)) < 500

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import random
 import subprocess
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +24,12 @@ from gfocal.runs.checkpoint import (
     find_weights,
     load_detector,
     load_state,
+    read_about,
+    read_weights,
     save_detector,
     save_state,
 )
+from gfocal.runs.transfer import start_from
 from gfocal.utils.files import remove_unfinished, write_atomically
 from gfocal.zoo import build_detector
 from helpers.launched import Started
@@ -42,10 +48,10 @@ def saved(tmp_path: Path) -> Path:
 
 
 def change(path: Path, about: Any = None, **tensors: torch.Tensor | None) -> None:
-    """Write a checkpoint anew with other tensors (None: without it) or another text about itself."""
+    """Write a checkpoint anew with other tensors (None: without it) or another text about itself, as other tools do."""
     with safe_open(path, framework="pt") as file:
         content = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        metadata = file.metadata()
+        metadata = {"gfocal": file.metadata()["gfocal"]}
     for name, tensor in tensors.items():
         if tensor is None:
             del content[name]
@@ -196,6 +202,121 @@ def test_trained_weights_keep_their_meaning(saved: Path) -> None:
     assert detector.pixels.mean.flatten().tolist() == [1, 2, 3]
 
 
+# --- damage ---------------------------------------------------------------------------------------------------------
+
+
+def flip(content: bytes, bit: int) -> bytes:
+    changed = bytearray(content)
+    changed[bit // 8] ^= 1 << bit % 8
+    return bytes(changed)
+
+
+def flipped_bits(content: bytes, count: int) -> list[int]:
+    """Some of all bits, the same each time."""
+    draw = random.Random(4)
+    return [draw.randrange(8 * len(content)) for _ in range(count)]
+
+
+def test_every_flipped_bit_is_found_or_harmless(saved: Path) -> None:
+    # Numbers and header are as long as each other.
+    save_detector(saved, {"a": torch.arange(900.0), "b": torch.tensor(3)}, small(), ("cat", "dög"), notes={"AP": 0.25})
+    content = saved.read_bytes()
+    about, weights = read_about(saved), {name: tensor.clone() for name, tensor in read_weights(saved).items()}
+    refused = 0
+    for bit in flipped_bits(content, 200):
+        saved.write_bytes(flip(content, bit))
+        try:
+            found = read_about(saved), read_weights(saved)
+        except UsageError as error:
+            assert "is damaged" in str(error) or "is not a gfocal checkpoint" in str(error), (bit, str(error))
+            refused += 1
+            continue
+        assert found[0] == about, bit
+        assert found[1].keys() == weights.keys(), bit
+        assert all(torch.equal(found[1][name], weights[name]) for name in weights), bit
+    assert refused > 190
+
+
+def test_damaged_weights_are_refused_wherever_they_are_loaded(saved: Path) -> None:
+    content = saved.read_bytes()
+    saved.write_bytes(flip(content, 8 * (len(content) - 3)))
+    detector = build_detector(small(), ("cat", "dog"))
+    for load in (load_detector, gfocal.load, lambda path: start_from(detector, path)):
+        with pytest.raises(UsageError, match="is damaged: 1 of 138 tensors are not what was written: "):
+            load(saved)
+
+
+def test_the_intact_copy_is_named(saved: Path, tmp_path: Path) -> None:
+    content = saved.read_bytes()
+    damaged, run = flip(content, 8 * (len(content) - 3)), tmp_path / "run"
+    run.mkdir()
+    (run / BEST).write_bytes(damaged)
+    with pytest.raises(UsageError, match=r"written: \S+ \(a tool that .*\)\. Copy it again from where it came from$"):
+        load_detector(run)
+    for name, seconds in (("step-3.safetensors", 3), ("step-20.safetensors", 20)):
+        (run / name).write_bytes(content)
+        os.utime(run / name, (seconds, seconds))
+    with pytest.raises(UsageError, match=r"run/step-20\.safetensors is intact: use that file"):
+        load_detector(run)
+    (run / LAST).write_bytes(content)
+    (run / STATE).touch()
+    with pytest.raises(
+        UsageError, match=r"run/last\.safetensors is intact: use that file; or an unfinished run .* --resume"
+    ):
+        load_detector(run)
+    (run / LAST).write_bytes(damaged)
+    with pytest.raises(UsageError, match=r"run/step-20\.safetensors is intact"):
+        load_detector(run)
+    (run / STATE).write_bytes(b"PK\x03\x04")
+    with pytest.raises(UsageError, match=r"start a new run from them with --init \S+step-20\.safetensors$"):
+        load_state(run / STATE)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_weights_that_are_not_finite_are_refused(saved: Path, value: float) -> None:
+    about, weights = read_about(saved), read_weights(saved)
+    weights["head.out.1.bias"][3:5] = value
+    save_detector(saved, weights, small("data.resize.size=96"), about.names)
+    with pytest.raises(
+        UsageError, match=r"infinite or not a number: 2 of 34 in head\.out\.1\.bias\. It would find nothing"
+    ):
+        load_detector(saved)
+
+
+def test_a_file_of_another_tool_loads_without_its_sums(saved: Path) -> None:
+    weights = read_weights(saved)
+    change(saved, **{"head.out.1.bias": weights["head.out.1.bias"] + 1})
+    assert torch.equal(load_detector(saved)[0].state_dict()["head.out.1.bias"], weights["head.out.1.bias"] + 1)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [{"head_depth": 40, "channels": 4096}, {"boxes": {"kind": "general_dfl", "reg_max": 4096}, "channels": 4096}],
+)
+def test_a_recipe_that_asks_for_more_than_the_file_has(saved: Path, model: dict[str, Any]) -> None:
+    about = about_of(saved)
+    about["recipe"]["model"] |= model
+    change(saved, {"gfocal": json.dumps(about)})
+    with pytest.raises(UsageError, match=r"asks for a network of far more \(over [\d,]+\): the file is damaged or"):
+        load_detector(saved)
+
+
+def test_names_without_end(saved: Path) -> None:
+    change(saved, {"gfocal": json.dumps({**about_of(saved), "names": ["a"] * 2_000_000})})
+    with pytest.raises(UsageError, match="2,000,000 classes asks for a network of far more"):
+        load_detector(saved)
+    change(saved, {"gfocal": json.dumps({**about_of(saved), "names": ["a"] * 5_000_000})})
+    with pytest.raises(UsageError, match="is damaged: its header has 35,0.* bytes, and at most 16,777,216 are read"):
+        load_detector(saved)
+
+
+@pytest.mark.parametrize("depth", [600, 100_000])
+def test_a_text_nested_without_end(saved: Path, depth: int) -> None:
+    change(saved, {"gfocal": '{"format": 1, "names": ["a"], "recipe": {"model": ' + "[" * depth + "]" * depth + "}}"})
+    with pytest.raises(UsageError):
+        load_detector(saved)
+
+
 # --- states ---------------------------------------------------------------------------------------------------------
 
 
@@ -220,6 +341,74 @@ def test_states_that_cannot_be_resumed(tmp_path: Path) -> None:
             load_state(path)
     torch.save({"format": 1, "code": subprocess.Popen}, path)
     with pytest.raises(UsageError, match="is not the state"):
+        load_state(path)
+
+
+def test_every_flipped_bit_of_a_state_is_found_or_harmless(tmp_path: Path) -> None:
+    path = tmp_path / STATE
+    state = {
+        "format": 1,
+        "step": 3,
+        "told": "é",
+        "model": {"a": torch.arange(40.0), "b": torch.tensor(3)},
+        "list": [1.5],
+    }
+    save_state(path, state)
+    content, refused = path.read_bytes(), 0
+    directory = 8 * content.index(b"PK\x01\x02")
+    for bit in [*range(directory, 8 * len(content), 11), *flipped_bits(content, 200)]:
+        path.write_bytes(flip(content, bit))
+        try:
+            found = load_state(path)
+        except UsageError:
+            refused += 1
+            continue
+        assert {**found, "model": 0} == {**state, "model": 0}, bit
+        assert all(torch.equal(found["model"][name], state["model"][name]) for name in ("a", "b")), bit
+    assert refused > 200
+
+
+def test_a_damaged_state_names_its_tensor(tmp_path: Path) -> None:
+    path = tmp_path / STATE
+    save_state(path, {"format": 1, "model": {"a": torch.zeros(4), "head.b": torch.full((40,), 3.0)}, "best": [1]})
+    content = path.read_bytes()
+    path.write_bytes(
+        content.replace(torch.full((40,), 3.0).numpy().tobytes(), torch.full((40,), 2.0).numpy().tobytes())
+    )
+    with pytest.raises(
+        UsageError, match=r"state\.pt is damaged: not what was written: model\.head\.b\. Copy it again from"
+    ):
+        load_state(path)
+
+
+def test_a_state_that_is_not_finite_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / STATE
+    bad = torch.tensor([1, torch.nan])
+    for part, name in (({"model": {"a": bad}}, "model.a"), ({"average": {"state": {"b": bad}}}, "average.b")):
+        save_state(path, {"format": 1, **part})
+        with pytest.raises(UsageError, match=rf"infinite or not a number: 1 of 2 in {name}; a run"):
+            load_state(path)
+    save_state(path, {"format": 1, "grad_norm": torch.nan, "optimizer": {"state": {0: {"momentum": bad}}}})
+    assert load_state(path)["optimizer"]["state"][0]["momentum"].isnan().any()
+
+
+def rezipped(path: Path, **options: Any) -> Path:
+    """The same records in a zip file of somebody else."""
+    with zipfile.ZipFile(path) as archive:
+        records = {entry.filename: archive.read(entry) for entry in archive.infolist()}
+    with zipfile.ZipFile(path, "w", **options) as archive:
+        for name, content in records.items():
+            archive.writestr(name, content)
+    return path
+
+
+def test_a_state_that_unfolds_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / STATE
+    save_state(path, {"format": 1, "model": {"a": torch.zeros(2**20)}})
+    assert load_state(rezipped(path))["model"]["a"].numel() == 2**20
+    size = rezipped(path, compression=zipfile.ZIP_DEFLATED).stat().st_size
+    assert size < 2**14, "of four million bytes"
+    with pytest.raises(UsageError, match="is damaged: it has compressed records, which torch does not write"):
         load_state(path)
 
 
@@ -248,6 +437,7 @@ import os, random, signal, sys, time
 from pathlib import Path
 import torch
 from gfocal.runs.checkpoint import STATE, load_state, save_state
+from gfocal.runs.transfer import start_from
 from gfocal.utils.files import remove_unfinished
 
 torch.set_num_threads(1)

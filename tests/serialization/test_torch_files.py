@@ -6,6 +6,7 @@ import contextlib
 import copyreg
 import io
 import pickle
+import re
 import struct
 import subprocess
 import sys
@@ -22,8 +23,9 @@ from torch import Tensor, nn
 from torch._utils import _rebuild_parameter, _rebuild_tensor_v2
 
 from gfocal.errors import UsageError
-from gfocal.serialization import pickled
-from gfocal.serialization.torch_files import read_checkpoint
+from gfocal.serialization import bounds, pickled
+from gfocal.serialization.bounds import Unreadable
+from gfocal.serialization.torch_files import check_torch_file, read_checkpoint
 
 FORMATS = ("zip", "legacy")
 
@@ -407,3 +409,73 @@ def test_damaged_numbers_are_refused(tmp_path: Path) -> None:
     data = file.read_bytes()
     file.write_bytes(data.replace(struct.pack("<10f", *[1.5] * 10), bytes(40), 1))
     assert "BadZipFile" in refused(file)  # its checksum
+
+
+# --- files that ask for more than they hold
+
+
+def test_a_shape_without_numbers_must_be_one_that_a_file_could_have(tmp_path: Path) -> None:
+    for size, stride in (("(I0\nI3\nt", "(I3\nI1\nt"), ("(I0\nt", "(I1\nt")):
+        file = raw_zip(tmp_path / "a.pth", tensor_program("I0\n", "I0\n", size, stride), data__0=b"")
+        assert read_checkpoint(file).state["a"].numel() == 0
+    program = tensor_program("I0\n", "I0\n", f"(I{2**60}\nI0\nt", "(I1\nI1\nt")
+    file = raw_zip(tmp_path / "a.pth", program, data__0=b"")
+    assert file.stat().st_size < 1000
+    assert "impossible shape" in refused(file)
+
+
+def test_many_views_of_one_record_are_not_copied(tmp_path: Path) -> None:
+    base = torch.zeros(100, 1000)
+    shared = {"a": base, "b": base.T}
+    assert read_checkpoint(save({"state_dict": shared}, tmp_path / "a.pth", "zip")).state["b"].shape == (1000, 100)
+    for kind in FORMATS:
+        file = save({"state_dict": {f"t{i}": base.T for i in range(9)}}, tmp_path / "a.pth", kind)
+        assert "over 4 times as large as the file" in refused(file)
+
+
+def test_a_long_directory_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = save({"state_dict": many_tensors()}, tmp_path / "a.pth", "zip")
+    monkeypatch.setattr(bounds, "DIRECTORY", 500)
+    assert re.search(r"its directory has [\d,]+ bytes, and at most 500 are read", refused(file))
+    raw = bytearray(file.read_bytes())
+    raw[-10:-6] = b"\xff\xff\xff\xff"  # the length of the directory stands elsewhere, says the end
+    file.write_bytes(raw)
+    refused(file)
+
+
+def test_a_pickle_without_end_is_not_read_to_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = save({"state_dict": {}, "meta": [[] for _ in range(3000)]}, tmp_path / "a.pth", "zip")
+    monkeypatch.setattr(bounds, "OPCODES", 2000)
+    assert "its pickle has over 2,000 steps" in refused(file)
+    monkeypatch.setattr(bounds, "PROGRAM", 1000)
+    assert "at most 1,000 are read" in refused(file)
+
+
+@pytest.mark.parametrize(("before", "after"), [(b"]", b"a"), (b"(", b"t"), (b"}U\x01a", b"s"), (b"", b"\x85")])
+def test_deep_nesting_is_data_too(tmp_path: Path, before: bytes, after: bytes) -> None:
+    """Lists, tuples and dictionaries inside one another, 200,000 deep."""
+    nested = before * 200_000 + b"N" + after * 200_000
+    read = read_checkpoint(raw_zip(tmp_path / "a.pth", b"}U\x0astate_dict}sU\x04meta}U\x07CLASSES" + nested + b"ss."))
+    assert read.state == {}
+    assert isinstance(read.meta["CLASSES"], list | tuple | dict)
+
+
+def test_records_that_lie_on_each_other_are_refused(tmp_path: Path) -> None:
+    file = save({"state_dict": {f"t{i}": torch.full((2000,), float(i)) for i in range(3)}}, tmp_path / "a.pth", "zip")
+    raw = file.read_bytes()
+    start = raw.index(b"PK\x01\x02", raw.index(b"data/1", raw.index(b"PK\x01\x02")) - 46)
+    longer = bytearray(raw)
+    for at in (start + 20, start + 24):
+        longer[at : at + 4] = struct.pack("<I", len(raw) - 4000)
+    file.write_bytes(longer)
+    assert re.search("larger than the file|damaged", refused(file))
+
+
+def test_the_check_of_a_file_names_tensors_and_finds_lengths(tmp_path: Path) -> None:
+    file = save({"model": {"a": torch.ones(3), "b": [torch.zeros(2), 1]}}, tmp_path / "a.pth", "zip")
+    check_torch_file(file)
+    program = tensor_program("I4\n", "I0\n", "(I4\nt", "(I1\nt")
+    with pytest.raises(Unreadable, match=r"state_dict\.a has another length than its record"):
+        check_torch_file(raw_zip(tmp_path / "b.pth", program, data__0=bytes(12)))
+    with pytest.raises(zipfile.BadZipFile):
+        check_torch_file(save({"a": torch.ones(3)}, tmp_path / "c.pth", "legacy"))

@@ -6,10 +6,15 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-# Strict: "true" is no number of epochs.
+# Strict: "true" is no number of epochs. A recipe may be a stranger's: what takes memory or processes has a largest value.
 PositiveInt = Annotated[int, Field(gt=0, strict=True)]
 Natural = Annotated[int, Field(ge=0, strict=True)]
-Pixels = Annotated[int, Field(ge=32, strict=True)]
+Pixels = Annotated[int, Field(ge=32, le=2**16, strict=True)]
+Channels = Annotated[int, Field(gt=0, le=8192, strict=True)]
+Layers = Annotated[int, Field(gt=0, le=128, strict=True)]
+Bins = Annotated[int, Field(gt=0, le=4096, strict=True)]
+Few = Annotated[int, Field(gt=0, le=64, strict=True)]
+Factor = Annotated[float, Field(gt=0, le=1000)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]

@@ -43,8 +43,13 @@ def explain(error: ValidationError, where: str) -> str:
             lines.append(f"{key}: {refused}" if key else refused)
         else:
             reason = problem["msg"]
-            lines.append(f"{key}: {reason[0].lower() + reason[1:]} (got {problem['input']!r})")
+            lines.append(f"{key}: {reason[0].lower() + reason[1:]} (got {_short(problem['input'])})")
     return f"{where}: " + "; ".join(dict.fromkeys(lines))
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]} ..."
 
 
 _ALIASES = {

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, model_validator
 
-from gfocal.recipe.base import Fraction, Natural, NotNegative, PositiveInt, Section, Share
+from gfocal.recipe.base import Bins, Channels, Few, Fraction, Layers, Natural, NotNegative, PositiveInt, Section, Share
 from gfocal.recipe.forms import (
     ASSIGNERS,
     BOX_WEIGHTS,
@@ -38,7 +38,7 @@ class BoxesRecipe(Section):
     """How a box is represented."""
 
     kind: Literal[*BOXES] = "general_dfl"  # type: ignore[valid-type]
-    reg_max: PositiveInt = Field(16, description="n, the largest bin index (general*)")
+    reg_max: Bins = Field(16, description="n, the largest bin index (general*)")
     delta: PositiveFloat = Field(1.0, description="distance of two bins in strides (general*)")
     code: Literal["distances", "deltas", "log_deltas"] = Field("distances", description="what the numbers mean (dirac)")
     stds: tuple[PositiveFloat, PositiveFloat, PositiveFloat, PositiveFloat] = Field(
@@ -64,8 +64,10 @@ class PointsRecipe(Section):
     )
     scale: PositiveFloat = Field(8.0, description="side of the (smallest) square anchor in strides (square, octave)")
     offset: Fraction = Field(0.0, description="where the first point lies, in cells: 0 corner, 0.5 centre")
-    scales_per_octave: PositiveInt = Field(3, description="sizes from one level to the next (octave)")
-    ratios: tuple[PositiveFloat, ...] = Field((0.5, 1.0, 2.0), min_length=1, description="height over width (octave)")
+    scales_per_octave: Few = Field(3, description="sizes from one level to the next (octave)")
+    ratios: tuple[PositiveFloat, ...] = Field(
+        (0.5, 1.0, 2.0), min_length=1, max_length=64, description="height over width (octave)"
+    )
     sizes: tuple[PositiveFloat, ...] = Field(
         (0.04, 0.10, 0.26, 0.42, 0.58, 0.74, 0.90, 1.06),
         description="of each level as a share of the picture's side, and one more (ssd)",
@@ -79,7 +81,7 @@ class AssignerRecipe(Section):
     """Which points learn which object."""
 
     kind: Literal[*ASSIGNERS] = "atss"  # type: ignore[valid-type]
-    top_k: PositiveInt = Field(9, description="candidates of each level (atss)")
+    top_k: Bins = Field(9, description="candidates of each level (atss)")
     radius: NotNegative = Field(1.5, description="of centre sampling in strides; 0: the whole box (fcos)")
     sigma: Share = Field(0.4, description="share of the box that is positive (fovea)")
     positive_iou: Share = Field(0.5, description="least IoU of a positive (max_iou)")
@@ -141,8 +143,8 @@ class ModelRecipe(Section):
     tower_bias: bool = Field(False, description="biases beside the normalisation (conv)")
     level_scales: bool = Field(True, description="a learnt factor of each level on the box code (conv)")
     quality_on: Literal["box", "class"] = Field("box", description="the tower that a quality branch stands on (conv)")
-    channels: PositiveInt = Field(256, description="of neck and head (not ssd, plain)")
-    head_depth: PositiveInt = Field(4, description="convolutions of a tower (conv), or blocks (depthwise)")
+    channels: Channels = Field(256, description="of neck and head (not ssd, plain)")
+    head_depth: Layers = Field(4, description="convolutions of a tower (conv), or blocks (depthwise)")
     strides: tuple[PositiveInt, ...] = (8, 16, 32, 64, 128)
     points: PointsRecipe = PointsRecipe()
     assigner: AssignerRecipe = AssignerRecipe()

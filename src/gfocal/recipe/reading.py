@@ -18,6 +18,9 @@ from gfocal.recipe.rows import DETECTORS
 from gfocal.recipe.sections import Recipe
 
 
+_LONGEST, _DEEPEST, _MOST_VALUES = 1_000_000, 16, 100_000
+
+
 def recipe_names() -> list[str]:
     """Recipes that come with the package."""
     return sorted(f.name.removesuffix(".yaml") for f in _folder().iterdir() if f.name.endswith(".yaml"))
@@ -40,8 +43,12 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
 @functools.lru_cache(maxsize=32)
 def _parsed(text: str, where: str) -> dict[str, object]:
     """Parsing takes longer than all the rest, and a study reads a few recipes a hundred times."""
+    if len(text) > _LONGEST:
+        raise UsageError(f"{where} has {len(text):,} characters; a recipe has at most {_LONGEST:,}")
     try:
         content = yaml.safe_load(text) or {}
+    except RecursionError as error:
+        raise UsageError(f"{where} is nested without end") from error
     except yaml.YAMLError as error:
         raise UsageError(f"{where} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
@@ -51,6 +58,7 @@ def _parsed(text: str, where: str) -> dict[str, object]:
 
 def build_recipe(content: Mapping[str, object], overrides: Sequence[str] = (), where: str = "recipe") -> Recipe:
     """A recipe from plain data and overrides; see :func:`load_recipe`."""
+    _check_size(content, where)
     own = copy.deepcopy(dict(content))  # overrides must not reach the caller's data
     for override in overrides:
         key, equals, value = override.partition("=")
@@ -58,15 +66,33 @@ def build_recipe(content: Mapping[str, object], overrides: Sequence[str] = (), w
             raise UsageError(f"--set takes key=value, for example optim.lr=0.01; got {override!r}")
         try:
             parsed = _number(yaml.safe_load(value))
-        except yaml.YAMLError as error:
-            raise UsageError(f"--set {override}: the value is not valid YAML") from error
+        except (yaml.YAMLError, RecursionError) as error:
+            raise UsageError(f"--set {override[:200]}: the value is not valid YAML") from error
         if key.strip() == "model.detector":
             _same_detector(own, parsed)
+        _check_size(parsed, f"--set {key.strip()[:200]}")
         _set(own, key.strip().split("."), parsed, override)
     try:
         return Recipe.model_validate(own)
     except ValidationError as error:
         raise UsageError(explain(error, where)) from error
+
+
+def _check_size(content: object, where: str) -> None:
+    """Refuse what no recipe is: deeper or with more values than any. YAML can name a part inside itself, or many times.
+
+    Raises:
+        UsageError: it is.
+    """
+    waiting, count = [(content, 0)], 0
+    while waiting:
+        value, depth = waiting.pop()
+        count += 1
+        if depth > _DEEPEST or count > _MOST_VALUES:
+            raise UsageError(f"{where} is no recipe: more than {_DEEPEST} sections deep, or {_MOST_VALUES:,} values")
+        if isinstance(value, Mapping | list | tuple):
+            inner = value.values() if isinstance(value, Mapping) else value
+            waiting += [(part, depth + 1) for part in inner]
 
 
 def _same_detector(content: Mapping[str, object], wanted: object) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, model_validator
 
-from gfocal.recipe.base import Decay, Fraction, Natural, NotNegative, Pixels, PositiveInt, Section, Seed, Share
+from gfocal.recipe.base import Decay, Factor, Fraction, Natural, NotNegative, Pixels, PositiveInt, Section, Seed, Share
 
 
 class ResizeRecipe(Section):
@@ -33,7 +33,7 @@ class DataRecipe(Section):
     flip: Fraction = Field(0.5, description="probability of a horizontal flip")
     vertical_flip: Fraction = Field(0.0, description="probability of a vertical flip")
     photometric: Fraction = Field(0.0, description="probability of brightness, contrast, saturation changes")
-    scale: tuple[PositiveFloat, PositiveFloat] | None = Field(
+    scale: tuple[Factor, Factor] | None = Field(
         None, description="range of the random scale, followed by a random crop"
     )
     zoom_out: Fraction = Field(0.0, description="probability of a larger canvas with the picture somewhere on it")
@@ -43,13 +43,13 @@ class DataRecipe(Section):
         (0.5, 1.0), description="range of the size of each of the four, as a share of the size that it has alone"
     )
     mosaic_until: Fraction = Field(0.9, description="share of the epochs after which there are no mosaics")
-    multi_scale: tuple[PositiveFloat, PositiveFloat] | None = Field(
+    multi_scale: tuple[Factor, Factor] | None = Field(
         None, description="range of the size of each step's pictures, as a share of data.resize"
     )
     repeat_threshold: Share | None = Field(
         None, description="classes in a smaller share of the pictures than this are shown more often"
     )
-    mix: tuple[PositiveFloat, ...] | None = Field(
+    mix: tuple[Factor, ...] | None = Field(
         None, description="how often an epoch shows each picture of the first --data, of the second, ..."
     )
     tile: Pixels | None = Field(
@@ -65,7 +65,7 @@ class DataRecipe(Section):
     drop_empty_classes: bool = Field(
         False, description="classes without boxes in what is learnt and measured get no output: placeholders, groups"
     )
-    workers: Natural = Field(2, description="loader processes")
+    workers: Annotated[int, Field(ge=0, le=1024, strict=True)] = Field(2, description="loader processes")
 
     @property
     def sides(self) -> tuple[int, ...]:
@@ -144,7 +144,9 @@ class RuntimeRecipe(Section):
     sync_batch_norm: bool = Field(False, description="batch norm over the pictures of all processes (GPUs)")
     deterministic: bool = Field(False, description="only operations that give the same bits each time, or an error")
     channels_last: bool = True
-    threads: Natural = Field(0, description="CPU threads of torch; 0 leaves torch's own choice")
+    threads: Annotated[int, Field(ge=0, le=4096, strict=True)] = Field(
+        0, description="CPU threads of torch; 0 leaves torch's own choice"
+    )
     trackers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = Field(
         (), description="where metrics go beside metrics.jsonl"
     )

@@ -2,7 +2,8 @@
 
 A run folder holds ``best.safetensors`` and ``last.safetensors`` (weights, recipe, class names) and ``state.pt``
 (weights, optimizer, position: one file, so that nothing in it can disagree). Every file is written beside its
-place and moved there, so a run killed while writing keeps the previous one.
+place and moved there, so a run killed while writing keeps the previous one. Every file has sums of what is in it, which
+are compared whenever it is read.
 """
 
 from __future__ import annotations
@@ -15,19 +16,24 @@ from typing import Any
 
 import msgspec
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 import gfocal
 from gfocal.detector import DenseDetector
 from gfocal.errors import UsageError
 from gfocal.recipe import Recipe, build_recipe
+from gfocal.runs.replacement import BEST, LAST, STATE, describe_replacement
+from gfocal.runtime.build_limit import NetworkTooLarge, parameters_within
+from gfocal.serialization.bounds import Unreadable
+from gfocal.serialization.sums import describe_not_finite
+from gfocal.serialization.tensor_files import NoTensorFile, read_tensors, read_texts, tensor_file_bytes
+from gfocal.serialization.torch_files import check_torch_file
 from gfocal.utils.files import write_atomically
 from gfocal.zoo import build_detector
 
 FORMAT = 1
-BEST, LAST, STATE = "best.safetensors", "last.safetensors", "state.pt"
+ABOUT = "gfocal"
+"""Where a checkpoint's text about itself stands in the file."""
 
 StateDict = dict[str, Any]
 """What a ``state_dict()`` gives: tensors, plain values, and lists and dicts of them."""
@@ -85,7 +91,7 @@ def save_detector(
     info = CheckpointInfo(recipe.to_dict(), list(names), ids, dict(notes or {}))
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     # Not save_file: it writes to a temporary file of its own, which a killed process would leave behind for good.
-    content = save(tensors, metadata={"gfocal": info.to_json()})
+    content = tensor_file_bytes(tensors, {ABOUT: info.to_json()})
     write_atomically(path, lambda file: file.write_bytes(content), needed=len(content))
 
 
@@ -111,23 +117,22 @@ def read_about(path: Path) -> CheckpointInfo:
     """What a checkpoint says about itself.
 
     Raises:
-        UsageError: for a file that is no gfocal checkpoint.
+        UsageError: for a file that is no gfocal checkpoint, or a damaged one.
     """
     try:
-        with safe_open(path, framework="pt") as file:
-            about = (file.metadata() or {}).get("gfocal")
-    except (SafetensorError, OSError) as error:
-        hint = "; `gfocal import` reads weights of other projects" if path.suffix in (".pth", ".ckpt", ".pt") else ""
-        raise UsageError(f"{path} is not a gfocal checkpoint (a .safetensors file){hint}") from error
+        about = read_texts(path).get(ABOUT)
+    except (Unreadable, NoTensorFile) as error:
+        raise _refused(path, error) from error
     if about is None:
         raise UsageError(
-            f"{path} is a safetensors file, but not one that gfocal wrote: it has no recipe and no class names"
+            f"{path} is a safetensors file, but not one that gfocal wrote: it has no recipe and no class names. If "
+            f"another tool saved it, let that keep the text {ABOUT!r} of the metadata"
         )
     try:
         content = json.loads(about)
         newer = int(content["format"]) > FORMAT
         info = None if newer else msgspec.convert(content, CheckpointInfo)
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise UsageError(f"{path}: its metadata cannot be read; the file is damaged") from error
     if info is None:
         raise UsageError(
@@ -160,19 +165,62 @@ def load_detector(path: str | Path, overrides: Sequence[str] = ()) -> tuple[Dens
         The detector in evaluation mode, its recipe, and what the file says about itself.
 
     Raises:
-        UsageError: for anything else.
+        UsageError: for anything else, and for a file whose content is not what was written, or is not finite.
     """
     file = find_weights(Path(path))
     about = read_about(file)
     recipe = build_recipe(about.recipe, overrides, str(file))
     _same_network(build_recipe(about.recipe, (), str(file)), recipe, file)
-    detector = build_detector(recipe, about.names, pretrained=False)
-    with safe_open(file, framework="pt") as tensors:
-        weights = {name: tensors.get_tensor(name) for name in tensors.keys()}  # noqa: SIM118
+    weights = read_weights(file)
+    detector = _build(recipe, about.names, weights, file)
     load_weights(detector, weights, str(file))
     if recipe.runtime.channels_last:
         detector = detector.to(memory_format=torch.channels_last)
     return detector.eval(), recipe, about
+
+
+def read_weights(file: Path) -> dict[str, Tensor]:
+    """The tensors of a checkpoint by name, as they were written.
+
+    Raises:
+        UsageError: some are not, or numbers among them are not finite; the message names the tensors, and what to use.
+    """
+    try:
+        weights = read_tensors(file)
+    except (Unreadable, NoTensorFile) as error:
+        raise _refused(file, error) from error
+    if where := describe_not_finite(weights):
+        raise UsageError(
+            f"{file} has weights that are infinite or not a number: {where}. It would find nothing. "
+            f"{describe_replacement(file)}"
+        )
+    return weights
+
+
+def _refused(path: Path, error: Unreadable | NoTensorFile) -> UsageError:
+    if not isinstance(error, NoTensorFile):
+        return UsageError(f"{path} is damaged: {error}. {describe_replacement(path)}")
+    hint = "; `gfocal import` reads weights of other projects" if path.suffix in (".pth", ".ckpt", ".pt") else ""
+    if path.suffix == ".safetensors":
+        hint = f", or its header is damaged. {describe_replacement(path)}"
+    return UsageError(f"{path} is not a gfocal checkpoint (a .safetensors file){hint}")
+
+
+def _build(recipe: Recipe, names: Sequence[str], weights: Mapping[str, Tensor], file: Path) -> DenseDetector:
+    """The detector of a file, unless its recipe asks for far more numbers than the file has.
+
+    Raises:
+        UsageError: it does.
+    """
+    count = sum(tensor.numel() for tensor in weights.values())
+    try:
+        with parameters_within(count):
+            return build_detector(recipe, names, pretrained=False)
+    except NetworkTooLarge as error:
+        raise UsageError(
+            f"{file} has {count:,} numbers, and its recipe with {len(names):,} classes asks for a network of far more "
+            f"({error}): the file is damaged or was not written by gfocal"
+        ) from error
 
 
 def _same_network(stored: Recipe, asked: Recipe, file: Path) -> None:
@@ -245,9 +293,32 @@ def load_state(path: Path) -> StateDict:
     if not path.is_file():
         raise UsageError(f"nothing to resume: there is no {path}; start without --resume")
     try:
+        check_torch_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
+    except Unreadable as error:
+        raise UsageError(f"{path} is damaged: {error}. {describe_replacement(path)}") from error
     except Exception as error:  # torch raises many kinds for a damaged file
-        raise UsageError(f"{path} is not the state of a gfocal run: {type(error).__name__}") from error
+        raise UsageError(
+            f"{path} is not the state of a gfocal run: {type(error).__name__}. {describe_replacement(path)}"
+        ) from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise UsageError(f"{path} is not the state of a run that this gfocal can resume")
+    if where := describe_not_finite(_weights_in(state)):
+        raise UsageError(
+            f"{path} has weights that are infinite or not a number: {where}; a run that continued with them would "
+            f"learn nothing. {describe_replacement(path)}"
+        )
     return state
+
+
+def _weights_in(state: StateDict) -> dict[str, Tensor]:
+    """The weights of a state, averaged ones too; an optimizer may hold what is infinite."""
+    averaged = state.get("average")
+    parts = {"model": state.get("model"), "average": averaged.get("state") if isinstance(averaged, dict) else None}
+    return {
+        f"{part}.{name}": value
+        for part, inner in parts.items()
+        if isinstance(inner, dict)
+        for name, value in inner.items()
+        if isinstance(value, Tensor)
+    }

@@ -12,6 +12,9 @@ from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from typing import IO, Any
 
+from gfocal.serialization import bounds
+from gfocal.serialization.bounds import Unreadable
+
 _MARK = object()
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 # Opcodes whose argument, which pickletools decodes, is the value itself.
@@ -68,7 +71,9 @@ class PickleMachine:
             ValueError, IndexError, KeyError, TypeError ...: the pickle is damaged.
         """
         self._stack, self._memo = [], {}
-        for opcode, argument, _ in pickletools.genops(file):
+        for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
+            if count >= bounds.OPCODES:
+                raise Unreadable(f"its pickle has over {bounds.OPCODES:,} steps")
             self._step(opcode.name, argument)
         return self._stack.pop()
 

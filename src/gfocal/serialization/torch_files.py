@@ -11,7 +11,8 @@ import io
 import math
 import mmap
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -20,6 +21,8 @@ import torch
 from torch import Tensor
 
 from gfocal.errors import UsageError
+from gfocal.serialization import bounds
+from gfocal.serialization.bounds import Unreadable, check_at_most
 from gfocal.serialization.pickled import Foreign, Name, PickleMachine
 
 _ZIP_MAGIC = b"PK\x03\x04"
@@ -91,38 +94,134 @@ def read_checkpoint(file: Path) -> Checkpoint:
             zipped = opened.read(4) == _ZIP_MAGIC
         return _read_zip(file) if zipped else _read_legacy(file)
     except Exception as error:  # damaged files fail in many ways
-        reason = str(error) if isinstance(error, _Unreadable) else f"damaged: {type(error).__name__}"
+        reason = str(error) if isinstance(error, Unreadable) else f"damaged: {type(error).__name__}"
         raise UsageError(f"{file} is not a checkpoint of tensors ({reason}); nothing in it was run") from error
-
-
-class _Unreadable(ValueError):
-    """Why a file cannot be read, in words."""
 
 
 # --- the two formats
 
 
-def _read_zip(file: Path) -> Checkpoint:
-    with zipfile.ZipFile(file) as archive:
-        names = set(archive.namelist())
-        roots = [n.removesuffix("data.pkl") for n in names if n.endswith("data.pkl") and n.count("/") <= 1]
-        if len(roots) != 1:
-            raise _Unreadable("a zip file of another kind")
-        root = roots[0]
-        if f"{root}constants.pkl" in names:
-            raise _Unreadable("a TorchScript archive, a program rather than weights")
+def check_torch_file(file: Path) -> None:
+    """Refuse a zip file of torch's that is not as it was written, without making anything of it.
 
-        def record(name: str) -> bytes:
+    Every record is compared with its sum (CRC-32), as torch itself does not, and must be as long as its tensors say.
+
+    Raises:
+        Unreadable: naming what is wrong, and the tensors whose numbers are.
+        Exception: of any kind, for a file that is damaged elsewhere.
+    """
+    with _Archive.opened(file) as archive:
+        content, _ = archive.content()
+        owners: dict[str, list[str]] = {}
+        for name, stored in _stored_in(content):
+            owners.setdefault(f"data/{stored.storage.key}", []).append(name)
+            _check_shape(stored)
+            if archive.length(f"data/{stored.storage.key}") != stored.storage.total * stored.storage.dtype.itemsize:
+                raise Unreadable(f"{name} has another length than its record")
+        damaged = [record for record in archive.records if not archive.is_intact(record)]
+    if damaged:
+        names = [name for record in damaged for name in owners.get(record, [record])]
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        raise Unreadable(f"not what was written: {', '.join(names[:3])}{more}")
+
+
+def _stored_in(content: Any) -> Iterator[tuple[str, _Stored]]:
+    """The tensors in nested dictionaries and lists, with the keys that lead to each."""
+    waiting: list[tuple[str, Any]] = [("", content)]
+    seen: set[int] = set()  # one inside itself, or in itself many times
+    while waiting:
+        name, value = waiting.pop()
+        if isinstance(value, _Stored):
+            yield name.removeprefix("."), value
+        elif isinstance(value, dict | list | tuple) and id(value) not in seen:
+            seen.add(id(value))
+            inner = value.items() if isinstance(value, dict) else enumerate(value)
+            waiting += [(f"{name}.{str(key)[:200]}"[-1000:], part) for key, part in inner]
+
+
+@dataclass(frozen=True)
+class _Archive:
+    """A zip file as torch writes it: records below one folder, none of them compressed."""
+
+    zipped: zipfile.ZipFile
+    root: str
+
+    @classmethod
+    @contextmanager
+    def opened(cls, file: Path) -> Iterator[_Archive]:
+        size = file.stat().st_size
+        check_at_most(_directory_size(file), bounds.DIRECTORY, "its directory has {} bytes")
+        with zipfile.ZipFile(file) as zipped:
+            entries = zipped.infolist()
+            names = {entry.filename for entry in entries}
+            roots = [n.removesuffix("data.pkl") for n in names if n.endswith("data.pkl") and n.count("/") <= 1]
+            if len(roots) != 1:
+                raise Unreadable("a zip file of another kind")
+            if f"{roots[0]}constants.pkl" in names:
+                raise Unreadable("a TorchScript archive, a program rather than weights")
             # torch never compresses; a compressed record could unpack to any size.
-            if archive.getinfo(root + name).compress_type != zipfile.ZIP_STORED:
-                raise _Unreadable("it has compressed records, which torch does not write")
-            return archive.read(root + name)
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+                raise Unreadable("it has compressed records, which torch does not write")
+            if any(entry.external_attr & 0x10 for entry in entries):  # of which torch reads nothing, without a word
+                raise Unreadable("a record is marked as a folder")
+            # Records may lie on each other, and then each of them is read for itself.
+            if len(names) != len(entries) or sum(entry.file_size for entry in entries) > size:
+                raise Unreadable("its records are larger than the file")
+            archive = cls(zipped, roots[0])
+            if f"{archive.root}byteorder" in names and archive.read("byteorder") != b"little":
+                raise Unreadable("written on a big-endian machine")
+            yield archive
 
-        if f"{root}byteorder" in names and record("byteorder") != b"little":
-            raise _Unreadable("written on a big-endian machine")
+    @property
+    def records(self) -> list[str]:
+        return [entry.filename.removeprefix(self.root) for entry in self.zipped.infolist()]
+
+    def length(self, name: str) -> int:
+        return self.zipped.getinfo(self.root + name).file_size
+
+    def read(self, name: str) -> bytes:
+        return self.zipped.read(self.root + name)
+
+    def is_intact(self, name: str) -> bool:
+        try:
+            with self.zipped.open(self.root + name) as record:
+                while record.read(2**20):  # which compares the sum at the end
+                    pass
+        except zipfile.BadZipFile:
+            return False
+        return True
+
+    def content(self) -> tuple[Any, PickleMachine]:
+        """What its pickle holds, with tensors that are not read yet."""
+        check_at_most(self.length("data.pkl"), bounds.PROGRAM, "its pickle has {} bytes")
         machine = PickleMachine(_MAKERS, _zip_storage)
-        content = machine.read(io.BytesIO(record("data.pkl")))
-        return _checkpoint(content, machine, lambda storage: record(f"data/{storage.key}"))
+        return machine.read(io.BytesIO(self.read("data.pkl"))), machine
+
+
+def _directory_size(file: Path) -> int:
+    """Bytes of a zip file's directory, as its end says: whoever opens it makes an object of each entry there."""
+    with file.open("rb") as opened:
+        end = opened.seek(0, 2)
+        opened.seek(max(0, end - 2**16 - 22 - 20))
+        tail = opened.read()
+        opened.seek(0)
+        if opened.read(4) != _ZIP_MAGIC:
+            raise zipfile.BadZipFile("no zip file")
+        place = tail.rfind(b"PK\x05\x06")
+        if place < 0 or place + 22 > len(tail):
+            raise Unreadable("a zip file without its end: it is cut off")
+        size = int.from_bytes(tail[place + 12 : place + 16], "little")
+        if tail[max(place - 20, 0) :].startswith(b"PK\x06\x07"):  # where the end of a large file stands
+            opened.seek(int.from_bytes(tail[place - 12 : place - 4], "little"))
+            size = max(size % 0xFFFFFFFF, int.from_bytes(opened.read(56)[40:48], "little"))
+    return size
+
+
+def _read_zip(file: Path) -> Checkpoint:
+    with _Archive.opened(file) as archive:
+        content, machine = archive.content()
+        size = file.stat().st_size
+        return _checkpoint(content, machine, lambda storage: archive.read(f"data/{storage.key}"), size)
 
 
 def _zip_storage(identifier: Any) -> Any:
@@ -134,7 +233,7 @@ def _zip_storage(identifier: Any) -> Any:
 def _read_legacy(file: Path) -> Checkpoint:
     """Pickles one after the other (magic number, version, machine, content, keys of the records), then the records."""
     if file.stat().st_size == 0:
-        raise _Unreadable("an empty file")
+        raise Unreadable("an empty file")
     storages: dict[Any, _Storage] = {}
 
     def persistent(identifier: Any) -> Any:
@@ -153,31 +252,38 @@ def _read_legacy(file: Path) -> Checkpoint:
         machine = PickleMachine(_MAKERS, persistent)
         stream = cast(Any, mapped)  # it reads like a file
         if mapped[:1] != b"\x80" or machine.read(stream) != _LEGACY_MAGIC:
-            raise _Unreadable("no format of torch's")
+            raise Unreadable("no format of torch's")
         if machine.read(stream) != _LEGACY_VERSION or machine.read(stream).get("little_endian") is not True:
-            raise _Unreadable("a version or byte order that nobody writes any more")
+            raise Unreadable("a version or byte order that nobody writes any more")
         content, keys = machine.read(stream), machine.read(stream)
         places: dict[str, slice] = {}
         end = mapped.tell()
         for key in keys:
             if key not in storages:
-                raise _Unreadable("it has tensors of a type that cannot be read")
+                raise Unreadable("it has tensors of a type that cannot be read")
             count, start = int.from_bytes(mapped[end : end + 8], "little"), end + 8
             end = start + count * storages[key].dtype.itemsize
             if end > len(mapped):  # also where it ends inside the count of an empty storage
-                raise _Unreadable("it is cut off")
+                raise Unreadable("it is cut off")
             places[key] = slice(start, end)
-        return _checkpoint(content, machine, lambda storage: mapped[places[storage.key]])
+        return _checkpoint(content, machine, lambda storage: mapped[places[storage.key]], len(mapped))
 
 
 # --- from stored numbers to tensors
 
 
-def _checkpoint(content: Any, machine: PickleMachine, read: Callable[[_Storage], bytes]) -> Checkpoint:
+def _checkpoint(content: Any, machine: PickleMachine, read: Callable[[_Storage], bytes], size: int) -> Checkpoint:
     if not isinstance(content, dict):
-        raise _Unreadable("it holds no dictionary")
+        raise Unreadable("it holds no dictionary")
     inner = content.get("state_dict")
     named, meta = (inner, content.get("meta")) if isinstance(inner, dict) else (content, None)
+    room = bounds.SHARED * size
+    for value in named.values():
+        if isinstance(value, _Stored):
+            _check_shape(value)
+            room -= math.prod(value.size) * value.storage.dtype.itemsize
+    if room < 0:
+        raise Unreadable(f"its tensors are over {bounds.SHARED} times as large as the file")
     records: dict[str, Tensor] = {}  # tensors may share one
     state = {
         str(name).removeprefix("module."): _tensor(value, read, records) if isinstance(value, _Stored) else value
@@ -186,11 +292,19 @@ def _checkpoint(content: Any, machine: PickleMachine, read: Callable[[_Storage],
     return Checkpoint(state, meta if isinstance(meta, dict) else {}, tuple(machine.foreign))
 
 
-def _tensor(stored: _Stored, read: Callable[[_Storage], bytes], records: dict[str, Tensor]) -> Tensor:
+def _check_shape(stored: _Stored) -> None:
+    """Refuse a tensor that has more numbers than its storage, or dimensions that no file of its size could have."""
     storage, size, stride = stored.storage, stored.size, stored.stride
     numbers = (stored.offset, storage.total, storage.start, storage.count, *size, *stride)
     if any(type(number) is not int or number < 0 for number in numbers) or math.prod(size) > storage.count:
-        raise _Unreadable("a tensor has an impossible shape")
+        raise Unreadable("a tensor has an impossible shape")
+    # Without numbers it has room for any other dimensions, and whoever builds a layer of that shape does not.
+    if len(size) != len(stride) or math.prod(n for n in size if n) > bounds.DIMENSION:
+        raise Unreadable("a tensor has an impossible shape")
+
+
+def _tensor(stored: _Stored, read: Callable[[_Storage], bytes], records: dict[str, Tensor]) -> Tensor:
+    storage, size, stride = stored.storage, stored.size, stored.stride
     if math.prod(size) == 0:
         return torch.empty(size, dtype=storage.dtype)
     if storage.key not in records:
@@ -198,7 +312,7 @@ def _tensor(stored: _Stored, read: Callable[[_Storage], bytes], records: dict[st
     flat = records[storage.key]
     last = stored.offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
     if last >= storage.count or storage.start + storage.count > storage.total or len(flat) != storage.total:
-        raise _Unreadable("a tensor does not lie inside the file")
+        raise Unreadable("a tensor does not lie inside the file")
     return flat.as_strided(size, stride, storage.start + stored.offset).contiguous()
 
 

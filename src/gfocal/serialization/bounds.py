@@ -1,0 +1,34 @@
+"""How much a file of tensors may ask for before anything of it is built; far beyond what real ones have.
+
+A file of a few bytes can name shapes, texts and records of any size. What follows the file's own size is not bounded
+here: a large file may hold large tensors.
+"""
+
+from __future__ import annotations
+
+HEADER = 16 * 2**20
+"""Bytes of a safetensors header. A detector of 1,000 tensors, with its recipe and names, has 0.2 million."""
+PROGRAM = 32 * 2**20
+"""Bytes of a zip file's pickle. A detector with its optimizer has 0.3 million."""
+OPCODES = 3_000_000
+"""Steps of a pickle: each can make an object of 60 bytes or more. A detector with its optimizer has 0.1 million."""
+DIRECTORY = 16 * 2**20
+"""Bytes of the directory of a zip file: each of its entries takes 50 bytes or more. 3,000 tensors have 0.3 million."""
+DIMENSION = 2**31
+"""Product of a tensor's dimensions other than 0, where one of them is 0: such a tensor takes no room in the file."""
+SHARED = 4
+"""Times a file's size that its tensors may take together: several may lie on the same numbers."""
+
+
+class Unreadable(ValueError):
+    """Why a file cannot be read, in words."""
+
+
+def check_at_most(count: int, most: int, what: str) -> None:
+    """Refuse what is over a bound; ``what`` says with {} in it what there is so many of.
+
+    Raises:
+        Unreadable: naming both.
+    """
+    if count > most:
+        raise Unreadable(f"{what.format(f'{count:,}')}, and at most {most:,} are read")
