@@ -14,9 +14,9 @@ from gfocal.interop.config_text import parse_config
 from gfocal.interop.load import import_weights
 from gfocal.interop.mmdetection import fit, import_mmdetection, our_names
 from gfocal.interop.mmdetection_recipe import Found, find_row, recipe_of
-from gfocal.serialization.torch_files import Checkpoint
 from gfocal.recipe import load_recipe
 from gfocal.runs.checkpoint import load_detector
+from gfocal.serialization.torch_files import Checkpoint
 from gfocal.zoo import build_detector
 from helpers.known_answers import RECORDED
 from helpers.mmdetection_files import CAFFE, config_text, config_text_3, empty_weights, rule_weights, save_as

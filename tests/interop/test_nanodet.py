@@ -76,6 +76,28 @@ def test_every_tensor_is_used_or_known_to_be_unused(shared: Path, tmp_path: Path
     )
 
 
+def test_averaged_weights_are_found_under_any_wrapper(state: dict[str, Tensor], tmp_path: Path) -> None:
+    inner = {name.removeprefix("model."): value for name, value in state.items()}
+    averaged = {f"avg_model.module.{name}": value + 1 for name, value in inner.items()}
+    report = import_weights(save(tmp_path / "a.ckpt", {**state, **averaged}), tmp_path)
+    assert report.notes[0] == "the averaged weights are taken, under avg_model.; left out: those under model."
+    ours = load_detector(tmp_path)[0].state_dict()
+    assert torch.equal(ours["neck.lateral.1.weight"], state[LATERAL] + 1)
+
+
+def test_weights_that_are_not_finite_are_refused(state: dict[str, Tensor], tmp_path: Path) -> None:
+    bad = state[LATERAL].clone()
+    bad[3, :2] = torch.nan
+    file = save(tmp_path / "a.ckpt", {**state, LATERAL: bad})
+    with pytest.raises(
+        UsageError, match=r"not a number: 2 of 22,272 in fpn\.lateral_convs\.1\.conv\.weight\. A detector"
+    ):
+        import_nanodet(file, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    unused = {"model.head.gfl_reg.0.weight": state["model.head.gfl_reg.0.weight"] * torch.nan}
+    import_nanodet(save(tmp_path / "b.ckpt", {**state, **unused}), tmp_path / "out")
+
+
 def test_the_size_can_be_chosen(checkpoint: Path, tmp_path: Path) -> None:
     assert load_detector(import_nanodet(checkpoint, tmp_path, size=256).file)[0].resize.size == 256
     with pytest.raises(UsageError, match="size"):

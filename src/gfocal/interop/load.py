@@ -8,8 +8,8 @@ from typing import Literal
 from gfocal.errors import UsageError
 from gfocal.interop.mmdetection import import_mmdetection
 from gfocal.interop.nanodet import import_nanodet, is_nanodet
-from gfocal.serialization.torch_files import read_checkpoint
 from gfocal.interop.report import ImportReport, free_place
+from gfocal.interop.wrappers import read_wrapped
 
 
 def import_weights(
@@ -35,7 +35,7 @@ def import_weights(
     """
     checkpoint, out = Path(checkpoint), Path(out)
     free_place(out, overwrite=overwrite)
-    content = read_checkpoint(checkpoint)
+    content = read_wrapped(checkpoint)
     if is_nanodet(content.state):
         if style is not None:
             raise UsageError("--style is for ResNets of mmdetection; NanoDet's network has only one")

@@ -11,16 +11,18 @@ from torch import Tensor
 
 from gfocal.interop.mmdetection_config import Style
 from gfocal.interop.mmdetection_recipe import find_row, recipe_of
-from gfocal.serialization.torch_files import Checkpoint, read_checkpoint
 from gfocal.interop.report import (
     ImportReport,
     class_names,
     free_place,
     refuse_misfits,
+    refuse_not_finite,
     save_import,
     shape_of,
 )
-from gfocal.zoo import build_detector
+from gfocal.interop.wrappers import read_wrapped
+from gfocal.runs.checkpoint import build_within
+from gfocal.serialization.torch_files import Checkpoint
 
 _UNUSED = re.compile(r"bbox_head\.integral\.project")  # the constants 0, 1, ..., n
 _PARTS = {"cls": "class", "reg": "box", "centerness": "quality"}
@@ -78,12 +80,13 @@ def import_mmdetection(
             or contradicts the file; or ``out`` has a checkpoint already.
     """
     checkpoint, file = Path(checkpoint), free_place(out, overwrite=overwrite)
-    content = content or read_checkpoint(checkpoint)
+    content = content or read_wrapped(checkpoint)
     where, state = str(checkpoint), content.state
     row = find_row(state, where)
     found = recipe_of(row, state, content.meta, style, where)
     names, note = class_names(found.names, found.classes)
-    detector = build_detector(found.recipe, names, pretrained=False)
+    refuse_not_finite(checkpoint, {name: value for name, value in state.items() if not _UNUSED.fullmatch(name)})
+    detector = build_within(found.recipe, names, state, checkpoint)
     detector.load_state_dict(fit(state, detector.state_dict(), f"{checkpoint} does not fit {row}"))
     weights = detector.state_dict()
     save_import(file, weights, found.recipe, names, source=checkpoint, format="mmdetection")
@@ -95,7 +98,7 @@ def import_mmdetection(
         len(weights),
         tuple(name for name in state if _UNUSED.fullmatch(name)),
         found.classes,
-        notes=(*((note,) if note else ()), *found.notes),
+        notes=(*content.notes, *((note,) if note else ()), *found.notes),
         foreign=content.foreign,
     )
 

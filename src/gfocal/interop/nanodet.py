@@ -9,18 +9,20 @@ from pathlib import Path
 from torch import Tensor
 
 from gfocal.errors import UsageError
-from gfocal.serialization.torch_files import Checkpoint, read_checkpoint
 from gfocal.interop.report import (
     ImportReport,
     class_names,
     differing,
     free_place,
     refuse_misfits,
+    refuse_not_finite,
     save_import,
     shape_of,
 )
+from gfocal.interop.wrappers import read_wrapped
 from gfocal.recipe import Recipe, load_recipe
-from gfocal.zoo import build_detector
+from gfocal.runs.checkpoint import build_within
+from gfocal.serialization.torch_files import Checkpoint
 
 _OUTPUT = "head.gfl_cls.0.weight"
 _PROJECT = "head.distribution_project.project"
@@ -59,7 +61,7 @@ def import_nanodet(
             (the message names it); or ``out`` has a checkpoint already.
     """
     checkpoint, file = Path(checkpoint), free_place(out, overwrite=overwrite)
-    content = content or read_checkpoint(checkpoint)
+    content = content or read_wrapped(checkpoint)
     if not is_nanodet(content.state):
         raise UsageError(f"{checkpoint} is not a NanoDet-m checkpoint: it has no tensor model.{_OUTPUT}")
     state = {name.removeprefix("model."): value for name, value in content.state.items()}
@@ -67,12 +69,13 @@ def import_nanodet(
         size = 416 if "416" in checkpoint.name else 320
     recipe, changed, classes = _recipe(state, size, checkpoint)
     names, note = class_names(None, classes)
-    detector = build_detector(recipe, names, pretrained=False)
+    refuse_not_finite(checkpoint, {name: value for name, value in state.items() if not _UNUSED.fullmatch(name)})
+    detector = build_within(recipe, names, state, checkpoint)
     own = detector.state_dict()
     detector.load_state_dict(_ours(state, own, checkpoint))
     save_import(file, detector.state_dict(), recipe, names, source=checkpoint, format="nanodet")
     unused = tuple(name for name in state if _UNUSED.fullmatch(name))
-    notes = (note,) if note else ()
+    notes = (*content.notes, *((note,) if note else ()))
     return ImportReport(
         file, "nanodet", "gfl_nano", changed, len(own), unused, classes, notes=notes, foreign=content.foreign
     )

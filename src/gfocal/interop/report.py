@@ -14,6 +14,7 @@ from gfocal.errors import UsageError
 from gfocal.interop.config_text import find
 from gfocal.recipe import Recipe, load_recipe
 from gfocal.runs.checkpoint import BEST, save_detector
+from gfocal.serialization.sums import describe_not_finite
 from gfocal.utils.text import join_some
 
 
@@ -98,6 +99,20 @@ def save_import(
     ids = COCO_CATEGORY_IDS if tuple(names) == COCO_NAMES else None
     notes = {"imported_from": source.name, "format": format}
     save_detector(file, dict(state), recipe, names, category_ids=ids, notes=notes)
+
+
+def refuse_not_finite(source: Path, state: Mapping[str, object]) -> None:
+    """Name the weights that are infinite or not a number.
+
+    Raises:
+        UsageError: there are some.
+    """
+    tensors = {printable(name): value for name, value in state.items() if isinstance(value, Tensor)}
+    if where := describe_not_finite(tensors):
+        raise UsageError(
+            f"{source} has weights that are infinite or not a number: {where}. A detector with them finds nothing: get "
+            "the file again, or one of an earlier epoch"
+        )
 
 
 def refuse_misfits(where: str, found: Mapping[str, Sequence[str]], prefix: str = "") -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-# Strict: "true" is no number of epochs. A recipe may be a stranger's: what takes memory or processes has a largest value.
+# Strict: "true" is no number of epochs. A recipe may be a stranger's: what takes memory or processes has an end.
 PositiveInt = Annotated[int, Field(gt=0, strict=True)]
 Natural = Annotated[int, Field(ge=0, strict=True)]
 Pixels = Annotated[int, Field(ge=32, le=2**16, strict=True)]

@@ -17,7 +17,6 @@ from gfocal.recipe.hints import explain, nearest
 from gfocal.recipe.rows import DETECTORS
 from gfocal.recipe.sections import Recipe
 
-
 _LONGEST, _DEEPEST, _MOST_VALUES = 1_000_000, 16, 100_000
 
 

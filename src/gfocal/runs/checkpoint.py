@@ -172,7 +172,7 @@ def load_detector(path: str | Path, overrides: Sequence[str] = ()) -> tuple[Dens
     recipe = build_recipe(about.recipe, overrides, str(file))
     _same_network(build_recipe(about.recipe, (), str(file)), recipe, file)
     weights = read_weights(file)
-    detector = _build(recipe, about.names, weights, file)
+    detector = build_within(recipe, about.names, weights, file)
     load_weights(detector, weights, str(file))
     if recipe.runtime.channels_last:
         detector = detector.to(memory_format=torch.channels_last)
@@ -206,20 +206,20 @@ def _refused(path: Path, error: Unreadable | NoTensorFile) -> UsageError:
     return UsageError(f"{path} is not a gfocal checkpoint (a .safetensors file){hint}")
 
 
-def _build(recipe: Recipe, names: Sequence[str], weights: Mapping[str, Tensor], file: Path) -> DenseDetector:
+def build_within(recipe: Recipe, names: Sequence[str], weights: Mapping[str, object], file: Path) -> DenseDetector:
     """The detector of a file, unless its recipe asks for far more numbers than the file has.
 
     Raises:
         UsageError: it does.
     """
-    count = sum(tensor.numel() for tensor in weights.values())
+    count = sum(tensor.numel() for tensor in weights.values() if isinstance(tensor, Tensor))
     try:
         with parameters_within(count):
             return build_detector(recipe, names, pretrained=False)
     except NetworkTooLarge as error:
         raise UsageError(
             f"{file} has {count:,} numbers, and its recipe with {len(names):,} classes asks for a network of far more "
-            f"({error}): the file is damaged or was not written by gfocal"
+            f"({error}): the file is damaged, or nobody trained it"
         ) from error
 
 

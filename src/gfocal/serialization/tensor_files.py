@@ -13,7 +13,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from gfocal.serialization import bounds
-from gfocal.serialization.bounds import Unreadable, check_at_most
+from gfocal.serialization.bounds import check_at_most
 from gfocal.serialization.sums import KEY, check_tensors, check_texts, describe_sums
 
 
@@ -36,7 +36,7 @@ def read_texts(path: Path) -> dict[str, str]:
 
     Raises:
         NoTensorFile: it is no such file, or its header is damaged.
-        Unreadable: a text is not what was written, or the header is larger than :data:`gfocal.serialization.bounds.HEADER`.
+        Unreadable: a text is not what was written, or the header is over :data:`gfocal.serialization.bounds.HEADER`.
     """
     with _opened(path) as file:
         texts = file.metadata() or {}

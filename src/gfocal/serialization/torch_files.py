@@ -39,6 +39,8 @@ _DTYPES = {
     "ByteStorage": torch.uint8,
     "BoolStorage": torch.bool,
 }
+_CONTAINERS = ("state_dict_ema", "model_ema", "state_dict", "model")
+"""Where tensors stand, the averaged ones of timm and torchvision first."""
 _STORAGE_MODULES = ("torch", "torch.cuda", "torch.storage")
 
 
@@ -50,11 +52,17 @@ class Checkpoint:
         state: the tensors of its state dict by name; an entry that is none stays as it was read.
         meta: what the file says about itself; empty if it says nothing.
         foreign: classes and functions that its pickle names; none of them was imported or called.
+        container: under what key the tensors stood; empty if the file is a state dict itself.
+        others: the file's other keys, if the tensors stood under one.
+        notes: which of several sets of weights the tensors are, a sentence each.
     """
 
     state: dict[str, object]
     meta: dict[str, object]
     foreign: tuple[str, ...] = ()
+    container: str = ""
+    others: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -81,8 +89,9 @@ class _Stored:
 def read_checkpoint(file: Path) -> Checkpoint:
     """The tensors and the description that a ``.pth``, ``.pt`` or ``.ckpt`` file of torch holds.
 
-    The tensors are those under ``state_dict``, or all of them where the file is a state dict itself. Optimizer state
-    and the like stays unread.
+    The tensors are those under ``state_dict`` (averaged ones under ``state_dict_ema`` or ``model_ema`` go before, those
+    under ``model`` come after), or all of them where the file is a state dict itself. Optimizer state and the like
+    stays unread.
 
     Raises:
         UsageError: there is no such file, or it is damaged or of another kind (TorchScript, safetensors, tar, ...).
@@ -275,8 +284,9 @@ def _read_legacy(file: Path) -> Checkpoint:
 def _checkpoint(content: Any, machine: PickleMachine, read: Callable[[_Storage], bytes], size: int) -> Checkpoint:
     if not isinstance(content, dict):
         raise Unreadable("it holds no dictionary")
-    inner = content.get("state_dict")
-    named, meta = (inner, content.get("meta")) if isinstance(inner, dict) else (content, None)
+    container = next((key for key in _CONTAINERS if isinstance(content.get(key), dict)), "")
+    named, meta = (content[container], content.get("meta")) if container else (content, None)
+    others = tuple(str(key)[:100] for key in content if key != container) if container else ()
     room = bounds.SHARED * size
     for value in named.values():
         if isinstance(value, _Stored):
@@ -286,10 +296,10 @@ def _checkpoint(content: Any, machine: PickleMachine, read: Callable[[_Storage],
         raise Unreadable(f"its tensors are over {bounds.SHARED} times as large as the file")
     records: dict[str, Tensor] = {}  # tensors may share one
     state = {
-        str(name).removeprefix("module."): _tensor(value, read, records) if isinstance(value, _Stored) else value
+        str(name): _tensor(value, read, records) if isinstance(value, _Stored) else value
         for name, value in named.items()
     }
-    return Checkpoint(state, meta if isinstance(meta, dict) else {}, tuple(machine.foreign))
+    return Checkpoint(state, meta if isinstance(meta, dict) else {}, tuple(machine.foreign), container, others)
 
 
 def _check_shape(stored: _Stored) -> None:
