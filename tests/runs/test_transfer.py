@@ -29,7 +29,7 @@ def saved(tmp_path: Path) -> Path:
 
 def test_the_same_classes_take_everything(saved: Path) -> None:
     detector = build_detector(small(), ("cat", "dog"))
-    assert start_from(detector, saved) == []
+    assert start_from(detector, saved).fresh == []
     source = load_detector(saved)[0].state_dict()
     assert all(torch.equal(tensor, source[name]) for name, tensor in detector.state_dict().items())
 
@@ -38,7 +38,7 @@ def test_the_same_classes_take_everything(saved: Path) -> None:
 def test_other_classes_keep_all_but_the_class_rows(saved: Path, names: tuple[str, ...]) -> None:
     detector = build_detector(small(), names)
     before = {name: tensor.clone() for name, tensor in detector.state_dict().items()}
-    fresh = start_from(detector, saved)
+    fresh = start_from(detector, saved).fresh
     assert sorted(fresh) == [f"head.out.{level}.{kind}" for level in range(3) for kind in ("bias", "weight")]
     source = load_detector(saved)[0].state_dict()
     for name, tensor in detector.state_dict().items():
@@ -51,31 +51,21 @@ def test_other_classes_keep_all_but_the_class_rows(saved: Path, names: tuple[str
             assert torch.equal(tensor, source[name]), name
 
 
-def test_other_bins_start_the_box_code_new(saved: Path) -> None:
-    detector = build_detector(small("model.boxes.reg_max=9"), ("cat", "dog"))
-    before = {name: tensor.clone() for name, tensor in detector.state_dict().items()}
-    fresh = start_from(detector, saved)
-    assert len(fresh) == 6
-    for name in fresh:  # two class rows come from there, the rest of the rows is new
-        assert torch.equal(detector.state_dict()[name][2:], before[name][2:])
-        assert not torch.equal(detector.state_dict()[name][:2], before[name][:2]) or name.endswith("bias")
-
-
 def test_a_head_can_start_anew(saved: Path) -> None:
     torch.manual_seed(8)
     detector = build_detector(small(), ("cat", "dog"))
     before = {name: tensor.clone() for name, tensor in detector.state_dict().items()}
     theirs = load_detector(saved)[0].state_dict()
-    fresh = start_from(detector, saved, ("backbone", "neck"))
+    fresh = start_from(detector, saved, ("backbone", "neck")).fresh
     assert fresh == [name for name in before if name.startswith("head.")]
     for name, tensor in detector.state_dict().items():
         assert torch.equal(tensor, before[name] if name in fresh else theirs[name]), name
 
 
 def test_another_detector_takes_backbone_and_neck(saved: Path) -> None:
-    recipe = small(*TINY, name="retinanet_nano")
+    recipe = small(*TINY, "data.resize.size=96", name="retinanet_nano")
     detector = build_detector(recipe, ("cat", "dog"))
-    fresh = start_from(detector, saved, ("backbone", "neck"))
+    fresh = start_from(detector, saved, ("backbone", "neck")).fresh
     assert {name.partition(".")[0] for name in fresh} == {"head"}
     # A head that starts anew learns any points; the pixels of the backbone must still be those it was trained with.
     assert other_inputs(recipe, saved, ("backbone", "neck")) == []
@@ -89,7 +79,7 @@ def test_a_quality_of_its_own_weights_belongs_to_the_head(tmp_path: Path) -> Non
     save_detector(path, source.state_dict(), recipe, ("a",))
     for parts, value in ((PARTS, 0.5), (("backbone", "neck"), None)):
         detector = build_detector(recipe, ("a",))
-        fresh = start_from(detector, path, parts)
+        fresh = start_from(detector, path, parts).fresh
         assert ("quality.stack.0.weight" in fresh) == (value is None)
         assert bool((detector.quality.stack[0].weight == 0.5).all()) == (value is not None)
 
@@ -108,11 +98,14 @@ def test_rows_of_several_anchors_are_not_mixed(saved: Path) -> None:
 
 
 def test_other_inputs_are_found(saved: Path) -> None:
-    assert other_inputs(small("optim.lr=3"), saved) == []
+    assert other_inputs(small("optim.lr=3", "data.resize.size=96"), saved) == []
     other = small("model.points.offset=0", "model.points.scale=8", "model.pixels.order=rgb")
-    pixels, offset, scale = other_inputs(other, saved)
+    pixels, offset, scale, size = other_inputs(other, saved)
     assert "'bgr'" in pixels.partition(" -> ")[0]
     assert (offset, scale) == ("model.points.offset 0.5 -> 0.0", "model.points.scale 5.0 -> 8.0")
+    assert size == "data.resize.size 96 -> 64"
+    resized = other_inputs(small("data.resize.kind=short_long"), saved)
+    assert resized == ["data.resize.kind square -> short_long"]
 
 
 @pytest.mark.parametrize(
@@ -125,7 +118,7 @@ def test_other_inputs_are_found(saved: Path) -> None:
     ],
 )
 def test_the_anchors_side_matters_to_assigners_that_look_at_it(saved: Path, more: list[str], reads: bool) -> None:
-    lines = other_inputs(small("model.points.scale=8", *more), saved)
+    lines = other_inputs(small("data.resize.size=96", "model.points.scale=8", *more), saved)
     assert lines == (["model.points.scale 5.0 -> 8.0"] if reads else [])
 
 
@@ -180,7 +173,7 @@ def test_outputs_are_taken_where_they_mean_the_same(
     tmp_path: Path, source: str, target: str, overrides: list[str], taken: list[bool]
 ) -> None:
     detector = build_detector(small(*TINY, *overrides, name=target), ("cat", "dog"))
-    fresh = start_from(detector, trained(tmp_path, source))
+    fresh = start_from(detector, trained(tmp_path, source)).fresh
     assert rows_taken(detector) == taken
     assert ("head.out.0.bias" in fresh) != all(taken)
 
@@ -192,7 +185,7 @@ def test_a_shared_head_compares_meanings_too(tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
     save_detector(path, build_detector(recipe, ("cat", "dog")).state_dict(), recipe, ("cat", "dog"))
     other = small(*tiny, "model.quality.kind=iou", "model.boxes.code=log_deltas", name="fcos_r50")
-    fresh = set(start_from(build_detector(other, ("cat", "dog")), path))
+    fresh = set(start_from(build_detector(other, ("cat", "dog")), path).fresh)
     expected = {f"head.{kind}_out.{what}" for kind in ("box", "quality") for what in ("weight", "bias")}
     assert fresh == expected | {f"head.scales.{level}.scale" for level in range(5)}
 

@@ -90,6 +90,7 @@ class ConvHead(nn.Module):
         self.box_out = nn.Conv2d(channels, count * shape.box_outputs, 3, padding=1)
         quality = count * shape.quality_outputs
         self.quality_out = nn.Conv2d(channels, quality, 3, padding=1) if quality else None
+        self.level_lists = {"scales": 0}
         self.scales = nn.ModuleList(_Scale() if level_scales else nn.Identity() for _ in range(shape.levels))
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -113,7 +114,9 @@ class ConvHead(nn.Module):
 
     def output_layers(self, kind: OutputKind) -> list[OutputLayer]:
         conv = {"class": self.class_out, "box": self.box_out, "quality": self.quality_out}[kind]
-        return [] if conv is None else [OutputLayer.of(conv, self.outputs[KINDS.index(kind)])]
+        factors = [scale.scale.data for scale in self.scales if isinstance(scale, _Scale)] if kind == "box" else []
+        outputs = self.outputs[KINDS.index(kind)]
+        return [] if conv is None else [OutputLayer.of(conv, outputs, factors=tuple(factors))]
 
 
 def start_together(conv: nn.Module, shape: HeadShape) -> None:
@@ -165,6 +168,7 @@ class DepthwiseHead(nn.Module):
     ) -> None:
         super().__init__()
         self.outputs = shape.outputs
+        self.level_lists = {"blocks": 0}
         self.blocks = nn.ModuleList(
             nn.Sequential(*(_separable(shape.width if i == 0 else channels, channels) for i in range(head_depth)))
             for _ in range(shape.levels)

@@ -48,6 +48,7 @@ class FeaturePyramid(nn.Module):
         self.channels = channels
         self.extra_from = extra_from
         self.relu_before_extra = relu_before_extra
+        self.level_lists = {"lateral": 0, "output": 0, "extra": len(in_channels)}
         self.lateral = nn.ModuleList(nn.Conv2d(c, channels, 1) for c in in_channels)
         self.output = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in in_channels)
         first = channels if extra_from == "output" else in_channels[-1]

@@ -97,13 +97,22 @@ class OutputLayer:
     Attributes:
         weight: (A, outputs, ...) of the A anchors of a location.
         bias: (A, outputs).
+        factors: what the outputs are multiplied with, a learnt number for each level; () where nothing is.
     """
 
     weight: Tensor
     bias: Tensor
+    factors: tuple[Tensor, ...] = ()
 
     @classmethod
-    def of(cls, conv: nn.Module, outputs: int, start: int = 0, together: int | None = None) -> Self:
+    def of(
+        cls,
+        conv: nn.Module,
+        outputs: int,
+        start: int = 0,
+        together: int | None = None,
+        factors: tuple[Tensor, ...] = (),
+    ) -> Self:
         """The rows of ``conv``, whose outputs stand anchor by anchor.
 
         Args:
@@ -111,13 +120,14 @@ class OutputLayer:
             outputs: numbers of this kind an anchor.
             start: first of them among the numbers of an anchor.
             together: numbers of all kinds that the convolution gives an anchor; by default ``outputs``.
+            factors: see above.
         """
         rows = slice(start, start + outputs)
         weight, bias = (
             conv.get_parameter(name).data.unflatten(0, (-1, together or outputs))[:, rows]
             for name in ("weight", "bias")
         )
-        return cls(weight, bias)
+        return cls(weight, bias, factors)
 
 
 class Neck(Protocol):
@@ -140,8 +150,8 @@ class Head(Protocol):
 
     The builder calls ``Kind(shape, ...)`` with the :class:`HeadShape` and the keys that the form's line names.
 
-    ``--init`` finds outputs by name: layers that give them are called ``class_out``, ``box_out`` and ``quality_out``,
-    or ``out`` where one gives all kinds, anchor by anchor in this order.
+    ``--init`` finds outputs through :meth:`output_layers`, and everything else by name. Lists of layers that have one
+    for each level may be named in ``level_lists``, each with the number of its first level: these go by strides.
     """
 
     outputs: tuple[int, int, int]

@@ -22,6 +22,7 @@ class Form:
         bins: of boxes, that an edge is a distribution over bins; of a quality, that it reads them: it goes with such
             boxes alone, and its constructor takes their number as ``num_bins``.
         dynamic: of an assigner, that it looks at predictions.
+        anchors: of an assigner, that it looks at the anchors' sizes.
         target: of a quality, that the positives learn one; of a box weight, that it is made of it.
     """
 
@@ -31,6 +32,7 @@ class Form:
     points: tuple[str, ...] = ANY
     bins: bool = False
     dynamic: bool = False
+    anchors: bool = False
     target: bool = False
 
 
@@ -109,10 +111,10 @@ HEADS: dict[str, HeadForm] = {
     "plain": HeadForm("models.heads:PlainHead", mixed_widths=True),
 }
 ASSIGNERS: dict[str, Form] = {
-    "atss": Form("assigners.atss:AtssAssigner", ("top_k",), points=SQUARE),
+    "atss": Form("assigners.atss:AtssAssigner", ("top_k",), points=SQUARE, anchors=True),
     "fcos": Form("assigners.fcos:FcosAssigner", ("radius",), points=SQUARE),
     "fovea": Form("assigners.fovea:FoveaAssigner", ("sigma",), points=SQUARE),
-    "max_iou": Form("assigners.max_iou:MaxIouAssigner", ("positive_iou", "negative_iou", "low_quality")),
+    "max_iou": Form("assigners.max_iou:MaxIouAssigner", ("positive_iou", "negative_iou", "low_quality"), anchors=True),
     "task_aligned": Form("assigners.task_aligned:TaskAlignedAssigner", ("alpha", "beta", "positives"), dynamic=True),
 }
 _GENERAL = "representation.boxes.general:GeneralBoxes"

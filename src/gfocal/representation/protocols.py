@@ -39,6 +39,20 @@ class BoxRows:
         return reduce_loss(loss, weight=self.weight, reduction="sum", norm=self.norm)
 
 
+@dataclass(frozen=True)
+class RowFrom:
+    """A number of a place that starts as one of another form's code.
+
+    Attributes:
+        own, other: which number it is in each code.
+        lower: how much lower its bias starts; 0: it means the same.
+    """
+
+    own: int
+    other: int
+    lower: float = 0.0
+
+
 class BoxRepresentation(Protocol):
     """How a head's numbers mean a box: channels, scaling, clamping, loss and uncertainty.
 
@@ -51,6 +65,10 @@ class BoxRepresentation(Protocol):
     """Numbers a place."""
     initial_code: tuple[float, ...]
     """What the outputs of a new head start at: ``channels`` numbers for the bias of its last layer."""
+    reads_anchors: bool = False
+    """Whether the code is relative to the points' anchors: with others its numbers mean something else."""
+    meaning: tuple[object, ...] = ()
+    """All settings that decide what the numbers mean."""
 
     @abstractmethod
     def encode(self, points: Points, boxes: Tensor) -> Tensor:
@@ -71,6 +89,11 @@ class BoxRepresentation(Protocol):
     def reach(self, side: float) -> float | None:
         """Strides that an edge may lie from a point whose anchor is ``side`` strides wide; None: any number."""
         return None
+
+    def rows_from(self, other: BoxRepresentation) -> list[RowFrom]:
+        """The numbers of a place that trained weights for ``other`` can give: all, if both mean the same."""
+        alike = type(self) is type(other) and self.meaning == other.meaning
+        return [RowFrom(i, i) for i in range(self.channels)] if alike else []
 
     def edge_std(self, points: Points, code: Tensor) -> Tensor | None:
         """(N, 4) standard deviation of left, top, right, bottom in input pixels; None if there is none."""
@@ -173,6 +196,8 @@ class Quality(Protocol):
 
     quality_channels: int = 0
     """Outputs of a separate quality branch, a place: 0 or 1."""
+    meaning: tuple[object, ...] = ()
+    """All settings that decide what the branch, or parameters of the form's own, learn."""
 
     sums: Callable[[LearningRows], Tensor] | None = None
     """(S,) detached numbers of a batch that the step adds up before :meth:`losses`, as a method; None: none are."""

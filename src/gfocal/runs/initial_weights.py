@@ -12,7 +12,7 @@ from gfocal.models.backbones import RANDOM_START
 from gfocal.recipe import ModelRecipe, Recipe
 from gfocal.runs.checkpoint import find_weights, read_about
 from gfocal.runs.class_mapping import ClassMatch, describe_classes, match_classes
-from gfocal.runs.transfer import PARTS, other_inputs, start_from
+from gfocal.runs.transfer import PARTS, Group, Taken, changed_keys, other_inputs, start_from
 
 
 def check_start(model: ModelRecipe) -> None:
@@ -44,6 +44,8 @@ class Start:
         parts: of the detector, those that take weights.
         tensors: how many the detector has.
         fresh: names of those that start from scratch, or some of whose rows do.
+        taken: how much of each group of weights starts from scratch.
+        reasons: recipe keys that are why, as "model.boxes.delta 1.0 -> 0.5", by group.
         other_inputs: what the weights were trained for and the recipe has otherwise, a text for each.
         classes: whose outputs were kept; None where the head starts from scratch.
     """
@@ -52,6 +54,8 @@ class Start:
     parts: tuple[str, ...]
     tensors: int
     fresh: tuple[str, ...]
+    taken: Taken
+    reasons: dict[Group, list[str]]
     other_inputs: tuple[str, ...]
     classes: ClassMatch | None
 
@@ -62,6 +66,9 @@ class Start:
             "parts": list(self.parts),
             "tensors": self.tensors,
             "fresh": list(self.fresh),
+            "new_numbers": {
+                group: [self.taken.new[group], count] for group, count in self.taken.total.items() if count
+            },
             "other_inputs": list(self.other_inputs),
             "classes": None if self.classes is None else self.classes.to_dict(),
         }
@@ -69,13 +76,15 @@ class Start:
 
 def start_weights(detector: DenseDetector, recipe: Recipe, init: Path, parts: Sequence[str] = PARTS) -> Start:
     """Take the weights of ``init`` for some parts."""
-    fresh = start_from(detector, init, parts)
+    taken = start_from(detector, init, parts)
     theirs = read_about(find_weights(init)).names
     return Start(
         source=init,
         parts=tuple(parts),
         tensors=len(detector.state_dict()),
-        fresh=tuple(fresh),
+        fresh=tuple(taken.fresh),
+        taken=taken,
+        reasons={group: changed_keys(recipe, init, group) for group, count in taken.new.items() if count},
         other_inputs=tuple(other_inputs(recipe, init, parts)),
         classes=match_classes(detector.names, theirs) if "head" in parts else None,
     )
@@ -88,7 +97,31 @@ def describe_start(start: Start) -> list[str]:
     lines = [f"init: {len(fresh)} of {start.tensors} tensors start from scratch{names}"]
     if start.classes is not None:
         lines += describe_classes(start.classes)
+    lines += _describe_groups(start)
     if start.other_inputs:
         other = "; ".join(start.other_inputs)
         lines.append(f"init: the weights were trained for other inputs than this run has: {other}")
+    return lines
+
+
+_WORDS: dict[Group, str] = {
+    "backbone": "the backbone",
+    "neck": "the neck",
+    "head": "the head below its outputs",
+    "class": "class outputs",
+    "box": "box outputs",
+    "quality": "the quality",
+}
+
+
+def _describe_groups(start: Start) -> list[str]:
+    """A line for each group of weights of which a changed key makes some start from scratch."""
+    lines = []
+    for group, words in _WORDS.items():
+        new, total = start.taken.new[group], start.taken.total[group]
+        if new and (reasons := start.reasons.get(group)):
+            line = f"init: {words}: {new:,} of {total:,} numbers start from scratch, since {', '.join(reasons)}"
+            if group == "box" and start.taken.lowered:
+                line += "; the others are kept, and new bins start with next to no probability: boxes are as before"
+            lines.append(line)
     return lines

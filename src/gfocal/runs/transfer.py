@@ -2,37 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from gfocal.detector import DenseDetector
 from gfocal.errors import UsageError
+from gfocal.models.protocols import KINDS, OutputKind, OutputLayer
 from gfocal.recipe import ModelRecipe, Recipe, build_recipe
 from gfocal.recipe.forms import ASSIGNERS
-from gfocal.runs.checkpoint import find_weights, load_detector, load_weights, read_about
+from gfocal.representation.protocols import RowFrom
+from gfocal.runs.checkpoint import find_weights, load_detector, read_about
 from gfocal.runs.class_mapping import match_classes
+from gfocal.zoo import build_matching
 
 PARTS = ("backbone", "neck", "head")
+Group = Literal["backbone", "neck", "head", "class", "box", "quality"]
+"""What weights are counted by: the parts, of a head the outputs by kind, and what stands below them."""
 
 
-def start_from(detector: DenseDetector, path: Path, parts: Sequence[str] = PARTS) -> list[str]:
-    """Copy the weights of a checkpoint that mean the same here; return the names of those that start new.
+@dataclass
+class Taken:
+    """What a detector took from a checkpoint.
 
-    Equal shapes are not enough for a head's outputs. Class outputs are copied for classes of the same name, row by row
-    (see :func:`gfocal.runs.class_mapping.match_classes`); box outputs only for the same code, those of a quality branch
-    only for the same quality.
+    Attributes:
+        fresh: names of the tensors that start new, or some of whose rows do.
+        new: how many numbers of each group start new.
+        total: how many it has.
+        lowered: how many numbers of a place start as the nearest trained one, with next to no probability.
+    """
+
+    fresh: list[str] = field(default_factory=list)
+    new: Counter[Group] = field(default_factory=Counter)
+    total: Counter[Group] = field(default_factory=Counter)
+    lowered: int = 0
+
+
+def start_from(detector: DenseDetector, path: Path, parts: Sequence[str] = PARTS) -> Taken:
+    """Copy the weights of a checkpoint that mean the same here.
+
+    Equal names and shapes are not enough. Layers of a level are those of the same stride, and layers of a tower come
+    after the same ones. A head's outputs are copied row by row: those of classes of the same name (see
+    :func:`gfocal.runs.class_mapping.match_classes`), those of boxes and of a quality branch as the forms say
+    (``BoxRepresentation.rows_from``, ``Quality.meaning``).
 
     Args:
         detector: what gets the weights.
         path: run folder or checkpoint.
         parts: of :data:`PARTS`; the others start new.
-
-    Returns:
-        Names of tensors that start new, or some of whose rows do.
 
     Raises:
         UsageError: most of what should be copied does not fit, or a part that does not exist.
@@ -40,51 +62,100 @@ def start_from(detector: DenseDetector, path: Path, parts: Sequence[str] = PARTS
     if unknown := [part for part in parts if part not in PARTS]:
         raise UsageError(f"--init-parts takes {', '.join(PARTS)}, not {', '.join(unknown)}")
     source, _, _ = load_detector(path)
-    own, theirs = detector.state_dict(), source.state_dict()
-    rows = _Rows.of(detector, source)
-    merged, fresh = dict(own), []
-    for name, tensor in own.items():
-        taken, whole = None, False
-        if _part(name) in parts and name in theirs:
-            taken, whole = rows.outputs(name, tensor, theirs[name])
-        merged[name] = tensor if taken is None else taken
-        if not whole:
-            fresh.append(name)
-    wanted = [name for name in own if _part(name) in parts]
-    unfit = sum(name in fresh for name in wanted)
+    copy = _Copy(detector, source)
+    for name, tensor in detector.state_dict().items():
+        if name not in copy.outputs and _part(name) in parts:
+            copy.whole(name, tensor)
+    if "head" in parts:
+        for kind in KINDS:
+            copy.rows(kind)
+    wanted = [name for name in copy.sizes if _part(name) in parts]
+    taken = copy.taken()
+    unfit = sum(name in taken.fresh for name in wanted)
     if unfit > len(wanted) // 2:
         raise UsageError(
             f"{path} has another architecture than the recipe: {unfit} of {len(wanted)} tensors do not fit"
         )
-    load_weights(detector, merged, str(path))
-    return fresh
+    with torch.no_grad():
+        for to, values in copy.pairs:
+            to.copy_(values)
+    return taken
 
 
 def other_inputs(recipe: Recipe, path: Path, parts: Sequence[str] = PARTS) -> list[str]:
     """What the weights of a checkpoint were trained for and ``recipe`` has otherwise, as "points.offset 0.5 -> 0.0"."""
-    theirs = build_recipe(read_about(find_weights(path)).recipe, (), str(path)).model
-    ours = recipe.model
-    keys = ["pixels", "style", "strides"]
+    theirs = stored_recipe(path)
+    keys = ["model.pixels", "model.style", "model.strides"]
     if "head" in parts:  # one that starts new learns any points
-        keys += ["points.kind", "points.offset"]
-        keys += ["points.scale"] if _reads_scale(theirs) and _reads_scale(ours) else []
-    pairs = {key: (_value(theirs, key), _value(ours, key)) for key in keys}
-    return [f"model.{key} {before} -> {after}" for key, (before, after) in pairs.items() if before != after]
+        keys += ["model.points.kind", "model.points.offset"]
+        keys += ["model.points.scale"] if _reads_scale(theirs) and _reads_scale(recipe) else []
+    kind = recipe.data.resize.kind
+    if kind != theirs.data.resize.kind:
+        keys.append("data.resize.kind")
+    else:
+        keys += ["data.resize.size"] if kind == "square" else ["data.resize.short_side", "data.resize.long_side"]
+    pairs = {key: (_value(theirs, key), _value(recipe, key)) for key in keys}
+    return [f"{key} {before} -> {after}" for key, (before, after) in pairs.items() if before != after]
 
 
-def _value(model: ModelRecipe, key: str) -> object:
-    value: Any = model.model_dump(mode="json")
+def stored_recipe(path: Path) -> Recipe:
+    """The recipe of a run folder's weights, or of a checkpoint."""
+    return build_recipe(read_about(find_weights(path)).recipe, (), str(path))
+
+
+_KEYS: dict[Group, tuple[str, ...]] = {
+    "backbone": ("backbone",),
+    "neck": ("neck", "backbone", "channels", "extra_from", "strides"),
+    "head": ("head", "neck", "channels", "head_depth", "head_norm", "tower_bias", "strides"),
+    "class": (
+        "head",
+        "channels",
+        "points.kind",
+        "points.ratios",
+        "points.scales_per_octave",
+        "quality.kind",
+        "strides",
+    ),
+    "box": ("head", "channels", "points", "boxes", "strides", "level_scales"),
+    "quality": ("head", "channels", "points.kind", "quality.kind", "quality_on", "strides"),
+}
+"""Keys of ``model`` that can be why numbers of a group start new."""
+_NO_WEIGHTS = ("boxes.loss", "boxes.smooth_beta")
+
+
+def changed_keys(recipe: Recipe, path: Path, group: Group) -> list[str]:
+    """Why numbers of a group start new, as "model.boxes.delta 1.0 -> 0.5"."""
+    theirs, found = stored_recipe(path), []
+    for key in _leaves(recipe.model):
+        if key.startswith(tuple(f"{k}." for k in _KEYS[group])) or key in _KEYS[group]:
+            before, after = _value(theirs, f"model.{key}"), _value(recipe, f"model.{key}")
+            if before != after and key not in _NO_WEIGHTS:
+                found.append(f"model.{key} {before} -> {after}")
+    return found
+
+
+def _leaves(model: ModelRecipe) -> list[str]:
+    content = model.model_dump(mode="json")
+    return [
+        name
+        for key, value in content.items()
+        for name in ([f"{key}.{inner}" for inner in value] if isinstance(value, dict) else [key])
+    ]
+
+
+def _value(recipe: Recipe, key: str) -> object:
+    value: Any = recipe.model_dump(mode="json")
     for word in key.split("."):
         value = value[word]
     return value
 
 
-def _reads_scale(model: ModelRecipe) -> bool:
+def _reads_scale(recipe: Recipe) -> bool:
     """Whether the size of the one square anchor decides anything."""
-    by_code = model.boxes.kind == "dirac" and model.boxes.code != "distances"
-    assigner = model.assigner
-    by_assigner = assigner.kind in ("atss", "max_iou") or (ASSIGNERS[assigner.kind].dynamic and assigner.static_epochs)
-    return model.points.kind != "ssd" and bool(by_code or by_assigner)
+    assigner = recipe.model.assigner
+    form = ASSIGNERS[assigner.kind]
+    by_assigner = form.anchors or bool(form.dynamic and assigner.static_epochs)
+    return recipe.model.points.kind != "ssd" and (build_matching(recipe).box_coder.reads_anchors or by_assigner)
 
 
 def _part(name: str) -> str:
@@ -93,92 +164,172 @@ def _part(name: str) -> str:
     return part if part in PARTS else "head"
 
 
-def _box_code(detector: DenseDetector) -> tuple[object, ...]:
-    """All that decides what the numbers of the box outputs mean."""
-    coder = detector.box_coder
-    code = getattr(coder, "code", None)
-    meaning: list[object] = [type(coder), code, getattr(coder, "reg_max", None), getattr(coder, "delta", None)]
-    if code == "deltas":
-        meaning.append(coder.stds)  # type: ignore[attr-defined]
-    if code in ("deltas", "log_deltas"):  # which are relative to anchors
-        meaning.append(detector.points(64, 64).anchors.tolist())
-    return tuple(meaning)
+class _Copy:
+    """What will be copied from one detector to another, and what of it is there.
 
-
-def _quality(detector: DenseDetector) -> tuple[object, ...]:
-    return type(detector.quality), getattr(detector.quality, "kind", None)
-
-
-_KINDS = {
-    "head.class_out.": "class",
-    "head.box_out.": "box",
-    "head.scales.": "box",
-    "head.quality_out.": "quality",
-    "quality.": "quality",
-}
-_BLOCKS = ("class", "box", "quality")
-"""Where one convolution gives all outputs, those of each anchor of a location come in this order."""
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """Which outputs of an anchor mean the same in two heads.
+    Args:
+        own: the detector that gets weights.
+        other: the one that gives them.
 
     Attributes:
-        own, other: outputs of an anchor in each, (class, box, quality).
-        same: by kind, (own row, other row) of each pair within the outputs of that kind.
-        alike: by kind, whether all of them are the same, in order and number.
+        sizes: numbers of each tensor.
+        outputs: names of the tensors that give outputs.
+        pairs: (numbers of the detector, what they become), to be copied in the end.
     """
 
-    own: tuple[int, int, int]
-    other: tuple[int, int, int]
-    same: dict[str, list[tuple[int, int]]]
-    alike: dict[str, bool]
+    def __init__(self, own: DenseDetector, other: DenseDetector) -> None:
+        self.own, self.other = own, other
+        self.theirs = other.state_dict()
+        self.sizes = {name: tensor.numel() for name, tensor in own.state_dict().items()}
+        self.outputs = _output_names(own)
+        self.pairs: list[tuple[Tensor, Tensor]] = []
+        self._left = dict(self.sizes)  # numbers that are new so far
+        self._of_kind: Counter[Group] = Counter()
+        self._new_of_kind: Counter[Group] = Counter()
+        self._lowered = 0
+        for kind in KINDS:
+            for layer in own.head.output_layers(kind):
+                self._of_kind[kind] += layer.weight.numel() + layer.bias.numel() + len(layer.factors)
+        self._new_of_kind.update(self._of_kind)
 
-    @classmethod
-    def of(cls, detector: DenseDetector, source: DenseDetector) -> _Rows:
-        own, other = detector.head.outputs, source.head.outputs
-        classes = list(match_classes(detector.names, source.names).pairs)
-        background = own[0] - len(detector.names), other[0] - len(source.names)
+    def whole(self, name: str, tensor: Tensor) -> None:
+        """Take a tensor that is no output's, if it means the same there."""
+        theirs = self.theirs.get(self._their_name(name))
+        if theirs is None or theirs.shape != tensor.shape or not _comes_after_the_same(name, self.own, self.other):
+            return
+        if name.startswith("quality.") and not self._same_quality():
+            return
+        self.pairs.append((tensor, theirs))
+        self._left[name] = 0
+
+    def rows(self, kind: OutputKind) -> None:
+        """Take the rows of a kind of outputs that mean the same."""
+        rows = {"class": self._class_rows, "box": self._box_rows, "quality": self._quality_rows}[kind]()
+        names = _names_by_memory(self.own)
+        for layer, theirs in self._layers(kind):
+            if layer.weight.shape[0] != theirs.weight.shape[0] or layer.weight.shape[2:] != theirs.weight.shape[2:]:
+                continue
+            least = min([1.0, *(float(f) for f in theirs.factors if f > 0)])
+            for row in rows:
+                lower = row.lower / least
+                sides = ((layer.weight, theirs.weight), (layer.bias, theirs.bias - lower))
+                self.pairs += [(to[:, row.own], values[:, row.other]) for to, values in sides]
+                if row.lower:
+                    continue
+                for to, _ in sides:
+                    self._left[names[_memory(to)]] -= to[:, row.own].numel()
+                    self._new_of_kind[kind] -= to[:, row.own].numel()
+            if rows:
+                self._take_factors(kind, layer, theirs, names)
+        self._lowered += sum(row.lower > 0 for row in rows)
+
+    def taken(self) -> Taken:
+        """What is copied, and what starts new."""
+        new: Counter[Group] = Counter(self._new_of_kind)
+        total: Counter[Group] = Counter(self._of_kind)
+        for name, count in self.sizes.items():
+            if name not in self.outputs:
+                group: Group = "quality" if name.startswith("quality.") else _part(name)  # type: ignore[assignment]
+                new[group] += self._left[name]
+                total[group] += count
+        return Taken([name for name, left in self._left.items() if left], new, total, self._lowered)
+
+    def _take_factors(self, kind: OutputKind, layer: OutputLayer, theirs: OutputLayer, names: dict[int, str]) -> None:
+        if len(layer.factors) != len(self.own.strides) or len(theirs.factors) != len(self.other.strides):
+            return
+        for i, j in self._levels():
+            self.pairs.append((layer.factors[i], theirs.factors[j]))
+            self._left[names[_memory(layer.factors[i])]] = 0
+            self._new_of_kind[kind] -= 1
+
+    def _levels(self) -> list[tuple[int, int]]:
+        """(own level, other level) of the same stride."""
+        return [(i, self.other.strides.index(s)) for i, s in enumerate(self.own.strides) if s in self.other.strides]
+
+    def _layers(self, kind: OutputKind) -> list[tuple[OutputLayer, OutputLayer]]:
+        """Layers that give the outputs of the same level, or of all."""
+        own, other = self.own.head.output_layers(kind), self.other.head.output_layers(kind)
+        if len(own) == len(other) == 1:
+            return [(own[0], other[0])]
+        if len(own) == len(self.own.strides) and len(other) == len(self.other.strides):
+            return [(own[i], other[j]) for i, j in self._levels()]
+        return []
+
+    def _their_name(self, name: str) -> str:
+        """The name of a tensor there: lists of layers with one for each level go by strides."""
+        part, *words = name.split(".")
+        lists = [getattr(getattr(side, part, None), "level_lists", {}) for side in (self.own, self.other)]
+        if len(words) < 2 or any(words[0] not in known for known in lists):
+            return name
+        stride = self.own.strides[lists[0][words[0]] + int(words[1])]
+        if stride not in self.other.strides:
+            return ""
+        place = self.other.strides.index(stride) - lists[1][words[0]]
+        return ".".join([part, words[0], str(place), *words[2:]]) if place >= 0 else ""
+
+    def _same_quality(self) -> bool:
+        own, other = self.own.quality, self.other.quality
+        return type(own) is type(other) and own.meaning == other.meaning
+
+    def _class_rows(self) -> list[RowFrom]:
+        own, other = self.own.head.outputs[0], self.other.head.outputs[0]
+        rows = [RowFrom(*pair) for pair in match_classes(self.own.names, self.other.names).pairs]
+        background = own - len(self.own.names), other - len(self.other.names)
         if background[0] != background[1]:  # a softmax's logits mean something else than those of a sigmoid
-            classes = []
-        elif background[0]:  # its last one is the background's
-            classes.append((own[0] - 1, other[0] - 1))
-        meaning = {
-            "box": _box_code(detector) == _box_code(source),
-            "quality": _quality(detector) == _quality(source),
-        }
-        same = {"class": classes}
-        for kind, count, count_other in zip(_BLOCKS[1:], own[1:], other[1:], strict=True):
-            same[kind] = [(i, i) for i in range(count)] if meaning[kind] and count == count_other else []
-        # The parameters of a quality that has no rows in the head count as well.
-        in_order = own[0] == other[0] and classes == [(i, i) for i in range(own[0])]
-        return cls(own, other, same, {"class": in_order, **meaning})
+            return []
+        return [*rows, RowFrom(own - 1, other - 1)] if background[0] else rows  # its last one is the background's
 
-    def outputs(self, name: str, own: Tensor, theirs: Tensor) -> tuple[Tensor | None, bool]:
-        """What tensor ``name`` becomes, None where nothing fits; and whether none of it is new."""
-        kind = next((kind for prefix, kind in _KINDS.items() if name.startswith(prefix)), None)
-        if name.startswith("head.out."):
-            return self._mixed(own, theirs, _BLOCKS)
-        if kind == "class":
-            return self._mixed(own, theirs, ("class",))
-        fits = own.shape == theirs.shape and (kind is None or self.alike[kind])
-        return (theirs if fits else None), fits
+    def _box_rows(self) -> list[RowFrom]:
+        own = self.own.box_coder
+        if own.reads_anchors and _anchors(self.own, self._levels(), 0) != _anchors(self.other, self._levels(), 1):
+            return []
+        return own.rows_from(self.other.box_coder)
 
-    def _mixed(self, own: Tensor, theirs: Tensor, kinds: Sequence[str]) -> tuple[Tensor | None, bool]:
-        """A convolution's rows, anchor by anchor and of each anchor ``kinds`` in turn."""
-        counts = [(self.own[i], self.other[i]) for i, kind in enumerate(_BLOCKS) if kind in kinds]
-        width, width_other = (sum(side) for side in zip(*counts, strict=True))
-        anchors = len(own) // width
-        if anchors != len(theirs) // width_other or own.shape[1:] != theirs.shape[1:]:
-            return None, False
-        pairs, start, start_other = [], 0, 0
-        for kind, (count, count_other) in zip(kinds, counts, strict=True):
-            pairs += [(start + i, start_other + j) for i, j in self.same[kind]]
-            start, start_other = start + count, start_other + count_other
-        if not pairs:
-            return None, False
-        to, origin = (list(side) for side in zip(*pairs, strict=True))
-        mixed = own.unflatten(0, (anchors, -1)).clone()
-        mixed[:, to] = theirs.unflatten(0, (anchors, -1))[:, origin].to(mixed)
-        return mixed.flatten(0, 1), len(pairs) == width
+    def _quality_rows(self) -> list[RowFrom]:
+        own, other = self.own.head.outputs[2], self.other.head.outputs[2]
+        return [RowFrom(i, i) for i in range(own)] if own == other and self._same_quality() else []
+
+
+def _anchors(detector: DenseDetector, levels: Sequence[tuple[int, int]], side: int) -> list[object]:
+    """The anchors of some levels."""
+    points = detector.points(64, 64)
+    return [points.anchors[points.level == pair[side]].tolist() for pair in levels]
+
+
+def _memory(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
+
+
+def _names_by_memory(detector: DenseDetector) -> dict[int, str]:
+    return {_memory(tensor): name for name, tensor in detector.state_dict().items() if name.startswith("head.")}
+
+
+def _output_names(detector: DenseDetector) -> set[str]:
+    """Names of the tensors that a head's outputs come from."""
+    names, found = _names_by_memory(detector), set()
+    for kind in KINDS:
+        for layer in detector.head.output_layers(kind):
+            found |= {names[_memory(tensor)] for tensor in (layer.weight, layer.bias, *layer.factors)}
+    return found
+
+
+def _comes_after_the_same(name: str, own: nn.Module, other: nn.Module) -> bool:
+    """Whether the layers before a tensor's are of the same kinds, wherever layers follow each other.
+
+    In a tower with norms the seventh is the third convolution, in one without it is the fourth.
+    """
+    sides: tuple[nn.Module, nn.Module] = (own, other)
+    for word in name.split(".")[:-1]:
+        if all(isinstance(side, nn.Sequential) and word.isdigit() for side in sides):
+            first, second = (_kinds(side.children(), int(word)) for side in sides)
+            if first != second:
+                return False
+        children = [dict(side.named_children()).get(word) for side in sides]
+        if any(child is None for child in children):
+            return True
+        sides = (children[0], children[1])  # type: ignore[assignment]
+    return True
+
+
+def _kinds(layers: Iterable[nn.Module], last: int) -> list[type]:
+    return [type(layer) for layer in list(layers)[: last + 1]]

@@ -68,6 +68,8 @@ class DiracBoxes(BoxRepresentation):
         self.stds = stds
         self.loss = loss
         self.smooth_beta = smooth_beta
+        self.reads_anchors = code != "distances"
+        self.meaning = (code, tuple(stds)) if code == "deltas" else (code,)
         # Distances at 0 make a box without area: GIoU has no slope there, and half of the edges lie below the clamp.
         self.initial_code: tuple[float, ...] = (1.0,) * 4 if code == "distances" else (0.0,) * 4
 

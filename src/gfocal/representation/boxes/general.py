@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from gfocal.boxes import boxes_to_distances, distances_to_boxes, giou_loss
 from gfocal.losses import distribution_focal_loss, outside_bins
 from gfocal.points import Points
-from gfocal.representation.protocols import BoxRepresentation, BoxRows
+from gfocal.representation.protocols import BoxRepresentation, BoxRows, RowFrom
 
 TARGET_MARGIN = 0.1
 """DFL's target ends this many bins before the last one, so that it always lies between two bins."""
+
+NEW_BIN_LOWER = 10.0
+"""How much lower than the last trained bin's a new one's logit starts; several have e^-10 = 0.00005 of it together."""
 
 
 class GeneralBoxes(BoxRepresentation):
@@ -41,6 +46,7 @@ class GeneralBoxes(BoxRepresentation):
         self.num_bins = reg_max + 1
         self.channels = 4 * self.num_bins
         self.initial_code = (0.0,) * self.channels
+        self.meaning = (reg_max, delta)
 
     def encode(self, points: Points, boxes: Tensor) -> Tensor:
         """Log-probabilities of the two bins next to each edge: their expectation is the edge."""
@@ -67,6 +73,22 @@ class GeneralBoxes(BoxRepresentation):
         # Bins first in memory: over a last dimension of less than 16 numbers torch's softmax takes ten times as long.
         bins_first = code.unflatten(-1, (4, self.num_bins)).movedim(-1, 0).contiguous()
         return bins_first.softmax(0).movedim(0, -1)
+
+    def rows_from(self, other: BoxRepresentation) -> list[RowFrom]:
+        """With equal spacing the bins that both have; new ones start as the last old one, with next to no probability.
+
+        So before the first step an edge lies where it lay, and one that the old bins could not reach begins to move
+        from the last of them.
+        """
+        if not isinstance(other, GeneralBoxes) or self.delta != other.delta:
+            return []
+        last = other.reg_max
+        lower = NEW_BIN_LOWER + math.log(max(self.reg_max - last, 1))
+        return [
+            RowFrom(edge * self.num_bins + i, edge * other.num_bins + min(i, last), 0.0 if i <= last else lower)
+            for edge in range(4)
+            for i in range(self.num_bins)
+        ]
 
     def edge_std(self, points: Points, code: Tensor) -> Tensor:
         probs = self.edge_probs(code)

@@ -55,6 +55,7 @@ class BranchQuality(Quality):
     def __init__(self, kind: QualityKind, alpha: float | None = 0.25, gamma: float = 2.0) -> None:
         check_kind(kind)
         self.kind: QualityKind = kind
+        self.meaning = (kind,)
         self.classes = NoQuality(alpha, gamma)
 
     def target(self, positives: PositiveRows) -> Tensor:

@@ -38,6 +38,7 @@ class GuidedQuality(Quality):
         if not eta >= 0:
             raise ValueError(f"eta must be >= 0, got {eta}")
         self.kind: QualityKind = kind
+        self.meaning = (kind,)
         self.eta = eta
         self.alpha = alpha
         self.gamma = gamma
