@@ -92,6 +92,7 @@ def test_more_bins_are_proposed_and_are_enough() -> None:
         f"{4 * (n + 1)} box channels instead of 32"
     )
     assert proposal.reasons[0].startswith("level of stride 32: ")
+    assert proposal.notes[-1].startswith("more bins: with --init, trained ones keep their outputs")
     after, next_one = again(index, "gfl_nano", base, option)
     assert all(row.truncated_share <= 0.001 for row in after.levels if row.truncated_share is not None)
     assert next_one.reasons == ()
@@ -105,6 +106,7 @@ def test_a_coarser_level_where_the_recipe_takes_one() -> None:
     bins, coarser = look(index, "gfl_r18", *base)[1].options
     assert (bins.kind, coarser.kind) == ("reach", "coarser")
     assert typed(coarser)[0] == "model.strides=[8,16,32,64]"
+    assert look(index, "gfl_r18", *base)[1].notes[-1].startswith("other levels: with --init, those of the same strides")
     assert coarser.cost.box_channels[1] < bins.cost.box_channels[1]
     for option in (bins, coarser):
         after, _ = again(index, "gfl_r18", base, option)

@@ -313,6 +313,27 @@ def test_a_run_is_told_what_its_boxes_cannot_reach(train_index: DataIndex, tmp_p
     assert all(line in said for line in lines)
 
 
+def test_advice_for_trained_outputs_keeps_them(train_index: DataIndex, tmp_path: Path, capsys: Any) -> None:
+    """A run with --init is told what more bins cost; whoever does as told loses only what was told."""
+    few = small("model.boxes.reg_max=1", "data.scale=null", "schedule.epochs=1")
+    train(few, train_index, None, tmp_path / "first", progress=False)
+    (warning,) = (line for line in before_training(train_index, few, trained=True) if "reg_max=" in line)
+    n = int(warning.partition("reg_max=")[2].partition(" ")[0])
+    assert (
+        f"with --init the trained bins keep their outputs ({4 * (n - 1)} of {4 * (n + 1)} numbers of a box" in warning
+    )
+    capsys.readouterr()
+    train(few, train_index, None, tmp_path / "second", init=tmp_path / "first", progress=True)
+    assert warning in capsys.readouterr().err
+    more = small(f"model.boxes.reg_max={n}", "data.scale=null", "schedule.epochs=1")
+    train(more, train_index, None, tmp_path / "third", init=tmp_path / "first", progress=True)
+    said = capsys.readouterr().err
+    assert f"start from scratch, since model.boxes.reg_max 1 -> {n}; the others are kept" in said
+    assert "trained bins keep" not in said
+    deltas = small("model.boxes.reg_max=1", name="fcos_nano")
+    assert not any("reg_max" in line for line in before_training(train_index, deltas, trained=True))
+
+
 def test_a_run_whose_boxes_reach_is_not_warned(train_index: DataIndex) -> None:
     for recipe in (small("model.boxes.reg_max=30"), small(name="fcos_nano")):
         line, *warnings = before_training(train_index, recipe)

@@ -96,7 +96,7 @@ def test_each_kind_of_head(name: str, overrides: tuple[str, ...], tensors: list[
     source, detector = build_detector(recipe, OLD), build_detector(recipe, NEW)
     save_detector(tmp_path / "x.safetensors", marked(source), recipe, OLD)
     before = {key: tensor.clone() for key, tensor in detector.state_dict().items()}
-    fresh = start_from(detector, tmp_path / "x.safetensors")
+    fresh = start_from(detector, tmp_path / "x.safetensors").fresh
     outputs = detector.head.outputs
     softmax = outputs[0] == 4
     for tensor in (pattern.format(level) for pattern in tensors for level in range(3 if "{}" in pattern else 1)):
@@ -124,7 +124,7 @@ def test_each_kind_of_head(name: str, overrides: tuple[str, ...], tensors: list[
 def test_all_classes_in_another_order_leave_nothing_new(tmp_path: Path) -> None:
     recipe = small()
     save_detector(tmp_path / "x.safetensors", build_detector(recipe, OLD).state_dict(), recipe, OLD)
-    assert start_from(build_detector(recipe, ("owl", "cat", "dog")), tmp_path / "x.safetensors") == []
+    assert start_from(build_detector(recipe, ("owl", "cat", "dog")), tmp_path / "x.safetensors").fresh == []
 
 
 def trained(recipe: Recipe, names: Sequence[str], path: Path) -> DenseDetector:

@@ -81,6 +81,18 @@ def reach_reasons(recipe: Recipe, now: Assigned) -> list[str]:
     return reasons
 
 
+def reach_fix(recipe: Recipe, n: int, trained: bool) -> str:
+    """What to do where boxes do not reach far enough, and what that costs trained outputs."""
+    if not BOXES[recipe.model.boxes.kind].bins:
+        return "more levels may" + (", and those start from scratch" if trained else "")
+    fix, new = f"--set model.boxes.reg_max={n} reaches them", n - recipe.model.boxes.reg_max
+    if trained:
+        fix += (
+            f"; with --init the trained bins keep their outputs ({4 * new} of {4 * (n + 1)} numbers of a box are new)"
+        )
+    return fix
+
+
 def _reach_words(recipe: Recipe) -> str:
     boxes = recipe.model.boxes
     if BOXES[boxes.kind].bins:

@@ -273,4 +273,10 @@ def _notes(trial: _Trial, options: Sequence[Option]) -> list[str]:
             "no size, stride or anchor that this recipe accepts gives most of the objects without a point one: they "
             "overlap others that take their points, or a recipe with finer strides is needed"
         )
+    if any(option.kind == "reach" for option in options):
+        notes.append("more bins: with --init, trained ones keep their outputs, and new ones start with next to nothing")
+    if any(option.kind in ("finer", "coarser") for option in options):
+        notes.append(
+            "other levels: with --init, those of the same strides keep their weights, and new ones start from scratch"
+        )
     return notes

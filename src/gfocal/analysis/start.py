@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from gfocal.analysis.assignment import ALLOWED, Assigned, assign, choose_images
-from gfocal.analysis.coverage import least_reach, reach_reasons
+from gfocal.analysis.coverage import least_reach, reach_fix, reach_reasons
 from gfocal.data.checks.crowding import crowding, describe_crowding
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.pipeline import in_tiles
 from gfocal.recipe import Recipe
-from gfocal.recipe.forms import ASSIGNERS, BOXES
+from gfocal.recipe.forms import ASSIGNERS
 from gfocal.utils.text import percent
 
 START_IMAGES = 400
@@ -37,11 +37,14 @@ def _counted_lines(recipe: Recipe, now: Assigned, of: str) -> list[str]:
     return lines
 
 
-def before_training(index: DataIndex, recipe: Recipe, measured: DataIndex | None = None) -> list[str]:
+def before_training(
+    index: DataIndex, recipe: Recipe, measured: DataIndex | None = None, *, trained: bool = False
+) -> list[str]:
     """What to tell whoever starts a run: two shares, a warning for each above 0.1 %, and images too full to be found.
 
     A second's work, the same for the same seed.
     A recipe that moves boxes at random is looked at as its first epoch begins, any other in images by chance.
+    With ``trained`` the head starts from trained outputs: advice says what it would cost them.
     """
     data = recipe.data
     moved = bool(data.scale or data.multi_scale or data.zoom_out or data.iou_crop or data.mosaic)
@@ -51,10 +54,7 @@ def before_training(index: DataIndex, recipe: Recipe, measured: DataIndex | None
     lines = _counted_lines(recipe, now, of)
     if reasons := reach_reasons(recipe, now):
         n = least_reach(now, recipe.model.boxes.delta)
-        fix = (
-            f"--set model.boxes.reg_max={n} reaches them" if BOXES[recipe.model.boxes.kind].bins else "more levels may"
-        )
-        lines.append(f"warning: {'; '.join(reasons)}: {fix}; `gfocal data stats` shows more")
+        lines.append(f"warning: {'; '.join(reasons)}: {reach_fix(recipe, n, trained)}; `gfocal data stats` shows more")
     if now.missed_share > ALLOWED:
         lines.append(
             f"warning: {percent(now.missed_share)} of the objects get no point and teach nothing, half of those "

@@ -7,13 +7,13 @@ here: a large file may hold large tensors.
 from __future__ import annotations
 
 HEADER = 16 * 2**20
-"""Bytes of a safetensors header. A detector of 1,000 tensors, with its recipe and names, has 0.2 million."""
+"""Bytes of a safetensors header. That of ``gfl_r50`` has 61,448."""
 PROGRAM = 32 * 2**20
-"""Bytes of a zip file's pickle. A detector with its optimizer has 0.3 million."""
+"""Bytes of a zip file's pickle. The state of ``gfl_r50`` with AdamW and averaged weights has 151,596."""
 OPCODES = 3_000_000
-"""Steps of a pickle: each can make an object of 60 bytes or more. A detector with its optimizer has 0.1 million."""
+"""Steps of a pickle: each can make an object of 60 bytes or more. The same state has 44,294."""
 DIRECTORY = 16 * 2**20
-"""Bytes of the directory of a zip file: each of its entries takes 50 bytes or more. 3,000 tensors have 0.3 million."""
+"""Bytes of the directory of a zip file: an entry takes 50 or more. The same state has 84,847, of 1,364 entries."""
 DIMENSION = 2**31
 """Product of a tensor's dimensions other than 0, where one of them is 0: such a tensor takes no room in the file."""
 SHARED = 4

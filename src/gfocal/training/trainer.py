@@ -95,8 +95,9 @@ class Trainer:
                     f"the result will not be bit-identical to an uninterrupted run, since these changed: {what}"
                 )
         else:
-            data = self.run.train_index
-            lines += [*tile_lines(self.recipe, data), *before_training(data, self.recipe, self.run.val_index)]
+            data, trained = self.run.train_index, start is not None and "head" in start.parts
+            known = before_training(data, self.recipe, self.run.val_index, trained=trained)
+            lines += [*tile_lines(self.recipe, data), *known]
         lines += memory_notes(self.detector, self.recipe)
         self.run.track(self.state.step, measured=not self.state.unmeasured)
         try:
