@@ -8,7 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from gfocal.errors import UsageError
-from gfocal.models import ConvHead, DepthwiseHead, FeaturePyramid, LightPan, ShuffleNetBackbone, TimmBackbone
+from gfocal.models import (
+    ConvHead,
+    DepthwiseHead,
+    FeaturePyramid,
+    LightPan,
+    ShuffleNetBackbone,
+    TimmBackbone,
+    VggBackbone,
+)
 from gfocal.models.heads import flatten_level
 from gfocal.models.protocols import HeadShape
 from gfocal.points import grid_sizes, make_points
@@ -93,6 +101,35 @@ def test_what_a_backbone_cannot_do_is_said() -> None:
     for build in (lambda p: TimmBackbone("resnet18", pretrained=p), lambda p: ShuffleNetBackbone(pretrained=p)):
         with pytest.raises(UsageError, match=r"there is no file /no/such\.pth"):
             build("/no/such.pth")
+
+
+@pytest.mark.parametrize(
+    ("make", "load", "name"),
+    [
+        (
+            lambda: TimmBackbone("resnet18").body,
+            lambda p: TimmBackbone("resnet18", pretrained=p),
+            "layer1.0.conv1.weight",
+        ),
+        (ShuffleNetBackbone, lambda p: ShuffleNetBackbone(pretrained=p), "stage2.0.branch1.0.weight"),
+        (VggBackbone, lambda p: VggBackbone(pretrained=p), "features.0.weight"),
+    ],
+    ids=["timm", "shufflenet", "vgg"],
+)
+def test_damaged_weights_of_a_backbone_are_refused(
+    make: Callable[[], nn.Module], load: Callable[[str], nn.Module], name: str, tmp_path: Path
+) -> None:
+    path, state = tmp_path / "weights.pth", make().state_dict()
+    torch.save(state, path)
+    content = path.read_bytes()
+    numbers = state[name].numpy().tobytes()
+    path.write_bytes(content.replace(numbers, bytes([numbers[0] ^ 1]) + numbers[1:]))
+    with pytest.raises(UsageError, match=rf"model\.pretrained: .*not what was written: {name}"):
+        load(str(path))
+    state[name].view(-1)[5] = torch.nan
+    torch.save(state, path)
+    with pytest.raises(UsageError, match=rf"infinite or not a number: 1 of [\d,]+ in .*{name.rpartition('layer')[2]}"):
+        load(str(path))
 
 
 @pytest.mark.parametrize(

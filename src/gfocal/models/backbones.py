@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from gfocal.errors import UsageError
 from gfocal.models.freezing import freeze
+from gfocal.serialization.sums import describe_not_finite
+from gfocal.serialization.torch_files import check_weights_file
 
 
 class TimmBackbone(nn.Module):
@@ -115,6 +117,8 @@ def _timm_features(name: str, pretrained: bool | str, **options: Any) -> nn.Modu
 
     try:
         overlay = {"file": pretrained} if isinstance(pretrained, str) else None
+        if isinstance(pretrained, str):
+            check_weights_file(Path(pretrained))
         # Before timm reads the file: its older versions would run code that a pickle in it names.
         weights = timm.models.load_state_dict(pretrained, weights_only=True) if isinstance(pretrained, str) else {}
         body: nn.Module = timm.create_model(
@@ -122,6 +126,7 @@ def _timm_features(name: str, pretrained: bool | str, **options: Any) -> nn.Modu
         )
         # timm takes what fits and leaves the rest random, without a word.
         fits = overlay is None or _comes_from(body, weights)
+        refuse_not_finite(body)
     except Exception as error:  # many kinds: damaged files, no network, networks that give no features
         if not pretrained:
             raise UsageError(f"model.backbone: {name} gives no features ({first_line(error)})") from error
@@ -139,6 +144,16 @@ def _comes_from(body: nn.Module, weights: dict[str, Tensor]) -> bool:
     kernels = [p.detach().flatten() for p in body.parameters() if p.ndim > 1]
     found = sum(any(torch.equal(k, t.to(k.dtype)) for t in sizes.get(k.numel(), ())) for k in kernels)
     return found >= 0.9 * len(kernels)
+
+
+def refuse_not_finite(body: nn.Module) -> None:
+    """Refuse weights that are infinite or not a number: nothing can be learnt from them.
+
+    Raises:
+        ValueError: naming them.
+    """
+    if where := describe_not_finite(body.state_dict()):
+        raise ValueError(f"infinite or not a number: {where}")
 
 
 def first_line(error: Exception) -> str:
@@ -206,8 +221,10 @@ class ShuffleNetBackbone(nn.Module):
         self.norm_eval = norm_eval
         if isinstance(pretrained, str):
             try:
+                check_weights_file(Path(pretrained))
                 state = torch.load(pretrained, map_location="cpu", weights_only=True)
                 self.load_state_dict({k: v for k, v in state.items() if not k.startswith(("conv5.", "fc."))})
+                refuse_not_finite(self)
             except Exception as error:  # torch raises many kinds for a file that is none
                 raise no_weights("shufflenet_v2_x1_0", pretrained, first_line(error)) from error
         freeze((self.conv1, self.stage2, self.stage3, self.stage4)[:frozen_stages])

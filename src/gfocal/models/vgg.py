@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from gfocal.errors import UsageError
-from gfocal.models.backbones import first_line, no_weights
+from gfocal.models.backbones import first_line, no_weights, refuse_not_finite
 from gfocal.models.freezing import freeze
+from gfocal.serialization.torch_files import check_weights_file
 
 _STAGES = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))  # channels and number of 3x3 convolutions
 _FIRST_MAP = 22  # in `features`: the ReLU after conv4_3
@@ -59,6 +60,7 @@ class VggBackbone(nn.Module):
         if pretrained:
             try:
                 self._load(_read(pretrained))
+                refuse_not_finite(self)
             except Exception as error:  # no network, damaged files: many kinds
                 raise no_weights("vgg16", pretrained, first_line(error)) from error
 
@@ -89,6 +91,7 @@ def _layers() -> list[nn.Module]:
 
 def _read(pretrained: bool | str) -> dict[str, Tensor]:
     if isinstance(pretrained, str):
+        check_weights_file(Path(pretrained))
         return torch.load(pretrained, map_location="cpu", weights_only=True)
     from torchvision.models import VGG16_Weights
 

@@ -44,12 +44,6 @@ def read_texts(path: Path) -> dict[str, str]:
     return texts
 
 
-def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """The shape of each tensor; no number is read. Raises as :func:`read_texts`."""
-    with _opened(path) as file:
-        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-
-
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a file by name, each compared with its sum; of a file without sums as they are.
 

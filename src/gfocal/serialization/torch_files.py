@@ -10,9 +10,7 @@ from __future__ import annotations
 import io
 import math
 import mmap
-import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -24,8 +22,9 @@ from gfocal.errors import UsageError
 from gfocal.serialization import bounds
 from gfocal.serialization.bounds import Unreadable, check_at_most
 from gfocal.serialization.pickled import Foreign, Name, PickleMachine
+from gfocal.serialization.tensor_files import read_texts
+from gfocal.serialization.torch_archive import ZIP_MAGIC, Archive
 
-_ZIP_MAGIC = b"PK\x03\x04"
 _LEGACY_MAGIC, _LEGACY_VERSION = 0x1950A86A20F9469CFC6C, 1001
 _DTYPES = {
     "DoubleStorage": torch.float64,
@@ -100,7 +99,7 @@ def read_checkpoint(file: Path) -> Checkpoint:
         raise UsageError(f"there is no checkpoint {file}")
     try:
         with file.open("rb") as opened:
-            zipped = opened.read(4) == _ZIP_MAGIC
+            zipped = opened.read(4) == ZIP_MAGIC
         return _read_zip(file) if zipped else _read_legacy(file)
     except Exception as error:  # damaged files fail in many ways
         reason = str(error) if isinstance(error, Unreadable) else f"damaged: {type(error).__name__}"
@@ -119,8 +118,8 @@ def check_torch_file(file: Path) -> None:
         Unreadable: naming what is wrong, and the tensors whose numbers are.
         Exception: of any kind, for a file that is damaged elsewhere.
     """
-    with _Archive.opened(file) as archive:
-        content, _ = archive.content()
+    with Archive.opened(file) as archive:
+        content, _ = _content(archive)
         owners: dict[str, list[str]] = {}
         for name, stored in _stored_in(content):
             owners.setdefault(f"data/{stored.storage.key}", []).append(name)
@@ -132,6 +131,22 @@ def check_torch_file(file: Path) -> None:
         names = [name for record in damaged for name in owners.get(record, [record])]
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         raise Unreadable(f"not what was written: {', '.join(names[:3])}{more}")
+
+
+def check_weights_file(file: Path) -> None:
+    """Refuse a file of weights that is damaged or asks for more than it holds, before another reader opens it.
+
+    Raises:
+        Unreadable: a zip file of torch's, see :func:`check_torch_file`; or the header of a safetensors file.
+        Exception: of any kind, for a file that is damaged elsewhere.
+    """
+    if file.suffix == ".safetensors":
+        read_texts(file)
+        return
+    with file.open("rb") as opened:
+        zipped = opened.read(4) == ZIP_MAGIC
+    if zipped:  # the older format has no room for such things: its records follow each other
+        check_torch_file(file)
 
 
 def _stored_in(content: Any) -> Iterator[tuple[str, _Stored]]:
@@ -148,87 +163,16 @@ def _stored_in(content: Any) -> Iterator[tuple[str, _Stored]]:
             waiting += [(f"{name}.{str(key)[:200]}"[-1000:], part) for key, part in inner]
 
 
-@dataclass(frozen=True)
-class _Archive:
-    """A zip file as torch writes it: records below one folder, none of them compressed."""
-
-    zipped: zipfile.ZipFile
-    root: str
-
-    @classmethod
-    @contextmanager
-    def opened(cls, file: Path) -> Iterator[_Archive]:
-        size = file.stat().st_size
-        check_at_most(_directory_size(file), bounds.DIRECTORY, "its directory has {} bytes")
-        with zipfile.ZipFile(file) as zipped:
-            entries = zipped.infolist()
-            names = {entry.filename for entry in entries}
-            roots = [n.removesuffix("data.pkl") for n in names if n.endswith("data.pkl") and n.count("/") <= 1]
-            if len(roots) != 1:
-                raise Unreadable("a zip file of another kind")
-            if f"{roots[0]}constants.pkl" in names:
-                raise Unreadable("a TorchScript archive, a program rather than weights")
-            # torch never compresses; a compressed record could unpack to any size.
-            if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-                raise Unreadable("it has compressed records, which torch does not write")
-            if any(entry.external_attr & 0x10 for entry in entries):  # of which torch reads nothing, without a word
-                raise Unreadable("a record is marked as a folder")
-            # Records may lie on each other, and then each of them is read for itself.
-            if len(names) != len(entries) or sum(entry.file_size for entry in entries) > size:
-                raise Unreadable("its records are larger than the file")
-            archive = cls(zipped, roots[0])
-            if f"{archive.root}byteorder" in names and archive.read("byteorder") != b"little":
-                raise Unreadable("written on a big-endian machine")
-            yield archive
-
-    @property
-    def records(self) -> list[str]:
-        return [entry.filename.removeprefix(self.root) for entry in self.zipped.infolist()]
-
-    def length(self, name: str) -> int:
-        return self.zipped.getinfo(self.root + name).file_size
-
-    def read(self, name: str) -> bytes:
-        return self.zipped.read(self.root + name)
-
-    def is_intact(self, name: str) -> bool:
-        try:
-            with self.zipped.open(self.root + name) as record:
-                while record.read(2**20):  # which compares the sum at the end
-                    pass
-        except zipfile.BadZipFile:
-            return False
-        return True
-
-    def content(self) -> tuple[Any, PickleMachine]:
-        """What its pickle holds, with tensors that are not read yet."""
-        check_at_most(self.length("data.pkl"), bounds.PROGRAM, "its pickle has {} bytes")
-        machine = PickleMachine(_MAKERS, _zip_storage)
-        return machine.read(io.BytesIO(self.read("data.pkl"))), machine
-
-
-def _directory_size(file: Path) -> int:
-    """Bytes of a zip file's directory, as its end says: whoever opens it makes an object of each entry there."""
-    with file.open("rb") as opened:
-        end = opened.seek(0, 2)
-        opened.seek(max(0, end - 2**16 - 22 - 20))
-        tail = opened.read()
-        opened.seek(0)
-        if opened.read(4) != _ZIP_MAGIC:
-            raise zipfile.BadZipFile("no zip file")
-        place = tail.rfind(b"PK\x05\x06")
-        if place < 0 or place + 22 > len(tail):
-            raise Unreadable("a zip file without its end: it is cut off")
-        size = int.from_bytes(tail[place + 12 : place + 16], "little")
-        if tail[max(place - 20, 0) :].startswith(b"PK\x06\x07"):  # where the end of a large file stands
-            opened.seek(int.from_bytes(tail[place - 12 : place - 4], "little"))
-            size = max(size % 0xFFFFFFFF, int.from_bytes(opened.read(56)[40:48], "little"))
-    return size
+def _content(archive: Archive) -> tuple[Any, PickleMachine]:
+    """What its pickle holds, with tensors that are not read yet."""
+    check_at_most(archive.length("data.pkl"), bounds.PROGRAM, "its pickle has {} bytes")
+    machine = PickleMachine(_MAKERS, _zip_storage)
+    return machine.read(io.BytesIO(archive.read("data.pkl"))), machine
 
 
 def _read_zip(file: Path) -> Checkpoint:
-    with _Archive.opened(file) as archive:
-        content, machine = archive.content()
+    with Archive.opened(file) as archive:
+        content, machine = _content(archive)
         size = file.stat().st_size
         return _checkpoint(content, machine, lambda storage: archive.read(f"data/{storage.key}"), size)
 
