@@ -245,7 +245,8 @@ def test_damaged_weights_are_refused_wherever_they_are_loaded(saved: Path) -> No
             load(saved)
 
 
-def test_the_intact_copy_is_named(saved: Path, tmp_path: Path) -> None:
+def test_the_intact_copy_is_named(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     content = saved.read_bytes()
     damaged, run = flip(content, 8 * (len(content) - 3)), tmp_path / "run"
     run.mkdir()
@@ -255,12 +256,13 @@ def test_the_intact_copy_is_named(saved: Path, tmp_path: Path) -> None:
     for name, seconds in (("step-3.safetensors", 3), ("step-20.safetensors", 20)):
         (run / name).write_bytes(content)
         os.utime(run / name, (seconds, seconds))
-    with pytest.raises(UsageError, match=r"run/step-20\.safetensors is intact: use that file"):
-        load_detector(run)
+    with pytest.raises(UsageError, match=r"\. run/step-20\.safetensors is intact: use that file"):
+        load_detector("run")
     (run / LAST).write_bytes(content)
     (run / STATE).touch()
     with pytest.raises(
-        UsageError, match=r"run/last\.safetensors is intact: use that file; or an unfinished run .* --resume"
+        UsageError,
+        match=r"run/last\.safetensors is intact: use that file; or if the run is unfinished, repeat .* --resume",
     ):
         load_detector(run)
     (run / LAST).write_bytes(damaged)

@@ -31,9 +31,10 @@ def describe_replacement(path: Path) -> str:
     if copies:
         advice.append(f"{copies[0]} is intact: use that file")
     if (path.parent / STATE).is_file():
-        advice.append("an unfinished run writes new ones: repeat its command with --resume")
-    text = "; or ".join([*advice, "copy it again from where it came from"])
-    return text[0].upper() + text[1:]
+        advice.append("if the run is unfinished, repeat its command with --resume, which writes new ones")
+    if not advice:
+        return "Copy it again from where it came from"
+    return "; or ".join([*advice, "copy it again from where it came from"])
 
 
 def _is_intact(file: Path) -> bool:
