@@ -22,7 +22,6 @@ from gfocal.errors import UsageError
 from gfocal.serialization import bounds
 from gfocal.serialization.bounds import Unreadable, check_at_most
 from gfocal.serialization.pickled import Foreign, Name, PickleMachine
-from gfocal.serialization.tensor_files import read_texts
 from gfocal.serialization.torch_archive import ZIP_MAGIC, Archive
 
 _LEGACY_MAGIC, _LEGACY_VERSION = 0x1950A86A20F9469CFC6C, 1001
@@ -141,6 +140,8 @@ def check_weights_file(file: Path) -> None:
         Exception: of any kind, for a file that is damaged elsewhere.
     """
     if file.suffix == ".safetensors":
+        from gfocal.serialization.tensor_files import read_texts  # here: backbones are imported without safetensors
+
         read_texts(file)
         return
     with file.open("rb") as opened:
