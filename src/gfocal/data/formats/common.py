@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,6 +55,12 @@ def split_of(name: str) -> str | None:
     """The split that a folder or file is named after: "Train" and "valid" are "train" and "val"."""
     name = name.lower()
     return next((split for split, names in _SYNONYMS.items() if name in names), None)
+
+
+def split_in(name: str) -> str | None:
+    """The split that one word of a name says: custom_train.json and train2017 are "train"; None for none or several."""
+    found = {split_of(word) for word in re.split(r"[^a-z]+", name.lower())} & set(SPLITS)
+    return found.pop() if len(found) == 1 else None
 
 
 def is_hidden(name: str) -> bool:

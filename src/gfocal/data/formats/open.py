@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from gfocal.data.formats.archive import unpacked
@@ -17,13 +19,9 @@ from gfocal.errors import MissingSplitError, UsageError
 
 __all__ = ["FORMATS", "SPLITS", "Format", "Split", "find_data", "open_dataset", "open_splits"]
 
-_FINDERS: dict[Format, Callable[[Path], Found | None]] = {
-    "coco": coco.find_coco_data,
-    "yolo": yolo.find_yolo,
-    "voc": voc.find_voc,
-}
 _LOOKED_FOR = {"coco": coco.LOOKED_FOR, "yolo": yolo.LOOKED_FOR, "voc": voc.LOOKED_FOR}
 _DEEP = 4  # folders that hold nothing but one folder, as archives do
+_DEVKIT = re.compile(r"VOCdevkit|VOC[ _-]?20\d\d|VOCtrainval.*|VOCtest.*", re.IGNORECASE)
 
 
 def open_dataset(
@@ -31,6 +29,7 @@ def open_dataset(
     split: Split,
     *,
     format: Format | None = None,
+    images: str | Path | None = None,
     whole: bool = False,
     skip_broken: bool = False,
     problems: Problems | None = None,
@@ -41,6 +40,7 @@ def open_dataset(
         path: a folder or a zip of any format, a COCO JSON file, or a YOLO dataset yaml; see docs/data-formats.md.
         split: "train", "val" or "test". A data set that is not split is all "train"; a JSON file is whatever is asked.
         format: read it as this; by default what is found, COCO before YOLO before VOC.
+        images: the folder of the images, or one around it, for COCO and VOC; by default near the annotations.
         whole: a data set that is not split at all is all of any split, not only of "train".
         skip_broken: leave broken records out and list them in :attr:`DataIndex.skipped`.
         problems: collects what is broken, and takes notes of how the data are understood; by default it raises,
@@ -52,7 +52,7 @@ def open_dataset(
         UsageError: there is no such data set.
     """
     problems = problems if problems is not None else Problems(skip_broken)
-    found = find_data(path, format)
+    found = find_data(path, format, images)
     for note in found.notes:
         problems.note(note)
     reader = found.splits.get(split)
@@ -70,7 +70,11 @@ def open_dataset(
 
 
 def open_splits(
-    path: str | Path, *, format: Format | None = None, problems: Problems | None = None
+    path: str | Path,
+    *,
+    format: Format | None = None,
+    images: str | Path | None = None,
+    problems: Problems | None = None,
 ) -> dict[str, DataIndex]:
     """All splits of a data set that are there: "train", "val", "test"; what is not split is "train".
 
@@ -78,7 +82,7 @@ def open_splits(
         BrokenInputError, UsageError: as :func:`open_dataset`.
     """
     problems = problems if problems is not None else Problems(False)
-    found = find_data(path, format)
+    found = find_data(path, format, images)
     for note in found.notes:
         problems.note(note)
     names = [name for name in (*SPLITS, WHOLE) if name in found.splits]
@@ -87,43 +91,63 @@ def open_splits(
     return {"train" if name == WHOLE else name: found.splits[name](problems) for name in names}
 
 
-def find_data(path: str | Path, format: Format | None = None) -> Found:
+def find_data(path: str | Path, format: Format | None = None, images: str | Path | None = None) -> Found:
     """Which data set a path is.
 
-    A folder that holds nothing but one folder counts as that, as archives are often packed so. Where several formats
-    are in one folder, that of a sidecar counts, else COCO before YOLO before VOC; a note says so.
+    A folder that holds nothing but one folder counts as that, as archives are often packed so; so does one with one
+    ``VOCdevkit`` or ``VOC2012`` in it. Where several formats are in one folder, that of a sidecar counts, else COCO
+    before YOLO before VOC; a note says so.
 
     Raises:
-        UsageError: none, with what was looked for.
+        UsageError: none, with what was looked for; or ``images`` is no folder, or of a YOLO data set.
     """
     path = Path(path)
+    images = None if images is None else Path(images)
     if format is not None and format not in FORMATS:
         raise UsageError(f"--format is {', '.join(FORMATS)}, not {format!r}")
+    if images is not None and not images.is_dir():
+        raise UsageError(f"--images {images} is no folder; give the one that holds the pictures, or one around it")
     if path.is_file():
-        return _find_file(path, format)
-    if not path.is_dir():
+        found = _find_file(path, format, images)
+    elif path.is_dir():
+        inside, found = _find_folder(path, format, images)
+        if found is None:
+            raise UsageError(f"no data set found in {path}; {_looked_for(inside, path, format)}")
+    else:
         raise UsageError(f"data set {path} does not exist; give a folder, a .zip, a COCO .json or a YOLO data.yaml")
-    found = _find_folder(path, format)
-    if found is None:
-        raise UsageError(f"no data set found in {path}; {_looked_for(path, format)}")
+    if images is not None and found.format == "yolo":
+        raise UsageError(
+            f"{path} is a YOLO data set, whose label files belong to pictures by their place: --images is for COCO and "
+            "VOC; put labels/ beside the folder images/, or correct the paths in its yaml file"
+        )
     return found
 
 
-def _find_folder(folder: Path, format: Format | None) -> Found | None:
-    """The data set in a folder, or in the only folder inside it; None if there is none."""
+def takes_images(path: str | Path, format: Format | None = None) -> bool:
+    """Whether the images of a data set can be elsewhere, see :func:`find_data`."""
+    return find_data(path, format).format != "yolo"
+
+
+def _find_folder(folder: Path, format: Format | None, images: Path | None) -> tuple[Path, Found | None]:
+    """(where it ended, the data set in a folder or in the only folder inside it); None if there is none."""
     for _ in range(_DEEP):
-        candidates = _candidates(folder, format)
+        candidates = _candidates(folder, format, images)
         if candidates:
-            return _chosen(folder, candidates)
+            return folder, _chosen(folder, candidates)
         inside = [entry for entry in folder.iterdir() if not is_hidden(entry.name)]
         folders = [entry for entry in inside if entry.is_dir()]
-        if len(folders) != 1 or any(entry.suffix.lower() in (".json", ".yaml", ".xml") for entry in inside):
+        kits = [entry for entry in folders if _DEVKIT.fullmatch(entry.name)]
+        if len(kits) != 1 and any(entry.suffix.lower() in (".json", ".yaml", ".xml") for entry in inside):
+            break
+        if len(folders) != 1:
+            folders = kits  # The challenge packs code, results and documents beside its data.
+        if len(folders) != 1:
             break
         folder = folders[0]
-    return None
+    return folder, None
 
 
-def _find_file(path: Path, format: Format | None) -> Found:
+def _find_file(path: Path, format: Format | None, images: Path | None) -> Found:
     suffix = path.suffix.lower()
     if suffix == ".zip":
         try:
@@ -131,11 +155,11 @@ def _find_file(path: Path, format: Format | None) -> Found:
         except OSError as error:
             raise UsageError(f"archive {path} cannot be read: {error.strerror or error}") from None
         try:
-            found = _find_folder(folder, format)
+            inside, found = _find_folder(folder, format, images)
         except UsageError as error:  # It names a file of the cache.
             raise UsageError(f"archive {path}: {error}") from None
         if found is None:
-            raise UsageError(f"archive {path}: no data set found in it; {_looked_for(folder, format)}")
+            raise UsageError(f"archive {path}: no data set found in it; {_looked_for(inside, folder, format)}")
         return found
     kind: Format = "yolo" if suffix in (".yaml", ".yml") else "coco"
     if suffix in (".xml", ".txt", ".tar", ".gz", ".tgz", ".rar", ".7z", ".csv", ".ndjson", ".tfrecord"):
@@ -144,29 +168,37 @@ def _find_file(path: Path, format: Format | None) -> Found:
         raise UsageError(
             f"{path} is read as {TITLES[kind]}, not as {TITLES[str(format)]}; give the folder of the data set"
         )
-    found = _FINDERS[kind](path)
+    found = _find(kind, path, images)
     assert found is not None
     return found
 
 
-def _candidates(folder: Path, format: Format | None) -> list[Found]:
+def _find(kind: Format, path: Path, images: Path | None) -> Found | None:
+    if kind == "coco":
+        return coco.find_coco_data(path, images)
+    return yolo.find_yolo(path) if kind == "yolo" else voc.find_voc(path, images)
+
+
+def _candidates(folder: Path, format: Format | None, images: Path | None = None) -> list[Found]:
     # Its own sidecar says what a data set is; a forced format may still be another one.
     sure = format or sidecar_format(folder)
     kinds = [kind for kind in FORMATS if sure in (None, kind)]
-    found = [_FINDERS[kind](folder) for kind in kinds]
+    found = [_find(kind, folder, images) for kind in kinds]
     if not any(found) and format is None and sure is not None:
-        found = [_FINDERS[kind](folder) for kind in FORMATS]
-    return [one for one in found if one is not None]
+        found = [_find(kind, folder, images) for kind in FORMATS]
+    there = [one for one in found if one is not None]
+    # Files of which none can be chosen count where there is nothing else.
+    return [one for one in there if one.splits] or there
 
 
-def _chosen(folder: Path, candidates: list[Found]) -> Found:
+def _chosen(folder: Path, candidates: Sequence[Found]) -> Found:
     first, *others = candidates
     if not others:
         return first
     there = " and ".join(f"{TITLES[one.format]} ({_inside(one.place, folder)})" for one in candidates)
     options = " or ".join(f"--format {one.format}" for one in others)
     note = f"{folder} holds {there}: {TITLES[first.format]} is read; {options} reads the other"
-    return Found(first.format, first.place, first.splits, first.absent, (*first.notes, note))
+    return replace(first, notes=(*first.notes, note))
 
 
 def _inside(place: Path, folder: Path) -> str:
@@ -174,8 +206,8 @@ def _inside(place: Path, folder: Path) -> str:
     return folder.name if relative == "." else relative
 
 
-def _looked_for(path: Path, format: Format | None) -> str:
+def _looked_for(folder: Path, given: Path, format: Format | None) -> str:
     looked = "; ".join(f"{TITLES[kind]}: {_LOOKED_FOR[kind]}" for kind in FORMATS if format in (None, kind))
-    inside = [folder.name for folder in folders_in(path) if _candidates(folder, format)]
+    inside = [_inside(inner, given) for inner in folders_in(folder) if _candidates(inner, format)]
     hint = f". Give one of the data sets inside it: {', '.join(inside[:8])}" if inside else ""
     return f"looked for {looked}{hint}"

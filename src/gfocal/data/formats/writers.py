@@ -60,7 +60,8 @@ def write_coco(splits: Splits, names: Names, root: Path) -> None:
 
 
 def _image(index: DataIndex, i: int, name: str) -> ImageRecord:
-    return ImageRecord(int(index.image_ids[i]), name, int(index.widths[i]), int(index.heights[i]))
+    size = {"width": int(index.widths[i]), "height": int(index.heights[i])}
+    return ImageRecord(id=int(index.image_ids[i]), file_name=name, **size)
 
 
 class _Annotation(msgspec.Struct, gc=False, omit_defaults=True):

@@ -502,7 +502,7 @@ def test_broken_ambiguity_is_named(tmp_path: Path, wrong: Any) -> None:
 @pytest.mark.parametrize("skip", [False, True])
 def test_checking_annotations_changes_none(skip: bool) -> None:
     """The arrays are read-only: a check that converts or fills in anything fails here."""
-    images = [ImageRecord(1, "a.png", 20, 10), ImageRecord(2, "b.png", 20, 10)]
+    images = [ImageRecord(id=i, file_name=f"{i}.png", width=20, height=10) for i in (1, 2)]
     annotations = Annotations(3)
     where = {"category_id": 4, "edge_ambiguity": (0, 1, 2, 3)}
     annotations.add(

@@ -3,32 +3,79 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from gfocal.data.formats.coco.reader import read_coco
-from gfocal.data.formats.common import WHOLE, Found, files_in, folders_in, split_of
+from gfocal.data.formats.common import (
+    SPLITS,
+    WHOLE,
+    Found,
+    files_in,
+    folders_in,
+    split_folders,
+    split_in,
+    split_of,
+)
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.problems import Problems
 from gfocal.errors import MissingSplitError, UsageError
+from gfocal.utils.text import join_some
 
 LOOKED_FOR = "annotations/train.json, annotations/instances_train2017.json, train/_annotations.coco.json, result.json"
 _UNSPLIT = ("instances", "annotations", "labels", "result", "coco", "_annotations.coco")
 _NAMED = re.compile(r"(?:instances_)?([a-z]+?)[_-]?(?:\d{4})?(?:[_.-](?:annotations?|coco|labels?))*")
+_OTHER_TASKS = re.compile(r"(?:captions|person_keypoints|keypoints|stuff|panoptic|image_info)(?![a-z])")
+_IN_FOLDERS = ("annotations", "annotation", "anns", "ann", "labels", "json")
+"""Folders beside those of the images that annotation files lie in."""
 
 
-def find_coco_data(path: Path) -> Found | None:
-    """The COCO data set in a folder, or of an annotation file; None if there is none."""
+def find_coco_data(path: Path, images: Path | None = None) -> Found | None:
+    """The COCO data set in a folder, or of an annotation file; None if there is none.
+
+    Args:
+        path: which.
+        images: a folder that holds the images, or one around it; None for where they are by custom.
+    """
     if path.is_file():
-        return Found("coco", path, {WHOLE: partial(_read, path, "")})
-    files = coco_files(path)
-    if not files:
+        inside = path.parent.name.lower() in _IN_FOLDERS
+        root = path.parent.parent if inside else path.parent
+        return Found("coco", path, {WHOLE: partial(_read, path, split_in(path.stem) or "", images or root, images)})
+    files = _files_of(path)
+    if not files.chosen and not files.unclear:
         return None
-    return Found("coco", min(files.values()), {split: partial(_read, file, split) for split, file in files.items()})
+    readers = {split: partial(_read, file, split, images or path, images) for split, file in files.chosen.items()}
+    passed = files.passed_by
+    notes = []
+    if passed and files.chosen:
+        read = ", ".join(_inside(file, path) for file in dict.fromkeys(files.chosen.values()))
+        names = join_some([_inside(file, path) for file in passed])
+        notes = [f"{path}: of its COCO files, {read} {'is' if len(files.chosen) == 1 else 'are'} read, not {names}"]
+    absent = {split: _unclear(path, split, several) for split, several in files.unclear.items()}
+    notes += [message for split, message in absent.items() if files.chosen]
+    if WHOLE in absent:
+        absent = dict.fromkeys(SPLITS, absent[WHOLE])
+    place = min([*files.chosen.values(), *chain.from_iterable(files.unclear.values())])
+    return Found("coco", place, readers, absent, tuple(notes))
 
 
-def _read(file: Path, split: str, problems: Problems) -> DataIndex:
-    return read_coco(file, image_folders(file, split), problems=problems)
+def _unclear(root: Path, split: str, files: Sequence[Path]) -> str:
+    names = join_some([_inside(file, root) for file in files])
+    what = "named after a split" if split == WHOLE else f"that is {split}'s for sure"
+    return f"{root} has {len(files)} COCO files and none {what}: {names}; give one of them as the data set"
+
+
+def _inside(file: Path, root: Path) -> str:
+    return file.relative_to(root).as_posix()
+
+
+def _read(file: Path, split: str, search: Path, images: Path | None, problems: Problems) -> DataIndex:
+    folders = image_folders(file, split) if images is None else _folders_below(images, file, split)
+    named = split if split in SPLITS else split_in(file.stem)
+    return read_coco(file, folders, search=search, split=named, problems=problems)
 
 
 def find_coco(path: str | Path, split: str) -> tuple[Path, list[Path]]:
@@ -66,34 +113,79 @@ def _places(split: str) -> list[str]:
     return [f"annotations/{name}" for name in names] + [f"{folder}/_annotations.coco.json" for folder in folders]
 
 
+@dataclass(frozen=True)
+class _Files:
+    """The annotation files of a folder.
+
+    Attributes:
+        chosen: that of each split, or of "all" where a data set is not split.
+        unclear: of a split, or of "all", those of which none can be chosen.
+        every: all that look like COCO files.
+    """
+
+    chosen: dict[str, Path]
+    unclear: dict[str, list[Path]]
+    every: list[Path]
+
+    @property
+    def passed_by(self) -> list[Path]:
+        """Those that are not read, and that no message names yet."""
+        known = {*self.chosen.values(), *chain.from_iterable(self.unclear.values())}
+        return [file for file in self.every if file not in known]
+
+
 def coco_files(root: Path) -> dict[str, Path]:
     """The annotation file of each split, or of "all" where a data set is not split.
 
     Known are a plain layout (``annotations/train.json``), COCO's own and CVAT's (``annotations/instances_Train.json``;
     ``instances_default.json`` is not split), Roboflow's (``train/_annotations.coco.json``, ``valid`` for val), Label
-    Studio's (``result.json``), and a single COCO file of any name.
+    Studio's (``result.json``), other names with a split in it (``custom_train.json``) where there is one such file, and
+    a single COCO file of any name. Those of captions, key points and the like come after all others.
     """
-    found: dict[str, Path] = {}
-    for split in ("train", "val", "test"):
+    return _files_of(root).chosen
+
+
+def _files_of(root: Path) -> _Files:
+    chosen: dict[str, Path] = {}
+    for split in SPLITS:
         file = next((root / place for place in _places(split) if (root / place).is_file()), None)
         if file is not None:
-            found[split] = file
+            chosen[split] = file
     folders = [folder for folder in folders_in(root) if folder.name.lower() == "annotations"]
     inside = [file for folder in folders for file in files_in(folder, ".json")]
     beside = [file for file in files_in(root, ".json") if _looks_like_coco(file)]
     for file in [*inside, *beside]:
         match = _NAMED.fullmatch(file.stem.lower())
         split_name = split_of(match[1]) if match else None
-        if split_name and split_name not in found:
-            found[split_name] = file
-    if set(found) - {WHOLE}:
-        found.pop(WHOLE, None)
-    if not found:
+        if split_name and split_name not in chosen:
+            chosen[split_name] = file
+    coco = [*(file for file in inside if _looks_like_coco(file)), *beside]
+    in_splits = {split: files_in(folder, ".json") for split, folder in split_folders(root).items()}
+    unclear: dict[str, list[Path]] = {}
+    for split in SPLITS:
+        own = [file for file in in_splits.get(split, []) if _looks_like_coco(file)]
+        _choose(split, [*(file for file in coco if split_in(file.stem) == split), *own], chosen, unclear)
+        coco += own
+    if set(chosen) - {WHOLE}:
+        chosen.pop(WHOLE, None)
+    if not chosen and not unclear:
         plain = [file for file in [*inside, *beside] if file.stem.lower() in _UNSPLIT]
-        single = plain or [file for file in inside if _looks_like_coco(file)] or beside
-        if len(plain) >= 1 or len(single) == 1:
-            found[WHOLE] = single[0]
-    return found
+        if plain:
+            chosen[WHOLE] = plain[0]
+        else:
+            _choose(WHOLE, [file for file in inside if _looks_like_coco(file)] or beside, chosen, unclear)
+    return _Files(chosen, unclear, coco)
+
+
+def _choose(split: str, files: list[Path], chosen: dict[str, Path], unclear: dict[str, list[Path]]) -> None:
+    """The only one of some files, or the only one of detection among them; where there is none, all are unclear."""
+    detection = [file for file in files if not _OTHER_TASKS.match(file.stem.lower())] or files
+    if split in chosen or not files:
+        return
+    if len(detection) == 1:
+        chosen[split] = detection[0]
+    else:
+        unclear[split] = detection
 
 
 def _looks_like_coco(file: Path) -> bool:
@@ -111,11 +203,21 @@ def _looks_like_coco(file: Path) -> bool:
 
 def image_folders(annotations: Path, split: str) -> list[Path]:
     """The folders that are there of those where the images of a file may be, the likeliest first; at least one."""
-    beside, root = annotations.parent, annotations.parent.parent
-    named = annotations.stem.removeprefix("instances_")
-    names = ["images", named, split, f"images/{named}", f"images/{split}", ".", "data", f"data/{named}"]
-    candidates = [root / name for name in names if name]
+    beside = annotations.parent
+    named = _named(annotations)
+    candidates = _folders_below(beside.parent, annotations, split)
     near = [beside, beside / "images", beside / "data", beside / named, beside / split]
     exports = annotations.name in ("_annotations.coco.json", "result.json", "labels.json")
     candidates = [*near, *candidates] if exports else [*candidates, *near]
     return [folder for folder in dict.fromkeys(candidates) if folder.is_dir()]
+
+
+def _named(annotations: Path) -> str:
+    return annotations.stem.removeprefix("instances_")
+
+
+def _folders_below(root: Path, annotations: Path, split: str) -> list[Path]:
+    """Where images may be below a folder, which is among them; the likeliest first."""
+    named = _named(annotations)
+    names = ["images", named, split, f"images/{named}", f"images/{split}", ".", "data", f"data/{named}"]
+    return [root / name for name in names if name and (root / name).is_dir()]

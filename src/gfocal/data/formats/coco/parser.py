@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -38,13 +38,20 @@ _Id = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 _Side = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
 
 
-class ImageRecord(msgspec.Struct, gc=False):
-    """One entry of ``images``."""
+class ImageRecord(msgspec.Struct, gc=False, kw_only=True, omit_defaults=True):
+    """One entry of ``images``; without ``file_name``, as LVIS has it, ``coco_url`` names the file."""
 
     id: _Id
-    file_name: Annotated[str, msgspec.Meta(min_length=1)]
+    file_name: str = ""
     width: _Side
     height: _Side
+    coco_url: Any = None
+
+    def __post_init__(self) -> None:
+        if not self.file_name:
+            if not (isinstance(self.coco_url, str) and self.coco_url):
+                raise ValueError("Object missing required field `file_name`, or it is empty")
+            self.file_name = self.coco_url
 
 
 class AnnotationRecord(msgspec.Struct, gc=False):

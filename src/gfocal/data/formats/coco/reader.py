@@ -8,22 +8,21 @@ from typing import NamedTuple
 
 import numpy as np
 
+from gfocal.data.formats.coco.locate import locate_images
 from gfocal.data.formats.coco.parser import Annotations, note_unread, parse
 from gfocal.data.formats.coco.validate import check_annotations, check_categories, check_images
-from gfocal.data.formats.common import portable
 from gfocal.data.index.columns import parts
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.problems import Problems
 from gfocal.errors import EmptySplitError, UsageError
-
-_TRIED = 20
-"""Names from the beginning, the middle and the end that are looked for: any one image may be the missing one."""
 
 
 def read_coco(
     annotations: Path,
     images_dir: Path | Sequence[Path],
     *,
+    search: Path | None = None,
+    split: str | None = None,
     skip_broken: bool = False,
     problems: Problems | None = None,
 ) -> DataIndex:
@@ -34,8 +33,9 @@ def read_coco(
     Args:
         annotations: the JSON file.
         images_dir: the folder that its file names start from; of several, that with most of the images looked for.
+        search: images that are not there are looked for below it, see :func:`locate_images`; None looks for none.
+        split: decides between images of one name in several folders.
         skip_broken: leave broken annotations and images out and list them in :attr:`DataIndex.skipped`.
-
         problems: collects what is broken; by default it raises, or skips as ``skip_broken`` says.
 
     Raises:
@@ -50,10 +50,10 @@ def read_coco(
     problems = problems or Problems(skip_broken)
     content = parse(annotations, problems)
     category_ids, names = check_categories(annotations, content.categories)
-    images_dir = _likeliest(folders, [image.file_name for image in content.images])
+    located = locate_images(content.images, folders, search, annotations, problems, split)
     if problems.unread is not None:
         note_unread(annotations, problems)
-    images = check_images(content.images, images_dir, annotations, problems)
+    images = check_images(content.images, located, annotations, problems)
     if not images:
         raise EmptySplitError(
             f"{annotations}: no picture {'is left' if content.images else 'in it'}; nothing can be done"
@@ -61,7 +61,7 @@ def read_coco(
     checked = check_annotations(content.annotations, images, category_ids, annotations, problems)
     columns = _columns(content.annotations, checked.rows)
     return DataIndex.build(
-        images_dir=images_dir,
+        images_dir=located.folder,
         annotations=annotations,
         image_ids=[image.id for image in images],
         file_names=[image.file_name for image in images],
@@ -107,19 +107,3 @@ def _columns(annotations: Annotations, rows: np.ndarray | slice) -> _Columns:
     known = annotations.has_ambiguity[rows].any()
     ambiguity = annotations.ambiguity[rows] if known and annotations.ambiguity is not None else None
     return _Columns(boxes, area, annotations.crowd[rows], annotations.ignore[rows], ambiguity)
-
-
-def _likeliest(folders: Sequence[Path], names: Sequence[str]) -> Path:
-    """The folder that holds most of some of the images; the first of equals."""
-    if len(folders) == 1:
-        return folders[0]
-    middle = max(0, len(names) // 2 - _TRIED // 2)
-    some = {*names[:_TRIED], *names[middle : middle + _TRIED], *names[-_TRIED:]}
-    return max(folders, key=lambda folder: sum(_holds(folder, name) for name in some))
-
-
-def _holds(folder: Path, name: str) -> bool:
-    try:
-        return (folder / name).is_file() or (folder / portable(name)).is_file()
-    except (OSError, ValueError):  # too long a name, or a null character in it
-        return False

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from gfocal.data.formats.coco.locate import Located
 from gfocal.data.formats.coco.parser import Annotations, CategoryRecord, ImageRecord
-from gfocal.data.formats.common import portable
 from gfocal.data.index.columns import parts
 from gfocal.data.kinds import Kind
 from gfocal.data.problems import Problems
@@ -27,11 +26,13 @@ def check_categories(file: Path, categories: list[CategoryRecord]) -> tuple[np.n
         raise UsageError(f"{file}: 'categories' is empty; name at least one class")
     if twice := _duplicates([category.id for category in categories]):
         raise UsageError(f"{file}: category id {min(twice)} is there twice; give each class its own id")
+    if unnamed := [category.id for category in categories if not category.name.strip()]:
+        raise UsageError(f"{file}: category {unnamed[0]} has an empty name; give each class a name")
     ordered = sorted(categories, key=lambda category: category.id)
     return np.array([c.id for c in ordered], np.int64), tuple(c.name for c in ordered)
 
 
-def check_images(images: list[ImageRecord], folder: Path, file: Path, problems: Problems) -> list[ImageRecord]:
+def check_images(images: list[ImageRecord], located: Located, file: Path, problems: Problems) -> list[ImageRecord]:
     """The images to keep."""
     seen: set[int] = set()
     kept: list[ImageRecord] = []
@@ -48,49 +49,36 @@ def check_images(images: list[ImageRecord], folder: Path, file: Path, problems: 
             kept.append(image)
         if twice:
             seen.add(image.id)
-    missing = _missing([image.file_name for image in kept], folder)
-    if windows := {name for name in missing if "\\" in name}:
-        # Written on Windows: "images\\1.jpg". Elsewhere a backslash may be part of a name, so that one is tried first.
-        for image in kept:
-            if image.file_name in windows:
-                image.file_name = portable(image.file_name)
-        missing = _missing([image.file_name for image in kept], folder)
-    if missing and not problems.skip:
-        first = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
-        problems.report(
-            Kind.IMAGE_MISSING,
-            file,
-            f"{len(missing)} of {len(images)} pictures are missing in {folder}: {first}",
-            hint="give the folder that the file names start from",
-        )
-    absent = set(missing)
+    lost = [image.file_name for image in kept if image.file_name in located.missing]
+    if lost and not problems.skip:
+        _refuse(lost, len(images), located, file, problems)
     for image in kept:
-        if image.file_name in absent:
-            problems.report(
-                Kind.IMAGE_MISSING,
-                file,
-                f"image {image.id}: picture {folder / image.file_name} does not exist",
-                image=image.file_name,
-            )
+        if image.file_name in located.missing:
+            name, why = image.file_name, located.missing[image.file_name]
+            what = f"picture {name} {why}" if why else f"picture {located.folder / name} does not exist"
+            problems.report(Kind.IMAGE_MISSING, file, f"image {image.id}: {what}", image=name)
             problems.left_out.add(image.id)
-    return [image for image in kept if image.file_name not in absent]
+    return [image for image in kept if image.file_name not in located.missing]
 
 
-def _missing(file_names: list[str], folder: Path) -> list[str]:
-    """The names without a file. Each folder is listed once: a stat an image takes minutes on network disks."""
-    listings: dict[str, set[str]] = {}
-    missing = []
-    for name in file_names:
-        parent, base = os.path.split(name)
-        if parent not in listings:
-            try:
-                with os.scandir(folder / parent) as entries:
-                    listings[parent] = {entry.name for entry in entries}
-            except (OSError, ValueError):  # ValueError: a null character in the name.
-                listings[parent] = set()
-        if base not in listings[parent]:
-            missing.append(name)
-    return missing
+def _refuse(lost: list[str], count: int, located: Located, file: Path, problems: Problems) -> None:
+    """One message for all images that are missing.
+
+    Raises:
+        BrokenInputError: always, unless faults are skipped.
+    """
+    first = ", ".join(lost[:3]) + (", ..." if len(lost) > 3 else "")
+    unclear = next((name for name in lost if located.missing[name]), None)
+    why = "" if unclear is None else f"; {unclear} {located.missing[unclear]}"
+    where = f"in {located.folder}"
+    if located.search is not None and located.search != located.folder:
+        where += f" and below {located.search}"
+    problems.report(
+        Kind.IMAGE_MISSING,
+        file,
+        f"{len(lost)} of {count} pictures are missing {where}: {first}{why}",
+        hint="give the folder that holds the pictures with --images DIR",
+    )
 
 
 class _Positions:

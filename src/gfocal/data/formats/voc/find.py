@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -28,23 +30,55 @@ from gfocal.images.io import IMAGE_SUFFIXES
 LOOKED_FOR = "Annotations/*.xml with JPEGImages/; .xml files beside their pictures"
 _LABEL_FOLDERS = ("annotations", "labels", "xml", "xmls")
 _IMAGE_FOLDERS = ("jpegimages", "images", "imgs", "pictures")
+_LISTS = "imagesets"
+_ROOT = re.compile(rb"<(?:[\w.-]+:)?annotation[\s/>]", re.IGNORECASE)
+_LOOKED_INTO = 20
+"""XML files that are looked into: those of other programs may lie beside them."""
 
 
-def find_voc(root: Path) -> Found | None:
-    """The VOC data set in a folder; None if there is none."""
+def find_voc(root: Path, images: Path | None = None) -> Found | None:
+    """The VOC data set in a folder; None if there is none.
+
+    Args:
+        root: its folder; or one that is part of it (``JPEGImages``, ``Annotations``, ``ImageSets/Main``).
+        images: the folder of its images; None for where they are by custom.
+    """
     if not root.is_dir():
         return None
+    found = _find(root, images)
+    around = _around(root)
+    if around is not None and (found is None or (images is None and not has_any(root, *IMAGE_SUFFIXES))):
+        whole = _find(around, images)
+        if whole is not None:
+            return replace(whole, notes=(*whole.notes, f"{root} is part of the data set {around}, which is read"))
+    return found
+
+
+def _around(folder: Path) -> Path | None:
+    """The data set of which a folder is a part by its name."""
+    folder = folder.absolute()
+    if folder.parent.name.lower() == _LISTS:
+        folder = folder.parent
+    return folder.parent if folder.name.lower() in (*_LABEL_FOLDERS, *_IMAGE_FOLDERS, _LISTS) else None
+
+
+def _find(root: Path, given: Path | None) -> Found | None:
     pair = _folders(root)
     if pair is not None:
-        return _from_lists(root, *pair) or _from_subfolders(root, *pair)
+        labels, images = pair[0], given or pair[1]
+        return _from_lists(root, labels, images) or _from_subfolders(root, labels, images)
     pairs = {split: _folders(folder, beside=True) for split, folder in split_folders(root).items()}
     found = {split: pair for split, pair in pairs.items() if pair}
     if found:
         folders = tuple(labels for labels, _ in found.values())
-        places = {split: VocSplit(root, *pair, None, None, folders) for split, pair in found.items()}
+        own = {} if given is None else split_folders(given)
+        places = {
+            split: VocSplit(root, labels, images if given is None else own.get(split, given), None, None, folders)
+            for split, (labels, images) in found.items()
+        }
         return _found(root, places)
     pair = _folders(root, beside=True)
-    return _found(root, {WHOLE: VocSplit(root, *pair, None, None, (pair[0],))}) if pair else None
+    return _found(root, {WHOLE: VocSplit(root, pair[0], given or pair[1], None, None, (pair[0],))}) if pair else None
 
 
 def _found(place: Path, places: dict[str, VocSplit], notes: Sequence[str] = ()) -> Found:
@@ -70,11 +104,17 @@ def _folders(root: Path, beside: bool = False) -> tuple[Path, Path] | None:
 
 
 def _is_voc(files: Sequence[Path]) -> bool:
-    """Whether the first of some XML files is an annotation; other programs' settings are XML as well."""
-    if not files:
-        return False
-    with files[0].open("rb") as file:
-        return b"<annotation" in file.read(4096)
+    """Whether one of the first XML files is an annotation; other programs' settings are XML as well."""
+    return any(_ROOT.search(_head(file)) for file in files[:_LOOKED_INTO])
+
+
+def _head(file: Path) -> bytes:
+    """What a file begins with, without the zeros of UTF-16."""
+    try:
+        with file.open("rb") as opened:
+            return opened.read(4096).replace(b"\0", b"")
+    except OSError:
+        return b""
 
 
 def _from_lists(root: Path, labels: Path, images: Path) -> Found | None:

@@ -15,25 +15,26 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from xml.etree.ElementTree import Element, ParseError
+from xml.etree.ElementTree import Element
 
 import numpy as np
-from defusedxml.common import DefusedXmlException
-from defusedxml.ElementTree import fromstring
 
 from gfocal.data.formats.common import Listings, images_in, portable, walk
 from gfocal.data.formats.image_size import image_size
 from gfocal.data.formats.sidecar import Sidecar, read_sidecar
 from gfocal.data.formats.voc.split import VocSplit
+from gfocal.data.formats.voc.xml import LOST, Annotation, XmlError, parse_annotation
 from gfocal.data.index.build import Record, to_index
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.kinds import Fault, Kind
 from gfocal.data.problems import Problems
 from gfocal.errors import BrokenInputError, UsageError
 from gfocal.images.io import IMAGE_SUFFIXES
+from gfocal.utils.text import counted, join_some
 
 _OWN = re.compile(r"VOC\s?20\d\d", re.IGNORECASE)
 
+_CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _UNREAD = ("polygon", "segm", "part", "attributes", "actions", "pose", "truncated", "occluded")
 """What an object may have beside its name, box and ``difficult``."""
 
@@ -48,6 +49,8 @@ class _Reading:
     names: list[str] = field(default_factory=list)
     labels: dict[str, int] = field(default_factory=dict)
     from_one: int = 0  # files of the challenge
+    several: int = 0  # objects with more than one box
+    encodings: dict[tuple[str, bool], list[Path]] = field(default_factory=dict)  # what is declared wrongly, and where
     unread: Counter[str] = field(default_factory=Counter)
 
     def label(self, name: str) -> int:
@@ -94,8 +97,7 @@ def read_voc(place: VocSplit, split: str, problems: Problems) -> DataIndex:
     ids = list(sidecar.category_ids) if sidecar is not None else []
     following = max(ids, default=0) + 1
     ids += range(following, following + len(names) - len(ids))
-    if reading.from_one:
-        problems.note(f"{place.labels}: boxes of the VOC challenge count pixels from 1: left and top are lowered by 1")
+    _note_reading(reading)
     for what, times in reading.unread.items():
         problems.lose(place.labels, f"{times} objects' {what}")
     if sidecar is not None:
@@ -106,17 +108,32 @@ def read_voc(place: VocSplit, split: str, problems: Problems) -> DataIndex:
     )  # fmt: skip
 
 
+def _note_reading(reading: _Reading) -> None:
+    note, labels = reading.problems.note, reading.place.labels
+    if reading.from_one:
+        note(f"{labels}: boxes of the VOC challenge count pixels from 1: left and top are lowered by 1")
+    if reading.several:
+        objects = counted(reading.several, "object")
+        note(f"{labels}: {objects} with more than one bndbox: each bndbox is read as an object of that name")
+    for (declared, damaged), files in reading.encodings.items():
+        says = f"not in the declared encoding {declared!r}" if declared else "not in UTF-8, and without a declaration"
+        read = "letters outside ASCII are lost, boxes are read" if damaged else "read as the UTF-8 that they are"
+        names = join_some([file.name for file in files], 3)
+        note(f"{labels}: {counted(len(files), 'XML file')} {says}: {read} ({names})")
+
+
 def _names(folders: Sequence[Path]) -> set[str]:
     """All class names; what cannot be read is left to the reading of its split, which reports it."""
     found: set[str] = set()
     for folder in folders:
         for name in walk(folder, ".xml"):
             try:
-                root = fromstring((folder / name).read_bytes())
-            except (OSError, ParseError, DefusedXmlException, ValueError, LookupError):
+                annotation = parse_annotation((folder / name).read_bytes())
+            except (OSError, XmlError):
                 continue
-            found.update((one.findtext("name") or "").strip() for one in root.findall("object"))
-    return found - {""}
+            names = (_name(one, annotation) for one in annotation.objects())
+            found.update(name for name in names if not isinstance(name, Fault))
+    return found
 
 
 def _pairs(reading: _Reading) -> Iterator[_Pair]:
@@ -166,8 +183,8 @@ def _known_stem(given: str, files: dict[str, Path], images: dict[str, str]) -> s
 def _named_image(xml: Path, images: dict[str, str]) -> str | None:
     """What ``filename`` says, where no image is called like the XML file."""
     try:
-        root = fromstring(xml.read_bytes())
-    except (ParseError, DefusedXmlException, ValueError, OSError):
+        root = parse_annotation(xml.read_bytes()).root
+    except (XmlError, OSError):
         return None
     name = os.path.splitext(portable(root.findtext("filename") or "").rsplit("/", 1)[-1])[0].strip()
     return images.get(name)
@@ -188,21 +205,24 @@ def _record(pair: _Pair, sidecar: Sidecar | None, reading: _Reading) -> Record |
         if record is not None:
             return record
         identity = sidecar.identity(file)
-    root = None
+    annotation = None
     if pair.xml is not None:
         try:
-            root = fromstring(content)
-        except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
-            message = f"is not well-formed XML: {error}" if isinstance(error, ParseError) else f"is refused: {error}"
-            problems.report(Kind.RECORD_BROKEN, pair.xml, message, image=pair.image)
+            annotation = parse_annotation(content)
+        except XmlError as error:
+            problems.report(Kind.RECORD_BROKEN, pair.xml, str(error), image=pair.image)
             return None
-    size = _size(root)
+        if annotation.encoding is not None:
+            reading.encodings.setdefault((annotation.declared, annotation.damaged), []).append(pair.xml)
+    size = _size(annotation)
     try:
         size = size or image_size(image)
     except BrokenInputError as error:
         problems.report(Kind.IMAGE_UNREADABLE, image, error.reason, image=pair.image, hint="replace it")
         return None
-    objects = [] if root is None or pair.xml is None else list(_objects(root, pair.xml, size, pair.image, reading))
+    objects: list[_Object] = []
+    if annotation is not None and pair.xml is not None:
+        objects += _objects(annotation, pair.xml, size, pair.image, reading)
     return Record(
         file_name=pair.image,
         width=size[0],
@@ -215,34 +235,61 @@ def _record(pair: _Pair, sidecar: Sidecar | None, reading: _Reading) -> Record |
     )
 
 
-def _size(root: Element | None) -> tuple[int, int] | None:
+def _size(annotation: Annotation | None) -> tuple[int, int] | None:
     """(width, height) as written; None where it is not, or is 0 as some tools write."""
-    if root is None:
+    if annotation is None:
         return None
     try:
-        width, height = (int(float(root.findtext(f"size/{side}") or "")) for side in ("width", "height"))
+        width, height = (int(float(annotation.root.findtext(f"size/{side}") or "")) for side in ("width", "height"))
     except (ValueError, OverflowError):
         return None
     return (width, height) if min(width, height) > 0 and max(width, height) < 1 << 31 else None
 
 
+_Object = tuple[int, tuple[float, float, float, float], bool]  # label, box, difficult
+
+
 def _objects(
-    root: Element, xml: Path, size: tuple[int, int], image: str, reading: _Reading
-) -> Iterator[tuple[int, tuple[float, float, float, float], bool]]:
-    """(label, box, difficult) of each object without fault."""
+    annotation: Annotation, xml: Path, size: tuple[int, int], image: str, reading: _Reading
+) -> Iterator[_Object]:
+    """Each object without fault; one with several boxes is as many objects."""
+    root = annotation.root
     source = f"{root.findtext('source/database')} {root.findtext('source/annotation')}"
     first = 1.0 if _OWN.search(source) else 0.0
     reading.from_one += bool(first)
-    for number, one in enumerate(root.findall("object"), 1):
-        name = (one.findtext("name") or "").strip()
-        box = _box(one, size, first) if name else Fault(Kind.RECORD_BROKEN, "has no name")
-        if isinstance(box, Fault):
-            label = f"object {number}" + (f" ({name})" if name else "")
-            reading.problems.report(box.kind, xml, f"{label}: {box.message}", image=image)
-            continue
-        reading.unread.update(tag for tag in _UNREAD if _says_something(one.find(tag)))
-        difficult = (one.findtext("difficult") or "0").strip().lower() in ("1", "true", "yes")
-        yield reading.label(name), box, difficult
+    inside = set()
+    for number, one in enumerate(annotation.objects(), 1):
+        inside.update(one.iter("bndbox"))
+        name = _name(one, annotation)
+        corners = one.findall("bndbox")
+        reading.several += len(corners) > 1
+        for place, each in enumerate(corners or [None], 1):
+            box = name if isinstance(name, Fault) else _box(each, size, first)
+            if isinstance(name, Fault) or isinstance(box, Fault):
+                label = f"object {number}" + ("" if isinstance(name, Fault) else f" ({name})")
+                label += f", bndbox {place}" if len(corners) > 1 else ""
+                reading.problems.report(box.kind, xml, f"{label}: {box.message}", image=image)
+                continue
+            reading.unread.update(tag for tag in _UNREAD if _says_something(one.find(tag)))
+            difficult = (one.findtext("difficult") or "0").strip().lower() in ("1", "true", "yes")
+            yield reading.label(name), box, difficult
+    if outside := sum(box not in inside for box in root.iter("bndbox")):
+        message = f"{counted(outside, 'bndbox', 'bndboxes')} in no <object>, so nothing says of which class"
+        reading.problems.report(Kind.RECORD_BROKEN, xml, message, image=image)
+
+
+def _name(one: Element, annotation: Annotation) -> str | Fault:
+    """The class of an object, or why it has none."""
+    names = list(dict.fromkeys((name.text or "").strip() for name in one.findall("name")))
+    if len(names) > 1:
+        return Fault(Kind.RECORD_BROKEN, f"has more than one name: {join_some([repr(name) for name in names])}")
+    if not any(names):
+        return Fault(Kind.RECORD_BROKEN, "has no name")
+    if annotation.damaged and LOST in names[0]:
+        declared = f"which it declares ({annotation.declared})" if annotation.declared else "which XML is by default"
+        message = f"its name {names[0]!r} has letters that cannot be read: the file is not in the encoding {declared}"
+        return Fault(Kind.RECORD_BROKEN, f"{message}; save it as UTF-8")
+    return names[0]
 
 
 def _says_something(element: Element | None) -> bool:
@@ -251,14 +298,17 @@ def _says_something(element: Element | None) -> bool:
     return len(element) > 0 or (element.text or "").strip().lower() not in ("", "0", "unspecified")
 
 
-def _box(one: Element, size: tuple[int, int], first: float) -> Fault | tuple[float, float, float, float]:
+def _box(corners: Element | None, size: tuple[int, int], first: float) -> Fault | tuple[float, float, float, float]:
     """Xyxy in pixels from the image's corner, or what is wrong with it."""
-    texts = [one.findtext(f"bndbox/{key}") for key in ("xmin", "ymin", "xmax", "ymax")]
+    written = [[] if corners is None else [e.text or "" for e in corners.findall(key)] for key in _CORNERS]
+    if twice := next((key for key, given in zip(_CORNERS, written, strict=True) if len(set(given)) > 1), None):
+        return Fault(Kind.RECORD_BROKEN, f"bndbox has more than one {twice}")
+    texts = [given[0] if given else None for given in written]
     try:
         left, top, right, bottom = (float(text) for text in texts if text is not None)
     except ValueError:
-        written = ", ".join("nothing" if text is None else repr(text) for text in texts)
-        return Fault(Kind.RECORD_BROKEN, f"bndbox needs the numbers xmin, ymin, xmax, ymax; it has {written}")
+        has = ", ".join("nothing" if text is None else repr(text) for text in texts)
+        return Fault(Kind.RECORD_BROKEN, f"bndbox needs the numbers {', '.join(_CORNERS)}; it has {has}")
     box = (left - first, top - first, right, bottom)
     text = f"bndbox {left:g} {top:g} {right:g} {bottom:g}"
     if not np.isfinite(box).all():

@@ -1,0 +1,249 @@
+"""Where the images of a COCO file are; its names may be those of another machine."""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+from urllib.parse import parse_qs, unquote, unquote_plus, urlsplit
+
+from gfocal.data.formats.coco.parser import ImageRecord
+from gfocal.data.formats.common import Listings, images_in, portable, split_in
+from gfocal.data.problems import Problems
+from gfocal.utils.text import counted, join_some
+
+_TRIED = 20
+"""Names from the beginning, the middle and the end that are looked for: any one image may be the missing one."""
+_URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+_DRIVE = re.compile(r"[A-Za-z]:")
+_UPLOADED = re.compile(r"[0-9a-f]{8}-(?=.)")
+"""What Label Studio writes before the name of an uploaded file."""
+
+
+class _Way(NamedTuple):
+    """How names may differ from those of files: what makes both the same, and how a note says it."""
+
+    same: Callable[[str], str]
+    note: str
+
+
+def _composed(text: str) -> str:
+    return unicodedata.normalize("NFC", text)
+
+
+_WAYS = (
+    _Way(str, "found by the end of the path"),
+    _Way(_composed, "found in another form of Unicode (accents are characters of their own: NFC, NFD)"),
+    _Way(lambda text: _composed(_composed(text).casefold()), "found with other capitals"),
+    _Way(lambda text: _UPLOADED.sub("", text, count=1), "found without the digits that Label Studio writes first"),
+)
+
+
+@dataclass(frozen=True)
+class Located:
+    """Where images are.
+
+    Attributes:
+        folder: that their file names start from.
+        missing: names that no file has: "", or why none of several is taken.
+        search: below which they were looked for; None: nowhere.
+    """
+
+    folder: Path
+    missing: dict[str, str]
+    search: Path | None = None
+
+
+def locate_images(
+    images: Sequence[ImageRecord],
+    folders: Sequence[Path],
+    search: Path | None,
+    file: Path,
+    problems: Problems,
+    split: str | None = None,
+) -> Located:
+    """Find the file of every image.
+
+    A name that is right stays as it is. Others are compared with all images below ``search`` by the ends of their
+    paths, the longest first. A file is taken only where no other fits as well, and where no other name fits it.
+
+    Args:
+        images: their ``file_name`` becomes what leads from the folder to the file.
+        folders: where names may start from, the likeliest first.
+        search: images of other names are looked for below it; None looks for none.
+        file: the annotation file, for notes.
+        problems: takes notes of what was found otherwise than it is written.
+        split: of files that fit equally well, that in a folder named after this split is taken.
+    """
+    names = list(dict.fromkeys(image.file_name for image in images))
+    folder = _likeliest(folders, names)
+    listings = Listings()
+    direct = {name: given for name in names if (given := _direct(folder, name, listings)) is not None}
+    lost = {image.file_name: image for image in images if image.file_name not in direct}
+    missing = dict.fromkeys(lost, "")
+    if lost and search is not None:
+        taken = {_place(folder, given): name for name, given in direct.items()}
+        found, reasons = _Search(search, split).find(list(lost.values()), taken)
+        missing = {name: reasons.get(name, "") for name in lost if name not in found}
+        folder, direct = _joined(folder, direct, {name: place for name, (place, _) in found.items()})
+        _note(found, search, file, problems)
+    for image in images:
+        image.file_name = direct.get(image.file_name, image.file_name)
+    return Located(folder, missing, search)
+
+
+def _likeliest(folders: Sequence[Path], names: Sequence[str]) -> Path:
+    """The folder that holds most of some of the images; the first of equals."""
+    if len(folders) == 1:
+        return folders[0]
+    middle = max(0, len(names) // 2 - _TRIED // 2)
+    some = {*names[:_TRIED], *names[middle : middle + _TRIED], *names[-_TRIED:]}
+    return max(folders, key=lambda folder: sum(_holds(folder, name) for name in some))
+
+
+def _holds(folder: Path, name: str) -> bool:
+    try:
+        return (folder / name).is_file() or (folder / portable(name)).is_file()
+    except (OSError, ValueError):  # too long a name, or a null character in it
+        return False
+
+
+def _direct(folder: Path, name: str, listings: Listings) -> str | None:
+    """The name, or with "/" for Windows' backslashes, where such a file is in the folder."""
+    # Elsewhere a backslash may be part of a name, so that one is tried first.
+    return next((given for given in (name, portable(name)) if listings.has(os.path.join(folder, given))), None)
+
+
+def _place(folder: str | Path, name: str) -> str:
+    return os.path.normpath(os.path.join(folder, name))
+
+
+def _joined(folder: Path, direct: dict[str, str], found: dict[str, str]) -> tuple[Path, dict[str, str]]:
+    """One folder for images that lie in several, and the names in it."""
+    if not found:
+        return folder, direct
+    places = {name: _place(folder, given) for name, given in direct.items()} | found
+    around = [*map(os.path.dirname, found.values()), *([os.path.normpath(folder)] if direct else [])]
+    if len({os.path.isabs(place) for place in around}) > 1:
+        around = [os.path.abspath(place) for place in around]
+        places = {name: os.path.abspath(place) for name, place in places.items()}
+    common = os.path.commonpath(around) or "."
+    return Path(common), {name: _relative(place, common) for name, place in places.items()}
+
+
+def _relative(place: str, folder: str) -> str:
+    return PurePosixPath(portable(os.path.relpath(place, folder))).as_posix()
+
+
+def _note(found: dict[str, tuple[str, int]], search: Path, file: Path, problems: Problems) -> None:
+    for way, kind in enumerate(_WAYS):
+        own = [(name, place) for name, (place, used) in found.items() if used == way]
+        if own:
+            name, place = own[0]
+            first = f"{name!r} is {_relative(place, os.fspath(search))}"
+            problems.note(f"{file}: {counted(len(own), 'picture')} {kind.note}, below {search}: {first}")
+
+
+def readings(name: str) -> Iterator[tuple[str, ...]]:
+    """What the parts of a path may be, as other machines and labelling servers write it; the likeliest first.
+
+    Windows' paths, percent signs of URLs, and ``/data/local-files/?d=`` of Label Studio.
+    """
+    plain = portable(name).strip()
+    texts = [plain]
+    with suppress(ValueError):  # no URL after all
+        if "?" in plain or _URL.match(plain):
+            parsed = urlsplit(plain)
+            texts += [portable(given) for given in parse_qs(parsed.query).get("d", [])]
+            texts.append(parsed.path)
+    texts += [portable(decode(text)) for text in tuple(texts) if "%" in text or "+" in text for decode in _DECODERS]
+    for text in dict.fromkeys(texts):
+        parts = [
+            part for part in text.split("/") if part not in ("", ".", "..") and not re.fullmatch("[A-Za-z]:", part)
+        ]
+        if parts:
+            yield tuple(parts)
+
+
+_DECODERS = (unquote, unquote_plus)
+
+
+class _Search:
+    """All images below a folder, by their names."""
+
+    def __init__(self, folder: Path, split: str | None) -> None:
+        self._folder, self._split = folder, split
+        self._files = list(images_in(folder))
+        self._tables: dict[int, dict[str, list[str]]] = {}
+
+    def find(
+        self, images: Sequence[ImageRecord], taken: dict[str, str]
+    ) -> tuple[dict[str, tuple[str, int]], dict[str, str]]:
+        """Files of images, and why there is none.
+
+        Args:
+            images: of names that no file has as they are.
+            taken: the name of each file that an image has already.
+
+        Returns:
+            By name (file, index of the way it was found), and by name why no file is taken.
+        """
+        found: dict[str, tuple[str, int]] = {}
+        reasons = {}
+        for image in images:
+            way, files = self._fitting(image)
+            if len(files) == 1:
+                found[image.file_name] = (_place(self._folder, files[0]), way)
+            elif files:
+                reasons[image.file_name] = f"may be {join_some(files, 3)} in {self._folder}"
+        claims = Counter(place for place, _ in found.values())
+        for name, (place, _) in tuple(found.items()):
+            if place in taken or claims[place] > 1:
+                others = [other for other, (its, _) in found.items() if its == place and other != name]
+                other = taken.get(place) or next(iter(others), name)
+                reasons[name] = f"may be {place}, and so may {other}"
+        return {name: one for name, one in found.items() if name not in reasons}, reasons
+
+    def _fitting(self, image: ImageRecord) -> tuple[int, list[str]]:
+        """The files that fit an image best, and the way in which they do."""
+        url = image.coco_url if isinstance(image.coco_url, str) else ""
+        paths = list(dict.fromkeys([*readings(image.file_name), *readings(url)]))
+        for way in range(len(_WAYS)):
+            for parts in paths:
+                if files := self._best(parts, way):
+                    return way, files
+        return 0, []
+
+    def _best(self, parts: tuple[str, ...], way: int) -> list[str]:
+        """Of the files of a name, those whose path ends with most of the parts."""
+        same = _WAYS[way].same
+        files = self._table(way).get(same(parts[-1]), [])
+        if len(files) < 2:
+            return files
+        wanted = [same(part) for part in reversed(parts)]
+        scores = [_common(wanted, [same(part) for part in reversed(file.split("/"))]) for file in files]
+        best = [file for file, score in zip(files, scores, strict=True) if score == max(scores)]
+        in_split = [file for file in best if any(split_in(part) == self._split for part in file.split("/")[:-1])]
+        return in_split if self._split and len(in_split) == 1 else best
+
+    def _table(self, way: int) -> dict[str, list[str]]:
+        """Files by the names that they have in one way; what Label Studio adds is taken off names in files alone."""
+        if way not in self._tables:
+            same = str if way == len(_WAYS) - 1 else _WAYS[way].same
+            table = defaultdict(list)
+            for file in self._files:
+                table[same(file.rpartition("/")[2])].append(file)
+            self._tables[way] = dict(table)
+        return self._tables[way]
+
+
+def _common(first: Sequence[str], second: Sequence[str]) -> int:
+    """How many of the first elements are equal."""
+    pairs = enumerate(zip(first, second, strict=False))
+    return next((i for i, (a, b) in pairs if a != b), min(len(first), len(second)))
