@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from gfocal.cli.options import DataFormat, Json, Overrides, SkipBroken
+from gfocal.cli.options import DataFormat, ImagesDir, Json, Overrides, SkipBroken
 from gfocal.cli.terminal import claim, own_stdout, print_json, say, verb, warn
 
 data_app = typer.Typer(
@@ -37,6 +37,7 @@ def check(
         Path | None, typer.Option("--fix", metavar="OUT", help="Write a cleaned copy to OUT; PATH stays as it is.")
     ] = None,
     format_: DataFormat = None,
+    images_dir: ImagesDir = None,
     every: Annotated[bool, typer.Option("--all", help="Print every finding, not only the first errors.")] = False,
     json_: Json = False,
 ) -> None:
@@ -57,7 +58,9 @@ def check(
             check_out(fix)  # before the long work
 
         with ProgressBar(0, "reading pictures") as bar:
-            report = check_data(path, val=val, format=format_, workers=workers, progress=bar.callback)
+            report = check_data(
+                path, val=val, format=format_, images_dir=images_dir, workers=workers, progress=bar.callback
+            )
         fixed = None if fix is None else fix_data(report, fix, workers=workers)
     if json_:
         print_json({**report.to_dict(), "fixed": fixed and fixed.to_dict()})
@@ -80,6 +83,7 @@ def stats(
     ],
     split: Annotated[str, typer.Option("--split", help="Split to look at: train, val or test.")] = "train",
     format_: DataFormat = None,
+    images_dir: ImagesDir = None,
     overrides: Overrides = None,
     images: Annotated[
         int, typer.Option("--pictures", min=0, help="Look at this many, chosen by --seed; 0 for all.")
@@ -107,6 +111,7 @@ def stats(
             recipe,
             split=split,
             format=format_,
+            images_dir=images_dir,
             overrides=overrides or (),
             images=images,
             seed=seed,
@@ -135,6 +140,7 @@ def preview(
     ] = Path("preview.jpg"),
     count: Annotated[int, typer.Option("--count", "-n", min=1, max=100, help="Number of pictures.")] = 16,
     format_: DataFormat = None,
+    images_dir: ImagesDir = None,
     epoch: Annotated[int, typer.Option("--epoch", min=1, help="Epoch to draw; the last epochs have no mosaics.")] = 1,
     overrides: Overrides = None,
     skip_broken: SkipBroken = False,
@@ -151,7 +157,15 @@ def preview(
 
         loaded = load_recipe(recipe, overrides or ())
         result = draw_preview(
-            data, loaded, out, count=count, epoch=epoch - 1, format=format_, skip_broken=skip_broken, say=say
+            data,
+            loaded,
+            out,
+            count=count,
+            epoch=epoch - 1,
+            format=format_,
+            images_dir=images_dir,
+            skip_broken=skip_broken,
+            say=say,
         )
         warn(result["skipped"], "broken record", "left out")
     if json_:
@@ -171,6 +185,7 @@ def convert(
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of what --val sets apart.")] = 0,
     copy: Annotated[bool, typer.Option("--copy/--link", help="Copy the pictures, or make hard links to them.")] = True,
     format_: DataFormat = None,
+    images_dir: ImagesDir = None,
     skip_broken: SkipBroken = False,
     json_: Json = False,
 ) -> None:
@@ -189,6 +204,7 @@ def convert(
             seed=seed,
             copy=copy,
             format=format_,
+            images_dir=images_dir,
             skip_broken=skip_broken,
             warn=lambda lines: warn(lines, "broken record", "left out"),
             say=say,

@@ -35,6 +35,14 @@ Rename = Annotated[
     list[str] | None,
     typer.Option("--rename", metavar="OLD=NEW", help="Call a class of the data NEW; may be repeated, swaps included."),
 ]
+ImagesDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--images",
+        metavar="DIR",
+        help="Folder of the pictures of COCO or VOC data, or one around it; by default near the annotations.",
+    ),
+]
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="A run folder or a .safetensors checkpoint.")]
 RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="A name from `gfocal recipes`, or a .yaml file.")]
 Init = Annotated[

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from gfocal.cli.options import Init, Json, Overrides
+from gfocal.cli.options import ImagesDir, Init, Json, Overrides
 from gfocal.cli.terminal import fail, own_stdout, print_json, say, verb
 from gfocal.errors import UsageError
 
@@ -89,6 +89,7 @@ def _study_verb(asked: str) -> Callable[..., None]:
     def command(
         data: StudyDataOption,
         val: Val = None,
+        images_dir: ImagesDir = None,
         budget: BudgetName = None,
         rows: Rows = None,
         seeds: Seeds = None,
@@ -120,6 +121,7 @@ def _study_verb(asked: str) -> Callable[..., None]:
                 init=init,
                 jobs=jobs,
                 rows=tuple(rows or ()),
+                images_dir=images_dir,
             )
             study = open_study(settings)
             if dry_run:
@@ -264,6 +266,7 @@ def figures(
     data: Annotated[
         Path | None, typer.Option("--data", metavar="PATH", help="A data set; by default generated scenes.")
     ] = None,
+    images_dir: ImagesDir = None,
     model: Annotated[
         list[str] | None,
         typer.Option("--model", metavar="MODEL", help="Run folders or checkpoints, for what detectors predict."),
@@ -278,7 +281,7 @@ def figures(
     with own_stdout():
         from gfocal.studies.figures.draw import draw_figures
 
-        files = draw_figures(out, data=data, model=model, format=format_, say=say)
+        files = draw_figures(out, data=data, images_dir=images_dir, model=model, format=format_, say=say)
     if json_:
         return print_json({name: str(file) for name, file in files.items()})
     for name, file in files.items():

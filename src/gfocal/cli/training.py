@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gfocal.cli.options import DataFormat, DataSets, Init, Json, Overrides, RecipeName, Rename, SkipBroken
+from gfocal.cli.options import DataFormat, DataSets, ImagesDir, Init, Json, Overrides, RecipeName, Rename, SkipBroken
 from gfocal.cli.terminal import claim, fail, is_main_process, own_stdout, print_json, say, verb, verb_of_many, warn
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def train(
     val: Val = None,
     seed: Seed = None,
     format_: DataFormat = None,
+    images_dir: ImagesDir = None,
     out: RunFolder = None,
     overrides: Overrides = None,
     resume: Resume = False,
@@ -83,6 +84,7 @@ def train(
             seed=seed,
             resumed=folder if resume else None,
             format=format_,
+            images_dir=images_dir,
             skip_broken=skip_broken,
             rename=rename or (),
             say=say,
@@ -139,6 +141,7 @@ def find_lr(
     low: Annotated[float, typer.Option("--low", help="Learning rate of the first step.")] = 1e-6,
     high: Annotated[float, typer.Option("--high", help="Learning rate of the last step.")] = 10.0,
     format_: DataFormat = None,
+    images_dir: ImagesDir = None,
     overrides: Overrides = None,
     init: Init = None,
     skip_broken: SkipBroken = False,
@@ -161,7 +164,9 @@ def find_lr(
             folder = default_run_folder(recipe, data)
             out = folder.with_name(f"{folder.name}-lr")
         claim(out / NUMBERS)  # before the long work
-        index, _ = join(open_parts(data, "train", format=format_, skip_broken=skip_broken, say=say))
+        index, _ = join(
+            open_parts(data, "train", format=format_, images_dir=images_dir, skip_broken=skip_broken, say=say)
+        )
         warn(index.skipped, "broken record", "left out")
         with ProgressBar(steps, "sweeping") as bar:
             sweep = finder.find_lr(
@@ -181,7 +186,7 @@ def find_lr(
     typer.echo(
         "\n".join(
             [
-                *describe_sweep(report, _typed(recipe, data, format_, overrides, init)),
+                *describe_sweep(report, _typed(recipe, data, format_, images_dir, overrides, init)),
                 *(f"{name}: {file}" for name, file in files.items()),
             ]
         )
@@ -189,10 +194,16 @@ def find_lr(
 
 
 def _typed(
-    recipe: str, data: list[Path], format_: str | None, overrides: list[str] | None, init: Path | None
+    recipe: str,
+    data: list[Path],
+    format_: str | None,
+    images_dir: Path | None,
+    overrides: list[str] | None,
+    init: Path | None,
 ) -> list[str]:
     """The words of a training on the same as a sweep."""
     words = ["gfocal", "train", recipe, *(part for path in data for part in ("--data", str(path)))]
     words += [] if format_ is None else ["--format", format_]
+    words += [] if images_dir is None else ["--images", str(images_dir)]
     words += [] if init is None else ["--init", str(init)]
     return [*words, *(part for override in overrides or () for part in ("--set", override))]

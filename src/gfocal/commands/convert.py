@@ -55,6 +55,7 @@ def convert_files(
     seed: int = 0,
     copy: bool = True,
     format: Format | None = None,
+    images_dir: Path | None = None,
     skip_broken: bool = False,
     warn: Callable[[list[str]], None] | None = None,
     say: Say | None = None,
@@ -69,6 +70,7 @@ def convert_files(
         seed: of what is set apart.
         copy: False links the images.
         format: of the source; by default what is found.
+        images_dir: the folder of the images, or one around it; by default near the annotations.
         skip_broken: leave out what is broken.
         warn: called with one line for everything left out.
         say: called with lines about how the data are understood.
@@ -78,7 +80,7 @@ def convert_files(
     """
     check_out(out)
     problems = Problems(skip_broken, unread=[])
-    splits = open_splits(source, format=format, problems=problems)
+    splits = open_splits(source, format=format, images_dir=images_dir, problems=problems)
     say_lines(problems.notes, say)
     if warn is not None:
         warn(problems.lines)

@@ -94,6 +94,7 @@ def evaluate_files(
     *,
     split: str = "val",
     format: Format | None = None,
+    images_dir: Path | None = None,
     overrides: Sequence[str] = (),
     tile: int | None = None,
     overlap: float | None = None,
@@ -114,6 +115,7 @@ def evaluate_files(
         data: data set.
         split: "train", "val" or "test"; what the run set apart is "val", see :mod:`gfocal.data.split`.
         format: of the data; by default what is found.
+        images_dir: the folder of the images, or one around it; by default near the annotations.
         batch_size: images, or tiles, a forward pass; by default 16, or 2 where images keep their shape.
         skip_broken: leave out what is broken.
         rename: ``OLD=NEW``: a class of the data under the name that the model has for it; all of them at once.
@@ -131,7 +133,7 @@ def evaluate_files(
     _check_plots(plots, score)  # before the long work
     detector, recipe, _ = open_model(model, overrides, tile=tile, overlap=overlap)
     processes = processes_of(make_accelerator("fp32")) if launched() else ALONE
-    index = open_measured(model, data, which, format=format, skip_broken=skip_broken, say=say)
+    index = open_measured(model, data, which, format=format, images_dir=images_dir, skip_broken=skip_broken, say=say)
     limit, tiling = recipe.predict.max_detections, detector.tiling
     index, about = _select(index, detector, limit, rename, only_common)
     with ProgressBar(len(index), "evaluating", shown=processes.main) as bar:

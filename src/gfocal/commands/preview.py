@@ -50,6 +50,7 @@ def draw_preview(
     count: int = 16,
     epoch: int = 0,
     format: Format | None = None,
+    images_dir: Path | None = None,
     skip_broken: bool = False,
     say: Callable[[str], None] | None = None,
 ) -> Preview:
@@ -64,6 +65,7 @@ def draw_preview(
         count: images on the sheet, at most as many as an epoch has.
         epoch: >= 0.
         format: read the data set as this; by default what is found.
+        images_dir: the folder of the images, or one around it; by default near the annotations.
         skip_broken: put the next readable image in the place of a broken one.
         say: called with lines about how the data are understood.
 
@@ -74,7 +76,7 @@ def draw_preview(
         raise UsageError(f"--out must be a picture file ({', '.join(_SUFFIXES)}), got {out}")
     if epoch >= recipe.schedule.epochs:
         raise UsageError(f"--epoch must be at most schedule.epochs={recipe.schedule.epochs}, got {epoch + 1}")
-    (opened,) = open_parts([data], "train", format=format, skip_broken=skip_broken, say=say)
+    (opened,) = open_parts([data], "train", format=format, images_dir=images_dir, skip_broken=skip_broken, say=say)
     if not len(opened):
         raise UsageError(f"{opened.annotations} lists no pictures: there is nothing to draw")
     index = in_tiles(recipe, opened)

@@ -55,6 +55,7 @@ def statistics_of_files(
     *,
     split: str = "train",
     format: Format | None = None,
+    images_dir: Path | None = None,
     overrides: Sequence[str] = (),
     images: int = IMAGES,
     seed: int = 0,
@@ -71,6 +72,7 @@ def statistics_of_files(
         recipe: name or file.
         split: "train", "val" or "test".
         format: read the data set as this; by default what is found.
+        images_dir: the folder of the images, or one around it; by default near the annotations.
         overrides: recipe keys.
         images: looked at, chosen by ``seed``; 0 for all.
         seed: >= 0.
@@ -87,7 +89,7 @@ def statistics_of_files(
         raise UsageError(f"--split is {', '.join(SPLITS)}, not {split!r}")
     loaded = load_recipe(recipe, overrides)
     which: Split = split
-    (index,) = open_parts([data], which, format=format, skip_broken=skip_broken, say=say)
+    (index,) = open_parts([data], which, format=format, images_dir=images_dir, skip_broken=skip_broken, say=say)
     if warn is not None:
         warn(index.skipped)
     with _Bars() as bars:

@@ -12,7 +12,7 @@ import numpy as np
 
 from gfocal.data.fingerprint import fingerprint
 from gfocal.data.formats.common import WHOLE, Format, Split
-from gfocal.data.formats.open import find_data, open_dataset
+from gfocal.data.formats.open import find_data, open_dataset, takes_images
 from gfocal.data.index.columns import parts
 from gfocal.data.index.concat import join
 from gfocal.data.index.data_index import DataIndex
@@ -53,6 +53,7 @@ def open_run_data(
     seed: int | None = None,
     resumed: Path | None = None,
     format: Format | None = None,
+    images_dir: Path | None = None,
     skip_broken: bool = False,
     rename: Sequence[str] = (),
     say: Callable[[str], None] | None = None,
@@ -65,6 +66,7 @@ def open_run_data(
         seed: of what is set apart, 0 if it is not given.
         resumed: the folder of a run that continues: what it set apart stays apart.
         format: of ``data``; by default what is found.
+        images_dir: the folder of the images of all data sets, or one around it; by default near the annotations.
         skip_broken: leave broken records out.
         rename: ``OLD=NEW``, new names of classes of all these data, all of them at once.
         say: called with lines about how the data are understood.
@@ -73,7 +75,8 @@ def open_run_data(
         UsageError: data is missing or broken, no class is called OLD, val has boxes of a class that train lacks, or a
             run that continues set other images apart than is asked for.
     """
-    opened = open_parts(_paths(data), "train", format=format, skip_broken=skip_broken, say=say)
+    say = None if say is None else _once(say)
+    opened = open_parts(_paths(data), "train", format=format, images_dir=images_dir, skip_broken=skip_broken, say=say)
     train_index, lines = join(opened)
     say_lines(lines, say)
     held_out = recorded(resumed) if resumed is not None else None
@@ -85,7 +88,8 @@ def open_run_data(
             raise UsageError(f"--val {val:g}: the run in {resumed} set nothing apart; leave --val SHARE out")
         learnt, measured, apart = set_apart(train_index, val, seed or 0, say, opened)
         return *_renamed(learnt, measured, rename), apart
-    train_index, val_index = _renamed(train_index, _open_val(data, val, format, skip_broken), rename)
+    val_index = _open_val(data, val, format=format, images_dir=images_dir, skip_broken=skip_broken, say=say)
+    train_index, val_index = _renamed(train_index, val_index, rename)
     if val_index is None:
         return train_index, None, None
     if shared := _in_both(train_index, val_index):
@@ -193,17 +197,39 @@ def nothing_to_learn(index: DataIndex, data: Mapping[str, int]) -> str | None:
     )
 
 
+def _once(say: Say) -> Say:
+    """Say each line once: two splits are often understood alike."""
+    said: set[str] = set()
+
+    def tell(line: str) -> None:
+        if line not in said:
+            said.add(line)
+            say(line)
+
+    return tell
+
+
 def _open_val(
-    data: Path | Sequence[Path], val: Path | None, format: Format | None, skip_broken: bool
+    data: Path | Sequence[Path],
+    val: Path | None,
+    *,
+    format: Format | None,
+    images_dir: Path | None,
+    skip_broken: bool,
+    say: Say | None,
 ) -> DataIndex | None:
     if val is not None:
-        return open_dataset(val, "val", whole=True, skip_broken=skip_broken)
+        problems = Problems(skip_broken)
+        near = images_dir if images_dir is not None and takes_images(val) else None
+        index = open_dataset(val, "val", whole=True, images_dir=near, problems=problems)
+        say_lines(problems.notes, say)
+        return index
     found = []
     for path in _paths(data):
         if path.suffix.lower() == ".json":
             continue  # The one file is what the detector learns from.
         with suppress(MissingSplitError):
-            found.append(open_dataset(path, "val", format=format, skip_broken=skip_broken))
+            found += open_parts([path], "val", format=format, images_dir=images_dir, skip_broken=skip_broken, say=say)
     return join(found)[0] if found else None
 
 
@@ -220,7 +246,14 @@ def recorded(model: str | Path) -> HeldOut | None:
 
 
 def open_measured(
-    model: str, data: Path, split: Split, *, format: Format | None, skip_broken: bool, say: Say | None = None
+    model: str,
+    data: Path,
+    split: Split,
+    *,
+    format: Format | None,
+    skip_broken: bool,
+    images_dir: Path | None = None,
+    say: Say | None = None,
 ) -> DataIndex:
     """What ``eval`` measures on.
 
@@ -236,7 +269,7 @@ def open_measured(
     lines = []
     index = None
     if held_out is not None and split != "test":
-        whole = open_dataset(data, "train", format=format, whole=True, problems=problems)
+        whole = open_dataset(data, "train", format=format, images_dir=images_dir, whole=True, problems=problems)
         print_of = fingerprint(whole)
         apart = next((part for part in held_out.parts if part.of == print_of), None)
         if apart is not None:
@@ -247,7 +280,7 @@ def open_measured(
         else:
             problems = Problems(skip_broken)
     if index is None:
-        index = open_dataset(data, split, format=format, whole=True, problems=problems)
+        index = open_dataset(data, split, format=format, images_dir=images_dir, whole=True, problems=problems)
         unsplit = WHOLE in find_data(data, format).splits
         if unsplit and held_out is not None:
             lines = [
@@ -261,12 +294,18 @@ def open_measured(
 
 
 def open_parts(
-    data: Sequence[Path], split: Split, *, format: Format | None, skip_broken: bool, say: Say | None
+    data: Sequence[Path],
+    split: Split,
+    *,
+    format: Format | None,
+    skip_broken: bool,
+    say: Say | None,
+    images_dir: Path | None = None,
 ) -> list[DataIndex]:
     """One split of each of several data sets; what is to be known of them is said."""
     indexes = []
     for path in data:
         problems = Problems(skip_broken)
-        indexes.append(open_dataset(path, split, format=format, problems=problems))
+        indexes.append(open_dataset(path, split, format=format, images_dir=images_dir, problems=problems))
         say_lines(problems.notes, say)
     return indexes

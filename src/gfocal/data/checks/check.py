@@ -14,7 +14,7 @@ from gfocal.data.checks.crowding import crowding_findings
 from gfocal.data.checks.duplicates import copy_findings
 from gfocal.data.checks.images import ImageFacts, examine_images, image_findings, refused_images
 from gfocal.data.checks.report import LeftOut, Report
-from gfocal.data.formats.open import SPLITS, Format, find_data, open_dataset
+from gfocal.data.formats.open import SPLITS, Format, find_data, open_dataset, takes_images
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.kinds import SEVERITIES, Finding, Kind
 from gfocal.data.problems import Problem, Problems
@@ -48,6 +48,7 @@ def check_data(
     *,
     val: str | Path | None = None,
     format: Format | None = None,
+    images_dir: Path | None = None,
     workers: int = 2,
     progress: Progress | None = None,
 ) -> Report:
@@ -57,6 +58,7 @@ def check_data(
         path: a data set, as for training.
         val: another data set to measure on, as for training.
         format: read the data set as this; by default what is found.
+        images_dir: the folder of the images, or one around it; by default near the annotations.
         workers: threads that read images.
         progress: called with (images done, images in all).
 
@@ -64,7 +66,7 @@ def check_data(
         UsageError: there is no such data set.
     """
     path = Path(path)
-    opened = _open_all(path, None if val is None else Path(val), format)
+    opened = _open_all(path, None if val is None else Path(val), format, images_dir)
     splits, findings = opened.splits, opened.findings
     broken = any(finding.kind is Kind.ANNOTATIONS_BROKEN for finding in findings)
     skipped = [f for f in findings if f.severity == "error" and f.kind is not Kind.ANNOTATIONS_BROKEN]
@@ -100,13 +102,13 @@ def check_data(
     )
 
 
-def _open_all(path: Path, val: Path | None, format: Format | None) -> _Opened:
+def _open_all(path: Path, val: Path | None, format: Format | None, images_dir: Path | None) -> _Opened:
     """Every split of a data set, with ``val`` from elsewhere where it is given.
 
     Raises:
         UsageError: there is no such data set, or no split in it.
     """
-    find_data(path, format)  # Says what is wrong where there is no data set.
+    find_data(path, format, images_dir)  # Says what is wrong where there is no data set.
     opened = _Opened()
     missing: MissingSplitError | None = None
     for split in SPLITS:
@@ -115,7 +117,8 @@ def _open_all(path: Path, val: Path | None, format: Format | None) -> _Opened:
         own: list[Finding] = []
         problems = Problems(skip=True, found=partial(_collect, own, split), unread=[])
         try:
-            index = open_dataset(place, split, format=None if elsewhere else format, problems=problems)
+            near = images_dir if images_dir is None or not elsewhere or takes_images(place) else None
+            index = open_dataset(place, split, format=None if elsewhere else format, images_dir=near, problems=problems)
         except MissingSplitError as error:
             missing = missing or error
             continue

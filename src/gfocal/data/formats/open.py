@@ -29,7 +29,7 @@ def open_dataset(
     split: Split,
     *,
     format: Format | None = None,
-    images: str | Path | None = None,
+    images_dir: str | Path | None = None,
     whole: bool = False,
     skip_broken: bool = False,
     problems: Problems | None = None,
@@ -40,7 +40,7 @@ def open_dataset(
         path: a folder or a zip of any format, a COCO JSON file, or a YOLO dataset yaml; see docs/data-formats.md.
         split: "train", "val" or "test". A data set that is not split is all "train"; a JSON file is whatever is asked.
         format: read it as this; by default what is found, COCO before YOLO before VOC.
-        images: the folder of the images, or one around it, for COCO and VOC; by default near the annotations.
+        images_dir: the folder of the images, or one around it, for COCO and VOC; by default near the annotations.
         whole: a data set that is not split at all is all of any split, not only of "train".
         skip_broken: leave broken records out and list them in :attr:`DataIndex.skipped`.
         problems: collects what is broken, and takes notes of how the data are understood; by default it raises,
@@ -52,7 +52,7 @@ def open_dataset(
         UsageError: there is no such data set.
     """
     problems = problems if problems is not None else Problems(skip_broken)
-    found = find_data(path, format, images)
+    found = find_data(path, format, images_dir)
     for note in found.notes:
         problems.note(note)
     reader = found.splits.get(split)
@@ -73,7 +73,7 @@ def open_splits(
     path: str | Path,
     *,
     format: Format | None = None,
-    images: str | Path | None = None,
+    images_dir: str | Path | None = None,
     problems: Problems | None = None,
 ) -> dict[str, DataIndex]:
     """All splits of a data set that are there: "train", "val", "test"; what is not split is "train".
@@ -82,7 +82,7 @@ def open_splits(
         BrokenInputError, UsageError: as :func:`open_dataset`.
     """
     problems = problems if problems is not None else Problems(False)
-    found = find_data(path, format, images)
+    found = find_data(path, format, images_dir)
     for note in found.notes:
         problems.note(note)
     names = [name for name in (*SPLITS, WHOLE) if name in found.splits]
@@ -91,7 +91,7 @@ def open_splits(
     return {"train" if name == WHOLE else name: found.splits[name](problems) for name in names}
 
 
-def find_data(path: str | Path, format: Format | None = None, images: str | Path | None = None) -> Found:
+def find_data(path: str | Path, format: Format | None = None, images_dir: str | Path | None = None) -> Found:
     """Which data set a path is.
 
     A folder that holds nothing but one folder counts as that, as archives are often packed so; so does one with one
@@ -99,14 +99,15 @@ def find_data(path: str | Path, format: Format | None = None, images: str | Path
     before YOLO before VOC; a note says so.
 
     Raises:
-        UsageError: none, with what was looked for; or ``images`` is no folder, or of a YOLO data set.
+        UsageError: none, with what was looked for; or ``images_dir`` is no folder, or of a YOLO data set.
     """
     path = Path(path)
-    images = None if images is None else Path(images)
+    images = None if images_dir is None else Path(images_dir)
     if format is not None and format not in FORMATS:
         raise UsageError(f"--format is {', '.join(FORMATS)}, not {format!r}")
     if images is not None and not images.is_dir():
         raise UsageError(f"--images {images} is no folder; give the one that holds the pictures, or one around it")
+    found: Found | None
     if path.is_file():
         found = _find_file(path, format, images)
     elif path.is_dir():

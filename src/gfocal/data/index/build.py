@@ -10,7 +10,7 @@ import numpy as np
 
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.problems import Problems
-from gfocal.errors import EmptySplitError
+from gfocal.errors import EmptySplitError, UsageError
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,10 @@ def to_index(
 
     Raises:
         EmptySplitError: there are none.
+        UsageError: a class has no name.
     """
+    if unnamed := [number for number, name in zip(category_ids, names, strict=True) if not name.strip()]:
+        raise UsageError(f"{annotations}: class {unnamed[0]} has an empty name; give each class a name")
     if not records:
         raise EmptySplitError(
             f"{annotations}: no picture {'is left' if problems.lines else 'in it'}; nothing can be done"

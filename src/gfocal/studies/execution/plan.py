@@ -36,6 +36,7 @@ class StudyData:
         val: other data to measure on, or None for the val split.
         name: for people.
         train, val_index: the images.
+        images_dir: the folder of the images, or one around it; None for near the annotations.
     """
 
     path: Path
@@ -43,6 +44,7 @@ class StudyData:
     name: str
     train: DataIndex
     val_index: DataIndex
+    images_dir: Path | None = None
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -51,16 +53,18 @@ class StudyData:
         return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
 
 
-def open_study_data(path: Path, val: Path | None = None, *, name: str | None = None) -> StudyData:
+def open_study_data(
+    path: Path, val: Path | None = None, *, images_dir: Path | None = None, name: str | None = None
+) -> StudyData:
     """The data of a study.
 
     Raises:
         UsageError: there is nothing to measure on.
     """
-    train, measured, _ = open_run_data(path, val)
+    train, measured, _ = open_run_data(path, val, images_dir=images_dir)
     if measured is None or not len(measured):
         raise UsageError(f"{path} has no val split: a study has to measure; give --val PATH")
-    return StudyData(path, val, name or path.resolve().name, train, measured)
+    return StudyData(path, val, name or path.resolve().name, train, measured, images_dir)
 
 
 @dataclass(frozen=True)

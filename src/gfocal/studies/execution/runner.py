@@ -227,6 +227,7 @@ def _write_job(run: RunPlan, data: StudyData, out: Path, init: Path | None, thre
         val=None if data.val is None else str(data.val.resolve()),
         start=str(start.resolve()),
         start_from=FirstWeights(start.name, None if init is None else init_identity(init)),
+        images_dir=None if data.images_dir is None else str(data.images_dir.resolve()),
     )
     text = json.dumps(to_json(job), indent=1) + "\n"
     write_atomically(out / RUNS / run.name / JOB, lambda file: file.write_text(text, encoding="utf-8"))

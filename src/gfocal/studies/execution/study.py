@@ -36,6 +36,7 @@ class StudySettings:
         out: the study's folder.
         jobs: runs at a time; None for what suits the machine.
         rows: patterns of the rows' keys; () for all rows.
+        images_dir: the folder of the images, or one around it; None for near the annotations.
     """
 
     tables: tuple[str, ...]
@@ -48,6 +49,7 @@ class StudySettings:
     init: Path | None = None
     jobs: int | None = None
     rows: tuple[str, ...] = ()
+    images_dir: Path | None = None
 
     @property
     def chosen(self) -> tuple[Table, ...]:
@@ -125,9 +127,11 @@ def _plan(
 
 def _data(settings: StudySettings) -> StudyData:
     if settings.data != SCENES:
-        return open_study_data(Path(settings.data), settings.val)
+        return open_study_data(Path(settings.data), settings.val, images_dir=settings.images_dir)
     if settings.val is not None:
         raise UsageError("--data scenes has pictures to measure on: leave --val out")
+    if settings.images_dir is not None:
+        raise UsageError("--data scenes has pictures of its own: leave --images out")
     train, val = settings.budget.scenes
     size = settings.budget.size or 512
     folder = settings.out / f"scenes-{size}-{train}-{val}"

@@ -62,6 +62,7 @@ class Job:
         val: other data to measure on; None for the val split.
         start: the file of its first weights.
         start_from: what those are.
+        images_dir: the folder of the images; None for near the annotations.
     """
 
     recipe: dict[str, Any]
@@ -72,6 +73,7 @@ class Job:
     val: str | None
     start: str
     start_from: FirstWeights
+    images_dir: str | None = None
 
 
 def main() -> None:
@@ -95,7 +97,8 @@ def do_run(folder: Path) -> None:
         return
     job = from_json(Job, json.loads((folder / JOB).read_text(encoding="utf-8")))
     recipe = build_recipe(job.recipe, (), str(folder / JOB))
-    data = open_study_data(Path(job.data), None if job.val is None else Path(job.val))
+    val, images_dir = (None if path is None else Path(path) for path in (job.val, job.images_dir))
+    data = open_study_data(Path(job.data), val, images_dir=images_dir)
     resume = (folder / STATE).is_file()
     if not resume:  # cut off before the first state: nothing to go on with
         for name in (BEST, LAST, METRICS, CARD):

@@ -46,12 +46,13 @@ class Source:
     title: str
 
 
-def open_source(data: Path | None, size: int) -> Source:
+def open_source(data: Path | None, size: int, images_dir: Path | None = None) -> Source:
     """The validation images of a data set (all of one that is not split), or generated scenes.
 
     Args:
         data: data set; None for scenes of the validation split, which no run learns from.
         size: side of the scenes in pixels.
+        images_dir: the folder of the images, or one around it; None for near the annotations.
 
     Raises:
         UsageError, BrokenInputError: see :func:`gfocal.data.formats.open.open_dataset`.
@@ -59,9 +60,9 @@ def open_source(data: Path | None, size: int) -> Source:
     if data is None:
         return _scenes(size)
     try:
-        index = open_dataset(data, "val", whole=True)
+        index = open_dataset(data, "val", whole=True, images_dir=images_dir)
     except MissingSplitError:
-        index = open_dataset(data, "train")
+        index = open_dataset(data, "train", images_dir=images_dir)
     return Source(index, lambda i: read_image(index.path(i)), f"{data.resolve().name}, {len(index):,} pictures")
 
 

@@ -33,6 +33,7 @@ def draw_figures(
     out: Path,
     *,
     data: Path | None = None,
+    images_dir: Path | None = None,
     model: str | Sequence[str] | None = None,
     format: str = "png",
     recipe: str | None = None,
@@ -49,6 +50,7 @@ def draw_figures(
     Args:
         out: folder, made where missing.
         data: data set for the last three; by default generated scenes.
+        images_dir: the folder of its images, or one around it; by default near the annotations.
         model: run folders or checkpoints; the first with General boxes gives ``edges``.
         format: "png" or "svg".
         recipe: of ``targets``; by default that of the first model, else gfl_nano for scenes and small images, and
@@ -69,7 +71,7 @@ def draw_figures(
     say = say or (lambda line: None)
     paths = [model] if isinstance(model, str) else list(model or ())
     opened = [open_model(path, ()) for path in paths]
-    source = open_source(data, opened[0][1].data.resize.size if opened else _SCENE_SIDE)
+    source = open_source(data, opened[0][1].data.resize.size if opened else _SCENE_SIDE, images_dir)
     for path, (detector, _, _) in zip(paths, opened, strict=True):
         _same_classes(path, detector.names, source, data)
     chosen, name = _targets_recipe(recipe, opened, paths, source)

@@ -257,17 +257,19 @@ def _objects(
     source = f"{root.findtext('source/database')} {root.findtext('source/annotation')}"
     first = 1.0 if _OWN.search(source) else 0.0
     reading.from_one += bool(first)
-    inside = set()
+    inside: set[Element] = set()
     for number, one in enumerate(annotation.objects(), 1):
         inside.update(one.iter("bndbox"))
         name = _name(one, annotation)
+        if isinstance(name, Fault):
+            reading.problems.report(name.kind, xml, f"object {number}: {name.message}", image=image)
+            continue
         corners = one.findall("bndbox")
         reading.several += len(corners) > 1
         for place, each in enumerate(corners or [None], 1):
-            box = name if isinstance(name, Fault) else _box(each, size, first)
-            if isinstance(name, Fault) or isinstance(box, Fault):
-                label = f"object {number}" + ("" if isinstance(name, Fault) else f" ({name})")
-                label += f", bndbox {place}" if len(corners) > 1 else ""
+            box = _box(each, size, first)
+            if isinstance(box, Fault):
+                label = f"object {number} ({name})" + (f", bndbox {place}" if len(corners) > 1 else "")
                 reading.problems.report(box.kind, xml, f"{label}: {box.message}", image=image)
                 continue
             reading.unread.update(tag for tag in _UNREAD if _says_something(one.find(tag)))
