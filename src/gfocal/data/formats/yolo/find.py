@@ -182,7 +182,7 @@ def _darknet(root: Path, names: tuple[str, ...] | None, ids: tuple[int, ...]) ->
     lists = {split: file for file in files_in(root, ".txt") if (split := split_of(file.stem))}
     folders = [folder for folder in folders_in(root) if folder.name.startswith("obj_")]
     for split, file in lists.items():
-        if split in SPLITS and folders:
+        if split in SPLITS and (folders or _names_an_image(file, root)):
             places[split] = YoloSplit(root, file, (file,), names, ids)
     for folder in folders:
         named = split_of(folder.name.removeprefix("obj_").removesuffix("_data").replace("_", ""))
@@ -195,6 +195,14 @@ def _darknet(root: Path, names: tuple[str, ...] | None, ids: tuple[int, ...]) ->
     if set(places) == {"train"} and folders:
         places = {WHOLE: places["train"]}  # CVAT calls what nobody split "train"
     return _found(root, places, {}) if places else None
+
+
+def _names_an_image(file: Path, root: Path) -> bool:
+    """Whether the first line of a file is an image: darknet's own lists lie beside a folder of any name."""
+    with file.open(encoding="utf-8-sig", errors="replace") as lines:
+        first = next((line.strip() for line in lines if line.strip()), "")
+    where = locate(first, [root]) if first.lower().endswith(IMAGE_SUFFIXES) else None
+    return where is not None and where.is_file()
 
 
 def _beside(root: Path) -> bool:
