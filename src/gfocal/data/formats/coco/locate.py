@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -15,11 +15,15 @@ from urllib.parse import parse_qs, unquote, unquote_plus, urlsplit
 
 from gfocal.data.formats.coco.parser import ImageRecord
 from gfocal.data.formats.common import Listings, images_in, portable, split_in
+from gfocal.data.formats.image_size import image_size
 from gfocal.data.problems import Problems
+from gfocal.errors import BrokenInputError
 from gfocal.utils.text import counted, join_some
 
 _TRIED = 20
 """Names from the beginning, the middle and the end that are looked for: any one image may be the missing one."""
+_LONG = 80
+"""Characters of a name that a line shows: those at its end."""
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _DRIVE = re.compile(r"[A-Za-z]:")
 _UPLOADED = re.compile(r"[0-9a-f]{8}-(?=.)")
@@ -146,7 +150,7 @@ def _note(found: dict[str, tuple[str, int]], search: Path, file: Path, problems:
         own = [(name, place) for name, (place, used) in found.items() if used == way]
         if own:
             name, place = own[0]
-            first = f"{name!r} is {_relative(place, os.fspath(search))}"
+            first = f"{_short(name)} is {_relative(place, os.fspath(search))}"
             problems.note(f"{file}: {counted(len(own), 'picture')} {kind.note}, below {search}: {first}")
 
 
@@ -174,6 +178,14 @@ def readings(name: str) -> Iterator[tuple[str, ...]]:
 _DECODERS = (unquote, unquote_plus)
 
 
+class _Fit(NamedTuple):
+    """What files fit a name: how, which, and how many parts at the ends of their paths are equal."""
+
+    way: int = 0
+    files: Sequence[str] = ()
+    parts: int = 0
+
+
 class _Search:
     """All images below a folder, by their names."""
 
@@ -194,46 +206,63 @@ class _Search:
         Returns:
             By name (file, index of the way it was found), and by name why no file is taken.
         """
-        found: dict[str, tuple[str, int]] = {}
-        reasons = {}
-        for image in images:
-            way, files = self._fitting(image)
-            if len(files) == 1:
-                found[image.file_name] = (_place(self._folder, files[0]), way)
-            elif files:
-                reasons[image.file_name] = f"may be {join_some(files, 3)} in {self._folder}"
-        claims = Counter(place for place, _ in found.values())
-        for name, (place, _) in tuple(found.items()):
-            if place in taken or claims[place] > 1:
-                others = [other for other, (its, _) in found.items() if its == place and other != name]
-                other = taken.get(place) or next(iter(others), name)
-                reasons[name] = f"may be {place}, and so may {other}"
-        return {name: one for name, one in found.items() if name not in reasons}, reasons
+        fits = {image.file_name: self._fitting(image) for image in images}
+        found = {name: self._at(fit.files[0]) for name, fit in fits.items() if len(fit.files) == 1}
+        several = {name: fit.files for name, fit in fits.items() if len(fit.files) > 1}
+        reasons = {name: f"fits several in {self._folder}: {join_some(files, 3)}" for name, files in several.items()}
+        owners: dict[str, list[str]] = defaultdict(list)
+        for name, place in [*((name, place) for place, name in taken.items()), *found.items()]:
+            owners[place].append(name)
+        reasons |= {
+            name: f"fits {place}, and so does {_short(next(other for other in owners[place] if other != name))}"
+            for name, place in found.items()
+            if len(owners[place]) > 1
+        }
+        alone = {name: place for name, place in found.items() if fits[name].parts == 1 and name not in reasons}
+        reasons |= self._doubtful(alone, owners, several.values())
+        reasons |= _of_other_size(alone, images)
+        return {name: (place, fits[name].way) for name, place in found.items() if name not in reasons}, reasons
 
-    def _fitting(self, image: ImageRecord) -> tuple[int, list[str]]:
-        """The files that fit an image best, and the way in which they do."""
+    def _at(self, file: str) -> str:
+        return _place(self._folder, file)
+
+    def _doubtful(
+        self, found: dict[str, str], places: Iterable[str], several: Iterable[Sequence[str]]
+    ) -> dict[str, str]:
+        """Files that only their own name leads to, in a folder that has other files of names that are found elsewhere.
+
+        Such a folder holds masks, depths or thumbnails of the images rather than one image that is missing.
+        """
+        beside = {os.path.dirname(self._at(file)) for files in several for file in files}
+        for place in places:
+            same = (self._at(file) for file in self._table(0).get(os.path.basename(place), []))
+            beside.update(os.path.dirname(other) for other in same if other != place)
+        return {
+            name: f"is only in {folder}, which has files of other pictures' names too"
+            for name, place in found.items()
+            if (folder := os.path.dirname(place)) in beside
+        }
+
+    def _fitting(self, image: ImageRecord) -> _Fit:
+        """The files that fit an image best."""
         url = image.coco_url if isinstance(image.coco_url, str) else ""
         paths = list(dict.fromkeys([*readings(image.file_name), *readings(url)]))
-        for way in range(len(_WAYS)):
-            for parts in paths:
-                if files := self._best(parts, way):
-                    return way, files
-        return 0, []
+        fits = (self._best(parts, way) for way in range(len(_WAYS)) for parts in paths)
+        return next((fit for fit in fits if fit.files), _Fit())
 
-    def _best(self, parts: tuple[str, ...], way: int) -> list[str]:
+    def _best(self, parts: tuple[str, ...], way: int) -> _Fit:
         """Of the files of a name, those whose path ends with most of the parts."""
         same = _WAYS[way].same
         files = self._table(way).get(same(parts[-1]), [])
-        if len(files) < 2:
-            return files
         wanted = [same(part) for part in reversed(parts)]
-        scores = [_common(wanted, [same(part) for part in reversed(file.split("/"))]) for file in files]
-        best = [file for file, score in zip(files, scores, strict=True) if score == max(scores)]
+        equal = [1 + _common(wanted[1:], [same(part) for part in file.split("/")[-2::-1]]) for file in files]
+        most = max(equal, default=0)
+        best = [file for file, count in zip(files, equal, strict=True) if count == most]
         in_split = [file for file in best if any(split_in(part) == self._split for part in file.split("/")[:-1])]
-        return in_split if self._split and len(in_split) == 1 else best
+        return _Fit(way, in_split if self._split and len(in_split) == 1 else best, most)
 
     def _table(self, way: int) -> dict[str, list[str]]:
-        """Files by the names that they have in one way; what Label Studio adds is taken off names in files alone."""
+        """Files by the names that they have in one way; what Label Studio adds is taken off written names alone."""
         if way not in self._tables:
             same = str if way == len(_WAYS) - 1 else _WAYS[way].same
             table = defaultdict(list)
@@ -241,6 +270,33 @@ class _Search:
                 table[same(file.rpartition("/")[2])].append(file)
             self._tables[way] = dict(table)
         return self._tables[way]
+
+
+def _of_other_size(found: dict[str, str], images: Sequence[ImageRecord]) -> dict[str, str]:
+    """Files of a folder most of which have other sizes than the records of their names; some of each are looked at."""
+    sizes = {image.file_name: {image.width, image.height} for image in images}
+    folders: dict[str, list[str]] = defaultdict(list)
+    for name, place in found.items():
+        folders[os.path.dirname(place)].append(name)
+    reasons: dict[str, str] = {}
+    for names in folders.values():
+        some = names[:: max(1, len(names) // _TRIED)]
+        others = [name for name in some if _size(found[name]) not in (None, sizes[name])]
+        if 2 * len(others) > len(some):
+            reasons |= {name: f"is of another size than {found[name]}" for name in names}
+    return reasons
+
+
+def _size(file: str) -> set[int] | None:
+    """The sides of an image, whichever way EXIF turns it; None where it cannot be read."""
+    try:
+        return {*image_size(file)}
+    except BrokenInputError:
+        return None
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _LONG else f"...{name[-_LONG:]}"
 
 
 def _common(first: Sequence[str], second: Sequence[str]) -> int:

@@ -20,7 +20,7 @@ import numpy as np
 
 from gfocal.data.kinds import Kind
 from gfocal.data.problems import Problems
-from gfocal.errors import UsageError
+from gfocal.errors import BrokenInputError, UsageError
 
 _EMPTY = rb'(?!null|""|"none"|\[\s*\]|\{\s*\})'
 _KEYS = {
@@ -169,7 +169,7 @@ def parse(file: Path, problems: Problems) -> CocoFile:
         return _records(raws, kind, raw, _address(framed), file, problems)
 
     try:
-        categories = list(chain.from_iterable(records(frame.categories, CategoryRecord, Problems(skip=False))))
+        categories = _all_of(chain.from_iterable(records(frame.categories, CategoryRecord, Problems(skip=False))))
         images = list(chain.from_iterable(records(frame.images, ImageRecord, problems)))
         annotations = Annotations(len(frame.annotations))
         for some in records(frame.annotations, AnnotationRecord, problems):
@@ -178,6 +178,18 @@ def parse(file: Path, problems: Problems) -> CocoFile:
         return _parse_whole(file, raw, problems)
     annotations.trim()
     return CocoFile(images, annotations, categories)
+
+
+def _all_of(categories: Iterable[CategoryRecord]) -> list[CategoryRecord]:
+    """All classes: none can be left out, so that nothing says how.
+
+    Raises:
+        UsageError: one is broken.
+    """
+    try:
+        return list(categories)
+    except BrokenInputError as error:
+        raise UsageError(f"{error.path}: {error.reason}; correct it, no class can be left out") from None
 
 
 def _framed(text: bytes) -> _Frame | None:
@@ -236,7 +248,7 @@ def _parse_whole(file: Path, raw: bytes, problems: Problems) -> CocoFile:
     """A file that cannot be taken apart: it is no COCO file, as mostly, or in an encoding of its own."""
     _check_outline(file, raw)
     content = json.loads(raw)
-    categories = list(_converted(content["categories"], CategoryRecord, 0, file, Problems(skip=False)))
+    categories = _all_of(_converted(content["categories"], CategoryRecord, 0, file, Problems(skip=False)))
     images = list(_converted(content["images"], ImageRecord, 0, file, problems))
     annotations = Annotations(len(content["annotations"]))
     annotations.add(list(_converted(content["annotations"], AnnotationRecord, 0, file, problems)))

@@ -70,9 +70,7 @@ def _refuse(lost: list[str], count: int, located: Located, file: Path, problems:
     first = ", ".join(lost[:3]) + (", ..." if len(lost) > 3 else "")
     unclear = next((name for name in lost if located.missing[name]), None)
     why = "" if unclear is None else f"; {unclear} {located.missing[unclear]}"
-    where = f"in {located.folder}"
-    if located.search is not None and located.search != located.folder:
-        where += f" and below {located.search}"
+    where = f"in {located.folder}" if located.search is None else f"below {located.search}"
     problems.report(
         Kind.IMAGE_MISSING,
         file,

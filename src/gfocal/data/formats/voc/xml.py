@@ -10,6 +10,7 @@ from xml.etree.ElementTree import Element, ParseError
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
+_DECLARATION = re.compile(r"^\s*<\?xml\s[^>]*\?>")
 _DECLARED = re.compile(r"""\s*<\?xml[^>]*?encoding\s*=\s*["']([^"']*)["']""")
 _WIDE: tuple[tuple[bytes, str], ...] = (
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -61,7 +62,7 @@ def parse_annotation(content: bytes) -> Annotation:
     """
     text, encoding, declared, damaged = _decode(content)
     try:
-        root = fromstring(text.lstrip())
+        root = fromstring(_DECLARATION.sub("", text, count=1))  # It is decoded: what it declares counts no more.
     except ParseError as error:
         raise XmlError(f"is not well-formed XML: {error}") from None
     except (DefusedXmlException, ValueError, LookupError) as error:
