@@ -125,16 +125,15 @@ def _study_verb(asked: str) -> Callable[..., None]:
             )
             study = open_study(settings)
             if dry_run:
-                from gfocal.studies.execution.dry_run import describe_plan
-                from gfocal.studies.execution.dry_run import dry_run as look_ahead
+                from gfocal.studies.execution import dry_run as ahead
 
-                outlook = look_ahead(study)
+                outlook = ahead.dry_run(study)
             else:
                 done, lines = _run(study)
         if dry_run:
             if json_:
                 return print_json(outlook)
-            return typer.echo("\n".join(describe_plan(outlook)))
+            return typer.echo("\n".join(ahead.describe_plan(outlook)))
         if json_:
             print_json(done)
         else:
