@@ -209,6 +209,7 @@ def _inside(place: Path, folder: Path) -> str:
 
 def _looked_for(folder: Path, given: Path, format: Format | None) -> str:
     looked = "; ".join(f"{TITLES[kind]}: {_LOOKED_FOR[kind]}" for kind in FORMATS if format in (None, kind))
-    inside = [_inside(inner, given) for inner in folders_in(folder) if _candidates(inner, format)]
+    ends = [_find_folder(inner, format, None) for inner in folders_in(folder)]
+    inside = [_inside(end, given) for end, found in ends if found is not None]
     hint = f". Give one of the data sets inside it: {', '.join(inside[:8])}" if inside else ""
     return f"looked for {looked}{hint}"

@@ -62,6 +62,15 @@ def test_two_years_are_named(tmp_path: Path) -> None:
             find_data(root / given)
 
 
+def test_deeper_ones_are_named(tmp_path: Path) -> None:
+    """As Kaggle packs VOC 2007."""
+    for archive in ("VOCtest_06-Nov-2007", "VOCtrainval_06-Nov-2007"):
+        devkit(tmp_path / archive, "VOC2007")
+    names = ", ".join(f"{name}_06-Nov-2007/VOCdevkit/VOC2007" for name in ("VOCtest", "VOCtrainval"))
+    with pytest.raises(UsageError, match=f"Give one of the data sets inside it: {names}$"):
+        find_data(tmp_path)
+
+
 def test_a_folder_that_has_all_of_it_is_no_part(tmp_path: Path) -> None:
     lay_out(tmp_path, "label_studio_voc")
     own = lay_out(tmp_path / "images", "label_img_voc")
