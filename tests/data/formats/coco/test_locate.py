@@ -243,3 +243,38 @@ def test_a_name_that_is_missing(tmp_path: Path) -> None:
         "image 3: picture /images/nul\0.png does not exist",
         "image 4: picture / does not exist",
     ]
+
+
+def test_paths_from_the_folder_of_the_person(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data(tmp_path, ["train2017/a.png", "more/b.png"], ["a.png", "b.png"])
+    for folder, given in ((".", "."), (".", "annotations/custom_train.json"), ("annotations", "custom_train.json")):
+        monkeypatch.chdir(tmp_path / folder)
+        index, _ = read(Path(given))
+        assert [index.path(i).resolve().name for i in range(2)] == ["a.png", "b.png"]
+        assert all(index.path(i).is_file() for i in range(2))
+    index, _ = read(Path("custom_train.json"), images_dir=Path("../train2017"), skip=True)
+    assert [index.file_name(i) for i in range(len(index))] == ["a.png"]
+
+
+def test_a_folder_of_two_names_is_one(tmp_path: Path) -> None:
+    """A link that comes first or last: neither its files nor the others are those of another picture."""
+    for link, real in (("images", "a real one"), ("images", "the real one")):
+        root = data(tmp_path / real, [f"{real}/a.png", f"{real}/b.png"], ["a.png", "B.png"], "annotations/train.json")
+        (root / link).symlink_to(root / real)
+        index, _ = read(root)
+        assert [index.path(i).name for i in range(2)] == ["a.png", "b.png"]
+        (root / "annotations/train.json").write_text((root / "annotations/train.json").read_text().replace("B", "A"))
+        with pytest.raises(BrokenInputError, match=r"A\.png fits .*a\.png, and so does a\.png"):
+            read(root)
+
+
+def test_an_absolute_name_beside_one_that_is_found(tmp_path: Path) -> None:
+    root = data(tmp_path / "set", ["x.png", "images/b.png"], ["", "C:/q/b.png"], "annotations/train.json")
+    Image.new("RGB", (20, 10)).save(tmp_path / "elsewhere.png")
+    text = (root / "annotations/train.json").read_text()
+    (root / "annotations/train.json").write_text(text.replace('""', json.dumps(str(tmp_path / "elsewhere.png"))))
+    (root / "images").rename(tmp_path / "photos")
+    (root / "images").symlink_to(tmp_path / "photos")
+    index, _ = read(root)
+    assert [index.path(i).resolve() for i in range(2)] == [tmp_path / "elsewhere.png", tmp_path / "photos/b.png"]
+    assert all(index.path(i).is_file() for i in range(2))

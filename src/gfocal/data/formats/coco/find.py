@@ -41,8 +41,8 @@ def find_coco_data(path: Path, images: Path | None = None) -> Found | None:
         images: a folder that holds the images, or one around it; None for where they are by custom.
     """
     if path.is_file():
-        inside = path.parent.name.lower() in _IN_FOLDERS
-        root = path.parent.parent if inside else path.parent
+        inside = path.absolute().parent.name.lower() in _IN_FOLDERS
+        root = _above(path.parent) if inside else path.parent
         return Found("coco", path, {WHOLE: partial(_read, path, split_in(path.stem) or "", images or root, images)})
     files = _files_of(path)
     if not files.chosen and not files.unclear:
@@ -205,11 +205,16 @@ def image_folders(annotations: Path, split: str) -> list[Path]:
     """The folders that are there of those where the images of a file may be, the likeliest first; at least one."""
     beside = annotations.parent
     named = _named(annotations)
-    candidates = _folders_below(beside.parent, annotations, split)
+    candidates = _folders_below(_above(beside), annotations, split)
     near = [beside, beside / "images", beside / "data", beside / named, beside / split]
     exports = annotations.name in ("_annotations.coco.json", "result.json", "labels.json")
     candidates = [*near, *candidates] if exports else [*candidates, *near]
     return [folder for folder in dict.fromkeys(candidates) if folder.is_dir()]
+
+
+def _above(folder: Path) -> Path:
+    """The folder around one, also where that is "." or "..", which no parent is in."""
+    return folder.parent if folder.name not in ("", "..") or folder.is_absolute() else folder / ".."
 
 
 def _named(annotations: Path) -> str:

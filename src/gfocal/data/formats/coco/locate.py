@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import parse_qs, unquote, unquote_plus, urlsplit
 
@@ -132,17 +132,21 @@ def _joined(folder: Path, direct: dict[str, str], found: dict[str, str]) -> tupl
     """One folder for images that lie in several, and the names in it."""
     if not found:
         return folder, direct
-    places = {name: _place(folder, given) for name, given in direct.items()} | found
     around = [*map(os.path.dirname, found.values()), *([os.path.normpath(folder)] if direct else [])]
     if len({os.path.isabs(place) for place in around}) > 1:
         around = [os.path.abspath(place) for place in around]
-        places = {name: os.path.abspath(place) for name, place in places.items()}
+        found = {name: os.path.abspath(place) for name, place in found.items()}
     common = os.path.commonpath(around) or "."
-    return Path(common), {name: _relative(place, common) for name, place in places.items()}
+    names = {name: _relative(place, common) for name, place in found.items()}
+    if direct and os.path.abspath(common) == os.path.abspath(folder):
+        return folder, direct | names
+    return Path(common), {name: _relative(_place(folder, given), common) for name, given in direct.items()} | names
 
 
 def _relative(place: str, folder: str) -> str:
-    return PurePosixPath(portable(os.path.relpath(place, folder))).as_posix()
+    """The name of a file in a folder; its whole path where it is elsewhere, since ".." leads astray behind a link."""
+    name = os.path.relpath(place, folder).replace(os.sep, "/")
+    return os.path.abspath(place).replace(os.sep, "/") if name.split("/")[0] == ".." else name
 
 
 def _note(found: dict[str, tuple[str, int]], search: Path, file: Path, problems: Problems) -> None:
@@ -193,6 +197,7 @@ class _Search:
         self._folder, self._split = folder, split
         self._files = list(images_in(folder))
         self._tables: dict[int, dict[str, list[str]]] = {}
+        self._folders: dict[str, str] = {}
 
     def find(
         self, images: Sequence[ImageRecord], taken: dict[str, str]
@@ -212,11 +217,11 @@ class _Search:
         reasons = {name: f"fits several in {self._folder}: {join_some(files, 3)}" for name, files in several.items()}
         owners: dict[str, list[str]] = defaultdict(list)
         for name, place in [*((name, place) for place, name in taken.items()), *found.items()]:
-            owners[place].append(name)
+            owners[self._real(place)].append(name)
         reasons |= {
-            name: f"fits {place}, and so does {_short(next(other for other in owners[place] if other != name))}"
+            name: f"fits {place}, and so does {_short(next(other for other in owners[real] if other != name))}"
             for name, place in found.items()
-            if len(owners[place]) > 1
+            if len(owners[real := self._real(place)]) > 1
         }
         alone = {name: place for name, place in found.items() if fits[name].parts == 1 and name not in reasons}
         reasons |= self._doubtful(alone, owners, several.values())
@@ -225,6 +230,13 @@ class _Search:
 
     def _at(self, file: str) -> str:
         return _place(self._folder, file)
+
+    def _real(self, place: str) -> str:
+        """The file without links to its folder: one folder may have two names."""
+        folder, name = os.path.split(place)
+        if folder not in self._folders:
+            self._folders[folder] = os.path.realpath(folder)
+        return os.path.join(self._folders[folder], name)
 
     def _doubtful(
         self, found: dict[str, str], places: Iterable[str], several: Iterable[Sequence[str]]
@@ -236,7 +248,7 @@ class _Search:
         beside = {os.path.dirname(self._at(file)) for files in several for file in files}
         for place in places:
             same = (self._at(file) for file in self._table(0).get(os.path.basename(place), []))
-            beside.update(os.path.dirname(other) for other in same if other != place)
+            beside.update(os.path.dirname(other) for other in same if self._real(other) != place)
         return {
             name: f"is only in {folder}, which has files of other pictures' names too"
             for name, place in found.items()
