@@ -97,6 +97,11 @@ def test_the_box_of_a_part_is_no_object(tmp_path: Path) -> None:
         (XML.replace("object>", "item>"), "2 bndboxes in no <object>, so nothing says of which class", 0),
         (f"<annotations>{XML}{XML}</annotations>", "holds 2 annotations; give each picture a file of its own", None),
         ("<html><body/></html>", "is no VOC annotation: it is a <html> without <object> or <size>", None),
+        (
+            "<annotations><meta><size>3</size></meta><image><box/></image></annotations>",
+            "is no VOC annot",
+            None,
+        ),  # CVAT
         (XML.replace("<object>", "<v:object>"), "is not well-formed XML: unbound prefix", None),
     ],
 )

@@ -123,6 +123,6 @@ def _annotation(root: Element) -> Element:
         raise XmlError(f"holds {len(inside)} annotations; give each picture a file of its own")
     if inside and root.find("object") is None:
         return inside[0]
-    if root.tag != "annotation" and all(next(root.iter(tag), None) is None for tag in ("object", "bndbox", "size")):
+    if root.tag != "annotation" and all(root.find(f".//{path}") is None for path in ("object", "bndbox", "size/width")):
         raise XmlError(f"is no VOC annotation: it is a <{root.tag}> without <object> or <size>")
     return root
