@@ -150,8 +150,15 @@ VOC = [
         ("with a bare &", GOOD.replace("cat", "cats & dogs"), "not well-formed"),
         ("entity bomb", voc("a.png", voc_object("&i;") + DOG, LAUGHS), "refused"),
         ("entity of a file", voc("a.png", voc_object("&f;") + DOG, OUTSIDE), "refused"),
-        ("of an unknown encoding", '<?xml version="1.0" encoding="klingon"?>' + GOOD, "refused|not well-formed"),
-        ("Latin-1 called UTF-8", GOOD.replace("cat", "Kätzchen").encode("latin-1"), "not well-formed"),
+    ]
+]
+VOC += [
+    one_voc(
+        f"VOC {name}", text((head + GOOD.replace("cat", "Kätzchen")).encode("latin-1"), XML), "a.xml", fault, (4, 7)
+    )
+    for name, head, fault in [
+        ("Latin-1 of an unknown encoding", '<?xml version="1.0" encoding="klingon"?>', "cannot be read.*klingon"),
+        ("Latin-1 called UTF-8", "", "cannot be read"),
     ]
 ]
 VOC += [
@@ -169,6 +176,7 @@ VOC += [
 VOC += [
     one_voc("VOC size 0", text(GOOD.replace("<width>40", "<width>0"), XML), "", "", WHOLE, False),
     one_voc("VOC without a size", text(GOOD.replace("size>", "sighs>"), XML), "", "", WHOLE, False),
+    one_voc("VOC of an unknown encoding", text('<?xml version="1.0" encoding="x"?>' + GOOD, XML), "", "", WHOLE, False),
     one_voc("VOC in UTF-16", text(GOOD.encode("utf-16"), XML), "", "", WHOLE, False),
     one_voc(
         "VOC of another size",

@@ -173,16 +173,19 @@ FILES = [
     Case("a folder in place of the file", replaced("annotations/train.json", Path.mkdir), "annotations", "no |not "),
     Case("a broken link", replaced("annotations/train.json", dead_link), "annotations", "no |not"),
     Case("a link to itself", replaced("annotations/train.json", own_link), "annotations", "no |not"),
-    Case("no picture folder", lambda root: (root / "images").rename(root / "elsewhere"), "a.png", "missing|exist"),
+    Case("no picture folder", lambda root: (root / "images").rename(f"{root}-images"), "a.png", "missing|exist"),
     Case(
         "a file in place of the picture folder",
-        many(lambda root: (root / "images").rename(root / "elsewhere"), text("", "images")),
+        many(lambda root: (root / "images").rename(f"{root}-images"), text("", "images")),
         "a.png",
         "missing|exist",
     ),
 ]
 
 ODD = [  # Can be used as they are.
+    Case(
+        "a folder of another name", lambda root: (root / "images").rename(root / "else"), "", "", WHOLE, refused=False
+    ),
     Case("a byte order mark", text(TEXT.encode("utf-8-sig")), JSON, "", WHOLE, refused=False),
     Case("UTF-16", text(TEXT.encode("utf-16")), JSON, "", WHOLE, refused=False),
     Case("negative ids", changed("annotations", 0, "id", to=-5), JSON, "", WHOLE, refused=False),
