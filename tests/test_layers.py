@@ -261,7 +261,15 @@ def test_the_pages_show_this_table(page: str) -> None:
 # and the two protocols that have defaults. numpy's gives a column the operators of an array.
 LIBRARIES = {"nn.Module", "Protocol", "torch.autograd.Function", "BaseModel", "msgspec.Struct", "Sampler", "Dataset"}
 LIBRARIES |= {"NDArrayOperatorsMixin", "NamedTuple", "StrEnum"}
-BASES = LIBRARIES | {"Exception", "ValueError", "GfocalError", "UsageError", "Section", "TypedDict"}
+BASES = LIBRARIES | {
+    "Exception",
+    "KeyboardInterrupt",
+    "ValueError",
+    "GfocalError",
+    "UsageError",
+    "Section",
+    "TypedDict",
+}
 BASES |= {"BoxRepresentation", "Quality"}
 BASES |= {"Form"}  # a line in a table of names: a record, without behaviour
 

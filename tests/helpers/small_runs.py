@@ -147,7 +147,9 @@ def rewritten(index: DataIndex, folder: Path, change: Callable[[dict[str, Any]],
     return read_coco(path, index.images_dir)
 
 
-def cut_run(recipe: Recipe, index: DataIndex, out: Path, steps: int, val: DataIndex | None = None) -> None:
+def cut_run(
+    recipe: Recipe, index: DataIndex, out: Path, steps: int, val: DataIndex | None = None, init: Path | None = None
+) -> None:
     """Train, and die in the step after ``steps`` steps."""
     real, done = trainer_module.optimizer_step, []
 
@@ -160,4 +162,4 @@ def cut_run(recipe: Recipe, index: DataIndex, out: Path, steps: int, val: DataIn
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trainer_module, "optimizer_step", die)
         with pytest.raises(RuntimeError, match="power cut"):
-            train(recipe, index, val, out, progress=False)
+            train(recipe, index, val, out, init=init, progress=False)

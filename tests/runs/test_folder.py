@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,10 +15,19 @@ import torch
 
 from gfocal.data.index.data_index import DataIndex
 from gfocal.errors import UsageError
-from gfocal.runs.checkpoint import load_state, save_state
+from gfocal.runs.checkpoint import load_detector, load_state, save_state
 from gfocal.training import trainer as trainer_module
 from gfocal.training.train import train
-from helpers.small_runs import EVERY_STEP, assert_same_weights, cut_run, metrics_of, rewritten, small, state_of
+from helpers.small_runs import (
+    EVERY_STEP,
+    assert_identical,
+    assert_same_weights,
+    cut_run,
+    metrics_of,
+    rewritten,
+    small,
+    state_of,
+)
 
 
 @pytest.fixture(scope="module")
@@ -89,9 +100,29 @@ def test_a_state_that_lacks_something_is_refused(key: str, cut: Path, train_inde
     assert {name: (cut / name).read_bytes() for name in before} == before
 
 
-def test_resume_and_init_do_not_go_together(cut: Path, train_index: DataIndex) -> None:
-    with pytest.raises(UsageError, match="choose one"):
+def test_the_command_that_is_repeated_may_have_init(
+    tmp_path: Path, train_index: DataIndex, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is the run's own weights that count: those that it began with may be gone."""
+    out, whole, weights = tmp_path / "run", tmp_path / "whole", tmp_path / "first" / "last.safetensors"
+    train(small("schedule.epochs=1", "runtime.seed=5"), train_index, None, weights.parent, progress=False)
+    train(small(), train_index, None, whole, init=weights, progress=False)
+    cut_run(small(EVERY_STEP), train_index, out, 2, init=weights)
+    weights.unlink()
+    train(small(), train_index, None, out, resume=True, init=weights)
+    assert f"init: {out} continues with its own weights; it began with {weights}" in capsys.readouterr().err
+    assert_same_weights(out, whole)
+    with pytest.raises(UsageError, match=re.escape(f"began with --init {weights}, and --resume continues")):
+        train(small(), train_index, None, out, resume=True, init=tmp_path / "elsewhere", progress=False)
+    with pytest.raises(UsageError, match="leave --init out"):
+        train(small(), train_index, None, out, resume=True, init=weights, init_parts=["backbone"], progress=False)
+
+
+def test_init_where_the_run_began_without(cut: Path, train_index: DataIndex) -> None:
+    with pytest.raises(UsageError, match="began with no --init, and --resume continues with its own weights: leave"):
         train(small(), train_index, None, cut, resume=True, init=cut, progress=False)
+    (cut / "run.json").write_text("damaged")  # nobody knows: it may well be the command that is repeated
+    assert train(small(), train_index, None, cut, resume=True, init=cut, progress=False).steps == 6
 
 
 def first_label(content: dict) -> None:
@@ -143,7 +174,7 @@ def test_a_folder_with_a_run_is_not_written_over(cut: Path, train_index: DataInd
 
 def test_a_file_in_the_place_of_the_folder(tmp_path: Path, train_index: DataIndex) -> None:
     (tmp_path / "run").write_text("a file")
-    with pytest.raises(UsageError, match=r"cannot create the run folder .*run: File exists"):
+    with pytest.raises(UsageError, match=r"cannot write .*run: File exists; something is there already"):
         train(small(), train_index, None, tmp_path / "run", progress=False)
 
 
@@ -165,3 +196,118 @@ def test_another_environment_is_told(cut: Path, train_index: DataIndex, capsys: 
     train(small(), train_index, None, cut, resume=True)
     line = "the result will not be bit-identical to an uninterrupted run, since these changed: "
     assert f"{line}torch 2.8.0 -> {torch.__version__}" in capsys.readouterr().err
+
+
+# --- other data to measure on -----------------------------------------------------------------------------------------
+
+
+LEARNING = ("optim.lr=0.02", "schedule.eval_every=1")
+
+
+@pytest.fixture(scope="module")
+def measured_once(tmp_path_factory: pytest.TempPathFactory, train_index: DataIndex, val_index: DataIndex) -> Path:
+    """Cut off in the second epoch of two, each of three steps, with a measured first one."""
+    torch.set_num_threads(1)
+    out = tmp_path_factory.mktemp("measured") / "run"
+    cut_run(small(EVERY_STEP, *LEARNING), train_index, out, 4, val_index)
+    return out
+
+
+@pytest.fixture
+def measured(tmp_path: Path, measured_once: Path) -> Path:
+    """With a best AP that nothing reaches."""
+    out = Path(shutil.copytree(measured_once, tmp_path / "run"))
+    state = load_state(out / "state.pt")
+    state["best_ap"], state["best_epoch"] = 0.9, 1
+    save_state(out / "state.pt", state)
+    (out / "best.safetensors").write_bytes(b"the best of the old data")
+    return out
+
+
+def marks(out: Path) -> list[dict[str, Any]]:
+    return metrics_of(out, "val_data")
+
+
+def test_the_best_starts_again_on_other_validation_data(
+    measured: Path, train_index: DataIndex, val_index: DataIndex, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe, before = small(*LEARNING), metrics_of(measured, "val")
+    other = rewritten(val_index, tmp_path / "val", first_image)
+    result = train(recipe, train_index, other, measured, resume=True)
+    said = " ".join(capsys.readouterr().err.split())
+    assert (
+        f"warning: from step 4 on the run is measured on other data ({val_index.annotations} before, now "
+        f"{other.annotations}): AP before and after are of different pictures or boxes, so the best AP starts again; "
+        f"the best weights until here are {measured / 'best-until-step-4.safetensors'}"
+    ) in said
+    assert (measured / "best-until-step-4.safetensors").read_bytes() == b"the best of the old data"
+    assert load_detector(measured)[2].notes["epoch"] == 2
+    assert (result.best_ap, result.best_epoch) == (result.metrics["AP"], 2)
+    before_and_now = {"before": str(val_index.annotations), "now": str(other.annotations)}
+    assert marks(measured) == [{"kind": "val_data", "step": 4, **before_and_now}]
+    assert metrics_of(measured, "val")[0] == before[0], "what was measured stays"
+    assert [line["num_images"] for line in metrics_of(measured, "val")] == [4, 3]
+    card = json.loads((measured / "run.json").read_text())
+    assert card["val"]["annotations"] == str(other.annotations)
+    assert [call.get("val_before", {}).get("annotations") for call in card["calls"]] == [
+        None,
+        str(val_index.annotations),
+    ]
+    assert state_of(measured)["val"] == card["val"]
+    # Weights do not depend on what measures them.
+    train(recipe, train_index, None, tmp_path / "whole", progress=False)
+    assert_identical(state_of(measured)["model"], state_of(tmp_path / "whole")["model"])
+    # The run is finished; on the first data its weights are measured again.
+    again = train(recipe, train_index, val_index, measured, resume=True, progress=False)
+    assert [line["num_images"] for line in metrics_of(measured, "val")] == [4, 3, 4]
+    assert [mark["step"] for mark in marks(measured)] == [4, 6]
+    assert (again.steps, again.best_ap, again.best_epoch) == (6, again.metrics["AP"], 2)
+
+
+def test_the_same_validation_data_elsewhere_are_the_same(
+    measured: Path, train_index: DataIndex, val_index: DataIndex, tmp_path: Path
+) -> None:
+    images = shutil.copytree(val_index.images_dir, tmp_path / "pictures")
+    moved = replace(rewritten(val_index, tmp_path / "val", lambda content: None), images_dir=images)
+    result = train(small(*LEARNING), train_index, moved, measured, resume=True, progress=False)
+    assert (marks(measured), result.best_ap, result.best_epoch) == ([], 0.9, 1)
+
+
+def test_other_pixels_are_other_validation_data(
+    measured: Path, train_index: DataIndex, val_index: DataIndex, tmp_path: Path
+) -> None:
+    images = shutil.copytree(val_index.images_dir, tmp_path / "pictures")
+    other = replace(val_index, images_dir=images)
+    shutil.copyfile(other.path(0), other.path(1))
+    train(small(*LEARNING), train_index, other, measured, resume=True, progress=False)
+    assert len(marks(measured)) == 1
+
+
+def test_validation_data_that_come_and_go(
+    measured: Path, train_index: DataIndex, val_index: DataIndex, tmp_path: Path
+) -> None:
+    """Without any nothing is compared, and the best stays that of the data that it was measured on."""
+    recipe = small(*LEARNING)
+    resumed = train(recipe, train_index, None, measured, resume=True, progress=False)
+    assert (resumed.best_ap, marks(measured)) == (0.9, [])
+    assert train(recipe, train_index, val_index, measured, resume=True, progress=False).best_ap == 0.9
+    late = tmp_path / "late"
+    cut_run(small(EVERY_STEP), train_index, late, 2)
+    train(small(), train_index, val_index, late, resume=True, progress=False)
+    assert [(mark["before"], mark["step"]) for mark in marks(late)] == [(None, 2)]
+    assert not list(late.glob("best-until*"))
+
+
+@pytest.mark.parametrize("card", ["kept", "lost"])
+def test_a_state_of_an_earlier_version_has_its_validation_data_in_the_card(
+    card: str, measured: Path, train_index: DataIndex, val_index: DataIndex, tmp_path: Path
+) -> None:
+    state = load_state(measured / "state.pt")
+    del state["val"]
+    save_state(measured / "state.pt", state)
+    if card == "lost":
+        (measured / "run.json").unlink()
+    other = rewritten(val_index, tmp_path / "val", first_image)
+    result = train(small(*LEARNING), train_index, other, measured, resume=True, progress=False)
+    assert len(marks(measured)) == (1 if card == "kept" else 0)
+    assert (result.best_ap == 0.9) == (card == "lost"), "nobody knows, so nothing is said"

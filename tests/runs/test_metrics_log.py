@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from gfocal.runs.metrics_log import METRICS, MetricsLog
+from gfocal.utils.files import CannotWrite
 
 
 @pytest.fixture
@@ -54,22 +55,61 @@ def test_a_resumed_run_writes_what_was_undone_again(
     assert set(log.file.read_text().splitlines()) <= set(kept), "as they were written"
 
 
-@pytest.mark.parametrize(
-    "line", ['{"kind": "train", "st', "", "[1]", "5", '{"step": 1}', '{"kind": "train"}', '{"kind": "a", "step": "x"}']
-)
+@pytest.mark.parametrize("line", ["", "{", '{"kin', '{"kind": "train", "st', '{"kind": "train", "step": 5, "loss": 0.'])
 def test_a_line_that_was_cut_off_goes(line: str, log: MetricsLog) -> None:
     with log.file.open("a") as file:
         file.write(line)
-    log.rewind(4, measured=True)
+    assert log.rewind(4, measured=True) == []
     assert lines(log) == [*FIRST, *SECOND]
+    assert [file.name for file in log.file.parent.iterdir()] == [METRICS]
     log.write("train", 5, {})
     assert lines(log)[-1] == ("train", 5)
 
 
+DAMAGED = [
+    *(b"[1]", b"5", b'{"step": 1}', b'{"kind": "train"}', b'{"kind": "a", "step": "x"}', b'{"kind": "a", "step": NaN}'),
+    *(b"\0" * 512, b"\x89PNG\r\n\x1a", bytes(range(128, 256)), b"[" * 100_000, b'{"kind": "train", "st'),
+]
+
+
+@pytest.mark.parametrize("where", [0, 3, 8])
+@pytest.mark.parametrize("line", DAMAGED, ids=[repr(line[:12]) for line in DAMAGED])
+def test_damaged_lines_do_not_keep_a_run_from_going_on(line: bytes, where: int, log: MetricsLog) -> None:
+    log.rewind(4, measured=True)
+    whole = log.file.read_bytes().splitlines()
+    damaged = b"\n".join([*whole[:where], line, *whole[where:]]) + b"\n"
+    log.file.write_bytes(damaged)
+    bad = 1 if b"\n" not in line else 2
+    aside = log.file.with_name("metrics-damaged.jsonl")
+    if where == 8 and line.startswith(b'{"kind": "train", "st'):
+        assert log.rewind(4, measured=True) == [], "as a kill leaves it"
+    else:
+        assert log.rewind(4, measured=True) == [
+            f"warning: {log.file} is damaged: {bad} line{'s' * (bad - 1)} left out, 8 lines kept; the file as it "
+            f"was is now {aside}"
+        ]
+        assert aside.read_bytes() == damaged
+    assert log.file.read_bytes().splitlines() == whole
+
+
+def test_a_second_damage_is_kept_beside_the_first(log: MetricsLog) -> None:
+    for name in ("metrics-damaged.jsonl", "metrics-damaged-2.jsonl"):
+        log.file.write_bytes(b"\xff" + log.file.read_bytes())
+        assert name in log.rewind(4, measured=True)[0]
+    assert lines(log) == [*FIRST[2:], *SECOND]
+
+
 def test_nothing_to_rewind(tmp_path: Path) -> None:
     log = MetricsLog(tmp_path / METRICS)
-    log.rewind(3, measured=False)
+    assert log.rewind(0, measured=False) == []
+    assert log.rewind(3, measured=False) == [f"{log.file} is missing: it begins again after step 3"]
     assert not log.file.exists()
+
+
+def test_a_folder_in_its_place(tmp_path: Path) -> None:
+    (tmp_path / METRICS).mkdir()
+    with pytest.raises(CannotWrite, match=r"metrics\.jsonl: Is a directory; it is a folder"):
+        MetricsLog(tmp_path / METRICS).rewind(3, measured=False)
 
 
 def test_numbers_that_json_does_not_have_are_null(tmp_path: Path) -> None:

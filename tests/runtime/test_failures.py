@@ -18,7 +18,7 @@ from gfocal.data.loading.workers import Board, dead_worker, shared_memory_note
 from gfocal.errors import GfocalError, UsageError
 from gfocal.evaluation.evaluator import evaluate
 from gfocal.training.train import train
-from gfocal.utils.files import DiskFull, write_atomically
+from gfocal.utils.files import CannotWrite, DiskFull, write_atomically
 from gfocal.zoo import build_detector
 from helpers.launched import Started
 from helpers.small_runs import EVERY_STEP, SMALL, assert_same_weights, metrics_of, small, state_of
@@ -208,10 +208,15 @@ def test_other_errors_stay_what_they_are(tmp_path: Path) -> None:
         return write
 
     (tmp_path / "x").write_text("before")
-    for error in (PermissionError(13, "no"), RuntimeError("broken"), ValueError("wrong")):
+    for error in (OSError(95, "not supported"), RuntimeError("broken"), ValueError("wrong")):
         with pytest.raises(type(error)) as caught:
             write_atomically(tmp_path / "x", fail(error))
         assert caught.value is error
+    with pytest.raises(CannotWrite, match=r"cannot write .*x: Permission denied; choose another place"):
+        write_atomically(tmp_path / "x", fail(PermissionError(13, "no")))
+    # What is read meanwhile is not what cannot be written.
+    with pytest.raises(CannotWrite, match=r"^/data/a\.jpg: No such file or directory; it, or the folder"):
+        write_atomically(tmp_path / "x", fail(FileNotFoundError(2, "No such file", "/data/a.jpg")))
     with pytest.raises(DiskFull, match=r"no room on the disk for .*x, it needs 3\.0 GB; .* are free.*is intact"):
         write_atomically(tmp_path / "x", fail(OSError(28, "No space left on device")), needed=3 * 2**30)
     with pytest.raises(DiskFull) as told:

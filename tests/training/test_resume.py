@@ -64,7 +64,7 @@ data, out, resume, *overrides = sys.argv[1:]
 train_index, val_index = (open_dataset(Path(data), split) for split in ("train", "val"))
 recipe = load_recipe("gfl_nano", overrides)
 result = train(recipe, train_index, val_index, Path(out), resume=resume == "resume")
-print("interrupted" if result.interrupted else "done", result.steps)
+print(f"interrupted {result.signal}" if result.interrupted else "done", result.steps)
 """
 
 
@@ -94,8 +94,8 @@ def wait_for_step(process: Started, out: Path, step: int) -> None:
 
 
 def end(process: Started, number: int) -> tuple[str, str]:
-    """Signal the process and its workers, as a terminal does, and return what it wrote."""
-    (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
+    """Signal the process and its workers, as terminals and schedulers do, and return what it wrote."""
+    (os.kill if number == signal.SIGKILL else os.killpg)(process.pid, number)
     if number == signal.SIGKILL:
         process.wait(60)
         # Its workers notice within seconds, or have already.
@@ -177,15 +177,20 @@ def test_twenty_kills(scenes: Path, tmp_path: Path, train_index: DataIndex, val_
     assert metrics_of(out) == metrics_of(tmp_path / "whole")
 
 
-def test_ctrl_c(whole: Path, scenes: Path, tmp_path: Path, train_index: DataIndex, val_index: DataIndex) -> None:
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, signal.SIGTERM, pytest.param(signal.SIGHUP, marks=pytest.mark.slow)], ids=lambda n: n.name
+)
+def test_asked_to_end(
+    number: signal.Signals, whole: Path, scenes: Path, tmp_path: Path, train_index: DataIndex, val_index: DataIndex
+) -> None:
     out = tmp_path / "run"
-    # States would be far apart: Ctrl-C itself must save one.
+    # States would be far apart: the signal itself must save one.
     process = start(scenes, out, "new", "schedule.save_every=100")
     wait_for_step(process, out, 4)
-    output, errors = end(process, signal.SIGINT)
+    output, errors = end(process, number)
     assert process.returncode == 0, errors
-    verdict, steps = output.split()
-    assert verdict == "interrupted"
+    verdict, by, steps = output.split()
+    assert (verdict, int(by)) == ("interrupted", number)
     assert 4 <= int(steps) < STEPS
     assert state_of(out)["step"] == int(steps)
     assert errors.count("stopping after this step or evaluation") == 1

@@ -1,15 +1,11 @@
-"""What a person sees, and Ctrl-C."""
+"""What a person sees."""
 
 from __future__ import annotations
-
-import os
-import signal
-import threading
 
 import pytest
 
 from gfocal.utils import progress
-from gfocal.utils.progress import CtrlC, ProgressBar
+from gfocal.utils.progress import ProgressBar
 
 
 def test_without_a_terminal_lines_come_seldom(
@@ -52,36 +48,16 @@ def test_on_a_terminal_there_is_a_bar(capsys: pytest.CaptureFixture[str], monkey
     assert "[kept]" in err
 
 
-def test_the_first_ctrl_c_asks_and_the_second_one_ends() -> None:
-    before = signal.getsignal(signal.SIGINT)
-    said: list[str] = []
-    with CtrlC(said.append) as ctrl_c:
-        assert not ctrl_c.asked
-        os.kill(os.getpid(), signal.SIGINT)
-        assert ctrl_c.asked
-        with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
-    assert said == ["stopping after this step or evaluation; Ctrl-C again stops at once"]
-    assert signal.getsignal(signal.SIGINT) is before
+def test_a_terminal_that_is_gone_does_not_end_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Gone:
+        def write(self, text: str) -> int:
+            raise OSError(5, "Input/output error")
 
+        def flush(self) -> None:
+            raise OSError(5, "Input/output error")
 
-def test_the_handler_goes_with_an_error_too() -> None:
-    before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(ValueError, match="inside"), CtrlC(print):
-        raise ValueError("inside")
-    assert signal.getsignal(signal.SIGINT) is before
-
-
-def test_another_thread_leaves_signals_alone() -> None:
-    before = signal.getsignal(signal.SIGINT)
-    during: list[object] = []
-
-    def work() -> None:
-        with CtrlC(print) as ctrl_c:
-            during.append(signal.getsignal(signal.SIGINT))
-            assert not ctrl_c.asked
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    assert during == [before]
+    monkeypatch.setattr(progress.sys, "stderr", Gone())
+    with ProgressBar(2, "training") as bar:
+        bar.say("AP 0.5")
+        bar.update(2)
+    progress.notice("a lock was taken over")

@@ -6,6 +6,7 @@ Results go to standard output, everything else (progress, warnings, errors) to s
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import shlex
@@ -35,7 +36,7 @@ from gfocal.cli.options import (
 )
 from gfocal.cli.studies import study_app
 from gfocal.cli.terminal import (
-    claim,
+    claimed,
     is_main_process,
     own_stdout,
     print_json,
@@ -157,44 +158,45 @@ def evaluate(
 
     Example: gfocal eval runs/gfl_nano-bccd --data bccd --plots plots
     """
-    with own_stdout():
+    with contextlib.ExitStack() as stack:
         if out is not None:
-            claim(out)  # before the long work
-        from gfocal.commands.evaluate import evaluate_files
-        from gfocal.utils.files import write_atomically
+            stack.enter_context(claimed(out))  # before the long work
+        with own_stdout():
+            from gfocal.commands.evaluate import evaluate_files
+            from gfocal.utils.files import write_atomically
 
-        report = evaluate_files(
-            model,
-            data,
-            split=split,
-            format=format_,
-            images_dir=images_dir,
-            overrides=overrides or (),
-            tile=tile,
-            overlap=overlap,
-            batch_size=batch_size,
-            skip_broken=skip_broken,
-            rename=rename or (),
-            only_common=only_common,
-            plots=plots,
-            examples=examples,
-            score=score,
-            warn=lambda lines: warn(lines, "broken record", "left out"),
-            say=say,
-        )
-    if not is_main_process():
-        return
-    # On the screen first: whatever happens to the file, the numbers are not lost.
-    if json_:
-        print_json(report)
-    else:
-        from gfocal.cli.tables.evaluation import print_evaluation
+            report = evaluate_files(
+                model,
+                data,
+                split=split,
+                format=format_,
+                images_dir=images_dir,
+                overrides=overrides or (),
+                tile=tile,
+                overlap=overlap,
+                batch_size=batch_size,
+                skip_broken=skip_broken,
+                rename=rename or (),
+                only_common=only_common,
+                plots=plots,
+                examples=examples,
+                score=score,
+                warn=lambda lines: warn(lines, "broken record", "left out"),
+                say=say,
+            )
+        if not is_main_process():
+            return
+        # On the screen first: whatever happens to the file, the numbers are not lost.
+        if json_:
+            print_json(report)
+        else:
+            from gfocal.cli.tables.evaluation import print_evaluation
 
-        print_evaluation(report)
-        if plots is not None:
-            typer.echo(f"curves, confusion matrix and pictures: {plots}")
-    if out is not None:
-        write_atomically(out, lambda file: write_json(file, report))
+            print_evaluation(report)
+            if plots is not None:
+                typer.echo(f"curves, confusion matrix and pictures: {plots}")
+        if out is not None:
+            write_atomically(out, lambda file: write_json(file, report))
 
 
 @app.command()

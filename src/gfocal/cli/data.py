@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from gfocal.cli.options import DataFormat, ImagesDir, Json, Overrides, SkipBroken
-from gfocal.cli.terminal import claim, own_stdout, print_json, say, verb, warn
+from gfocal.cli.terminal import claimed, own_stdout, print_json, say, verb, warn
 
 data_app = typer.Typer(
     name="data",
@@ -150,8 +150,7 @@ def preview(
 
     Example: gfocal data preview bccd --recipe gfl_nano --set data.mosaic=1 -o sheet.jpg
     """
-    with own_stdout():
-        claim(out)
+    with own_stdout(), claimed(out):
         from gfocal.commands.preview import draw_preview
         from gfocal.recipe import load_recipe
 

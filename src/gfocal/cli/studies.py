@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shlex
+import signal
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -14,6 +15,8 @@ import typer
 from gfocal.cli.options import ImagesDir, Init, Json, Overrides
 from gfocal.cli.terminal import fail, own_stdout, print_json, say, verb
 from gfocal.errors import UsageError
+from gfocal.utils.records import IF_ANY
+from gfocal.utils.signals import Stopped, exit_code
 
 if TYPE_CHECKING:  # they take longer to load than --help may
     from gfocal.studies.comparison.content import StudyResults
@@ -139,7 +142,8 @@ def _study_verb(asked: str) -> Callable[..., None]:
         else:
             typer.echo("\n".join(lines))
         if done.interrupted:
-            fail("interrupted: repeat the command to continue", 130)
+            by = Stopped(done.signal or signal.SIGINT)
+            fail(f"{by}: repeat the command to continue", exit_code(by))
         if done.failures:
             raise typer.Exit(1)
 
@@ -154,7 +158,8 @@ class StudyReport:
         tables: the results of each.
         files: of their reports, by table ("all" for the overview) and kind.
         failures: a line for each run that failed, by its name.
-        interrupted: Ctrl-C; the same command continues.
+        interrupted: Ctrl-C or another signal; the same command continues.
+        signal: its number; None where there was none.
         runs_done: in this call.
         runs_skipped: that were done before.
     """
@@ -163,6 +168,7 @@ class StudyReport:
     files: Mapping[str, Mapping[str, Path]]
     failures: Mapping[str, str]
     interrupted: bool
+    signal: int | None = field(metadata=IF_ANY)
     runs_done: int
     runs_skipped: int
 
@@ -183,8 +189,8 @@ def _run(study: Study) -> tuple[StudyReport, list[str]]:
         if table.timed and not outcome.interrupted:
             try:
                 speed = table_speed(study, table)
-            except KeyboardInterrupt:  # the runs are done: they are reported without it
-                outcome.interrupted = True
+            except KeyboardInterrupt as error:  # the runs are done: they are reported without it
+                outcome.interrupted, outcome.signal = True, exit_code(error) - 128
         result = collect(study, table, outcome, speed, command)
         files[table.name] = write_study_report(result, study.settings.out / table.name)
         results.append(result)
@@ -197,6 +203,7 @@ def _run(study: Study) -> tuple[StudyReport, list[str]]:
         files=files,
         failures=outcome.failures,
         interrupted=outcome.interrupted,
+        signal=outcome.signal,
         runs_done=outcome.done,
         runs_skipped=outcome.skipped,
     )

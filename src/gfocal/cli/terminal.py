@@ -7,7 +7,6 @@ import functools
 import json
 import os
 import sys
-import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -16,7 +15,10 @@ from typing import Any, NoReturn
 import typer
 
 from gfocal.errors import GfocalError, UsageError
+from gfocal.utils.files import describe_system_error
+from gfocal.utils.locks import locked_file
 from gfocal.utils.records import to_json
+from gfocal.utils.signals import exit_code, raised_signals
 
 
 def fail(error: BaseException | str, code: int) -> NoReturn:
@@ -27,7 +29,8 @@ def fail(error: BaseException | str, code: int) -> NoReturn:
     # Of several processes each meets the same wrong option; one says so. What one alone met, it says itself.
     if process is not None or is_main_process():
         where = "" if process is None else f"process {process}: "
-        typer.echo(f"error: {where}{' '.join(str(error).split())}", err=True)
+        with contextlib.suppress(OSError):  # a terminal that is gone
+            typer.echo(f"error: {where}{' '.join(str(error).split())}", err=True)
     raise typer.Exit(code)
 
 
@@ -43,7 +46,7 @@ def say(line: str) -> None:
 
 
 def verb(function: Callable[..., None], *, together: bool = False) -> Callable[..., None]:
-    """Turn exceptions into one line and an exit code: 2 wrong use, 1 failed, 130 Ctrl-C.
+    """Turn exceptions into one line and an exit code: 2 wrong use, 1 failed, 128 + n for signal n (130 for Ctrl-C).
 
     ``together``: several processes may run it as one.
     """
@@ -53,15 +56,18 @@ def verb(function: Callable[..., None], *, together: bool = False) -> Callable[.
         try:
             if not together and int(os.environ.get("WORLD_SIZE", "1")) > 1:
                 raise UsageError("only train and eval run in several processes: start this one without a launcher")
-            function(*args, **kwargs)
+            with raised_signals():
+                function(*args, **kwargs)
         except (typer.Exit, typer.Abort, BrokenPipeError):
             raise
         except KeyboardInterrupt as error:
-            fail(str(error) or "interrupted", 130)
+            fail(str(error) or "interrupted", exit_code(error))
         except GfocalError as error:
             fail(error, 2 if isinstance(error, UsageError) else 1)
         except OSError as error:
-            fail(error, 1)
+            if (line := describe_system_error(error)) is None:
+                fail(error, 1)
+            fail(UsageError(line), 2)
         except Exception as error:
             _fail_unexpectedly(error)
 
@@ -91,20 +97,17 @@ def own_stdout() -> Iterator[None]:
         yield
 
 
-def claim(path: Path) -> None:
-    """Make the folder for a file to be written later, and see that it can be written.
+@contextlib.contextmanager
+def claimed(path: Path) -> Iterator[None]:
+    """See that a file can be written that the long work inside gives; meanwhile no other process may write it.
 
     Raises:
-        UsageError: it cannot; long work would be lost.
+        UsageError: it cannot; the work would be lost.
     """
     if path.is_dir():
         raise UsageError(f"cannot write {path}: it is a folder; give a file")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-    except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
+    with locked_file(path) if is_main_process() else contextlib.nullcontext():
+        yield
 
 
 def print_json(content: Any) -> None:

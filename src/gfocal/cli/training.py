@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import shlex
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gfocal.cli.options import DataFormat, DataSets, ImagesDir, Init, Json, Overrides, RecipeName, Rename, SkipBroken
-from gfocal.cli.terminal import claim, fail, is_main_process, own_stdout, print_json, say, verb, verb_of_many, warn
+from gfocal.cli.terminal import fail, is_main_process, own_stdout, print_json, say, verb, verb_of_many, warn
+from gfocal.utils.signals import Stopped, exit_code
 
 if TYPE_CHECKING:
     from gfocal.runs.folder import TrainResult
@@ -63,7 +65,7 @@ def train(
     skip_broken: SkipBroken = False,
     json_: Json = False,
 ) -> None:
-    """Train a detector; after Ctrl-C, --resume continues the run.
+    """Train a detector; after Ctrl-C or a scheduler's signal, --resume continues the run.
 
     Example: gfocal train gfl_nano --data bccd --set schedule.epochs=20
     """
@@ -116,7 +118,8 @@ def train(
 def _fail_if_interrupted(result: TrainResult, folder: Path) -> None:
     if result.interrupted:
         again = f"--resume (--out {shlex.quote(str(folder))})"
-        fail(f"interrupted after step {result.steps}; to continue, repeat the command with {again}", 130)
+        by = Stopped(result.signal or signal.SIGINT)
+        fail(f"{by} after step {result.steps}; to continue, repeat the command with {again}", exit_code(by))
 
 
 def _print_trained(result: TrainResult, more: dict[str, object], json_: bool) -> None:
@@ -152,35 +155,36 @@ def find_lr(
     Example: gfocal find-lr gfl_nano --data bccd
     """
     with own_stdout():
-        from gfocal.commands.find_lr import NUMBERS, describe_sweep, write_sweep
+        from gfocal.commands.find_lr import describe_sweep, write_sweep
         from gfocal.data.index.concat import join
         from gfocal.recipe import load_recipe
         from gfocal.runs.datasets import default_run_folder, open_parts
         from gfocal.training import lr_finder as finder
+        from gfocal.utils.locks import locked_folder
         from gfocal.utils.progress import ProgressBar
 
         loaded = load_recipe(recipe, overrides or ())
         if out is None:
             folder = default_run_folder(recipe, data)
             out = folder.with_name(f"{folder.name}-lr")
-        claim(out / NUMBERS)  # before the long work
-        index, _ = join(
-            open_parts(data, "train", format=format_, images_dir=images_dir, skip_broken=skip_broken, say=say)
-        )
-        warn(index.skipped, "broken record", "left out")
-        with ProgressBar(steps, "sweeping") as bar:
-            sweep = finder.find_lr(
-                loaded,
-                index,
-                steps=steps,
-                low=low,
-                high=high,
-                init=init,
-                skip_broken=skip_broken,
-                progress=bar.update,
+        with locked_folder(out):  # before the long work
+            index, _ = join(
+                open_parts(data, "train", format=format_, images_dir=images_dir, skip_broken=skip_broken, say=say)
             )
-        report = finder.sweep_report(sweep, loaded, len(index))
-        files = write_sweep(report, out, f"{Path(recipe).stem}, {len(index):,} pictures")
+            warn(index.skipped, "broken record", "left out")
+            with ProgressBar(steps, "sweeping") as bar:
+                sweep = finder.find_lr(
+                    loaded,
+                    index,
+                    steps=steps,
+                    low=low,
+                    high=high,
+                    init=init,
+                    skip_broken=skip_broken,
+                    progress=bar.update,
+                )
+            report = finder.sweep_report(sweep, loaded, len(index))
+            files = write_sweep(report, out, f"{Path(recipe).stem}, {len(index):,} pictures")
     if json_:
         return print_json({**report.to_dict(), "files": files})
     typer.echo(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -22,8 +23,10 @@ from gfocal.recipe import Recipe, load_recipe
 from gfocal.runs.checkpoint import STATE, find_weights
 from gfocal.training.train import train
 from gfocal.utils.files import write_atomically
+from gfocal.utils.locks import is_empty, locked_folder
 from gfocal.utils.progress import ProgressBar
 from gfocal.utils.records import from_json, named, to_json
+from gfocal.utils.signals import Stopped
 from gfocal.utils.text import counted, program
 
 RECIPE = "demo"
@@ -101,7 +104,15 @@ def run_demo(
         UsageError: ``out`` holds something else, or a demo of other settings.
         KeyboardInterrupt: Ctrl-C; the same call continues from there.
     """
-    recipe = settings.recipe()
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out} is a file; give a folder")
+    with locked_folder(out):
+        return _run_demo(out, settings, settings.recipe(), overwrite, say)
+
+
+def _run_demo(
+    out: Path, settings: DemoSettings, recipe: Recipe, overwrite: bool, say: Callable[[str], None]
+) -> DemoResult:
     if overwrite:
         _remove(out)
     finished = _open(out, settings)
@@ -160,7 +171,7 @@ class _Clock:
 
 def _open(out: Path, settings: DemoSettings) -> DemoResult | None:
     """Make the folder a demo's; the results if it is one that is finished."""
-    if out.is_dir() and any(out.iterdir()):
+    if not is_empty(out):
         marker = _read_marker(out)
         if marker is None:
             raise UsageError(f"{out} holds files that are not a demo's; give another --out")
@@ -175,8 +186,6 @@ def _open(out: Path, settings: DemoSettings) -> DemoResult | None:
             return None if marker.result is None else from_json(DemoResult, marker.result)
         except ValueError as error:
             raise UsageError(f"{out / _MARKER} is damaged ({error}); --overwrite repeats the demo") from error
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"{out} is a file; give a folder")
     _write_marker(out, settings, None)
     return None
 
@@ -204,10 +213,8 @@ def _write_text(file: Path, text: str) -> None:
 
 def _remove(out: Path) -> None:
     """Only what a demo writes, and only from a demo's folder."""
-    if not out.exists():
-        return
     if _read_marker(out) is None:
-        if not out.is_dir() or any(out.iterdir()):
+        if not is_empty(out):
             raise UsageError(f"{out} is not a demo's folder, so gfocal does not remove it; give another --out")
         return
     for folder in ("data", "run", "predictions"):
@@ -234,7 +241,8 @@ def _train(recipe: Recipe, train_index: DataIndex, val_index: DataIndex, run: Pa
         shutil.rmtree(run)  # cut off before its first state: nothing to go on with
     result = train(recipe, train_index, val_index, run, resume=resume)
     if result.interrupted:
-        raise KeyboardInterrupt(f"interrupted after step {result.steps}; repeat the command to continue")
+        by = result.signal or signal.SIGINT
+        raise Stopped(by, f"{Stopped(by)} after step {result.steps}; repeat the command to continue")
 
 
 def _measure(run: Path, val_index: DataIndex) -> Evaluation:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from gfocal.errors import GfocalError, UsageError
 from gfocal.recipe import Recipe, load_recipe
 from gfocal.runs.datasets import open_parts
 from gfocal.utils.files import write_atomically
+from gfocal.utils.locks import locked_folder
 from gfocal.utils.progress import ProgressBar
 from gfocal.utils.records import FLAT, IF_ANY, to_json
 
@@ -89,24 +90,25 @@ def statistics_of_files(
         raise UsageError(f"--split is {', '.join(SPLITS)}, not {split!r}")
     loaded = load_recipe(recipe, overrides)
     which: Split = split
-    (index,) = open_parts([data], which, format=format, images_dir=images_dir, skip_broken=skip_broken, say=say)
-    if warn is not None:
-        warn(index.skipped)
-    with _Bars() as bars:
-        found, assigned = data_statistics(
-            index, loaded, images=images, seed=seed, augmented=augmented, progress=bars.start
+    with nullcontext() if out is None else locked_folder(out):
+        (index,) = open_parts([data], which, format=format, images_dir=images_dir, skip_broken=skip_broken, say=say)
+        if warn is not None:
+            warn(index.skipped)
+        with _Bars() as bars:
+            found, assigned = data_statistics(
+                index, loaded, images=images, seed=seed, augmented=augmented, progress=bars.start
+            )
+        report = StatisticsReport(
+            data=str(index.annotations),
+            split=split,
+            recipe=recipe,
+            size=size_words(loaded),
+            overrides=tuple(overrides),
+            statistics=found,
+            skipped=tuple(index.skipped),
+            class_counts=_class_counts(data, which, index, format),
         )
-    report = StatisticsReport(
-        data=str(index.annotations),
-        split=split,
-        recipe=recipe,
-        size=size_words(loaded),
-        overrides=tuple(overrides),
-        statistics=found,
-        skipped=tuple(index.skipped),
-        class_counts=_class_counts(data, which, index, format),
-    )
-    return report if out is None else replace(report, files=_write(report, assigned, out))
+        return report if out is None else replace(report, files=_write(report, assigned, out))
 
 
 def _class_counts(

@@ -10,6 +10,7 @@ from gfocal.interop.mmdetection import import_mmdetection
 from gfocal.interop.nanodet import import_nanodet, is_nanodet
 from gfocal.interop.report import ImportReport, free_place
 from gfocal.interop.wrappers import read_wrapped
+from gfocal.utils.locks import locked_folder
 
 
 def import_weights(
@@ -33,7 +34,13 @@ def import_weights(
         UsageError: no such file, another kind of file, tensors that do not fit, an option that does not apply, or
             ``out`` has a checkpoint already.
     """
-    checkpoint, out = Path(checkpoint), Path(out)
+    with locked_folder(Path(out)):
+        return _import(Path(checkpoint), Path(out), style, size, overwrite)
+
+
+def _import(
+    checkpoint: Path, out: Path, style: Literal["pytorch", "caffe"] | None, size: int | None, overwrite: bool
+) -> ImportReport:
     free_place(out, overwrite=overwrite)
     content = read_wrapped(checkpoint)
     if is_nanodet(content.state):

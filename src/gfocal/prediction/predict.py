@@ -19,7 +19,8 @@ from gfocal.images.drawing import PARTS, Part, draw
 from gfocal.images.io import IMAGE_SUFFIXES, read_image
 from gfocal.runtime.precision import autocast
 from gfocal.structures import Detections
-from gfocal.utils.files import write_atomically
+from gfocal.utils.files import explained_writing, write_atomically
+from gfocal.utils.locks import locked_folder
 
 RESULTS = "predictions.json"
 _WRITTEN_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
@@ -127,6 +128,20 @@ def predict(
     given, out = [Path(path) for path in images], Path(out)
     if not given:
         raise UsageError("no pictures were given: there is nothing to look at")
+    with locked_folder(out):
+        return _predict(detector, given, out, score_threshold, category_ids, precision, batch_size, progress)
+
+
+def _predict(
+    detector: DenseDetector,
+    given: Sequence[Path],
+    out: Path,
+    score_threshold: float | None,
+    category_ids: Sequence[int] | None,
+    precision: str,
+    batch_size: int,
+    progress: Callable[[int, int], None] | None,
+) -> Prediction:
     names = _OutputNames(out, given)
     inputs = names.inputs
     if not inputs:
@@ -208,10 +223,8 @@ def _write_json(file: Path, content: object) -> None:
 
 
 def _save(drawing: Image.Image, path: Path) -> None:
-    try:
+    with explained_writing(path):
         drawing.save(path, quality=92)
-    except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 class _OutputNames:
@@ -219,10 +232,6 @@ class _OutputNames:
 
     def __init__(self, out: Path, inputs: Sequence[Path]) -> None:
         self.out = out
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UsageError(f"cannot write to the folder {out}: {error.strerror or error}") from error
         existing = {p.name for p in out.iterdir()}
         self.ours = self._written_before() & existing
         drawn = {out.resolve() / name for name in self.ours}

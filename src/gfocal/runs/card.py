@@ -7,10 +7,11 @@ import sys
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypedDict, cast
+from typing import NotRequired, TypedDict, cast
 
 from gfocal.data.split import HeldOutJson
 from gfocal.errors import GfocalError
+from gfocal.runs.measured_data import MeasuredData, differ, read_measured
 from gfocal.runtime.environment import Environment, Host, host, versions
 from gfocal.utils.files import write_atomically
 
@@ -28,16 +29,11 @@ class RunFacts(TypedDict):
     pictures: str | None
 
 
-class MeasuredData(TypedDict):
-    """The data that a run is measured on: the file, and the fingerprints."""
-
-    annotations: str
-    data: str
-    pictures: str
-
-
 class Call(TypedDict):
-    """One call of a run: ``steps`` done before it and at its end, None while it runs, as ``ended``."""
+    """One call of a run: ``steps`` done before it and at its end, None while it runs, as ``ended``.
+
+    ``val_before``: what the calls before were measured on, where this one is measured on something else.
+    """
 
     command: list[str]
     started: str
@@ -46,10 +42,11 @@ class Call(TypedDict):
     steps: list[int | None]
     versions: dict[str, str | None]
     host: Host
+    val_before: NotRequired[MeasuredData | None]
 
 
 class Card(TypedDict):
-    """The content of the file: what the run was made of when it began, and its calls.
+    """The content of the file: what the run was made of when it began, what it is measured on now, and its calls.
 
     The first three are :class:`RunFacts`. ``init``, ``held_out`` and ``recipe`` are what the ``to_dict`` of
     :class:`gfocal.runs.initial_weights.Start`, :class:`gfocal.data.split.HeldOut` and :class:`gfocal.recipe.Recipe`
@@ -90,7 +87,10 @@ def begin(folder: Path, card: Card, step: int, *, resumed: bool) -> Card:
         versions=versions(),
         host=host(),
     )
-    if resumed and (before := _read(folder)) is not None:
+    if resumed and (before := read(folder)) is not None:
+        measured = card.get("val")
+        if measured is not None and "val" in before and differ(read_measured(before["val"]), measured):
+            call["val_before"], before["val"] = before["val"], measured
         card = {**card, **before}
     card["calls"] = [*card["calls"], call]
     _write(folder, card)
@@ -105,9 +105,9 @@ def end(folder: Path, card: Card, outcome: str, step: int) -> None:
         _write(folder, card)
 
 
-def _read(folder: Path) -> Card | None:
+def read(folder: Path) -> Card | None:
     """The card that is there; None where it is missing or damaged: the run itself does not need it."""
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, RecursionError):
         card = json.loads((folder / CARD).read_text(encoding="utf-8"))
         if isinstance(card, dict) and isinstance(card.setdefault("calls", []), list):
             return cast(Card, card)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,11 +31,13 @@ from gfocal.runs.checkpoint import (
     save_state,
 )
 from gfocal.runs.initial_weights import Start
+from gfocal.runs.measured_data import MeasuredData, differ, measured_data, read_measured
 from gfocal.runs.metrics_log import METRICS, MetricsLog
 from gfocal.runs.trackers import Trackers, check_trackers
 from gfocal.runtime.distributed import ALONE, Processes
 from gfocal.runtime.environment import environment
-from gfocal.utils.files import remove_unfinished, write_atomically
+from gfocal.utils.files import remove_unfinished, set_aside, write_atomically
+from gfocal.utils.locks import Lock, locked_folder
 
 RECIPE = "recipe.yaml"
 
@@ -52,7 +55,8 @@ class TrainResult:
         steps: optimizer steps done.
         seconds: of this call.
         images_per_second: while training, the whole pipeline.
-        interrupted: stopped by Ctrl-C; resume with ``resume=True``.
+        interrupted: stopped by Ctrl-C or another signal; resume with ``resume=True``.
+        signal: the number of that signal, for several processes the highest of theirs; None where there was none.
         skipped: one line for each broken image that another one stood in for.
         drawings: curves of the run, and the folder that shows what its best weights find; [] where nothing was drawn.
     """
@@ -66,6 +70,7 @@ class TrainResult:
     seconds: float = 0.0
     images_per_second: float = 0.0
     interrupted: bool = False
+    signal: int | None = None
     skipped: list[str] = field(default_factory=list)
     drawings: list[Path] = field(default_factory=list)
 
@@ -88,11 +93,14 @@ class SavedRun:
         facts: of the run that saved it.
         recipe: of that run, as plain data.
         state: what the training needs to continue, "step" (steps done) among it.
+        val: what its best weights were measured on; None for nothing, or if that is not ``known``.
     """
 
     facts: RunFacts
     recipe: dict[str, object]
     state: StateDict
+    val: MeasuredData | None
+    known: bool = True
 
     @classmethod
     def load(cls, file: Path) -> SavedRun:
@@ -110,7 +118,11 @@ class SavedRun:
             pictures=state.pop("pictures", None),  # the first version looked at no files
         )
         del state["format"]
-        return cls(facts, state.pop("recipe"), state)
+        # Versions until 0.2 noted it in the card alone.
+        noted = {"val": state.pop("val")} if "val" in state else card.read(file.parent) or {}
+        val = read_measured(noted.get("val"))
+        known = val is not None or noted.get("val", "") is None
+        return cls(facts, state.pop("recipe"), state, val, known)
 
     def save(self, file: Path) -> None:
         """Write it.
@@ -118,7 +130,8 @@ class SavedRun:
         Raises:
             DiskFull: there is no room; the state that was there before is whole.
         """
-        save_state(file, {"format": FORMAT, **self.facts, "recipe": self.recipe, **self.state})
+        content = {"format": FORMAT, **self.facts, "recipe": self.recipe, "val": self.val, **self.state}
+        save_state(file, content)
 
 
 class Run:
@@ -152,16 +165,20 @@ class Run:
         self.best, self.last, self.state_file = folder / BEST, folder / LAST, folder / STATE
         self._metrics = MetricsLog(folder / METRICS)
         self._facts: RunFacts
+        self._val: MeasuredData | None = None
         self._card: card.Card | None = None
+        self._lock: Lock | None = None
+        self._held = ExitStack()
 
     def open(self, *, resume: bool, start: Start | None = None) -> SavedRun | None:
         """Make the folder, or read what to resume from and return it.
 
-        ``start``, the weights that it starts from, is recorded in run.json.
+        Until :meth:`close` no other process may write there. ``start``, the weights that it starts from, is recorded
+        in run.json.
 
         Raises:
-            UsageError: the folder holds a run already; when resuming, none or one of another recipe or other data.
-                Raised in all processes.
+            UsageError: another process writes into the folder, or it holds a run already; when resuming, none or one
+                of another recipe or other data. Raised in all processes.
         """
         check_trackers(self.recipe.runtime.trackers)
         self._facts = RunFacts(
@@ -172,7 +189,9 @@ class Run:
         saved, error = None, None
         if self.processes.main:
             try:
+                self._lock = self._held.enter_context(locked_folder(self.folder))
                 self._facts["pictures"] = images_fingerprint(self.train_index)
+                self._val = measured_data(self.val_index)
                 if resume:
                     saved = self._resume()
                 else:
@@ -189,6 +208,7 @@ class Run:
         saved = SavedRun.load(self.state_file)
         self._check_resumable(saved)
         self._remove_unfinished()
+        self._val = self._val or saved.val
         return saved
 
     def _begin(self) -> None:
@@ -196,10 +216,6 @@ class Run:
             raise UsageError(f"{self.folder} already holds a run: continue it with --resume, or choose another --out")
         if any((self.folder / name).exists() for name in (BEST, LAST, METRICS)):
             raise UsageError(f"{self.folder} holds the remains of a run: choose another --out")
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UsageError(f"cannot create the run folder {self.folder}: {error.strerror}") from error
         self._remove_unfinished()
         text = yaml.safe_dump(self.recipe.to_dict(), sort_keys=False)
         write_atomically(self.folder / RECIPE, lambda file: file.write_text(text, encoding="utf-8"))
@@ -209,17 +225,12 @@ class Run:
         remove_unfinished(self.folder, (BEST, LAST, *kept, STATE, METRICS, RECIPE, card.CARD))
 
     def _write_card(self, start: Start | None, saved: SavedRun | None) -> None:
-        val = self.val_index
         content = card.Card(
             **self._facts,
             seed=self.recipe.runtime.seed,
             command=sys.argv,
             annotations=str(self.train_index.annotations),
-            val=None
-            if val is None
-            else card.MeasuredData(
-                annotations=str(val.annotations), data=fingerprint(val), pictures=images_fingerprint(val)
-            ),
+            val=None if self.val_index is None else self._val,
             init=None if start is None else start.to_dict(),
             held_out=None if self.held_out is None else self.held_out.to_dict(),
             recipe=self.recipe.to_dict(),
@@ -230,7 +241,8 @@ class Run:
 
     def ended(self, outcome: str, step: int) -> None:
         """Record in run.json how this call of the run ended."""
-        if self._card is not None:  # which the main process alone has
+        # The main process alone has one; a folder that is gone does not come back for it.
+        if self._card is not None and self.folder.is_dir():
             card.end(self.folder, self._card, outcome, step)
 
     def _check_resumable(self, saved: SavedRun) -> None:
@@ -260,13 +272,30 @@ class Run:
         images = {saved.facts["pictures"], self._facts["pictures"]} - {None}
         return [*changed, "the content of pictures"] if len(images) > 1 else changed
 
-    def track(self, step: int, *, measured: bool) -> None:
-        """Open the metrics at ``step``, see :meth:`gfocal.runs.metrics_log.MetricsLog.rewind`, and the trackers."""
+    def changed_measurement(self, saved: SavedRun) -> dict[str, str | None] | None:
+        """Where a resumed run is measured on other images or boxes: the files, "before" and "now"; in all processes."""
+        changed = None
+        if self.processes.main and self.val_index is not None and saved.known and differ(saved.val, self._val):
+            before = None if saved.val is None else saved.val["annotations"]
+            changed = {"before": before, "now": str(self.val_index.annotations)}
+        return self.processes.from_main(changed)
+
+    def set_best_aside(self, step: int) -> Path | None:
+        """Keep the weights that were best on other data under another name; None where there are none."""
+        return set_aside(self.best, f"best-until-step-{step}.safetensors") if self.processes.main else None
+
+    def track(self, step: int, *, measured: bool) -> list[str]:
+        """Open the metrics at ``step``, see :meth:`gfocal.runs.metrics_log.MetricsLog.rewind`, and the trackers.
+
+        Returns:
+            lines about what of the metrics was lost.
+        """
         if not self.processes.main:
-            return
-        self._metrics.rewind(step, measured=measured)
+            return []
+        lines = self._metrics.rewind(step, measured=measured)
         if trackers := self.recipe.runtime.trackers:
             self._metrics.add(Trackers(trackers, self.folder, flat(self.recipe.to_dict()), step))
+        return lines
 
     def log(self, kind: str, step: int, values: Mapping[str, object]) -> None:
         """One line of metrics: {"kind", "step", ...}."""
@@ -274,12 +303,16 @@ class Run:
             self._metrics.write(kind, step, values)
 
     def close(self) -> None:
-        self._metrics.close()
+        """Finish the trackers, and let others write into the folder."""
+        with self._held:
+            self._metrics.close()
 
     def save(self, state: StateDict) -> None:
         """Save the state of the training together with what it is the state of."""
         if self.processes.main:
-            SavedRun(self._facts, self.recipe.to_dict(), state).save(self.state_file)
+            if self._lock is not None:
+                self._lock.check()
+            SavedRun(self._facts, self.recipe.to_dict(), state, self._val).save(self.state_file)
 
     def save_weights(self, file: Path, weights: dict[str, Tensor], notes: Mapping[str, object]) -> None:
         if not self.processes.main:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from gfocal.detector import DenseDetector
 from gfocal.errors import UsageError
 from gfocal.models.backbones import RANDOM_START
 from gfocal.recipe import ModelRecipe, Recipe
+from gfocal.runs.card import read
 from gfocal.runs.checkpoint import find_weights, read_about
 from gfocal.runs.class_mapping import ClassMatch, describe_classes, match_classes
 from gfocal.runs.transfer import PARTS, Group, Taken, changed_keys, other_inputs, start_from
@@ -88,6 +90,30 @@ def start_weights(detector: DenseDetector, recipe: Recipe, init: Path, parts: Se
         other_inputs=tuple(other_inputs(recipe, init, parts)),
         classes=match_classes(detector.names, theirs) if "head" in parts else None,
     )
+
+
+def check_same_start(folder: Path, init: Path, parts: Sequence[str]) -> str:
+    """See that a run that continues began with ``init``, as the command that is repeated says; a line about it.
+
+    Raises:
+        UsageError: it began with something else.
+    """
+    if (card := read(folder)) is None or "init" not in card:
+        return f"init: {folder} continues with its own weights; --init {init} is not used"
+    began = card["init"] or {}
+    source, own = str(began.get("from", "")), began.get("parts")
+    if not source or not _same_place(Path(source), init) or own != list(parts):
+        named = f" --init-parts {','.join(map(str, own))}" if isinstance(own, list) and own != list(PARTS) else ""
+        which = f"--init {source}{named}" if source else "no --init"
+        raise UsageError(
+            f"the run in {folder} began with {which}, and --resume continues with its own weights: leave --init out, "
+            f"or start another run from {init} (another --out, no --resume)"
+        )
+    return f"init: {folder} continues with its own weights; it began with {init}"
+
+
+def _same_place(one: Path, other: Path) -> bool:
+    return os.path.realpath(one) == os.path.realpath(other)
 
 
 def describe_start(start: Start) -> list[str]:

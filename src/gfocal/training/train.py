@@ -11,10 +11,9 @@ import torch
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.pipeline import in_tiles, with_used_classes
 from gfocal.data.split import HeldOut
-from gfocal.errors import UsageError
 from gfocal.recipe import Recipe
 from gfocal.runs.folder import Run, TrainResult
-from gfocal.runs.initial_weights import check_start, start_weights
+from gfocal.runs.initial_weights import check_same_start, check_start, start_weights
 from gfocal.runs.transfer import PARTS
 from gfocal.runtime.determinism import deterministic, no_deterministic_form
 from gfocal.runtime.distributed import processes_of, synchronise_batch_norm
@@ -47,7 +46,8 @@ def train(
         val_index: what it is measured on, or None.
         out: run folder; made here. Without ``resume`` it must not hold a run.
         resume: go on from ``out``'s saved state.
-        init: run folder or checkpoint whose weights it starts from; class outputs of other class names start new.
+        init: run folder or checkpoint whose weights it starts from; class outputs of other class names start new. With
+            ``resume`` it must be where the run began.
         init_parts: which of backbone, neck and head take weights from ``init``.
         skip_broken: put the next readable image in the place of a broken one, and list them.
         progress: show a bar on standard error.
@@ -60,8 +60,9 @@ def train(
             backbone of random values.
         GfocalError: a loss that is not finite.
     """
-    if resume and init is not None:
-        raise UsageError("--resume continues with the weights of its run, --init starts from others: choose one")
+    notes = []
+    if resume and init is not None:  # as in the command that is repeated
+        notes, init = [check_same_start(Path(out), init, init_parts)], None
     if not resume and init is None:
         check_start(recipe.model)
     if recipe.runtime.threads:
@@ -82,4 +83,4 @@ def train(
     oom = partial(out_of_memory, recipe=recipe, detector=detector, saved=run.state_file)
     own = processes.own_errors()
     with deterministic(recipe.runtime.deterministic), own, explained_failures(oom, no_deterministic_form):
-        return trainer.run_all(resume=resume, start=start)
+        return trainer.run_all(resume=resume, start=start, notes=notes)

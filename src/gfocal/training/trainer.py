@@ -7,7 +7,8 @@ with the same weights, bit for bit, as one that was not (same threads, layout an
 from __future__ import annotations
 
 import time
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from accelerate import Accelerator
@@ -25,13 +26,14 @@ from gfocal.runtime.memory import memory_notes
 from gfocal.runtime.precision import real_precision
 from gfocal.structures import Batch
 from gfocal.training import drawings
-from gfocal.training.early_stopping import check_patience, stop_line
+from gfocal.training.early_stopping import Best, check_patience, stop_line
 from gfocal.training.optimizer import AveragedWeights, idle_settings, lr_factor, lr_line, make_optimizer, scaled_lr
 from gfocal.training.precision_check import precision_notes
 from gfocal.training.state import Generators, TrainState
 from gfocal.training.step import Counts, NotFinite, StepResult, optimizer_step
 from gfocal.training.step_plan import StepPlan
-from gfocal.utils.progress import CtrlC, ProgressBar
+from gfocal.utils.progress import ProgressBar
+from gfocal.utils.signals import StopRequest
 
 
 class Trainer:
@@ -80,9 +82,16 @@ class Trainer:
         )
         self.best_measured: drawings.Measured | None = None  # of this call
 
-    def run_all(self, *, resume: bool, start: Start | None) -> TrainResult:
-        """Train to the end of the schedule, or until Ctrl-C."""
-        lines = [lr_line(self.recipe.optim, self.plan.images)]
+    def run_all(self, *, resume: bool, start: Start | None, notes: Sequence[str] = ()) -> TrainResult:
+        """Train to the end of the schedule, or until Ctrl-C or another signal that ends a process.
+
+        ``notes`` are lines to print first.
+        """
+        with closing(self.run):
+            return self._run_all(resume, start, notes)
+
+    def _run_all(self, resume: bool, start: Start | None, notes: Sequence[str]) -> TrainResult:
+        lines = [*notes, lr_line(self.recipe.optim, self.plan.images)]
         lines += idle_settings(self.recipe.schedule, self.plan.total)
         saved = self.run.open(resume=resume, start=start)
         if start is not None:
@@ -99,15 +108,17 @@ class Trainer:
             known = before_training(data, self.recipe, self.run.val_index, trained=trained)
             lines += [*tile_lines(self.recipe, data), *known]
         lines += memory_notes(self.detector, self.recipe)
-        self.run.track(self.state.step, measured=not self.state.unmeasured)
+        lines += self.run.track(self.state.step, measured=not self.state.unmeasured)
         try:
+            if saved is not None and (changed_val := self.run.changed_measurement(saved)) is not None:
+                lines.append(self._measure_anew(changed_val))
             with (
                 ProgressBar(self.plan.total, "training", done=self.state.step, shown=self.progress) as bar,
-                CtrlC(bar.say) as ctrl_c,
+                StopRequest(bar.say) as stop,
             ):
                 for line in lines:
                     bar.say(line)
-                result = self._steps(bar, ctrl_c)
+                result = self._steps(bar, stop)
                 if self.plots:
                     ended = not result.interrupted
                     result.drawings = drawings.draw_run(self.run, self.best_measured, bar.say, ended=ended)
@@ -118,19 +129,34 @@ class Trainer:
             if self.plots and isinstance(error, Exception):  # how the loss ran off can be seen
                 drawings.draw_run(self.run, None, lambda _: None)
             raise
-        finally:
-            self.run.close()
 
-    def _steps(self, bar: ProgressBar, ctrl_c: CtrlC) -> TrainResult:
+    def _measure_anew(self, changed: dict[str, str | None]) -> str:
+        """Begin with no best AP, as that of other data compares with nothing; a line that says so."""
+        state = self.state
+        state.best, state.metrics, state.measured_step = Best(), {}, -1
+        # Between epochs at once, so that what follows has something to be better than.
+        state.unmeasured = state.step > 0 and state.step % self.plan.an_epoch == 0
+        aside = self.run.set_best_aside(state.step)
+        self.run.log("val_data", state.step, changed)
+        self._save()
+        before = "nothing" if changed["before"] is None else changed["before"]
+        kept = "" if aside is None else f"; the best weights until here are {aside}"
+        return (
+            f"warning: from step {state.step} on the run is measured on other data ({before} before, now "
+            f"{changed['now']}): AP before and after are of different pictures or boxes, so the best AP starts "
+            f"again{kept}. metrics.jsonl marks the place (val_data)"
+        )
+
+    def _steps(self, bar: ProgressBar, stop: StopRequest) -> TrainResult:
         state, total = self.state, self.plan.total
         started, first, busy = time.perf_counter(), state.step, 0.0
         if state.unmeasured:
             self._measure(bar)
             self._save()
         batches = iter(self._loader()) if state.step < total and not self.stopped else iter(())
-        while state.step < total and not self.stopped and not self.processes.any(ctrl_c.asked):
+        while state.step < total and not self.stopped and not self.processes.any(stop.asked):
             begin = time.perf_counter()
-            with self.processes.own_errors():
+            with self.processes.own_errors(), self._kept_steps():
                 step = [next(batches) for _ in range(self.recipe.schedule.accumulate)]
             if state.step == 0:
                 with self.processes.own_errors():
@@ -161,8 +187,21 @@ class Trainer:
             seconds=time.perf_counter() - started,
             images_per_second=(state.step - first) * self.plan.images / busy if busy else 0.0,
             interrupted=interrupted,
+            signal=max(self.processes.gather(stop.number or 0)) or None,
             skipped=list(dict.fromkeys(line for lines in self.processes.gather(state.skipped) for line in lines)),
         )
+
+    @contextmanager
+    def _kept_steps(self) -> Iterator[None]:
+        """What ends the run inside, between two steps, loses none of those that are done."""
+        try:
+            yield
+        except (GfocalError, RuntimeError):  # which torch raises for a loader process that died
+            # Several processes save together, and the others know of nothing.
+            if self.state.step and self.processes.count == 1:
+                with suppress(GfocalError, RuntimeError):
+                    self._save()
+            raise
 
     def _note_stop(self, bar: ProgressBar) -> None:
         patience = self.recipe.schedule.patience

@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and a disk that is full."""
+"""Files that are whole or not there, and what to say where a place cannot be written."""
 
 from __future__ import annotations
 
@@ -8,14 +8,41 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 
-from gfocal.errors import GfocalError
+from gfocal.errors import UsageError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_ELSEWHERE = "choose another place"
+_AWAY = "the disk or network drive does not answer: see whether it is there (ls, dmesg), then repeat the command"
+_ADVICE = {
+    errno.EROFS: f"{_ELSEWHERE}, or let it be written to (a container: without :ro)",
+    errno.EACCES: f"{_ELSEWHERE}, or change its owner or rights (ls -ld shows them)",
+    errno.EPERM: f"{_ELSEWHERE}, or change its owner or rights (ls -ld and lsattr show them)",
+    errno.ENOENT: "it, or the folder that it is in, is missing: was it removed, renamed or unmounted meanwhile?",
+    errno.ENOTDIR: f"a part of the path is a file, not a folder: {_ELSEWHERE}",
+    errno.EISDIR: "it is a folder: give the name of a file",
+    errno.EEXIST: f"something is there already: {_ELSEWHERE}",
+    errno.ENOTEMPTY: f"the folder is not empty: {_ELSEWHERE}",
+    errno.ENAMETOOLONG: "choose a shorter name (most disks allow 255 bytes)",
+    errno.ELOOP: "it is a link that leads to itself: remove it",
+    errno.EINVAL: "this disk does not allow such a name or file: choose another name or place",
+    errno.EILSEQ: "this disk does not allow such a name: choose another one",
+    errno.EBUSY: "another program uses it: close that, then repeat the command",
+    errno.ETXTBSY: "another program uses it: close that, then repeat the command",
+    errno.EMFILE: "too many files are open: raise the limit (ulimit -n)",
+    errno.ENFILE: "too many files are open on this machine",
+    **dict.fromkeys((errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.ENODEV, errno.ENXIO), _AWAY),
+}
+"""What to do about an error of the system, by its number."""
 
 
-class DiskFull(GfocalError):
+class CannotWrite(UsageError):
+    """A file or folder cannot be written; what was there before is whole."""
+
+
+class DiskFull(UsageError):
     """There is no room for a file; what was there before is whole."""
 
 
@@ -29,9 +56,10 @@ def write_atomically(path: Path, write: Callable[[Path], object], *, needed: int
 
     Raises:
         DiskFull: there is no room; a file that was there before is as it was.
+        CannotWrite: the place cannot be written to for another reason.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with explained_disk_full(path, needed):
+    with explained_writing(path, needed):
+        path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         os.close(handle)
         temporary = Path(name)
@@ -46,14 +74,34 @@ def write_atomically(path: Path, write: Callable[[Path], object], *, needed: int
 
 
 @contextmanager
-def explained_disk_full(path: Path, needed: int | None = None) -> Iterator[None]:
-    """A disk without room for ``path`` becomes :class:`DiskFull`; see :func:`write_atomically`."""
+def explained_writing(path: Path, needed: int | None = None) -> Iterator[None]:
+    """What the system says where ``path`` cannot be written becomes :class:`CannotWrite`; see :func:`write_atomically`.
+
+    Raises:
+        DiskFull: there is no room.
+        CannotWrite: the place is read-only, gone, not ours, or its name is one that the disk does not allow.
+    """
     try:
         yield
     except (OSError, RuntimeError) as error:
-        if (full := _full(error)) is None:
-            raise
-        raise DiskFull(_message(path, needed, full)) from error
+        if (full := _first(error, _FULL)) is not None:
+            raise DiskFull(_no_room(path, needed, full)) from error
+        if isinstance(error, OSError) and error.errno in _ADVICE:
+            raise CannotWrite(_not_written(path, error)) from error
+        raise
+
+
+def describe_system_error(error: OSError) -> str | None:
+    """A line about an error of the system that concerns a file or disk: which, why, what to do; None for others."""
+    place = error.filename2 or error.filename
+    where = "" if place is None else f"{os.fsdecode(place) if isinstance(place, str | bytes) else place}: "
+    if error.errno in _FULL:
+        return (
+            f"{where}{os.strerror(error.errno)}; free some space, then repeat the command (a training: with --resume)"
+        )
+    if error.errno not in _ADVICE or not where:
+        return None
+    return f"{where}{os.strerror(error.errno)}; {_ADVICE[error.errno]}"
 
 
 def is_disk_full(error: OSError) -> bool:
@@ -61,16 +109,25 @@ def is_disk_full(error: OSError) -> bool:
     return error.errno in _FULL
 
 
-def _full(error: BaseException | None) -> OSError | None:
-    """The error of a full disk behind ``error``: torch's writer raises one of its own while it handles that."""
+def _not_written(path: Path, error: OSError) -> str:
+    """Of ``path``, or of another file that the error is about: one that is read meanwhile."""
+    place = error.filename
+    if isinstance(place, str) and not Path(os.path.abspath(place)).is_relative_to(Path(os.path.abspath(path.parent))):
+        return str(describe_system_error(error))
+    assert error.errno is not None
+    return f"cannot write {path}: {os.strerror(error.errno)}; {_ADVICE[error.errno]}"
+
+
+def _first(error: BaseException | None, numbers: set[int]) -> OSError | None:
+    """The error of the system behind ``error``: torch's writer raises one of its own while it handles that."""
     while error is not None:
-        if isinstance(error, OSError) and is_disk_full(error):
+        if isinstance(error, OSError) and error.errno in numbers:
             return error
         error = error.__cause__ or error.__context__
     return None
 
 
-def _message(path: Path, needed: int | None, error: OSError) -> str:
+def _no_room(path: Path, needed: int | None, error: OSError) -> str:
     free = None
     with suppress(OSError):
         free = shutil.disk_usage(path.parent).free
@@ -94,3 +151,15 @@ def remove_unfinished(folder: Path, names: Sequence[str]) -> None:
     for name in names:
         for unfinished in folder.glob(f".{name}.*"):
             unfinished.unlink(missing_ok=True)
+
+
+def set_aside(file: Path, name: str) -> Path | None:
+    """Give a file another name beside it, with a number where that is taken; None if there is no such file."""
+    if not file.exists():
+        return None
+    wanted = file.with_name(name)
+    tries = (wanted.with_name(f"{wanted.stem}{'' if n == 1 else f'-{n}'}{wanted.suffix}") for n in count(1))
+    place = next(place for place in tries if not place.exists())
+    with explained_writing(place):
+        file.rename(place)
+    return place

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-import threading
 import time
-from collections.abc import Callable
-from types import FrameType, TracebackType
-from typing import Any, Self
+from contextlib import suppress
+from types import TracebackType
+from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -53,7 +51,8 @@ class ProgressBar:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self.live:
-            self._progress.stop()
+            with suppress(OSError):
+                self._progress.stop()
 
     def update(self, done: int, note: str = "") -> None:
         """``done`` steps are behind; ``note`` stands beside the bar."""
@@ -74,41 +73,17 @@ class ProgressBar:
         self.update(done)
 
     def say(self, message: str) -> None:
-        """A line that stays, above the bar."""
+        """A line that stays, above the bar; nobody reads it where the terminal is gone, and the work goes on."""
         if not self.shown:
             return
-        if self.live:
-            self._progress.console.print(message, highlight=False, markup=False)
-        else:
-            print(message, file=sys.stderr, flush=True)
+        with suppress(OSError):
+            if self.live:
+                self._progress.console.print(message, highlight=False, markup=False)
+            else:
+                print(message, file=sys.stderr, flush=True)
 
 
-class CtrlC:
-    """The first Ctrl-C sets ``asked``, so that the work can end in good order; a second one ends it at once.
-
-    Args:
-        say: gets the line that tells so.
-    """
-
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self.asked = False
-        self._say = say
-        self._before: Any = None
-
-    def __enter__(self) -> Self:
-        # Outside the main thread whoever called decides about signals.
-        if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGINT, self._handle)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
-            raise KeyboardInterrupt
-        self.asked = True
-        self._say("stopping after this step or evaluation; Ctrl-C again stops at once")
+def notice(message: str) -> None:
+    """A line on standard error from where there is no bar; a bar that is shown stays below it."""
+    with suppress(OSError):
+        print(message, file=sys.stderr, flush=True)

@@ -20,7 +20,8 @@ from gfocal.data.formats.open import find_data
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.kinds import Fault, Kind
 from gfocal.errors import UsageError
-from gfocal.utils.files import explained_disk_full
+from gfocal.utils.files import explained_writing
+from gfocal.utils.locks import locked_file
 
 CHANGES = "changes.json"
 _BY_WRITING = (
@@ -51,7 +52,13 @@ def write_fixed(
     Raises:
         UsageError: ``out`` is not empty or inside the data set, or a whole split cannot be read.
     """
-    out = Path(out)
+    with locked_file(Path(out)):
+        return _write_fixed(report, Path(out), progress)
+
+
+def _write_fixed(
+    report: Report, out: Path, progress: Callable[[int, int], None] | None
+) -> tuple[list[Change], list[str]]:
     check_out(out)
     source = report.path.resolve()
     if source.is_dir() and out.resolve().is_relative_to(source):
@@ -66,13 +73,10 @@ def write_fixed(
         if f.kind in _BY_WRITING:
             changes.append(Change(f.kind, f.split, f.class_name or f.image, f.kind.remedy))
     dropped = _copies_to_drop(report)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
+    with explained_writing(out):
         # Links to the images that stay, and those that are written again; write_dataset copies them.
         folder = tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent)
-    except OSError as error:
-        raise UsageError(f"{out} cannot be created: {error.strerror or error}") from None
-    with folder as staging, explained_disk_full(out):
+    with folder as staging, explained_writing(out):
         splits = {
             split: _fixed(index, report.facts[split], dropped, Path(staging) / split, split, changes)
             for split, index in report.splits.items()

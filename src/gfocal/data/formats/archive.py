@@ -15,11 +15,13 @@ import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath
 
 from gfocal.data.formats.common import is_hidden, portable
 from gfocal.errors import UsageError
+from gfocal.utils.files import CannotWrite, DiskFull
+from gfocal.utils.locks import locked_file
 
 _RATIO = 100
 """Bytes out of one byte in; images hardly shrink, annotations about tenfold."""
@@ -59,10 +61,9 @@ def unpacked(archive: Path) -> Path:
             name = re.sub(r"[^\w.-]+", "_", archive.stem)[:60]
             target = cache_folder() / "data" / f"{name}-{fingerprint}"
             if not target.is_dir():
-                with _alone(target) as alone:
+                with _alone(target):
                     if not target.is_dir():
-                        if alone:
-                            _remove_unfinished(target)
+                        _remove_unfinished(target)
                         _unpack(archive, opened, entries, target)
             return target
     except UsageError:
@@ -105,29 +106,14 @@ def _checked(archive: Path, entries: list[zipfile.ZipInfo]) -> list[zipfile.ZipI
 
 
 @contextmanager
-def _alone(target: Path) -> Iterator[bool]:
-    """Let the processes of this machine unpack one after the other: all but the first then find it done.
-
-    Yields:
-        whether no other one is at work: False on systems and disks without locks, where each unpacks into a folder of
-        its own and the first to finish gives it its name.
-    """
-    try:
-        import fcntl
-
-        target.parent.mkdir(parents=True, exist_ok=True)
-        # The file stays: without it a third process would not wait for the second.
-        lock = (target.parent / f".{target.name}.lock").open("ab")
-    except (ImportError, OSError):
-        yield False
-        return
-    with lock:
+def _alone(target: Path) -> Iterator[None]:
+    """Let processes unpack one after the other: all but the first then find it done."""
+    with ExitStack() as stack:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        except OSError:
-            yield False
-        else:
-            yield True
+            stack.enter_context(locked_file(target, wait=True))
+        except (CannotWrite, DiskFull) as error:
+            raise UsageError(f"the cache: {error}; or set GFOCAL_CACHE to a folder elsewhere") from error
+        yield
 
 
 def _remove_unfinished(target: Path) -> None:

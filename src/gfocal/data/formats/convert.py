@@ -17,7 +17,8 @@ from gfocal.data.formats.unsupported import lost_lines
 from gfocal.data.formats.writers import write_coco, write_voc, write_yolo
 from gfocal.data.index.data_index import DataIndex
 from gfocal.errors import UsageError
-from gfocal.utils.files import explained_disk_full, is_disk_full
+from gfocal.utils.files import explained_writing, is_disk_full
+from gfocal.utils.locks import locked_file
 from gfocal.utils.threads import in_threads
 
 _WRITERS = {"coco": write_coco, "yolo": write_yolo, "voc": write_voc}
@@ -54,22 +55,31 @@ def write_dataset(
     out = Path(out)
     if fmt not in FORMATS:
         raise UsageError(f"the format must be one of {', '.join(FORMATS)}, got {fmt!r}")
+    with locked_file(out):
+        return _write_dataset(splits, out, fmt, copy, also or {}, progress)
+
+
+def _write_dataset(
+    splits: Mapping[str, DataIndex],
+    out: Path,
+    fmt: Format,
+    copy: bool,
+    also: Mapping[str, str],
+    progress: Callable[[int, int], None] | None,
+) -> list[str]:
     check_out(out)
     if not splits or not any(len(index) for index in splits.values()):
         raise UsageError("there are no pictures to write")
     splits = _same_classes(splits)
     names = _image_names(splits, fmt)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
+    with explained_writing(out):
         unfinished = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    except OSError as error:
-        raise UsageError(f"{out} cannot be created: {error.strerror or error}") from None
     try:
-        with explained_disk_full(out):
+        with explained_writing(out):
             unfinished.chmod(0o755)
             _WRITERS[fmt](splits, names, unfinished)
             _place_images(splits, names, unfinished, fmt, copy, progress)
-            for name, text in (also or {}).items():
+            for name, text in also.items():
                 (unfinished / name).write_text(text, encoding="utf-8")
             if out.is_dir():
                 out.rmdir()

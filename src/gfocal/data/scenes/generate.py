@@ -23,6 +23,8 @@ from PIL import Image
 from gfocal.data.scenes.drawing import Scene, draw_scene
 from gfocal.data.scenes.shapes import CLASSES
 from gfocal.errors import GfocalError, UsageError
+from gfocal.utils.files import explained_writing
+from gfocal.utils.locks import is_empty, locked_folder
 
 VERSION = 1
 """Raised whenever the same seed would give other images or labels."""
@@ -167,7 +169,7 @@ def _is_complete(out: Path, info: _Info) -> bool:
         return False
     if not out.is_dir():
         raise UsageError(f"{out} is a file: name a folder to write the scenes to")
-    if not any(out.iterdir()):
+    if is_empty(out):
         return False
     if (out / _MARKER).is_file():
         found = [_read_info(out / _MARKER)]
@@ -255,9 +257,10 @@ def make_scenes(
     if _is_complete(out, info):
         return
     try:
-        _generate(out, info, progress)
-    except OSError as error:
-        raise UsageError(f"cannot write scenes to {out}: {error}") from error
+        # Who waited for another one that makes the same set finds it.
+        with locked_folder(out, wait=True), explained_writing(out):
+            if not _is_complete(out, info):
+                _generate(out, info, progress)
     except BrokenProcessPool as error:
         raise GfocalError(
             "a process that drew scenes ended early: out of memory, or a script without `if __name__ == '__main__':`"

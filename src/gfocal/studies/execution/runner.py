@@ -17,20 +17,20 @@ from typing import Any
 import torch
 
 from gfocal.data.scenes.generate import usable_cpus
-from gfocal.errors import GfocalError, UsageError
+from gfocal.errors import GfocalError
 from gfocal.studies.execution.initial_weights import init_identity, make_start
-from gfocal.studies.execution.locks import held
 from gfocal.studies.execution.plan import RunPlan, StudyData
 from gfocal.studies.execution.run_metrics import MEASURED, FirstWeights, read_run
 from gfocal.studies.execution.worker import JOB, METRICS, Job
 from gfocal.utils.files import write_atomically
-from gfocal.utils.progress import CtrlC, ProgressBar
+from gfocal.utils.locks import locked_folder
+from gfocal.utils.progress import ProgressBar
 from gfocal.utils.records import to_json
+from gfocal.utils.signals import StopRequest
 
 RUNS, STARTS, LOG = "runs", "starts", "log.txt"
 WORKER = (sys.executable, "-m", "gfocal.studies.execution.worker")
 _POLL = 0.5  # seconds between looks at the processes
-_LOCK = "lock"
 
 
 @dataclass
@@ -41,13 +41,15 @@ class Outcome:
         failures: run name -> one line.
         done: how many finished in this call.
         skipped: how many were finished before.
-        interrupted: Ctrl-C; the same command continues.
+        interrupted: Ctrl-C or another signal; the same command continues.
+        signal: its number; None where there was none.
     """
 
     failures: dict[str, str] = field(default_factory=dict)
     done: int = 0
     skipped: int = 0
     interrupted: bool = False
+    signal: int | None = None
 
 
 @dataclass
@@ -120,11 +122,7 @@ def do_runs(
     note = say or (lambda line: None)
     if all(_is_readable(out / RUNS / run.name) for run in runs):
         return Outcome(skipped=len(runs))  # a report of finished runs disturbs no study that is still running
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"cannot write to {out}: {error.strerror}; give another --out") from error
-    with held(out / _LOCK, wait=False):
+    with locked_folder(out, say=note):
         for run in runs:
             _forget_damaged(out / RUNS / run.name, note)
         outcome = Outcome(skipped=sum(is_done(out, run) for run in runs))
@@ -132,12 +130,12 @@ def do_runs(
         if waiting:  # weights that fit no run are refused before anything begins
             make_start(waiting[0], data.train.names, init, out / STARTS)
         total, done = sum(run.steps for run in runs), _all_done(out, runs)
-        with ProgressBar(total, "study", done=done, shown=progress) as bar, CtrlC(bar.say) as ctrl_c:
+        with ProgressBar(total, "study", done=done, shown=progress) as bar, StopRequest(bar.say) as stop:
             crew = _Crew(waiting, data, out, init, jobs, outcome, bar.say if bar.shown else note)
             shown: tuple[int, str] | None = None
             try:
-                while crew.running or (crew.waiting and not ctrl_c.asked):
-                    if ctrl_c.asked:
+                while crew.running or (crew.waiting and not stop.asked):
+                    if stop.asked:
                         crew.interrupt()
                     else:
                         crew.start()
@@ -145,8 +143,9 @@ def do_runs(
                     crew.collect()
                     shown = _shown(bar, shown, _all_done(out, runs), _note(crew.running, outcome, runs))
             finally:
-                crew.kill()  # an error or a second Ctrl-C: what is saved stays
-            outcome.interrupted |= ctrl_c.asked and bool(crew.waiting)
+                crew.kill()  # an error or a second signal: what is saved stays
+            outcome.interrupted |= stop.asked and bool(crew.waiting)
+            outcome.signal = stop.number
     return outcome
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import sys
 import threading
 import time
@@ -28,7 +29,6 @@ from gfocal.recipe import Recipe, build_recipe
 from gfocal.runs.card import CARD
 from gfocal.runs.checkpoint import BEST, LAST, STATE, kept_weights
 from gfocal.runtime.environment import host, versions
-from gfocal.studies.execution.locks import held
 from gfocal.studies.execution.plan import measured_steps, open_study_data
 from gfocal.studies.execution.run_metrics import (
     AT,
@@ -41,11 +41,12 @@ from gfocal.studies.execution.run_metrics import (
     write_measured,
 )
 from gfocal.training.train import train
+from gfocal.utils.locks import locked_folder
 from gfocal.utils.records import from_json, named, to_json
+from gfocal.utils.signals import Stopped, exit_code
 
 JOB = "job.json"
 METRICS = "metrics.jsonl"
-LOCK = "lock"
 _T = TypeVar("_T")
 
 
@@ -81,10 +82,10 @@ def main() -> None:
     folder = Path(sys.argv[1])
     _end_with(int(sys.argv[2]))
     try:
-        with held(folder / LOCK, wait=True):  # for one whose runner is gone, until it has noticed
+        with locked_folder(folder, wait=True):  # for one whose runner is gone, until it has noticed
             do_run(folder)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    except KeyboardInterrupt as error:
+        sys.exit(exit_code(error))
     except GfocalError as error:
         # Nothing before it: the last line of the log is the reason that the runner tells.
         print(" ".join(str(error).split()), file=sys.stderr, flush=True)
@@ -107,7 +108,7 @@ def do_run(folder: Path) -> None:
     start = None if resume else Path(job.start)
     result = train(recipe, data.train, None, folder, resume=resume, init=start, progress=False, plots=False)
     if result.interrupted:
-        raise KeyboardInterrupt
+        raise Stopped(result.signal or signal.SIGINT)
     begin = time.perf_counter()
     *before, _ = measured_steps(recipe, result.steps)
     for step in before:

@@ -21,6 +21,7 @@ from gfocal.studies.figures.edges import edges_figure
 from gfocal.studies.figures.scores import Trained, score_figure
 from gfocal.studies.figures.theory import qfl_figure, representations_figure, score_schematic
 from gfocal.utils.files import write_atomically
+from gfocal.utils.locks import locked_folder
 
 FORMATS = ("png", "svg")
 _SCENE_SIDE = 320
@@ -68,7 +69,18 @@ def draw_figures(
         raise UsageError(f"--format is {' or '.join(FORMATS)}, not {format!r}")
     if out.exists() and not out.is_dir():
         raise UsageError(f"cannot write to {out}: it is a file; name a folder")
-    say = say or (lambda line: None)
+    with locked_folder(out):
+        return _draw_figures(out, data, model, recipe, format, say or (lambda line: None))
+
+
+def _draw_figures(
+    out: Path,
+    data: Path | None,
+    model: str | Sequence[str] | None,
+    recipe: str | None,
+    format: str,
+    say: Say,
+) -> dict[str, Path]:
     paths = [model] if isinstance(model, str) else list(model or ())
     opened = [open_model(path, ()) for path in paths]
     source = open_source(data, opened[0][1].data.resize.size if opened else _SCENE_SIDE, images_dir)
