@@ -149,6 +149,7 @@ def evaluate_files(
             resamples=RESAMPLES,
             beyond=limit if about.crowding.coco_images and limit > COCO_DETECTIONS else None,
             keep_findings=True,
+            worker_timeout=recipe.data.worker_timeout,
         )
     skipped, result = [*index.skipped, *measured.skipped], measured.result
     if warn is not None:

@@ -181,4 +181,5 @@ def batches_from(
         rank=rank,
         processes=processes,
     )
-    return make_run_loader(dataset, batches, workers=recipe.data.workers)
+    data = recipe.data
+    return make_run_loader(dataset, batches, workers=data.workers, worker_timeout=data.worker_timeout)

@@ -14,7 +14,8 @@ from gfocal.data.augment.transforms import EvalTransform
 from gfocal.data.index.class_match import compare_classes
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.index.tiled import Unchanged
-from gfocal.data.loading.loader import DetectionDataset, make_loader
+from gfocal.data.loading.hangs import WORKER_TIMEOUT
+from gfocal.data.loading.loader import BatchLoader, DetectionDataset, make_loader
 from gfocal.detector import DenseDetector, to_original
 from gfocal.errors import UsageError
 from gfocal.evaluation import CocoEvaluator, EdgeUncertainty, EvalResult, Matches
@@ -127,6 +128,7 @@ def evaluate(
     keep_matches: bool = False,
     beyond: int | None = None,
     keep_findings: bool = False,
+    worker_timeout: float = WORKER_TIMEOUT,
 ) -> Evaluation:
     """Run the detector over every image and compare with the ground truth; in tiles, if it has a ``tiling``.
 
@@ -147,6 +149,7 @@ def evaluate(
         beyond: detections of a class in an image at which AP is measured too, above COCO's 100.
         keep_findings: return every detection too, for
             :func:`~gfocal.evaluation.write_evaluation`.
+        worker_timeout: seconds, see :func:`gfocal.data.loading.loader.make_loader`.
 
     Raises:
         UsageError: no images, none that can be read, or boxes of a class that the detector does not know.
@@ -161,7 +164,8 @@ def evaluate(
     detector.eval()
     try:
         with processes.own_errors():
-            own = _detect_all(detector, dataset, batch_size, workers, precision, progress, processes)
+            loader = _loader(detector, dataset, batch_size, workers, worker_timeout, processes)
+            own = _detect_all(detector, loader, len(dataset), batch_size, precision, progress, processes)
     finally:
         detector.train(training)
     with processes.own_errors():
@@ -181,25 +185,37 @@ class _Part:
     done: int = 0
 
 
-def _detect_all(
+def _loader(
     detector: DenseDetector,
     dataset: DetectionDataset,
     batch_size: int,
     workers: int,
-    precision: str,
-    progress: Callable[[int, int], None] | None,
+    worker_timeout: float,
     processes: Processes,
-) -> _Part:
-    part = _Part()
+) -> BatchLoader:
     tiled = detector.tiling is not None
-    loader = make_loader(
+    return make_loader(
         dataset,
         batch_size=1 if tiled else batch_size,
         workers=workers,
         multiple=1 if tiled else 32,
         rank=processes.rank,
         processes=processes.count,
+        worker_timeout=worker_timeout,
     )
+
+
+def _detect_all(
+    detector: DenseDetector,
+    loader: BatchLoader,
+    images: int,
+    batch_size: int,
+    precision: str,
+    progress: Callable[[int, int], None] | None,
+    processes: Processes,
+) -> _Part:
+    part = _Part()
+    tiled = detector.tiling is not None
     for batch in loader:
         begin = time.perf_counter()
         with autocast(detector.device, precision):
@@ -212,7 +228,7 @@ def _detect_all(
                 part.found[image_id] = replace(one, edge_probs=None)  # large, and nothing here reads them
         part.done += len(batch)
         if progress is not None:
-            progress(min(part.done * processes.count, len(dataset)), len(dataset))
+            progress(min(part.done * processes.count, images), images)
     return part
 
 

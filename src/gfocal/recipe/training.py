@@ -66,6 +66,9 @@ class DataRecipe(Section):
         False, description="classes without boxes in what is learnt and measured get no output: placeholders, groups"
     )
     workers: Annotated[int, Field(ge=0, le=1024, strict=True)] = Field(2, description="loader processes")
+    worker_timeout: NotNegative = Field(
+        600.0, description="seconds without any picture read after which a run ends, naming what hangs; 0 for never"
+    )
 
     @property
     def sides(self) -> tuple[int, ...]:

@@ -324,6 +324,7 @@ class Run:
 
 _FREE = (
     "data.workers",
+    "data.worker_timeout",
     "schedule.save_every",
     "schedule.keep_steps",
     "schedule.eval_every",

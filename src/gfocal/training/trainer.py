@@ -329,6 +329,7 @@ class Trainer:
                 skip_broken=self.skip_broken,
                 processes=self.processes,
                 keep_findings=self.plots,
+                worker_timeout=self.recipe.data.worker_timeout,
             )
         state.note_skipped(measured.skipped)
         state.metrics, state.measured_step = measured.to_dict(), state.step

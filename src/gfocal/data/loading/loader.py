@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from gfocal.data.augment.mosaic import Mosaic
 from gfocal.data.index.data_index import DataIndex
+from gfocal.data.loading.hangs import POLL, WORKER_TIMEOUT, Watch, is_timeout, kill_at_exit
 from gfocal.data.loading.sampler import Key, PositionSampler, RunBatches
 from gfocal.data.loading.workers import Board, raise_file_limit
 from gfocal.data.seeding import AUGMENT, mix
@@ -28,6 +29,7 @@ from gfocal.errors import BrokenInputError, UsageError
 from gfocal.images.io import Resize, broken_image, pad_batch, read_image
 from gfocal.images.tiling import cut_out
 from gfocal.structures import Batch, Targets
+from gfocal.utils.signals import ENDING
 
 
 class Transform(Protocol):
@@ -163,10 +165,12 @@ class BatchLoader:
     """Iterates over the batches of one epoch, or of the rest of it.
 
     Workers hand a broken image over as a value; raised here, the error keeps its own one-line message instead of the
-    traceback text that the DataLoader would wrap around it.
+    traceback text that the DataLoader would wrap around it. Workers that hang are named, and given up in the end.
     """
 
     loader: DataLoader
+    board: Board | None = None
+    worker_timeout: float = WORKER_TIMEOUT
 
     def __len__(self) -> int:
         return len(self.loader)
@@ -175,9 +179,11 @@ class BatchLoader:
         with warnings.catch_warnings():
             # Python 3.12 warns of any fork beside other threads; torch's are idle while the workers are made.
             warnings.filterwarnings("ignore", message=".*multi-threaded.*fork", category=DeprecationWarning)
+            if self.board is not None:
+                self.board.close(False)
             batches = iter(self.loader)
         try:
-            for batch in batches:
+            while (batch := self._next(batches)) is not None:
                 if isinstance(batch, UsageError):
                     # A new error: raising `batch` would tie it to this frame in a cycle, and workers that the cycle
                     # collector ends, rather than the next line, keep the process waiting for seconds.
@@ -187,7 +193,25 @@ class BatchLoader:
                     raise type(batch)(str(batch))
                 yield batch
         finally:
+            if self.board is not None:
+                self.board.close()
             del batches
+
+    def _next(self, batches: Iterator[Batch | UsageError]) -> Batch | UsageError | None:
+        """The next one, None at the end.
+
+        Raises:
+            HungWorker: no worker has done anything for ``worker_timeout`` seconds.
+        """
+        watch = None
+        while True:
+            try:
+                return next(batches, None)
+            except RuntimeError as error:
+                if self.board is None or not is_timeout(error):
+                    raise
+            watch = watch or Watch(self.board, self.worker_timeout)
+            watch.waited(self.loader.timeout)
 
 
 class _Caught(Dataset):
@@ -230,16 +254,34 @@ def _start_worker(worker: int, board: Board) -> None:
     own = get_worker_info()
     if own is not None and isinstance(own.dataset, _Caught):  # of this process alone
         own.dataset.dataset.read = board.watched(worker, own.dataset.dataset.read)
-    # Ctrl-C reaches the whole process group. The main process decides what to do; a worker that dies of it would make
-    # the last checkpoint impossible.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def end(number: int, frame: object) -> None:
+        if board.is_closed():
+            os._exit(128 + number)
+
+    # Ctrl-C and what schedulers send reach all processes of a job. The main process decides what to do; a worker that
+    # dies of it would make the last checkpoint impossible. SIGTERM is also how torch ends a worker that is stuck.
+    for number in ENDING:
+        signal.signal(number, end if number == signal.SIGTERM else signal.SIG_IGN)
 
 
-def _worker_start(dataset: DetectionDataset, workers: int) -> Callable[[int], None] | None:
-    if not workers:
-        return None
-    raise_file_limit()
-    return partial(_start_worker, board=Board(dataset.index, workers))
+def _batches(dataset: DetectionDataset, workers: int, worker_timeout: float, **options: Any) -> BatchLoader:
+    """A loader whose workers are watched."""
+    board = None
+    if workers:
+        raise_file_limit()
+        kill_at_exit()
+        board = Board(dataset.index, workers)
+    loader = DataLoader(
+        _Caught(dataset),
+        num_workers=workers,
+        worker_init_fn=None if board is None else partial(_start_worker, board=board),
+        timeout=0 if board is None else POLL,
+        # The iterator draws a base seed: from its own generator it leaves the caller's random numbers alone.
+        generator=torch.Generator().manual_seed(0),
+        **options,
+    )
+    return BatchLoader(loader, board, worker_timeout)
 
 
 def make_loader(
@@ -254,6 +296,7 @@ def make_loader(
     multiple: int = 32,
     rank: int = 0,
     processes: int = 1,
+    worker_timeout: float = WORKER_TIMEOUT,
 ) -> BatchLoader:
     """The batches of one epoch from batch ``start_batch`` on.
 
@@ -267,35 +310,26 @@ def make_loader(
         drop_last: leave out a last batch that is not full.
         multiple: images are padded to a multiple of this many pixels.
         rank, processes: this loader is one of several, of which each gives every n-th image.
+        worker_timeout: seconds without any image read after which it ends, naming what hangs; 0 for never.
     """
     start = start_batch * batch_size * processes + rank
     sampler = PositionSampler(
         len(dataset), seed=dataset.seed, epoch=epoch, start=start, shuffle=shuffle, step=processes
     )
-    return BatchLoader(
-        DataLoader(
-            _Caught(dataset),
-            batch_size=batch_size,
-            sampler=sampler,
-            num_workers=workers,
-            collate_fn=partial(collate, multiple=multiple, fill=dataset.transform.resize.fill),
-            drop_last=drop_last,
-            worker_init_fn=_worker_start(dataset, workers),
-            # The iterator draws a base seed: from its own generator it leaves the caller's random numbers alone.
-            generator=torch.Generator().manual_seed(0),
-        )
+    return _batches(
+        dataset,
+        workers,
+        worker_timeout,
+        batch_size=batch_size,
+        sampler=sampler,
+        collate_fn=partial(collate, multiple=multiple, fill=dataset.transform.resize.fill),
+        drop_last=drop_last,
     )
 
 
-def make_run_loader(dataset: DetectionDataset, batches: RunBatches, *, workers: int = 0) -> BatchLoader:
+def make_run_loader(
+    dataset: DetectionDataset, batches: RunBatches, *, workers: int = 0, worker_timeout: float = WORKER_TIMEOUT
+) -> BatchLoader:
     """The batches of a run; see :func:`make_loader` for what workers change (nothing but the speed)."""
-    return BatchLoader(
-        DataLoader(
-            _Caught(dataset),
-            batch_sampler=batches,
-            num_workers=workers,
-            collate_fn=partial(collate, fill=dataset.transform.resize.fill),
-            worker_init_fn=_worker_start(dataset, workers),
-            generator=torch.Generator().manual_seed(0),
-        )
-    )
+    fill = dataset.transform.resize.fill
+    return _batches(dataset, workers, worker_timeout, batch_sampler=batches, collate_fn=partial(collate, fill=fill))

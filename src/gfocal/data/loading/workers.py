@@ -34,26 +34,52 @@ class Board:
 
     def __init__(self, index: DataIndex, workers: int) -> None:
         self.index, self.workers = index, workers
-        self._numbers = multiprocessing.RawArray("q", [0, -1] * workers)  # process id and image of each
+        # Process id, image, and how many reads began and ended, of each: odd within one.
+        self._numbers = multiprocessing.RawArray("q", [0, -1, 0] * workers)
+        self._closing = multiprocessing.RawValue("b", 0)
         _BOARDS.add(self)
 
     def start(self, worker: int, pid: int) -> None:
         """Called in the worker itself."""
-        self._numbers[2 * worker] = pid
+        self._numbers[3 * worker] = pid
 
     def watched(self, worker: int, read: Callable[[DataIndex, int], Tensor]) -> Callable[[DataIndex, int], Tensor]:
         """``read`` that writes down first which image it will read."""
 
         def noted(index: DataIndex, i: int) -> Tensor:
-            self._numbers[2 * worker + 1] = i
-            return read(index, i)
+            self._numbers[3 * worker + 1] = i
+            self._numbers[3 * worker + 2] += 1
+            try:
+                return read(index, i)
+            finally:
+                self._numbers[3 * worker + 2] += 1
 
         return noted
+
+    def close(self, closed: bool = True) -> None:
+        """The main process needs the workers no more: from here on they end when they are told to."""
+        self._closing.value = closed
+
+    def is_closed(self) -> bool:
+        return bool(self._closing.value)
+
+    def snapshot(self) -> tuple[int, ...]:
+        """Different from an earlier one if a worker began or ended a read in between."""
+        return tuple(self._numbers)
+
+    def pids(self) -> list[int]:
+        """The process ids of the workers that have started."""
+        return [pid for pid in self._numbers[::3] if pid]
+
+    def reading(self) -> list[tuple[int, Path]]:
+        """Process id and image of each worker that is within a read."""
+        rows = zip(self._numbers[::3], self._numbers[1::3], self._numbers[2::3], strict=True)
+        return [(pid, self.index.path(image)) for pid, image, count in rows if count % 2]
 
     def image_of(self, pid: int) -> Path | None:
         """What the worker of a process id read last; None if it is none of these, or read nothing yet."""
         for worker in range(self.workers):
-            own, image = self._numbers[2 * worker : 2 * worker + 2]
+            own, image, _ = self._numbers[3 * worker : 3 * worker + 3]
             if own == pid and image >= 0:
                 return self.index.path(image)
         return None

@@ -24,7 +24,13 @@ from gfocal.studies.paper.tables import RECIPES, TABLES, Row, Table
 SCHEME = 1
 """Raised whenever the same recipe, data and seed would give other results."""
 # They change nothing but the last bits, and a study may go on elsewhere.
-_FREE = (("data", "workers"), ("runtime", "threads"), ("runtime", "trackers"), ("schedule", "save_every"))
+_FREE = (
+    ("data", "workers"),
+    ("data", "worker_timeout"),
+    ("runtime", "threads"),
+    ("runtime", "trackers"),
+    ("schedule", "save_every"),
+)
 
 
 @dataclass(frozen=True)
