@@ -144,7 +144,10 @@ def broken_doctor(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None
     [
         (RuntimeError("shapes\ndo not fit"), 1, "RuntimeError: shapes (unexpected; `gfocal --debug ...` shows where)"),
         (RuntimeError("CUDA out of memory"), 1, "schedule.batch_size"),
-        (OSError(28, "No space left on device"), 1, "No space left on device"),
+        (OSError(28, "No space left on device"), 2, "No space left on device; free some space"),
+        (OSError(30, "Read-only", "/x/y"), 2, "error: /x/y: Read-only file system; choose another place"),
+        (FileNotFoundError(2, "No such file", "/x/y"), 2, "/x/y: No such file or directory; it, or the folder"),
+        (OSError(99, "of no file"), 1, "of no file"),
         (gfocal.errors.GfocalError("the loss is not finite"), 1, "error: the loss is not finite"),
         (gfocal.errors.UsageError("wrong\nuse"), 2, "error: wrong use"),
         (KeyboardInterrupt(), 130, "error: interrupted"),
@@ -484,18 +487,6 @@ def test_train_goes_to_runs_and_can_do_without_val(data: Path, monkeypatch: pyte
 def test_resume_without_a_run_is_refused(scenes: Path, tmp_path: Path) -> None:
     words = ("train", "gfl_nano", "--data", scenes, "--out", tmp_path / "run", "--resume", *sets(*SMALL))
     assert "nothing to resume" in refused(*words)
-
-
-def test_an_interrupted_training_says_how_to_go_on(
-    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from gfocal.training.trainer import TrainResult
-
-    stopped = TrainResult(out=tmp_path, steps=7, interrupted=True)
-    monkeypatch.setattr("gfocal.training.train.train", lambda *args, **kwargs: stopped)
-    line = refused("train", "gfl_nano", "--data", scenes, "--out", tmp_path / "run", code=130)
-    assert "after step 7" in line
-    assert "--resume" in line
 
 
 def test_eval_prints_all_numbers(scenes: Path, run: Path, tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+_SHOWN = 80  # letters of a command
+
 
 @dataclass(frozen=True)
 class Holder:
@@ -37,7 +39,8 @@ class Holder:
 
     @classmethod
     def of_this_process(cls) -> Holder:
-        words = [Path(sys.argv[0]).name, *sys.argv[1:]]
+        name = Path(sys.argv[0]).name
+        words = ["gfocal" if name == "__main__.py" else name, *sys.argv[1:]]
         now = datetime.now(UTC).isoformat(timespec="seconds")
         command = _printable(shlex.join(words))[:500]
         return cls(os.getpid(), socket.gethostname(), _machine(), _born(os.getpid()) or "", now, command)
@@ -65,7 +68,8 @@ class Holder:
         return born is not None and (not self.born or not born or born == self.born)
 
     def __str__(self) -> str:
-        what = f"`{self.command}` " if self.command else ""
+        short = self.command if len(self.command) <= _SHOWN else f"{self.command[:_SHOWN]} ..."
+        what = f"`{short}` " if short else ""
         return f"{what}(process {self.pid} on {self.host}, since {self.since})"
 
 

@@ -161,7 +161,7 @@ def _locked(file: Path, place: Path, wait: bool, say: Callable[[str], None]) -> 
     if lock is not None and lock.thread == threading.get_ident():
         lock.depth += 1
     else:
-        with explained_writing(file):
+        with explained_writing(place):
             lock = _HELD[key] = _take(file, place, wait, say)
         threading.Thread(target=lock.beat, name="gfocal lock", daemon=True).start()
     try:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ from gfocal.studies.execution import runner
 from gfocal.studies.execution.plan import Plan, RunPlan, StudyData, make_plan
 from gfocal.studies.execution.runner import device_of, do_runs, is_done, steps_done
 from gfocal.studies.paper.tables import TABLES
+from gfocal.utils.holders import Holder
+from gfocal.utils.locks import LOCK
 from gfocal.utils.records import to_json
 from helpers.launched import Started
 from helpers.made_study import SECONDS, made_facts, scenes
@@ -200,20 +202,13 @@ def test_a_worker_ends_with_its_runner() -> None:
     assert process.returncode == 1
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="has no such locks")
 def test_a_second_study_in_the_folder_is_refused(plan: Plan, data: StudyData, tmp_path: Path) -> None:
     do_runs(plan.runs[:1], data, tmp_path, progress=False)
-    script = (
-        "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.flock(f, fcntl.LOCK_EX); print(1, flush=True); input()"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", script, str(tmp_path / "lock")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as other:
-        assert other.stdout is not None
-        other.stdout.readline()
-        with pytest.raises(UsageError, match="another study is running"):
-            do_runs(plan.runs, data, tmp_path, progress=False)
-        # What is done can be reported all the same.
-        assert do_runs(plan.runs[:1], data, tmp_path, progress=False).skipped == 1
-        other.communicate(b"\n")
+    other = replace(Holder.of_this_process(), pid=os.getppid(), born="")
+    (tmp_path / LOCK).write_text(json.dumps(other.to_dict()))
+    with pytest.raises(UsageError, match=f"is in use by .*process {os.getppid()} on"):
+        do_runs(plan.runs, data, tmp_path, progress=False)
+    # What is done can be reported all the same.
+    assert do_runs(plan.runs[:1], data, tmp_path, progress=False).skipped == 1
+    (tmp_path / LOCK).unlink()
     assert do_runs(plan.runs[:2], data, tmp_path, progress=False).done == 1

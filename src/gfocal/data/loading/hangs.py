@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import re
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from multiprocessing.process import BaseProcess
 from multiprocessing.util import Finalize
 from pathlib import Path
+from weakref import WeakSet
+
+from torch.utils.data._utils import signal_handling
 
 from gfocal.data.loading.workers import Board
 from gfocal.errors import GfocalError
@@ -95,21 +98,35 @@ def is_timeout(error: RuntimeError) -> bool:
     return bool(_TIMED_OUT.search(str(error)))
 
 
-def kill_at_exit() -> None:
-    """Let no worker that hangs keep this process from ending: the system would wait for each of them."""
+def end_workers(batches: object) -> None:
+    """Kill the workers of torch's iterator, which would wait for each that hangs and then leave it to the system."""
+    if getattr(batches, "_worker_pids_set", False):  # torch's handler would raise an error about each that dies
+        signal_handling._remove_worker_pids(id(batches))
+        batches._worker_pids_set = False  # type: ignore[attr-defined]
+        _kill(getattr(batches, "_workers", ()))
+
+
+def kill_at_exit(batches: object) -> None:
+    """Let no worker of torch's iterator keep this process from ending: Python would wait for each at its end."""
+    _STARTED.update(getattr(batches, "_workers", ()))
     if not _FINALIZERS:
         _FINALIZERS.append(Finalize(None, _kill_leftovers, exitpriority=100))
 
 
+_STARTED: WeakSet[BaseProcess] = WeakSet()
 _FINALIZERS: list[Finalize] = []
 
 
 def _kill_leftovers() -> None:
-    # multiprocessing keeps what a process does under this name alone.
-    doing = ((process, getattr(process, "_target", None)) for process in multiprocessing.active_children())
-    left = [process for process, target in doing if getattr(target, "__module__", "").startswith("torch.utils.data")]
+    left = [process for process in _STARTED if process.is_alive()]
     if left and hasattr(signal, "SIGCHLD"):
         with suppress(ValueError):  # outside the main thread
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would raise an error about each
-    for process in left:
+    _kill(left)
+
+
+def _kill(processes: Iterable[BaseProcess]) -> None:
+    for process in processes:
         process.kill()
+    for process in processes:
+        process.join(5)  # one that waits for a disk may not even hear that

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from gfocal.data.augment.mosaic import Mosaic
 from gfocal.data.index.data_index import DataIndex
-from gfocal.data.loading.hangs import POLL, WORKER_TIMEOUT, Watch, is_timeout, kill_at_exit
+from gfocal.data.loading.hangs import POLL, WORKER_TIMEOUT, HungWorker, Watch, end_workers, is_timeout, kill_at_exit
 from gfocal.data.loading.sampler import Key, PositionSampler, RunBatches
 from gfocal.data.loading.workers import Board, raise_file_limit
 from gfocal.data.seeding import AUGMENT, mix
@@ -182,6 +182,8 @@ class BatchLoader:
             if self.board is not None:
                 self.board.close(False)
             batches = iter(self.loader)
+        if self.board is not None:
+            kill_at_exit(batches)
         try:
             while (batch := self._next(batches)) is not None:
                 if isinstance(batch, UsageError):
@@ -211,7 +213,11 @@ class BatchLoader:
                 if self.board is None or not is_timeout(error):
                     raise
             watch = watch or Watch(self.board, self.worker_timeout)
-            watch.waited(self.loader.timeout)
+            try:
+                watch.waited(self.loader.timeout)
+            except HungWorker:
+                end_workers(batches)
+                raise
 
 
 class _Caught(Dataset):
@@ -270,7 +276,6 @@ def _batches(dataset: DetectionDataset, workers: int, worker_timeout: float, **o
     board = None
     if workers:
         raise_file_limit()
-        kill_at_exit()
         board = Board(dataset.index, workers)
     loader = DataLoader(
         _Caught(dataset),
