@@ -550,7 +550,7 @@ def test_eval_prints_before_it_writes(scenes: Path, run: Path, tmp_path: Path, m
     monkeypatch.setattr("gfocal.commands.evaluate.evaluate_files", lambda *args, **kwargs: {"AP": 0.5})
     monkeypatch.setattr("gfocal.utils.files.write_atomically", full)
     result = call("eval", run, "--data", scenes, "--json", "--out", tmp_path / "result.json")
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert json.loads(result.stdout) == {"AP": 0.5}
     assert "No space left" in result.stderr
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import signal
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -111,15 +111,15 @@ def train(
             plots=plots,
         )
         warn(result.skipped, "broken picture", "replaced by others")
-    _fail_if_interrupted(result, folder)
+    if result.interrupted:
+        _interrupted(result, folder)
     _print_trained(result, {"skipped": [*left_out, *result.skipped], "data": described}, json_)
 
 
-def _fail_if_interrupted(result: TrainResult, folder: Path) -> None:
-    if result.interrupted:
-        again = f"--resume (--out {shlex.quote(str(folder))})"
-        by = Stopped(result.signal or signal.SIGINT)
-        fail(f"{by} after step {result.steps}; to continue, repeat the command with {again}", exit_code(by))
+def _interrupted(result: TrainResult, folder: Path) -> NoReturn:
+    again = f"--resume (--out {shlex.quote(str(folder))})"
+    by = Stopped(result.signal or signal.SIGINT)
+    fail(f"{by} after step {result.steps}; to continue, repeat the command with {again}", exit_code(by))
 
 
 def _print_trained(result: TrainResult, more: dict[str, object], json_: bool) -> None:

@@ -24,7 +24,7 @@ from gfocal.utils.files import CannotWrite, explained_writing
 from gfocal.utils.holders import Holder
 from gfocal.utils.progress import notice
 
-LOCK = ".gfocal.lock"
+LOCK = ".gfocal-lock"
 _BEAT = 15.0  # seconds between touches
 _SILENT = 120.0  # seconds without one after which a holder on another machine counts as gone
 _POLL = 0.2
