@@ -129,7 +129,9 @@ def predict(
     if not given:
         raise UsageError("no pictures were given: there is nothing to look at")
     with locked_folder(out):
-        return _predict(detector, given, out, score_threshold, category_ids, precision, batch_size, progress)
+        return _predict(
+            detector, given, out, score_threshold, category_ids, precision, batch_size, parts, line_width, progress
+        )
 
 
 def _predict(
@@ -140,6 +142,8 @@ def _predict(
     category_ids: Sequence[int] | None,
     precision: str,
     batch_size: int,
+    parts: Sequence[Part],
+    line_width: int | None,
     progress: Callable[[int, int], None] | None,
 ) -> Prediction:
     names = _OutputNames(out, given)

@@ -70,12 +70,13 @@ def draw_figures(
     if out.exists() and not out.is_dir():
         raise UsageError(f"cannot write to {out}: it is a file; name a folder")
     with locked_folder(out):
-        return _draw_figures(out, data, model, recipe, format, say or (lambda line: None))
+        return _draw_figures(out, data, images_dir, model, recipe, format, say or (lambda line: None))
 
 
 def _draw_figures(
     out: Path,
     data: Path | None,
+    images_dir: Path | None,
     model: str | Sequence[str] | None,
     recipe: str | None,
     format: str,
