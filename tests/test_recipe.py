@@ -324,6 +324,7 @@ CHANGES: dict[str, tuple[str, list[str]]] = {
     "data.resize.short_side": ("400", []),
     "data.resize.long_side": ("900", []),
     "data.resize.pad": ("mean", []),
+    "data.range": ("[0, 4095]", []),
     "predict.score_threshold": ("0.3", []),
     "predict.pre_nms_top_k": ("7", []),
     "predict.nms_iou": ("0.3", []),
@@ -352,6 +353,7 @@ def fingerprint(detector: DenseDetector) -> str:
         *((type(part).__name__, vars(part)) for part in (detector.assigner, detector.box_coder, detector.quality)),
         (type(detector.static_assigner).__name__, detector.static_epochs if detector.static_assigner else None),
         detector.resize,
+        detector.value_range,
         detector.postprocess,
         detector.box_weight,
         detector.loss_weights,
@@ -380,7 +382,7 @@ def test_the_same_recipe_gives_the_same_detector() -> None:
 
 
 def test_no_key_of_the_detector_is_left_out() -> None:
-    keys = {key for key in leaves(Recipe) if key.startswith(("model.", "data.resize.", "predict."))}
+    keys = {key for key in leaves(Recipe) if key.startswith(("model.", "data.resize.", "data.range", "predict."))}
     assert keys == CHANGES.keys() | {"model.detector"}  # whose own test is below
     assert leaves(ResizeRecipe) == ["kind", "size", "short_side", "long_side", "pad"]
     assert set(leaves(PredictRecipe)) == {
@@ -550,7 +552,7 @@ def reads() -> set[tuple[str, str]]:
 
 def test_every_other_key_is_read_somewhere() -> None:
     read = reads()
-    keys = [key for key in leaves(Recipe) if not key.startswith(("model.", "data.resize.", "predict."))]
+    keys = [key for key in leaves(Recipe) if not key.startswith(("model.", "data.resize.", "data.range", "predict."))]
     assert len(keys) > 20
     unread = [k for k in keys if not {(name, k.split(".")[1]) for name in (k.split(".")[0], "recipe")} & read]
     assert unread == []

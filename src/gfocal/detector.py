@@ -14,6 +14,7 @@ from gfocal.assigners import Assigner, DynamicAssigner
 from gfocal.boxes import clip_boxes
 from gfocal.criterion import BatchAssignment, CountRule, assign_batch, detection_losses, step_sums
 from gfocal.errors import UsageError
+from gfocal.images.depth import ValueRange, check_range
 from gfocal.images.io import Resize, pad_batch, to_image
 from gfocal.images.tiling import Tiling
 from gfocal.models import Head, PostProcess
@@ -85,6 +86,7 @@ class DenseDetector(nn.Module):
         loss_weights: factor of each loss term that there is.
         count_rule: how positives are counted, see :func:`gfocal.criterion.count_positives`.
         tiling: how :meth:`predict` cuts images into tiles; None looks at whole images alone.
+        value_range: how values of more than 8 bits become 8, see :mod:`gfocal.images.depth`.
     """
 
     def __init__(
@@ -109,8 +111,10 @@ class DenseDetector(nn.Module):
         static_assigner: Assigner | None = None,
         static_epochs: int = 0,
         assign_in_padding: bool = False,
+        value_range: ValueRange = "type",
     ) -> None:
         super().__init__()
+        check_range(value_range)
         self.pixels, self.backbone, self.neck, self.head = pixels, backbone, neck, head
         self.strides, self.make_points = tuple(strides), make_points
         self.assigner, self.box_coder, self.quality = assigner, box_coder, quality
@@ -122,6 +126,7 @@ class DenseDetector(nn.Module):
         self.loss_weights = dict(loss_weights)
         self.count_rule: CountRule = count_rule
         self.tiling = tiling
+        self.value_range: ValueRange = value_range
         self._points: dict[tuple[Any, ...], Points] = {}
 
     def train(self, mode: bool = True) -> Self:
@@ -268,7 +273,7 @@ class DenseDetector(nn.Module):
 
         Args:
             source: a path, a PIL image, a (3, H, W) uint8 RGB tensor or a (H, W, 3) uint8 RGB array; or a
-                list or tuple of them.
+                list or tuple of them. Other numbers than uint8 become 8 bits as :attr:`value_range` says.
             score_threshold: in [0, 1), instead of the detector's own. Final scores lie above it, not only those of
                 the classes (which a quality branch lowers afterwards).
             tile: side in pixels of the image of overlapping tiles that are looked at one by one, see
@@ -299,7 +304,7 @@ class DenseDetector(nn.Module):
         self.eval()
         try:
             for item in source if isinstance(source, list | tuple) else [source]:
-                image = to_image(item)
+                image = to_image(item, value_range=self.value_range)
                 if tiling is None:
                     found += find([image])
                 else:

@@ -137,6 +137,7 @@ def build_detector(recipe: Recipe, names: Sequence[str], *, pretrained: bool = T
         loss_weights=model.loss_weights.model_dump(),
         count_rule=model.norm,
         tiling=tiling_of(recipe),
+        value_range=recipe.data.range,
         static_assigner=matching.static_assigner,
         assign_in_padding=model.assigner.in_padding,
         static_epochs=model.assigner.static_epochs,

@@ -168,13 +168,14 @@ def plant_kinds(p: Planter, times: int) -> None:
             (("picture-alpha",), lambda source: source.convert("RGBA")),
             (
                 ("picture-16-bit", "picture-grey"),
-                lambda s: Image.fromarray(np.asarray(s.convert("L"), np.uint16) * 257),
+                lambda s: Image.fromarray(np.asarray(s.convert("L"), np.uint16) * 16),
             ),
         ):
             image = p.free.pop()
             converted = convert(opened(p.path(image)))
             p.rename(image, ".png").write_bytes(encoded(converted, "PNG"))
             p.expect("train", image["file_name"], *kinds)
+    p.expect("train", None, "picture-range")  # of all that have 16 bits: 12 are in use
 
 
 def plant_sizes(p: Planter, times: int) -> None:

@@ -169,8 +169,10 @@ def test_a_pil_image_is_not_turned(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        (np.zeros((4, 5, 3), np.float32), "array must be uint8.*float32"),
-        (torch.zeros(3, 4, 5), "tensor must be uint8.*float32"),
+        (np.full((4, 5, 3), 255.0), r"floating-point numbers from 255 to 255.*set data\.range"),
+        (torch.full((3, 4, 5), -0.1), r"floating-point numbers from -0\.1 to -0\.1.*set data\.range"),
+        (np.full((4, 5), 7), r"whole numbers with a sign or of 32 bits from 7 to 7.*data\.range=\[7,8\]"),
+        (np.zeros((4, 5), complex), "array must hold uint8 in 0..255 or other real numbers, got complex128"),
         (np.zeros((3, 4, 5), np.uint8), r"shape \(H, W, 3\), got \(3, 4, 5\)"),
         (torch.zeros(4, 5, 3, dtype=torch.uint8), r"shape \(3, H, W\), got \(4, 5, 3\)"),
         (torch.zeros(1, 3, 4, 5, dtype=torch.uint8), r"shape \(3, H, W\)"),

@@ -41,9 +41,17 @@ def finds_one_dog(source: Tensor, score_threshold: float | None = None, batch_si
     )
 
 
+def stub(found: Any) -> DenseDetector:
+    """What has all that prediction needs of a detector."""
+    return cast(
+        DenseDetector,
+        SimpleNamespace(names=NAMES, predict=found, device=torch.device("cpu"), value_range="type"),
+    )
+
+
 @pytest.fixture
 def detector() -> DenseDetector:
-    return cast(DenseDetector, SimpleNamespace(names=NAMES, predict=finds_one_dog, device=torch.device("cpu")))
+    return cast(DenseDetector, stub(finds_one_dog))
 
 
 def read(out: Path) -> dict[str, Any]:
@@ -171,8 +179,7 @@ def test_the_network_runs_in_the_precision_asked_for(tmp_path: Path, precision: 
         seen.append(torch.is_autocast_enabled("cpu"))
         return finds_one_dog(source, score_threshold)
 
-    stub = SimpleNamespace(names=NAMES, predict=found, device=torch.device("cpu"))
-    predict(cast(DenseDetector, stub), [image(tmp_path / "a.png")], tmp_path / "out", precision=precision)
+    predict(stub(found), [image(tmp_path / "a.png")], tmp_path / "out", precision=precision)
     assert seen == [low]
 
 

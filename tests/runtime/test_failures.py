@@ -8,6 +8,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -44,10 +45,10 @@ def dying_reader(index: DataIndex, image: int, how: Callable[[], None]) -> Calla
     """Reads images, and dies at one of them if it is a worker."""
     main, real = os.getpid(), loader_module.read_indexed
 
-    def read(index: DataIndex, i: int) -> torch.Tensor:
+    def read(index: DataIndex, i: int, **options: Any) -> torch.Tensor:
         if i == image and os.getpid() != main:
             how()
-        return real(index, i)
+        return real(index, i, **options)
 
     return read
 
@@ -135,6 +136,7 @@ def test_batches_that_do_not_fit_into_shared_memory() -> None:
 FULL = """
 import resource, sys
 from pathlib import Path
+from typing import Any
 from gfocal.data.formats.open import open_dataset
 from gfocal.training import trainer as module
 from gfocal.training.train import train

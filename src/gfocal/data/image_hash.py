@@ -18,7 +18,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gfocal.errors import BrokenInputError
+from gfocal.images.decode import open_with_pillow, orientation_of
+from gfocal.images.depth import to_uint8, values_of
 from gfocal.images.io import broken_image
+from gfocal.images.orientation import read_header, upright_pillow
+from gfocal.images.wide import grey_values
 from gfocal.utils.threads import in_threads
 
 if TYPE_CHECKING:
@@ -35,7 +39,7 @@ _ORDERS = 11  # cosines along each axis that hold the 64 lowest frequencies
 def image_hash(path: str | Path) -> int:
     """64 bits that stay the same when an image is saved again, resized or brightened.
 
-    The signs of the 64 lowest frequencies but the mean of a grey 32x32 thumbnail, seen upright as EXIF says: the DCT
+    The signs of the 64 lowest frequencies but the mean of a grey 32x32 thumbnail, seen upright: the DCT
     hash of C. Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions", 2010, but for its bits,
     which are "above the median" there.
     An image of one colour has the hash 0.
@@ -49,11 +53,10 @@ def image_hash(path: str | Path) -> int:
     Raises:
         BrokenInputError: the file cannot be read.
     """
-    from PIL import Image
-
     try:
-        with Image.open(path) as image:
-            return hash_of(image)
+        data = Path(path).read_bytes()
+        with open_with_pillow(data) as image:
+            return hash_of(image, orientation_of(read_header(data), image))
     except FileNotFoundError:
         raise broken_image(path, "does not exist") from None
     # Decoders fail in many ways on damaged bytes, and so does Pillow's guard against bombs.
@@ -61,15 +64,15 @@ def image_hash(path: str | Path) -> int:
         raise broken_image(path, f"is truncated, damaged or not a picture ({error})", "replace it") from None
 
 
-def hash_of(image: Image.Image) -> int:
-    """:func:`image_hash` of an open Pillow image."""
-    from PIL import Image, ImageOps
+def hash_of(image: Image.Image, orientation: int) -> int:
+    """:func:`image_hash` of an open Pillow image as it is stored."""
+    from PIL import Image
 
     if image.format == "JPEG":
         image.draft("L", (8 * _SIDE, 8 * _SIDE))  # decodes an eighth of a large JPEG
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):  # 16 bits; Pillow's own conversion clips them at 255
-        image = Image.fromarray(np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255).astype(np.uint8))
+    if (values := grey_values(image)) is not None:  # Pillow's own conversion of more than 8 bits clips them at 255.
+        image = Image.fromarray(to_uint8(values, values_of(values).extent))
+    image = upright_pillow(image, orientation)
     small = image.convert("L").resize((_SIDE, _SIDE), Image.Resampling.BILINEAR)
     cosines, rows, columns = _basis()
     spectrum = cosines @ np.asarray(small, np.float64) @ cosines.T

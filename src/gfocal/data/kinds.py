@@ -128,10 +128,21 @@ class Kind(StrEnum):
         "saved upright, as read",
     )
     EXIF_TURNED = "exif-turned", "note", "EXIF turns the picture upright, and the boxes fit that", "saved upright"
-    IMAGE_ANIMATED = "picture-animated", "warning", "a picture has several frames, the first one counts", _AS_IT_IS
+    IMAGE_ANIMATED = (
+        "picture-animated",
+        "warning",
+        "a picture has several frames or pages, the first one counts",
+        _AS_IT_IS,
+    )
     IMAGE_GREY = "picture-grey", "note", "a grey picture, read as RGB", _AS_IT_IS
     IMAGE_ALPHA = "picture-alpha", "note", "transparency, which is dropped", _AS_IT_IS
-    IMAGE_16_BIT = "picture-16-bit", "note", "16 bits a channel, read as 8", _AS_IT_IS
+    IMAGE_16_BIT = "picture-16-bit", "note", "more than 8 bits a channel, read as 8", _AS_IT_IS
+    IMAGE_RANGE = (
+        "picture-range",
+        "warning",
+        "pictures of more than 8 bits use a part of their range, or of no known one: set data.range",
+        _AS_IT_IS,
+    )
     IMAGE_CMYK = "picture-cmyk", "note", "colours for printing, turned into RGB", _AS_IT_IS
     IMAGE_LARGE = "picture-large", "note", "more than 25 million pixels: slow to read", _AS_IT_IS
     IMAGE_SMALL = "picture-small", "note", "a side below 32 pixels", _AS_IT_IS

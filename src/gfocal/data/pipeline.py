@@ -165,6 +165,7 @@ def batches_from(
         skip_broken=skip_broken,
         mosaic=mosaic_of(recipe),
         repeats=repeats if index.tiles is not None else None,
+        value_range=recipe.data.range,
     )
     epoch, within = divmod(step, steps_an_epoch)
     batches = RunBatches(

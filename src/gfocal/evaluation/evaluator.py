@@ -159,7 +159,7 @@ def evaluate(
         raise UsageError(f"{index.annotations} lists no pictures: there is nothing to evaluate")
     index = check_names(detector, index)
     transform = EvalTransform(detector.resize) if detector.tiling is None else Unchanged(detector.resize)
-    dataset = DetectionDataset(index, transform, seed=0, skip_broken=skip_broken)
+    dataset = DetectionDataset(index, transform, seed=0, skip_broken=skip_broken, value_range=detector.value_range)
     training, started = detector.training, time.perf_counter()
     detector.eval()
     try:

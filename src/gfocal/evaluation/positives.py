@@ -54,7 +54,7 @@ def find_positives(
         BrokenInputError: an image that cannot be read.
     """
     index = check_names(detector, index)
-    dataset = DetectionDataset(index, EvalTransform(detector.resize), seed=0)
+    dataset = DetectionDataset(index, EvalTransform(detector.resize), seed=0, value_range=detector.value_range)
     training, row, parts = detector.training, 0, []
     detector.eval()
     try:

@@ -4,25 +4,35 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from gfocal.images.depth import DepthError, ValueRange, Values, to_uint8, values_of
+from gfocal.images.file_types import SUFFIXES, Foreign, foreign
+from gfocal.images.orientation import ORIENTATION, Header, read_header, upright
+from gfocal.images.wide import as_stored, grey_values, has_wide_colours, unread_tiff, wide_colours
+
 try:
-    from torchvision.io import ImageReadMode, decode_image
-except ImportError:  # Announced for a release after 0.29; Pillow reads the same formats, JPEG three times slower.
-    decode_image = None
+    from torchvision.io import ImageReadMode
+
+    # What torchvision.io.decode_image calls after its warning, which threads could not silence: they share the filters.
+    _decode_rgb: Callable[[Tensor], Tensor] | None = partial(
+        torch.ops.image.decode_image, mode=ImageReadMode.RGB.value, apply_exif_orientation=False
+    )
+except (ImportError, AttributeError, RuntimeError):
+    # Announced for a release after 0.29. Pillow reads the same formats, JPEG three times slower.
+    _decode_rgb = None
 
 if TYPE_CHECKING:
     from PIL import Image
 
 MAX_PIXELS = 178_956_970
 """The largest image that is read: Pillow's own limit. A file of a few bytes can claim more than any memory holds."""
-
-# What Pillow may open: none of these runs another program, as its reader of EPS does.
-_PILLOW_FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
 
 # The first bytes of what torchvision decodes: JPEG, WebP ("RIFF????WEBP") and GIF. Not PNG: a damaged file ends the
 # process there (segmentation fault, torchvision 0.29), and Pillow is as fast.
@@ -31,6 +41,18 @@ _TORCHVISION_MAGIC = (b"\xff\xd8\xff", b"RIFF", b"GIF8")
 
 class TooLargeError(Exception):
     """An image has, or claims, more than :data:`MAX_PIXELS`."""
+
+
+class ForeignError(Exception):
+    """A file of another kind: a film, a PDF, ...
+
+    Attributes:
+        kind: which.
+    """
+
+    def __init__(self, kind: Foreign) -> None:
+        self.kind = kind
+        super().__init__(kind.name)
 
 
 class UndecodableError(Exception):
@@ -48,80 +70,93 @@ class UndecodableError(Exception):
         super().__init__(self.reason)
 
 
-def decode_pixels(data: np.ndarray, *, apply_exif: bool = True) -> Tensor:
+def decode_pixels(data: np.ndarray, *, apply_exif: bool = True, value_range: ValueRange = "type") -> Tensor:
     """The content of an image file; see :func:`gfocal.images.io.read_image`, which turns its errors into messages.
 
     Args:
         data: (bytes,) uint8, writable.
-        apply_exif: turn the image upright.
+        apply_exif: turn the image upright, see :mod:`gfocal.images.orientation`.
+        value_range: how more than 8 bits become 8, see :mod:`gfocal.images.depth`.
 
     Returns:
         (3, H, W) uint8 RGB.
 
     Raises:
         TooLargeError: before any memory is taken.
+        DepthError: its values do not say which of them are black and white.
+        ForeignError: it is a film, a PDF, ...
         UndecodableError: it is no image, or a damaged one.
     """
     try:
-        return _decoded(data, apply_exif)
-    except TooLargeError:
+        return _decoded(data, apply_exif, value_range)
+    except (TooLargeError, DepthError):
         raise
     # Decoders fail in many ways on damaged bytes (Pillow: OSError, SyntaxError, ValueError, struct.error, ...).
     except Exception as error:
-        raise UndecodableError(error) from None
+        raise _reason(data, error) from None
 
 
-def _decoded(data: np.ndarray, apply_exif: bool) -> Tensor:
-    head = data[:32].tobytes()
-    by_torchvision = _torchvision_reads(head)
-    if by_torchvision:
-        width, height = declared_size(data)
-        if width * height > MAX_PIXELS:
-            raise TooLargeError(f"says that it is {width}x{height} pixels, more than the {MAX_PIXELS:,} that are read")
-        return _first_frame_uint8(_decode_with_torchvision(torch.from_numpy(data), apply_exif))
-    return _first_frame_uint8(_decode_with_pillow(data.tobytes(), apply_exif))
+def _decoded(data: np.ndarray, apply_exif: bool, value_range: ValueRange) -> Tensor:
+    head, header = data[:32].tobytes(), read_header(data.data)
+    if _decode_rgb is not None and _torchvision_reads(head):
+        if header.width * header.height > MAX_PIXELS:
+            size = f"{header.width}x{header.height}"
+            raise TooLargeError(f"says that it is {size} pixels, more than the {MAX_PIXELS:,} that are read")
+        image = _first_frame_uint8(_decode_rgb(torch.from_numpy(data)))
+        orientation = header.orientation or 1
+    else:
+        content = data.tobytes()
+        with open_with_pillow(content) as opened:
+            orientation = orientation_of(header, opened)
+            if value_range != "type" and has_wide_colours(opened):
+                image = _planes(to_uint8(wide_colours(opened, open_with_pillow(content)), value_range))
+            else:
+                image = from_pillow(opened, value_range)
+    return upright(image, orientation) if apply_exif else image
 
 
-def declared_size(data: np.ndarray) -> tuple[int, int]:
-    """(width, height) that the header of a JPEG or GIF file says; (0, 0) of others."""
-    head = data[:32].tobytes()
-    if head.startswith(b"GIF8"):
-        return int.from_bytes(head[6:8], "little"), int.from_bytes(head[8:10], "little")
-    at = 2
-    while head.startswith(b"\xff\xd8") and at + 9 <= len(data) and data[at] == 0xFF:
-        code, segment = int(data[at + 1]), data[at + 2 : at + 9].tobytes()
-        if code == 0xFF:  # Fill bytes may stand before a marker.
-            at += 1
-        elif 0xC0 <= code <= 0xCF and code not in (0xC4, 0xC8, 0xCC):
-            return int.from_bytes(segment[5:7], "big"), int.from_bytes(segment[3:5], "big")
-        else:
-            at += 2 + int.from_bytes(segment[:2], "big")
-    return 0, 0
+def wide_values(data: bytes) -> Values | None:
+    """What is in the pixels of an image file with more than 8 bits a channel; None for other images.
+
+    Raises:
+        TooLargeError: its header says that it is.
+        ForeignError, UndecodableError: its pixels cannot be read.
+    """
+    try:
+        with open_with_pillow(data) as image, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            if has_wide_colours(image):
+                return values_of(wide_colours(image, open_with_pillow(data)))
+            return None if (values := grey_values(image)) is None else values_of(values)
+    except TooLargeError:
+        raise
+    except DepthError:  # Colours that are read by their upper bytes alone.
+        return None
+    except Exception as error:  # Of any type, by Pillow's readers.
+        raise _reason(np.frombuffer(data, np.uint8), error) from None
+
+
+def orientation_of(header: Header, image: Image.Image) -> int:
+    """The orientation of a file, 1..8, from its header and from what Pillow opened of it."""
+    if header.orientation is not None:
+        return header.orientation
+    try:
+        value = image.getexif().get(ORIENTATION, 1) if image.format == "AVIF" else 1
+    except Exception:  # Damaged metadata: decoders ignore them, too.
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
 def _torchvision_reads(head: bytes) -> bool:
-    # It ignores the orientation of a WebP file: those that carry EXIF (a flag of the extended header) go to Pillow.
-    exif_webp = head[8:16] == b"WEBPVP8X" and len(head) > 20 and bool(head[20] & 0x08)
-    return decode_image is not None and head.startswith(_TORCHVISION_MAGIC) and not exif_webp
-
-
-def _decode_with_torchvision(data: Tensor, apply_exif: bool) -> Tensor:
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The image decoding", category=DeprecationWarning)
-        return decode_image(data, ImageReadMode.RGB, apply_exif_orientation=apply_exif)
-
-
-def _decode_with_pillow(data: bytes, apply_exif: bool) -> Tensor:
-    from PIL import ImageOps
-
-    with open_with_pillow(data) as image, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Of a palette with transparency, which is dropped, for one.
-        image.load()
-        return from_pillow(ImageOps.exif_transpose(image) if apply_exif else image)
+    if not head.startswith(_TORCHVISION_MAGIC):
+        return False
+    # Animated WebP (a flag of the extended header) it takes for a damaged file.
+    animated = head[8:16] == b"WEBPVP8X" and len(head) > 20 and bool(head[20] & 0x02)
+    return not (head.startswith(b"RIFF") and (animated or head[8:12] != b"WEBP"))
 
 
 def open_with_pillow(data: bytes) -> Image.Image:
-    """An image whose header is read, in one of the formats that are read."""
+    """An image whose header is read, in one of the formats that are read; its pixels come as they are stored."""
     from PIL import Image
 
     Image.init()
@@ -129,21 +164,42 @@ def open_with_pillow(data: bytes) -> Image.Image:
         # The limit is ours, and what Pillow finds odd in metadata is not about the pixels.
         warnings.simplefilter("ignore")
         try:
-            return Image.open(io.BytesIO(data), formats=[name for name in _PILLOW_FORMATS if name in Image.OPEN])
+            formats = [name for name in (*SUFFIXES, "DIB", "MPO") if name in Image.OPEN]
+            return Image.open(io.BytesIO(as_stored(data)), formats=formats)
         except Image.DecompressionBombError:
             raise TooLargeError(f"says that it has more than the {MAX_PIXELS:,} pixels that are read") from None
 
 
-def from_pillow(image: Image.Image) -> Tensor:
-    if image.mode.startswith("I"):  # 16 bits; Pillow's own conversion to RGB clips them at 255.
-        grey = np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255).astype(np.uint8)
-        return torch.from_numpy(grey).expand(3, -1, -1)
-    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+def from_pillow(image: Image.Image, value_range: ValueRange = "type") -> Tensor:
+    """The pixels of a Pillow image as they are stored, (3, H, W) uint8 RGB.
+
+    Raises:
+        DepthError: its values do not say which of them are black and white.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Of a palette with transparency, which is dropped, for one.
+        values = grey_values(image)
+        return _planes(np.array(image.convert("RGB")) if values is None else to_uint8(values, value_range))
+
+
+def _planes(pixels: np.ndarray) -> Tensor:
+    """(H, W, 3) or grey (H, W) as (3, H, W)."""
+    image = torch.from_numpy(pixels)
+    return image.expand(3, -1, -1) if image.ndim == 2 else image.permute(2, 0, 1)
 
 
 def _first_frame_uint8(image: Tensor) -> Tensor:
     image = image[0] if image.ndim == 4 else image
     return (image.to(torch.int32) >> 8).to(torch.uint8) if image.dtype == torch.uint16 else image
+
+
+def _reason(data: np.ndarray, error: Exception) -> ForeignError | UndecodableError:
+    from PIL import UnidentifiedImageError
+
+    kind = foreign(data[:1024].tobytes())
+    if kind is None and isinstance(error, UnidentifiedImageError):
+        kind = unread_tiff(data.tobytes())
+    return UndecodableError(error) if kind is None else ForeignError(kind)
 
 
 def _words_of(error: Exception) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from gfocal.errors import UsageError
+from gfocal.images.depth import ValueRange
 from gfocal.images.io import to_image
 from gfocal.images.labels import Rectangle, place_labels
 from gfocal.structures import Detections
@@ -126,6 +127,7 @@ def draw(
     line_width: int | None = None,
     font_size: int | None = None,
     enlarge: bool = True,
+    value_range: ValueRange = "type",
 ) -> Image.Image:
     """The image with its detections.
 
@@ -139,6 +141,7 @@ def draw(
         parts: what is drawn of each, some of :data:`PARTS`.
         line_width, font_size: in pixels of the drawing; by default what suits the image.
         enlarge: enlarge small images so that names can be read; otherwise the result has the size of ``image``.
+        value_range: how values of more than 8 bits become 8: a detector's ``value_range``.
 
     Returns:
         An RGB image.
@@ -149,7 +152,7 @@ def draw(
     if isinstance(parts, str) or (wrong := [part for part in parts if part not in PARTS]):
         named = repr(parts) if isinstance(parts, str) else ", ".join(map(repr, wrong))
         raise UsageError(f"parts must be a list of {', '.join(PARTS)}; got {named}")
-    drawn, factor = canvas_of(image, enlarge=enlarge)
+    drawn, factor = canvas_of(image, enlarge=enlarge, value_range=value_range)
     labels, scores = detections.labels.tolist(), detections.scores.tolist()
     boxes = (detections.boxes.double() * factor).tolist()
     stds: list[Any] = [None] * len(boxes)
@@ -163,9 +166,9 @@ def draw(
     return drawn
 
 
-def canvas_of(image: Any, *, enlarge: bool = True) -> tuple[Image.Image, int]:
+def canvas_of(image: Any, *, enlarge: bool = True, value_range: ValueRange = "type") -> tuple[Image.Image, int]:
     """A copy of an image to draw on, and by which factor it was enlarged."""
-    drawn = Image.fromarray(np.ascontiguousarray(to_image(image).permute(1, 2, 0).numpy()))
+    drawn = Image.fromarray(np.ascontiguousarray(to_image(image, value_range=value_range).permute(1, 2, 0).numpy()))
     factor = max(1, math.ceil(SMALLEST_SIDE / max(drawn.size))) if enlarge else 1
     if factor > 1:
         drawn = drawn.resize((drawn.width * factor, drawn.height * factor), Image.Resampling.BICUBIC)

@@ -19,33 +19,36 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from gfocal.errors import BrokenInputError, UsageError
-from gfocal.images.decode import TooLargeError, UndecodableError, decode_pixels, from_pillow
+from gfocal.images.decode import ForeignError, TooLargeError, UndecodableError, decode_pixels, from_pillow
+from gfocal.images.depth import DepthError, ValueRange, to_uint8
+from gfocal.images.file_types import IMAGE_SUFFIXES, describe_foreign, foreign
 
 if TYPE_CHECKING:
     from PIL import Image
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
-"""File name endings that count as images when a folder is searched."""
+_HEAD = 1024  # bytes that tell what a file is
 
 
-def read_image(path: str | Path, *, apply_exif: bool = True) -> Tensor:
+def read_image(path: str | Path, *, apply_exif: bool = True, value_range: ValueRange = "type") -> Tensor:
     """Read an image file.
 
-    Grey images become RGB, alpha is dropped, 16 bits become 8, of an animation the first frame counts.
+    Grey images become RGB, alpha is dropped, of an animation or of several pages the first one counts.
 
     Args:
         path: the file.
-        apply_exif: turn the image upright as its EXIF orientation says.
+        apply_exif: turn the image upright, see :mod:`gfocal.images.orientation`.
+        value_range: how more than 8 bits become 8, see :mod:`gfocal.images.depth`.
 
     Returns:
         (3, H, W) uint8 RGB.
 
     Raises:
-        BrokenInputError: the file is missing, truncated or no image; the message names it.
+        BrokenInputError: the file is missing, truncated or no image, or its values need another range; the message
+            names it.
     """
     try:
         # A pipe would keep the reader waiting for ever.
-        data = np.fromfile(path, dtype=np.uint8) if stat.S_ISREG(os.stat(path).st_mode) else None
+        data = _content(path) if stat.S_ISREG(os.stat(path).st_mode) else None
     except FileNotFoundError:
         raise broken_image(path, "does not exist") from None
     except (OSError, ValueError) as error:  # ValueError: a null character in the name.
@@ -55,11 +58,23 @@ def read_image(path: str | Path, *, apply_exif: bool = True) -> Tensor:
     if not data.size:
         raise broken_image(path, "is an empty file", "replace it")
     try:
-        return decode_pixels(data, apply_exif=apply_exif)
-    except TooLargeError as error:
+        return decode_pixels(data, apply_exif=apply_exif, value_range=value_range)
+    except (TooLargeError, DepthError) as error:
         raise broken_image(path, str(error)) from None
+    except ForeignError as error:
+        raise broken_image(path, *describe_foreign(error.kind, str(path))) from None
     except UndecodableError as error:
         raise broken_image(path, error.reason, "replace it") from None
+
+
+def _content(path: str | Path) -> np.ndarray:
+    if not os.fspath(path).lower().endswith(IMAGE_SUFFIXES):
+        # A film may be larger than the memory.
+        with open(path, "rb") as file:
+            head = file.read(_HEAD)
+        if foreign(head) is not None:
+            return np.frombuffer(bytearray(head), np.uint8)
+    return np.fromfile(path, dtype=np.uint8)
 
 
 def broken_image(path: str | Path, reason: str, advice: str | None = None) -> BrokenInputError:
@@ -73,32 +88,40 @@ def broken_image(path: str | Path, reason: str, advice: str | None = None) -> Br
     return BrokenInputError(f"picture {path} {reason}{'' if advice is None else f'; {advice}'}", path, reason)
 
 
-def to_image(source: str | Path | Tensor | np.ndarray | Image.Image) -> Tensor:
+def to_image(source: str | Path | Tensor | np.ndarray | Image.Image, *, value_range: ValueRange = "type") -> Tensor:
     """Whatever a person holds an image in, as (3, H, W) uint8 RGB.
 
     Args:
-        source: a file; a uint8 tensor (3, H, W), (1, H, W) or (H, W); a uint8 array (H, W, 3), (H, W, 4), (H, W, 1)
-            or (H, W), RGB; or a PIL image, which is taken as it is (its EXIF orientation is not applied, so that boxes
-            fit the image given).
+        source: a file; a tensor (3, H, W), (1, H, W) or (H, W); an array (H, W, 3), (H, W, 4), (H, W, 1) or (H, W),
+            RGB; or a PIL image, which is taken as it is (its EXIF orientation is not applied, so that boxes fit the
+            image given). Tensors and arrays are uint8, or numbers of another type that ``value_range`` makes 8 bits of.
+        value_range: how more than 8 bits become 8, as in files, see :mod:`gfocal.images.depth`.
 
     Raises:
         BrokenInputError: the file cannot be read.
-        UsageError: another type, shape or dtype.
+        UsageError: another type, shape or dtype, or values that need another range.
     """
     if isinstance(source, str | Path):
-        return read_image(source)
-    if isinstance(source, Tensor | np.ndarray):
-        return _from_numbers(source)
-    if hasattr(source, "convert") and hasattr(source, "mode"):
-        return from_pillow(source)
+        return read_image(source, value_range=value_range)
+    try:
+        if isinstance(source, Tensor | np.ndarray):
+            return _from_numbers(source, value_range)
+        if hasattr(source, "convert") and hasattr(source, "mode"):
+            return from_pillow(source, value_range)
+    except DepthError as error:
+        raise UsageError(f"a picture {error}") from None
     kind = type(source).__name__
-    raise UsageError(f"a picture must be a file name, a uint8 tensor or array, or a PIL image, not {kind}")
+    raise UsageError(f"a picture must be a file name, a tensor or array of pixels, or a PIL image, not {kind}")
 
 
-def _from_numbers(source: Tensor | np.ndarray) -> Tensor:
+def _from_numbers(source: Tensor | np.ndarray, value_range: ValueRange) -> Tensor:
     kind, wanted = ("tensor", "(3, H, W)") if isinstance(source, Tensor) else ("array", "(H, W, 3)")
     if source.dtype not in (torch.uint8, np.uint8):
-        raise UsageError(f"a picture {kind} must be uint8 in 0..255, got {source.dtype}: scale and convert it first")
+        values = _as_array(source) if isinstance(source, Tensor) else source
+        if values.dtype.kind not in "iuf" or not values.size:
+            raise UsageError(f"a picture {kind} must hold uint8 in 0..255 or other real numbers, got {source.dtype}")
+        values = to_uint8(values, value_range)
+        source = torch.from_numpy(values) if isinstance(source, Tensor) else values
     if isinstance(source, Tensor):
         image = source
     else:
@@ -109,6 +132,12 @@ def _from_numbers(source: Tensor | np.ndarray) -> Tensor:
     if image.ndim != 3 or len(image) not in (1, 3) or image.numel() == 0:
         raise UsageError(f"a picture {kind} must have shape {wanted}, got {tuple(source.shape)}")
     return image.expand(3, -1, -1)
+
+
+def _as_array(source: Tensor) -> np.ndarray:
+    # numpy has no bfloat16.
+    own = source.detach().cpu()
+    return (own.float() if own.is_floating_point() else own).numpy()
 
 
 @dataclass(frozen=True)

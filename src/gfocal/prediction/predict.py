@@ -156,7 +156,7 @@ def _predict(
     first_broken: BrokenInputError | None = None
     for done, path in enumerate(inputs, start=1):
         try:
-            image = read_image(path)
+            image = read_image(path, value_range=detector.value_range)
         except BrokenInputError as error:
             skipped.append(str(error))
             first_broken = first_broken or error

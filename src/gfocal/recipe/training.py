@@ -7,7 +7,19 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, model_validator
 
-from gfocal.recipe.base import Decay, Factor, Fraction, Natural, NotNegative, Pixels, PositiveInt, Section, Seed, Share
+from gfocal.recipe.base import (
+    Decay,
+    Factor,
+    Fraction,
+    Natural,
+    NotNegative,
+    Pixels,
+    PositiveInt,
+    Section,
+    Seed,
+    Share,
+    ValueRange,
+)
 
 
 class ResizeRecipe(Section):
@@ -30,6 +42,10 @@ class DataRecipe(Section):
     """What happens to images."""
 
     resize: ResizeRecipe = ResizeRecipe()
+    range: ValueRange = Field(
+        "type",
+        description="values that become black and white where pictures have more than 8 bits: [low, high], or type",
+    )
     flip: Fraction = Field(0.5, description="probability of a horizontal flip")
     vertical_flip: Fraction = Field(0.0, description="probability of a vertical flip")
     photometric: Fraction = Field(0.0, description="probability of brightness, contrast, saturation changes")

@@ -21,12 +21,20 @@ from gfocal.data.scenes.generate import make_scenes
 from gfocal.errors import UsageError
 from helpers.planted import LARGE, Key, found_in, plant_all
 
-ONCE = {"annotations-broken", "no-boxes", "long-tail", "many-objects"}
+ONCE = {"annotations-broken", "no-boxes", "long-tail", "many-objects", "picture-range"}
 """What a data set has once or not at all."""
 ELSEWHERE = {"picture-twice"}
 """What only other formats than COCO can have."""
 KEPT = {
-    *("picture-animated", "picture-grey", "picture-alpha", "picture-16-bit", "picture-cmyk", "picture-large"),
+    *(
+        "picture-animated",
+        "picture-grey",
+        "picture-alpha",
+        "picture-16-bit",
+        "picture-cmyk",
+        "picture-large",
+        "picture-range",
+    ),
     *("picture-small", "picture-long", "picture-without-boxes", "box-tiny", "box-two-classes", "class-untrained"),
     *("class-few", "class-empty", "long-tail", "many-objects", "leak-similar", "picture-similar"),
 }

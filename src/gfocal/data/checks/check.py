@@ -13,6 +13,7 @@ from gfocal.data.checks.classes import class_findings
 from gfocal.data.checks.crowding import crowding_findings
 from gfocal.data.checks.duplicates import copy_findings
 from gfocal.data.checks.images import ImageFacts, examine_images, image_findings, refused_images
+from gfocal.data.checks.ranges import range_findings
 from gfocal.data.checks.report import LeftOut, Report
 from gfocal.data.formats.open import SPLITS, Format, find_data, open_dataset, takes_images
 from gfocal.data.index.data_index import DataIndex
@@ -77,6 +78,7 @@ def check_data(
         findings += content_findings(split, index)
         findings += crowding_findings(split, index)
     findings += class_findings(splits)
+    findings += range_findings(splits, facts)
     findings += copy_findings(splits, facts)
     if path.is_dir() and not opened.lost and not broken:
         findings += _unlisted(splits, findings)

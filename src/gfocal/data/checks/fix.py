@@ -12,7 +12,7 @@ import numpy as np
 
 from gfocal.data.checks.duplicates import exact_copies
 from gfocal.data.checks.fix_boxes import Change, Kept, with_boxes, with_one_name_each
-from gfocal.data.checks.images import SUFFIXES, ImageFacts, save_turned
+from gfocal.data.checks.images import ImageFacts, save_turned
 from gfocal.data.checks.report import Report
 from gfocal.data.formats.common import Format
 from gfocal.data.formats.convert import check_out, safe_name, write_dataset
@@ -20,6 +20,7 @@ from gfocal.data.formats.open import find_data
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.kinds import Fault, Kind
 from gfocal.errors import UsageError
+from gfocal.images.file_types import SUFFIXES
 from gfocal.utils.files import explained_writing
 from gfocal.utils.locks import locked_file
 

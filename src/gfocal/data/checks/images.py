@@ -7,46 +7,33 @@ import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gfocal.data.checks.jpeg import is_cut_off
-from gfocal.data.formats.image_size import ORIENTATION, exif_orientation
 from gfocal.data.image_hash import hash_of
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.kinds import LARGE_PIXELS, LONG_RATIO, SMALL_SIDE, Fault, Finding, Kind
-from gfocal.images.decode import MAX_PIXELS, TooLargeError, UndecodableError, decode_pixels, open_with_pillow
+from gfocal.images.decode import (
+    MAX_PIXELS,
+    ForeignError,
+    TooLargeError,
+    UndecodableError,
+    decode_pixels,
+    open_with_pillow,
+    orientation_of,
+    wide_values,
+)
+from gfocal.images.depth import ValueRange, Values
+from gfocal.images.file_types import SUFFIXES, describe_foreign, foreign
+from gfocal.images.orientation import ORIENTATION, read_header, upright_pillow
+from gfocal.images.wide import unread_tiff
 
 if TYPE_CHECKING:
     from PIL import Image
-
-SUFFIXES: dict[str, tuple[str, ...]] = {
-    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
-    "PNG": (".png",),
-    "GIF": (".gif",),
-    "WEBP": (".webp",),
-    "BMP": (".bmp", ".dib"),
-    "TIFF": (".tif", ".tiff"),
-}
-"""Endings that go with each format, the usual one first."""
-
-# What else people have in such folders, by its first bytes: (offset, bytes, what it is).
-_KNOWN = (
-    (4, b"ftypheic", "a HEIC picture"),
-    (4, b"ftypheix", "a HEIC picture"),
-    (4, b"ftypmif1", "a HEIF picture"),
-    (4, b"ftypavif", "an AVIF picture"),
-    (0, b"%PDF", "a PDF"),
-    (0, b"8BPS", "a Photoshop file"),
-    (0, b"%!PS", "PostScript"),
-    (0, b"\x00\x00\x00\x0cjP", "a JPEG 2000 picture"),
-    (0, b"<svg", "an SVG drawing"),
-    (0, b"<?xml", "XML"),
-    (0, b"PK\x03\x04", "a zip"),
-)
-_NOT_IMAGES = ("XML", "a zip")
 
 
 @dataclass(frozen=True)
@@ -59,10 +46,11 @@ class ImageFacts:
         oddities: what else is to say about it.
         upright: (width, height) as EXIF turns it.
         stored: (width, height) of the pixels in the file.
-        orientation: EXIF's, 1 where it has none: 1..8.
+        orientation: of the metadata, 1 where they have none: 1..8.
         format: "JPEG", "PNG", ...
         content: a hash of the upright pixels.
         likeness: :func:`gfocal.data.image_hash.image_hash`.
+        values: what is in its pixels where these have more than 8 bits a channel.
     """
 
     fault: Fault | None = None
@@ -74,6 +62,11 @@ class ImageFacts:
     format: str = ""
     content: bytes = b""
     likeness: int = 0
+    values: Values | None = None
+
+
+# Of Pillow's information on an image; XMP and text may hold the orientation that was applied.
+_KEPT_INFO = ("transparency", "dpi", "gamma", "background")
 
 
 def examine_images(
@@ -112,7 +105,7 @@ def examine_image(path: Path) -> ImageFacts:
     except TooLargeError as error:
         return _faulty(Kind.IMAGE_TOO_LARGE, str(error))
     except Exception:  # Of any type, by Pillow's readers.
-        return ImageFacts(fault=_what_it_is(data), refused=True)
+        return ImageFacts(fault=_what_it_is(path, data), refused=True)
     with image:
         return _examine(path, data, image)
 
@@ -121,17 +114,16 @@ def _faulty(kind: Kind, message: str) -> ImageFacts:
     return ImageFacts(fault=Fault(kind, message), refused=True)
 
 
-def _what_it_is(data: bytes) -> Fault:
+def _what_it_is(path: Path, data: bytes) -> Fault:
     """The fault of a file whose header Pillow does not read."""
+    found = foreign(data[:1024]) or unread_tiff(data)
+    if found is not None:
+        words, advice = describe_foreign(found, path.name)
+        return Fault(Kind.IMAGE_UNSUPPORTED if found.image else Kind.NOT_AN_IMAGE, f"{words}; {advice}")
     if data.startswith((b"\xff\xd8", b"\x89PNG", b"GIF8", b"BM", b"II*\x00", b"MM\x00*")) or data[8:12] == b"WEBP":
         if len(data) < 200:
             return Fault(Kind.IMAGE_TRUNCATED, f"ends after {len(data)} bytes, within its header")
         return Fault(Kind.IMAGE_UNREADABLE, "is damaged: its header cannot be read")
-    for offset, magic, name in _KNOWN:
-        if data[offset:].lstrip().startswith(magic) if offset == 0 else data[offset:].startswith(magic):
-            if name in _NOT_IMAGES:
-                return Fault(Kind.NOT_AN_IMAGE, f"is {name}, not a picture")
-            return Fault(Kind.IMAGE_UNSUPPORTED, f"is {name}, which is not read; save it as JPEG or PNG")
     try:
         data[:2000].decode("utf-8", errors="strict" if len(data) < 2000 else "ignore")
     except UnicodeDecodeError:
@@ -145,15 +137,21 @@ def _examine(path: Path, data: bytes, image: Image.Image) -> ImageFacts:
         return _faulty(Kind.IMAGE_TOO_LARGE, f"is {image.width}x{image.height} pixels, too many to read")
     numbers = np.frombuffer(bytearray(data), np.uint8)  # which the decoders want to be writable
     try:
-        pixels = decode_pixels(numbers)
+        values = wide_values(data)
+        # Where no range is known, that of the image itself: copies are recognised by any.
+        value_range: ValueRange = values.extent if values and values.needs_range else "type"
+        decode = partial(decode_pixels, numbers, value_range=value_range)
+        pixels = decode()
     except TooLargeError as error:
         return _faulty(Kind.IMAGE_TOO_LARGE, str(error))
-    except UndecodableError as error:
+    except (UndecodableError, ForeignError) as error:
+        if isinstance(error, ForeignError):
+            return ImageFacts(fault=_what_it_is(path, data), refused=True)
         if _ends_early(data, kind, error):
             return _faulty(Kind.IMAGE_TRUNCATED, "is cut off: the file ends before the picture does")
         return _faulty(Kind.IMAGE_UNREADABLE, error.reason)
-    orientation = exif_orientation(image)
-    stored = decode_pixels(numbers, apply_exif=False) if orientation != 1 else pixels
+    orientation = orientation_of(read_header(data), image)
+    stored = decode(apply_exif=False) if orientation != 1 else pixels
     if kind == "JPEG" and is_cut_off(data, stored):
         cut_off = Fault(Kind.IMAGE_TRUNCATED, "is cut off and closed again: the rest of the picture is missing")
         return ImageFacts(fault=cut_off)
@@ -161,13 +159,14 @@ def _examine(path: Path, data: bytes, image: Image.Image) -> ImageFacts:
     digest = hashlib.blake2b(repr(tuple(pixels.shape)).encode(), digest_size=16)
     digest.update(pixels.permute(1, 2, 0).contiguous().numpy().data)
     return ImageFacts(
-        oddities=tuple(_oddities(path, data, image, kind, upright)),
+        oddities=tuple(_oddities(path, image, kind, upright, values)),
         upright=upright,
         stored=(int(stored.shape[2]), int(stored.shape[1])),
         orientation=orientation,
         format=kind,
         content=digest.digest(),
-        likeness=_likeness(data),
+        likeness=_likeness(data, orientation),
+        values=values,
     )
 
 
@@ -184,28 +183,29 @@ def _ends_early(data: bytes, kind: str, error: UndecodableError) -> bool:
     return error.cut_off
 
 
-def _likeness(data: bytes) -> int:
+def _likeness(data: bytes, orientation: int) -> int:
     try:
         with open_with_pillow(data) as image:
-            return hash_of(image)
+            return hash_of(image, orientation)
     except Exception:  # Decoded by torchvision, and too odd for Pillow: no likeness is looked for.
         return 0
 
 
-def _oddities(path: Path, data: bytes, image: Image.Image, kind: str, size: tuple[int, int]) -> list[Fault]:
+def _oddities(path: Path, image: Image.Image, kind: str, size: tuple[int, int], values: Values | None) -> list[Fault]:
     found: list[Fault] = []
     if kind in SUFFIXES and path.suffix.lower() not in SUFFIXES[kind]:
         found.append(Fault(Kind.IMAGE_WRONG_SUFFIX, f"is {kind}, which its name does not say"))
     try:
-        animated = kind != "JPEG" and kind != "TIFF" and bool(getattr(image, "is_animated", False))
+        several = kind != "JPEG" and bool(getattr(image, "is_animated", False))
     except Exception:  # A damaged second frame; the first one was read.
-        animated = True
-    if animated:
-        found.append(Fault(Kind.IMAGE_ANIMATED, "has several frames, the first one counts"))
+        several = True
+    if several:
+        what = "pages" if kind == "TIFF" else "frames"
+        found.append(Fault(Kind.IMAGE_ANIMATED, f"has several {what}, the first one counts"))
     mode = image.mode
-    if mode.startswith(("I", "F")) or (kind == "PNG" and data[24:25] == b"\x10"):
-        found.append(Fault(Kind.IMAGE_16_BIT, "has 16 bits a channel, read as 8"))
-    if mode in ("1", "L", "LA", "La") or mode.startswith("I"):
+    if values is not None:
+        found.append(Fault(Kind.IMAGE_16_BIT, describe_values(values)))
+    if mode in ("1", "L", "LA", "La") or mode.startswith(("I", "F")):
         found.append(Fault(Kind.IMAGE_GREY, "is grey, read as RGB"))
     if "A" in mode or "a" in mode:
         found.append(Fault(Kind.IMAGE_ALPHA, "has transparency, which is dropped"))
@@ -219,6 +219,16 @@ def _oddities(path: Path, data: bytes, image: Image.Image, kind: str, size: tupl
     if long > LONG_RATIO * short:
         found.append(Fault(Kind.IMAGE_LONG, f"is {size[0]}x{size[1]} pixels: a square resize squeezes it"))
     return found
+
+
+def describe_values(values: Values) -> str:
+    """What is in the pixels of an image with more than 8 bits, as the rest of a sentence about it."""
+    extent = f"{values.low:.6g} to {values.high:.6g}"
+    if values.type == "float32":
+        missing = f", {values.not_numbers:,} are no numbers and read as black" if values.not_numbers else ""
+        return f"has floating-point numbers, {extent}{missing}; read as 8 bits"
+    used = f", {values.used_bits} in use" if values.low >= 0 else ""
+    return f"has {values.bits} bits a channel{used} ({extent}), read as 8"
 
 
 def image_findings(split: str, index: DataIndex, facts: Sequence[ImageFacts]) -> list[Finding]:
@@ -263,21 +273,22 @@ def refused_images(index: DataIndex, facts: Sequence[ImageFacts]) -> list[int]:
 
 
 def save_turned(source: Path, target: Path, *, upright: bool) -> None:
-    """Write an image without an EXIF orientation, in its format; JPEG at quality 95, others without loss.
+    """Write an image without an orientation, in its format; JPEG at quality 95, others without loss.
 
     Args:
         source: an image that can be read.
         target: the new file.
         upright: turn its pixels as EXIF says first; else they stay as they are stored.
     """
-    from PIL import ImageOps
-
-    with warnings.catch_warnings(), open_with_pillow(source.read_bytes()) as image:
+    data = source.read_bytes()
+    with warnings.catch_warnings(), open_with_pillow(data) as image:
         warnings.simplefilter("ignore")
         kind = "JPEG" if image.format == "MPO" else image.format
-        turned = ImageOps.exif_transpose(image) if upright else image.copy()
-        exif = turned.getexif()
+        orientation = orientation_of(read_header(data), image)
+        exif = image.getexif()
         exif.pop(ORIENTATION, None)
+        turned = upright_pillow(image, orientation if upright else 1).copy()
+        turned.info = {key: value for key, value in turned.info.items() if key in _KEPT_INFO}
         options: dict[str, int | bytes] = {}
         if kind == "JPEG":
             options = {"quality": 95, "subsampling": 0}

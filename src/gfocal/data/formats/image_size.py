@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import mmap
+import os
+import stat
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, BinaryIO
 
 from gfocal.errors import BrokenInputError
+from gfocal.images.decode import orientation_of
 from gfocal.images.io import broken_image
+from gfocal.images.orientation import read_header
 from gfocal.utils.threads import in_threads
-
-if TYPE_CHECKING:
-    from PIL import Image
-
-ORIENTATION = 0x0112  # the EXIF tag
 
 
 def image_size(path: str | Path, *, apply_exif: bool = True) -> tuple[int, int]:
@@ -22,7 +23,7 @@ def image_size(path: str | Path, *, apply_exif: bool = True) -> tuple[int, int]:
 
     Args:
         path: the file.
-        apply_exif: of the image as its EXIF orientation turns it upright.
+        apply_exif: of the image turned upright, by the rule of :mod:`gfocal.images.orientation`, as pixels are read.
 
     Raises:
         BrokenInputError: the file is missing or no image.
@@ -33,28 +34,49 @@ def image_size(path: str | Path, *, apply_exif: bool = True) -> tuple[int, int]:
 
 
 def _size_of(path: str | Path, apply_exif: bool) -> tuple[int, int]:
-    from PIL import Image, UnidentifiedImageError
+    from PIL import UnidentifiedImageError
 
     try:
-        with Image.open(path) as image:
-            width, height = image.size
-            turned = apply_exif and exif_orientation(image) >= 5
+        if not stat.S_ISREG(os.stat(path).st_mode):  # A pipe would keep the reader waiting for ever.
+            raise broken_image(path, "cannot be read: it is not a file")
+        with open(path, "rb") as file, _mapped(file) as content:
+            width, height, orientation = _stored_size(file, content)
+    except BrokenInputError:
+        raise
     except FileNotFoundError:
         raise broken_image(path, "does not exist") from None
     # Readers of headers fail in many ways on damaged bytes.
     except Exception as error:
         words = "no known picture format" if isinstance(error, UnidentifiedImageError) else error
         raise broken_image(path, f"is damaged or not a picture ({words})", "replace it") from None
-    return (height, width) if turned else (width, height)
+    return (height, width) if apply_exif and orientation >= 5 else (width, height)
 
 
-def exif_orientation(image: Image.Image) -> int:
-    """1..8, 1 where an image has none; 5 and more turn by a quarter."""
+@contextmanager
+def _mapped(file: BinaryIO) -> Iterator[Any]:
+    """The bytes of a file, of which only those are read that are looked at."""
     try:
-        value = image.getexif().get(ORIENTATION, 1)
-    except Exception:  # Damaged metadata: decoders ignore them, too.
-        return 1
-    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+        content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except (ValueError, OSError):  # Empty, or of a file system that cannot.
+        yield file.read()
+        file.seek(0)
+        return
+    with content:
+        yield content
+
+
+def _stored_size(file: BinaryIO, content: Any) -> tuple[int, int, int]:
+    """(width, height) of the pixels as they are stored, and their orientation."""
+    from PIL import Image
+
+    header = read_header(content)
+    if header.width and header.height and content[:2] == b"\xff\xd8":
+        return header.width, header.height, header.orientation or 1
+    with Image.open(file) as image:
+        width, height = image.size
+        if image.format == "TIFF" and header.width and header.height:  # Pillow gives the size that it turns them to.
+            width, height = header.width, header.height
+        return width, height, orientation_of(header, image)
 
 
 def image_sizes(paths: Iterable[Path]) -> Iterable[tuple[int, int] | BrokenInputError]:

@@ -26,6 +26,7 @@ from gfocal.data.loading.sampler import Key, PositionSampler, RunBatches
 from gfocal.data.loading.workers import Board, raise_file_limit
 from gfocal.data.seeding import AUGMENT, mix
 from gfocal.errors import BrokenInputError, UsageError
+from gfocal.images.depth import ValueRange
 from gfocal.images.io import Resize, broken_image, pad_batch, read_image
 from gfocal.images.tiling import cut_out
 from gfocal.structures import Batch, Targets
@@ -71,6 +72,7 @@ class DetectionDataset(Dataset[Sample]):
         read: gives image i of the index; where boxes alone matter, a blank of its size does.
         repeats: (I,) how often each image is drawn to be part of another one's mosaic, beside the others; None: all
             as often.
+        value_range: how more than 8 bits become 8, see :mod:`gfocal.images.depth`.
     """
 
     def __init__(
@@ -83,9 +85,10 @@ class DetectionDataset(Dataset[Sample]):
         mosaic: Mosaic | None = None,
         read: Callable[[DataIndex, int], Tensor] | None = None,
         repeats: np.ndarray | None = None,
+        value_range: ValueRange = "type",
     ) -> None:
         self.index, self.transform, self.seed, self.skip_broken = index, transform, seed, skip_broken
-        self.mosaic, self.read = mosaic, read or read_indexed
+        self.mosaic, self.read = mosaic, read or partial(read_indexed, value_range=value_range)
         self.ends = None if repeats is None or mosaic is None else np.cumsum(repeats)
 
     def __len__(self) -> int:
@@ -130,8 +133,10 @@ class DetectionDataset(Dataset[Sample]):
         raise UsageError(f"none of the {len(self)} pictures in {self.index.images_dir} can be read; {first}")
 
 
-def read_indexed(index: DataIndex, i: int) -> Tensor:
+def read_indexed(index: DataIndex, i: int, *, value_range: ValueRange = "type") -> Tensor:
     """Image ``i`` of an index, or tile, turned the way in which its annotations were made.
+
+    ``value_range``: how more than 8 bits become 8, see :mod:`gfocal.images.depth`.
 
     Returns:
         (3, H, W) uint8 of the annotated size.
@@ -142,13 +147,13 @@ def read_indexed(index: DataIndex, i: int) -> Tensor:
     path, wanted = index.path(i), (int(index.heights[i]), int(index.widths[i]))
     if (tiles := index.tiles) is not None:
         left, top = int(tiles.left[i]), int(tiles.top[i])
-        whole = read_indexed(tiles.of, int(tiles.image[i]))
+        whole = read_indexed(tiles.of, int(tiles.image[i]), value_range=value_range)
         return cut_out(whole, (left, top, left + wanted[1], top + wanted[0]))
-    image = read_image(path)
+    image = read_image(path, value_range=value_range)
     if tuple(image.shape[-2:]) == wanted:
         return image
     # Some tools annotate the pixels as they are stored and never look at the EXIF orientation.
-    stored = read_image(path, apply_exif=False)
+    stored = read_image(path, apply_exif=False, value_range=value_range)
     if tuple(stored.shape[-2:]) == wanted:
         return stored
     height, width = image.shape[-2:]

@@ -273,5 +273,7 @@ def _identity(recipe: Recipe, facts: str) -> str:
             assigner.pop(key)
     if recipe.model.assigner.in_padding or not _has_padding(recipe):
         assigner.pop("in_padding")
+    if recipe.data.range == "type":
+        content["data"].pop("range")
     text = json.dumps([SCHEME, content, facts], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
