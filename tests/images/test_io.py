@@ -13,6 +13,7 @@ from PIL import Image
 
 from gfocal.detector import PixelNorm
 from gfocal.errors import BrokenInputError, UsageError
+from gfocal.images import decode
 from gfocal.images.io import Resize, pad_batch, read_image, to_image
 
 # 6 high, 8 wide; the left half red, the right half blue: survives JPEG to a few grey values.
@@ -69,6 +70,20 @@ def test_of_an_animation_the_first_frame_counts(tmp_path: Path) -> None:
     image = read_image(tmp_path / "a.gif")
     assert image.shape == (3, 48, 64)
     assert image[:, 24, 8].tolist() == [255, 0, 0]
+
+
+def test_frames_behind_the_first_are_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A minute of animation would be gigabytes."""
+    frames = [Image.fromarray(noise() // k) for k in range(1, 5)]
+    frames[0].save(tmp_path / "one.gif")
+    frames[0].save(tmp_path / "all.gif", save_all=True, append_images=frames[1:])
+    given = []
+    real = decode._decode_rgb
+    assert real is not None
+    monkeypatch.setattr(decode, "_decode_rgb", lambda data: given.append(real(data)) or given[-1])
+    one, first = read_image(tmp_path / "one.gif"), read_image(tmp_path / "all.gif")
+    assert torch.equal(first, one)
+    assert given[1].numel() == one.numel()
 
 
 def test_jpeg_keeps_channels_last_strides_through_the_resize(tmp_path: Path) -> None:

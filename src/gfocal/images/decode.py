@@ -102,6 +102,8 @@ def _decoded(data: np.ndarray, apply_exif: bool, value_range: ValueRange) -> Ten
         if header.width * header.height > MAX_PIXELS:
             size = f"{header.width}x{header.height}"
             raise TooLargeError(f"says that it is {size} pixels, more than the {MAX_PIXELS:,} that are read")
+        if head.startswith(b"GIF8"):
+            data = _up_to_first_frame(data)
         image = _first_frame_uint8(_decode_rgb(torch.from_numpy(data)))
         orientation = header.orientation or 1
     else:
@@ -186,6 +188,33 @@ def _planes(pixels: np.ndarray) -> Tensor:
     """(H, W, 3) or grey (H, W) as (3, H, W)."""
     image = torch.from_numpy(pixels)
     return image.expand(3, -1, -1) if image.ndim == 2 else image.permute(2, 0, 1)
+
+
+def _up_to_first_frame(data: np.ndarray) -> np.ndarray:
+    """A GIF file without the frames behind the first one, all of which torchvision would decode; damaged as it is."""
+    content = data.tobytes()
+    try:
+        at = 13 + _colours(content[10])
+        while content[at] == 0x21:  # An extension.
+            at = _behind_blocks(content, at + 2)
+        if content[at] != 0x2C:
+            return data
+        end = _behind_blocks(content, at + 11 + _colours(content[at + 9]))
+    except IndexError:
+        return data
+    return np.frombuffer(bytearray(content[:end] + b";"), np.uint8)
+
+
+def _colours(flags: int) -> int:
+    """Bytes of the table of colours that GIF's flags announce."""
+    return 3 << (flags & 7) + 1 if flags & 0x80 else 0
+
+
+def _behind_blocks(content: bytes, at: int) -> int:
+    """Where a sequence of GIF's blocks ends: each begins with its length, the last one has none."""
+    while length := content[at]:
+        at += 1 + length
+    return at + 1
 
 
 def _first_frame_uint8(image: Tensor) -> Tensor:

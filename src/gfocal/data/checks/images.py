@@ -225,7 +225,9 @@ def describe_values(values: Values) -> str:
     """What is in the pixels of an image with more than 8 bits, as the rest of a sentence about it."""
     extent = f"{values.low:.6g} to {values.high:.6g}"
     if values.type == "float32":
-        missing = f", {values.not_numbers:,} are no numbers and read as black" if values.not_numbers else ""
+        many = values.not_numbers
+        missing = f", {many:,} {'is no number and reads' if many == 1 else 'are no numbers and read'} as black"
+        missing = missing if many else ""
         return f"has floating-point numbers, {extent}{missing}; read as 8 bits"
     used = f", {values.used_bits} in use" if values.low >= 0 else ""
     return f"has {values.bits} bits a channel{used} ({extent}), read as 8"
@@ -280,12 +282,15 @@ def save_turned(source: Path, target: Path, *, upright: bool) -> None:
         target: the new file.
         upright: turn its pixels as EXIF says first; else they stay as they are stored.
     """
+    from PIL.Image import Exif
+
     data = source.read_bytes()
     with warnings.catch_warnings(), open_with_pillow(data) as image:
         warnings.simplefilter("ignore")
         kind = "JPEG" if image.format == "MPO" else image.format
         orientation = orientation_of(read_header(data), image)
-        exif = image.getexif()
+        # The tags of a TIFF file say where its pixels are and how many: those of the copy are other ones.
+        exif = image.getexif() if kind != "TIFF" else Exif()
         exif.pop(ORIENTATION, None)
         turned = upright_pillow(image, orientation if upright else 1).copy()
         turned.info = {key: value for key, value in turned.info.items() if key in _KEPT_INFO}

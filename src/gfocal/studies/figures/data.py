@@ -19,6 +19,7 @@ from gfocal.data.index.data_index import DataIndex
 from gfocal.data.scenes.generate import draw_indexed
 from gfocal.data.scenes.shapes import CLASSES
 from gfocal.errors import MissingSplitError
+from gfocal.images.depth import ValueRange
 from gfocal.images.io import read_image
 from gfocal.recipe import Recipe
 from gfocal.studies.figures.theory import BLACK, BLUE, ORANGE, RED, bare
@@ -46,13 +47,16 @@ class Source:
     title: str
 
 
-def open_source(data: Path | None, size: int, images_dir: Path | None = None) -> Source:
+def open_source(
+    data: Path | None, size: int, images_dir: Path | None = None, value_range: ValueRange = "type"
+) -> Source:
     """The validation images of a data set (all of one that is not split), or generated scenes.
 
     Args:
         data: data set; None for scenes of the validation split, which no run learns from.
         size: side of the scenes in pixels.
         images_dir: the folder of the images, or one around it; None for near the annotations.
+        value_range: how more than 8 bits become 8, see :mod:`gfocal.images.depth`.
 
     Raises:
         UsageError, BrokenInputError: see :func:`gfocal.data.formats.open.open_dataset`.
@@ -63,7 +67,8 @@ def open_source(data: Path | None, size: int, images_dir: Path | None = None) ->
         index = open_dataset(data, "val", whole=True, images_dir=images_dir)
     except MissingSplitError:
         index = open_dataset(data, "train", images_dir=images_dir)
-    return Source(index, lambda i: read_image(index.path(i)), f"{data.resolve().name}, {len(index):,} pictures")
+    title = f"{data.resolve().name}, {len(index):,} pictures"
+    return Source(index, lambda i: read_image(index.path(i), value_range=value_range), title)
 
 
 @lru_cache(maxsize=2)

@@ -84,7 +84,9 @@ def _draw_figures(
 ) -> dict[str, Path]:
     paths = [model] if isinstance(model, str) else list(model or ())
     opened = [open_model(path, ()) for path in paths]
-    source = open_source(data, opened[0][1].data.resize.size if opened else _SCENE_SIDE, images_dir)
+    first = opened[0][1].data if opened else None
+    size, value_range = (first.resize.size, first.range) if first else (_SCENE_SIDE, "type")
+    source = open_source(data, size, images_dir, value_range)
     for path, (detector, _, _) in zip(paths, opened, strict=True):
         _same_classes(path, detector.names, source, data)
     chosen, name = _targets_recipe(recipe, opened, paths, source)

@@ -1,0 +1,112 @@
+"""``data.range`` means the same in training, evaluation and prediction, and travels with a checkpoint."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import gfocal
+from gfocal.data.checks.check import check_data
+from gfocal.data.formats.open import open_dataset
+from gfocal.data.kinds import Kind
+from gfocal.data.pipeline import batches_from
+from gfocal.errors import BrokenInputError
+from gfocal.images.from_recipe import resize_of
+from gfocal.recipe import load_recipe
+from gfocal.runs.checkpoint import save_detector
+from helpers.image_files import png, tiff
+
+SMALL = ["data.resize.size=64", "data.workers=0", "schedule.batch_size=4", "data.mosaic=0.5"]
+RANGE = "data.range=[0, 4095]"
+
+
+@pytest.fixture(scope="module")
+def twin(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The scenes as a camera of 12 bits would take them: 16-bit PNG files, RGB, with values of 0..4095."""
+    out = tmp_path_factory.mktemp("twelve") / "data"
+    shutil.copytree(scenes, out)
+    for file in out.rglob("*.png"):
+        file.write_bytes(png(np.asarray(Image.open(file).convert("RGB")).astype(np.uint16) * 16))
+    for file in out.rglob("*.jpg"):
+        file.with_suffix(".png").write_bytes(png(np.asarray(Image.open(file)).astype(np.uint16) * 16))
+        file.unlink()
+    for listing in out.glob("annotations/*.json"):
+        listing.write_text(listing.read_text().replace(".jpg", ".png"))
+    return out
+
+
+def test_training_sees_the_same_batches(scenes: Path, twin: Path) -> None:
+    recipe = load_recipe("gfl_nano", SMALL)
+    wide = load_recipe("gfl_nano", [*SMALL, RANGE])
+    eight, sixteen = open_dataset(scenes, "train"), open_dataset(twin, "train")
+    for a, b, dark in zip(
+        batches_from(recipe, eight, resize_of(recipe), 0, 3, False),
+        batches_from(wide, sixteen, resize_of(wide), 0, 3, False),
+        batches_from(recipe, sixteen, resize_of(recipe), 0, 3, False),
+        strict=True,
+    ):
+        assert torch.equal(a.images, b.images)
+        assert a.images.float().mean() > 5 * dark.images.float().mean()  # 16 grey levels of 256
+
+
+def test_evaluation_and_prediction_see_the_same_pixels(scenes: Path, twin: Path, tmp_path: Path) -> None:
+    names = open_dataset(scenes, "val").names
+    detector = gfocal.load("gfl_nano", SMALL, names=names)
+    recipe = load_recipe("gfl_nano", [*SMALL, RANGE])
+    save_detector(tmp_path / "wide.safetensors", detector.state_dict(), recipe, names)
+    wide = gfocal.load(tmp_path / "wide.safetensors")  # as the checkpoint says
+    assert wide.value_range == (0, 4095)
+    sets = open_dataset(scenes, "val"), open_dataset(twin, "val")
+    pairs = zip((detector, wide), sets, strict=True)
+    of_eight, of_wide = ({**gfocal.evaluate(one, data).to_dict(), "speed": None} for one, data in pairs)
+    assert of_wide == of_eight
+    files = [index.path(0) for index in sets]
+    expected = detector.predict(files[0], score_threshold=0.0)
+    array = np.asarray(Image.open(files[0])).astype(np.uint16) * 16
+    for source in (files[1], array, torch.from_numpy(array.astype(np.float32)).permute(2, 0, 1)):
+        assert torch.equal(wide.predict(source, score_threshold=0.0).boxes, expected.boxes)
+    for out, one, file in (("8", detector, files[0]), ("12", wide, files[1])):
+        gfocal.predict(one, [file], tmp_path / out, score_threshold=0.0)
+    eight, twelve = (
+        json.loads((tmp_path / out / "predictions.json").read_text())["annotations"] for out in ("8", "12")
+    )
+    assert eight == twelve
+    assert eight
+    assert Image.open(tmp_path / "12" / f"{files[1].stem}.png").convert("L").getextrema()[1] > 200
+
+
+def test_without_a_range_numbers_that_need_one_stop_the_run(scenes: Path, tmp_path: Path) -> None:
+    shutil.copytree(scenes, tmp_path / "data")
+    index = open_dataset(tmp_path / "data", "train")
+    grey = np.asarray(Image.open(index.path(0)).convert("L"))
+    index.path(0).write_bytes(tiff(grey.astype(np.int32) * 16, kind=2))
+    recipe = load_recipe("gfl_nano", [*SMALL, "data.mosaic=0"])
+    with pytest.raises(BrokenInputError, match=r"whole numbers .*data\.range=\[0,4095\]; --skip-broken"):
+        list(batches_from(recipe, index, resize_of(recipe), 0, 3, False))
+    report = check_data(tmp_path / "data")
+    (found,) = report.by_kind()[Kind.IMAGE_RANGE]
+    assert "1 of 16 pictures have more than 8 bits and numbers of no known range" in found.message
+    assert found.message.endswith("train with --set data.range=[0,4095]")
+
+
+def test_check_says_how_many_bits_are_in_use(twin: Path, tmp_path: Path) -> None:
+    report = check_data(twin)
+    grouped = report.by_kind()
+    assert len(grouped[Kind.IMAGE_16_BIT]) == 16
+    assert "has 16 bits a channel, 12 in use (0 to " in grouped[Kind.IMAGE_16_BIT][0].message
+    (found,) = grouped[Kind.IMAGE_RANGE]
+    assert found.message.startswith("16 of 16 pictures have more than 8 bits and use a part of their range")
+    assert found.message.endswith("train with --set data.range=[0,4095]")
+
+
+def test_check_is_silent_where_the_type_s_range_is_in_use(twin: Path, tmp_path: Path) -> None:
+    shutil.copytree(twin, tmp_path / "data")
+    for file in (tmp_path / "data").rglob("*.png"):
+        file.write_bytes(png(np.asarray(Image.open(file)).astype(np.uint16) * 16 * 257))
+    assert Kind.IMAGE_RANGE not in check_data(tmp_path / "data").by_kind()
