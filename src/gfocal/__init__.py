@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from gfocal.models.postprocess import suppress
     from gfocal.points import Points
     from gfocal.prediction.load import load
-    from gfocal.prediction.predict import Prediction, find_images, predict
+    from gfocal.prediction.predict import Prediction, predict
+    from gfocal.prediction.search import find_images
     from gfocal.recipe.reading import build_recipe, load_recipe
     from gfocal.runs.folder import TrainResult
     from gfocal.structures import Assignment, Detections, HeadOutput, Targets
@@ -113,7 +114,7 @@ _PLACES = {
     "TrainResult": "gfocal.runs.folder",
     "Evaluation": "gfocal.evaluation.evaluator",
     "Prediction": "gfocal.prediction.predict",
-    "find_images": "gfocal.prediction.predict",
+    "find_images": "gfocal.prediction.search",
     "draw": "gfocal.images.drawing",
     "import_weights": "gfocal.interop.load",
     # Recipes

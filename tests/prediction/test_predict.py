@@ -5,6 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -14,7 +15,8 @@ import gfocal
 from gfocal.detector import DenseDetector
 from gfocal.errors import BrokenInputError, UsageError
 from gfocal.prediction.load import load, load_trained
-from gfocal.prediction.predict import find_images, predict
+from gfocal.prediction.predict import predict
+from gfocal.prediction.search import find_images
 from gfocal.recipe import load_recipe
 from gfocal.runs.checkpoint import save_detector
 from gfocal.structures import Detections
@@ -57,41 +59,6 @@ def detector() -> DenseDetector:
 def read(out: Path) -> dict[str, Any]:
     content: dict[str, Any] = json.loads((out / "predictions.json").read_text())
     return content
-
-
-# --- collecting
-
-
-def test_files_folders_and_patterns(tmp_path: Path) -> None:
-    b, a = image(tmp_path / "in/b.png"), image(tmp_path / "in/a.jpg")
-    deep = image(tmp_path / "in/deep/c.png")
-    (tmp_path / "in/notes.txt").write_text("no picture")
-    image(tmp_path / "in/.hidden.png")
-    assert find_images([tmp_path / "in"]) == [a, b]
-    assert find_images([b, tmp_path / "in"]) == [b, a]  # each once, in the order of the arguments
-    assert find_images([str(tmp_path / "in/*.png")]) == [b]
-    assert find_images([str(tmp_path / "in/**/*.png")]) == [b, deep]
-    assert find_images([str(tmp_path / "in/*")]) == [a, b]
-
-
-def test_a_name_with_brackets_is_a_file_before_it_is_a_pattern(tmp_path: Path) -> None:
-    odd = image(tmp_path / "photo[1].png")
-    assert find_images([odd]) == [odd]
-
-
-def test_upper_case_endings_count(tmp_path: Path) -> None:
-    upper = image(tmp_path / "A.PNG")
-    assert find_images([tmp_path]) == [upper]
-
-
-@pytest.mark.parametrize(
-    ("pattern", "message"),
-    [("absent.jpg", "there is no picture"), ("*.jpg", "matches no pictures"), ("empty", "no pictures in folder")],
-)
-def test_nothing_found_is_refused(tmp_path: Path, pattern: str, message: str) -> None:
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(UsageError, match=message):
-        find_images([tmp_path / pattern])
 
 
 # --- predicting
@@ -181,6 +148,49 @@ def test_the_network_runs_in_the_precision_asked_for(tmp_path: Path, precision: 
 
     predict(stub(found), [image(tmp_path / "a.png")], tmp_path / "out", precision=precision)
     assert seen == [low]
+
+
+def test_inner_folders_do_not_overwrite_each_other(tmp_path: Path, detector: DenseDetector) -> None:
+    sources = [image(tmp_path / "in" / name) for name in ("x.png", "a/x.png", "b/x.png", "b/X.PNG", "b/x.jfif")]
+    for _ in range(2):  # the second call finds the drawings of the first one among its images, and leaves them out
+        found = find_images([tmp_path / "in"], recursive=True)
+        result = predict(detector, found, tmp_path / "in/out")
+        assert {entry["file_name"] for entry in read(tmp_path / "in/out")["images"]} == {p.as_posix() for p in sources}
+        assert len({drawing.name.lower() for drawing in result.drawings}) == len(sources)
+        assert all(drawing.parent == tmp_path / "in/out" for drawing in result.drawings)
+    assert set(result.left_out) == set(result.drawings)
+    again = predict(detector, found, tmp_path / "elsewhere")  # into another folder, too
+    assert len(again.drawings) == len(sources)
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "words"),
+    [
+        ("clip.mp4", b"\0\0\0\x20ftypisom", r"is a film, not a picture; take pictures out of it, .*ffmpeg -i '.*mp4'"),
+        ("clip.mov", b"\0\0\0\x14ftypqt  ", "is a film"),
+        ("clip.avi", b"RIFF\0\0\0\0AVI LIST", "is a film"),
+        ("clip.mkv", b"\x1aE\xdf\xa3", "is a film"),
+        ("clip.webm", b"\x1aE\xdf\xa3\x01\0\0\0", "is a film"),
+        ("clip.ts", (b"G" + bytes(187)) * 3, "is a film"),
+        ("clip.jpg", b"\0\0\0\x20ftypmp42", "is a film"),
+        ("page.pdf", b"%PDF-1.4\n", "is a PDF, not a picture; turn its pages .*pdftoppm"),
+        ("a.svg", b"<?xml version='1.0'?>\n<svg xmlns='x'/>", "is an SVG drawing, not a picture; draw it as PNG"),
+        ("a.svg", b"<svg xmlns='x'/>", "is an SVG drawing"),
+        ("a.heic", b"\0\0\0\x18ftypheic", "is a HEIC picture, which is not read; save it as JPEG or PNG"),
+        ("a.dcm", bytes(128) + b"DICM", "is a DICOM file, not a picture; save it as 16-bit PNG or TIFF"),
+        ("a.wav", b"RIFF\0\0\0\0WAVEfmt ", "is truncated, damaged or not a picture"),
+    ],
+)
+def test_other_files_are_named(
+    name: str, head: bytes, words: str, tmp_path: Path, detector: DenseDetector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "it's here" / name
+    file.parent.mkdir()
+    file.write_bytes(head + bytes(500))
+    if not name.endswith((".jpg", ".wav")):
+        monkeypatch.setattr(np, "fromfile", None)  # a film may be larger than the memory
+    with pytest.raises(BrokenInputError, match=words):
+        predict(detector, [file], tmp_path / "out")
 
 
 def test_a_foreign_predictions_file_is_not_replaced(tmp_path: Path, detector: DenseDetector) -> None:

@@ -226,6 +226,9 @@ def predict(
         int | None,
         typer.Option("--line-width", min=1, help="Of the drawings in pixels; by default it grows with the picture."),
     ] = None,
+    recursive: Annotated[
+        bool, typer.Option("--recursive", help="Search the folders inside a folder of pictures, too.")
+    ] = False,
     overrides: Overrides = None,
     json_: Json = False,
 ) -> None:
@@ -248,12 +251,13 @@ def predict(
             batch_size=batch_size,
             draw=draw,
             line_width=line_width,
+            recursive=recursive,
         )
+        for line in result.passed_over:
+            say(f"note: {line}")
         warn(result.skipped, "unreadable picture", "left out")
         if result.left_out:
-            typer.echo(
-                f"note: left out {counted(len(result.left_out), 'drawing')} of an earlier call, in {out}", err=True
-            )
+            say(f"note: left out {counted(len(result.left_out), 'drawing')} of an earlier call")
     if json_:
         print_json(result)
     else:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from gfocal.errors import UsageError
 from gfocal.images.drawing import PARTS, Part
 from gfocal.prediction.load import open_model, sets_key, usable_precision
-from gfocal.prediction.predict import Prediction, find_images, predict
+from gfocal.prediction.predict import Prediction, predict
+from gfocal.prediction.search import search_images
 from gfocal.utils.progress import ProgressBar
 
 DEFAULT_SCORE = 0.3
@@ -27,12 +29,13 @@ def predict_patterns(
     batch_size: int = 8,
     draw: str | None = None,
     line_width: int | None = None,
+    recursive: bool = False,
 ) -> Prediction:
     """Find images and objects in them; see :func:`gfocal.prediction.predict.predict`.
 
     Args:
         model, overrides, tile, overlap: see :func:`gfocal.prediction.load.open_model`.
-        patterns: see :func:`gfocal.prediction.predict.find_images`.
+        patterns, recursive: see :func:`gfocal.prediction.search.find_images`.
         out, batch_size: see :func:`gfocal.prediction.predict.predict`.
         score: leave out boxes with a lower score; by default ``predict.score_threshold`` where the overrides set it,
             else 0.3.
@@ -42,14 +45,14 @@ def predict_patterns(
     if score is not None and not 0 <= score < 1:
         raise UsageError(f"--score must be at least 0 and below 1, got {score:g}")
     parts = PARTS if draw is None else drawn_parts(draw)
-    images = find_images(patterns)
+    found = search_images(patterns, recursive=recursive)
     detector, recipe, about = open_model(model, overrides, tile=tile, overlap=overlap)
     if score is None:
         score = recipe.predict.score_threshold if sets_key(overrides, "predict.score_threshold") else DEFAULT_SCORE
-    with ProgressBar(len(images), "predicting") as bar:
-        return predict(
+    with ProgressBar(len(found.images), "predicting") as bar:
+        result = predict(
             detector,
-            images,
+            found.images,
             out,
             score_threshold=score,
             category_ids=about.category_ids,
@@ -59,6 +62,7 @@ def predict_patterns(
             line_width=line_width,
             progress=bar.callback,
         )
+    return replace(result, passed_over=found.passed_over)
 
 
 def drawn_parts(text: str) -> tuple[Part, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 from typing import NamedTuple
 
 SUFFIXES: dict[str, tuple[str, ...]] = {
@@ -37,6 +38,10 @@ class Foreign(NamedTuple):
     name: str
     advice: str = ""
     image: bool = True
+
+    def example(self, path: Path | str) -> str:
+        """What to do, with the command for one such file."""
+        return self.advice.replace("{name}", shlex.quote(str(path))) or "replace it"
 
 
 _FILM = Foreign("a film", _FRAMES)
@@ -112,4 +117,4 @@ def foreign(head: bytes) -> Foreign | None:
 def describe_foreign(found: Foreign, name: str) -> tuple[str, str]:
     """What is wrong with a foreign file, as the rest of a sentence about it, and what to do about it."""
     apart = "which is not read" if "picture" in found.name else "not a picture"
-    return f"is {found.name}, {apart}", found.advice.replace("{name}", shlex.quote(name)) or "replace it"
+    return f"is {found.name}, {apart}", found.example(name)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import glob
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NotRequired, TypedDict
@@ -16,54 +16,14 @@ import gfocal
 from gfocal.detector import DenseDetector
 from gfocal.errors import BrokenInputError, UsageError
 from gfocal.images.drawing import PARTS, Part, draw
-from gfocal.images.io import IMAGE_SUFFIXES, read_image
+from gfocal.images.io import read_image
+from gfocal.prediction.search import RESULTS
 from gfocal.runtime.precision import autocast
 from gfocal.structures import Detections
 from gfocal.utils.files import explained_writing, write_atomically
 from gfocal.utils.locks import locked_folder
 
-RESULTS = "predictions.json"
 _WRITTEN_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
-
-
-def find_images(patterns: Iterable[str | Path]) -> list[Path]:
-    """The image files that files, folders and patterns stand for, each once.
-
-    Args:
-        patterns: a file (whatever its name), a folder (the images directly in it, by name), or a pattern such as
-            ``photos/*.jpg`` or ``photos/**/*.png`` (the images among what it matches).
-
-    Raises:
-        UsageError: one of them finds nothing.
-    """
-    found: dict[Path, Path] = {}
-    for pattern in patterns:
-        for path in _matches(Path(pattern)):
-            found.setdefault(path.resolve(), path)
-    return list(found.values())
-
-
-def _matches(pattern: Path) -> list[Path]:
-    kinds = ", ".join(IMAGE_SUFFIXES)
-    if pattern.is_dir():
-        images = _only_images(pattern.iterdir())
-        if not images:
-            raise UsageError(
-                f"no pictures in folder {pattern} (looked for {kinds}; folders inside it are not searched)"
-            )
-        return images
-    if pattern.exists():
-        return [pattern]
-    if not glob.has_magic(str(pattern)):
-        raise UsageError(f"there is no picture, folder or pattern {pattern}")
-    images = _only_images(Path(name) for name in glob.iglob(str(pattern), recursive=True))
-    if not images:
-        raise UsageError(f"the pattern {pattern} matches no pictures ({kinds})")
-    return images
-
-
-def _only_images(paths: Iterable[Path]) -> list[Path]:
-    return sorted(p for p in paths if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".") and p.is_file())
 
 
 @dataclass(frozen=True)
@@ -77,6 +37,7 @@ class Prediction:
         skipped: one line for each image that could not be read.
         left_out: images given that are drawings of an earlier call.
         num_images: that were looked at.
+        passed_over: lines about files and folders that were found and are not read.
     """
 
     drawings: tuple[Path, ...]
@@ -85,6 +46,7 @@ class Prediction:
     skipped: tuple[str, ...]
     left_out: tuple[Path, ...] = ()
     num_images: int = 0
+    passed_over: tuple[str, ...] = ()
 
 
 def predict(
@@ -107,8 +69,8 @@ def predict(
 
     Args:
         detector: what looks for objects.
-        images: files, see :func:`find_images` for those of folders and patterns. One that cannot be read is
-            left out, unless none is left; so is what an earlier call drew into ``out``.
+        images: files, see :func:`gfocal.find_images` for those of folders and patterns. One that cannot be read is
+            left out, unless none is left; so is what an earlier call drew, into ``out`` or beside the images.
         out: a folder, made where missing. Files in it are replaced only if an earlier call wrote them.
         score_threshold: in [0, 1); None takes the detector's own.
         category_ids: the data set's id of each class; by default 1..C.
@@ -149,7 +111,7 @@ def _predict(
     names = _OutputNames(out, given)
     inputs = names.inputs
     if not inputs:
-        raise UsageError(f"all pictures given are drawings of an earlier call into {out}; give the pictures themselves")
+        raise UsageError("all pictures given are drawings of an earlier call; give the pictures themselves")
     records: list[_Image] = []
     annotations: list[_Annotation] = []
     skipped: list[str] = []
@@ -231,6 +193,24 @@ def _save(drawing: Image.Image, path: Path) -> None:
         drawing.save(path, quality=92)
 
 
+class _NotOurs(Exception):
+    """A file of results that another program wrote, or a damaged one."""
+
+
+def _written_into(folder: Path) -> set[str]:
+    """The names of the drawings that earlier calls wrote into a folder."""
+    file = folder / RESULTS
+    if not file.exists():
+        return set()
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        if content["info"]["generator"] == "gfocal predict":
+            return {str(name) for name in content["info"]["written"]}
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise _NotOurs
+
+
 class _OutputNames:
     """Names in the output folder: never an input, never a file of somebody else, never one twice."""
 
@@ -238,24 +218,21 @@ class _OutputNames:
         self.out = out
         existing = {p.name for p in out.iterdir()}
         self.ours = self._written_before() & existing
-        drawn = {out.resolve() / name for name in self.ours}
         real = {p: Path(os.path.realpath(p)) for p in inputs}  # Path.resolve fails on a link to itself.
+        drawn = {out.resolve() / name for name in self.ours}
+        for folder in {path.parent for path in real.values()}:
+            with suppress(OSError, _NotOurs):
+                drawn |= {folder / name for name in _written_into(folder)}
         self.inputs = [p for p in inputs if real[p] not in drawn]
         # Lower case, since file systems exist on which x.JPG and x.jpg are one file.
         self.taken = {name.lower() for name in existing - self.ours} | {RESULTS}
         self.taken |= {real[p].name.lower() for p in self.inputs if real[p].parent == out.resolve()}
 
     def _written_before(self) -> set[str]:
-        file = self.out / RESULTS
-        if not file.exists():
-            return set()
         try:
-            content = json.loads(file.read_text(encoding="utf-8"))
-            if content["info"]["generator"] != "gfocal predict":
-                raise ValueError("of another program")
-            return {str(name) for name in content["info"]["written"]}
-        except (OSError, ValueError, KeyError, TypeError):
-            raise UsageError(f"{file} was not written by gfocal predict; give another --out") from None
+            return _written_into(self.out)
+        except (OSError, _NotOurs):
+            raise UsageError(f"{self.out / RESULTS} was not written by gfocal predict; give another --out") from None
 
     def take(self, path: Path) -> Path:
         suffix = path.suffix.lower() if path.suffix.lower() in _WRITTEN_SUFFIXES else ".png"
