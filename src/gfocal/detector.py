@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from gfocal.assigners import Assigner, DynamicAssigner
 from gfocal.boxes import clip_boxes
 from gfocal.criterion import BatchAssignment, CountRule, assign_batch, detection_losses, step_sums
-from gfocal.errors import UsageError
+from gfocal.errors import UsageError, require_number
 from gfocal.images.depth import ValueRange, check_range
 from gfocal.images.io import Resize, pad_batch, to_image
 from gfocal.images.tiling import Tiling
@@ -296,8 +296,7 @@ class DenseDetector(nn.Module):
             post = replace(post, score_threshold=score_threshold)
         if class_agnostic is not None:
             post = replace(post, class_agnostic=class_agnostic)
-        if batch_size < 1:
-            raise UsageError(f"batch_size must be at least 1, got {batch_size}")
+        require_number("batch_size", batch_size, least=1, whole=True)
         find = partial(self._find, post=post, above=score_threshold)
         found: list[Detections] = []
         training = self.training

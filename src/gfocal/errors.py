@@ -1,8 +1,13 @@
-"""The two errors that a person may see: one line each, never a traceback."""
+"""The two errors that a person may see: one line each, never a traceback; and checks of what is given in Python."""
 
 from __future__ import annotations
 
+import math
+import numbers
+import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 
 class GfocalError(Exception):
@@ -47,3 +52,70 @@ class MissingSplitError(UsageError):
 
 class EmptySplitError(UsageError):
     """A split is there, but no image of it can be used."""
+
+
+def require_number(
+    name: str,
+    value: object,
+    *,
+    least: float | None = None,
+    most: float | None = None,
+    below: float | None = None,
+    whole: bool = False,
+) -> None:
+    """Refuse an argument that is no number, or one out of its range.
+
+    Args:
+        name: of the argument.
+        value: a number of Python, numpy or torch passes; a truth value does not.
+        least, most, below: its range; None where there is no such end.
+        whole: it must be a whole number.
+
+    Raises:
+        UsageError: naming the argument, what it must be, and what was given.
+    """
+    one: Any = value.item() if getattr(value, "ndim", None) == 0 and hasattr(value, "item") else value
+    kind = numbers.Integral if whole else numbers.Real
+    wanted = ""
+    if not isinstance(one, kind) or isinstance(one, bool) or math.isnan(float(one)):
+        wanted = "a whole number" if whole else "a number"
+    elif _within(float(one), least, most, below):
+        return
+    if most is not None:
+        limits = f"between {least or 0:g} and {most:g}"
+    else:
+        ends = (f"at least {least:g}" if least is not None else "", f"below {below:g}" if below is not None else "")
+        limits = " and ".join(end for end in ends if end)
+    raise UsageError(f"{name} must be {', '.join(part for part in (wanted, limits) if part)}, got {_shown(one)}")
+
+
+def _within(number: float, least: float | None, most: float | None, below: float | None) -> bool:
+    return (least is None or number >= least) and (most is None or number <= most) and (below is None or number < below)
+
+
+def _shown(value: object) -> str:
+    """A value for a message: numbers as they are, all else with its type."""
+    plain = isinstance(value, numbers.Number) and not isinstance(value, bool)
+    return str(value) if plain else f"{type(value).__name__} {value!r}"
+
+
+def require_path(name: str, value: object) -> None:
+    """Refuse an argument that is no path.
+
+    Raises:
+        UsageError: it is neither a text nor a path.
+    """
+    if not isinstance(value, str | os.PathLike):
+        raise UsageError(f"{name} must be a path, got {_shown(value)}")
+
+
+def require_texts(name: str, value: object) -> None:
+    """Refuse an argument that is no list of texts.
+
+    Raises:
+        UsageError: a single text, which is a sequence too, of letters; or something else.
+    """
+    if isinstance(value, str):
+        raise UsageError(f"{name} must be a list of texts, such as [{value!r}], not the text {value!r}")
+    if not isinstance(value, Sequence) or not all(isinstance(text, str) for text in value):
+        raise UsageError(f"{name} must be a list of texts, got {_shown(value)}")

@@ -13,7 +13,7 @@ from torch import nn
 
 from gfocal.assigners import Assigner, DynamicAssigner, DynamicWithinReach, WithinReach
 from gfocal.detector import DenseDetector, MakePoints, PixelNorm
-from gfocal.errors import UsageError
+from gfocal.errors import UsageError, require_texts
 from gfocal.images.from_recipe import resize_of, tiling_of
 from gfocal.images.io import Resize
 from gfocal.models import HeadShape, PostProcess
@@ -113,6 +113,7 @@ def build_detector(recipe: Recipe, names: Sequence[str], *, pretrained: bool = T
         names: class names.
         pretrained: False leaves the backbone random whatever the recipe says (weights come from a checkpoint).
     """
+    require_texts("names", names)
     model, matching = recipe.model, build_matching(recipe)
     box_coder = matching.box_coder
     quality = _quality(model, box_coder)

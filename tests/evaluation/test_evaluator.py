@@ -51,6 +51,7 @@ class Knows:
 
     device = torch.device("cpu")
     tiling = None
+    value_range = "type"
     training = True
 
     def __init__(self, index: DataIndex, resize: Resize, shift: float = 0.0) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from gfocal.utils.text import printable, shorten
+from gfocal.utils.text import shorten, visible
 
 
 @pytest.mark.parametrize(
@@ -25,8 +25,8 @@ def test_the_middle_is_left_out(text: str, width: int, shown: str) -> None:
 
 
 def test_what_would_command_a_terminal_is_written_out() -> None:
-    assert printable("a\x1b[31mred\n\t\x9b赤.jpg") == "a\\x1b[31mred\\n\\t\\x9b赤.jpg"
-    assert printable("fianc\udce9.jpg") == "fianc\\udce9.jpg"  # a name in another encoding than the system's
+    assert visible("a\x1b[31mred\n\t\x9b赤.jpg") == "a\\x1b[31mred\\n\\t\\x9b赤.jpg"
+    assert visible("fianc\udce9.jpg") == "fianc\\udce9.jpg"  # a name in another encoding than the system's
 
 
 @given(st.text(st.characters(min_codepoint=33, max_codepoint=0x9FFF)), st.integers(1, 30))

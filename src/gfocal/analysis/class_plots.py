@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from gfocal.data.checks.classes import ClassCount, by_class
 from gfocal.utils.files import write_atomically
-from gfocal.utils.text import printable, shorten
+from gfocal.utils.text import shorten, visible
 
 MOST = 120
 """Classes in one figure; of more than that it has the commonest and the rarest ones, half of each."""
@@ -81,7 +81,7 @@ def classes_figure(splits: Mapping[str, Sequence[ClassCount]], title: str, *, da
         boxes, images = figure.subplots(1, 2, sharey=True)
         _panel(boxes, shown, splits, "boxes", colours)
         _panel(images, shown, splits, "images", colours)
-        boxes.set_yticks(range(len(shown)), [shorten(printable(name), _NAME) for name, _ in shown], parse_math=False)
+        boxes.set_yticks(range(len(shown)), [shorten(visible(name), _NAME) for name, _ in shown], parse_math=False)
         boxes.set_ylim(len(shown) - 0.4, -0.6)
         boxes.set_xlabel("boxes to learn (logarithmic)", color=colours.ink)
         images.set_xlabel("pictures that show the class (logarithmic)", color=colours.ink)

@@ -16,6 +16,7 @@ from gfocal.boxes import aligned_iou
 from gfocal.data.checks.crowding import Crowding, crowding
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.pipeline import in_tiles
+from gfocal.errors import require_number
 from gfocal.recipe import Recipe
 from gfocal.recipe.forms import ASSIGNERS
 from gfocal.utils.records import FLAT, IF_ANY, fields_to_json, named
@@ -192,6 +193,8 @@ def data_statistics(
         6.458835687219259e-05
     """
     index = in_tiles(recipe, index)
+    require_number("images", images, least=0, whole=True)
+    require_number("seed", seed, least=0, whole=True)
     chosen = choose_images(len(index), images, seed)
     named = progress or (lambda name: lambda done, total: None)
     now = assign(index, recipe, chosen, augmented=augmented, progress=named("assigning"))

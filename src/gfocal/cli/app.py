@@ -37,6 +37,7 @@ from gfocal.cli.options import (
 from gfocal.cli.studies import study_app
 from gfocal.cli.terminal import (
     claimed,
+    echo,
     is_main_process,
     own_stdout,
     print_json,
@@ -74,7 +75,7 @@ def main() -> None:
 
 def _version(asked: bool) -> None:
     if asked:
-        typer.echo(f"gfocal {gfocal.__version__}")
+        echo(f"gfocal {gfocal.__version__}")
         raise typer.Exit
 
 
@@ -117,7 +118,7 @@ def demo(
         from gfocal.commands.demo import DemoSettings, run_demo
 
         settings = DemoSettings(train=train, val=val, size=size, seed=seed, overrides=tuple(overrides or ()))
-        result = run_demo(out, settings, overwrite=overwrite, say=lambda line: typer.echo(line, err=True))
+        result = run_demo(out, settings, overwrite=overwrite, say=lambda line: echo(line, err=True))
     if json_:
         return print_json(result)
     from gfocal.cli.tables.results import print_demo
@@ -194,7 +195,7 @@ def evaluate(
 
             print_evaluation(report)
             if plots is not None:
-                typer.echo(f"curves, confusion matrix and pictures: {plots}")
+                echo(f"curves, confusion matrix and pictures: {plots}")
         if out is not None:
             write_atomically(out, lambda file: write_json(file, report))
 
@@ -298,7 +299,7 @@ def import_(
         return print_json(report)
     from gfocal.utils.text import program
 
-    typer.echo("\n".join([*report.lines(), f"next: {program()} predict {shlex.quote(str(out))} PICTURES"]))
+    echo(*report.lines(), f"next: {program()} predict {shlex.quote(str(out))} PICTURES")
 
 
 @app.command()
@@ -320,12 +321,12 @@ def recipes(
             return print_json({"recipes": listed, "detectors": rows()})
         width = max(map(len, summaries))
         for each, description in summaries.items():
-            typer.echo(f"{each:<{width}}  {description}")
+            echo(f"{each:<{width}}  {description}")
         print_rows()
     elif json_:
         print_json({"name": name, "recipe": load_recipe(name).to_dict()})
     else:
-        typer.echo(annotated_yaml(load_recipe(name)) if all_ else recipe_text(name), nl=False)
+        echo(*(annotated_yaml(load_recipe(name)) if all_ else recipe_text(name)).splitlines())
 
 
 @app.command()

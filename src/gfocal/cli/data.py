@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from gfocal.cli.options import DataFormat, ImagesDir, Json, Overrides, SkipBroken
-from gfocal.cli.terminal import claimed, own_stdout, print_json, say, verb, warn
+from gfocal.cli.terminal import claimed, echo, own_stdout, print_json, say, verb, warn
 
 data_app = typer.Typer(
     name="data",
@@ -169,7 +169,7 @@ def preview(
         warn(result["skipped"], "broken record", "left out")
     if json_:
         return print_json(result)
-    typer.echo(f"{out}: {result['pictures']} pictures, {result['boxes']} boxes")
+    echo(f"{out}: {result['pictures']} pictures, {result['boxes']} boxes")
 
 
 @data_app.command()
@@ -211,12 +211,10 @@ def convert(
     if json_:
         return print_json(result)
     for split, counts in result["splits"].items():
-        typer.echo(f"{split}: {counts['pictures']:,} pictures, {counts['boxes']:,} boxes")
+        echo(f"{split}: {counts['pictures']:,} pictures, {counts['boxes']:,} boxes")
     if result["lost"]:
         beside = f"kept in {result['sidecar']}, which other programs do not read" if result["sidecar"] else "lost"
-        typer.echo(
-            "\n".join([f"the format cannot hold these; they are {beside}:", *(f"  {line}" for line in result["lost"])])
-        )
+        echo(f"the format cannot hold these; they are {beside}:", *(f"  {line}" for line in result["lost"]))
     if result["unread"]:
-        typer.echo("\n".join(["not read, and lost:", *(f"  {line}" for line in result["unread"])]))
-    typer.echo(f"written: {out}")
+        echo("not read, and lost:", *(f"  {line}" for line in result["unread"]))
+    echo(f"written: {out}")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from gfocal.cli.options import ImagesDir, Init, Json, Overrides
-from gfocal.cli.terminal import fail, own_stdout, print_json, say, verb
+from gfocal.cli.terminal import echo, fail, own_stdout, print_json, say, verb
 from gfocal.errors import UsageError
 from gfocal.utils.records import IF_ANY
 from gfocal.utils.signals import Stopped, exit_code
@@ -136,11 +136,11 @@ def _study_verb(asked: str) -> Callable[..., None]:
         if dry_run:
             if json_:
                 return print_json(outlook)
-            return typer.echo("\n".join(ahead.describe_plan(outlook)))
+            return echo(*ahead.describe_plan(outlook))
         if json_:
             print_json(done)
         else:
-            typer.echo("\n".join(lines))
+            echo(*lines)
         if done.interrupted:
             by = Stopped(done.signal or signal.SIGINT)
             fail(f"{by}: repeat the command to continue", exit_code(by))
@@ -255,7 +255,7 @@ def speed(
             )
     if json_:
         return print_json(content)
-    typer.echo("\n".join(describe_speed(content)))
+    echo(*describe_speed(content))
 
 
 def _height_width(text: str) -> tuple[int, int]:
@@ -291,7 +291,7 @@ def figures(
     if json_:
         return print_json({name: str(file) for name, file in files.items()})
     for name, file in files.items():
-        typer.echo(f"{name}: {file}")
+        echo(f"{name}: {file}")
 
 
 @study_app.command("overview")
@@ -311,4 +311,4 @@ def overview(
     if json_:
         return print_json({name: str(file) for name, file in files.items()})
     for name, file in files.items():
-        typer.echo(f"{name}: {file}")
+        echo(f"{name}: {file}")

@@ -19,18 +19,24 @@ from gfocal.utils.files import describe_system_error
 from gfocal.utils.locks import locked_file
 from gfocal.utils.records import to_json
 from gfocal.utils.signals import exit_code, raised_signals
+from gfocal.utils.text import visible
+
+
+def echo(*lines: str, err: bool = False) -> None:
+    """Lines on standard output, or on standard error, with what would steer a terminal shown as escapes."""
+    typer.echo("\n".join(visible(line) for line in lines), err=err)
 
 
 def fail(error: BaseException | str, code: int) -> NoReturn:
     """One line on standard error; the traceback before it only where it was asked for."""
     if isinstance(error, BaseException) and os.environ.get("GFOCAL_DEBUG", "0") not in ("", "0"):
-        traceback.print_exception(error, file=sys.stderr)
+        echo(*"".join(traceback.format_exception(error)).splitlines(), err=True)
     process = getattr(error, "process", None)
     # Of several processes each meets the same wrong option; one says so. What one alone met, it says itself.
     if process is not None or is_main_process():
         where = "" if process is None else f"process {process}: "
         with contextlib.suppress(OSError):  # a terminal that is gone
-            typer.echo(f"error: {where}{' '.join(str(error).split())}", err=True)
+            echo(f"error: {where}{' '.join(str(error).split())}", err=True)
     raise typer.Exit(code)
 
 
@@ -39,10 +45,10 @@ def is_main_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def say(line: str) -> None:
-    """A line on standard error, once where several processes run."""
+def say(*lines: str) -> None:
+    """Lines on standard error, once where several processes run."""
     if is_main_process():
-        typer.echo(line, err=True)
+        echo(*lines, err=True)
 
 
 def verb(function: Callable[..., None], *, together: bool = False) -> Callable[..., None]:
@@ -86,7 +92,7 @@ def _fail_unexpectedly(error: Exception) -> NoReturn:
     if os.environ.get("GFOCAL_DEBUG", "0") in ("", "0"):
         message += " (unexpected; `gfocal --debug ...` shows where)"
     else:
-        traceback.print_exception(error, file=sys.stderr)
+        echo(*"".join(traceback.format_exception(error)).splitlines(), err=True)
     fail(message, 1)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from gfocal.cli.options import DataFormat, DataSets, ImagesDir, Init, Json, Overrides, RecipeName, Rename, SkipBroken
-from gfocal.cli.terminal import fail, is_main_process, own_stdout, print_json, say, verb, verb_of_many, warn
+from gfocal.cli.terminal import echo, fail, is_main_process, own_stdout, print_json, say, verb, verb_of_many, warn
 from gfocal.utils.signals import Stopped, exit_code
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def train(
         left_out = [*train_index.skipped, *(val_index.skipped if val_index else [])]
         warn(left_out, "broken record", "left out")
         described, lines = describe_all(train_index, val_index)
-        say("\n".join(lines))
+        say(*lines)
         train_index = in_tiles(loaded, train_index)  # once for the size of a batch and for the run
         loaded = with_batch(loaded, batch, train_index, folder, resume=resume)
         result = run_training(
@@ -187,13 +187,9 @@ def find_lr(
             files = write_sweep(report, out, f"{Path(recipe).stem}, {len(index):,} pictures")
     if json_:
         return print_json({**report.to_dict(), "files": files})
-    typer.echo(
-        "\n".join(
-            [
-                *describe_sweep(report, _typed(recipe, data, format_, images_dir, overrides, init)),
-                *(f"{name}: {file}" for name, file in files.items()),
-            ]
-        )
+    echo(
+        *describe_sweep(report, _typed(recipe, data, format_, images_dir, overrides, init)),
+        *(f"{name}: {file}" for name, file in files.items()),
     )
 
 

@@ -17,13 +17,13 @@ from gfocal.data.index.tiled import Unchanged
 from gfocal.data.loading.hangs import WORKER_TIMEOUT
 from gfocal.data.loading.loader import BatchLoader, DetectionDataset, make_loader
 from gfocal.detector import DenseDetector, to_original
-from gfocal.errors import UsageError
+from gfocal.errors import UsageError, require_number
 from gfocal.evaluation import CocoEvaluator, EdgeUncertainty, EvalResult, Matches
 from gfocal.evaluation.thresholds.findings import Findings
 from gfocal.evaluation.uncertainty import UncertaintyResult
 from gfocal.runtime.distributed import ALONE, Processes
 from gfocal.runtime.failures import explained_failures
-from gfocal.runtime.precision import autocast
+from gfocal.runtime.precision import autocast, require_precision
 from gfocal.structures import Batch, Detections
 from gfocal.utils.records import FLAT, fields_to_json, from_json, named
 from gfocal.utils.text import counted, join_some
@@ -155,6 +155,10 @@ def evaluate(
         UsageError: no images, none that can be read, or boxes of a class that the detector does not know.
         BrokenInputError: an image that cannot be read, unless ``skip_broken``.
     """
+    require_number("batch_size", batch_size, least=1, whole=True)
+    require_number("workers", workers, least=0, whole=True)
+    require_number("resamples", resamples, least=0, whole=True)
+    require_precision(precision)
     if len(index) == 0:
         raise UsageError(f"{index.annotations} lists no pictures: there is nothing to evaluate")
     index = check_names(detector, index)

@@ -149,6 +149,8 @@ def draw(
     Raises:
         UsageError: a part that is none, or a width or size below 1.
     """
+    if not isinstance(detections, Detections):
+        raise UsageError(f"detections must be what a detector's predict gives, not {type(detections).__name__}")
     if isinstance(parts, str) or (wrong := [part for part in parts if part not in PARTS]):
         named = repr(parts) if isinstance(parts, str) else ", ".join(map(repr, wrong))
         raise UsageError(f"parts must be a list of {', '.join(PARTS)}; got {named}")

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-from gfocal.errors import BrokenInputError, UsageError
+from gfocal.errors import BrokenInputError, UsageError, require_number
 from gfocal.images.decode import ForeignError, TooLargeError, UndecodableError, decode_pixels, from_pillow
 from gfocal.images.depth import DepthError, ValueRange, to_uint8
 from gfocal.images.file_types import IMAGE_SUFFIXES, describe_foreign, foreign
@@ -164,8 +164,7 @@ class Resize:
         if self.kind not in ("square", "short_long"):
             raise UsageError(f"resize kind must be 'square' or 'short_long', got {self.kind!r}")
         for name in ("size", "short_side", "long_side"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"resize {name} must be at least 1 pixel, got {getattr(self, name)}")
+            require_number(f"resize {name}", getattr(self, name), least=1, whole=True)
         if self.short_side > self.long_side:
             raise UsageError(f"resize short_side {self.short_side} must not exceed long_side {self.long_side}")
         check_colour("resize fill", self.fill)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gfocal.errors import UsageError
+from gfocal.errors import UsageError, require_number
 
 LEAST_SIDE = 32
 MOST_OVERLAP = 0.9
@@ -44,6 +44,7 @@ class Tiling:
     def __post_init__(self) -> None:
         if not (isinstance(self.side, int) and self.side >= LEAST_SIDE):
             raise UsageError(f"the side of a tile must be at least {LEAST_SIDE} pixels, got {self.side}")
+        require_number("overlap", self.overlap)
         if not 0 <= self.overlap <= MOST_OVERLAP:
             raise UsageError(f"the overlap of tiles must lie in [0, {MOST_OVERLAP}], got {self.overlap}")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from gfocal.errors import UsageError
+from gfocal.errors import UsageError, require_path
 from gfocal.interop.mmdetection import import_mmdetection
 from gfocal.interop.nanodet import import_nanodet, is_nanodet
 from gfocal.interop.report import ImportReport, free_place
@@ -34,6 +34,8 @@ def import_weights(
         UsageError: no such file, another kind of file, tensors that do not fit, an option that does not apply, or
             ``out`` has a checkpoint already.
     """
+    require_path("the checkpoint", checkpoint)
+    require_path("out", out)
     with locked_folder(Path(out)):
         return _import(Path(checkpoint), Path(out), style, size, overwrite)
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gfocal.boxes import clip_boxes
-from gfocal.errors import UsageError
+from gfocal.errors import UsageError, require_number
 from gfocal.points import Points
 from gfocal.representation import BoxRepresentation, Quality
 from gfocal.structures import Detections, HeadOutput
@@ -41,16 +41,11 @@ class PostProcess:
     class_agnostic: bool = False
 
     def __post_init__(self) -> None:
-        # Written so that NaN fails too.
-        if not 0 <= self.score_threshold < 1:
-            raise UsageError(f"score_threshold must be at least 0 and below 1, got {self.score_threshold}")
-        if not 0 <= self.nms_iou <= 1:
-            raise UsageError(f"nms_iou must be between 0 and 1, got {self.nms_iou}")
-        if not self.clip_margin >= 0:
-            raise UsageError(f"clip_margin must be at least 0, got {self.clip_margin}")
+        require_number("score_threshold", self.score_threshold, least=0, below=1)
+        require_number("nms_iou", self.nms_iou, least=0, most=1)
+        require_number("clip_margin", self.clip_margin, least=0)
         for name in ("pre_nms_top_k", "max_detections"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} must be at least 1, got {getattr(self, name)}")
+            require_number(name, getattr(self, name), least=1, whole=True)
 
     @torch.no_grad()
     def __call__(
@@ -155,12 +150,16 @@ def suppress(
         >>> suppress(boxes, torch.tensor([0.6, 0.9, 0.5]), torch.tensor([0, 0, 1]), class_agnostic=True).tolist()
         [1]
     """
+    if not all(isinstance(given, Tensor) for given in (boxes, scores, labels)):
+        kinds = ", ".join(type(given).__name__ for given in (boxes, scores, labels))
+        raise UsageError(f"boxes, scores and labels must be tensors, got {kinds}")
     count = len(boxes)
     if boxes.shape != (count, 4) or scores.shape != (count,) or labels.shape != (count,):
         shapes = f"{tuple(boxes.shape)}, {tuple(scores.shape)} and {tuple(labels.shape)}"
         raise UsageError(f"boxes, scores and labels must have shapes (N, 4), (N,) and (N,), got {shapes}")
-    if not 0 <= iou <= 1:
-        raise UsageError(f"iou must be between 0 and 1, got {iou}")
+    require_number("iou", iou, least=0, most=1)
+    if limit is not None:
+        require_number("limit", limit, least=0, whole=True)
     # Not above: torchvision brings torch's compiler, which takes as long to import as torch itself.
     import torchvision  # noqa: F401
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from gfocal.detector import DenseDetector
-from gfocal.errors import UsageError
+from gfocal.errors import UsageError, require_texts
 from gfocal.images.tiling import Tiling
 from gfocal.recipe import Recipe, load_recipe, recipe_names
 from gfocal.runs.checkpoint import CheckpointInfo, load_detector
@@ -81,10 +81,9 @@ def load(
     """
     if not isinstance(name_or_path, str | os.PathLike):
         raise UsageError(f"a path or the name of a recipe is needed, not {type(name_or_path).__name__} {name_or_path}")
-    # A text is a sequence too, of letters.
-    for what, given in (("names", names), ("overrides", overrides)):
-        if isinstance(given, str):
-            raise UsageError(f"{what} must be a list of texts, such as [{given!r}], not the text {given!r}")
+    require_texts("overrides", overrides)
+    if names is not None:
+        require_texts("names", names)
     if names is not None and len(names) == 0:
         raise UsageError("names is empty: a detector needs at least one class")
     if not _is_recipe(name_or_path):

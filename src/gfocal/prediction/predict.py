@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +14,11 @@ from PIL import Image
 
 import gfocal
 from gfocal.detector import DenseDetector
-from gfocal.errors import BrokenInputError, UsageError
+from gfocal.errors import BrokenInputError, UsageError, require_number, require_path
 from gfocal.images.drawing import PARTS, Part, draw
 from gfocal.images.io import read_image
 from gfocal.prediction.search import RESULTS
-from gfocal.runtime.precision import autocast
+from gfocal.runtime.precision import autocast, require_precision
 from gfocal.structures import Detections
 from gfocal.utils.files import explained_writing, write_atomically
 from gfocal.utils.locks import locked_folder
@@ -87,6 +87,18 @@ def predict(
     """
     if isinstance(images, str | Path):  # a text is a sequence too, of letters
         raise UsageError(f"pictures must be a list of files, such as [{str(images)!r}], not a single path")
+    if not isinstance(images, Iterable):
+        raise UsageError(f"pictures must be a list of files, not {type(images).__name__}")
+    images = list(images)
+    for path in images:
+        require_path("a picture", path)
+    require_path("out", out)
+    require_number("batch_size", batch_size, least=1, whole=True)
+    if score_threshold is not None:
+        require_number("score_threshold", score_threshold, least=0, below=1)
+    if category_ids is not None:
+        _check_ids(category_ids, len(detector.names))
+    require_precision(precision)
     given, out = [Path(path) for path in images], Path(out)
     if not given:
         raise UsageError("no pictures were given: there is nothing to look at")
@@ -150,6 +162,15 @@ def _predict(
     drawings = tuple(out / record["drawing"] for record in records if "drawing" in record)
     left_out = tuple(path for path in given if path not in inputs)
     return Prediction(drawings, out / RESULTS, len(annotations), tuple(skipped), left_out, len(records))
+
+
+def _check_ids(category_ids: object, classes: int) -> None:
+    if isinstance(category_ids, str) or not isinstance(category_ids, Sequence) or len(category_ids) != classes:
+        raise UsageError(
+            f"category_ids must be a list of {classes} whole numbers, one for each class, got {category_ids}"
+        )
+    for number in category_ids:
+        require_number("each of category_ids", number, whole=True)
 
 
 class _Image(TypedDict):

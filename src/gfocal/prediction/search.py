@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gfocal.data.formats.common import folders_in, walk
-from gfocal.errors import UsageError
+from gfocal.errors import UsageError, require_path
 from gfocal.images.file_types import FOREIGN_SUFFIXES, IMAGE_SUFFIXES, Foreign
 from gfocal.utils.text import counted, join_some, listed
 
@@ -54,7 +54,10 @@ def search_images(patterns: Iterable[str | Path], *, recursive: bool = False) ->
         raise UsageError(f"patterns must be a list, such as [{str(patterns)!r}], not a single path")
     found: dict[Path, Path] = {}
     passed_over: list[str] = []
+    if not isinstance(patterns, Iterable):
+        raise UsageError(f"patterns must be a list of paths, not {type(patterns).__name__}")
     for pattern in patterns:
+        require_path("a pattern", pattern)
         images, lines = _matches(Path(pattern), recursive)
         passed_over += lines
         for path in images:

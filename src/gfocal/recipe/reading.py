@@ -12,7 +12,7 @@ from pathlib import Path
 import yaml
 from pydantic import ValidationError
 
-from gfocal.errors import UsageError
+from gfocal.errors import UsageError, require_path, require_texts
 from gfocal.recipe.hints import explain, nearest
 from gfocal.recipe.rows import DETECTORS
 from gfocal.recipe.sections import Recipe
@@ -35,6 +35,8 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
     Raises:
         UsageError: unknown recipe, unknown key (with the nearest right one), or a value of the wrong type.
     """
+    require_path("a recipe", name_or_path)
+    require_texts("overrides", overrides)
     text, where = _read(name_or_path)
     return build_recipe(_parsed(text, where), overrides, where)
 
@@ -57,6 +59,9 @@ def _parsed(text: str, where: str) -> dict[str, object]:
 
 def build_recipe(content: Mapping[str, object], overrides: Sequence[str] = (), where: str = "recipe") -> Recipe:
     """A recipe from plain data and overrides; see :func:`load_recipe`."""
+    require_texts("overrides", overrides)
+    if not isinstance(content, Mapping):
+        raise UsageError(f"{where} must hold sections such as 'model', not {type(content).__name__}")
     _check_size(content, where)
     own = copy.deepcopy(dict(content))  # overrides must not reach the caller's data
     for override in overrides:

@@ -6,6 +6,8 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
+from gfocal.errors import UsageError
+
 
 def real_precision(asked: str) -> str:
     """What "fp32", "bf16", "fp16" or "auto" stands for: auto is bf16 where a CUDA device computes in it, else fp32."""
@@ -13,6 +15,16 @@ def real_precision(asked: str) -> str:
         return asked
     native = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
     return "bf16" if native else "fp32"
+
+
+def require_precision(precision: object) -> None:
+    """Refuse what is no precision to compute in.
+
+    Raises:
+        UsageError: it is not "fp32", "bf16" or "fp16".
+    """
+    if not isinstance(precision, str) or precision not in ("fp32", "bf16", "fp16"):
+        raise UsageError(f"precision must be fp32, bf16 or fp16, got {precision!r}")
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:

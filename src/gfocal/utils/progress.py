@@ -11,6 +11,8 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from gfocal.utils.text import visible
+
 _QUIET_SECONDS = 15.0  # between lines where there is no terminal
 
 
@@ -76,6 +78,7 @@ class ProgressBar:
         """A line that stays, above the bar; nobody reads it where the terminal is gone, and the work goes on."""
         if not self.shown:
             return
+        message = visible(message)
         with suppress(OSError):
             if self.live:
                 self._progress.console.print(message, highlight=False, markup=False)

@@ -65,11 +65,6 @@ def join_some(words: Sequence[str], most: int = 6) -> str:
     return ", ".join(words[:most]) + (f", ... ({len(words):,} in all)" if len(words) > most else "")
 
 
-def printable(text: str) -> str:
-    """A text from a file for a terminal: control characters, which move its cursor, are written out as in Python."""
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
-
-
 def shorten(text: str, width: int) -> str:
     """A text of at most ``width`` columns of a terminal, its middle left out; letters of Chinese or Korean take two."""
     if cell_len(text) <= width:
@@ -100,6 +95,25 @@ def distinguish(names: Sequence[str]) -> list[tuple[str, int]]:
 def distinct(names: Sequence[str]) -> list[str]:
     """Each name, with "(2)" after the second of two that are equal."""
     return [name if before == 0 else f"{name} ({before + 1})" for name, before in distinguish(names)]
+
+
+_BIDI = (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))  # they turn what follows round
+_INVISIBLE = (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029, *_BIDI, *range(0xD800, 0xE000))
+_ESCAPED = {code: chr(code).encode("unicode_escape").decode("ascii") for code in _INVISIBLE}
+
+
+def visible(text: str, keep: str = "") -> str:
+    """A text from outside as it may go to a terminal: what would steer that, or cannot be encoded, as escapes.
+
+    File names, class names and words of other programs may hold any character: ESC starts commands to the terminal,
+    a newline forges a line, the marks of right-to-left writing turn round what follows. All output passes this.
+
+    Args:
+        text: one line.
+        keep: characters that stay: a newline where the text has several lines.
+    """
+    table = {code: shown for code, shown in _ESCAPED.items() if chr(code) not in keep} if keep else _ESCAPED
+    return text.translate(table)
 
 
 def say_lines(lines: Iterable[str], say: Say | None) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from gfocal.cli.console import PlainConsole
 from gfocal.cli.tables.classes import class_table
 from gfocal.commands.fix import Fixed
 from gfocal.data.checks.boxes import learnt_boxes
@@ -15,7 +15,7 @@ from gfocal.data.checks.classes import count_classes
 from gfocal.data.checks.fix import CHANGES
 from gfocal.data.checks.report import LeftOut, Report
 from gfocal.data.kinds import SEVERITIES, Finding, Kind
-from gfocal.utils.text import counted, printable, shorten
+from gfocal.utils.text import counted, shorten, visible
 
 _COLOURS = {"error": "bold red", "warning": "yellow", "note": "cyan"}
 _EXAMPLES = 3
@@ -34,7 +34,7 @@ def print_check(report: Report, *, every: bool = False) -> None:
         report: what to print.
         every: a row for each class and a line for each finding too.
     """
-    console = Console(highlight=False, markup=False, emoji=False)
+    console = PlainConsole()
     for split, index in report.splits.items():
         images, classes = counted(len(index), "picture"), counted(len(index.names), "class", "classes")
         boxes = counted(int(learnt_boxes(index).sum()), "box to learn", "boxes to learn")
@@ -57,20 +57,20 @@ def print_check(report: Report, *, every: bool = False) -> None:
     _print(console, f"{', '.join(totals)}; {skipped_line(report.left_out)}")
 
 
-def _print(console: Console, line: str | Text) -> None:
+def _print(console: PlainConsole, line: str | Text) -> None:
     console.print(line, soft_wrap=not console.is_terminal)
 
 
 def print_fixed(fixed: Fixed) -> None:
     """What is different in the cleaned copy, and what its own check found."""
-    console = Console(highlight=False, markup=False, emoji=False)
+    console = PlainConsole()
     if fixed.changes:
         table = Table(title="changed in the copy")
         for column in ("", "count", "first ones"):
             table.add_column(column, justify="right" if column == "count" else "left", overflow="fold")
         for kind, count in fixed.counts().items():
             own = [change for change in fixed.changes if change.kind == kind][:_EXAMPLES]
-            first = "\n".join(f"{change.subject or change.split}: {change.action}" for change in own)
+            first = "\n".join(visible(f"{change.subject or change.split}: {change.action}") for change in own)
             table.add_row(kind, f"{count:,}", first + ("\n..." if count > len(own) else ""))
         console.print(table)
     for line in fixed.lost:
@@ -87,7 +87,7 @@ def _line(finding: Finding) -> str:
     # What is said of a whole file names it; of an archive it names a file of the cache.
     names_itself = finding.kind is Kind.ANNOTATIONS_BROKEN and finding.file.suffix.lower() != ".zip"
     place = "" if names_itself else f"{finding.file}: "
-    return printable(f"{finding.kind}: {place}{finding.message}")
+    return visible(f"{finding.kind}: {place}{finding.message}")
 
 
 def _table(grouped: Mapping[Kind, Sequence[Finding]], width: int) -> Table:
@@ -116,7 +116,7 @@ def _table(grouped: Mapping[Kind, Sequence[Finding]], width: int) -> Table:
 
 def _first(found: Sequence[Finding], width: int) -> str:
     names = dict.fromkeys(f.class_name or f.image or f.file.name for f in found)
-    shown = [shorten(printable(name), width) for name in list(names)[:_EXAMPLES]]
+    shown = [shorten(visible(name), width) for name in list(names)[:_EXAMPLES]]
     return "\n".join(shown) + ("\n..." if len(names) > len(shown) else "")
 
 

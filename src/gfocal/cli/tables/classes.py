@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gfocal.data.checks.classes import ClassCount, by_class
-from gfocal.utils.text import printable
+from gfocal.utils.text import visible
 
 _FIRST, _LAST = 20, 10
 """Rows that are shown of more classes than both together: the commonest and the rarest."""
@@ -33,7 +33,7 @@ def class_table(splits: Mapping[str, Sequence[ClassCount]], *, every: bool, rest
             if number == _FIRST:
                 table.add_row(f"... {left:,} more: {rest}", *["..."] * len(splits))
             continue
-        table.add_row(Text(printable(name)), *(_cell(counts.get(split)) for split in splits))
+        table.add_row(Text(visible(name)), *(_cell(counts.get(split)) for split in splits))
     return table
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from rich.console import Console
-
+from gfocal.cli.console import PlainConsole
 from gfocal.cli.tables.results import print_metrics
 from gfocal.commands.evaluate import EvaluationReport
 from gfocal.utils.text import counted
@@ -11,7 +10,7 @@ from gfocal.utils.text import counted
 
 def print_evaluation(report: EvaluationReport) -> None:
     """Data, split, images, boxes and classes; the metrics; what limits them."""
-    console = Console(highlight=False, markup=False, emoji=False)
+    console = PlainConsole()
     measured, beyond = report.measured, report.evaluation.result.beyond
     console.print(
         f"{report.model} on {report.split} of {report.data}: {counted(measured.images, 'picture')}, "

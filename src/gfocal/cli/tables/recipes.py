@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TypedDict
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from gfocal.cli.console import PlainConsole
 from gfocal.recipe import AXES, DETECTORS, ModelRecipe, Recipe
 
 _AXES = {
@@ -57,7 +57,7 @@ def _defaults(name: str) -> ModelRecipe:
 
 def print_rows() -> None:
     """Two tables: the detectors' defaults, and what goes with which points."""
-    console = Console(highlight=False, markup=False, emoji=False)
+    console = PlainConsole()
     table = Table(title="detectors and their defaults")
     for column in ("detector", "points", "assigner", "quality", "boxes", "box_weight"):
         table.add_column(column)

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from gfocal.cli.console import PlainConsole
 from gfocal.cli.tables.thresholds import score_option, threshold_line, threshold_table
 from gfocal.runtime.machine import readable
 from gfocal.utils.records import to_json
@@ -31,7 +32,7 @@ _CLASS_COLUMNS = 3  # class names beside each other where there are many
 
 
 def _console() -> Console:
-    return Console(highlight=False, markup=False, emoji=False)
+    return PlainConsole()
 
 
 def _number(value: float | None) -> str:

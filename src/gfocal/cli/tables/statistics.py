@@ -9,6 +9,7 @@ from rich.table import Table
 
 from gfocal.analysis.recommend import Kind, Proposal
 from gfocal.analysis.statistics import DataStatistics, ObjectGroup
+from gfocal.cli.console import PlainConsole
 from gfocal.cli.tables.classes import class_table
 from gfocal.commands.statistics import StatisticsReport
 from gfocal.data.checks.crowding import describe_crowding
@@ -17,7 +18,7 @@ from gfocal.utils.text import counted, percent
 
 def print_statistics(report: StatisticsReport, *, console: Console | None = None) -> None:
     """Tables by class, level, size and shape, and what is proposed."""
-    console = console or Console(highlight=False, markup=False, emoji=False)
+    console = console or PlainConsole()
     found = report.statistics
     console.print(_headline(report), soft_wrap=True)
     if any(report.class_counts.values()):

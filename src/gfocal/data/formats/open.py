@@ -15,7 +15,7 @@ from gfocal.data.formats.voc import find as voc
 from gfocal.data.formats.yolo import find as yolo
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.problems import Problems
-from gfocal.errors import MissingSplitError, UsageError
+from gfocal.errors import MissingSplitError, UsageError, require_path
 
 __all__ = ["FORMATS", "SPLITS", "Format", "Split", "find_data", "open_dataset", "open_splits"]
 
@@ -101,6 +101,7 @@ def find_data(path: str | Path, format: Format | None = None, images_dir: str | 
     Raises:
         UsageError: none, with what was looked for; or ``images_dir`` is no folder, or of a YOLO data set.
     """
+    require_path("a data set", path)
     path = Path(path)
     images = None if images_dir is None else Path(images_dir)
     if format is not None and format not in FORMATS:

@@ -44,6 +44,7 @@ from gfocal.training.train import train
 from gfocal.utils.locks import locked_folder
 from gfocal.utils.records import from_json, named, to_json
 from gfocal.utils.signals import Stopped, exit_code
+from gfocal.utils.text import visible
 
 JOB = "job.json"
 METRICS = "metrics.jsonl"
@@ -88,7 +89,7 @@ def main() -> None:
         sys.exit(exit_code(error))
     except GfocalError as error:
         # Nothing before it: the last line of the log is the reason that the runner tells.
-        print(" ".join(str(error).split()), file=sys.stderr, flush=True)
+        print(visible(" ".join(str(error).split())), file=sys.stderr, flush=True)
         sys.exit(2 if isinstance(error, UsageError) else 1)
 
 
