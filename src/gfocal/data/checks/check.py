@@ -20,7 +20,7 @@ from gfocal.data.index.data_index import DataIndex
 from gfocal.data.kinds import SEVERITIES, Finding, Kind
 from gfocal.data.problems import Problem, Problems
 from gfocal.errors import EmptySplitError, MissingSplitError, UsageError
-from gfocal.images.io import IMAGE_SUFFIXES
+from gfocal.images.file_types import IMAGE_SUFFIXES
 
 Progress = Callable[[int, int], None]
 

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.problems import Problems
-from gfocal.images.io import IMAGE_SUFFIXES
+from gfocal.images.file_types import IMAGE_SUFFIXES
 
 Format = Literal["coco", "yolo", "voc"]
 FORMATS: tuple[Format, ...] = get_args(Format)

@@ -25,7 +25,7 @@ from gfocal.data.formats.voc.split import VocSplit
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.problems import Problems
 from gfocal.errors import UsageError
-from gfocal.images.io import IMAGE_SUFFIXES
+from gfocal.images.file_types import IMAGE_SUFFIXES
 
 LOOKED_FOR = "Annotations/*.xml with JPEGImages/; .xml files beside their pictures"
 _LABEL_FOLDERS = ("annotations", "labels", "xml", "xmls")

@@ -29,7 +29,7 @@ from gfocal.data.index.data_index import DataIndex
 from gfocal.data.kinds import Fault, Kind
 from gfocal.data.problems import Problems
 from gfocal.errors import BrokenInputError, UsageError
-from gfocal.images.io import IMAGE_SUFFIXES
+from gfocal.images.file_types import IMAGE_SUFFIXES
 from gfocal.utils.text import counted, join_some
 
 _OWN = re.compile(r"VOC\s?20\d\d", re.IGNORECASE)

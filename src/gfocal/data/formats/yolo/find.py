@@ -26,7 +26,7 @@ from gfocal.data.formats.yolo.split import YoloSplit, locate
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.problems import Problems
 from gfocal.errors import UsageError
-from gfocal.images.io import IMAGE_SUFFIXES
+from gfocal.images.file_types import IMAGE_SUFFIXES
 
 LOOKED_FOR = "data.yaml; images/ and labels/; obj.names and obj_train_data/; pictures, .txt files and classes.txt"
 _YAML_NAMES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")

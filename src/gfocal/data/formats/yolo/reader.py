@@ -18,7 +18,7 @@ from gfocal.data.index.data_index import DataIndex
 from gfocal.data.kinds import Fault, Kind
 from gfocal.data.problems import Problems
 from gfocal.errors import BrokenInputError, UsageError
-from gfocal.images.io import IMAGE_SUFFIXES
+from gfocal.images.file_types import IMAGE_SUFFIXES
 
 _BEYOND = 1.0
 """By how many sides of the image a box may reach beyond it; pixels in place of shares reach farther."""
