@@ -85,13 +85,7 @@ def predict(
         UsageError: ``out`` cannot be written to, no images are given or all of them are drawings of an earlier call,
             or ``images`` is one path and no list.
     """
-    if isinstance(images, str | Path):  # a text is a sequence too, of letters
-        raise UsageError(f"pictures must be a list of files, such as [{str(images)!r}], not a single path")
-    if not isinstance(images, Iterable):
-        raise UsageError(f"pictures must be a list of files, not {type(images).__name__}")
-    images = list(images)
-    for path in images:
-        require_path("a picture", path)
+    given = _checked_images(images)
     require_path("out", out)
     require_number("batch_size", batch_size, least=1, whole=True)
     if score_threshold is not None:
@@ -99,9 +93,7 @@ def predict(
     if category_ids is not None:
         _check_ids(category_ids, len(detector.names))
     require_precision(precision)
-    given, out = [Path(path) for path in images], Path(out)
-    if not given:
-        raise UsageError("no pictures were given: there is nothing to look at")
+    out = Path(out)
     with locked_folder(out):
         return _predict(
             detector, given, out, score_threshold, category_ids, precision, batch_size, parts, line_width, progress
@@ -162,6 +154,19 @@ def _predict(
     drawings = tuple(out / record["drawing"] for record in records if "drawing" in record)
     left_out = tuple(path for path in given if path not in inputs)
     return Prediction(drawings, out / RESULTS, len(annotations), tuple(skipped), left_out, len(records))
+
+
+def _checked_images(images: object) -> list[Path]:
+    if isinstance(images, str | Path):  # a text is a sequence too, of letters
+        raise UsageError(f"pictures must be a list of files, such as [{str(images)!r}], not a single path")
+    if not isinstance(images, Iterable):
+        raise UsageError(f"pictures must be a list of files, not {type(images).__name__}")
+    given = list(images)
+    if not given:
+        raise UsageError("no pictures were given: there is nothing to look at")
+    for path in given:
+        require_path("a picture", path)
+    return [Path(path) for path in given]
 
 
 def _check_ids(category_ids: object, classes: int) -> None:
