@@ -77,7 +77,8 @@ def require_number(
     one: Any = value.item() if getattr(value, "ndim", None) == 0 and hasattr(value, "item") else value
     kind = numbers.Integral if whole else numbers.Real
     wanted = ""
-    if not isinstance(one, kind) or isinstance(one, bool) or math.isnan(float(one)):
+    unlimited = least is None and most is None and below is None
+    if not isinstance(one, kind) or isinstance(one, bool) or (unlimited and math.isnan(float(one))):
         wanted = "a whole number" if whole else "a number"
     elif _within(float(one), least, most, below):
         return

@@ -44,7 +44,7 @@ class Tiling:
     def __post_init__(self) -> None:
         if not (isinstance(self.side, int) and self.side >= LEAST_SIDE):
             raise UsageError(f"the side of a tile must be at least {LEAST_SIDE} pixels, got {self.side}")
-        require_number("overlap", self.overlap)
+        require_number("the overlap of tiles", self.overlap)
         if not 0 <= self.overlap <= MOST_OVERLAP:
             raise UsageError(f"the overlap of tiles must lie in [0, {MOST_OVERLAP}], got {self.overlap}")
 

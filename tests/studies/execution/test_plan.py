@@ -91,6 +91,14 @@ def test_keys_that_are_younger_than_a_study_s_folder_leave_its_runs_as_they_were
     assert _identity(load_recipe("gfl_nano", ["predict.class_agnostic=true"]), "facts") != before
 
 
+def test_a_range_of_values_makes_other_runs_and_none_is_as_before(data: StudyData) -> None:
+    def names(*overrides: str) -> set[str]:
+        return {run.name for run in make_plan([TABLES["table3"]], data, SECONDS, overrides=overrides).runs}
+
+    assert names("data.range=type") == names()
+    assert names("data.range=[0,4095]").isdisjoint(names())
+
+
 def test_rows_of_a_study_differ_in_the_row_alone(data: StudyData) -> None:
     runs = make_plan([TABLES["table1a"]], data, SECONDS, overrides=["schedule.batch_size=8"]).runs
     for part in ("data", "optim", "schedule", "runtime"):
