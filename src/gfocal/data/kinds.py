@@ -67,6 +67,12 @@ class Kind(StrEnum):
     IMAGE_UNKNOWN = "image-unknown", "error", "a box belongs to a picture that is not in the file", _LEFT_OUT
     CLASS_UNKNOWN = "class-unknown", "error", "a box has a class that is not in the file", _LEFT_OUT
     IMAGE_TWICE = "picture-twice", "error", "two annotation files belong to one picture", "the second is left out"
+    LABEL_UNCLEAR = (
+        "label-unclear",
+        "error",
+        "a picture may have several label files, or share one: none is chosen",
+        "left out",
+    )
     IMAGE_MISSING = "picture-missing", "error", "there is no such picture file", "left out with its boxes"
     BOX_NOT_FINITE = "box-not-finite", "error", "a box has a coordinate that is not a finite number", _LEFT_OUT
     BOX_NEGATIVE = "box-negative", "error", "a box has a negative width or height", _LEFT_OUT
@@ -148,6 +154,7 @@ class Kind(StrEnum):
     IMAGE_SMALL = "picture-small", "note", "a side below 32 pixels", _AS_IT_IS
     IMAGE_LONG = "picture-long", "note", "one side is over 4 times the other: squeezed by a square resize", _AS_IT_IS
     IMAGE_UNLISTED = "picture-unlisted", "note", "a file in the picture folder that no annotation knows", "not copied"
+    LABEL_UNCLAIMED = "label-unclaimed", "warning", "a label file that belongs to no picture", "not copied"
     IMAGE_WITHOUT_BOXES = (
         "picture-without-boxes",
         "note",

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from gfocal.data.fingerprint import fingerprint
-from gfocal.data.formats.common import WHOLE, Format, Split
+from gfocal.data.formats.common import WHOLE, Format, Split, has_any
 from gfocal.data.formats.open import find_data, open_dataset, takes_images
+from gfocal.data.formats.yolo.pairing_report import describe_places
 from gfocal.data.index.columns import parts
 from gfocal.data.index.concat import join
 from gfocal.data.index.data_index import DataIndex
@@ -95,6 +96,8 @@ def open_run_data(
     if shared := _in_both(train_index, val_index):
         both = f"{counted(shared, 'picture')} of {len(val_index):,} to measure on"
         line = f"warning: {both} are in the training data too, so the numbers will be too good; see `gfocal data check`"
+        if 2 * shared > len(val_index):
+            line += ", or set others apart with --val 0.2"
         say_lines([line], say)
     # Training would only find out at its first evaluation.
     return train_index, val_index.with_classes(train_index.names), None
@@ -191,6 +194,9 @@ def nothing_to_learn(index: DataIndex, data: Mapping[str, int]) -> str | None:
     if data["objects"]:
         return None
     boxes = f"none of its {len(index.boxes):,} boxes can be learnt" if len(index.boxes) else "it has no boxes"
+    # A JSON file, or folders of XML files, are named already.
+    if not len(index.boxes) and index.annotations.suffix.lower() != ".json" and not has_any(index.annotations, ".xml"):
+        boxes += f"; label files were looked for in {describe_places(index.path(i) for i in range(len(index)))}"
     return (
         f"NO OBJECT TO LEARN in {index.annotations}: {boxes}. Every picture is background, and a detector that is "
         "trained on nothing else finds nothing"

@@ -24,7 +24,7 @@ WHOLE = "all"
 
 _SYNONYMS = {
     "train": ("train", "training"),
-    "val": ("val", "valid", "validation"),
+    "val": ("val", "valid", "validate", "validation"),
     "test": ("test", "testing"),
     WHOLE: ("default", "all"),
 }
@@ -52,8 +52,8 @@ class Found:
 
 
 def split_of(name: str) -> str | None:
-    """The split that a folder or file is named after: "Train" and "valid" are "train" and "val"."""
-    name = name.lower()
+    """The split that a folder or file is named after: "Train", "valid" and "val2017" are "train", "val" and "val"."""
+    name = re.sub(r"[_-]?(?:19|20)\d\d$", "", name.lower())
     return next((split for split, names in _SYNONYMS.items() if name in names), None)
 
 

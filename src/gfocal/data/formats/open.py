@@ -49,7 +49,7 @@ def open_dataset(
     Raises:
         BrokenInputError: a record is broken, and faults are not skipped.
         MissingSplitError: the data set lacks the split.
-        UsageError: there is no such data set.
+        UsageError: there is no such data set, or it names a place for training or validation data that is not there.
     """
     problems = problems if problems is not None else Problems(skip_broken)
     found = find_data(path, format, images_dir)
@@ -62,7 +62,8 @@ def open_dataset(
     if reader is not None:
         return reader(problems)
     if split in found.absent:
-        raise MissingSplitError(found.absent[split])
+        # Many files name a test split that nobody has. Without the others training would measure nothing, silently.
+        raise (MissingSplitError if split == "test" else UsageError)(found.absent[split])
     if WHOLE in found.splits:
         raise MissingSplitError(f"{path} is not split: all of it is train; `--val 0.2` sets a share of it apart")
     there = ", ".join(sorted(found.splits)) or "none"
@@ -86,6 +87,8 @@ def open_splits(
     for note in found.notes:
         problems.note(note)
     names = [name for name in (*SPLITS, WHOLE) if name in found.splits]
+    if lost := [found.absent[name] for name in ("train", "val") if name in found.absent]:
+        raise UsageError(lost[0])
     if not names:
         raise UsageError(next(iter(found.absent.values()), f"{path} has no split"))
     return {"train" if name == WHOLE else name: found.splits[name](problems) for name in names}

@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-import yaml
-
 from gfocal.data.formats.common import (
     SPLITS,
     WHOLE,
@@ -17,12 +15,14 @@ from gfocal.data.formats.common import (
     has_any,
     images_in,
     is_hidden,
-    portable,
     rest_of,
     split_folders,
     split_of,
 )
-from gfocal.data.formats.yolo.split import YoloSplit, locate
+from gfocal.data.formats.yolo.class_names import Yaml, names_beside
+from gfocal.data.formats.yolo.dataset_file import read_splits, read_yaml
+from gfocal.data.formats.yolo.split import YoloSplit
+from gfocal.data.formats.yolo.tree import IMAGE_WORDS, has_labels, meaning_of, words_of
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.problems import Problems
 from gfocal.errors import UsageError
@@ -30,9 +30,6 @@ from gfocal.images.file_types import IMAGE_SUFFIXES
 
 LOOKED_FOR = "data.yaml; images/ and labels/; obj.names and obj_train_data/; pictures, .txt files and classes.txt"
 _YAML_NAMES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
-Yaml = str | list["Yaml"] | dict[str, "Yaml"]
-"""What a dataset file can hold where every scalar stays text."""
-_NAME_FILES = ("classes.txt", "obj.names", "_darknet.labels", "classes.names", "labels/classes.txt", "data/obj.names")
 
 
 def find_yolo(path: Path) -> Found | None:
@@ -42,11 +39,11 @@ def find_yolo(path: Path) -> Found | None:
         UsageError: the yaml file cannot be used.
     """
     if path.is_file():
-        return _from_yaml(path, _read_yaml(path))
+        return _from_yaml(path, read_yaml(path))
     named = [path / name for name in _YAML_NAMES if (path / name).is_file()]
     others = [file for file in files_in(path, ".yaml", ".yml") if file not in named]
     for file in [*named, *others]:
-        content = _read_yaml(file, quiet=file not in named)
+        content = read_yaml(file, quiet=file not in named)
         if any(key in content for key in ("train", "val", "test")) and ("names" in content or "nc" in content):
             return _from_yaml(file, content)
     return _from_folders(path)
@@ -62,116 +59,70 @@ def _read(place: YoloSplit, split: str, problems: Problems) -> DataIndex:
     return read_yolo(place, split, problems)
 
 
-def _read_yaml(file: Path, quiet: bool = False) -> dict[str, Yaml]:
-    try:
-        # Every scalar stays text: a class may be called "no", "1e5" or "null".
-        content = yaml.load(file.read_text(encoding="utf-8-sig"), Loader=yaml.BaseLoader)
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, OSError) as error:
-        if quiet:
-            return {}
-        reason = " ".join(str(error).split())
-        raise UsageError(f"{file} is not YAML: {reason}; give a YOLO dataset file with train, val and names") from None
-    if isinstance(content, dict):
-        return content
-    if quiet:
-        return {}
-    raise UsageError(f"{file} holds no keys; a YOLO dataset file has train, val and names")
-
-
 def _from_yaml(file: Path, content: dict[str, Yaml]) -> Found:
-    names, ids = _names_of(file, content)
-    bases = [file.parent]
-    given = content.get("path")
-    if isinstance(given, str) and given not in ("", "null", "~"):
-        # Exports name a folder of the machine they were made on: the file's own folder counts as well.
-        bases = list(
-            dict.fromkeys(
-                [*(p for p in (Path(portable(given)), file.parent / portable(given)) if p.is_dir()), file.parent]
-            )
-        )
-    places, absent = {}, {}
-    for split in ("train", "val", "test"):
-        value = content.get(split) or content.get({"val": "valid"}.get(split, split))
-        entries = value if isinstance(value, list) else [value]
-        wanted = [entry for entry in entries if isinstance(entry, str) and entry not in ("", "null", "~")]
-        if not wanted:
-            continue
-        found = {entry: locate(entry, bases) for entry in wanted}
-        if lost := [entry for entry, where in found.items() if where is None]:
-            absent[split] = f"{file}: {split}: {lost[0]} does not exist beside it; correct the path"
-            continue
-        entries_found = tuple(where for where in found.values() if where is not None)
-        places[split] = YoloSplit(file.parent, file, entries_found, names, ids, "kpt_shape" in content)
-    if not places and not absent:
-        raise UsageError(f"{file} has none of the keys train, val and test; each names a folder or a list of pictures")
-    return _found(file, places, absent, list(absent.values()))
-
-
-def _names_of(file: Path, content: dict[str, Yaml]) -> tuple[tuple[str, ...] | None, tuple[int, ...]]:
-    names, count = content.get("names"), str(content.get("nc", "")).strip()
-    if isinstance(names, str):
-        listed = _from_names_file(locate(names, [file.parent]))
-        if listed is None:
-            raise UsageError(f"{file}: 'names' is {names!r}; give the class names as a list")
-        names = list(listed)
-    if isinstance(names, list):
-        names = {str(i): name for i, name in enumerate(names)}
-    if not names:
-        if not count.isdigit() or count == "0":
-            return _from_files(file.parent), ()
-        names = {str(i): str(i) for i in range(int(count))}
-    texts = {key: name for key, name in names.items() if isinstance(name, str)} if isinstance(names, dict) else {}
-    if len(texts) < len(names):
-        raise UsageError(f"{file}: 'names' must be a list of class names, or give the name of each class number")
-    if wrong := [key for key in texts if not key.strip().isdecimal()]:
-        raise UsageError(f"{file}: 'names' has the key {wrong[0]!r}; class numbers are whole, from 0 on")
-    by_id = {int(key): name for key, name in texts.items()}
-    if count.isdigit() and int(count) != len(by_id):
-        raise UsageError(f"{file}: nc is {count}, but 'names' has {len(by_id)}; correct one of the two")
-    ids = tuple(sorted(by_id))
-    return tuple(by_id[i] for i in ids), ids
-
-
-def _from_files(root: Path) -> tuple[str, ...] | None:
-    others = files_in(root, ".names") if root.is_dir() else []
-    files = [*(root / name for name in _NAME_FILES), *others]
-    return next((names for names in map(_from_names_file, files) if names), None)
-
-
-def _from_names_file(file: Path | None) -> tuple[str, ...] | None:
-    if file is None or not file.is_file():
-        return None
-    try:
-        lines = file.read_text(encoding="utf-8-sig").rstrip().splitlines()
-    except (UnicodeDecodeError, OSError):
-        raise UsageError(f"{file} cannot be read as UTF-8 text; it should name one class per line") from None
-    return tuple(line.strip() for line in lines) or None
+    splits = read_splits(file, content)
+    return _found(file, splits.places, splits.absent, splits.notes)
 
 
 def _from_folders(root: Path) -> Found | None:
-    names = _from_files(root)
+    names = names_beside(root)
     ids = tuple(range(len(names))) if names else ()
 
-    def place(folder: Path) -> YoloSplit:
-        return YoloSplit(root, folder, (folder,), names, ids)
+    def found(place: Path, folders: Mapping[str, Sequence[Path]], notes: Sequence[str] = ()) -> Found:
+        splits = tuple(folders)
+        places = {
+            split: YoloSplit(root, own[0] if len(own) == 1 else root, tuple(own), names, ids, splits=splits)
+            for split, own in folders.items()
+        }
+        return _found(place, places, {}, notes)
 
     images, labels = _named(root, "images"), _named(root, "labels")
     if images and labels and (has_any(labels, ".txt") or names):
-        used = {split: folder for split, folder in split_folders(images).items() if has_any(folder, *IMAGE_SUFFIXES)}
+        used = _with_images(split_folders(images))
         if used:
-            places = {split: place(folder) for split, folder in used.items()}
-            return _found(labels, places, {}, rest_of(images, used.values()))
-        return _found(labels, {WHOLE: place(images)}, {})
+            return found(labels, used, rest_of(images, [folder for own in used.values() for folder in own]))
+        return found(labels, {WHOLE: [images]})
     places = {
-        split: place(folder / "images")
+        split: [folder / "images"]
         for split, folder in split_folders(root).items()
         if (folder / "images").is_dir() and (folder / "labels").is_dir() and has_any(folder / "labels", ".txt")
     }
-    return _found(root, places, {}) if places else _darknet(root, names, ids)
+    if places:
+        return found(root, places)
+    darknet = _darknet(root, names, ids)
+    if darknet is not None or not (likely := _likely(root)):
+        return darknet
+    return found(root, likely)
 
 
 def _named(root: Path, name: str) -> Path | None:
     return next((folder for folder in folders_in(root) if folder.name.lower() == name), None)
+
+
+def _with_images(folders: Mapping[str, Path]) -> dict[str, list[Path]]:
+    return {split: [folder] for split, folder in folders.items() if has_any(folder, *IMAGE_SUFFIXES)}
+
+
+def _likely(root: Path) -> dict[str, list[Path]]:
+    """The folders of images by split where label files are around, but not in places that programs agree on."""
+    named = [folder for folder in folders_in(root) if IMAGE_WORDS & {*words_of(folder.name)}]
+    images = [folder for folder in named if has_any(folder, *IMAGE_SUFFIXES)]
+    splits = _with_images(split_folders(root))
+    direct = bool(files_in(root, *IMAGE_SUFFIXES))
+    # Other formats have text files, too.
+    if not (images or splits or direct) or has_any(root, ".xml") or not has_labels(root):
+        return {}
+    if not images:
+        return splits or {WHOLE: [root]}
+    places: dict[str, list[Path]] = {}
+    for folder in images:
+        split = next((name for name in meaning_of([folder.name]) if name in SPLITS), None)
+        inside = {split: [folder]} if split else _with_images(split_folders(folder)) or {WHOLE: [folder]}
+        for name, own in inside.items():
+            places.setdefault(name, []).extend(own)
+    if set(places) > {WHOLE}:
+        places.setdefault("train", []).extend(places.pop(WHOLE, []))
+    return places
 
 
 def _darknet(root: Path, names: tuple[str, ...] | None, ids: tuple[int, ...]) -> Found | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -12,16 +12,19 @@ import numpy as np
 from gfocal.data.formats.common import Listings, images_in
 from gfocal.data.formats.image_size import image_sizes
 from gfocal.data.formats.sidecar import Sidecar, read_sidecar
+from gfocal.data.formats.yolo.label_lines import Meaning, Row, fault_of, read_rows
+from gfocal.data.formats.yolo.pairing import label_path, pair, read_all_labels
+from gfocal.data.formats.yolo.pairing_report import report_pairing
+from gfocal.data.formats.yolo.poses import UnclearLinesError, find_poses
 from gfocal.data.formats.yolo.split import YoloSplit, locate
+from gfocal.data.formats.yolo.tree import folded
 from gfocal.data.index.build import Record, to_index
 from gfocal.data.index.data_index import DataIndex
-from gfocal.data.kinds import Fault, Kind
+from gfocal.data.kinds import Kind
 from gfocal.data.problems import Problems
 from gfocal.errors import BrokenInputError, UsageError
 from gfocal.images.file_types import IMAGE_SUFFIXES
-
-_BEYOND = 1.0
-"""By how many sides of the image a box may reach beyond it; pixels in place of shares reach farther."""
+from gfocal.utils.text import counted
 
 
 @dataclass
@@ -29,10 +32,10 @@ class _Reading:
     """One split while it is read."""
 
     place: YoloSplit
+    split: str
     problems: Problems
     listings: Listings = field(default_factory=Listings)
-    polygons: int = 0
-    scored: int = 0
+    meaning: Meaning = field(default_factory=lambda: Meaning(False))
     largest: int = -1  # class number, where no names are given
 
 
@@ -52,13 +55,19 @@ def read_yolo(place: YoloSplit, split: str, problems: Problems) -> DataIndex:
         BrokenInputError: a record is broken, and faults are not skipped.
         UsageError: there are no images.
     """
-    reading = _Reading(place, problems)
+    reading = _Reading(place, split, problems)
     images = _images(reading)
     if not images:
         raise UsageError(f"no pictures in {', '.join(map(str, place.entries))}; named by {place.marker}")
     folder, file_names = _common(images)
-    labels = [_label_file(image, reading.listings) for image in images]
-    _report_orphans(images, labels, reading)
+    pairing = pair(images, place, reading.listings)
+    report_pairing(pairing, images, file_names, place, split, problems)
+    if pairing.unclear:
+        kept = [i for i in range(len(images)) if i not in pairing.unclear]
+        images, file_names = [images[i] for i in kept], [file_names[i] for i in kept]
+        pairing.files = [pairing.files[i] for i in kept]
+    labels = pairing.files
+    _report_orphans(images, labels, pairing.taken, reading)
     sidecar = read_sidecar(place.root, "yolo", split, place.names, problems)
     if sidecar is not None and place.names is None:
         reading.place = replace(place, names=sidecar.names, class_ids=tuple(range(len(sidecar.names))))
@@ -83,15 +92,19 @@ def _common(images: Sequence[Path]) -> tuple[Path, list[str]]:
 
 def _note_reading(reading: _Reading, sidecar: Sidecar | None) -> None:
     note, lose, marker = reading.problems.note, reading.problems.lose, reading.place.marker
-    if reading.polygons:
-        note(f"{marker}: {reading.polygons} polygons are read as the boxes around them")
-        lose(marker, f"{reading.polygons} polygons (only the boxes around them)")
-    if reading.scored:
-        lose(marker, f"{reading.scored} sixth numbers (scores?)")
-        note(f"{marker}: {reading.scored} lines end with a sixth number (a score?), which is not read")
-    if reading.place.keypoints:
+    found = reading.meaning
+    if found.polygons:
+        note(f"{marker}: {found.polygons} polygons are read as the boxes around them")
+        lose(marker, f"{found.polygons} polygons (only the boxes around them)")
+    if found.scored:
+        lose(marker, f"{found.scored} sixth numbers (scores?)")
+        note(f"{marker}: {found.scored} lines end with a sixth number (a score?), which is not read")
+    if reading.place.keypoints or found.with_points:
         lose(marker, "key points")
-        note(f"{marker}: key points are not read, only boxes")
+        what = "key points are not read, only boxes"
+        if not reading.place.keypoints:
+            what = f"{counted(found.with_points, 'line')} with key points, as their numbers show: only boxes are read"
+        note(f"{marker}: {what}")
     if reading.place.names is None:
         note(f"{reading.place.root}: nothing names the classes: gfocal calls them by their numbers")
     if sidecar is not None:
@@ -132,7 +145,7 @@ def _listed(file: Path, reading: _Reading) -> Iterator[Path]:
             continue
         # What was added to or taken from the first name fits the others, and saves looking.
         quick = Path(base + text)
-        where = quick if base and reading.listings.has(quick) else locate(text, bases)
+        where = quick if base and reading.listings.has(quick) else locate(text, bases, reading.split)
         if where is None or not where.is_file():
             message = f"line {number}: picture {text} does not exist"
             reading.problems.report(Kind.IMAGE_MISSING, file, message, image=text, hint="correct the path")
@@ -145,34 +158,23 @@ def _listed(file: Path, reading: _Reading) -> Iterator[Path]:
         yield where
 
 
-def label_path(image: Path) -> Path:
-    """Where the label file of an image belongs: the last folder ``images`` becomes ``labels``, else beside it."""
-    parts = list(image.parent.parts)
-    for i in range(len(parts) - 1, -1, -1):
-        if parts[i].lower() == "images":
-            parts[i] = {"images": "labels", "Images": "Labels", "IMAGES": "LABELS"}.get(parts[i], "labels")
-            break
-    return Path(*parts, image.stem + ".txt")
-
-
-def _label_file(image: Path, listings: Listings) -> Path | None:
-    beside = image.parent / f"{image.stem}.txt"
-    return next((file for file in (label_path(image), beside) if listings.has(file)), None)
-
-
-def _report_orphans(images: Sequence[Path], labels: Sequence[Path | None], reading: _Reading) -> None:
+def _report_orphans(
+    images: Sequence[Path], labels: Sequence[Path | None], elsewhere: Set[Path], reading: _Reading
+) -> None:
     """Label files that no image stands beside: their objects would be lost without a word."""
     folders = {(label_path(image).parent, image.parent) for image in images}
-    used = {label for label in labels if label is not None}
+    used = {*elsewhere, *(label for label in labels if label is not None)}
     # A folder of labels may belong to several folders of images, of which only some are in this split.
     for folder, beside in sorted(folders):
         if folder == beside and folder == reading.place.root:
             continue  # lists, notes and class names lie there, too
-        stems = {Path(name).stem for name in reading.listings.names(beside) if name.lower().endswith(IMAGE_SUFFIXES)}
+        names = [name for name in reading.listings.names(beside) if name.lower().endswith(IMAGE_SUFFIXES)]
+        # Also a.jpg.txt, and names in other capitals: those that hold labels were paired, the others are empty.
+        known = {folded(name) for name in names} | {folded(Path(name).stem) for name in names}
         for name in sorted(reading.listings.names(folder)):
             file = folder / name
-            known = name == "classes.txt" or file in used or file.stem in stems
-            if name.lower().endswith(".txt") and not name.startswith(".") and not known:
+            unknown = name != "classes.txt" and file not in used and folded(file.stem) not in known
+            if name.lower().endswith(".txt") and not name.startswith(".") and unknown:
                 message = f"this label file has no picture in {beside}"
                 reading.problems.report(Kind.IMAGE_MISSING, file, message, image=file.stem, hint="remove it")
 
@@ -203,75 +205,41 @@ def _records(
                 continue
             identity = sidecar.identity(file)
         pending.append((image, name, content, label, identity))
+    reading.meaning = _meaning(reading.place, (content for _, _, content, _, _ in pending), images)
     for (image, name, content, label, (number, rank)), size in zip(
         pending, image_sizes(image for image, *_ in pending), strict=True
     ):
         if isinstance(size, BrokenInputError):
             reading.problems.report(Kind.IMAGE_UNREADABLE, image, size.reason, image=name, hint="replace it")
             continue
-        rows = _rows(content, label or image, name, reading)
+        rows = read_rows(content, label or image, name, reading.meaning, reading.problems)
         labels_, boxes = _boxes(rows, size, label or image, name, reading)
         yield Record(name, *size, labels_, boxes, id=number, rank=rank)
 
 
-_Row = tuple[int, list[float]]  # line number, class and box
-
-
-def _rows(content: bytes, file: Path, name: str, reading: _Reading) -> list[_Row]:
-    """The lines that hold numbers, as class, centre and size in shares."""
+def _meaning(place: YoloSplit, contents: Iterable[bytes], images: Sequence[Path]) -> Meaning:
+    """How lines of more than five numbers are to be understood: as the yaml file says, else as all of them look."""
+    if place.keypoints is not None:
+        return Meaning(place.keypoints)
     try:
-        lines = content.decode("utf-8-sig").splitlines()
-    except UnicodeDecodeError:
-        reading.problems.report(Kind.RECORD_BROKEN, file, "is not text", image=name)
-        return []
-    rows = []
-    for number, line in enumerate(lines, 1):
-        if not (words := line.split()):
-            continue
-        try:
-            values = [float(word) for word in words]
-        except ValueError:
-            message = (
-                f"line {number}: {_short(line)} has something that is not a number; a line is: class x y width height"
-            )
-            reading.problems.report(Kind.RECORD_BROKEN, file, message, image=name)
-            continue
-        box = _box_of(values, reading)
-        if box is None:
-            message = f"line {number}: {len(values)} numbers; a line is: class x y width height, or class and corners"
-            reading.problems.report(Kind.RECORD_BROKEN, file, message, image=name)
-        else:
-            rows.append((number, [values[0], *box]))
-    return rows
-
-
-def _short(line: str) -> str:
-    return repr(line[:40] + ("..." if len(line) > 40 else ""))
-
-
-def _box_of(values: Sequence[float], reading: _Reading) -> list[float] | None:
-    count = len(values) - 1
-    if count == 4 or (reading.place.keypoints and count > 4):
-        return list(values[1:5])
-    if count == 5:
-        reading.scored += 1
-        return list(values[1:5])
-    if count < 6 or count % 2:
-        return None
-    reading.polygons += 1
-    (left, right), (top, bottom) = ((min(v), max(v)) for v in (values[1::2], values[2::2]))
-    return [(left + right) / 2, (top + bottom) / 2, right - left, bottom - top]
+        return Meaning(find_poses(contents))
+    except UnclearLinesError:
+        pass
+    try:  # The other splits may tell.
+        return Meaning(find_poses(read_all_labels(images, place)))
+    except UnclearLinesError as error:
+        raise UsageError(f"{place.marker}: {error}") from None
 
 
 def _boxes(
-    rows: Sequence[_Row], size: tuple[int, int], file: Path, name: str, reading: _Reading
+    rows: Sequence[Row], size: tuple[int, int], file: Path, name: str, reading: _Reading
 ) -> tuple[np.ndarray, np.ndarray]:
     """Labels (N,) and boxes (N, 4) in pixels of the lines without fault."""
     ids = reading.place.class_ids
     label_of = {number: label for label, number in enumerate(ids)}
     labels, boxes = [], []
     for line, (number, x, y, width, height) in rows:
-        fault = _fault(number, (x, y, width, height), None if reading.place.names is None else label_of)
+        fault = fault_of(number, (x, y, width, height), None if reading.place.names is None else label_of)
         if fault is not None:
             reading.problems.report(fault.kind, file, f"line {line}: {fault.message}", image=name)
             continue
@@ -280,24 +248,3 @@ def _boxes(
         boxes.append((x - width / 2, y - height / 2, x + width / 2, y + height / 2))
     sides = np.array([*size, *size], np.float64)
     return np.array(labels, np.int64), np.array(boxes, np.float64).reshape(-1, 4) * sides
-
-
-def _fault(number: float, box: Sequence[float], label_of: dict[int, int] | None) -> Fault | None:
-    x, y, width, height = box
-    text = "x y width height " + " ".join(f"{value:g}" for value in box)
-    if not np.isfinite([number, *box]).all():
-        return Fault(Kind.BOX_NOT_FINITE, f"a number is not finite: class {number:g}, {text}")
-    if number != int(number) or number < 0 or number > 1 << 20:
-        return Fault(Kind.CLASS_UNKNOWN, f"class {number:g} is not a class number; class numbers are whole, from 0 on")
-    if label_of is not None and int(number) not in label_of:
-        known = f"0 to {len(label_of) - 1}" if max(label_of) == len(label_of) - 1 else ", ".join(map(str, label_of))
-        return Fault(Kind.CLASS_UNKNOWN, f"unknown class {int(number)}; known are {known}")
-    if width < 0 or height < 0:
-        return Fault(Kind.BOX_NEGATIVE, f"box has a negative width or height: {text}")
-    outside = f"box lies outside its picture: {text}"
-    low, high = (x - width / 2, y - height / 2), (x + width / 2, y + height / 2)
-    if max(high) > 1 + _BEYOND or min(low) < -_BEYOND:
-        return Fault(Kind.BOX_OUTSIDE, f"{outside} (shares of its width and height are wanted, 0 to 1)")
-    if max(low) >= 1 or min(high) <= 0:
-        return Fault(Kind.BOX_OUTSIDE, outside)
-    return None
