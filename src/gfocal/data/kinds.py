@@ -212,7 +212,18 @@ class Kind(StrEnum):
     CLASS_EMPTY = "class-empty", "note", "a class has no boxes in any split", _AS_IT_IS
     LONG_TAIL = "long-tail", "note", "the commonest class has 100 times the boxes of the rarest", _AS_IT_IS
     # The same image more than once.
-    LEAK_EXACT = "leak-exact", "error", "a picture of val is in train too, pixel for pixel", "left out of train"
+    SPLITS_SHARED = (
+        "splits-shared",
+        "error",
+        "most pictures of a split are in another one too",
+        "kept once: in the later split, or where the earlier one would lose most, in that",
+    )
+    LEAK_EXACT = (
+        "leak-exact",
+        "error",
+        "a picture of val is in train too, pixel for pixel",
+        "left out of train; of val where train would lose most",
+    )
     LEAK_SIMILAR = "leak-similar", "warning", "a picture of val looks like one in train", _KEPT
     IMAGE_DUPLICATE = (
         "picture-duplicate",

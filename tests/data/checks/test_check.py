@@ -23,8 +23,8 @@ from helpers.planted import LARGE, Key, found_in, plant_all
 
 ONCE = {"annotations-broken", "no-boxes", "long-tail", "many-objects", "picture-range"}
 """What a data set has once or not at all."""
-ELSEWHERE = {"picture-twice", "label-unclear", "label-unclaimed"}
-"""What only other formats than COCO can have."""
+ELSEWHERE = {"picture-twice", "label-unclear", "label-unclaimed", "splits-shared"}
+"""What only other formats than COCO can have, or a data set that is spoilt as a whole."""
 KEPT = {
     *(
         "picture-animated",

@@ -11,8 +11,9 @@ from pathlib import Path
 from gfocal.data.checks.boxes import box_findings, content_findings
 from gfocal.data.checks.classes import class_findings
 from gfocal.data.checks.crowding import crowding_findings
-from gfocal.data.checks.duplicates import copy_findings
+from gfocal.data.checks.duplicates import copy_findings, exact_copies
 from gfocal.data.checks.images import ImageFacts, examine_images, image_findings, refused_images
+from gfocal.data.checks.overlap import overlap_findings
 from gfocal.data.checks.ranges import range_findings
 from gfocal.data.checks.report import LeftOut, Report
 from gfocal.data.formats.open import SPLITS, Format, find_data, open_dataset, takes_images
@@ -79,7 +80,9 @@ def check_data(
         findings += crowding_findings(split, index)
     findings += class_findings(splits)
     findings += range_findings(splits, facts)
-    findings += copy_findings(splits, facts)
+    pairs = exact_copies(splits, facts)
+    findings += overlap_findings(splits, pairs)
+    findings += copy_findings(splits, facts, pairs)
     if path.is_dir() and not opened.lost and not broken:
         findings += _unlisted(splits, findings)
     left_out = {

@@ -11,11 +11,14 @@ from gfocal.data.image_hash import DISTANCE, similar_groups
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.kinds import Finding, Kind
 
-_Place = tuple[str, int]
+Place = tuple[str, int]
+"""A split, and the row of an image in it."""
 _ROWS = 256  # of a group that are compared at once
 
 
-def copy_findings(splits: Mapping[str, DataIndex], facts: Mapping[str, Sequence[ImageFacts]]) -> list[Finding]:
+def copy_findings(
+    splits: Mapping[str, DataIndex], facts: Mapping[str, Sequence[ImageFacts]], pairs: Sequence[tuple[Place, Place]]
+) -> list[Finding]:
     """Images that are there more than once.
 
     Each image is compared with the splits before its own, and with those before it in its own.
@@ -23,11 +26,12 @@ def copy_findings(splits: Mapping[str, DataIndex], facts: Mapping[str, Sequence[
     Args:
         splits: by name; what trains is called "train".
         facts: of each image of each split.
+        pairs: the exact copies, as :func:`exact_copies` gives them.
     """
-    places: list[_Place] = [(split, i) for split in splits for i, own in enumerate(facts[split]) if not own.fault]
+    places: list[Place] = [(split, i) for split in splits for i, own in enumerate(facts[split]) if not own.fault]
     found: list[Finding] = []
-    copies: set[tuple[_Place, _Place]] = set()
-    for first, second in exact_copies(splits, facts):
+    copies: set[tuple[Place, Place]] = set()
+    for first, second in pairs:
         copies.add((first, second))
         kind = Kind.IMAGE_DUPLICATE if first[0] == second[0] else Kind.LEAK_EXACT
         found.append(_finding(kind, splits, first, second, "is the same as"))
@@ -44,13 +48,13 @@ def copy_findings(splits: Mapping[str, DataIndex], facts: Mapping[str, Sequence[
 
 def exact_copies(
     splits: Mapping[str, DataIndex], facts: Mapping[str, Sequence[ImageFacts]]
-) -> list[tuple[_Place, _Place]]:
+) -> list[tuple[Place, Place]]:
     """(first, second) where the second is a copy of the first: in each split before its own, and in its own.
 
     One file that a split lists twice is another matter.
     """
     first_of: dict[tuple[str, bytes], int] = {}
-    pairs: list[tuple[_Place, _Place]] = []
+    pairs: list[tuple[Place, Place]] = []
     names = list(splits)
     for split, index in splits.items():
         before_it = names[: names.index(split)]
@@ -67,8 +71,8 @@ def exact_copies(
 
 
 def _pairs(
-    places: Sequence[_Place], hashes: np.ndarray, group: Sequence[int], names: Sequence[str]
-) -> list[tuple[Kind, _Place, _Place, int]]:
+    places: Sequence[Place], hashes: np.ndarray, group: Sequence[int], names: Sequence[str]
+) -> list[tuple[Kind, Place, Place, int]]:
     """(kind, first, second, bits) within a group: each image with the nearest in its own split and in those before.
 
     ``names`` gives the order of the splits.
@@ -97,7 +101,7 @@ def _distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.unpackbits(different.view(np.uint8).reshape(*different.shape, 8), axis=2).sum(2, dtype=np.int64)
 
 
-def _finding(kind: Kind, splits: Mapping[str, DataIndex], first: _Place, second: _Place, said: str) -> Finding:
+def _finding(kind: Kind, splits: Mapping[str, DataIndex], first: Place, second: Place, said: str) -> Finding:
     (split, i), (other_split, j) = second, first
     index = splits[split]
     other = f"{other_split}: {splits[other_split].file_name(j)}"

@@ -13,6 +13,7 @@ import numpy as np
 from gfocal.data.checks.duplicates import exact_copies
 from gfocal.data.checks.fix_boxes import Change, Kept, with_boxes, with_one_name_each
 from gfocal.data.checks.images import ImageFacts, save_turned
+from gfocal.data.checks.overlap import Pairs, keep_order, overlaps, propose_split
 from gfocal.data.checks.report import Report
 from gfocal.data.formats.common import Format
 from gfocal.data.formats.convert import check_out, safe_name, write_dataset
@@ -23,10 +24,11 @@ from gfocal.errors import UsageError
 from gfocal.images.file_types import SUFFIXES
 from gfocal.utils.files import explained_writing
 from gfocal.utils.locks import locked_file
+from gfocal.utils.text import counted
 
 CHANGES = "changes.json"
 _BY_WRITING = (
-    *(Kind.IMAGE_UNLISTED, Kind.ANNOTATION_ID_TWICE),
+    *(Kind.IMAGE_UNLISTED, Kind.LABEL_UNCLAIMED, Kind.ANNOTATION_ID_TWICE),
     *(Kind.CLASS_ID_DIFFERS, Kind.CLASS_NAME_DIFFERS, Kind.CLASS_NOT_IN_TRAIN, Kind.CLASS_NOT_NAMED),
 )
 """What is fixed by writing the images that are listed, with the classes of all splits."""
@@ -40,7 +42,8 @@ def write_fixed(
     """Write a cleaned copy of what a check read, in its format, with ``changes.json`` beside it.
 
     An image that is in train and in another split is left out of train: numbers measured on val before stay
-    comparable, and val is the smaller of the two, where each image counts more.
+    comparable, and val is the smaller of the two, where each image counts more. Where train would lose most of its
+    images so, as where both are one folder, it keeps them, and val loses them: no image is lost.
 
     Args:
         report: of :func:`gfocal.data.checks.check.check_data`.
@@ -73,7 +76,8 @@ def _write_fixed(
     for f in report.findings:
         if f.kind in _BY_WRITING:
             changes.append(Change(f.kind, f.split, f.class_name or f.image, f.kind.remedy))
-    dropped = _copies_to_drop(report)
+    pairs = exact_copies(report.splits, report.facts)
+    dropped = _copies_to_drop(report, pairs)
     with explained_writing(out):
         # Links to the images that stay, and those that are written again; write_dataset copies them.
         folder = tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent)
@@ -82,6 +86,7 @@ def _write_fixed(
             split: _fixed(index, report.facts[split], dropped, Path(staging) / split, split, changes)
             for split, index in report.splits.items()
         }
+        changes += _overlaps(report, pairs, splits)
         splits = {split: index for split, index in splits.items() if len(index)}
         unified = with_one_name_each(splits, changes)
         listed = [change.to_dict() for change in changes]
@@ -96,14 +101,35 @@ def _format(report: Report) -> Format:
     return report.format or find_data(report.path).format
 
 
-def _copies_to_drop(report: Report) -> dict[tuple[str, int], Fault]:
+def _overlaps(report: Report, pairs: Pairs, splits: Mapping[str, DataIndex]) -> list[Change]:
+    """What became of splits that shared most of their images."""
+    changes = []
+    for each in overlaps(report.splits, pairs):
+        loser = each.first if each.kept_in == each.second else each.second
+        action = f"pictures that {each.first} and {each.second} share are in {each.kept_in}"
+        if not len(splits[loser]):
+            action += f", and the copy has no {loser}. {propose_split(loser)}"
+        changes.append(Change(Kind.SPLITS_SHARED, loser, None, action))
+    return changes
+
+
+def _copies_to_drop(report: Report, pairs: Pairs) -> dict[tuple[str, int], Fault]:
     """Why each image that is there more than once and goes is left out."""
     dropped: dict[tuple[str, int], Fault] = {}
-    pairs = exact_copies(report.splits, report.facts)
-    for first, second in pairs:
-        if first[0] != second[0]:
-            name = report.splits[second[0]].file_name(second[1])
-            dropped[first] = Fault(Kind.LEAK_EXACT, f"left out of {first[0]}: it is {name} of {second[0]}")
+    order = keep_order(report.splits, pairs)
+    for pair in pairs:
+        stays, goes = sorted(pair, key=lambda place: order.index(place[0]))
+        if stays[0] != goes[0]:
+            name = report.splits[stays[0]].file_name(stays[1])
+            have, had = (int(np.diff(report.splits[split].box_start[i : i + 2])[0]) for split, i in (stays, goes))
+            more = "" if have == had else f", which has {counted(have, 'box', 'boxes')}, not {had}"
+            dropped[goes] = Fault(Kind.LEAK_EXACT, f"left out of {goes[0]}: it is {name} of {stays[0]}{more}")
+    # A file that its split lists twice goes with both entries.
+    gone = {(split, report.splits[split].path(i)): fault for (split, i), fault in dropped.items()}
+    for split, index in report.splits.items():
+        for i in range(len(index)):
+            if (fault := gone.get((split, index.path(i)))) is not None:
+                dropped.setdefault((split, i), fault)
     groups: dict[tuple[str, int], list[int]] = {}
     for first, second in pairs:
         if first[0] == second[0]:

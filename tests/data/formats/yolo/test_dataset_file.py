@@ -135,6 +135,12 @@ def test_the_same_path_for_both_is_what_it_says(tmp_path: Path) -> None:
     part(tmp_path, "images")
     yaml(tmp_path, "train: images\nval: images")
     assert set(open_splits(tmp_path)) == {"train", "val"}
+    lines: list[str] = []
+    open_run_data(tmp_path, None, say=lines.append)
+    assert lines == [
+        "warning: 3 pictures of 3 to measure on are in the training data too, so the numbers will be too good; see "
+        "`gfocal data check`, or set others apart with --val 0.2"
+    ]
 
 
 def test_two_paths_that_end_alike_are_not_the_same_data(tmp_path: Path) -> None:
