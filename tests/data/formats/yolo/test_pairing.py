@@ -51,6 +51,7 @@ ONE_SPLIT = [
     ("data/pics/train", "data/pics/train", "annotations/yolo/training", "move what is there to data/pics/train"),
     ("train_images", "train_images", "train_labels", "move what is there to train_images"),
     ("train/imgs", "train/imgs", "labels/train", "move what is there to train/imgs"),
+    ("2024", "2024", "export/obj_train_data", "move what is there to 2024"),
     ("a/frames", "a/frames", "a/yolo_1_1", "move what is there to a/frames"),
 ]
 
@@ -252,11 +253,40 @@ def test_beside_a_yaml_file_only_its_data_set_is_looked_at(tmp_path: Path) -> No
     """A yaml file may lie in a home folder, with other data sets beside its own."""
     images(tmp_path / "sets" / "mine" / "imgs")
     labels(tmp_path / "sets" / "mine" / "labels")
-    labels(tmp_path / "sets" / "other" / "labels")
+    labels(tmp_path / "sets" / "other" / "set" / "labels")
+    image(tmp_path / "sets" / "other" / "set" / "images" / "other.png", (20, 20))
     yaml(tmp_path, train="sets/mine/imgs")
     found, notes = opened(tmp_path)
     assert found == {"train": WANTED}
     assert len(notes) == 1
+
+
+def test_a_home_folder_is_not_looked_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    images(tmp_path / "imgs")
+    labels(tmp_path / "labels")
+    labels(tmp_path / "mail" / "deep")
+    yaml(tmp_path, train="imgs")
+    found, notes = opened(tmp_path)
+    assert found == {"train": WANTED}
+    assert len(notes) == 1
+
+
+def test_images_on_several_disks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is around them all is no data set."""
+    monkeypatch.setenv("HOME", str(tmp_path / "config"))
+    for disk in ("one", "two"):
+        names = {name: f"{disk}{name}" for name in CONTENT}
+        images(tmp_path / disk / "set" / "imgs" / "train", names)
+        labels(tmp_path / disk / "set" / "labels", disk + "{}.txt")
+    labels(tmp_path / "one" / "elsewhere")
+    (tmp_path / "config").mkdir()
+    entries = ", ".join(str(tmp_path / disk / "set" / "imgs" / "train") for disk in ("one", "two"))
+    yaml(tmp_path / "config", train=f"[{entries}]")
+    found, notes = opened(tmp_path / "config")
+    assert found == {"train": {f"{disk}{name}": boxes for disk in ("one", "two") for name, boxes in WANTED.items()}}
+    assert len(notes) == 2
 
 
 def test_no_object_to_learn_names_the_places(tmp_path: Path) -> None:
@@ -329,4 +359,4 @@ def test_a_folder_that_may_not_be_read_is_passed_over(tmp_path: Path, monkeypatc
         return listed(path)
 
     monkeypatch.setattr(os, "scandir", scandir)
-    assert {Path(path).name: own.images for path, own in scan(tmp_path).items()} == {tmp_path.name: [], "closed": []}
+    assert {Path(path).name: own.images for path, own in scan([tmp_path]).items()} == {tmp_path.name: [], "closed": []}

@@ -90,8 +90,9 @@ def read_splits(file: Path, content: Mapping[str, Yaml]) -> Splits:
     if "val" not in wanted and "train" in found:
         notes += _unnamed(file, wanted["train"], bases)
     keypoints = _keypoints(content)
+    every = tuple(entry for entries in found.values() for entry in entries)
     places = {
-        split: YoloSplit(file.parent, file, entries, names, ids, keypoints, tuple(found))
+        split: YoloSplit(file.parent, file, entries, names, ids, keypoints, tuple(found), every)
         for split, entries in found.items()
     }
     return Splits(places, absent, (*notes, *absent.values()))

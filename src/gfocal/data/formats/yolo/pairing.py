@@ -9,25 +9,20 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gfocal.data.formats.common import SPLITS, Listings, files_in, folders_in, split_folders
+from gfocal.data.formats.common import SPLITS, Listings
+from gfocal.data.formats.yolo.region import regions
 from gfocal.data.formats.yolo.split import YoloSplit
 from gfocal.data.formats.yolo.tree import (
-    IMAGE_WORDS,
-    LABEL_WORDS,
     Folder,
     folded,
-    holds_labels,
     is_of_results,
     label_files,
     meaning_of,
     scan,
-    words_of,
 )
 from gfocal.images.io import IMAGE_SUFFIXES
 
 _NAME_FILES = ("classes.txt",)
-_SAMPLES = 5
-"""Text files of a folder that are looked into before all of it is."""
 _Key = tuple[str, str]  # a folder without links, and a name in it
 
 
@@ -104,12 +99,25 @@ def pair(images: Sequence[Path], place: YoloSplit, listings: Listings) -> Pairin
     ``labels``). Where that leaves a choice between images, or between files of different content, none is made.
     """
     result = Pairing([_where_expected(image, listings) for image in images])
-    root = _around({image.parent for image in images}, place)
-    folders = scan(root)
+    folders = {image.parent for image in images}
+    reals = {folder: os.path.realpath(folder) for folder in folders}
+    for root, starts in regions(folders, place):
+        places = _pair_within(scan(starts), root, listings, result)
+        for row, image in enumerate(images) if places else ():
+            one = places.get((reals[image.parent], image.stem))
+            if result.files[row] is None and one is not None:
+                _take(row, image, one, result)
+    return result
+
+
+def _pair_within(
+    folders: Mapping[str, Folder], root: Path, listings: Listings, result: Pairing
+) -> Mapping[_Key, _Place]:
+    """The places of images with the label files that are not where YOLO programs look; {} where there are none."""
     claimed = _claimed(folders, listings)
     labels = list(_labels(folders, claimed, root))
     if not labels:
-        return result
+        return {}
     places = _places(folders, listings, root)
     by_name: dict[str, list[_Place]] = defaultdict(list)
     for (_, stem), own in places.items():
@@ -121,53 +129,20 @@ def pair(images: Sequence[Path], place: YoloSplit, listings: Listings) -> Pairin
         _assign(label, by_name, result, single)
     for own in places.values():
         _settle(own, result)
-    reals = {folder: os.path.realpath(folder) for folder in {image.parent for image in images}}
-    for row, image in enumerate(images):
-        one = places.get((reals[image.parent], image.stem))
-        if result.files[row] is None and one is not None:
-            _take(row, image, one, result)
-    return result
+    return places
 
 
 def read_all_labels(images: Sequence[Path], place: YoloSplit) -> Iterator[bytes]:
     """What all label files of a data set hold, those of other splits too; ``images``: of one split."""
-    for path, own in scan(_around({image.parent for image in images}, place)).items():
-        for name in label_files(path, sorted(own.texts)):
-            yield _content(Path(path, name))
+    for _, starts in regions({image.parent for image in images}, place):
+        for path, own in scan(starts).items():
+            for name in label_files(path, sorted(own.texts)):
+                yield _content(Path(path, name))
 
 
 def _where_expected(image: Path, listings: Listings) -> Path | None:
     beside = image.parent / f"{image.stem}.txt"
     return next((file for file in (label_path(image), beside) if listings.has(file)), None)
-
-
-def _around(folders: Set[Path], place: YoloSplit) -> Path:
-    """The folder of the data set: that of its yaml file may hold other things, as a home folder does."""
-    if place.marker.is_dir():
-        return place.root
-    root = Path(os.path.abspath(place.root))
-    try:
-        common = Path(os.path.commonpath([os.path.abspath(folder) for folder in folders]))
-    except ValueError:  # drives of Windows
-        return place.root
-    inside = common.relative_to(root).parts if common.is_relative_to(root) else common.parts
-    holds = [bool(IMAGE_WORDS & {*words_of(part)}) for part in inside]
-    if not any(holds):
-        holds = [bool({*meaning_of([part])}.intersection(SPLITS)) for part in inside]
-    around = common.parents[holds[::-1].index(True)] if any(holds) else common
-    while around != root and around.is_relative_to(root) and _holds_label_folder(around.parent, around):
-        around = around.parent
-    # Messages name paths as they were given.
-    return around if place.root.is_absolute() else Path(os.path.relpath(around))
-
-
-def _holds_label_folder(folder: Path, but: Path) -> bool:
-    """Whether a folder that is named after labels, or holds some, is in a folder."""
-    others = [inside for inside in folders_in(folder) if inside != but]
-    if any(LABEL_WORDS & {*words_of(other.name)} for other in others):
-        return True
-    near = [own for other in others for own in (other, *split_folders(other).values())]
-    return any(holds_labels(os.fspath(file)) for own in near for file in files_in(own, ".txt")[:_SAMPLES])
 
 
 def _expected(own: Folder, folders: Mapping[str, Folder], listings: Listings) -> list[tuple[str, Set[str]]]:

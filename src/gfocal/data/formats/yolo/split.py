@@ -21,6 +21,7 @@ class YoloSplit:
         class_ids: the number of each in the label files, ascending.
         keypoints: whether the label lines end with key points, which are not read; None where nothing says so.
         splits: names of all splits of the data set, this one too.
+        around: the entries of all splits.
     """
 
     root: Path
@@ -30,6 +31,7 @@ class YoloSplit:
     class_ids: tuple[int, ...] = ()
     keypoints: bool | None = None
     splits: tuple[str, ...] = ()
+    around: tuple[Path, ...] = ()
 
 
 def parts_of(entry: str) -> list[str]:

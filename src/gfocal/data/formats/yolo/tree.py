@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -70,12 +70,18 @@ class Folder:
     texts: list[str] = field(default_factory=list)
 
 
-def scan(root: Path) -> dict[str, Folder]:
-    """The folders in ``root``, itself too, by path: through links as well, but not round in circles."""
-    start = os.fspath(root)
+def scan(starts: Iterable[Path], most: int | None = None) -> dict[str, Folder]:
+    """Some folders and those inside them by path: through links as well, but not round in circles.
+
+    Args:
+        starts: the folders.
+        most: stop after so many.
+    """
     found: dict[str, Folder] = {}
-    waiting: list[tuple[str, str, tuple[str, ...]]] = [(start, os.path.realpath(start), ())]
-    while waiting:
+    waiting: list[tuple[str, str, tuple[str, ...]]] = [
+        (os.fspath(start), os.path.realpath(start), ()) for start in starts
+    ]
+    while waiting and len(found) != most:
         path, real, above = waiting.pop()
         own = found[path] = Folder(path, real)
         inside: list[tuple[str, str, tuple[str, ...]]] = []
@@ -171,5 +177,5 @@ def _is_label(words: Sequence[bytes]) -> bool:
 
 def has_labels(root: Path) -> bool:
     """Whether any text file in a folder or the folders inside holds labels."""
-    folders = scan(root).values()
+    folders = scan([root]).values()
     return any(next(label_files(own.path, sorted(own.texts)), None) is not None for own in folders)
