@@ -95,8 +95,8 @@ def test_val_that_is_train_is_said_and_no_image_is_lost(
     how = "copies of the same pictures" if spoil is all_copied else "the same files"
     assert (finding.split, finding.message) == (
         "val",
-        f"6 of its 6 pictures are in train too ({how}): it measures what is learnt. Name other pictures for val, or "
-        "set some of train apart: `gfocal train ... --val 0.2`",
+        f"6 of the 6 pictures of val are in train too ({how}): it measures what is learnt. Name other "
+        "pictures for val, or set some of train apart: `gfocal train ... --val 0.2`",
     )
     fixed = fix_data(report, tmp_path / "cleaned")
     assert {split: (len(index), len(index.boxes)) for split, index in open_splits(tmp_path / "cleaned").items()} == {
@@ -125,7 +125,7 @@ def test_val_inside_train_leaves_train(tmp_path: Path, whole: dict[str, DataInde
     report = check_data(root)
     (finding,) = [f for f in report.findings if f.kind == "splits-shared"]
     assert finding.message == (
-        "2 of its 2 pictures are in train too (the same files): take them out of train, which has 6"
+        "2 of the 2 pictures of val are in train too (the same files): take them out of train, which has 6"
     )
     fix_data(report, tmp_path / "cleaned")
     assert {split: len(index) for split, index in open_splits(tmp_path / "cleaned").items()} == {"train": 4, "val": 2}
@@ -143,7 +143,7 @@ def test_copies_of_most_of_train(tmp_path: Path, whole: dict[str, DataIndex]) ->
     yaml(root, train="images/train", val="images/val")
     report = check_data(root)
     (finding,) = [f for f in report.findings if f.kind == "splits-shared"]
-    assert finding.message.startswith("5 of its 6 pictures are in train too (copies of the same pictures)")
+    assert finding.message.startswith("5 of the 6 pictures of val are in train too (copies of the same pictures)")
     changes = fix_data(report, tmp_path / "cleaned").changes
     assert {split: len(index) for split, index in open_splits(tmp_path / "cleaned").items()} == {"train": 5, "val": 1}
     told = [change.action for change in changes if change.kind == "leak-exact"]

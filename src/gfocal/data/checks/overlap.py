@@ -82,9 +82,9 @@ def overlap_findings(splits: Mapping[str, DataIndex], pairs: Pairs) -> list[Find
     found = []
     for each in overlaps(splits, pairs):
         index, first = splits[each.second], splits[each.first]
-        total = counted(len(index), "picture")
+        total = f"the {counted(len(index), 'picture')} of {each.second}"
         how = "the same files" if each.same_files else "copies of the same pictures"
-        message = f"{each.shared[1]:,} of its {total} are in {each.first} too ({how})"
+        message = f"{each.shared[1]:,} of {total} are in {each.first} too ({how})"
         if each.kept_in == each.second:
             message += f": take them out of {each.first}, which has {len(first):,}"
         else:

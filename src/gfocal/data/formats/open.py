@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -135,21 +135,28 @@ def takes_images(path: str | Path, format: Format | None = None) -> bool:
 
 def _find_folder(folder: Path, format: Format | None, images: Path | None) -> tuple[Path, Found | None]:
     """(where it ended, the data set in a folder or in the only folder inside it); None if there is none."""
+    places = list(_nested(folder))
+    for place in places:
+        if candidates := _candidates(place, format, images):
+            return place, _chosen(place, candidates)
+    likely = (yolo.find_likely(place) for place in places if format in (None, "yolo"))
+    return places[-1], next((found for found in likely if found is not None), None)
+
+
+def _nested(folder: Path) -> Iterator[Path]:
+    """A folder, and those inside that are all that is in it, as archives have them, or all that is data."""
     for _ in range(_DEEP):
-        candidates = _candidates(folder, format, images)
-        if candidates:
-            return folder, _chosen(folder, candidates)
+        yield folder
         inside = [entry for entry in folder.iterdir() if not is_hidden(entry.name)]
         folders = [entry for entry in inside if entry.is_dir()]
         kits = [entry for entry in folders if _DEVKIT.fullmatch(entry.name)]
         if len(kits) != 1 and any(entry.suffix.lower() in (".json", ".yaml", ".xml") for entry in inside):
-            break
+            return
         if len(folders) != 1:
             folders = kits  # The challenge packs code, results and documents beside its data.
         if len(folders) != 1:
-            break
+            return
         folder = folders[0]
-    return folder, None
 
 
 def _find_file(path: Path, format: Format | None, images: Path | None) -> Found:

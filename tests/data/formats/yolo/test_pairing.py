@@ -13,7 +13,7 @@ from gfocal.data.formats.yolo.tree import holds_labels, meaning_of, scan
 from gfocal.data.problems import Problem, Problems
 from gfocal.errors import BrokenInputError, UsageError
 from gfocal.runs.datasets import describe_data, nothing_to_learn
-from helpers.layouts import CONTENT, boxes_of, image, images, yolo_text
+from helpers.layouts import CONTENT, boxes_of, image, images, voc_labels, yolo_text
 
 WANTED = {name: boxes for name, (_, boxes) in CONTENT.items()}
 OTHER = "0 0.5 0.5 0.1 0.1\n"
@@ -136,6 +136,25 @@ def test_images_and_labels_side_by_side_without_class_names(tmp_path: Path) -> N
     assert notes == [f"{tmp_path}: nothing names the classes: gfocal calls them by their numbers"]
 
 
+def test_a_folder_around_it_may_be_called_anything(tmp_path: Path) -> None:
+    images(tmp_path / "imgs" / "images")
+    labels(tmp_path / "imgs" / "labels")
+    (tmp_path / "imgs" / "classes.txt").write_text("cat\ndog\n")
+    assert opened(tmp_path) == ({"train": WANTED}, [])
+
+
+def test_label_files_beside_another_format_do_not_count(tmp_path: Path) -> None:
+    """Darknet's programs want them beside the XML files, and nobody asked for those."""
+    voc_labels(tmp_path / "Annotations")
+    images(tmp_path / "JPEGImages")
+    labels(tmp_path / "labels")
+    problems = Problems(False)
+    assert boxes_of(open_dataset(tmp_path, "train", problems=problems)) == WANTED
+    assert problems.notes == []
+    index = open_dataset(tmp_path, "train", format="yolo")
+    assert (index.names, len(index.boxes)) == (("0", "1"), 3)
+
+
 def test_other_text_files_make_no_data_set(tmp_path: Path) -> None:
     images(tmp_path / "imgs")
     (tmp_path / "imgs" / "a.txt").write_text("a cat and a dog\n")
@@ -228,6 +247,15 @@ def test_folders_that_name_something_else_do_not_belong_together(tmp_path: Path,
     assert {name for name, boxes in found["train"].items() if boxes} == {"m.png"}
     (note,) = notes
     assert note.startswith(f"2 label files in {tmp_path / where}: not read, no picture of the data set has this name")
+
+
+def test_the_only_folders_do_not_belong_together_where_they_name_two_splits(tmp_path: Path) -> None:
+    images(tmp_path / "train")
+    labels(tmp_path / "val")
+    yaml(tmp_path, train="train")
+    found, notes = opened(tmp_path)
+    assert not any(found["train"].values())
+    assert "no picture of the data set has this name in a folder that fits" in notes[0]
 
 
 def test_label_files_of_no_image_are_said_once_and_listed(tmp_path: Path) -> None:

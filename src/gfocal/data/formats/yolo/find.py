@@ -66,54 +66,49 @@ def _from_yaml(file: Path, content: dict[str, Yaml]) -> Found:
 
 def _from_folders(root: Path) -> Found | None:
     names = names_beside(root)
-    ids = tuple(range(len(names))) if names else ()
-
-    def found(place: Path, folders: Mapping[str, Sequence[Path]], notes: Sequence[str] = ()) -> Found:
-        splits = tuple(folders)
-        places = {
-            split: YoloSplit(root, own[0] if len(own) == 1 else root, tuple(own), names, ids, splits=splits)
-            for split, own in folders.items()
-        }
-        return _found(place, places, {}, notes)
-
     images, labels = _named(root, "images"), _named(root, "labels")
     if images and labels and (has_any(labels, ".txt") or names):
         used = _with_images(split_folders(images))
         if used:
-            return found(labels, used, rest_of(images, [folder for own in used.values() for folder in own]))
-        return found(labels, {WHOLE: [images]})
+            rest = rest_of(images, [folder for own in used.values() for folder in own])
+            return _of_folders(root, labels, used, names, rest)
+        return _of_folders(root, labels, {WHOLE: [images]}, names)
     places = {
         split: [folder / "images"]
         for split, folder in split_folders(root).items()
         if (folder / "images").is_dir() and (folder / "labels").is_dir() and has_any(folder / "labels", ".txt")
     }
     if places:
-        return found(root, places)
-    darknet = _darknet(root, names, ids)
-    if darknet is not None or not (likely := _likely(root)):
-        return darknet
-    return found(root, likely)
+        return _of_folders(root, root, places, names)
+    return _darknet(root, names, tuple(range(len(names or ()))))
 
 
-def _named(root: Path, name: str) -> Path | None:
-    return next((folder for folder in folders_in(root) if folder.name.lower() == name), None)
+def _of_folders(
+    root: Path,
+    place: Path,
+    folders: Mapping[str, Sequence[Path]],
+    names: tuple[str, ...] | None,
+    notes: Sequence[str] = (),
+) -> Found:
+    """The data set whose splits are folders of images."""
+    ids = tuple(range(len(names or ())))
+    places = {
+        split: YoloSplit(root, own[0] if len(own) == 1 else root, tuple(own), names, ids, splits=tuple(folders))
+        for split, own in folders.items()
+    }
+    return _found(place, places, {}, notes)
 
 
-def _with_images(folders: Mapping[str, Path]) -> dict[str, list[Path]]:
-    return {split: [folder] for split, folder in folders.items() if has_any(folder, *IMAGE_SUFFIXES)}
+def find_likely(root: Path) -> Found | None:
+    """What must be a YOLO data set in a folder where no format is found: label files are in it, by their content.
 
-
-def _likely(root: Path) -> dict[str, list[Path]]:
-    """The folders of images by split where label files are around, but not in places that programs agree on."""
+    The folders of images are those that are named after images or splits, else it itself.
+    """
     named = [folder for folder in folders_in(root) if IMAGE_WORDS & {*words_of(folder.name)}]
     images = [folder for folder in named if has_any(folder, *IMAGE_SUFFIXES)]
     splits = _with_images(split_folders(root))
-    direct = bool(files_in(root, *IMAGE_SUFFIXES))
-    # Other formats have text files, too.
-    if not (images or splits or direct) or has_any(root, ".xml") or not has_labels(root):
-        return {}
-    if not images:
-        return splits or {WHOLE: [root]}
+    if not (images or splits or files_in(root, *IMAGE_SUFFIXES)) or not has_labels(root):
+        return None
     places: dict[str, list[Path]] = {}
     for folder in images:
         split = next((name for name in meaning_of([folder.name]) if name in SPLITS), None)
@@ -122,7 +117,15 @@ def _likely(root: Path) -> dict[str, list[Path]]:
             places.setdefault(name, []).extend(own)
     if set(places) > {WHOLE}:
         places.setdefault("train", []).extend(places.pop(WHOLE, []))
-    return places
+    return _of_folders(root, root, places or splits or {WHOLE: [root]}, names_beside(root))
+
+
+def _named(root: Path, name: str) -> Path | None:
+    return next((folder for folder in folders_in(root) if folder.name.lower() == name), None)
+
+
+def _with_images(folders: Mapping[str, Path]) -> dict[str, list[Path]]:
+    return {split: [folder] for split, folder in folders.items() if has_any(folder, *IMAGE_SUFFIXES)}
 
 
 def _darknet(root: Path, names: tuple[str, ...] | None, ids: tuple[int, ...]) -> Found | None:
