@@ -21,11 +21,10 @@ from gfocal.data.formats.common import (
 )
 from gfocal.data.formats.yolo.class_names import Yaml, names_beside
 from gfocal.data.formats.yolo.dataset_file import read_splits, read_yaml
-from gfocal.data.formats.yolo.split import YoloSplit
+from gfocal.data.formats.yolo.split import YoloSplit, locate
 from gfocal.data.formats.yolo.tree import IMAGE_WORDS, has_labels, meaning_of, words_of
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.problems import Problems
-from gfocal.errors import UsageError
 from gfocal.images.file_types import IMAGE_SUFFIXES
 
 LOOKED_FOR = "data.yaml; images/ and labels/; obj.names and obj_train_data/; pictures, .txt files and classes.txt"
