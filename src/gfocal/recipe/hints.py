@@ -32,10 +32,15 @@ def _section_of(annotation: object) -> type[BaseModel] | None:
     return None
 
 
+def _is_type(part: object) -> bool:
+    """Whether a part of a key's path is pydantic's, for one of several types that a value may have."""
+    return part in ("bool", "str", "int") or str(part).startswith("literal[")
+
+
 def explain(error: ValidationError, where: str) -> str:
     lines = []
     for problem in error.errors(include_url=False):
-        key = ".".join(str(part) for part in problem["loc"] if part not in ("bool", "str", "int"))
+        key = ".".join(str(part) for part in problem["loc"] if not _is_type(part))
         if problem["type"] == "extra_forbidden":
             lines.append(f"unknown key {key}{_hint(key, problem['input'])}")
         elif problem["type"] == "value_error":  # from a check of this package, whose message names the values itself
@@ -68,14 +73,18 @@ _ALIASES = {
     "grad_clip": "optim.clip_norm",
     "gradient_accumulation_steps": "schedule.accumulate",
     "gradient_clip": "optim.clip_norm",
+    "conf_thres": "predict.score_threshold",
     "image_size": "data.resize.size",
+    "img": "data.resize.size",
     "img_size": "data.resize.size",
     "imgsz": "data.resize.size",
     "input_size": "data.resize.size",
     "iou": "predict.nms_iou",
+    "iou_thres": "predict.nms_iou",
     "iou_threshold": "predict.nms_iou",
     "learning_rate": "optim.lr",
     "lr0": "optim.lr",
+    "max_det": "predict.max_detections",
     "max_epochs": "schedule.epochs",
     "n_epochs": "schedule.epochs",
     "num_epochs": "schedule.epochs",
@@ -93,6 +102,12 @@ _ALIASES = {
     "weights": "model.pretrained",
 }
 """What other programs call these keys."""
+
+
+def key_named(word: str) -> str | None:
+    """The key that other programs call ``word``, or the only one that ends with it; None for others."""
+    same = [key for key in _keys(Recipe) if key.rpartition(".")[2] == word]
+    return _ALIASES.get(word) or (same[0] if len(same) == 1 else None)
 
 
 def _hint(key: str, value: object) -> str:

@@ -129,6 +129,10 @@ class ScheduleRecipe(Section):
     epochs: PositiveInt = 12
     batch_size: PositiveInt = Field(16, description="pictures per forward pass")
     accumulate: PositiveInt = Field(1, description="forward passes per optimizer step")
+    minutes: Annotated[float, Field(gt=0, le=1e6)] | None = Field(
+        None, description="time that a run may take: epochs, their length and what depends on them are laid out to fit"
+    )
+    epoch_steps: PositiveInt | None = Field(None, description="optimizer steps of an epoch at most")
     kind: Literal["multistep", "cosine"] = "multistep"
     milestones: tuple[PositiveInt, ...] = Field((8, 11), description="epochs after which lr falls (multistep)")
     gamma: Fraction = Field(0.1, description="factor of lr at each milestone (multistep)")
@@ -162,7 +166,9 @@ class RuntimeRecipe(Section):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     sync_batch_norm: bool = Field(False, description="batch norm over the pictures of all processes (GPUs)")
     deterministic: bool = Field(False, description="only operations that give the same bits each time, or an error")
-    channels_last: bool = True
+    channels_last: bool | Literal["auto"] = Field(
+        "auto", description="memory layout; auto: on CPUs the faster one by a few timed steps, else channels last"
+    )
     threads: Annotated[int, Field(ge=0, le=4096, strict=True)] = Field(
         0, description="CPU threads of torch; 0 leaves torch's own choice"
     )

@@ -24,6 +24,7 @@ from gfocal.errors import UsageError
 from gfocal.recipe import Recipe, build_recipe
 from gfocal.runs.replacement import BEST, LAST, STATE, describe_replacement
 from gfocal.runtime.build_limit import NetworkTooLarge, parameters_within
+from gfocal.runtime.layout import in_layout
 from gfocal.serialization.bounds import Unreadable
 from gfocal.serialization.sums import describe_not_finite
 from gfocal.serialization.tensor_files import NoTensorFile, read_tensors, read_texts, tensor_file_bytes
@@ -174,9 +175,7 @@ def load_detector(path: str | Path, overrides: Sequence[str] = ()) -> tuple[Dens
     weights = read_weights(file)
     detector = build_within(recipe, about.names, weights, file)
     load_weights(detector, weights, str(file))
-    if recipe.runtime.channels_last:
-        detector = detector.to(memory_format=torch.channels_last)
-    return detector.eval(), recipe, about
+    return in_layout(detector, recipe.runtime.channels_last).eval(), recipe, about
 
 
 def read_weights(file: Path) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -94,6 +95,7 @@ class SavedRun:
         recipe: of that run, as plain data.
         state: what the training needs to continue, "step" (steps done) among it.
         val: what its best weights were measured on; None for nothing, or if that is not ``known``.
+        asked: by full key, what the person's recipe says where the run chose another value by measuring.
     """
 
     facts: RunFacts
@@ -101,6 +103,7 @@ class SavedRun:
     state: StateDict
     val: MeasuredData | None
     known: bool = True
+    asked: Mapping[str, object] = field(default_factory=dict)
 
     @classmethod
     def load(cls, file: Path) -> SavedRun:
@@ -122,7 +125,7 @@ class SavedRun:
         noted = {"val": state.pop("val")} if "val" in state else card.read(file.parent) or {}
         val = read_measured(noted.get("val"))
         known = val is not None or noted.get("val", "") is None
-        return cls(facts, state.pop("recipe"), state, val, known)
+        return cls(facts, state.pop("recipe"), asked=state.pop("asked", {}), state=state, val=val, known=known)
 
     def save(self, file: Path) -> None:
         """Write it.
@@ -130,8 +133,8 @@ class SavedRun:
         Raises:
             DiskFull: there is no room; the state that was there before is whole.
         """
-        content = {"format": FORMAT, **self.facts, "recipe": self.recipe, "val": self.val, **self.state}
-        save_state(file, content)
+        own = {"recipe": self.recipe, "asked": dict(self.asked), "val": self.val}
+        save_state(file, {"format": FORMAT, **self.facts, **own, **self.state})
 
 
 class Run:
@@ -147,6 +150,7 @@ class Run:
         val_index: what it is measured on, or None.
         processes: that train together.
         held_out: what was set apart from the data to measure on, for run.json.
+        asked: see :class:`SavedRun`; ``recipe`` has what was chosen.
     """
 
     def __init__(
@@ -158,8 +162,9 @@ class Run:
         *,
         processes: Processes = ALONE,
         held_out: HeldOut | None = None,
+        asked: Mapping[str, object] | None = None,
     ) -> None:
-        self.folder, self.recipe = folder, recipe
+        self.folder, self.recipe, self._asked = folder, recipe, dict(asked or {})
         self.train_index, self.val_index, self.held_out = train_index, val_index, held_out
         self.processes = processes
         self.best, self.last, self.state_file = folder / BEST, folder / LAST, folder / STATE
@@ -212,10 +217,7 @@ class Run:
         return saved
 
     def _begin(self) -> None:
-        if self.state_file.exists():
-            raise UsageError(f"{self.folder} already holds a run: continue it with --resume, or choose another --out")
-        if any((self.folder / name).exists() for name in (BEST, LAST, METRICS)):
-            raise UsageError(f"{self.folder} holds the remains of a run: choose another --out")
+        check_unused(self.folder)
         self._remove_unfinished()
         text = yaml.safe_dump(self.recipe.to_dict(), sort_keys=False)
         write_atomically(self.folder / RECIPE, lambda file: file.write_text(text, encoding="utf-8"))
@@ -312,14 +314,29 @@ class Run:
         if self.processes.main:
             if self._lock is not None:
                 self._lock.check()
-            SavedRun(self._facts, self.recipe.to_dict(), state, self._val).save(self.state_file)
+            SavedRun(self._facts, self.recipe.to_dict(), state, self._val, asked=self._asked).save(self.state_file)
 
     def save_weights(self, file: Path, weights: dict[str, Tensor], notes: Mapping[str, object]) -> None:
         if not self.processes.main:
             return
         ids = self.train_index.category_ids.tolist()
         notes = {**notes, **self._facts}
-        save_detector(file, weights, self.recipe, self.train_index.names, category_ids=ids, notes=notes)
+        # How a network is computed is chosen for a machine, and weights go to others.
+        own = {key: value for key, value in self._asked.items() if key.startswith("runtime.")}
+        recipe = with_values(self.recipe, own)
+        save_detector(file, weights, recipe, self.train_index.names, category_ids=ids, notes=notes)
+
+
+def check_unused(folder: Path) -> None:
+    """Refuse a folder that holds a run, or what is left of one.
+
+    Raises:
+        UsageError: it does.
+    """
+    if (folder / STATE).exists():
+        raise UsageError(f"{folder} already holds a run: continue it with --resume, or choose another --out")
+    if any((folder / name).exists() for name in (BEST, LAST, METRICS)):
+        raise UsageError(f"{folder} holds the remains of a run: choose another --out")
 
 
 _FREE = (
@@ -336,6 +353,11 @@ _FREE = (
 )
 """Keys that may differ between a run and its continuation: they do not change the weights, or (threads) only the last
 bits, and gfocal prints that."""
+
+
+def with_values(recipe: Recipe, values: Mapping[str, object]) -> Recipe:
+    """A recipe with other values, by full key and as plain data."""
+    return build_recipe(recipe.to_dict(), [f"{key}={json.dumps(value)}" for key, value in values.items()])
 
 
 def flat(content: Mapping[str, object], prefix: str = "") -> dict[str, object]:

@@ -14,6 +14,7 @@ import torchvision
 
 import gfocal
 from gfocal.recipe import Recipe
+from gfocal.runtime.layout import real_layout
 from gfocal.runtime.precision import real_precision
 
 _PACKAGES = ("torch", "torchvision", "timm", "accelerate", "numpy", "pillow", "hotcoco", "safetensors", "pydantic")
@@ -64,7 +65,7 @@ def environment(recipe: Recipe, processes: int = 1) -> Environment:
         "threads": torch.get_num_threads(),
         "processes": processes,
         "precision": real_precision(recipe.runtime.precision),
-        "channels_last": recipe.runtime.channels_last,
+        "channels_last": real_layout(recipe.runtime.channels_last),
     }
 
 

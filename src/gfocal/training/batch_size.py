@@ -15,6 +15,7 @@ from gfocal.detector import DenseDetector
 from gfocal.errors import GfocalError, UsageError
 from gfocal.recipe import Recipe, load_recipe
 from gfocal.runtime.distributed import launched
+from gfocal.runtime.layout import in_layout
 from gfocal.runtime.memory import (
     KEEP,
     available_memory,
@@ -100,9 +101,7 @@ def find_batch_size(recipe: Recipe, index: DataIndex, device: torch.device | Non
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with torch.random.fork_rng():
         detector = build_detector(recipe, index.names, pretrained=False)
-        if recipe.runtime.channels_last:
-            detector = detector.to(memory_format=torch.channels_last)
-        detector = detector.to(device)
+        detector = in_layout(detector, recipe.runtime.channels_last).to(device)
         most = min(images_per_epoch(recipe, in_tiles(recipe, index)), MOST)
         free = available_memory(device)
         if device.type == "cuda":
@@ -140,6 +139,17 @@ def step_peak(detector: DenseDetector, recipe: Recipe, batch: int) -> int:
     return torch.cuda.max_memory_allocated(device) - before
 
 
+def batch_number(batch: str) -> int:
+    """What ``--batch`` says where it is not "auto".
+
+    Raises:
+        UsageError: it is no number of images.
+    """
+    if not batch.isdecimal() or int(batch) < 1:
+        raise UsageError(f"--batch takes a number of pictures or auto, not {batch!r}")
+    return int(batch)
+
+
 def with_batch(recipe: Recipe, batch: str | None, index: DataIndex, out: Path, *, resume: bool) -> Recipe:
     """The recipe with the batch size that ``--batch`` asks for: a number, or "auto" for one that fits.
 
@@ -152,9 +162,7 @@ def with_batch(recipe: Recipe, batch: str | None, index: DataIndex, out: Path, *
         return recipe
     kept = out / "recipe.yaml"
     if batch != "auto":
-        if not batch.isdecimal() or int(batch) < 1:
-            raise UsageError(f"--batch takes a number of pictures or auto, not {batch!r}")
-        size = int(batch)
+        size = batch_number(batch)
     elif resume and kept.is_file():
         size = load_recipe(kept).schedule.batch_size
     elif launched():

@@ -19,6 +19,7 @@ from gfocal.errors import UsageError
 from gfocal.recipe import Recipe
 from gfocal.runs.initial_weights import check_start, start_weights
 from gfocal.runtime.failures import explained_failures
+from gfocal.runtime.layout import in_layout
 from gfocal.training.optimizer import make_optimizer, scaled_lr
 from gfocal.training.step import NotFinite, make_accelerator, optimizer_step
 from gfocal.training.step_plan import StepPlan
@@ -153,8 +154,7 @@ def find_lr(
         detector = build_detector(recipe, index.names, pretrained=init is None)
         if init is not None:
             start_weights(detector, recipe, init)
-        if recipe.runtime.channels_last:
-            detector = detector.to(memory_format=torch.channels_last)
+        detector = in_layout(detector, recipe.runtime.channels_last)
         model, optimizer = accelerator.prepare(detector, make_optimizer(detector, recipe.optim))
         batches = iter(batches_from(endless, index, detector.resize, 0, an_epoch, skip_broken))
 

@@ -14,7 +14,8 @@ class StepPlan:
 
     Attributes:
         images: that a step learns from, in all processes.
-        an_epoch: steps of an epoch. A last batch that is not full is left out, unless the data set is smaller than one.
+        an_epoch: steps of an epoch, ``schedule.epoch_steps`` at most. A last batch that is not full is left out, unless
+            the data set is smaller than one.
         total: steps of the run.
     """
 
@@ -42,4 +43,5 @@ class StepPlan:
                 f"an epoch has {batches} batches of {together}, fewer than schedule.accumulate="
                 f"{schedule.accumulate}: lower it or the batch size"
             )
+        an_epoch = min(an_epoch, schedule.epoch_steps or an_epoch)
         return cls(min(together, images) * schedule.accumulate, an_epoch, schedule.epochs * an_epoch)

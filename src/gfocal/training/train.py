@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -11,14 +14,20 @@ import torch
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.pipeline import in_tiles, with_used_classes
 from gfocal.data.split import HeldOut
+from gfocal.detector import DenseDetector
+from gfocal.errors import UsageError
 from gfocal.recipe import Recipe
-from gfocal.runs.folder import Run, TrainResult
+from gfocal.runs.checkpoint import STATE
+from gfocal.runs.folder import Run, SavedRun, TrainResult, check_unused
 from gfocal.runs.initial_weights import check_same_start, check_start, start_weights
 from gfocal.runs.transfer import PARTS
 from gfocal.runtime.determinism import deterministic, no_deterministic_form
-from gfocal.runtime.distributed import processes_of, synchronise_batch_norm
+from gfocal.runtime.distributed import Processes, processes_of, synchronise_batch_norm
 from gfocal.runtime.failures import explained_failures
+from gfocal.runtime.layout import in_layout
 from gfocal.runtime.memory import out_of_memory
+from gfocal.training.early_stopping import check_patience
+from gfocal.training.fitting.choices import Choices, Machine, choose, chosen_before, full_plan
 from gfocal.training.step import make_accelerator
 from gfocal.training.trainer import Trainer
 from gfocal.zoo import build_detector
@@ -60,11 +69,14 @@ def train(
             backbone of random values.
         GfocalError: a loss that is not finite.
     """
-    notes = []
+    started, out, notes = time.perf_counter(), Path(out), []
     if resume and init is not None:  # as in the command that is repeated
-        notes, init = [check_same_start(Path(out), init, init_parts)], None
+        notes, init = [check_same_start(out, init, init_parts)], None
     if not resume and init is None:
         check_start(recipe.model)
+    before = chosen_before(recipe, SavedRun.load(out / STATE)) if resume else None
+    recipe = recipe if before is None else before.recipe
+    _check_data(recipe, train_index, val_index)
     if recipe.runtime.threads:
         torch.set_num_threads(recipe.runtime.threads)
     accelerator = make_accelerator(recipe.runtime.precision)
@@ -73,14 +85,52 @@ def train(
     train_index = in_tiles(recipe, train_index)
     detector = build_detector(recipe, train_index.names, pretrained=not resume and init is None)
     start = start_weights(detector, recipe, init, init_parts) if init is not None else None
-    if recipe.runtime.channels_last:
-        detector = detector.to(memory_format=torch.channels_last)
     processes = processes_of(accelerator)
-    run = Run(Path(out), recipe, train_index, val_index, processes=processes, held_out=held_out)
+    careful = partial(_careful, recipe, detector, processes, out / STATE)
+    if before is None:
+        say = _standard_error if progress and processes.main else None
+        machine = Machine(accelerator.device, processes, started, skip_broken, say)
+        before = _choose(recipe, detector, train_index, val_index, out, machine, careful)
+        accelerator = make_accelerator(recipe.runtime.precision)  # what was measured went through the other one
+    detector = in_layout(detector, before.recipe.runtime.channels_last)
+    run = Run(out, before.recipe, train_index, val_index, processes=processes, held_out=held_out, asked=before.asked)
     if recipe.runtime.sync_batch_norm:
         synchronise_batch_norm(detector, processes)
     trainer = Trainer(run, detector, accelerator, skip_broken=skip_broken, progress=progress, plots=plots)
-    oom = partial(out_of_memory, recipe=recipe, detector=detector, saved=run.state_file)
-    own = processes.own_errors()
-    with deterministic(recipe.runtime.deterministic), own, explained_failures(oom, no_deterministic_form):
+    with careful():
         return trainer.run_all(resume=resume, start=start, notes=notes)
+
+
+def _choose(
+    recipe: Recipe,
+    detector: DenseDetector,
+    train_index: DataIndex,
+    val_index: DataIndex | None,
+    out: Path,
+    machine: Machine,
+    careful: Callable[[], AbstractContextManager[None]],
+) -> Choices:
+    check_unused(out)  # before the long work
+    plan = full_plan(recipe, train_index, machine.processes)
+    with careful():
+        return choose(recipe, detector, train_index, val_index, plan=plan, out=out, machine=machine)
+
+
+@contextmanager
+def _careful(recipe: Recipe, detector: DenseDetector, processes: Processes, state: Path) -> Iterator[None]:
+    """Steps inside are deterministic where the recipe says so, and what goes wrong is explained."""
+    oom = partial(out_of_memory, recipe=recipe, detector=detector, saved=state)
+    strict = deterministic(recipe.runtime.deterministic)
+    with strict, processes.own_errors(), explained_failures(oom, no_deterministic_form):
+        yield
+
+
+def _check_data(recipe: Recipe, train_index: DataIndex, val_index: DataIndex | None) -> None:
+    """Refuse data that nothing can be learnt from, or not as the recipe says."""
+    check_patience(recipe.schedule.patience, val_index)
+    if len(train_index) == 0:
+        raise UsageError(f"{train_index.annotations} lists no pictures: there is nothing to train on")
+
+
+def _standard_error(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -17,7 +17,7 @@ from gfocal.analysis.start import before_training
 from gfocal.data.loading.loader import BatchLoader
 from gfocal.data.pipeline import batches_from, images_per_epoch, tile_lines
 from gfocal.detector import DenseDetector
-from gfocal.errors import GfocalError, UsageError
+from gfocal.errors import GfocalError
 from gfocal.evaluation.evaluator import evaluate
 from gfocal.runs.checkpoint import kept_weights
 from gfocal.runs.folder import Run, TrainResult
@@ -26,7 +26,7 @@ from gfocal.runtime.memory import memory_notes
 from gfocal.runtime.precision import real_precision
 from gfocal.structures import Batch
 from gfocal.training import drawings
-from gfocal.training.early_stopping import Best, check_patience, stop_line
+from gfocal.training.early_stopping import Best, stop_line
 from gfocal.training.optimizer import AveragedWeights, idle_settings, lr_factor, lr_line, make_optimizer, scaled_lr
 from gfocal.training.precision_check import precision_notes
 from gfocal.training.state import Generators, TrainState
@@ -34,6 +34,8 @@ from gfocal.training.step import Counts, NotFinite, StepResult, optimizer_step
 from gfocal.training.step_plan import StepPlan
 from gfocal.utils.progress import ProgressBar
 from gfocal.utils.signals import StopRequest
+
+_FORWARD = 0.4  # seconds of an image that is measured, as a share of those of one that is learnt
 
 
 class Trainer:
@@ -64,13 +66,11 @@ class Trainer:
         plots: bool,
     ) -> None:
         recipe, data = run.recipe, run.train_index
-        check_patience(recipe.schedule.patience, run.val_index)
-        if len(data) == 0:
-            raise UsageError(f"{data.annotations} lists no pictures: there is nothing to train on")
         self.run, self.recipe, self.processes = run, recipe, run.processes
         self.skip_broken, self.progress, self.plots = skip_broken, progress and run.processes.main, plots
         self.plan = StepPlan.of(recipe.schedule, images_per_epoch(recipe, data), run.processes.count)
         self.detector, self.accelerator = detector, accelerator
+        self._validation_seconds: float | None = None  # of the last one of this call
         self.model, optimizer = accelerator.prepare(detector, make_optimizer(detector, recipe.optim))
         self.state = TrainState(
             step=0,
@@ -263,7 +263,7 @@ class Trainer:
         facts = {"loss": loss, "lr": lr, "grad_norm": done.grad_norm, "pictures_per_second": round(rate, 2)}
         self.run.log("train", step, {**done.losses, **facts})
         terms = " ".join(f"{name} {value:.3f}" for name, value in done.losses.items())
-        bar.update(step, f"loss {loss:.3f} ({terms}) {rate:.1f} pictures/s")
+        bar.update(step, f"loss {loss:.3f} ({terms}) {rate:.1f} pictures/s", more=self._validations_left(rate))
         if step in schedule.keep_steps:  # before the state: a run that is cut off in between does it again
             self._save_weights(kept_weights(self.run.folder, step))
         within = step % self.plan.an_epoch
@@ -271,6 +271,17 @@ class Trainer:
             self._end_epoch(bar)
         if within == 0 or step % schedule.save_every == 0:
             self._save()
+        if within == 0:
+            bar.pause()
+
+    def _validations_left(self, rate: float) -> float:
+        """Seconds that they take, as the last one did; before the first one as its forward passes will, about."""
+        val, epochs, every = self.run.val_index, self.recipe.schedule.epochs, self.recipe.schedule.eval_every
+        if val is None:
+            return 0.0
+        each = self._validation_seconds or _FORWARD * len(val) / rate
+        before = (self.state.step - 1) // self.plan.an_epoch  # one that is due after this step is still to come
+        return each * (-(-epochs // every) - before // every)
 
     @property
     def epoch(self) -> int:
@@ -316,7 +327,7 @@ class Trainer:
 
     def _evaluate(self, bar: ProgressBar) -> None:
         """Measure the averaged weights if there are any, and keep the best."""
-        state, val_index = self.state, self.run.val_index
+        state, val_index, begin = self.state, self.run.val_index, time.perf_counter()
         assert val_index is not None
         with state.average.inside(self.detector) if state.average else nullcontext():
             self.processes.copy_from_main(self.detector)
@@ -331,6 +342,7 @@ class Trainer:
                 keep_findings=self.plots,
                 worker_timeout=self.recipe.data.worker_timeout,
             )
+        self._validation_seconds = time.perf_counter() - begin
         state.note_skipped(measured.skipped)
         state.metrics, state.measured_step = measured.to_dict(), state.step
         self.run.log("val", state.step, {"epoch": self.epoch, **state.metrics})

@@ -8,7 +8,7 @@ import pytest
 from gfocal.errors import UsageError
 from gfocal.recipe import load_recipe
 from gfocal.studies.execution.budget import BUDGETS
-from gfocal.studies.execution.plan import StudyData, _identity, make_plan, open_study_data, steps_of
+from gfocal.studies.execution.plan import RunPlan, StudyData, _identity, make_plan, open_study_data, steps_of
 from gfocal.studies.paper.tables import TABLES
 from helpers.made_study import SECONDS, scenes
 
@@ -97,6 +97,25 @@ def test_a_range_of_values_makes_other_runs_and_none_is_as_before(data: StudyDat
 
     assert names("data.range=type") == names()
     assert names("data.range=[0,4095]").isdisjoint(names())
+
+
+def test_runs_are_the_same_whatever_is_chosen_elsewhere_by_measuring(data: StudyData) -> None:
+    """One layout for all runs on all machines: the one that studies had before it could be chosen."""
+
+    def runs(*overrides: str) -> tuple[RunPlan, ...]:
+        return make_plan([TABLES["table3"]], data, SECONDS, overrides=overrides).runs
+
+    usual = runs()
+    told, other = runs("runtime.channels_last=true"), runs("runtime.channels_last=false")
+    assert [run.name for run in told] == [run.name for run in usual]
+    assert {run.name for run in other}.isdisjoint(run.name for run in usual)
+    # A row as it was before there were these keys: its hash is that of then.
+    content = usual[0].recipe.to_dict()
+    assert (content["schedule"]["minutes"], content["schedule"]["epoch_steps"]) == (None, None)
+    assert {run.name for run in runs("schedule.epoch_steps=1")}.isdisjoint(run.name for run in usual)
+    assert {run.steps for run in runs("schedule.epoch_steps=1")} == {usual[0].recipe.schedule.epochs}
+    with pytest.raises(UsageError, match=r"schedule\.minutes: the runs of a study take the same steps"):
+        runs("schedule.minutes=5")
 
 
 def test_rows_of_a_study_differ_in_the_row_alone(data: StudyData) -> None:

@@ -18,6 +18,7 @@ from gfocal.recipe import Recipe, build_recipe, load_recipe
 from gfocal.recipe.forms import ASSIGNERS
 from gfocal.runs.datasets import open_run_data
 from gfocal.runs.folder import flat
+from gfocal.runtime.layout import real_layout
 from gfocal.studies.execution.budget import Budget, shrunk
 from gfocal.studies.paper.tables import RECIPES, TABLES, Row, Table
 
@@ -139,6 +140,8 @@ def row_recipe(row: Row, budget: Budget, overrides: Sequence[str], images: int) 
         raise UsageError(f"--set {changed[0]}: it is what the row {row.key} is made by; leave it out")
     if recipe.runtime.seed != published.runtime.seed:
         raise UsageError("--set runtime.seed: a study gives every row the seeds 0, 1, ... of --seeds N")
+    if recipe.schedule.minutes is not None:
+        raise UsageError("--set schedule.minutes: the runs of a study take the same steps; give --iterations N")
     return recipe
 
 
@@ -218,7 +221,8 @@ def steps_of(recipe: Recipe, train: DataIndex) -> int:
     """Optimizer steps of a run."""
     schedule = recipe.schedule
     batches = max(images_per_epoch(recipe, in_tiles(recipe, train)) // schedule.batch_size, 1)
-    return schedule.epochs * max(batches // schedule.accumulate, 1)
+    each = max(batches // schedule.accumulate, 1)
+    return schedule.epochs * min(each, schedule.epoch_steps or each)
 
 
 def measured_steps(recipe: Recipe, steps: int) -> tuple[int, ...]:
@@ -264,10 +268,12 @@ def _identity(recipe: Recipe, facts: str) -> str:
     # Younger than many a study's folder: left out where a run is what it was before there were such keys.
     if not recipe.data.drop_empty_classes:
         content["data"].pop("drop_empty_classes")
-    if not schedule["keep_steps"]:
-        schedule.pop("keep_steps")
+    for key in ("keep_steps", "minutes", "epoch_steps"):
+        if not schedule[key]:
+            schedule.pop(key)
     if not content["predict"]["class_agnostic"]:
         content["predict"].pop("class_agnostic")
+    content["runtime"]["channels_last"] = real_layout(recipe.runtime.channels_last)  # as the job of a run has it
     if not ASSIGNERS[recipe.model.assigner.kind].dynamic:
         for key in ("positives", "alpha", "beta", "static_epochs"):
             assigner.pop(key)

@@ -18,6 +18,7 @@ import torch
 
 from gfocal.data.scenes.generate import usable_cpus
 from gfocal.errors import GfocalError
+from gfocal.runtime.layout import real_layout
 from gfocal.studies.execution.initial_weights import init_identity, make_start
 from gfocal.studies.execution.plan import RunPlan, StudyData
 from gfocal.studies.execution.run_metrics import MEASURED, FirstWeights, read_run
@@ -217,6 +218,8 @@ def _write_job(run: RunPlan, data: StudyData, out: Path, init: Path | None, thre
     start = make_start(run, data.train.names, init, out / STARTS)
     recipe = run.recipe.to_dict()
     recipe["runtime"]["threads"] = recipe["runtime"]["threads"] or threads
+    # One layout for all runs, on whatever machine each of them is done.
+    recipe["runtime"]["channels_last"] = real_layout(recipe["runtime"]["channels_last"])
     job = Job(
         recipe=recipe,
         base=run.base,

@@ -25,6 +25,7 @@ from torch import Tensor
 from gfocal.data.scenes.drawing import draw_scene
 from gfocal.detector import DenseDetector
 from gfocal.recipe import Recipe
+from gfocal.runtime.layout import in_layout
 from gfocal.structures import HeadOutput
 from gfocal.zoo import build_detector
 
@@ -56,8 +57,7 @@ def build_alike(recipes: Mapping[str, Recipe], num_classes: int, shown: Tensor) 
             detector = build_detector(recipe, names, pretrained=False).eval()
         first = first or detector
         share_weights(first, detector)
-        if recipe.runtime.channels_last:
-            detector = detector.to(memory_format=torch.channels_last)
+        detector = in_layout(detector, recipe.runtime.channels_last)
         detectors[key] = detector.to(shown.device)
         boxes_on_anchors(detectors[key])
         let_pass(detectors[key], shown)

@@ -1,0 +1,1 @@
+"""What a run chooses for the machine that it trains on."""

@@ -1,0 +1,218 @@
+"""What a run chooses by measuring before it begins, and takes from its state when it goes on."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from gfocal.data.index.data_index import DataIndex
+from gfocal.data.pipeline import images_per_epoch
+from gfocal.detector import DenseDetector
+from gfocal.recipe import Recipe
+from gfocal.runs.folder import SavedRun, flat, with_values
+from gfocal.runtime.distributed import ALONE, Processes
+from gfocal.runtime.layout import real_layout
+from gfocal.training.fitting.memory_layout import is_long, time_layouts
+from gfocal.training.fitting.pace import measure_pace
+from gfocal.training.fitting.time_budget import RESERVE, lay_out, of_steps
+from gfocal.training.step import make_accelerator
+from gfocal.training.step_plan import StepPlan
+from gfocal.utils.text import Say, duration, say_lines
+from gfocal.zoo import build_detector
+
+LAYOUT = "runtime.channels_last"
+_EPOCH_STEPS = "schedule.epoch_steps"
+_LONG_MINUTES = 2.0  # of a time budget in which timing the layouts pays
+_LAYOUT_SHARE = 0.02  # of a time budget that this takes at most
+_SHARE = 0.04  # of a time budget that the steps, and the validation, are measured for at most
+_MOST_SECONDS = 40.0
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where a run trains, and how.
+
+    Attributes:
+        device: of this process.
+        processes: that train together.
+        started: when its time began, by :func:`time.perf_counter`.
+        skip_broken: put the next readable image in the place of a broken one.
+        say: gets lines for people; None: nobody listens.
+    """
+
+    device: torch.device
+    processes: Processes
+    started: float
+    skip_broken: bool = False
+    say: Say | None = None
+
+
+@dataclass(frozen=True)
+class Choices:
+    """A recipe in which everything is chosen.
+
+    Attributes:
+        recipe: what the run does.
+        asked: by full key, what the person's recipe says instead.
+    """
+
+    recipe: Recipe
+    asked: Mapping[str, object]
+
+    @classmethod
+    def of(cls, asked: Recipe, chosen: Mapping[str, object]) -> Choices:
+        """With values by full key in the place of those that were asked for."""
+        recipe = with_values(asked, chosen)
+        before, after = flat(asked.to_dict()), flat(recipe.to_dict())
+        return cls(recipe, {key: before[key] for key in chosen if before[key] != after[key]})
+
+    def chosen(self, key: str) -> object:
+        """What stands in the place of what was asked for."""
+        return flat(self.recipe.to_dict())[key]
+
+
+def chosen_before(recipe: Recipe, saved: SavedRun) -> Choices:
+    """The recipe of a run that goes on, as it was typed again, with what the run chose when it began.
+
+    What is typed otherwise than then stays as it is typed, so that it is refused by name.
+    """
+    typed, theirs = flat(recipe.to_dict()), flat(saved.recipe)
+    keys = {key for key, value in saved.asked.items() if typed.get(key) == value}
+    if typed[LAYOUT] == "auto":  # whatever it was, an explicit one or one of a version that chose none
+        keys.add(LAYOUT)
+    return Choices.of(recipe, {key: theirs[key] for key in sorted(keys) if key in theirs})
+
+
+def choose_layout(
+    recipe: Recipe, detector: DenseDetector, machine: Machine, *, long: bool, most: float = math.inf
+) -> Choices:
+    """The memory layout of a run that begins: the same in all processes, by the main one's measurement.
+
+    Args:
+        recipe: of the run.
+        detector: on the CPU, not moved yet; it stays as it is.
+        machine: where it will train.
+        long: whether the run is long enough for a measurement.
+        most: seconds that it may take.
+    """
+    if recipe.runtime.channels_last != "auto":
+        return Choices(recipe, {})
+    if not long or machine.device.type != "cpu":
+        return Choices.of(recipe, {LAYOUT: real_layout("auto")})
+    times = time_layouts(detector, recipe, most)
+    if machine.processes.any(times is None) or times is None:  # too slow for the time there is
+        return Choices.of(recipe, {LAYOUT: real_layout("auto")})
+    say_lines(times.describe(), machine.say)
+    return Choices.of(recipe, {LAYOUT: machine.processes.from_main(times.channels_last)})
+
+
+def full_plan(recipe: Recipe, train_index: DataIndex, processes: Processes) -> StepPlan:
+    """The steps of a recipe's epochs, or of epochs that show every image where their length is to be chosen.
+
+    Raises:
+        UsageError: the data do not fill a step.
+    """
+    full = recipe if recipe.schedule.minutes is None else with_values(recipe, {_EPOCH_STEPS: None})
+    return StepPlan.of(full.schedule, images_per_epoch(recipe, train_index), processes.count)
+
+
+def choose(
+    recipe: Recipe,
+    detector: DenseDetector,
+    train_index: DataIndex,
+    val_index: DataIndex | None,
+    *,
+    plan: StepPlan,
+    out: Path,
+    machine: Machine,
+) -> Choices:
+    """Everything that a run chooses when it begins: its memory layout, and the schedule for ``schedule.minutes``.
+
+    Args:
+        recipe: of the run.
+        detector: that will be trained; neither it nor any random number changes.
+        train_index: see :func:`gfocal.data.pipeline.in_tiles`.
+        val_index: what the run is measured on, or None.
+        plan: see :func:`full_plan`.
+        out: the run folder, which may not be there yet.
+        machine: where it will train.
+
+    Raises:
+        UsageError: not even one step fits into ``schedule.minutes``.
+    """
+    minutes, processes = recipe.schedule.minutes, machine.processes
+    if minutes is None:
+        return choose_layout(recipe, detector, machine, long=is_long(recipe, plan.images * plan.total))
+    seconds = 60 * minutes
+    layout = choose_layout(recipe, detector, machine, long=minutes >= _LONG_MINUTES, most=_LAYOUT_SHARE * seconds)
+    say_lines([f"time budget of {duration(seconds)}: measuring how fast this machine is"], machine.say)
+    pace = measure_pace(
+        with_values(layout.recipe, {_EPOCH_STEPS: None}),
+        detector,
+        train_index,
+        val_index,
+        out=out,
+        limit=min(max(_SHARE * seconds, 1.0), _MOST_SECONDS),
+        processes=processes,
+        skip_broken=machine.skip_broken,
+    )
+    left = processes.from_main(seconds - (time.perf_counter() - machine.started))
+    found = lay_out(recipe.schedule, plan.an_epoch, pace, left)  # of the same numbers in all processes
+    say_lines([found.describe(pace, f"time budget of {duration(seconds)}")], machine.say)
+    return Choices.of(recipe, {**found.values(), **{key: layout.chosen(key) for key in layout.asked}})
+
+
+def fit_schedule(
+    recipe: Recipe,
+    train_index: DataIndex,
+    val_index: DataIndex,
+    *,
+    out: Path,
+    seconds: float,
+    least: float,
+    say: Say,
+) -> Recipe:
+    """A recipe whose epochs take no longer than so many seconds, or else as few steps as it must have.
+
+    For one process. What is too short to measure stays as it is, and so does what this machine does in time.
+
+    Args:
+        recipe: with the longest schedule; its layout is chosen too.
+        train_index: see :func:`gfocal.data.pipeline.in_tiles`.
+        val_index: what the run is measured on.
+        out: the run folder, which may not be there yet.
+        seconds: that the training should take.
+        least: share of its steps that it has on any machine, in (0, 1].
+        say: gets the pace and the schedule.
+    """
+    plan = full_plan(recipe, train_index, ALONE)
+    if not is_long(recipe, plan.images * plan.total):
+        return recipe
+    begin = time.perf_counter()
+    if recipe.runtime.threads:
+        torch.set_num_threads(recipe.runtime.threads)
+    device = make_accelerator(recipe.runtime.precision).device
+    with torch.random.fork_rng():
+        torch.manual_seed(recipe.runtime.seed)
+        detector = build_detector(recipe, train_index.names)
+    limit = min(_SHARE * seconds, _MOST_SECONDS)
+    machine = Machine(device, ALONE, begin, say=say)
+    recipe = choose_layout(recipe, detector, machine, long=True, most=limit).recipe
+    pace = measure_pace(recipe, detector, train_index, val_index, out=out, limit=limit, processes=ALONE)
+    usable = (1 - RESERVE) * (seconds - (time.perf_counter() - begin))
+    found = whole = of_steps(recipe.schedule, plan.an_epoch, plan.total, pace, usable)
+    wanted = duration(seconds)
+    shortest = of_steps(recipe.schedule, plan.an_epoch, round(least * plan.total), pace, usable)
+    if whole.seconds <= usable:
+        planned = f"all of the schedule, within {wanted}"
+    elif shortest.seconds >= usable:
+        found, planned = shortest, f"the shortest schedule, more than {wanted} on this machine"
+    else:
+        found, planned = lay_out(recipe.schedule, plan.an_epoch, pace, usable / (1 - RESERVE)), f"as fits into {wanted}"
+    say(found.describe(pace, planned))
+    return with_values(recipe, found.values())
