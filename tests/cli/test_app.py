@@ -22,6 +22,8 @@ from gfocal.cli.app import app
 from gfocal.cli.terminal import warn
 from gfocal.data.scenes.generate import make_scenes
 from gfocal.prediction.predict import Prediction
+from gfocal.recipe.flags import with_flags
+from gfocal.training.fitting.pace import Pace
 from gfocal.utils.text import counted
 from helpers.known_answers import keys_of
 from helpers.mmdetection_files import empty_weights, save_as
@@ -656,6 +658,114 @@ def test_predict_goes_on_without_a_broken_image(run: Path, tmp_path: Path) -> No
     assert "there is no picture" in refused("predict", run, folder / "c.png")
 
 
+# --- short options of recipe keys
+
+
+def test_short_options_are_recipe_keys(tmp_path: Path, scenes: Path) -> None:
+    words = ("train", "gfl_nano", "--data", scenes, *sets(*TINY, "data.workers=0", "schedule.save_every=100"))
+    options = ("--epochs", "1", "--batch", "6", "--lr", "0.002", "--size", "64")
+    assert call(*words, *options, "--out", tmp_path / "run").exit_code == 0
+    kept = gfocal.load_recipe(tmp_path / "run" / "recipe.yaml")
+    assert (kept.schedule.epochs, kept.schedule.batch_size, kept.optim.lr, kept.data.resize.size) == (1, 6, 0.002, 64)
+    again = sets("schedule.epochs=1", "schedule.batch_size=6", "optim.lr=2e-3", "data.resize.size=64")
+    assert call(*words, *again, "--out", tmp_path / "run", "--resume").exit_code == 0, "it is the same recipe"
+
+
+def test_a_time_budget_is_an_option(tmp_path: Path, scenes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gfocal.training.fitting.choices.measure_pace", lambda *_, **__: Pace(20.0, 1.0, 0.0, 5))
+    words = ("train", "gfl_nano", "--data", scenes, *sets(*TINY, "data.workers=0"), "--size", "64", "--batch", "6")
+    budget = (*words, "--minutes", "1", "--out", tmp_path / "run")
+    done = call(*budget)
+    assert done.exit_code == 0, done.output
+    # 55 s hold two steps of 20 s, each of them an epoch of these 8 images, and a validation of 1 s.
+    assert "time budget of 1 min 0 s: measured 20 s a step, 1.0 s a validation; chosen 2 epochs of 1 st" in done.stderr
+    kept = gfocal.load_recipe(tmp_path / "run" / "recipe.yaml").schedule
+    assert (kept.minutes, kept.epochs, kept.epoch_steps) == (1.0, 2, 1)
+    assert call(*budget, "--resume").exit_code == 0
+    laid_out = str(tmp_path / "run" / "recipe.yaml")
+    again = gfocal.load_recipe(laid_out, with_flags(laid_out, [], {"epochs": 3})).schedule
+    assert (again.minutes, again.epochs, again.epoch_steps) == (None, 3, None), "whole epochs again"
+    other = refused(*words, "--epochs", "3", "--resume", "--out", tmp_path / "run")
+    assert "another recipe (schedule.epochs, schedule.minutes" in other
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--epochs", "5", "--minutes", "30"), "--epochs 5 and --minutes 30 contradict each other: a time budget"),
+        (("--minutes", "30", *sets("schedule.epochs=5")), "--set schedule.epochs=5 and --minutes 30 contradict"),
+        (("--epochs", "5", *sets("schedule.minutes=9")), "--epochs 5 and --set schedule.minutes=9 contradict"),
+        (
+            tuple(sets("schedule.minutes=9", "schedule.epoch_steps=4")),
+            "--set schedule.epoch_steps=4 and --set schedule.mi",
+        ),
+        (("--epochs", "5", *sets("schedule.epochs=6")), "--epochs 5 and --set schedule.epochs=6 contradict each other"),
+        (("--batch", "8", *sets("schedule.batch_size=4")), "--batch 8 and --set schedule.batch_size=4 contradict"),
+        (("--lr", "0.01", *sets("optim.lr=1e-3")), "--lr 0.01 and --set optim.lr=1e-3 contradict each other"),
+        (("--minutes", "1e300"), "schedule.minutes: input should be less than or equal to 1000000 (got 1e+300)"),
+        (("--minutes", "nan"), "schedule.minutes: input should be a finite number (got nan)"),
+        (("--lr", "0"), "optim.lr: input should be greater than 0"),
+        (("--minutes", "-1"), "schedule.minutes: input should be greater than 0"),
+        (("--epochs", "0"), "schedule.epochs: input should be greater than 0"),
+        (("--size", "8"), "data.resize.size: input should be greater than or equal to 32"),
+        (("--batch", "many"), "--batch takes a number of pictures or auto, not 'many'"),
+        (("--set", "runtime.channels_last=fast"), "runtime.channels_last: "),
+    ],
+)
+def test_contradictions_are_refused_by_name(words: tuple[str, ...], said: str) -> None:
+    assert said in refused("train", "gfl_nano", "--data", "nowhere", *words)
+
+
+def test_the_side_of_a_square_is_no_other_size() -> None:
+    # 800 x 1333 in proportion: 480 x 800.
+    error = refused("train", "gfl_r50", "--data", "nowhere", "--size", "480")
+    assert "--set data.resize.short_side=480 --set data.resize.long_side=800, or --set data.resize.kind=square" in error
+    squared = refused("train", "gfl_r50", "--data", "nowhere", "--size", "480", *sets("data.resize.kind=square"))
+    assert "nowhere" in squared, "the data are what is missing"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("train gfl_nano --data x --imgsz 640", "--size"),
+        ("train gfl_nano --data x --img-size 640", "--size"),
+        ("train gfl_nano --data x --batch-size 8", "--batch"),
+        ("train gfl_nano --data x --max-epochs 8", "--epochs"),
+        ("train gfl_nano --data x --learning-rate 8", "--lr"),
+        ("train gfl_nano --data x --device cpu", "CUDA_VISIBLE_DEVICES="),
+        ("train gfl_nano --data x --weights a.pt", "--init MODEL"),
+        ("train gfl_nano --data x --project a", "--out DIR"),
+        ("train gfl_nano --data x --workers 4", "--set data.workers=..."),
+        ("train gfl_nano --data x --patience 4", "--set schedule.patience=..."),
+        ("train --config a.py --data x", "the recipe is the first argument"),
+        ("find-lr gfl_nano --data x --imgsz 64", "--set data.resize.size=..."),
+        ("eval m --data x --conf 0.2", "--set predict.score_threshold=..."),
+        ("eval m --data x --batch 4", "--batch-size"),
+        ("eval --weights m --data x", "the model is the first argument"),
+        ("predict m x --conf-thres 0.2", "--score"),
+        ("predict m x --iou 0.2", "--set predict.nms_iou=..."),
+        ("predict m --source x", "gfocal predict MODEL PICTURES"),
+        ("predict m x --device cpu", "CUDA_VISIBLE_DEVICES="),
+    ],
+)
+def test_other_programs_spellings_get_a_hint(words: str, said: str) -> None:
+    result = call(*words.split())
+    assert result.exit_code == 2
+    told = " ".join(result.stderr.replace("│", " ").split())
+    assert "No such option: --" in told
+    assert f"Here: {said}" in told or said in told.partition("Here: ")[2]
+
+
+def test_an_option_that_nobody_has_gets_no_hint() -> None:
+    for words in ("train gfl_nano --data x --zork 4", "data check x --imgsz 4", "recipes --imgsz 4"):
+        result = call(*words.split())
+        assert (result.exit_code, "Here:" in result.stderr) == (2, False), words
+
+
+def test_conf_is_score(tmp_path: Path) -> None:
+    assert "--score must be" in refused("predict", "nowhere", "x.png", "--conf", "1.5", "--out", tmp_path)
+
+
 # --- demo
 
 
@@ -701,6 +811,36 @@ def test_demo_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.Monke
     weights = (out / "run/best.safetensors").stat().st_mtime_ns
     assert call("demo", "--out", out, *DEMO).exit_code == 0
     assert (out / "run/best.safetensors").stat().st_mtime_ns == weights  # it was not trained again
+
+
+@pytest.mark.parametrize(
+    ("step", "epochs", "planned"),
+    [
+        (0.01, 4, "all of the schedule, within 4 min 0 s"),
+        (99.0, 3, "the shortest schedule, more than 4 min 0 s on this"),
+    ],
+)
+def test_demo_goes_by_the_pace_of_the_machine(
+    step: float, epochs: int, planned: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gfocal.training.fitting.memory_layout.LEAST_PIXELS", 1)
+    quick = sets("schedule.batch_size=4", "data.workers=0", "runtime.threads=1", "runtime.channels_last=true")
+    words = ("demo", "--out", tmp_path / "demo", "--train", "6", "--val", "4", "--size", "64", *quick, *sets(*TINY))
+
+    def stop(*args: object, **kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("gfocal.training.fitting.choices.measure_pace", lambda *_, **__: Pace(step, 0.01, 0.0, 5))
+        patch.setattr("gfocal.commands.demo.evaluate", stop)
+        result = call(*words)
+    assert result.exit_code == 130
+    assert f"{planned}" in result.stderr
+    assert f"chosen {epochs} epochs of 1 step" in result.stderr
+    assert f"2/4 training: {epochs} epochs" in result.stderr
+    monkeypatch.setattr("gfocal.training.fitting.choices.measure_pace", stop)
+    assert call(*words).exit_code == 0, "it goes on with the schedule that was chosen"
+    assert gfocal.load_recipe(tmp_path / "demo" / "run" / "recipe.yaml").schedule.epochs == epochs
 
 
 def test_demo_leaves_foreign_folders_alone(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gfocal.errors import UsageError
+from gfocal.recipe import load_recipe
 from gfocal.training.step_plan import StepPlan
 from helpers.small_runs import small
 
@@ -33,3 +34,18 @@ def test_too_few_images_are_refused() -> None:
         StepPlan.of(schedule, 7)
     with pytest.raises(UsageError, match="11 pictures do not fill one batch of 4 for each of 3 processes"):
         StepPlan.of(schedule, 11, processes=3)
+
+
+def test_validations_that_are_still_to_come() -> None:
+    # 5 epochs of 3 steps, measured after the 2nd, the 4th and the last; each comes after its last step.
+    five = load_recipe("gfl_nano", ["schedule.epochs=5", "schedule.eval_every=2"]).schedule
+    left = [StepPlan(4, 3, 15).validations_left(five, step) for step in range(1, 16)]
+    assert left == [3, 3, 3, 3, 3, 3, 2, 2, 2, 2, 2, 2, 1, 1, 1]
+    four = five.model_copy(update={"epochs": 4})
+    assert [StepPlan(4, 1, 4).validations_left(four, step) for step in range(1, 5)] == [2, 2, 1, 1]
+
+
+def test_epochs_may_be_shorter_than_the_data() -> None:
+    shorter = load_recipe("gfl_nano", ["schedule.epochs=2", "schedule.batch_size=4", "schedule.epoch_steps=2"]).schedule
+    assert StepPlan.of(shorter, 12) == StepPlan(4, 2, 4)
+    assert StepPlan.of(shorter, 4) == StepPlan(4, 1, 2), "and not longer"

@@ -313,15 +313,16 @@ def test_tensorboard(tmp_path: Path, train_index: DataIndex, val_index: DataInde
 def test_validations_still_to_come_count_in_the_time_left(
     tmp_path: Path, train_index: DataIndex, val_index: DataIndex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, seen = trainer_module.Trainer._validations_left, []
+    real, seen = trainer_module.ProgressBar.update, []
 
-    def count(trainer: trainer_module.Trainer, rate: float) -> float:
-        seconds = real(trainer, rate)
-        each = trainer._validation_seconds or 0.4 * len(val_index) / rate  # before the first one, about
-        seen.append(round(seconds / each, 6))
-        return seconds
+    def note(bar: Any, done: int, text: str = "", *, more: float) -> None:
+        seen.append(more)
+        real(bar, done, text, more=more)
 
-    monkeypatch.setattr(trainer_module.Trainer, "_validations_left", count)
-    run(train_index, tmp_path / "run", "schedule.epochs=5", "schedule.eval_every=2", val=val_index)
-    # After each of 3 steps of 5 epochs; those of the epochs 2, 4 and 5 come after their last step.
-    assert seen == [3, 3, 3, 3, 3, 3, 2, 2, 2, 2, 2, 2, 1, 1, 1]
+    monkeypatch.setattr(trainer_module.ProgressBar, "update", note)
+    run(train_index, tmp_path / "run", "schedule.epochs=2", "schedule.eval_every=1", val=val_index)
+    assert min(seen[:6]) > 0
+    assert seen[3] == seen[4] == seen[5], "one is left, which takes as long as the one that was measured"
+    seen.clear()
+    run(train_index, tmp_path / "alone", "schedule.epochs=1")
+    assert seen == [0.0] * 3

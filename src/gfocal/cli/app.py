@@ -34,6 +34,7 @@ from gfocal.cli.options import (
     SkipBroken,
     Tile,
 )
+from gfocal.cli.spellings import HintingGroup
 from gfocal.cli.studies import study_app
 from gfocal.cli.terminal import (
     claimed,
@@ -50,6 +51,7 @@ from gfocal.cli.terminal import (
 from gfocal.cli.training import find_lr, train
 
 app = typer.Typer(
+    cls=HintingGroup,
     name="gfocal",
     help="Train, evaluate and use dense object detectors built on Generalized Focal Loss.",
     epilog="Start with: gfocal demo",
@@ -64,8 +66,7 @@ app.add_typer(study_app)
 
 def main() -> None:
     """The entry point of ``gfocal``."""
-    # Read when torch is loaded. Threads that wait would spin on the cores that the loader's workers need: training
-    # gfl_nano on two cores is 10-15 % faster this way (docs/results.md).
+    # Read when torch is loaded: threads that spin while they wait cost a training 10-15 % (docs/results.md).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # A name that the encoding of a terminal or file cannot hold is no reason to print nothing.
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -212,7 +213,9 @@ def predict(
     ),
     score: Annotated[
         float | None,
-        typer.Option("--score", help="Leave out lower scores; by default predict.score_threshold if --set, else 0.3."),
+        typer.Option(
+            "--score", "--conf", help="Leave out lower scores; by default predict.score_threshold if --set, else 0.3."
+        ),
     ] = None,
     tile: Tile = None,
     overlap: Overlap = None,

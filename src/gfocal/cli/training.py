@@ -14,6 +14,8 @@ from gfocal.cli.terminal import echo, fail, is_main_process, own_stdout, print_j
 from gfocal.utils.signals import Stopped, exit_code
 
 if TYPE_CHECKING:
+    from gfocal.data.index.data_index import DataIndex
+    from gfocal.recipe import Recipe
     from gfocal.runs.folder import TrainResult
 
 Val = Annotated[
@@ -44,6 +46,17 @@ Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in the 
 Plots = Annotated[
     bool, typer.Option("--plots/--no-plots", help="At the end draw curves, confusion and pictures into the run.")
 ]
+Epochs = Annotated[int | None, typer.Option("--epochs", help="Passes over the data (schedule.epochs).")]
+Minutes = Annotated[
+    float | None,
+    typer.Option("--minutes", help="Time that the run may take, instead of --epochs: the schedule is laid out to fit."),
+]
+LearningRate = Annotated[
+    float | None, typer.Option("--lr", help="Learning rate (optim.lr), for optim.reference_batch pictures per step.")
+]
+Size = Annotated[
+    int | None, typer.Option("--size", help="Side in pixels of the square that pictures enter in (data.resize.size).")
+]
 
 
 @verb_of_many
@@ -59,7 +72,11 @@ def train(
     resume: Resume = False,
     init: Init = None,
     init_parts: InitParts = "backbone,neck,head",
+    epochs: Epochs = None,
+    minutes: Minutes = None,
     batch: Batch = None,
+    lr: LearningRate = None,
+    size: Size = None,
     rename: Rename = None,
     plots: Plots = True,
     skip_broken: SkipBroken = False,
@@ -67,18 +84,16 @@ def train(
 ) -> None:
     """Train a detector; after Ctrl-C or a scheduler's signal, --resume continues the run.
 
-    Example: gfocal train gfl_nano --data bccd --set schedule.epochs=20
+    Example: gfocal train gfl_nano --data bccd --epochs 20
     """
     with own_stdout():
         from gfocal.data.pipeline import in_tiles, with_used_classes
         from gfocal.data.split import parse_val
-        from gfocal.recipe import load_recipe
-        from gfocal.runs.datasets import default_run_folder, describe_all, open_run_data
+        from gfocal.runs.datasets import default_run_folder, open_run_data
         from gfocal.training.batch_size import with_batch
         from gfocal.training.train import train as run_training
 
-        # A seed that --set names is of the training alone, so that one split serves several trainings.
-        loaded = load_recipe(recipe, [*([] if seed is None else [f"runtime.seed={seed}"]), *(overrides or ())])
+        loaded = _loaded(recipe, seed, overrides, epochs=epochs, minutes=minutes, batch=batch, lr=lr, size=size)
         folder = out or default_run_folder(recipe, data)
         train_index, val_index, held_out = open_run_data(
             data,
@@ -92,10 +107,7 @@ def train(
             say=say,
         )
         train_index, val_index = with_used_classes(loaded, train_index, val_index)
-        left_out = [*train_index.skipped, *(val_index.skipped if val_index else [])]
-        warn(left_out, "broken record", "left out")
-        described, lines = describe_all(train_index, val_index)
-        say(*lines)
+        left_out, described = _say_data(train_index, val_index)
         train_index = in_tiles(loaded, train_index)  # once for the size of a batch and for the run
         loaded = with_batch(loaded, batch, train_index, folder, resume=resume)
         result = run_training(
@@ -111,19 +123,43 @@ def train(
             plots=plots,
         )
         warn(result.skipped, "broken picture", "replaced by others")
-    if result.interrupted:
-        _interrupted(result, folder)
     _print_trained(result, {"skipped": [*left_out, *result.skipped], "data": described}, json_)
 
 
-def _interrupted(result: TrainResult, folder: Path) -> NoReturn:
-    again = f"--resume (--out {shlex.quote(str(folder))})"
+def _interrupted(result: TrainResult) -> NoReturn:
+    again = f"--resume (--out {shlex.quote(str(result.out))})"
     by = Stopped(result.signal or signal.SIGINT)
     fail(f"{by} after step {result.steps}; to continue, repeat the command with {again}", exit_code(by))
 
 
+def _say_data(train_index: DataIndex, val_index: DataIndex | None) -> tuple[list[str], dict[str, dict[str, int]]]:
+    """Say what the data are; the lines about what was left out of them, and what they are for JSON."""
+    from gfocal.runs.datasets import describe_all
+
+    left_out = [*train_index.skipped, *(val_index.skipped if val_index else [])]
+    warn(left_out, "broken record", "left out")
+    described, lines = describe_all(train_index, val_index)
+    say(*lines)
+    return left_out, described
+
+
+def _loaded(recipe: str, seed: int | None, overrides: list[str] | None, **flags: int | float | str | None) -> Recipe:
+    """The recipe with what the options say."""
+    from gfocal.recipe import load_recipe
+    from gfocal.recipe.flags import with_flags
+    from gfocal.training.batch_size import batch_number
+
+    if flags["batch"] not in (None, "auto"):
+        flags["batch"] = batch_number(str(flags["batch"]))
+    # A seed that --set names is of the training alone, so that one split serves several trainings.
+    seeded = [*([] if seed is None else [f"runtime.seed={seed}"]), *(overrides or ())]
+    return load_recipe(recipe, with_flags(recipe, seeded, flags))
+
+
 def _print_trained(result: TrainResult, more: dict[str, object], json_: bool) -> None:
     """``more``: what the run itself does not know, or not all of, for JSON."""
+    if result.interrupted:
+        _interrupted(result)
     if json_:
         print_json({**result.to_dict(), **more})
     elif is_main_process():

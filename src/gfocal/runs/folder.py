@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -18,6 +17,7 @@ from gfocal.data.index.data_index import DataIndex
 from gfocal.data.split import HeldOut
 from gfocal.errors import GfocalError, UsageError
 from gfocal.recipe import Recipe, build_recipe
+from gfocal.recipe.values import flat, with_values
 from gfocal.runs import card
 from gfocal.runs.card import RunFacts
 from gfocal.runs.checkpoint import (
@@ -34,6 +34,7 @@ from gfocal.runs.checkpoint import (
 from gfocal.runs.initial_weights import Start
 from gfocal.runs.measured_data import MeasuredData, differ, measured_data, read_measured
 from gfocal.runs.metrics_log import METRICS, MetricsLog
+from gfocal.runs.replacement import check_unused
 from gfocal.runs.trackers import Trackers, check_trackers
 from gfocal.runtime.distributed import ALONE, Processes
 from gfocal.runtime.environment import environment
@@ -327,18 +328,6 @@ class Run:
         save_detector(file, weights, recipe, self.train_index.names, category_ids=ids, notes=notes)
 
 
-def check_unused(folder: Path) -> None:
-    """Refuse a folder that holds a run, or what is left of one.
-
-    Raises:
-        UsageError: it does.
-    """
-    if (folder / STATE).exists():
-        raise UsageError(f"{folder} already holds a run: continue it with --resume, or choose another --out")
-    if any((folder / name).exists() for name in (BEST, LAST, METRICS)):
-        raise UsageError(f"{folder} holds the remains of a run: choose another --out")
-
-
 _FREE = (
     "data.workers",
     "data.worker_timeout",
@@ -353,16 +342,3 @@ _FREE = (
 )
 """Keys that may differ between a run and its continuation: they do not change the weights, or (threads) only the last
 bits, and gfocal prints that."""
-
-
-def with_values(recipe: Recipe, values: Mapping[str, object]) -> Recipe:
-    """A recipe with other values, by full key and as plain data."""
-    return build_recipe(recipe.to_dict(), [f"{key}={json.dumps(value)}" for key, value in values.items()])
-
-
-def flat(content: Mapping[str, object], prefix: str = "") -> dict[str, object]:
-    """A recipe's plain data by full keys, "optim.lr" and so on."""
-    found: dict[str, object] = {}
-    for key, value in content.items():
-        found.update(flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
-    return found

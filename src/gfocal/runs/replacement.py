@@ -5,6 +5,8 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+from gfocal.errors import UsageError
+from gfocal.runs.metrics_log import METRICS
 from gfocal.serialization.bounds import Unreadable
 from gfocal.serialization.sums import count_not_finite
 from gfocal.serialization.tensor_files import NoTensorFile, read_tensors
@@ -42,3 +44,15 @@ def _is_intact(file: Path) -> bool:
         return not count_not_finite(read_tensors(file))
     except (Unreadable, NoTensorFile):
         return False
+
+
+def check_unused(folder: Path) -> None:
+    """Refuse a folder that holds a run, or what is left of one.
+
+    Raises:
+        UsageError: it does.
+    """
+    if (folder / STATE).exists():
+        raise UsageError(f"{folder} already holds a run: continue it with --resume, or choose another --out")
+    if any((folder / name).exists() for name in (BEST, LAST, METRICS)):
+        raise UsageError(f"{folder} holds the remains of a run: choose another --out")

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from gfocal.errors import UsageError
 from gfocal.recipe import ScheduleRecipe
 
+FORWARD = 0.4
+"""Seconds of an image that is measured, as a share of those of one that is learnt: about."""
+
 
 @dataclass(frozen=True)
 class StepPlan:
@@ -45,3 +48,8 @@ class StepPlan:
             )
         an_epoch = min(an_epoch, schedule.epoch_steps or an_epoch)
         return cls(min(together, images) * schedule.accumulate, an_epoch, schedule.epochs * an_epoch)
+
+    def validations_left(self, schedule: ScheduleRecipe, step: int) -> int:
+        """How many are still to come after ``step`` steps, one that is due at once among them."""
+        before = (step - 1) // self.an_epoch
+        return -(-schedule.epochs // schedule.eval_every) - before // schedule.eval_every

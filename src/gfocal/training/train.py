@@ -18,8 +18,9 @@ from gfocal.detector import DenseDetector
 from gfocal.errors import UsageError
 from gfocal.recipe import Recipe
 from gfocal.runs.checkpoint import STATE
-from gfocal.runs.folder import Run, SavedRun, TrainResult, check_unused
+from gfocal.runs.folder import Run, SavedRun, TrainResult
 from gfocal.runs.initial_weights import check_same_start, check_start, start_weights
+from gfocal.runs.replacement import check_unused
 from gfocal.runs.transfer import PARTS
 from gfocal.runtime.determinism import deterministic, no_deterministic_form
 from gfocal.runtime.distributed import Processes, processes_of, synchronise_batch_norm

@@ -31,11 +31,10 @@ from gfocal.training.optimizer import AveragedWeights, idle_settings, lr_factor,
 from gfocal.training.precision_check import precision_notes
 from gfocal.training.state import Generators, TrainState
 from gfocal.training.step import Counts, NotFinite, StepResult, optimizer_step
-from gfocal.training.step_plan import StepPlan
+from gfocal.training.step_plan import FORWARD, StepPlan
 from gfocal.utils.progress import ProgressBar
 from gfocal.utils.signals import StopRequest
-
-_FORWARD = 0.4  # seconds of an image that is measured, as a share of those of one that is learnt
+from gfocal.utils.text import decimals
 
 
 class Trainer:
@@ -263,7 +262,10 @@ class Trainer:
         facts = {"loss": loss, "lr": lr, "grad_norm": done.grad_norm, "pictures_per_second": round(rate, 2)}
         self.run.log("train", step, {**done.losses, **facts})
         terms = " ".join(f"{name} {value:.3f}" for name, value in done.losses.items())
-        bar.update(step, f"loss {loss:.3f} ({terms}) {rate:.1f} pictures/s", more=self._validations_left(rate))
+        val = self.run.val_index
+        each = 0.0 if val is None else self._validation_seconds or FORWARD * len(val) / rate
+        more = each * self.plan.validations_left(schedule, step)
+        bar.update(step, f"loss {loss:.3f} ({terms}) {rate:.1f} pictures/s", more=more)
         if step in schedule.keep_steps:  # before the state: a run that is cut off in between does it again
             self._save_weights(kept_weights(self.run.folder, step))
         within = step % self.plan.an_epoch
@@ -271,17 +273,6 @@ class Trainer:
             self._end_epoch(bar)
         if within == 0 or step % schedule.save_every == 0:
             self._save()
-        if within == 0:
-            bar.pause()
-
-    def _validations_left(self, rate: float) -> float:
-        """Seconds that they take, as the last one did; before the first one as its forward passes will, about."""
-        val, epochs, every = self.run.val_index, self.recipe.schedule.epochs, self.recipe.schedule.eval_every
-        if val is None:
-            return 0.0
-        each = self._validation_seconds or _FORWARD * len(val) / rate
-        before = (self.state.step - 1) // self.plan.an_epoch  # one that is due after this step is still to come
-        return each * (-(-epochs // every) - before // every)
 
     @property
     def epoch(self) -> int:
@@ -307,6 +298,7 @@ class Trainer:
                 f"{100 * counts['missed_share']:.2f} % of the objects got no point"
             )
         self._measure(bar)
+        bar.pause()
 
     def _measure(self, bar: ProgressBar) -> None:
         """Evaluate after the epoch that just ended if that is due; write the weights in any case."""
@@ -327,7 +319,7 @@ class Trainer:
 
     def _evaluate(self, bar: ProgressBar) -> None:
         """Measure the averaged weights if there are any, and keep the best."""
-        state, val_index, begin = self.state, self.run.val_index, time.perf_counter()
+        state, val_index = self.state, self.run.val_index
         assert val_index is not None
         with state.average.inside(self.detector) if state.average else nullcontext():
             self.processes.copy_from_main(self.detector)
@@ -342,13 +334,13 @@ class Trainer:
                 keep_findings=self.plots,
                 worker_timeout=self.recipe.data.worker_timeout,
             )
-        self._validation_seconds = time.perf_counter() - begin
+        self._validation_seconds = measured.seconds
         state.note_skipped(measured.skipped)
         state.metrics, state.measured_step = measured.to_dict(), state.step
         self.run.log("val", state.step, {"epoch": self.epoch, **state.metrics})
         ap, ap50 = state.metrics["AP"], state.metrics["AP50"]
         best = state.best.take(ap, self.epoch)
-        bar.say(f"epoch {self.epoch}: AP {_number(ap)}, AP50 {_number(ap50)}{' (best)' if best else ''}")
+        bar.say(f"epoch {self.epoch}: AP {decimals(ap)}, AP50 {decimals(ap50)}{' (best)' if best else ''}")
         if best:
             self._save_weights(self.run.best)
             if measured.findings is not None:
@@ -356,7 +348,3 @@ class Trainer:
 
     def _save(self) -> None:
         self.run.save(self.state.state_dict(self.processes))
-
-
-def _number(value: float | None) -> str:
-    return "n/a" if value is None else f"{value:.3f}"

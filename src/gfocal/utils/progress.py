@@ -13,9 +13,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from gfocal.utils.text import duration
-
-from gfocal.utils.text import visible
+from gfocal.utils.text import duration, visible
 
 _QUIET_SECONDS = 15.0  # between lines where there is no terminal
 _RECENT = 50  # updates that an estimate is made of

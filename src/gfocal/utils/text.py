@@ -54,6 +54,11 @@ def percent(share: float | None) -> str:
     return f"{100 * share:.2f} %" if share >= 0.002 else f"{max(100 * share, 0.001):.3f} %"
 
 
+def decimals(value: float | None) -> str:
+    """0.512; "n/a" where there is none."""
+    return "n/a" if value is None else f"{value:.3f}"
+
+
 def listed(items: Sequence[Any]) -> str:
     """0; 0 and 1; 0, 1 and 2."""
     words = [str(item) for item in items]

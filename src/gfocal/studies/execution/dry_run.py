@@ -10,7 +10,7 @@ from typing import Literal
 
 from gfocal.errors import GfocalError
 from gfocal.recipe import load_recipe
-from gfocal.runs.folder import flat
+from gfocal.recipe.values import flat
 from gfocal.studies.execution.pace import paces
 from gfocal.studies.execution.plan import RunPlan
 from gfocal.studies.execution.run_metrics import read_run

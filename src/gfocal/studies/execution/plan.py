@@ -16,8 +16,8 @@ from gfocal.data.pipeline import images_per_epoch, in_tiles
 from gfocal.errors import UsageError
 from gfocal.recipe import Recipe, build_recipe, load_recipe
 from gfocal.recipe.forms import ASSIGNERS
+from gfocal.recipe.values import flat
 from gfocal.runs.datasets import open_run_data
-from gfocal.runs.folder import flat
 from gfocal.runtime.layout import real_layout
 from gfocal.studies.execution.budget import Budget, shrunk
 from gfocal.studies.paper.tables import RECIPES, TABLES, Row, Table

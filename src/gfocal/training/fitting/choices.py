@@ -14,7 +14,8 @@ from gfocal.data.index.data_index import DataIndex
 from gfocal.data.pipeline import images_per_epoch
 from gfocal.detector import DenseDetector
 from gfocal.recipe import Recipe
-from gfocal.runs.folder import SavedRun, flat, with_values
+from gfocal.recipe.values import flat, with_values
+from gfocal.runs.folder import SavedRun
 from gfocal.runtime.distributed import ALONE, Processes
 from gfocal.runtime.layout import real_layout
 from gfocal.training.fitting.memory_layout import is_long, time_layouts
