@@ -542,7 +542,8 @@ def test_eval_sees_before_the_work_that_it_cannot_write(
     (tmp_path / "file").write_text("")
     (tmp_path / "folder").mkdir()
     monkeypatch.setattr("gfocal.commands.evaluate.evaluate_files", lambda *args, **kwargs: pytest.fail("it was run"))
-    assert f"cannot write {tmp_path / place}" in refused("eval", run, "--data", scenes, "--out", tmp_path / place)
+    said = refused("eval", run, "--data", scenes, "--out", tmp_path / place)
+    assert f"cannot write {tmp_path / place.partition('/')[0]}" in said
 
 
 def test_eval_prints_before_it_writes(scenes: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -137,5 +137,6 @@ def test_a_file_is_no_folder(scenes: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     result = stats(scenes, "--recipe", "gfl_nano", "-o", tmp_path / "file")
     assert result.exit_code == 2
-    assert "it is a file" in result.stderr
+    assert "cannot write" in result.stderr
+    assert "file, or something else that is no folder, is there already" in result.stderr
     assert (tmp_path / "file").read_text() == "mine"

@@ -103,7 +103,7 @@ def test_where_nothing_can_be_written(
 def test_a_training_that_was_asked_to_end_says_how_to_go_on(
     number: int | None, code: int, word: str, scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stopped = TrainResult(out=tmp_path, steps=7, interrupted=True, signal=number)
+    stopped = TrainResult(out=tmp_path / "a run", steps=7, interrupted=True, signal=number)
     monkeypatch.setattr("gfocal.training.train.train", lambda *args, **kwargs: stopped)
     words = ["train", "gfl_nano", "--data", str(scenes), "--out", str(tmp_path / "a run"), *KEYS]
     result = CliRunner().invoke(app, words)

@@ -141,13 +141,17 @@ def _study_verb(asked: str) -> Callable[..., None]:
             print_json(done)
         else:
             echo(*lines)
-        if done.interrupted:
-            by = Stopped(done.signal or signal.SIGINT)
-            fail(f"{by}: repeat the command to continue", exit_code(by))
-        if done.failures:
-            raise typer.Exit(1)
+        _exit_with(done)
 
     return command
+
+
+def _exit_with(done: StudyReport) -> None:
+    if done.interrupted:
+        by = Stopped(done.signal or signal.SIGINT)
+        fail(f"{by}: repeat the command to continue", exit_code(by))
+    if done.failures:
+        raise typer.Exit(1)
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from gfocal.data.checks.crowding import COCO_DETECTIONS, Crowding, crowding, describe_crowding
-from gfocal.data.formats.open import SPLITS, Format
+from gfocal.data.formats.open import SPLITS, Format, Split
 from gfocal.data.index.class_match import ClassComparison, compare_classes, describe_comparison
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.index.rename import keep_classes, parse_renames, rename_classes
@@ -127,9 +128,7 @@ def evaluate_files(
         warn: called with one line for everything left out.
         say: called with lines about how the data are understood.
     """
-    which = next((name for name in SPLITS if name == split), None)
-    if which is None:
-        raise UsageError(f"--split is train, val or test, not {split!r}")
+    which = _split_of(split)
     _check_plots(plots, score)  # before the long work
     detector, recipe, _ = open_model(model, overrides, tile=tile, overlap=overlap)
     processes = processes_of(make_accelerator("fp32")) if launched() else ALONE
@@ -151,13 +150,12 @@ def evaluate_files(
             keep_findings=True,
             worker_timeout=recipe.data.worker_timeout,
         )
-    skipped, result = [*index.skipped, *measured.skipped], measured.result
+    skipped, result, found = [*index.skipped, *measured.skipped], measured.result, measured.findings
     if warn is not None:
         warn(skipped)
-    found, drawn = measured.findings, list[Path]()
     title = f"{Path(model).name} on {index.annotations.name}, {counted(result.num_images, 'picture')}"
-    if found is not None and plots is not None:
-        drawn = write_evaluation(plots, found, index.path, score=score, examples=examples, title=title)
+    draw = partial(write_evaluation, score=score, examples=examples, title=title, value_range=detector.value_range)
+    drawn = [] if found is None or plots is None else draw(plots, found, index.path)
     return EvaluationReport(
         evaluation=replace(measured, skipped=tuple(skipped)),
         model=str(find_weights(Path(model))),
@@ -169,6 +167,13 @@ def evaluate_files(
         confusion=None if found is None else confusion_at(found, score),
         plots=tuple(map(str, drawn)),
     )
+
+
+def _split_of(name: str) -> Split:
+    for split in SPLITS:
+        if split == name:
+            return split
+    raise UsageError(f"--split is train, val or test, not {name!r}")
 
 
 def _check_plots(plots: Path | None, score: float | None) -> None:

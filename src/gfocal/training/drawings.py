@@ -44,7 +44,8 @@ def draw_run(run: Run, best: Measured | None, say: Callable[[str], None], *, end
         if ended and best is not None and run.val_index is not None:
             images = counted(int(best.findings.kept.sum()), "picture")
             title = f"{run.folder.name}, epoch {best.epoch}, {images}"
-            write_evaluation(run.folder / FOLDER, best.findings, run.val_index.path, title=title)
+            path, values = run.val_index.path, run.recipe.data.range
+            write_evaluation(run.folder / FOLDER, best.findings, path, title=title, value_range=values)
             drawn.append(run.folder / FOLDER)
         elif ended and run.val_index is not None and run.best.exists() and not (run.folder / FOLDER).exists():
             say(

@@ -23,7 +23,7 @@ _ADVICE = {
     errno.ENOENT: "it, or the folder that it is in, is missing: was it removed, renamed or unmounted meanwhile?",
     errno.ENOTDIR: f"a part of the path is a file, not a folder: {_ELSEWHERE}",
     errno.EISDIR: "it is a folder: give the name of a file",
-    errno.EEXIST: f"something is there already: {_ELSEWHERE}",
+    errno.EEXIST: f"a file, or something else that is no folder, is there already: {_ELSEWHERE}",
     errno.ENOTEMPTY: f"the folder is not empty: {_ELSEWHERE}",
     errno.ENAMETOOLONG: "choose a shorter name (most disks allow 255 bytes)",
     errno.ELOOP: "it is a link that leads to itself: remove it",

@@ -133,10 +133,10 @@ from gfocal.data.loading import loader as module
 
 main, real = os.getpid(), module.read_indexed
 
-def read(index, i):
+def read(index, i, value_range):
     if i == 7 and os.getpid() != main:
         os.kill(os.getpid(), signal.SIGSTOP)
-    return real(index, i)
+    return real(index, i, value_range)
 
 module.read_indexed, module.POLL = read, 0.1
 app(sys.argv[1:])

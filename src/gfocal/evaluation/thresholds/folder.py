@@ -21,6 +21,7 @@ from gfocal.evaluation.thresholds.curve import Curve, Point, curves
 from gfocal.evaluation.thresholds.examples import Tally, choose, draw_example, tallies
 from gfocal.evaluation.thresholds.findings import Findings
 from gfocal.evaluation.thresholds.matching import match
+from gfocal.images.depth import ValueRange
 from gfocal.images.io import read_image
 from gfocal.utils.files import write_atomically
 from gfocal.utils.records import to_json
@@ -106,6 +107,7 @@ def write_evaluation(
     score: float | None = None,
     examples: int = 6,
     title: str = "",
+    value_range: ValueRange = "type",
 ) -> list[Path]:
     """Write curves, the confusion matrix, and images with truth beside prediction into a folder.
 
@@ -120,6 +122,7 @@ def write_evaluation(
             the best F1 of all classes together.
         examples: images of each kind at most: those with the most faults, and others at random; 0 for none.
         title: stands over the figures, such as the name of the model.
+        value_range: how values of more than 8 bits become 8: a detector's ``value_range``.
 
     Returns:
         The files.
@@ -146,7 +149,7 @@ def write_evaluation(
     write_atomically(out / NUMBERS, lambda temporary: _write_text(temporary, text))
     _write_figures(out, each, micro, best, matrix, title)
     for row, example in shown.items():
-        drawn = _draw(findings, verdicts, row, example, score)
+        drawn = _draw(findings, verdicts, row, example, score, value_range)
         write_atomically(out / example.file, partial(drawn.save, format="JPEG", quality=90))
     return [out / name for name in files]
 
@@ -226,14 +229,16 @@ def _short(stem: str) -> str:
     return stem if len(os.fsencode(stem)) <= 100 else stem[:25]
 
 
-def _draw(findings: Findings, verdicts: Verdicts, row: int, example: Example, score: float) -> Image.Image:
+def _draw(
+    findings: Findings, verdicts: Verdicts, row: int, example: Example, score: float, value_range: ValueRange
+) -> Image.Image:
     file, count = Path(example.image), example.counts
     heading = (
         f"{file.name}: {counted(count.right + count.missed + count.confused, 'object')}, {count.right} found, "
         f"{count.missed} missed, {count.confused} taken for another class; "
         f"{counted(count.wrong, 'wrong box', 'wrong boxes')} (score > {score:g})"
     )
-    return draw_example(read_image(file), findings, verdicts, row, heading)
+    return draw_example(read_image(file, value_range=value_range), findings, verdicts, row, heading)
 
 
 def _write_text(file: Path, text: str) -> None:

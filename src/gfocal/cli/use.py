@@ -1,0 +1,189 @@
+"""The verbs that use a trained detector: ``eval`` and ``predict``."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gfocal.cli.options import (
+    Data,
+    DataFormat,
+    Examples,
+    ImagesDir,
+    Json,
+    Model,
+    OnlyCommon,
+    Overlap,
+    Overrides,
+    PlotsFolder,
+    Rename,
+    ShownScore,
+    SkipBroken,
+    Tile,
+)
+from gfocal.cli.terminal import (
+    claimed,
+    echo,
+    is_main_process,
+    own_stdout,
+    print_json,
+    say,
+    verb,
+    verb_of_many,
+    warn,
+    write_json,
+)
+
+if TYPE_CHECKING:  # they take longer to load than --help may
+    from gfocal.commands.evaluate import EvaluationReport
+    from gfocal.prediction.predict import Prediction
+
+
+@verb_of_many
+def evaluate(
+    model: Model,
+    data: Data,
+    split: Annotated[str, typer.Option("--split", help="Split to measure on: train, val or test.")] = "val",
+    format_: DataFormat = None,
+    images_dir: ImagesDir = None,
+    overrides: Overrides = None,
+    tile: Tile = None,
+    overlap: Overlap = None,
+    batch_size: Annotated[
+        int | None, typer.Option("--batch-size", min=1, help="Pictures, or tiles, per forward pass.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Also write the results to this JSON file.")
+    ] = None,
+    rename: Rename = None,
+    only_common: OnlyCommon = False,
+    plots: PlotsFolder = None,
+    examples: Examples = 6,
+    score: ShownScore = None,
+    skip_broken: SkipBroken = False,
+    json_: Json = False,
+) -> None:
+    """Measure a detector: COCO's 12 numbers, precision, recall and best threshold of each class, confusion, speed.
+
+    Example: gfocal eval runs/gfl_nano-bccd --data bccd --plots plots
+    """
+    with contextlib.ExitStack() as stack:
+        if out is not None:
+            stack.enter_context(claimed(out))  # before the long work
+        with own_stdout():
+            from gfocal.commands.evaluate import evaluate_files
+            from gfocal.utils.files import write_atomically
+
+            report = evaluate_files(
+                model,
+                data,
+                split=split,
+                format=format_,
+                images_dir=images_dir,
+                overrides=overrides or (),
+                tile=tile,
+                overlap=overlap,
+                batch_size=batch_size,
+                skip_broken=skip_broken,
+                rename=rename or (),
+                only_common=only_common,
+                plots=plots,
+                examples=examples,
+                score=score,
+                warn=lambda lines: warn(lines, "broken record", "left out"),
+                say=say,
+            )
+        if not is_main_process():
+            return
+        # On the screen first: whatever happens to the file, the numbers are not lost.
+        _show_evaluation(report, plots, json_)
+        if out is not None:
+            write_atomically(out, lambda file: write_json(file, report))
+
+
+def _show_evaluation(report: EvaluationReport, plots: Path | None, json_: bool) -> None:
+    if json_:
+        return print_json(report)
+    from gfocal.cli.tables.evaluation import print_evaluation
+
+    print_evaluation(report)
+    if plots is not None:
+        echo(f"curves, confusion matrix and pictures: {plots}")
+
+
+@verb
+def predict(
+    model: Model,
+    images: Annotated[
+        list[str], typer.Argument(metavar="PICTURES...", help="Files, folders, or quoted patterns such as 'in/*.jpg'.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for drawings and JSON.")] = Path(
+        "predictions"
+    ),
+    score: Annotated[
+        float | None,
+        typer.Option(
+            "--score", "--conf", help="Leave out lower scores; by default predict.score_threshold if --set, else 0.3."
+        ),
+    ] = None,
+    tile: Tile = None,
+    overlap: Overlap = None,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Tiles per forward pass.")] = 8,
+    draw: Annotated[
+        str | None,
+        typer.Option(
+            "--draw", metavar="PARTS", help="What is drawn: some of boxes,names,scores,edges (error bars), or none."
+        ),
+    ] = None,
+    line_width: Annotated[
+        int | None,
+        typer.Option("--line-width", min=1, help="Of the drawings in pixels; by default it grows with the picture."),
+    ] = None,
+    recursive: Annotated[
+        bool, typer.Option("--recursive", help="Search the folders inside a folder of pictures, too.")
+    ] = False,
+    overrides: Overrides = None,
+    json_: Json = False,
+) -> None:
+    """Find objects in pictures: drawings with boxes, and predictions.json in COCO's format.
+
+    Example: gfocal predict runs/gfl_nano-bccd photos/ --score 0.4
+    """
+    with own_stdout():
+        from gfocal.commands.predict import predict_patterns
+
+        result = predict_patterns(
+            model,
+            images,
+            out,
+            score=score,
+            overrides=overrides or (),
+            tile=tile,
+            overlap=overlap,
+            batch_size=batch_size,
+            draw=draw,
+            line_width=line_width,
+            recursive=recursive,
+        )
+        _say_left_out(result)
+    if json_:
+        print_json(result)
+    else:
+        from gfocal.cli.tables.results import print_prediction
+
+        print_prediction(result)
+    if result.skipped:
+        raise typer.Exit(1)
+
+
+def _say_left_out(result: Prediction) -> None:
+    from gfocal.utils.text import counted
+
+    for line in result.passed_over:
+        say(f"note: {line}")
+    warn(result.skipped, "unreadable picture", "left out")
+    if result.left_out:
+        say(f"note: left out {counted(len(result.left_out), 'drawing')} of an earlier call")
