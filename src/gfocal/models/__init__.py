@@ -1,11 +1,14 @@
 """Networks: backbones, necks, heads, and what turns their outputs into detections."""
 
-from gfocal.models.backbones import ShuffleNetBackbone, TimmBackbone
+from gfocal.models.backbones.shufflenet import ShuffleNetBackbone
+from gfocal.models.backbones.timm import TimmBackbone
+from gfocal.models.backbones.vgg import VggBackbone
 from gfocal.models.heads import ConvHead, DepthwiseHead, PlainHead
-from gfocal.models.necks import FeaturePyramid, LightPan, SsdNeck
+from gfocal.models.necks.fpn import FeaturePyramid
+from gfocal.models.necks.light_pan import LightPan
+from gfocal.models.necks.ssd import SsdNeck
 from gfocal.models.postprocess import PostProcess
 from gfocal.models.protocols import Head, HeadShape, Neck, OutputLayer
-from gfocal.models.vgg import VggBackbone
 
 __all__ = [
     "ConvHead",

@@ -24,3 +24,10 @@ def frozen_norms_in_eval(module: nn.Module) -> None:
             own = list(child.parameters(recurse=False))
             if own and not any(parameter.requires_grad for parameter in own):
                 child.eval()
+
+
+def norms_in_eval(module: nn.Module) -> None:
+    """All batch normalisation of a module keeps its running statistics."""
+    for child in module.modules():
+        if isinstance(child, nn.modules.batchnorm._BatchNorm):
+            child.eval()

@@ -84,20 +84,20 @@ class HeadForm(Form):
 
 BACKBONES: dict[str, BackboneForm] = {
     "shufflenet_v2_x1_0": BackboneForm(
-        "models.backbones:ShuffleNetBackbone", ("frozen_stages", "norm_eval"), strides=(8, 16, 32)
+        "models.backbones.shufflenet:ShuffleNetBackbone", ("frozen_stages", "norm_eval"), strides=(8, 16, 32)
     ),
-    "vgg16": BackboneForm("models.vgg:VggBackbone", ("frozen_stages",), strides=(8, 16), stages=3),
+    "vgg16": BackboneForm("models.backbones.vgg:VggBackbone", ("frozen_stages",), strides=(8, 16), stages=3),
 }
 TIMM = BackboneForm(
-    "models.backbones:TimmBackbone", ("style", "frozen_stages", "norm_eval"), styles=("pytorch", "caffe")
+    "models.backbones.timm:TimmBackbone", ("style", "frozen_stages", "norm_eval"), styles=("pytorch", "caffe")
 )
 """Every other name."""
 
 NECKS: dict[str, NeckForm] = {
-    "fpn": NeckForm("models.necks:FeaturePyramid", ("channels", "extra_from", "relu_before_extra")),
-    "light_pan": NeckForm("models.necks:LightPan", ("channels",), strides=(8, 16, 32)),
+    "fpn": NeckForm("models.necks.fpn:FeaturePyramid", ("channels", "extra_from", "relu_before_extra")),
+    "light_pan": NeckForm("models.necks.light_pan:LightPan", ("channels",), strides=(8, 16, 32)),
     "ssd": NeckForm(
-        "models.necks:SsdNeck",
+        "models.necks.ssd:SsdNeck",
         backbones=("vgg16",),
         strides=(8, 16, 32, 64, 128, 256, 512),
         widths=(512, 1024, 512, 256, 256, 256, 256),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gfocal.detector import DenseDetector
 from gfocal.errors import UsageError
-from gfocal.models.backbones import RANDOM_START
+from gfocal.models.backbones.loading import RANDOM_START
 from gfocal.recipe import ModelRecipe, Recipe
 from gfocal.runs.card import read
 from gfocal.runs.checkpoint import find_weights, read_about

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gfocal.errors import UsageError
-from gfocal.models.backbones import first_line, no_weights, refuse_not_finite
+from gfocal.models.backbones.loading import first_line, no_weights, refuse_not_finite
 from gfocal.models.freezing import freeze
 from gfocal.serialization.torch_files import check_weights_file
 

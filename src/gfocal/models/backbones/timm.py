@@ -1,4 +1,4 @@
-"""Backbones: an image in, one map a stride out."""
+"""Backbones of the library timm."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from gfocal.errors import UsageError
-from gfocal.models.freezing import freeze
-from gfocal.serialization.sums import describe_not_finite
+from gfocal.models.backbones.loading import first_line, no_weights, refuse_not_finite
+from gfocal.models.freezing import norms_in_eval
 from gfocal.serialization.torch_files import check_weights_file
 
 
@@ -84,7 +84,7 @@ class TimmBackbone(nn.Module):
     def train(self, mode: bool = True) -> TimmBackbone:
         super().train(mode)
         if self.norm_eval:
-            _norms_in_eval(self)
+            norms_in_eval(self)
         return self
 
 
@@ -146,34 +146,6 @@ def _comes_from(body: nn.Module, weights: dict[str, Tensor]) -> bool:
     return found >= 0.9 * len(kernels)
 
 
-def refuse_not_finite(body: nn.Module) -> None:
-    """Refuse weights that are infinite or not a number: nothing can be learnt from them.
-
-    Raises:
-        ValueError: naming them.
-    """
-    if where := describe_not_finite(body.state_dict()):
-        raise ValueError(f"infinite or not a number: {where}")
-
-
-def first_line(error: Exception) -> str:
-    """What it says, or its kind where it says nothing."""
-    return next(iter(str(error).splitlines()), "") or type(error).__name__
-
-
-def no_weights(name: str, pretrained: bool | str, reason: str) -> UsageError:
-    """The error to raise where the weights of the network ``name`` cannot be loaded."""
-    where = f" from {pretrained}" if isinstance(pretrained, str) else ""
-    return UsageError(
-        f"model.pretrained: the weights of {name} could not be loaded{where} ({reason}); give the path of a local "
-        f"file with its weights, or start from random values with {RANDOM_START}"
-    )
-
-
-RANDOM_START = "--set model.pretrained=false --set model.frozen_stages=0 --set model.norm_eval=false"
-"""Frozen parts with random values would never learn."""
-
-
 def _freeze(body: nn.Module, last: str) -> bool:
     """Stop the gradients of everything up to and including the module ``last``; False if there is none."""
     # timm writes stages.0 where the module is called stages_0.
@@ -183,67 +155,3 @@ def _freeze(body: nn.Module, last: str) -> bool:
     for _, parameter in parameters[: stop[-1] + 1] if stop else ():
         parameter.requires_grad_(False)
     return bool(stop)
-
-
-def _norms_in_eval(module: nn.Module) -> None:
-    for child in module.modules():
-        if isinstance(child, nn.modules.batchnorm._BatchNorm):
-            child.eval()
-
-
-class ShuffleNetBackbone(nn.Module):
-    """ShuffleNetV2-1.0x with LeakyReLU(0.1): maps of strides 8, 16, 32 with 116, 232, 464 channels.
-
-    The layers are torchvision's, without its last convolution and classifier.
-
-    Args:
-        pretrained: path of a file with torchvision's names of these layers, or False.
-        norm_eval: batch normalisation keeps its running statistics while training.
-        frozen_stages: parameters up to the map of stride 2 * 2^frozen_stages keep their values (0: none; 1: the first
-            convolution; 4: all).
-    """
-
-    channels = (116, 232, 464)
-
-    def __init__(self, *, pretrained: bool | str = False, norm_eval: bool = False, frozen_stages: int = 0) -> None:
-        super().__init__()
-        from torchvision.models import shufflenet_v2_x1_0
-
-        if isinstance(pretrained, str) and not Path(pretrained).is_file():
-            raise UsageError(f"model.pretrained: there is no file {pretrained}")
-        try:
-            whole = shufflenet_v2_x1_0(weights="DEFAULT" if pretrained is True else None)
-        except (OSError, RuntimeError) as error:  # no network, a damaged download
-            raise no_weights("shufflenet_v2_x1_0", pretrained, first_line(error)) from error
-        self.conv1, self.maxpool = whole.conv1, whole.maxpool
-        self.stage2, self.stage3, self.stage4 = whole.stage2, whole.stage3, whole.stage4
-        _replace_relu(self)
-        self.norm_eval = norm_eval
-        if isinstance(pretrained, str):
-            try:
-                check_weights_file(Path(pretrained))
-                state = torch.load(pretrained, map_location="cpu", weights_only=True)
-                self.load_state_dict({k: v for k, v in state.items() if not k.startswith(("conv5.", "fc."))})
-                refuse_not_finite(self)
-            except Exception as error:  # torch raises many kinds for a file that is none
-                raise no_weights("shufflenet_v2_x1_0", pretrained, first_line(error)) from error
-        freeze((self.conv1, self.stage2, self.stage3, self.stage4)[:frozen_stages])
-
-    def forward(self, images: Tensor) -> list[Tensor]:
-        c3 = self.stage2(self.maxpool(self.conv1(images)))
-        c4 = self.stage3(c3)
-        return [c3, c4, self.stage4(c4)]
-
-    def train(self, mode: bool = True) -> ShuffleNetBackbone:
-        super().train(mode)
-        if self.norm_eval:
-            _norms_in_eval(self)
-        return self
-
-
-def _replace_relu(module: nn.Module) -> None:
-    for name, child in module.named_children():
-        if isinstance(child, nn.ReLU):
-            setattr(module, name, nn.LeakyReLU(0.1, inplace=True))
-        else:
-            _replace_relu(child)

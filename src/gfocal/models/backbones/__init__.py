@@ -1,0 +1,1 @@
+"""Backbones: an image in, one map a stride out."""

@@ -1,0 +1,1 @@
+"""Necks: they make the levels of the pyramid from the backbone's maps."""
