@@ -45,6 +45,7 @@ def test_atss_takes_no_candidates_from_the_padding() -> None:
 KINDS = [
     *["fcos_nano", "atss_nano", "gfl_nano", "foveabox_nano", "retinanet_nano", "ssd_nano"],
     *["gfl_nano task_aligned", "retinanet_nano task_aligned"],
+    *["gfl_nano dsla", "gfl_nano sim_ota"],
 ]
 
 

@@ -474,7 +474,11 @@ def test_another_detector_under_the_keys_of_this_one_is_refused() -> None:
             ["model.boxes.kind=general_dfl"],
             ("boxes.kind general_dfl", "retinanet", "what goes: dirac"),
         ),
-        ("retinanet_r50", ["model.assigner.kind=atss"], ("assigner.kind atss", "what goes: max_iou, task_aligned")),
+        (
+            "retinanet_r50",
+            ["model.assigner.kind=atss"],
+            ("assigner.kind atss", "what goes: max_iou, task_aligned, dsla, sim_ota"),
+        ),
         ("retinanet_r50", ["model.quality.kind=centerness"], ("centerness", "what goes: none, iou, iou_guided, joint")),
         ("retinanet_r50", ["model.boxes.code=distances"], ("boxes.code distances", "what goes: deltas")),
         ("retinanet_r50", ["model.box_weight=centerness"], ("box_weight centerness", "what goes: score, target, none")),

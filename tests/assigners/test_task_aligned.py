@@ -14,8 +14,9 @@ from gfocal.assigners import AtssAssigner, DynamicAssigner, TaskAlignedAssigner,
 from gfocal.assigners.lattice import inside_pairs
 from gfocal.boxes import aligned_iou
 from gfocal.errors import UsageError
-from gfocal.points import make_anchors, make_points
+from gfocal.points import make_points
 from gfocal.structures import NEGATIVE, Assignment, Targets
+from helpers.assigner_problems import Problem
 from oracles.assigners import task_aligned as slow_task_aligned
 
 # Sixteen points of stride 8 at 4, 12, 20, 28 and four of stride 16 at 8 and 24, of an image of 32 x 32.
@@ -160,51 +161,24 @@ def test_perfect_boxes_leave_the_score() -> None:
 # --- the slow loop --------------------------------------------------------------------------------------------------
 
 
-class Problem:
-    """A random one: one to three levels, one to three anchors a location, objects that overlap, predictions."""
+class Aligned(Problem):
+    """With settings of this assigner."""
 
     def __init__(self, seed: int) -> None:
-        draw = random.Random(seed)
-        self.ties = draw.random() < 0.5
-        strides = [4, 8, 16][: draw.randint(1, 3)]
-        grids = [(draw.randint(0, 40 // s), 40 // s) for s in strides]
-        sides = [[(2.0 * s, 2.0 * s)] * draw.randint(1, 3) for s in strides]
-        self.points = make_anchors(grids, strides, sides, offset=draw.choice([0.0, 0.5]))
-        count, classes = draw.choice([0, 1, 2, 5, 9]), draw.randint(1, 3)
-        # Eighths of pixels are exact in float32, so that points are inside or not in any precision.
-        unit = 1 if self.ties else 8
-        near = [[draw.randint(-4, 28), draw.randint(-4, 20)] for _ in range(2)]  # so that objects overlap
-
-        def box(jitter: int) -> list[float]:
-            x, y = (v + draw.randint(-jitter * unit, jitter * unit) / unit for v in draw.choice(near))
-            return [x, y, x + draw.randint(unit, 24 * unit) / unit, y + draw.randint(unit, 24 * unit) / unit]
-
-        rows = [box(6) for _ in range(count)]
-        if self.ties and count > 2:
-            rows[-1] = rows[0]
-        labels = [draw.randrange(classes) for _ in rows]
-        self.targets = Targets(torch.tensor(rows).view(-1, 4), torch.tensor(labels).long())
-        generator = torch.Generator().manual_seed(seed)
-        self.scores = torch.rand(len(self.points), classes, generator=generator)
-        boxes = self.points.anchors + 4 * torch.randn(len(self.points), 4, generator=generator)
-        if self.ties:  # a few values, 0 and 1 among them, and a few boxes of whole pixels
-            self.scores = (self.scores * 4).round() / 4
-            few = torch.tensor([*rows[:3], *(box(6) for _ in range(4))])
-            boxes = few[torch.randint(0, len(few), (len(self.points),), generator=generator)]
-        self.boxes = boxes
-        alpha, beta = draw.choice([(1.0, 6.0), (0.0, 6.0), (1.0, 0.0), (0.5, 4.0), (1.0, 6.0)])
-        self.settings: dict[str, Any] = {"alpha": alpha, "beta": beta, "positives": draw.choice([1, 3, 13, 1000])}
+        super().__init__(seed)
+        alpha, beta = self.draw.choice([(1.0, 6.0), (0.0, 6.0), (1.0, 0.0), (0.5, 4.0), (1.0, 6.0)])
+        self.settings: dict[str, Any] = {"alpha": alpha, "beta": beta, "positives": self.draw.choice([1, 3, 13, 1000])}
 
 
-def rich() -> Problem:
+def rich() -> Aligned:
     """One with nine objects and no ties."""
-    return next(p for p in map(Problem, range(1000)) if not p.ties and len(p.targets) == 9 and len(p.points) > 50)
+    return next(p for p in map(Aligned, range(1000)) if not p.ties and len(p.targets) == 9 and len(p.points) > 50)
 
 
 def test_equal_to_the_slow_loop_on_a_thousand_problems() -> None:
     tied = positive = left = 0
     for seed in range(1000):
-        p = Problem(seed)
+        p = Aligned(seed)
         found = TaskAlignedAssigner(**p.settings).assign(p.points, p.targets, p.scores, p.boxes)
         index, alignment = slow_task_aligned(
             p.points.xy, p.targets.boxes, p.targets.labels, p.scores, p.boxes, **p.settings
@@ -229,7 +203,7 @@ def test_the_size_of_a_chunk_changes_nothing(chunk: int, monkeypatch: pytest.Mon
     monkeypatch.setattr(lattice, "_CHUNK", chunk)
     assert all(torch.equal(*pair) for pair in zip(inside_pairs(p.points, p.targets.boxes), expected, strict=True))
     for seed in range(60):  # and the choice, ties too
-        p = Problem(seed)
+        p = Aligned(seed)
         found = TaskAlignedAssigner(**p.settings).assign(p.points, p.targets, p.scores, p.boxes)
         index, _ = slow_task_aligned(p.points.xy, p.targets.boxes, p.targets.labels, p.scores, p.boxes, **p.settings)
         assert found.gt_index.tolist() == index, seed
@@ -237,7 +211,7 @@ def test_the_size_of_a_chunk_changes_nothing(chunk: int, monkeypatch: pytest.Mon
 
 def test_candidates_are_all_that_can_become_positive() -> None:
     for seed in range(50):
-        p = Problem(seed)
+        p = Aligned(seed)
         assigner = TaskAlignedAssigner(positives=10**6)
         gt, point = assigner.candidates(p.points, p.targets.boxes)
         slow = [

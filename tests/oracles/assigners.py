@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from oracles.boxes import Box, box_area, centre_and_size, encode_distances, iou, plain
+from oracles.boxes import Box, box_area, centre_and_size, encode_distances, giou, iou, plain
 
 
 def fcos(
@@ -216,3 +216,107 @@ def soft_targets(alignment: Any, ious: Any, owner: Any) -> list[float]:
         highest = max(alignment[i] for i in own)
         found.append(t / highest * max(ious[i] for i in own) if highest > 0 else 0.0)
     return found
+
+
+def cross_entropy(score: float, target: float) -> float:
+    """Binary, of a probability; each logarithm is at least -100."""
+    logs = [max(math.log(p), -100.0) if p > 0 else -100.0 for p in (score, 1 - score)]
+    return -(target * logs[0] + (1 - target) * logs[1])
+
+
+def in_steps(costs: list[list[float]]) -> list[list[int]]:
+    """Costs in steps of 2^-24, so that equal ones are equal in whatever order they were added up."""
+    return [[round(cost * 2**24) for cost in row] for row in costs]
+
+
+def cheapest(costs: list[list[int]], ious: list[list[float]], count: int, counted: int) -> list[int]:
+    """The matching of DSLA and SimOTA.
+
+    Args:
+        costs: of each object, for each candidate, in whole steps.
+        ious: likewise.
+        count: number of candidates.
+        counted: IoUs whose sum is k.
+
+    Returns:
+        For each candidate the object that it learns, or -1.
+    """
+    takers: list[list[int]] = [[] for _ in range(count)]
+    for g, (row, iou_row) in enumerate(zip(costs, ious, strict=True)):
+        k = max(1, int(sum(sorted(iou_row, reverse=True)[:counted])))
+        for p in sorted(range(count), key=lambda p, row=row: (row[p], p))[:k]:
+            takers[p].append(g)
+    found = []
+    for p, own in enumerate(takers):
+        everyone = range(len(costs))
+        found.append(own[0] if len(own) == 1 else min(everyone, key=lambda g, p=p: (costs[g][p], g)) if own else -1)
+    return found
+
+
+def dsla(
+    xy: Any, gt_boxes: Any, gt_labels: Any, scores: Any, boxes: Any, iou_cost: float = 3.0, counted: int = 13
+) -> tuple[list[int], list[list[float]]]:
+    """NanoDet-Plus: sum over classes of BCE(s, y) |y - s|^2, less ``iou_cost`` times log(IoU + 1e-7).
+
+    Returns:
+        For each point the object that it learns, or -1; and the costs of each object, of the candidates.
+    """
+    xy, scores, boxes, gts = plain(xy), plain(scores), plain(boxes), plain(gt_boxes)
+    inside = [p for p, (x, y) in enumerate(xy) if any(min(encode_distances(x, y, gt)) > 0.01 for gt in gts)]
+    costs, ious = [], []
+    for gt, label in zip(gts, plain(gt_labels), strict=True):
+        ious.append([iou(boxes[p], gt) for p in inside])
+        costs.append([])
+        for p, u in zip(inside, ious[-1], strict=True):
+            soft = [u if c == label else 0.0 for c in range(len(scores[p]))]
+            parts = [cross_entropy(s, y) * (y - s) ** 2 for s, y in zip(scores[p], soft, strict=True)]
+            costs[-1].append(sum(parts) - iou_cost * math.log(u + 1e-7))
+    index = [-1] * len(xy)
+    for p, g in zip(inside, cheapest(in_steps(costs), ious, len(inside), counted) if gts else [], strict=True):
+        index[p] = g
+    return index, costs
+
+
+def sim_ota(
+    xy: Any,
+    strides: Any,
+    gt_boxes: Any,
+    gt_labels: Any,
+    scores: Any,
+    boxes: Any,
+    radius: float = 2.5,
+    iou_cost: float = 6.0,
+    counted: int = 10,
+) -> tuple[list[int], list[list[float]]]:
+    """PicoDet of 2021: varifocal loss of all classes + ``iou_cost`` (1 - GIoU), and a fine unless inside and near.
+
+    Returns:
+        For each point the object that it learns, or -1; and each object's costs of the candidates, without the fine.
+    """
+    xy, strides, scores, boxes, gts = plain(xy), plain(strides), plain(scores), plain(boxes), plain(gt_boxes)
+
+    def is_inside(p: int, gt: list[float]) -> bool:
+        return min(encode_distances(*xy[p], gt)) > 0.01
+
+    def is_near(p: int, gt: list[float]) -> bool:
+        x, y, _, _ = centre_and_size(gt)
+        return radius * strides[p] - max(abs(xy[p][0] - x), abs(xy[p][1] - y)) > 0.01
+
+    some = [p for p in range(len(xy)) if any(is_inside(p, gt) or is_near(p, gt) for gt in gts)]
+    costs, ious, fines = [], [], []
+    for gt, label in zip(gts, plain(gt_labels), strict=True):
+        ious.append([iou(boxes[p], gt) for p in some])
+        costs.append([])
+        for p, u in zip(some, ious[-1], strict=True):
+            total = 0.0
+            for c, s in enumerate(scores[p]):
+                positive = c == label and u > 0
+                total += u * cross_entropy(s, u) if positive else 0.75 * s**2 * cross_entropy(s, 0.0)
+            total += iou_cost * (1 - giou(boxes[p], gt))
+            costs[-1].append(total)
+        fines.append([0 if is_inside(p, gt) and is_near(p, gt) else 2**50 for p in some])
+    index = [-1] * len(xy)
+    fined = [[a + b for a, b in zip(*rows, strict=True)] for rows in zip(in_steps(costs), fines, strict=True)]
+    for p, g in zip(some, cheapest(fined, ious, len(some), counted) if gts else [], strict=True):
+        index[p] = g
+    return index, costs

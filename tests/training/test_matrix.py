@@ -100,6 +100,16 @@ CASES += [
     )
     for row in sorted(ALIGNED)
 ]
+CASES += [
+    pytest.param(*row, [f"model.assigner.kind={name}"], id="-".join(row) + f"-{name}", marks=marks)
+    for name in ("dsla", "sim_ota")
+    for row, marks in (
+        (("gfl", "joint", "general_dfl"), []),
+        (("retinanet", "none", "dirac"), pytest.mark.slow),
+        (("fcos", "centerness", "gaussian"), pytest.mark.slow),
+        (("ssd", "softmax_mined", "dirac"), pytest.mark.slow),
+    )
+]
 
 
 @pytest.mark.parametrize(("detector", "quality", "boxes", "more"), CASES)

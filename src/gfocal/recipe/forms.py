@@ -116,6 +116,8 @@ ASSIGNERS: dict[str, Form] = {
     "fovea": Form("assigners.fovea:FoveaAssigner", ("sigma",), points=SQUARE),
     "max_iou": Form("assigners.max_iou:MaxIouAssigner", ("positive_iou", "negative_iou", "low_quality"), anchors=True),
     "task_aligned": Form("assigners.task_aligned:TaskAlignedAssigner", ("alpha", "beta", "positives"), dynamic=True),
+    "dsla": Form("assigners.dsla:DynamicSoftLabelAssigner", dynamic=True),
+    "sim_ota": Form("assigners.sim_ota:SimOtaAssigner", dynamic=True),
 }
 _GENERAL = "representation.boxes.general:GeneralBoxes"
 BOXES: dict[str, Form] = {

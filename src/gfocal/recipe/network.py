@@ -93,7 +93,8 @@ class AssignerRecipe(Section):
     beta: NotNegative = Field(6.0, description="exponent of the IoU of a point's box (task_aligned)")
     positives: PositiveInt = Field(13, description="best points of each object (task_aligned)")
     static_epochs: Natural = Field(
-        0, description="first epochs in which atss (max_iou for several anchors a location) assigns (task_aligned)"
+        0,
+        description="first epochs in which atss (max_iou for several anchors a location) assigns (dynamic ones)",
     )
     in_padding: bool = Field(
         False, description="points in the padding that a batch gives an image are assigned and learn too"
