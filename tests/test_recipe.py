@@ -487,7 +487,7 @@ def test_another_detector_under_the_keys_of_this_one_is_refused() -> None:
             ["model.box_weight=target"],
             (
                 "box_weight target is the target that the quality learns, and quality.kind none learns none",
-                "what goes: quality.kind centerness, iou, centerness_guided, iou_guided, joint, joint_v2",
+                "what goes: quality.kind centerness, iou, centerness_guided, iou_guided, joint, joint_v2, varifocal",
                 "or box_weight score, centerness, none",
             ),
         ),

@@ -37,6 +37,13 @@ def quality_focal(x: float, y: float, beta: float) -> float:
     return abs(y - sigmoid(x)) ** beta * binary_cross_entropy(x, y)
 
 
+def varifocal(x: float, q: float, alpha: float, gamma: float) -> float:
+    """arXiv 2008.13367, eq. 2."""
+    if q > 0:
+        return q * binary_cross_entropy(x, q)
+    return alpha * sigmoid(x) ** gamma * binary_cross_entropy(x, 0.0)
+
+
 def quality_focal_slope(x: float, y: float, beta: float) -> float:
     """d QFL / dx by the product rule, with the convention that it is 0 where sigma = y."""
     s = sigmoid(x)

@@ -16,6 +16,7 @@ from gfocal.losses.generalized import generalized_focal_loss
 from gfocal.losses.quality import quality_focal_loss
 from gfocal.losses.reduction import at_least_float32, reduce_loss
 from gfocal.losses.smooth_l1 import smooth_l1_loss
+from gfocal.losses.varifocal import varifocal_loss
 
 __all__ = [
     "at_least_float32",
@@ -28,4 +29,5 @@ __all__ = [
     "quality_focal_loss",
     "reduce_loss",
     "smooth_l1_loss",
+    "varifocal_loss",
 ]

@@ -86,10 +86,10 @@ def quality_focal_loss(
     if not beta >= 0:
         raise ValueError(f"beta must be >= 0, got {beta}")
     x = at_least_float32(logits)
-    _check_target(x, target)
     if x.numel() < _MANY or torch._C._are_functorch_transforms_active():
-        y = target.detach().to(x.dtype) if isinstance(target, Tensor) else _dense(x, *target)
+        y = dense_quality(x, target)
         return reduce_loss(formula(x, y, beta), weight=weight, reduction=reduction, norm=norm)
+    _check_target(x, target)
     # autocast would only look at the inputs: they are float32 already, and the function itself has no autocast op.
     given = target.detach().to(x.dtype) if isinstance(target, Tensor) else _sparse(x, *target)
     summed = reduction != "none" and weight is None
@@ -97,6 +97,16 @@ def quality_focal_loss(
     if not summed:
         return reduce_loss(loss, weight=weight, reduction=reduction, norm=norm)
     return reduce_loss(loss / x.numel() if reduction == "mean" else loss, norm=norm)
+
+
+def dense_quality(x: Tensor, target: Tensor | Sequence[Tensor]) -> Tensor:
+    """The soft target of the shape of the logits ``x`` that a dense one, or a pair (labels, quality), means.
+
+    Raises:
+        ValueError: for shapes that do not fit, or a quality outside [0, 1] in a pair on the CPU.
+    """
+    _check_target(x, target)
+    return target.detach().to(x.dtype) if isinstance(target, Tensor) else _dense(x, *target)
 
 
 def _check_target(x: Tensor, target: Tensor | Sequence[Tensor]) -> None:

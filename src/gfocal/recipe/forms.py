@@ -139,6 +139,9 @@ QUALITIES: dict[str, Form] = {
     "iou_guided": Form(_GUIDED, ("eta", "alpha", "gamma"), {"kind": "iou"}, target=True),
     "joint": Form("representation.quality.joint:JointQuality", ("beta",), target=True),
     "joint_v2": Form("representation.quality.joint_v2:JointV2", ("beta",), points=SQUARE, bins=True, target=True),
+    "varifocal": Form(
+        "representation.quality.varifocal:VarifocalQuality", fixed={"alpha": 0.75, "gamma": 2.0}, target=True
+    ),
     "softmax_mined": Form("representation.quality.mined:MinedSoftmax", ("negatives",), points=SSD),
 }
 BOX_WEIGHTS: dict[str, Form] = {

@@ -15,6 +15,7 @@ from gfocal.representation.quality.joint import JointQuality, soft_target
 from gfocal.representation.quality.joint_v2 import JointV2, product_logits
 from gfocal.representation.quality.mined import MinedSoftmax
 from gfocal.representation.quality.none import NoQuality
+from gfocal.representation.quality.varifocal import VarifocalQuality
 
 __all__ = [
     "BoxRepresentation",
@@ -35,6 +36,7 @@ __all__ = [
     "Quality",
     "ScoreWeight",
     "TargetWeight",
+    "VarifocalQuality",
     "product_logits",
     "soft_target",
 ]
