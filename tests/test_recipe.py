@@ -183,6 +183,11 @@ def test_what_is_refused_and_what_is_said(override: str, message: str) -> None:
     [
         (["model.channels=100"], "channels must be a multiple of 32"),
         (["model.neck=light_pan"], "light_pan makes the strides .*, not .*; neck fpn makes any"),
+        (["model.neck=ghost_pan"], r"ghost_pan adds 1 level .* not those of strides \[64, 128\]; neck fpn adds any"),
+        (
+            ["model.neck=csp_pan", "model.strides=[8, 16, 32]", "model.channels=97"],
+            "multiple of 2 for neck csp_pan, got 97",
+        ),
         (["model.strides=[8, 16, 32, 60]"], "each stride must be twice the one before"),
         (["model.strides=[]"], r"strides must start at one that backbones have .*, got \[\]"),
         (["model.strides=[64, 128]"], r"strides must start at one that backbones have .*, got \[64, 128\]"),
@@ -416,7 +421,8 @@ def test_every_form_can_be_built(key: str, name: str) -> None:
         load_recipe(recipe, [f"model.{key}={name}", "model.channels=96"]), ["a"], pretrained=False
     )
     part = getattr(detector, {"boxes.kind": "box_coder"}.get(key, key.partition(".")[0]))
-    assert type(part).__name__ == (form.place.partition(":")[2] if form.place else "NoneType")
+    built = form.place.partition(":")[2] if form.place else "NoneType"
+    assert type(part).__name__ == {"ghost_pan": "ConcatPan", "csp_pan": "ConcatPan"}.get(built, built)
 
 
 @pytest.mark.parametrize("key", ["head", "neck", "box_weight"])
@@ -513,7 +519,7 @@ def test_another_detector_under_the_keys_of_this_one_is_refused() -> None:
             ("joint_v2", "dirac", "what goes: boxes.kind general or general_dfl"),
         ),
         ("fcos_r50", ["model.quality.kind=joint_v2", "model.boxes.kind=gaussian"], ("joint_v2", "gaussian")),
-        ("ssd_nano", ["model.head=conv"], ("head conv", "use plain or depthwise")),
+        ("ssd_nano", ["model.head=conv"], ("head conv", "use plain or pico or depthwise_5x5 or depthwise")),
         ("ssd_nano", ["model.points.aspects=[[2]]"], ("needs aspects for each of the 3 levels", "got 1 and 4")),
         ("ssd_nano", ["data.resize.kind=short_long"], ("data.resize.kind=square",)),
         ("ssd512_vgg16", ["data.resize.size=320"], ("512 pixels, not 320",)),

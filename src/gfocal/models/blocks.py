@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Literal
 
 from torch import nn
-from torchvision.ops import Conv2dNormActivation
 
 Activation = Literal["leaky_relu", "hard_swish"]
 
-_ACTIVATIONS = {"leaky_relu": partial(nn.LeakyReLU, 0.1), "hard_swish": nn.Hardswish}
+_ACTIVATIONS: dict[Activation, Callable[..., nn.Module]] = {
+    "leaky_relu": partial(nn.LeakyReLU, 0.1),
+    "hard_swish": nn.Hardswish,
+}
 
 
 def conv_norm(
@@ -23,14 +26,11 @@ def conv_norm(
     activation: Activation | None = None,
 ) -> nn.Sequential:
     """A convolution without bias, batch normalisation, and an activation where one is asked for."""
-    return Conv2dNormActivation(
-        in_channels,
-        channels,
-        kernel,
-        stride,
-        groups=groups,
-        activation_layer=_ACTIVATIONS[activation] if activation else None,
-    )
+    layers: list[nn.Module] = [
+        nn.Conv2d(in_channels, channels, kernel, stride, kernel // 2, groups=groups, bias=False),
+        nn.BatchNorm2d(channels),
+    ]
+    return nn.Sequential(*layers, *([_ACTIVATIONS[activation](inplace=True)] if activation else []))
 
 
 def separable(

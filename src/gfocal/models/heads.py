@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from gfocal.models.blocks import Activation, separable
 from gfocal.models.protocols import KINDS, HeadShape, OutputKind, OutputLayer
 from gfocal.structures import HeadOutput
 
@@ -151,9 +152,11 @@ class DepthwiseHead(nn.Module):
             anchor in the order classes, box, quality.
         channels: of the blocks.
         head_depth: blocks a level.
+        kernel: side of the depthwise kernels, odd.
+        activation: after every normalisation.
 
     Source:
-        NanoDet's head; there with one anchor.
+        NanoDet's head, with a kernel of 5 NanoDet-Plus's, and with hard swish PicoDet's; there with one anchor.
 
     Raises:
         ValueError: levels of different channels, or anchors of another number of levels.
@@ -165,12 +168,19 @@ class DepthwiseHead(nn.Module):
         *,
         channels: int = 96,
         head_depth: int = 2,
+        kernel: int = 3,
+        activation: Activation = "leaky_relu",
     ) -> None:
         super().__init__()
         self.outputs = shape.outputs
         self.level_lists = {"blocks": 0}
         self.blocks = nn.ModuleList(
-            nn.Sequential(*(_separable(shape.width if i == 0 else channels, channels) for i in range(head_depth)))
+            nn.Sequential(
+                *(
+                    separable(shape.width if i == 0 else channels, channels, kernel, activation=activation)
+                    for i in range(head_depth)
+                )
+            )
             for _ in range(shape.levels)
         )
         self.out = nn.ModuleList(nn.Conv2d(channels, count * sum(self.outputs), 1) for count in shape.counts)
@@ -188,17 +198,6 @@ class DepthwiseHead(nn.Module):
         which = KINDS.index(kind)
         outputs, start, together = self.outputs[which], sum(self.outputs[:which]), sum(self.outputs)
         return [OutputLayer.of(conv, outputs, start, together) for conv in self.out] if outputs else []
-
-
-def _separable(in_channels: int, channels: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(in_channels, in_channels, 3, padding=1, groups=in_channels, bias=False),
-        nn.BatchNorm2d(in_channels),
-        nn.LeakyReLU(0.1, inplace=True),
-        nn.Conv2d(in_channels, channels, 1, bias=False),
-        nn.BatchNorm2d(channels),
-        nn.LeakyReLU(0.1, inplace=True),
-    )
 
 
 class PlainHead(nn.Module):

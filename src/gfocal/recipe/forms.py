@@ -59,12 +59,16 @@ class NeckForm(Form):
     Attributes:
         backbones: whose maps alone it takes, and who go with it alone; (): those that go with any neck.
         strides: the only ones that it makes; (): any.
+        extra: levels that it adds to the backbone's at most; None: any number.
+        multiple: of which ``channels`` must be one.
         widths: channels of its levels where they are not ``model.channels``.
         image_size: of the images that it makes its levels of, in pixels; 0: any.
     """
 
     backbones: tuple[str, ...] = ()
     strides: tuple[int, ...] = ()
+    extra: int | None = None
+    multiple: int = 1
     widths: tuple[int, ...] = ()
     image_size: int = 0
 
@@ -82,10 +86,17 @@ class HeadForm(Form):
     groups: int = 1
 
 
+_SHUFFLENET, _ESNET = "models.backbones.shufflenet:ShuffleNetBackbone", "models.backbones.esnet:EsNet"
+_WITH_NORMS = ("frozen_stages", "norm_eval")
 BACKBONES: dict[str, BackboneForm] = {
-    "shufflenet_v2_x1_0": BackboneForm(
-        "models.backbones.shufflenet:ShuffleNetBackbone", ("frozen_stages", "norm_eval"), strides=(8, 16, 32)
-    ),
+    **{
+        name: BackboneForm(place, _WITH_NORMS, {"name": name}, strides=(8, 16, 32))
+        for place, names in {
+            _SHUFFLENET: ("shufflenet_v2_x1_0", "shufflenet_v2_x1_5"),
+            _ESNET: ("esnet_x0_75", "esnet_x1_0", "esnet_x1_25"),
+        }.items()
+        for name in names
+    },
     "vgg16": BackboneForm("models.backbones.vgg:VggBackbone", ("frozen_stages",), strides=(8, 16), stages=3),
 }
 TIMM = BackboneForm(
@@ -96,6 +107,8 @@ TIMM = BackboneForm(
 NECKS: dict[str, NeckForm] = {
     "fpn": NeckForm("models.necks.fpn:FeaturePyramid", ("channels", "extra_from", "relu_before_extra")),
     "light_pan": NeckForm("models.necks.light_pan:LightPan", ("channels",), strides=(8, 16, 32)),
+    "ghost_pan": NeckForm("models.necks.ghost_pan:ghost_pan", ("channels",), extra=1, multiple=2),
+    "csp_pan": NeckForm("models.necks.csp_pan:csp_pan", ("channels",), extra=1, multiple=2),
     "ssd": NeckForm(
         "models.necks.ssd:SsdNeck",
         backbones=("vgg16",),
@@ -108,6 +121,10 @@ _TOWERS = ("channels", "head_depth", "head_norm", "tower_bias", "level_scales", 
 HEADS: dict[str, HeadForm] = {
     "conv": HeadForm("models.heads:ConvHead", _TOWERS, points=("square", "octave"), groups=32),
     "depthwise": HeadForm("models.heads:DepthwiseHead", ("channels", "head_depth")),
+    "depthwise_5x5": HeadForm("models.heads:DepthwiseHead", ("channels", "head_depth"), {"kernel": 5}),
+    "pico": HeadForm(
+        "models.heads:DepthwiseHead", ("channels", "head_depth"), {"kernel": 5, "activation": "hard_swish"}
+    ),
     "plain": HeadForm("models.heads:PlainHead", mixed_widths=True),
 }
 ASSIGNERS: dict[str, Form] = {

@@ -22,6 +22,8 @@ from gfocal.recipe.forms import (
 )
 from gfocal.recipe.rows import DETECTORS, check_axes
 
+_LAST_STRIDE = 32  # of a backbone's maps
+
 
 class QualityRecipe(Section):
     """How quality enters the score."""
@@ -196,6 +198,10 @@ class ModelRecipe(Section):
         if neck.widths and not head.mixed_widths:
             fit = " or ".join(name for name, form in HEADS.items() if form.mixed_widths)
             raise ValueError(f"neck {self.neck} has levels of different width: use head {fit}")
+        if self.channels % neck.multiple:
+            raise ValueError(
+                f"channels must be a multiple of {neck.multiple} for neck {self.neck}, got {self.channels}"
+            )
         if self.frozen_stages > backbone.stages:
             raise ValueError(f"{self.backbone} has {backbone.stages} stages to freeze, not {self.frozen_stages}")
         if self.style not in backbone.styles:
@@ -215,8 +221,14 @@ class ModelRecipe(Section):
             raise ValueError(f"{pair} go with each other alone")
         if backbone.strides and not own and strides[: len(backbone.strides)] != list(backbone.strides):
             raise ValueError(f"backbone {self.backbone} gives strides {list(backbone.strides)}, not {strides}")
+        free = " or ".join(name for name, form in NECKS.items() if not form.strides and form.extra is None)
+        added = [stride for stride in strides if stride > _LAST_STRIDE]
+        if neck.extra is not None and len(added) > neck.extra:
+            raise ValueError(
+                f"neck {self.neck} adds {neck.extra} level to those of the backbone, not those of strides {added}; "
+                f"neck {free} adds any number"
+            )
         if neck.strides and strides != list(neck.strides):
-            free = " or ".join(name for name, form in NECKS.items() if not form.strides)
             raise ValueError(
                 f"neck {self.neck} makes the strides {list(neck.strides)}, not {strides}; neck {free} makes any"
             )

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from torchvision.ops import SqueezeExcitation
 
 from gfocal.errors import UsageError
-from gfocal.models.backbones.loading import first_line, no_weights
+from gfocal.models.backbones.loading import first_line, no_weights, refuse_not_finite
 from gfocal.models.blocks import conv_norm
 from gfocal.models.freezing import freeze, norms_in_eval
+from gfocal.serialization.torch_files import check_weights_file
 
 _BLOCKS = (3, 7, 3)
 _WIDE = (0.875, 0.5, 1.0, 0.625, 0.5, 0.75, 0.625, 0.625, 0.5, 0.625, 1.0, 0.625, 0.75)
@@ -81,12 +82,14 @@ class EsNet(nn.Module):
         return self
 
     def _load(self, name: str, pretrained: bool | str) -> None:
-        if pretrained is True:
+        if not isinstance(pretrained, str):
             raise no_weights(name, pretrained, "nobody offers them for PyTorch")
         if not Path(pretrained).is_file():
             raise UsageError(f"model.pretrained: there is no file {pretrained}")
         try:
+            check_weights_file(Path(pretrained))
             self.load_state_dict(torch.load(pretrained, map_location="cpu", weights_only=True))
+            refuse_not_finite(self)
         except Exception as error:  # torch raises many kinds for a file that is none
             raise no_weights(name, pretrained, first_line(error)) from error
 

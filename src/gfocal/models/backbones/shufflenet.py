@@ -12,31 +12,46 @@ from gfocal.models.backbones.loading import first_line, no_weights, refuse_not_f
 from gfocal.models.freezing import freeze, norms_in_eval
 from gfocal.serialization.torch_files import check_weights_file
 
+WIDTHS: dict[str, tuple[int, int, int]] = {
+    "shufflenet_v2_x1_0": (116, 232, 464),
+    "shufflenet_v2_x1_5": (176, 352, 704),
+}
+"""Channels of the three maps."""
+
 
 class ShuffleNetBackbone(nn.Module):
-    """ShuffleNetV2-1.0x with LeakyReLU(0.1): maps of strides 8, 16, 32 with 116, 232, 464 channels.
+    """ShuffleNetV2 with LeakyReLU(0.1): maps of strides 8, 16, 32.
 
     The layers are torchvision's, without its last convolution and classifier.
 
     Args:
+        name: of :data:`WIDTHS`.
         pretrained: path of a file with torchvision's names of these layers, or False.
         norm_eval: batch normalisation keeps its running statistics while training.
         frozen_stages: parameters up to the map of stride 2 * 2^frozen_stages keep their values (0: none; 1: the first
             convolution; 4: all).
     """
 
-    channels = (116, 232, 464)
-
-    def __init__(self, *, pretrained: bool | str = False, norm_eval: bool = False, frozen_stages: int = 0) -> None:
+    def __init__(
+        self,
+        name: str = "shufflenet_v2_x1_0",
+        *,
+        pretrained: bool | str = False,
+        norm_eval: bool = False,
+        frozen_stages: int = 0,
+    ) -> None:
         super().__init__()
-        from torchvision.models import shufflenet_v2_x1_0
+        import torchvision
 
+        if name not in WIDTHS:
+            raise UsageError(f"model.backbone: there is no ShuffleNet {name!r}, but {', '.join(WIDTHS)}")
+        self.channels = WIDTHS[name]
         if isinstance(pretrained, str) and not Path(pretrained).is_file():
             raise UsageError(f"model.pretrained: there is no file {pretrained}")
         try:
-            whole = shufflenet_v2_x1_0(weights="DEFAULT" if pretrained is True else None)
+            whole = getattr(torchvision.models, name)(weights="DEFAULT" if pretrained is True else None)
         except (OSError, RuntimeError) as error:  # no network, a damaged download
-            raise no_weights("shufflenet_v2_x1_0", pretrained, first_line(error)) from error
+            raise no_weights(name, pretrained, first_line(error)) from error
         self.conv1, self.maxpool = whole.conv1, whole.maxpool
         self.stage2, self.stage3, self.stage4 = whole.stage2, whole.stage3, whole.stage4
         _replace_relu(self)
@@ -48,7 +63,7 @@ class ShuffleNetBackbone(nn.Module):
                 self.load_state_dict({k: v for k, v in state.items() if not k.startswith(("conv5.", "fc."))})
                 refuse_not_finite(self)
             except Exception as error:  # torch raises many kinds for a file that is none
-                raise no_weights("shufflenet_v2_x1_0", pretrained, first_line(error)) from error
+                raise no_weights(name, pretrained, first_line(error)) from error
         freeze((self.conv1, self.stage2, self.stage3, self.stage4)[:frozen_stages])
 
     def forward(self, images: Tensor) -> list[Tensor]:

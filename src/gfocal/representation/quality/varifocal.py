@@ -37,5 +37,5 @@ class VarifocalQuality(Quality):
         per_point = rows.out.box.new_zeros(rows.labels.shape, dtype=iou.dtype)
         per_point[rows.positive] = iou
         x, target = rows.out.class_logits, (rows.labels, per_point)
-        options = {"alpha": self.alpha, "gamma": self.gamma}
-        return {"cls": varifocal_loss(x, target, **options, reduction="sum", norm=rows.norm)}
+        loss = varifocal_loss(x, target, alpha=self.alpha, gamma=self.gamma, reduction="sum", norm=rows.norm)
+        return {"cls": loss}
