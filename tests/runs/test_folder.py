@@ -174,7 +174,10 @@ def test_a_folder_with_a_run_is_not_written_over(cut: Path, train_index: DataInd
 
 def test_a_file_in_the_place_of_the_folder(tmp_path: Path, train_index: DataIndex) -> None:
     (tmp_path / "run").write_text("a file")
-    with pytest.raises(UsageError, match=r"cannot write .*run: File exists; a file, or something else that is no folder, is there already"):
+    with pytest.raises(
+        UsageError,
+        match=r"cannot write .*run: File exists; a file, or something else that is no folder",
+    ):
         train(small(), train_index, None, tmp_path / "run", progress=False)
 
 

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import typer
 
 from gfocal.errors import GfocalError, UsageError
-from gfocal.utils.files import describe_system_error
+from gfocal.utils.files import describe_system_error, is_stream
 from gfocal.utils.locks import locked_file
 from gfocal.utils.records import to_json
 from gfocal.utils.signals import exit_code, raised_signals
@@ -112,7 +112,8 @@ def claimed(path: Path) -> Iterator[None]:
     """
     if path.is_dir():
         raise UsageError(f"cannot write {path}: it is a folder; give a file")
-    with locked_file(path) if is_main_process() else contextlib.nullcontext():
+    # A pipe or a device is nobody's to lock, and nothing may come to lie beside it.
+    with locked_file(path) if is_main_process() and not is_stream(path) else contextlib.nullcontext():
         yield
 
 

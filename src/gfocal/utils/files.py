@@ -49,6 +49,9 @@ class DiskFull(UsageError):
 def write_atomically(path: Path, write: Callable[[Path], object], *, needed: int | None = None) -> None:
     """Let ``write`` fill a temporary file beside ``path``, then move it there in one step.
 
+    A link stays one: the file that it leads to is written. What is no file (a pipe, a device, ``/dev/stdout``) is never
+    replaced: the whole content is written into it.
+
     Args:
         path: the file.
         write: called with the temporary one.
@@ -59,6 +62,9 @@ def write_atomically(path: Path, write: Callable[[Path], object], *, needed: int
         CannotWrite: the place cannot be written to for another reason.
     """
     with explained_writing(path, needed):
+        if is_stream(path):
+            return _write_into(path, write)
+        path = Path(os.path.realpath(path)) if path.is_symlink() else path
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         os.close(handle)
@@ -71,6 +77,19 @@ def write_atomically(path: Path, write: Callable[[Path], object], *, needed: int
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def is_stream(path: Path) -> bool:
+    """Whether there is something that is neither file nor folder: a pipe, a device."""
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
+def _write_into(path: Path, write: Callable[[Path], object]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        whole = Path(folder) / "whole"
+        write(whole)
+        with path.open("wb") as stream, whole.open("rb") as content:
+            shutil.copyfileobj(content, stream)
 
 
 @contextmanager
