@@ -47,13 +47,14 @@ def test_settings_that_do_nothing_are_named() -> None:
     assert idle_settings(schedule(kind="cosine", milestones=(9,)), 40) == []
     late, slow = idle_settings(schedule(milestones=(2, 4, 11), warmup_steps=21), 40)
     assert late.startswith("schedule.milestones [4, 11] lie beyond the end of the run (schedule.epochs=4)")
-    assert (
-        slow == "schedule.warmup_steps=21, but the run has 40 steps: the learning rate rises for more than half of it"
+    assert slow == (
+        "schedule.warmup_steps=21, but the run has 40 steps: the learning rate rises for more than half of it; "
+        "give it more epochs, or --set schedule.warmup_steps=10"
     )
     (beyond,) = idle_settings(schedule(milestones=(), keep_steps=(3, 40, 41)), 40)
     assert beyond == "schedule.keep_steps: [41] lie beyond the run, which has 40 steps"
     (never,) = idle_settings(schedule(milestones=(), warmup_steps=40), 40)
-    assert never.endswith("the learning rate never reaches optim.lr")
+    assert "the learning rate never reaches optim.lr; give it more epochs" in never
 
 
 def test_lr_scales_with_the_images_of_a_step() -> None:

@@ -76,7 +76,8 @@ def idle_settings(schedule: ScheduleRecipe, steps: int) -> list[str]:
     if schedule.warmup_steps > steps / 2:
         lines.append(
             f"schedule.warmup_steps={schedule.warmup_steps}, but the run has {steps} steps: the learning rate "
-            f"{'never reaches optim.lr' if schedule.warmup_steps >= steps else 'rises for more than half of it'}"
+            f"{'never reaches optim.lr' if schedule.warmup_steps >= steps else 'rises for more than half of it'}; "
+            f"give it more epochs, or --set schedule.warmup_steps={steps // 4}"
         )
     return lines
 

@@ -21,7 +21,8 @@ def program() -> str:
     started = Path(sys.argv[0])
     if started.name != "gfocal" or shutil.which("gfocal"):
         return "gfocal"
-    return shlex.quote(os.path.relpath(started))
+    near = os.path.relpath(started)
+    return shlex.quote(os.path.abspath(started) if near.startswith(os.pardir) else near)
 
 
 def counted(number: int, one: str, many: str | None = None) -> str:

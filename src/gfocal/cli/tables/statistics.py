@@ -15,6 +15,8 @@ from gfocal.commands.statistics import StatisticsReport
 from gfocal.data.checks.crowding import describe_crowding
 from gfocal.utils.text import counted, percent
 
+_NARROW = 72  # columns of a terminal
+
 
 def print_statistics(report: StatisticsReport, *, console: Console | None = None) -> None:
     """Tables by class, level, size and shape, and what is proposed."""
@@ -32,8 +34,8 @@ def print_statistics(report: StatisticsReport, *, console: Console | None = None
             "that may become positive of an object",
             soft_wrap=True,
         )
-    console.print(_levels(found))
-    console.print(_groups("size", "side in pixels", [(group, None) for group in found.sizes], _size))
+    console.print(_levels(found, narrow=console.width < _NARROW))
+    console.print(_groups("size", "side, pixels", [(group, None) for group in found.sizes], _size))
     shapes = [(row.group, row.unlike_anchors) for row in found.aspects]
     console.print(_groups("shape", "width:height", shapes, _shape))
     for line in _lines(found):
@@ -56,19 +58,23 @@ def _headline(report: StatisticsReport) -> str:
     )
 
 
-def _levels(found: DataStatistics) -> Table:
+def _levels(found: DataStatistics, *, narrow: bool) -> Table:
+    """Where there is little room without the percentiles between the median and the farthest that must be reached."""
     rows, reach = found.levels, found.reach_strides
-    bounded = [] if reach is None else [f"beyond {reach:g}"]
+    bounded = [] if reach is None else [f"{'>' if narrow else 'beyond'} {reach:g}"]
     limit = "unlimited" if reach is None else f"{reach:g} strides"
     table = Table(title="edges by level", caption=f"distances from point to edge in strides; reach: {limit}")
-    for name in ("stride", "objects", found.counted, "median", "99 %", "99.9 %", "largest", *bounded):
+    percentiles = ("50", "99.9") if narrow else ("50", "99", "99.9")
+    headings = {"50": "median", "99": "99 %", "99.9": "99.9 %"}
+    farthest = [] if narrow else ["largest"]
+    for name in ("stride", "objects", found.counted, *(headings[p] for p in percentiles), *farthest, *bounded):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         counts = f"{row.stride}", f"{row.objects:,}", f"{row.positives:,}"
         if not row.edges:
-            table.add_row(*counts, *["-"] * (4 + len(bounded)))
+            table.add_row(*counts, *["-"] * (len(table.columns) - 3))
             continue
-        distances = (*(row.percentiles[name] for name in ("50", "99", "99.9")), row.largest)
+        distances = (*(row.percentiles[name] for name in percentiles), *([row.largest] if farthest else []))
         share = [percent(row.truncated_share)] if bounded else []
         table.add_row(*counts, *(f"{value:.2f}" for value in distances), *share)
     return table
@@ -85,7 +91,7 @@ def _groups(
         table.add_column(column, justify="right", no_wrap=True)
     for group, unlike in rows:
         if not group.objects:
-            table.add_row(name(group), f"none of this {what}", *["-"] * (2 + anchors))
+            table.add_row(name(group), "none", *["-"] * (2 + anchors))
             continue
         cells = [f"{group.objects:,}", _counted_share(group.missed, group.missed_share)]
         cells.append(percent(group.truncated_share))
