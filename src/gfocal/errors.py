@@ -54,6 +54,11 @@ class EmptySplitError(UsageError):
     """A split is there, but no image of it can be used."""
 
 
+def message_of(error: BaseException) -> str:
+    """What an error says, with the notes that were added to it on its way."""
+    return "; ".join([str(error), *getattr(error, "__notes__", ())])
+
+
 def require_number(
     name: str,
     value: object,

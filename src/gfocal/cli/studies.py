@@ -181,7 +181,7 @@ def _run(study: Study) -> tuple[StudyReport, list[str]]:
     """Do the runs and write the reports; the results, and what to print of them."""
     from gfocal.studies.comparison.results import collect
     from gfocal.studies.execution.dry_run import about
-    from gfocal.studies.report import describe_results, write_overview, write_study_report
+    from gfocal.studies.report import describe_results, write_study_report
     from gfocal.studies.speed.table import table_speed
 
     say(about(study))
@@ -200,7 +200,7 @@ def _run(study: Study) -> tuple[StudyReport, list[str]]:
         results.append(result)
         lines += [*describe_results(result, files[table.name]), ""]
     if len(results) > 1:
-        files["all"] = write_overview(results, study.settings.out)
+        files["all"] = _write_overview(results, study.settings.out)
         lines.append(f"all tables: {files['all']['html']}")
     report = StudyReport(
         tables=tuple(results),
@@ -298,6 +298,15 @@ def figures(
         echo(f"{name}: {file}")
 
 
+def _write_overview(results: list[StudyResults], folder: Path) -> dict[str, Path]:
+    """One call at a time; the folder itself stays free, as the overview disturbs no study that is running there."""
+    from gfocal.studies.report import write_overview
+    from gfocal.utils.locks import locked_file
+
+    with locked_file(folder / "overview.html", wait=True):
+        return write_overview(results, folder)
+
+
 @study_app.command("overview")
 @verb
 def overview(
@@ -309,9 +318,9 @@ def overview(
     Example: gfocal study overview runs/study-scenes-small
     """
     with own_stdout():
-        from gfocal.studies.report import read_results, write_overview
+        from gfocal.studies.report import read_results
 
-        files = write_overview(read_results(folder), folder)
+        files = _write_overview(read_results(folder), folder)
     if json_:
         return print_json({name: str(file) for name, file in files.items()})
     for name, file in files.items():

@@ -14,9 +14,9 @@ from typing import Any, NoReturn
 
 import typer
 
-from gfocal.errors import GfocalError, UsageError
+from gfocal.errors import GfocalError, UsageError, message_of
 from gfocal.utils.files import describe_system_error, is_stream
-from gfocal.utils.locks import locked_file
+from gfocal.utils.locks import locked_file, locked_folder
 from gfocal.utils.records import to_json
 from gfocal.utils.signals import exit_code, raised_signals
 from gfocal.utils.text import visible
@@ -31,12 +31,13 @@ def fail(error: BaseException | str, code: int) -> NoReturn:
     """One line on standard error; the traceback before it only where it was asked for."""
     if isinstance(error, BaseException) and os.environ.get("GFOCAL_DEBUG", "0") not in ("", "0"):
         echo(*"".join(traceback.format_exception(error)).splitlines(), err=True)
+    message = message_of(error) if isinstance(error, BaseException) else error
     process = getattr(error, "process", None)
     # Of several processes each meets the same wrong option; one says so. What one alone met, it says itself.
     if process is not None or is_main_process():
         where = "" if process is None else f"process {process}: "
         with contextlib.suppress(OSError):  # a terminal that is gone
-            echo(f"error: {where}{' '.join(str(error).split())}", err=True)
+            echo(f"error: {where}{' '.join(message.split())}", err=True)
     raise typer.Exit(code)
 
 
@@ -93,7 +94,7 @@ def _fail_unexpectedly(error: Exception) -> NoReturn:
         message += " (unexpected; `gfocal --debug ...` shows where)"
     else:
         echo(*"".join(traceback.format_exception(error)).splitlines(), err=True)
-    fail(message, 1)
+    fail("; ".join([message, *getattr(error, "__notes__", ())]), 1)
 
 
 @contextlib.contextmanager
@@ -114,6 +115,13 @@ def claimed(path: Path) -> Iterator[None]:
         raise UsageError(f"cannot write {path}: it is a folder; give a file")
     # A pipe or a device is nobody's to lock, and nothing may come to lie beside it.
     with locked_file(path) if is_main_process() and not is_stream(path) else contextlib.nullcontext():
+        yield
+
+
+@contextlib.contextmanager
+def claimed_folder(folder: Path) -> Iterator[None]:
+    """As :func:`claimed`, for a folder that several files go into."""
+    with locked_folder(folder) if is_main_process() else contextlib.nullcontext():
         yield
 
 

@@ -26,6 +26,7 @@ from gfocal.cli.options import (
 )
 from gfocal.cli.terminal import (
     claimed,
+    claimed_folder,
     echo,
     is_main_process,
     own_stdout,
@@ -73,6 +74,8 @@ def evaluate(
     with contextlib.ExitStack() as stack:
         if out is not None:
             stack.enter_context(claimed(out))  # before the long work
+        if plots is not None:
+            stack.enter_context(claimed_folder(plots))
         with own_stdout():
             from gfocal.commands.evaluate import evaluate_files
             from gfocal.utils.files import write_atomically

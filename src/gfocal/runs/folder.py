@@ -16,8 +16,8 @@ from gfocal.data.fingerprint import fingerprint, images_fingerprint
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.split import HeldOut
 from gfocal.errors import GfocalError, UsageError
-from gfocal.recipe import Recipe, build_recipe
-from gfocal.recipe.values import flat, with_values
+from gfocal.recipe import Recipe
+from gfocal.recipe.values import changed_keys, flat, with_values
 from gfocal.runs import card
 from gfocal.runs.card import RunFacts
 from gfocal.runs.checkpoint import (
@@ -205,9 +205,7 @@ class Run:
                 self._write_card(start, saved)
             except GfocalError as problem:
                 error = problem
-        if error := self.processes.from_main(error):
-            error.together = True
-            raise error
+        self.processes.raise_from_main(error)
         return SavedRun.load(self.state_file) if resume and saved is None else saved
 
     def _resume(self) -> SavedRun:
@@ -242,18 +240,32 @@ class Run:
         step = 0 if saved is None else saved.state["step"]
         self._card = card.begin(self.folder, content, step, resumed=saved is not None)
 
+    def check(self) -> None:
+        """See that the folder is still this run's; before each writing, as a process may sleep for any time.
+
+        Raises:
+            InUse: another process took it over.
+            CannotWrite: it is gone.
+        """
+        if self._lock is not None:
+            self._lock.check()
+
+    @property
+    def owned(self) -> bool:
+        """Whether :meth:`check` finds nothing."""
+        try:
+            self.check()
+        except GfocalError:
+            return False
+        return True
+
     def ended(self, outcome: str, step: int) -> None:
-        """Record in run.json how this call of the run ended."""
-        # The main process alone has one; a folder that is gone does not come back for it.
-        if self._card is not None and self.folder.is_dir():
+        """Record in run.json how this call of the run ended, unless the folder is gone or another one's."""
+        if self._card is not None and self.owned:  # the main process alone has one
             card.end(self.folder, self._card, outcome, step)
 
     def _check_resumable(self, saved: SavedRun) -> None:
-        # A state of an older version lacks keys: they had no effect then, as their defaults have none now.
-        theirs = flat(build_recipe(saved.recipe, (), str(self.state_file)).to_dict())
-        ours = flat(self.recipe.to_dict())
-        changed = [key for key in ours if theirs.get(key) != ours[key] and not key.startswith(_FREE)]
-        if changed:
+        if changed := changed_keys(saved.recipe, self.recipe, str(self.state_file)):
             raise UsageError(
                 f"{self.folder} was trained with another recipe ({', '.join(changed[:5])} differ): resume with the "
                 "same one, or start a new run with --init"
@@ -285,6 +297,7 @@ class Run:
 
     def set_best_aside(self, step: int) -> Path | None:
         """Keep the weights that were best on other data under another name; None where there are none."""
+        self.check()
         return set_aside(self.best, f"best-until-step-{step}.safetensors") if self.processes.main else None
 
     def track(self, step: int, *, measured: bool) -> list[str]:
@@ -295,6 +308,7 @@ class Run:
         """
         if not self.processes.main:
             return []
+        self.check()
         lines = self._metrics.rewind(step, measured=measured)
         if trackers := self.recipe.runtime.trackers:
             self._metrics.add(Trackers(trackers, self.folder, flat(self.recipe.to_dict()), step))
@@ -303,6 +317,7 @@ class Run:
     def log(self, kind: str, step: int, values: Mapping[str, object]) -> None:
         """One line of metrics: {"kind", "step", ...}."""
         if self.processes.main:
+            self.check()
             self._metrics.write(kind, step, values)
 
     def close(self) -> None:
@@ -313,32 +328,16 @@ class Run:
     def save(self, state: StateDict) -> None:
         """Save the state of the training together with what it is the state of."""
         if self.processes.main:
-            if self._lock is not None:
-                self._lock.check()
+            self.check()
             SavedRun(self._facts, self.recipe.to_dict(), state, self._val, asked=self._asked).save(self.state_file)
 
     def save_weights(self, file: Path, weights: dict[str, Tensor], notes: Mapping[str, object]) -> None:
         if not self.processes.main:
             return
+        self.check()
         ids = self.train_index.category_ids.tolist()
         notes = {**notes, **self._facts}
         # How a network is computed is chosen for a machine, and weights go to others.
         own = {key: value for key, value in self._asked.items() if key.startswith("runtime.")}
         recipe = with_values(self.recipe, own)
         save_detector(file, weights, recipe, self.train_index.names, category_ids=ids, notes=notes)
-
-
-_FREE = (
-    "data.workers",
-    "data.worker_timeout",
-    "schedule.save_every",
-    "schedule.keep_steps",
-    "schedule.eval_every",
-    "schedule.patience",
-    "runtime.trackers",
-    "predict.",
-    "model.pretrained",
-    "runtime.threads",
-)
-"""Keys that may differ between a run and its continuation: they do not change the weights, or (threads) only the last
-bits, and gfocal prints that."""

@@ -69,6 +69,12 @@ class Processes:
         distributed.broadcast_object_list(values, src=0, device=torch.device(self.device))
         return values[0]
 
+    def raise_from_main(self, error: GfocalError | None) -> None:
+        """Raise in all of them what the main process met, if it met something."""
+        if error := self.from_main(error):
+            error.together = True
+            raise error
+
     def copy_from_main(self, module: nn.Module) -> None:
         """Give all of them the main process's parameters and statistics, which batch norm makes differ."""
         if self.count > 1:

@@ -27,5 +27,7 @@ def explained_failures(*explain: Explain) -> Iterator[None]:
             raise
         for one in (dead_worker, *explain):
             if failure := one(error):
+                for note in getattr(error, "__notes__", ()):
+                    failure.add_note(note)
                 raise failure from error
         raise

@@ -27,6 +27,7 @@ from gfocal.runtime.memory import (
 )
 from gfocal.runtime.precision import autocast, real_precision
 from gfocal.training.optimizer import AveragedWeights, make_optimizer
+from gfocal.utils.locks import locked_folder
 from gfocal.zoo import build_detector
 
 MOST = 1024
@@ -168,5 +169,6 @@ def with_batch(recipe: Recipe, batch: str | None, index: DataIndex, out: Path, *
     elif launched():
         raise UsageError("--batch auto works in a single process: find the size there, then give the number to all")
     else:
-        size = find_batch_size(recipe, index)
+        with locked_folder(out):  # where another command trains, nothing is measured
+            size = find_batch_size(recipe, index)
     return recipe.model_copy(update={"schedule": recipe.schedule.model_copy(update={"batch_size": size})})

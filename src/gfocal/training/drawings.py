@@ -27,7 +27,7 @@ def draw_run(run: Run, best: Measured | None, say: Callable[[str], None], *, end
     """Draw into the run folder; nothing that goes wrong with it ends the run.
 
     Args:
-        run: the run; only its main process draws.
+        run: the run; only its main process draws, and nothing in a folder that another process took over.
         best: of the best weights, if they were measured in this call; otherwise what an earlier one drew stays.
         say: takes a line about what was not drawn.
         ended: the run is over; what its best weights find is drawn then alone.
@@ -36,7 +36,7 @@ def draw_run(run: Run, best: Measured | None, say: Callable[[str], None], *, end
         The file of the curves and the folder of the evaluation, as far as they were drawn.
     """
     drawn: list[Path] = []
-    if not run.processes.main:
+    if not run.processes.main or not run.owned:
         return drawn
     try:
         if (curves := draw_curves(run.folder)) is not None:
@@ -45,6 +45,7 @@ def draw_run(run: Run, best: Measured | None, say: Callable[[str], None], *, end
             images = counted(int(best.findings.kept.sum()), "picture")
             title = f"{run.folder.name}, epoch {best.epoch}, {images}"
             path, values = run.val_index.path, run.recipe.data.range
+            run.check()  # the curves may have taken long
             write_evaluation(run.folder / FOLDER, best.findings, path, title=title, value_range=values)
             drawn.append(run.folder / FOLDER)
         elif ended and run.val_index is not None and run.best.exists() and not (run.folder / FOLDER).exists():

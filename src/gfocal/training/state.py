@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields, is_dataclass, replace
 from typing import Any, TypedDict
 
@@ -12,7 +13,7 @@ from accelerate.optimizer import AcceleratedOptimizer
 from torch import Tensor
 
 from gfocal.detector import DenseDetector
-from gfocal.errors import UsageError
+from gfocal.errors import GfocalError, UsageError
 from gfocal.runs.checkpoint import StateDict
 from gfocal.runtime.distributed import ALONE, Processes
 from gfocal.training.early_stopping import Best
@@ -118,6 +119,22 @@ class TrainState:
         """Add lines about broken images, each once."""
         if lines:
             self.skipped = list(dict.fromkeys([*self.skipped, *lines]))
+
+
+@contextmanager
+def kept_steps(step: int, save: Callable[[], None]) -> Iterator[None]:
+    """What ends the run inside, between two steps, loses none of the ``step`` steps that are done: ``save`` is called.
+
+    Where they cannot be saved, a note of the error says so.
+    """
+    try:
+        yield
+    except (GfocalError, RuntimeError) as error:  # which torch raises for a loader process that died
+        try:
+            save()
+        except (GfocalError, RuntimeError) as problem:
+            error.add_note(f"nor could the state of step {step} be saved: {problem}")
+        raise
 
 
 def _key(each: Field[Any]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from gfocal.data.index.data_index import DataIndex
 from gfocal.data.pipeline import in_tiles, with_used_classes
 from gfocal.data.split import HeldOut
 from gfocal.detector import DenseDetector
-from gfocal.errors import UsageError
+from gfocal.errors import GfocalError, UsageError
 from gfocal.recipe import Recipe
 from gfocal.runs.checkpoint import STATE
 from gfocal.runs.folder import Run, SavedRun, TrainResult
@@ -31,6 +31,7 @@ from gfocal.training.early_stopping import check_patience
 from gfocal.training.fitting.choices import Choices, Machine, choose, chosen_before, full_plan
 from gfocal.training.step import make_accelerator
 from gfocal.training.trainer import Trainer
+from gfocal.utils.locks import locked_folder
 from gfocal.zoo import build_detector
 
 
@@ -67,7 +68,7 @@ def train(
 
     Raises:
         UsageError: for what cannot be trained: no images, fp16 on a CPU, a state of another recipe, a frozen
-            backbone of random values.
+            backbone of random values; or another process writes into the folder.
         GfocalError: a loss that is not finite.
     """
     started, out, notes = time.perf_counter(), Path(out), []
@@ -88,18 +89,34 @@ def train(
     start = start_weights(detector, recipe, init, init_parts) if init is not None else None
     processes = processes_of(accelerator)
     careful = partial(_careful, recipe, detector, processes, out / STATE)
-    if before is None:
-        say = _standard_error if progress and processes.main else None
-        machine = Machine(accelerator.device, processes, started, skip_broken, say)
-        before = _choose(recipe, detector, train_index, val_index, out, machine, careful)
-        accelerator = make_accelerator(recipe.runtime.precision)  # what was measured went through the other one
-    detector = in_layout(detector, before.recipe.runtime.channels_last)
-    run = Run(out, before.recipe, train_index, val_index, processes=processes, held_out=held_out, asked=before.asked)
-    if recipe.runtime.sync_batch_norm:
-        synchronise_batch_norm(detector, processes)
-    trainer = Trainer(run, detector, accelerator, skip_broken=skip_broken, progress=progress, plots=plots)
-    with careful():
-        return trainer.run_all(resume=resume, start=start, notes=notes)
+    with _held(out, processes):  # before the long work
+        if before is None:
+            say = _standard_error if progress and processes.main else None
+            machine = Machine(accelerator.device, processes, started, skip_broken, say)
+            before = _choose(recipe, detector, train_index, val_index, out, machine, careful)
+            accelerator = make_accelerator(recipe.runtime.precision)  # what was measured went through the other one
+        recipe = before.recipe
+        detector = in_layout(detector, recipe.runtime.channels_last)
+        run = Run(out, recipe, train_index, val_index, processes=processes, held_out=held_out, asked=before.asked)
+        if recipe.runtime.sync_batch_norm:
+            synchronise_batch_norm(detector, processes)
+        trainer = Trainer(run, detector, accelerator, skip_broken=skip_broken, progress=progress, plots=plots)
+        with careful():
+            return trainer.run_all(resume=resume, start=start, notes=notes)
+
+
+@contextmanager
+def _held(out: Path, processes: Processes) -> Iterator[None]:
+    """Hold the run folder for all processes; where another command has it, all of them are refused."""
+    error = None
+    with ExitStack() as stack:
+        if processes.main:
+            try:
+                stack.enter_context(locked_folder(out))
+            except GfocalError as problem:
+                error = problem
+        processes.raise_from_main(error)
+        yield
 
 
 def _choose(
@@ -111,7 +128,7 @@ def _choose(
     machine: Machine,
     careful: Callable[[], AbstractContextManager[None]],
 ) -> Choices:
-    check_unused(out)  # before the long work
+    check_unused(out)
     plan = full_plan(recipe, train_index, machine.processes)
     with careful():
         return choose(recipe, detector, train_index, val_index, plan=plan, out=out, machine=machine)

@@ -7,8 +7,8 @@ with the same weights, bit for bit, as one that was not (same threads, layout an
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, nullcontext, suppress
+from collections.abc import Sequence
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 from accelerate import Accelerator
@@ -17,7 +17,7 @@ from gfocal.analysis.start import before_training
 from gfocal.data.loading.loader import BatchLoader
 from gfocal.data.pipeline import batches_from, images_per_epoch, tile_lines
 from gfocal.detector import DenseDetector
-from gfocal.errors import GfocalError
+from gfocal.errors import GfocalError, message_of
 from gfocal.evaluation.evaluator import evaluate
 from gfocal.runs.checkpoint import kept_weights
 from gfocal.runs.folder import Run, TrainResult
@@ -29,7 +29,7 @@ from gfocal.training import drawings
 from gfocal.training.early_stopping import Best, stop_line
 from gfocal.training.optimizer import AveragedWeights, idle_settings, lr_factor, lr_line, make_optimizer, scaled_lr
 from gfocal.training.precision_check import precision_notes
-from gfocal.training.state import Generators, TrainState
+from gfocal.training.state import Generators, TrainState, kept_steps
 from gfocal.training.step import Counts, NotFinite, StepResult, optimizer_step
 from gfocal.training.step_plan import FORWARD, StepPlan
 from gfocal.utils.progress import ProgressBar
@@ -93,22 +93,22 @@ class Trainer:
         lines = [*notes, lr_line(self.recipe.optim, self.plan.images)]
         lines += idle_settings(self.recipe.schedule, self.plan.total)
         saved = self.run.open(resume=resume, start=start)
-        if start is not None:
-            lines += describe_start(start)
-        if saved is not None:
-            self.state.load_state_dict(saved.state, self.processes)
-            if changed := self.run.changed_environment(saved):
-                what = ", ".join(changed)
-                lines.append(
-                    f"the result will not be bit-identical to an uninterrupted run, since these changed: {what}"
-                )
-        else:
-            data, trained = self.run.train_index, start is not None and "head" in start.parts
-            known = before_training(data, self.recipe, self.run.val_index, trained=trained)
-            lines += [*tile_lines(self.recipe, data), *known]
-        lines += memory_notes(self.detector, self.recipe)
-        lines += self.run.track(self.state.step, measured=not self.state.unmeasured)
         try:
+            if start is not None:
+                lines += describe_start(start)
+            if saved is not None:
+                self.state.load_state_dict(saved.state, self.processes)
+                if changed := self.run.changed_environment(saved):
+                    what = ", ".join(changed)
+                    lines.append(
+                        f"the result will not be bit-identical to an uninterrupted run, since these changed: {what}"
+                    )
+            else:
+                data, trained = self.run.train_index, start is not None and "head" in start.parts
+                known = before_training(data, self.recipe, self.run.val_index, trained=trained)
+                lines += [*tile_lines(self.recipe, data), *known]
+            lines += memory_notes(self.detector, self.recipe)
+            lines += self.run.track(self.state.step, measured=not self.state.unmeasured)
             if saved is not None and (changed_val := self.run.changed_measurement(saved)) is not None:
                 lines.append(self._measure_anew(changed_val))
             with (
@@ -118,13 +118,16 @@ class Trainer:
                 for line in lines:
                     bar.say(line)
                 result = self._steps(bar, stop)
+                self.run.check()
                 if self.plots:
                     ended = not result.interrupted
                     result.drawings = drawings.draw_run(self.run, self.best_measured, bar.say, ended=ended)
             self.run.ended(result.outcome, self.state.step)
             return result
         except BaseException as error:
-            self.run.ended(f"failed: {type(error).__name__}: {error}", self.state.step)
+            stopped = isinstance(error, KeyboardInterrupt)  # by a signal that nobody noted, or a second one
+            outcome = "interrupted" if stopped else f"failed: {type(error).__name__}: {message_of(error)}"
+            self.run.ended(outcome, self.state.step)
             if self.plots and isinstance(error, Exception):  # how the loss ran off can be seen
                 drawings.draw_run(self.run, None, lambda _: None)
             raise
@@ -155,7 +158,9 @@ class Trainer:
         batches = iter(self._loader()) if state.step < total and not self.stopped else iter(())
         while state.step < total and not self.stopped and not self.processes.any(stop.asked):
             begin = time.perf_counter()
-            with self.processes.own_errors(), self._kept_steps():
+            # Several processes save together, and the others know of nothing.
+            alone = state.step > 0 and self.processes.count == 1
+            with self.processes.own_errors(), kept_steps(state.step, self._save) if alone else nullcontext():
                 step = [next(batches) for _ in range(self.recipe.schedule.accumulate)]
             if state.step == 0:
                 with self.processes.own_errors():
@@ -189,18 +194,6 @@ class Trainer:
             signal=max(self.processes.gather(stop.number or 0)) or None,
             skipped=list(dict.fromkeys(line for lines in self.processes.gather(state.skipped) for line in lines)),
         )
-
-    @contextmanager
-    def _kept_steps(self) -> Iterator[None]:
-        """What ends the run inside, between two steps, loses none of those that are done."""
-        try:
-            yield
-        except (GfocalError, RuntimeError):  # which torch raises for a loader process that died
-            # Several processes save together, and the others know of nothing.
-            if self.state.step and self.processes.count == 1:
-                with suppress(GfocalError, RuntimeError):
-                    self._save()
-            raise
 
     def _note_stop(self, bar: ProgressBar) -> None:
         patience = self.recipe.schedule.patience

@@ -24,6 +24,7 @@ from gfocal.evaluation.thresholds.matching import match
 from gfocal.images.depth import ValueRange
 from gfocal.images.io import read_image
 from gfocal.utils.files import write_atomically
+from gfocal.utils.locks import locked_folder
 from gfocal.utils.records import to_json
 from gfocal.utils.text import counted, distinct
 
@@ -128,11 +129,25 @@ def write_evaluation(
         The files.
 
     Raises:
-        UsageError: the folder cannot be made, or holds a file of such a name that no such call wrote.
+        UsageError: the folder cannot be made, another process writes into it, or it holds a file of such a name that
+            no such call wrote.
         BrokenInputError: an image cannot be read any more.
     """
     out = Path(out)
-    claim_folder(out)
+    with locked_folder(out):
+        claim_folder(out)
+        return _write(out, findings, path, score, examples, title, value_range)
+
+
+def _write(
+    out: Path,
+    findings: Findings,
+    path: Callable[[int], Path],
+    score: float | None,
+    examples: int,
+    title: str,
+    value_range: ValueRange,
+) -> list[Path]:
     matching = match(findings)
     each, micro = curves(findings, matching)
     best = best_f1(distinct(findings.index.names), each, micro)
