@@ -30,6 +30,7 @@ VERBS: dict[str, tuple[str, ...]] = {
     "import": ("import", "MODEL", "-o", "OUT"),
     "demo": ("demo", "--train", "2", "--val", "2", "--size", "64", "-o", "OUT"),
     "eval": ("eval", "MODEL", "--data", "DATA", "-o", "FILE"),
+    "plots": ("eval", "MODEL", "--data", "DATA", "--plots", "OUT"),
     "preview": ("data", "preview", "DATA", "-o", "FILE"),
     "convert": ("data", "convert", "DATA", "--to", "yolo", "-o", "FILE"),
     "fix": ("data", "check", "DATA", "--fix", "FILE"),

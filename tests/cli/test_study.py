@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,9 @@ from gfocal.cli.studies import TABLES as SPELLED_OUT
 from gfocal.data.scenes.generate import make_scenes
 from gfocal.studies.paper.tables import TABLES
 from gfocal.studies.report import write_study_report
+from gfocal.utils.locks import locked_file, locked_folder
 from helpers import report_samples as samples
+from helpers.holding import held_by_another
 
 TINY = ("--budget", "tiny", "--size", "64", "--iterations", "10", "--seeds", "1")
 
@@ -98,6 +101,24 @@ def test_refusals(scenes: Path, tmp_path: Path, words: tuple[str, ...], message:
     assert message in result.stderr.splitlines()[-1]
     assert "Traceback" not in result.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_an_overview_waits_for_another_one_but_for_no_study(tmp_path: Path) -> None:
+    write_study_report(samples.read(samples.table3()), tmp_path / "table3")
+    with held_by_another(locked_folder(tmp_path)):  # by a study that is running
+        assert call("overview", tmp_path).exit_code == 0
+    (tmp_path / "overview.html").unlink()
+    seen: list[bool] = []
+
+    def end() -> None:
+        seen.append((tmp_path / "overview.html").exists())
+        enough.set()
+
+    with held_by_another(locked_file(tmp_path / "overview.html")) as enough:
+        threading.Timer(0.5, end).start()
+        assert call("overview", tmp_path).exit_code == 0
+    assert seen == [False]
+    assert (tmp_path / "overview.html").exists()
 
 
 def test_tables_of_several_calls_on_one_page(tmp_path: Path) -> None:

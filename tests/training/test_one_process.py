@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +23,7 @@ from gfocal.training.train import train
 from gfocal.utils.holders import Holder
 from gfocal.utils.locks import LOCK, InUse, locked_folder
 from gfocal.utils.signals import Stopped
+from helpers.holding import held_by_another
 from helpers.small_runs import EVERY_STEP, small, state_of
 
 
@@ -52,26 +51,6 @@ def after(real: Callable[..., Any], call: int, do: Callable[[], object]) -> Call
         return result
 
     return done
-
-
-@contextmanager
-def held_by_another(folder: Path) -> Iterator[None]:
-    """Another holder, as another thread is one."""
-    held, enough = threading.Event(), threading.Event()
-
-    def hold() -> None:
-        with locked_folder(folder):
-            held.set()
-            enough.wait(60)
-
-    thread = threading.Thread(target=hold)
-    thread.start()
-    assert held.wait(60)
-    try:
-        yield
-    finally:
-        enough.set()
-        thread.join()
 
 
 # --- a run that lost its folder -------------------------------------------------------------------------------------
@@ -137,7 +116,7 @@ def test_a_second_start_measures_nothing(
     monkeypatch.setattr(train_module, "choose", lambda *args, **options: pytest.fail("it measures"))
     monkeypatch.setattr(batch_size, "find_batch_size", lambda *args: pytest.fail("it measures"))
     out = tmp_path / "run"
-    with held_by_another(out):
+    with held_by_another(locked_folder(out)):
         with pytest.raises(InUse, match="run is in use by"):
             train(small(), train_index, None, out, progress=False)
         with pytest.raises(InUse, match="run is in use by"):

@@ -16,6 +16,8 @@ from gfocal.evaluation.thresholds.confusion import judge
 from gfocal.evaluation.thresholds.examples import draw_example
 from gfocal.evaluation.thresholds.matching import match
 from gfocal.images.io import to_image
+from gfocal.utils.locks import InUse, is_empty, locked_folder
+from helpers.holding import held_by_another
 from helpers.made_findings import by_hand
 
 A, B, FAR = (0.0, 0.0, 100.0, 100.0), (200.0, 0.0, 300.0, 100.0), (400.0, 300.0, 500.0, 400.0)
@@ -60,6 +62,17 @@ def test_all_of_it(street: Findings, path: object, tmp_path: Path) -> None:
     assert curves["per_class"]["dog"]["precision"][75] is None
 
 
+def test_one_process_at_a_time(street: Findings, path: object, tmp_path: Path) -> None:
+    out = tmp_path / "run" / "evaluation"
+    with held_by_another(locked_folder(out)):
+        with pytest.raises(InUse, match="evaluation is in use by"):
+            write_evaluation(out, street, path, examples=0)  # type: ignore[arg-type]
+        assert is_empty(out)
+    with locked_folder(tmp_path / "run"), locked_folder(out):
+        files = write_evaluation(out, street, path, examples=0)  # type: ignore[arg-type]
+    assert sorted(out.iterdir()) == sorted(files)
+
+
 def test_what_an_earlier_call_wrote_is_replaced_and_nothing_else(
     street: Findings, path: object, tmp_path: Path
 ) -> None:
@@ -80,7 +93,7 @@ def test_what_an_earlier_call_wrote_is_replaced_and_nothing_else(
     with pytest.raises(UsageError, match=r"confusion.png was not written by an evaluation; name another folder"):
         write_evaluation(foreign, street, path)  # type: ignore[arg-type]
     assert [file.name for file in foreign.iterdir()] == ["confusion.png"]
-    with pytest.raises(UsageError, match="cannot write to the folder"):
+    with pytest.raises(UsageError, match="no folder, is there already"):
         write_evaluation(foreign / "confusion.png", street, path)  # type: ignore[arg-type]
 
 
