@@ -14,10 +14,11 @@ from gfocal.evaluation.bootstrap import weighted_spearman
 from gfocal.evaluation.evaluator import evaluate
 from gfocal.evaluation.positives import find_positives
 from gfocal.prediction.load import open_model
+from gfocal.runs.checkpoint import read_about
 from gfocal.studies.execution import worker
-from gfocal.studies.execution.plan import RunPlan, StudyData, make_plan
+from gfocal.studies.execution.plan import RunPlan, StudyData, make_plan, open_study_data
 from gfocal.studies.execution.run_metrics import MATCHES, RESAMPLES, PositivesSummary, read_run
-from gfocal.studies.execution.runner import RUNS, _write_job
+from gfocal.studies.execution.runner import RUNS, STARTS, _write_job
 from gfocal.studies.execution.worker import do_run
 from gfocal.studies.paper.tables import TABLES
 from gfocal.training import trainer
@@ -162,3 +163,29 @@ def test_a_run_that_was_cut_off_before_its_first_state_starts_anew(
     one, two = ([json.loads(line) for line in (f / "metrics.jsonl").read_text().splitlines()] for f in (folder, other))
     assert [line.get("loss") for line in one] == [line.get("loss") for line in two]
     assert len({read_run(each).last.value("AP") for each in (folder, other)}) == 1
+
+
+def test_classes_that_only_what_is_measured_has_are_learnt_by_all_runs(tmp_path: Path) -> None:
+    """``data.drop_empty_classes``: of four classes one has no box at all, and one none to learn."""
+    data = scenes(tmp_path / "scenes", train=16, val=8)
+    listing = tmp_path / "scenes" / "annotations" / "train.json"
+    content = json.loads(listing.read_text())
+    only_val, unused = data.train.names[1], "N/A"
+    number = next(one["id"] for one in content["categories"] if one["name"] == only_val)
+    content["annotations"] = [one for one in content["annotations"] if one["category_id"] != number]
+    content["categories"].append({"id": 99, "name": unused})
+    listing.write_text(json.dumps(content))
+    data = open_study_data(tmp_path / "scenes")
+    names = [name for name in data.train.names if name != unused]
+    assert only_val in names
+    assert unused in data.train.names
+    overrides = [*TINY, "schedule.epochs=2", "data.drop_empty_classes=true"]
+    run = make_plan([TABLES["table3"]], data, SECONDS, overrides=overrides).runs[0]
+    out = tmp_path / "study"
+    _write_job(run, data, out, None, threads=1)
+    assert read_about(next((out / STARTS).iterdir())).names == names
+    do_run(out / RUNS / run.name)
+    done = read_run(out / RUNS / run.name)
+    assert done is not None
+    assert list(done.facts.measurement.metrics.result.per_class) == names
+    assert read_about(out / RUNS / run.name / "last.safetensors").names == names

@@ -210,7 +210,7 @@ def _settings(study: Study, table: Table, finished: Finished, command: str) -> W
         data=data.name,
         train_images=len(data.train),
         val_images=len(data.val_index),
-        classes=len(data.train.names),
+        classes=len(data.of_run(study.plan.runs[0].recipe)[0].names),
         pyramid=own.budget.pyramid,
         schedule=first,
         unlike_the_others=tuple(

@@ -79,7 +79,8 @@ def dry_run(study: Study) -> Outlook:
     left = {run.name: run.steps - steps_done(out, run) for run in runs if not is_done(out, run)}
     pace = {run.base: seconds for run in study.related if (seconds := _pace_of_done(out, run)) is not None}
     unknown = {run.base: run.recipe for run in runs if run.name in left and run.base not in pace}
-    pace |= paces(unknown, len(study.data.train.names), threads_a_run(study.jobs))
+    classes = len(study.data.of_run(runs[0].recipe)[0].names)  # --set is of all runs
+    pace |= paces(unknown, classes, threads_a_run(study.jobs))
     entries: list[RunOutlook] = []
     for run in runs:
         hours: float | None = 0.0

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from gfocal.data.fingerprint import fingerprint, images_fingerprint
 from gfocal.data.index.data_index import DataIndex
-from gfocal.data.pipeline import images_per_epoch, in_tiles
+from gfocal.data.pipeline import images_per_epoch, in_tiles, with_used_classes
 from gfocal.errors import UsageError
 from gfocal.recipe import Recipe, build_recipe, load_recipe
 from gfocal.recipe.forms import ASSIGNERS
@@ -58,6 +58,12 @@ class StudyData:
         """Of both splits, annotations and images."""
         parts = [look(index) for index in (self.train, self.val_index) for look in (fingerprint, images_fingerprint)]
         return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
+
+    def of_run(self, recipe: Recipe) -> tuple[DataIndex, DataIndex]:
+        """What a run learns from and what it is measured on, with the classes that its detector has."""
+        train, val = with_used_classes(recipe, self.train, self.val_index)
+        assert val is not None
+        return train, val
 
 
 def open_study_data(

@@ -129,7 +129,7 @@ def do_runs(
         outcome = Outcome(skipped=sum(is_done(out, run) for run in runs))
         waiting = [run for run in runs if not is_done(out, run)]
         if waiting:  # weights that fit no run are refused before anything begins
-            make_start(waiting[0], data.train.names, init, out / STARTS)
+            make_start(waiting[0], data.of_run(waiting[0].recipe)[0].names, init, out / STARTS)
         total, done = sum(run.steps for run in runs), _all_done(out, runs)
         with ProgressBar(total, "study", done=done, shown=progress) as bar, StopRequest(bar.say) as stop:
             crew = _Crew(waiting, data, out, init, jobs, outcome, bar.say if bar.shown else note)
@@ -215,7 +215,7 @@ def _note(running: Sequence[_Running], outcome: Outcome, runs: Sequence[RunPlan]
 
 def _write_job(run: RunPlan, data: StudyData, out: Path, init: Path | None, threads: int) -> None:
     """Say in the run's folder what it is."""
-    start = make_start(run, data.train.names, init, out / STARTS)
+    start = make_start(run, data.of_run(run.recipe)[0].names, init, out / STARTS)
     recipe = run.recipe.to_dict()
     recipe["runtime"]["threads"] = recipe["runtime"]["threads"] or threads
     # One layout for all runs, on whatever machine each of them is done.

@@ -26,6 +26,7 @@ from gfocal.evaluation.evaluator import evaluate
 from gfocal.evaluation.positives import Positives, find_positives
 from gfocal.prediction.load import open_model, usable_precision, usual_batch
 from gfocal.recipe import Recipe, build_recipe
+from gfocal.recipe.values import with_values
 from gfocal.runs.card import CARD
 from gfocal.runs.checkpoint import BEST, LAST, STATE, kept_weights
 from gfocal.runtime.environment import host, versions
@@ -101,22 +102,25 @@ def do_run(folder: Path) -> None:
     recipe = build_recipe(job.recipe, (), str(folder / JOB))
     val, images_dir = (None if path is None else Path(path) for path in (job.val, job.images_dir))
     data = open_study_data(Path(job.data), val, images_dir=images_dir)
+    train_index, val_index = data.of_run(recipe)
+    # Training does not see what is measured on, and would leave out the classes that only those images have.
+    settled = with_values(recipe, {"data.drop_empty_classes": False})
     resume = (folder / STATE).is_file()
     if not resume:  # cut off before the first state: nothing to go on with
         for name in (BEST, LAST, METRICS, CARD):
             (folder / name).unlink(missing_ok=True)
         shutil.rmtree(folder / AT, ignore_errors=True)
     start = None if resume else Path(job.start)
-    result = train(recipe, data.train, None, folder, resume=resume, init=start, progress=False, plots=False)
+    result = train(settled, train_index, None, folder, resume=resume, init=start, progress=False, plots=False)
     if result.interrupted:
         raise Stopped(result.signal or signal.SIGINT)
     begin = time.perf_counter()
     *before, _ = measured_steps(recipe, result.steps)
     for step in before:
         if not (at_step(folder, step) / MEASURED).is_file():
-            measurement, matches, positives = _measured(kept_weights(folder, step), recipe, data.val_index)
+            measurement, matches, positives = _measured(kept_weights(folder, step), recipe, val_index)
             write_measured(at_step(folder, step), measurement, matches, positives)
-    measurement, matches, positives = _measured(folder / LAST, recipe, data.val_index)
+    measurement, matches, positives = _measured(folder / LAST, recipe, val_index)
     last, epoch = _last_line(folder, "train", _Step), _last_line(folder, "epoch", _Epoch)
     images = last.step * recipe.schedule.batch_size * recipe.schedule.accumulate
     facts = RunFacts(

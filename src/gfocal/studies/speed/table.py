@@ -35,7 +35,7 @@ def table_speed(study: Study, table: Table) -> SpeedResult:
     recipes = {row.key: study.plan.of_row[table.name, row.key][0].recipe for row in study.rows(table)}
     image = own.budget.timed
     repeats = REPEATS if image[0] * image[1] > _SMALL else 10 * REPEATS
-    classes = len(study.data.train.names)
+    classes = len(study.data.of_run(next(iter(recipes.values())))[0].names)  # --set is of all rows
     facts = [
         {key: recipe.model_dump(mode="json", include={"model", "predict"}) for key, recipe in recipes.items()},
         [image, repeats, classes, str(torch.__version__), host()],
