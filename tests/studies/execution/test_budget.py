@@ -7,7 +7,9 @@ from gfocal.data.loading.sampler import epoch_length
 from gfocal.errors import UsageError
 from gfocal.recipe import load_recipe
 from gfocal.studies.execution.budget import BUDGETS, shrunk, study_budget
-from gfocal.studies.execution.plan import measured_steps
+from gfocal.studies.execution.plan import measured_steps, row_recipe, steps_of
+from gfocal.studies.paper.tables import TABLES
+from helpers.made_index import made_index
 
 
 @pytest.mark.parametrize("name", ["gfl_r50", "ssd512_vgg16", "atss_nano"])
@@ -75,3 +77,17 @@ def test_single_settings() -> None:
 def test_refusals(name: str, settings: dict, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         study_budget(name, **settings)
+
+
+@pytest.mark.parametrize(
+    ("images", "an_epoch", "iterations", "epochs"),
+    [(3200, 2, 40, 20), (3200, 3, 40, 14), (3200, 30, 40, 2), (3200, 1000, 40, 1), (48, 2, 40, 20), (10, 2, 20, 20)],
+)
+def test_short_epochs_that_a_person_sets_become_more_of_them(
+    images: int, an_epoch: int, iterations: int, epochs: int
+) -> None:
+    data = made_index([(64, 64, [(8, 8, 24, 24)])] * images)
+    overrides = [f"schedule.epoch_steps={an_epoch}"]
+    recipe = row_recipe(TABLES["table3"].rows[0], study_budget("small", iterations=iterations), overrides, images)
+    assert recipe.schedule.epochs == epochs
+    assert iterations <= steps_of(recipe, data) < iterations + epochs

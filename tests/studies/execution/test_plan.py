@@ -113,7 +113,7 @@ def test_runs_are_the_same_whatever_is_chosen_elsewhere_by_measuring(data: Study
     content = usual[0].recipe.to_dict()
     assert (content["schedule"]["minutes"], content["schedule"]["epoch_steps"]) == (None, None)
     assert {run.name for run in runs("schedule.epoch_steps=1")}.isdisjoint(run.name for run in usual)
-    assert {run.steps for run in runs("schedule.epoch_steps=1")} == {usual[0].recipe.schedule.epochs}
+    assert {run.steps for run in runs("schedule.epoch_steps=1")} == {SECONDS.iterations}
     with pytest.raises(UsageError, match=r"schedule\.minutes: the runs of a study take the same steps"):
         runs("schedule.minutes=5")
 

@@ -100,6 +100,7 @@ def _iterations(recipe: Recipe, iterations: int, images: int) -> list[str]:
     schedule = recipe.schedule
     step = min(schedule.batch_size, images) * schedule.accumulate
     most = max(images // step, 1)
+    most = min(most, schedule.epoch_steps or most)  # which a person may have set, and more epochs make up for
     epochs = -(-iterations // most)
     steps = -(-iterations // epochs)
     changes = [f"schedule.epochs={epochs}", "schedule.kind=cosine"]
