@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,9 @@ from typer.testing import CliRunner
 from gfocal.cli.app import app
 from gfocal.commands.find_lr import describe_sweep
 from gfocal.data.index.data_index import DataIndex
+from gfocal.detector import DenseDetector
 from gfocal.errors import UsageError
+from gfocal.recipe import Recipe
 from gfocal.training import lr_finder as finder
 from gfocal.training.lr_finder import Sweep, _sweep, find_lr, smooth, suggest, sweep_report
 from gfocal.training.step import NotFinite
@@ -201,6 +204,38 @@ def test_the_command(scenes: Path, tmp_path: Path) -> None:
     assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 50, "a curve, not an empty sheet"
     taken = CliRunner().invoke(app, [*command[:4], "-o", str(out / "lr.json"), *keys])
     assert taken.exit_code == 2
+
+
+@pytest.mark.parametrize(("drop", "expected"), [("true", 3), ("false", 4)])
+def test_the_command_sweeps_the_network_that_is_trained(
+    drop: str, expected: int, scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A class without a box has no output where the recipe says so, one with boxes in val alone has one."""
+    data = Path(shutil.copytree(scenes, tmp_path / "data"))
+    for split in ("train", "val"):
+        listing = data / "annotations" / f"{split}.json"
+        content = json.loads(listing.read_text())
+        content["categories"] = [*content["categories"][:3], {"id": 99, "name": "N/A"}]
+        first, *_, last = (one["id"] for one in content["categories"][:3])
+        for one in content["annotations"]:
+            one["category_id"] = last if split == "val" else first if one["category_id"] == last else one["category_id"]
+        known = {one["id"] for one in content["categories"]}
+        content["annotations"] = [one for one in content["annotations"] if one["category_id"] in known]
+        listing.write_text(json.dumps(content))
+    built: list[tuple[str, ...]] = []
+    build = finder.build_detector
+
+    def note(recipe: Recipe, names: Sequence[str], **options: bool) -> DenseDetector:
+        built.append(tuple(names))
+        return build(recipe, names, **options)
+
+    monkeypatch.setattr(finder, "build_detector", note)
+    keys = [part for key in (*SHORT, *PLAIN, f"data.drop_empty_classes={drop}") for part in ("--set", key)]
+    words = ["find-lr", "gfl_nano", "--data", str(data), "-o", str(tmp_path / "lr"), "--steps", "10", *keys]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.output
+    (names,) = built
+    assert (len(names), "N/A" in names) == (expected, drop == "false")
 
 
 def test_the_command_as_json(scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -191,10 +191,9 @@ def find_lr(
     Example: gfocal find-lr gfl_nano --data bccd
     """
     with own_stdout():
-        from gfocal.commands.find_lr import describe_sweep, write_sweep
-        from gfocal.data.index.concat import join
+        from gfocal.commands.find_lr import describe_sweep, open_swept, write_sweep
         from gfocal.recipe import load_recipe
-        from gfocal.runs.datasets import default_run_folder, open_parts
+        from gfocal.runs.datasets import default_run_folder
         from gfocal.training import lr_finder as finder
         from gfocal.utils.locks import locked_folder
         from gfocal.utils.progress import ProgressBar
@@ -204,14 +203,15 @@ def find_lr(
             folder = default_run_folder(recipe, data)
             out = folder.with_name(f"{folder.name}-lr")
         with locked_folder(out):  # before the long work
-            index, _ = join(
-                open_parts(data, "train", format=format_, images_dir=images_dir, skip_broken=skip_broken, say=say)
+            index, val_index = open_swept(
+                loaded, data, format=format_, images_dir=images_dir, skip_broken=skip_broken, say=say
             )
             warn(index.skipped, "broken record", "left out")
             with ProgressBar(steps, "sweeping") as bar:
                 sweep = finder.find_lr(
                     loaded,
                     index,
+                    val_index=val_index,
                     steps=steps,
                     low=low,
                     high=high,

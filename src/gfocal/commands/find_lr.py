@@ -7,10 +7,36 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from gfocal.data.formats.common import Format
+from gfocal.data.index.concat import join
+from gfocal.data.index.data_index import DataIndex
+from gfocal.recipe import Recipe
+from gfocal.runs.datasets import open_parts, open_run_data
 from gfocal.training.lr_finder import SweepReport
 from gfocal.utils.files import write_atomically
+from gfocal.utils.text import Say
 
 PLOT, NUMBERS = "lr.png", "lr.json"
+
+
+def open_swept(
+    recipe: Recipe,
+    data: Sequence[Path],
+    *,
+    format: Format | None = None,
+    images_dir: Path | None = None,
+    skip_broken: bool = False,
+    say: Say | None = None,
+) -> tuple[DataIndex, DataIndex | None]:
+    """What a sweep learns from; and where the recipe leaves out empty classes, what a training is measured on.
+
+    Raises:
+        UsageError: data is missing or broken.
+    """
+    if recipe.data.drop_empty_classes:  # The classes of both are those of the network.
+        return open_run_data(data, None, format=format, images_dir=images_dir, skip_broken=skip_broken, say=say)[:2]
+    found = open_parts(data, "train", format=format, images_dir=images_dir, skip_broken=skip_broken, say=say)
+    return join(found)[0], None
 
 
 def write_sweep(report: SweepReport, out: Path, title: str) -> dict[str, str]:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from gfocal.data.index.data_index import DataIndex
-from gfocal.data.pipeline import batches_from, images_per_epoch, in_tiles
+from gfocal.data.pipeline import batches_from, images_per_epoch, in_tiles, with_used_classes
 from gfocal.errors import UsageError
 from gfocal.recipe import Recipe
 from gfocal.runs.initial_weights import check_start, start_weights
@@ -109,6 +109,7 @@ def find_lr(
     recipe: Recipe,
     index: DataIndex,
     *,
+    val_index: DataIndex | None = None,
     steps: int = 100,
     low: float = 1e-6,
     high: float = 10.0,
@@ -124,6 +125,8 @@ def find_lr(
     Args:
         recipe: everything else.
         index: what it learns from; where the recipe has ``data.tile``, it is cut into tiles here.
+        val_index: what a training is measured on, or None: a class with boxes there has an output, even where
+            ``data.drop_empty_classes`` leaves out those without a box. Nothing is measured here.
         steps: >= 10.
         low: learning rate of the first step, > 0.
         high: of the last one, unless the loss diverges before.
@@ -143,6 +146,7 @@ def find_lr(
         check_start(recipe.model)
     if recipe.runtime.threads:
         torch.set_num_threads(recipe.runtime.threads)
+    index, _ = with_used_classes(recipe, index, val_index)  # the network that a training has
     schedule, index = recipe.schedule, in_tiles(recipe, index)
     an_epoch = StepPlan.of(schedule, images_per_epoch(recipe, index)).an_epoch
     # As many epochs as the sweep needs, whatever the schedule.
