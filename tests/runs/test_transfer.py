@@ -10,6 +10,7 @@ from torch import nn
 
 from gfocal.detector import DenseDetector
 from gfocal.errors import UsageError
+from gfocal.recipe import build_recipe
 from gfocal.runs.checkpoint import load_detector, save_detector
 from gfocal.runs.transfer import PARTS, other_inputs, start_from
 from gfocal.zoo import build_detector
@@ -95,6 +96,18 @@ def test_rows_of_several_anchors_are_not_mixed(saved: Path) -> None:
     before = detector.state_dict()["head.out.0.weight"].clone()
     start_from(detector, saved)
     assert torch.equal(detector.state_dict()["head.out.0.weight"], before)
+
+
+def test_another_range_of_values_is_another_input(saved: Path, tmp_path: Path) -> None:
+    """Weights of before there was the key are of "type"."""
+    wide = small("data.range=[0,4095]", "data.resize.size=96")
+    assert other_inputs(wide, saved) == ["data.range type -> [0.0, 4095.0]"]
+    detector, recipe, about = load_detector(saved)
+    del about.recipe["data"]["range"]  # type: ignore[attr-defined]
+    assert build_recipe(about.recipe, (), "before").data.range == "type"
+    save_detector(tmp_path / "wide.safetensors", detector.state_dict(), wide, about.names)
+    assert other_inputs(recipe, tmp_path / "wide.safetensors") == ["data.range [0.0, 4095.0] -> type"]
+    assert other_inputs(wide, tmp_path / "wide.safetensors") == []
 
 
 def test_other_inputs_are_found(saved: Path) -> None:

@@ -85,7 +85,7 @@ def start_from(detector: DenseDetector, path: Path, parts: Sequence[str] = PARTS
 def other_inputs(recipe: Recipe, path: Path, parts: Sequence[str] = PARTS) -> list[str]:
     """What the weights of a checkpoint were trained for and ``recipe`` has otherwise, as "points.offset 0.5 -> 0.0"."""
     theirs = stored_recipe(path)
-    keys = ["model.pixels", "model.style", "model.strides"]
+    keys = ["model.pixels", "model.style", "model.strides", "data.range"]
     if "head" in parts:  # one that starts new learns any points
         keys += ["model.points.kind", "model.points.offset"]
         keys += ["model.points.scale"] if _reads_scale(theirs) and _reads_scale(recipe) else []
