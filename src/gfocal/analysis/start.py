@@ -5,14 +5,17 @@ from __future__ import annotations
 from gfocal.analysis.assignment import ALLOWED, Assigned, assign, choose_images
 from gfocal.analysis.coverage import least_reach, reach_fix, reach_reasons
 from gfocal.data.checks.crowding import crowding, describe_crowding
+from gfocal.data.checks.ranges import describe_range, look_at_values
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.pipeline import in_tiles
 from gfocal.recipe import Recipe
 from gfocal.recipe.forms import ASSIGNERS
-from gfocal.utils.text import percent
+from gfocal.utils.text import counted, percent
 
 START_IMAGES = 400
 """Looked at before a run: a second."""
+RANGE_IMAGES = 16
+"""Whose files are looked into before a run."""
 
 
 def _counted_lines(recipe: Recipe, now: Assigned, of: str) -> list[str]:
@@ -37,12 +40,23 @@ def _counted_lines(recipe: Recipe, now: Assigned, of: str) -> list[str]:
     return lines
 
 
+def _range_lines(index: DataIndex, recipe: Recipe) -> list[str]:
+    """A warning where a few images have more than 8 bits, and the range of their type leaves few grey levels."""
+    if recipe.data.range != "type":
+        return []
+    whole = index if index.tiles is None else index.tiles.of
+    chosen = choose_images(len(whole), RANGE_IMAGES, recipe.runtime.seed)
+    of = f"{counted(len(chosen), 'picture')} looked at" if len(chosen) < len(whole) else counted(len(whole), "picture")
+    found = describe_range(look_at_values(whole.path(int(i)) for i in chosen), of)
+    return [] if found is None else [f"warning: {found}; `gfocal data check` looks at every picture"]
+
+
 def before_training(
     index: DataIndex, recipe: Recipe, measured: DataIndex | None = None, *, trained: bool = False
 ) -> list[str]:
-    """What to tell whoever starts a run: two shares, a warning for each above 0.1 %, and images too full to be found.
+    """What to tell whoever starts a run: two shares, a warning for each above 0.1 %, images too full to be found.
 
-    A second's work, the same for the same seed.
+    And images of more than 8 bits of which few grey levels are left. A second's work, the same for the same seed.
     A recipe that moves boxes at random is looked at as its first epoch begins, any other in images by chance.
     With ``trained`` the head starts from trained outputs: advice says what it would cost them.
     """
@@ -64,4 +78,4 @@ def before_training(
         if split is not None:
             found = crowding(in_tiles(recipe, split), recipe.predict.max_detections)
             lines += [f"warning: {name}: {line}" for line in describe_crowding(found)]
-    return lines
+    return [*lines, *_range_lines(index, recipe)]

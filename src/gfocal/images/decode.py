@@ -6,6 +6,7 @@ import io
 import warnings
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -159,6 +160,24 @@ def _torchvision_reads(head: bytes) -> bool:
 
 def open_with_pillow(data: bytes) -> Image.Image:
     """An image whose header is read, in one of the formats that are read; its pixels come as they are stored."""
+    return _opened(io.BytesIO(as_stored(data)))
+
+
+def says_wide(path: Path) -> bool:
+    """Whether the header of an image file tells of more than 8 bits a channel; False where it cannot be read.
+
+    The pixels are not looked at.
+    """
+    try:
+        if not path.is_file():  # A pipe would keep the reader waiting for ever.
+            return False
+        with _opened(path) as image:
+            return image.mode[0] in "IF" or has_wide_colours(image)
+    except Exception:  # Of any type, by Pillow's readers.
+        return False
+
+
+def _opened(source: io.BytesIO | Path) -> Image.Image:
     from PIL import Image
 
     Image.init()
@@ -167,7 +186,7 @@ def open_with_pillow(data: bytes) -> Image.Image:
         warnings.simplefilter("ignore")
         try:
             formats = [name for name in (*SUFFIXES, "DIB", "MPO") if name in Image.OPEN]
-            return Image.open(io.BytesIO(as_stored(data)), formats=formats)
+            return Image.open(source, formats=formats)
         except Image.DecompressionBombError:
             raise TooLargeError(f"says that it has more than the {MAX_PIXELS:,} pixels that are read") from None
 

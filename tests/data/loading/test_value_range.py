@@ -12,10 +12,14 @@ import torch
 from PIL import Image
 
 import gfocal
+from gfocal.analysis import start
+from gfocal.analysis.start import before_training
+from gfocal.data.checks import ranges
 from gfocal.data.checks.check import check_data
 from gfocal.data.formats.open import open_dataset
+from gfocal.data.index.data_index import DataIndex
 from gfocal.data.kinds import Kind
-from gfocal.data.pipeline import batches_from
+from gfocal.data.pipeline import batches_from, in_tiles
 from gfocal.errors import BrokenInputError
 from gfocal.images.from_recipe import resize_of
 from gfocal.recipe import load_recipe
@@ -111,3 +115,55 @@ def test_check_is_silent_where_the_type_s_range_is_in_use(twin: Path, tmp_path: 
     for file in (tmp_path / "data").rglob("*.png"):
         file.write_bytes(png(np.asarray(Image.open(file)).astype(np.uint16) * 16 * 257))
     assert Kind.IMAGE_RANGE not in check_data(tmp_path / "data").by_kind()
+
+
+def range_lines(data: Path | DataIndex, *sets: str) -> list[str]:
+    index = open_dataset(data, "train") if isinstance(data, Path) else data
+    recipe = load_recipe("gfl_nano", [*SMALL, *sets])
+    return [line for line in before_training(in_tiles(recipe, index), recipe) if "more than 8 bits" in line]
+
+
+@pytest.mark.parametrize("sets", [(), ("data.tile=48",)])
+def test_a_run_is_told_of_few_grey_levels(twin: Path, sets: tuple[str, ...]) -> None:
+    (line,) = range_lines(twin, *sets)
+    assert line.startswith("warning: 12 of 12 pictures have more than 8 bits and use a part of their range: few of the")
+    assert line.endswith("train with --set data.range=[0,4095]; `gfocal data check` looks at every picture")
+    assert range_lines(twin, *sets, RANGE) == []
+
+
+def test_a_run_on_many_images_is_told_by_a_few_of_them(twin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(start, "RANGE_IMAGES", 5)
+    (line,) = range_lines(twin)
+    assert "5 of 5 pictures looked at have more than 8 bits" in line
+
+
+def test_of_images_of_8_bits_only_the_headers_are_read(
+    scenes: Path, twin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_into: list[int] = []
+    monkeypatch.setattr(ranges, "wide_values", lambda data: looked_into.append(len(data)))
+    assert range_lines(scenes) == []
+    assert looked_into == []
+    assert range_lines(twin) == []
+    assert len(looked_into) == 12
+
+
+def test_the_range_of_the_type_and_files_that_cannot_be_read_are_let_be(twin: Path, tmp_path: Path) -> None:
+    data = Path(shutil.copytree(twin, tmp_path / "data"))
+    index = open_dataset(data, "train")
+    files = [index.path(i) for i in range(12)]
+    files[0].unlink()
+    files[1].write_bytes(files[1].read_bytes()[:300])
+    files[2].write_bytes(b"")
+    files[3].write_bytes(b"no picture")
+    files[4].unlink()
+    files[4].mkdir()
+    (line,) = range_lines(index)
+    assert "7 of 12 pictures have more than 8 bits" in line
+    for file in files[5:]:
+        file.write_bytes(png(np.asarray(Image.open(file)).astype(np.uint16) * 16 * 257))
+    assert range_lines(index) == []
+    grey = np.asarray(Image.open(files[5]).convert("L"))
+    files[5].write_bytes(tiff(grey.astype(np.int32) * 16, kind=2))
+    (line,) = range_lines(index)
+    assert "1 of 12 pictures have more than 8 bits and numbers of no known range: training and prediction" in line
