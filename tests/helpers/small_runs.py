@@ -148,7 +148,13 @@ def rewritten(index: DataIndex, folder: Path, change: Callable[[dict[str, Any]],
 
 
 def cut_run(
-    recipe: Recipe, index: DataIndex, out: Path, steps: int, val: DataIndex | None = None, init: Path | None = None
+    recipe: Recipe,
+    index: DataIndex,
+    out: Path,
+    steps: int,
+    val: DataIndex | None = None,
+    init: Path | None = None,
+    resume: bool = False,
 ) -> None:
     """Train, and die in the step after ``steps`` steps."""
     real, done = trainer_module.optimizer_step, []
@@ -162,4 +168,4 @@ def cut_run(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trainer_module, "optimizer_step", die)
         with pytest.raises(RuntimeError, match="power cut"):
-            train(recipe, index, val, out, init=init, progress=False)
+            train(recipe, index, val, out, init=init, resume=resume, progress=False)

@@ -43,6 +43,7 @@ def test_what_a_run_was_made_of(tmp_path: Path, train_index: DataIndex, val_inde
         "annotations": str(val_index.annotations),
         "data": fingerprint(val_index),
         "pictures": images_fingerprint(val_index),
+        "predict": recipe.to_dict()["predict"],
     }
     (call,) = content["calls"]
     assert call["command"] == content["command"]

@@ -15,7 +15,7 @@ import torch
 
 from gfocal.data.index.data_index import DataIndex
 from gfocal.errors import UsageError
-from gfocal.runs.checkpoint import load_detector, load_state, save_state
+from gfocal.runs.checkpoint import load_detector, load_state, read_about, save_state
 from gfocal.training import trainer as trainer_module
 from gfocal.training.train import train
 from helpers.small_runs import (
@@ -265,6 +265,103 @@ def test_the_best_starts_again_on_other_validation_data(
     assert [line["num_images"] for line in metrics_of(measured, "val")] == [4, 3, 4]
     assert [mark["step"] for mark in marks(measured)] == [4, 6]
     assert (again.steps, again.best_ap, again.best_epoch) == (6, again.metrics["AP"], 2)
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("max_detections=1", "max_detections 100 -> 1"),
+        ("class_agnostic=true", "class_agnostic False -> True"),
+        ("score_threshold=0.2", "score_threshold 0.05 -> 0.2"),
+        ("nms_iou=0.3", "nms_iou 0.6 -> 0.3"),
+    ],
+)
+def test_the_best_starts_again_by_other_settings(
+    setting: str,
+    said: str,
+    measured: Path,
+    train_index: DataIndex,
+    val_index: DataIndex,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    # Without data to measure on nothing is compared, then or later.
+    recipe = small(*LEARNING, f"predict.{setting}")
+    cut_run(small(EVERY_STEP, *LEARNING, f"predict.{setting}"), train_index, measured, 1, resume=True)
+    assert marks(measured) == []
+    result = train(recipe, train_index, val_index, measured, resume=True)
+    assert (
+        f"warning: from step 5 on the run is measured by other settings (predict.{said}): AP before and after are of "
+        "detections that were chosen otherwise, so the best AP starts again; the best weights until here are "
+        f"{measured / 'best-until-step-5.safetensors'}. "
+    ) in " ".join(capsys.readouterr().err.split())
+    (mark,) = marks(measured)
+    key = said.split()[0]
+    assert list(mark["predict"]) == [key]
+    assert mark["predict"][key][1] == getattr(recipe.predict, key)
+    assert mark["before"] == mark["now"] == str(val_index.annotations)
+    assert result.best_ap == result.metrics["AP"]
+    assert (measured / "best-until-step-5.safetensors").read_bytes() == b"the best of the old data"
+    # Repeated, it goes on as it is.
+    train(recipe, train_index, val_index, measured, resume=True, progress=False)
+    assert len(marks(measured)) == 1
+
+
+def test_a_state_of_before_settings_were_noted_claims_nothing_about_them(
+    measured: Path, train_index: DataIndex, val_index: DataIndex
+) -> None:
+    state = load_state(measured / "state.pt")
+    del state["val"]["predict"]
+    save_state(measured / "state.pt", state)
+    recipe = small(*LEARNING, "predict.max_detections=1")
+    result = train(recipe, train_index, val_index, measured, resume=True, progress=False)
+    assert (marks(measured), result.best_ap) == ([], 0.9)
+    assert state_of(measured)["val"]["predict"]["max_detections"] == 1
+
+
+def test_both_other_data_and_other_settings(
+    measured: Path, train_index: DataIndex, val_index: DataIndex, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = rewritten(val_index, tmp_path / "val", first_image)
+    train(small(*LEARNING, "predict.max_detections=9"), train_index, other, measured, resume=True)
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"now {other.annotations}) and by other settings (predict.max_detections 100 -> 9): AP before" in said
+
+
+def with_class(index: DataIndex, folder: Path, boxes: int) -> DataIndex:
+    """The same images and one more class, "plus", which gets the first boxes."""
+
+    def change(content: dict[str, Any]) -> None:
+        content["categories"].append({"id": 99, "name": "plus"})
+        for one in content["annotations"][:boxes]:
+            one["category_id"] = 99
+
+    return rewritten(index, folder, change)
+
+
+@pytest.mark.parametrize(("before", "now"), [(0, 3), (3, 0), (3, None)])
+def test_val_with_other_classes_is_named_where_empty_ones_are_dropped(
+    before: int, now: int | None, train_index: DataIndex, val_index: DataIndex, tmp_path: Path
+) -> None:
+    recipe = small(EVERY_STEP, "data.drop_empty_classes=true", "schedule.epochs=2")
+    learnt = with_class(train_index, tmp_path / "learnt", 0)
+    first = with_class(val_index, tmp_path / "first", before)
+    out = tmp_path / "run"
+    cut_run(recipe, learnt, out, 4, first)
+    assert ("plus" in read_about(out / "last.safetensors").names) == (before > 0)
+    other = None if now is None else with_class(val_index, tmp_path / "other", now)
+    ours = "now nothing is measured" if other is None else f"{other.annotations} has none"
+    words = f"{out} learns classes of which only its val data had boxes, and {ours}: plus"
+    if other is not None and now:
+        words = f"{other.annotations} has objects of classes that {out} left out, since none had a box: plus (3 boxes)"
+    with pytest.raises(UsageError) as error:
+        train(recipe, learnt, other, out, resume=True, progress=False)
+    assert str(error.value).startswith(f"{words}. With data.drop_empty_classes ")
+    # What it learns from being another is still what is said.
+    fewer = with_class(rewritten(train_index, tmp_path / "fewer", first_image), tmp_path / "fewer", 0)
+    with pytest.raises(UsageError, match="was trained on other data than"):
+        train(recipe, fewer, other, out, resume=True, progress=False)
+    result = train(recipe, learnt, first, out, resume=True, progress=False)
+    assert result.steps == 6
 
 
 def test_the_same_validation_data_elsewhere_are_the_same(

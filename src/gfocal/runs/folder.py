@@ -32,7 +32,7 @@ from gfocal.runs.checkpoint import (
     save_state,
 )
 from gfocal.runs.initial_weights import Start
-from gfocal.runs.measured_data import MeasuredData, differ, measured_data, read_measured
+from gfocal.runs.measured_data import MeasuredData, differ, measured_data, other_classes, read_measured
 from gfocal.runs.metrics_log import METRICS, MetricsLog
 from gfocal.runs.replacement import check_unused
 from gfocal.runs.trackers import Trackers, check_trackers
@@ -197,7 +197,7 @@ class Run:
             try:
                 self._lock = self._held.enter_context(locked_folder(self.folder))
                 self._facts["pictures"] = images_fingerprint(self.train_index)
-                self._val = measured_data(self.val_index)
+                self._val = measured_data(self.val_index, self.recipe)
                 if resume:
                     saved = self._resume()
                 else:
@@ -271,7 +271,10 @@ class Run:
                 "same one, or start a new run with --init"
             )
         if saved.facts["data"] != self._facts["data"]:
-            raise UsageError(f"{self.folder} was trained on other data than {self.train_index.annotations}")
+            why = None
+            if self.recipe.data.drop_empty_classes:
+                why = other_classes(self.last, saved.facts["data"], self.train_index, self.val_index)
+            raise UsageError(why or f"{self.folder} was trained on other data than {self.train_index.annotations}")
         count = saved.facts["environment"].get("processes", 1)
         if count != self.processes.count:
             raise UsageError(
@@ -287,12 +290,11 @@ class Run:
         images = {saved.facts["pictures"], self._facts["pictures"]} - {None}
         return [*changed, "the content of pictures"] if len(images) > 1 else changed
 
-    def changed_measurement(self, saved: SavedRun) -> dict[str, str | None] | None:
-        """Where a resumed run is measured on other images or boxes: the files, "before" and "now"; in all processes."""
+    def changed_measurement(self, saved: SavedRun) -> tuple[MeasuredData | None, MeasuredData] | None:
+        """Before and now, where a resumed run is measured on other images, boxes or settings; in all processes."""
         changed = None
-        if self.processes.main and self.val_index is not None and saved.known and differ(saved.val, self._val):
-            before = None if saved.val is None else saved.val["annotations"]
-            changed = {"before": before, "now": str(self.val_index.annotations)}
+        if self.processes.main and self.val_index is not None and self._val is not None and saved.known:
+            changed = (saved.val, self._val) if differ(saved.val, self._val) else None
         return self.processes.from_main(changed)
 
     def set_best_aside(self, step: int) -> Path | None:

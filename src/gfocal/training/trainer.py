@@ -22,6 +22,7 @@ from gfocal.evaluation.evaluator import evaluate
 from gfocal.runs.checkpoint import kept_weights
 from gfocal.runs.folder import Run, TrainResult
 from gfocal.runs.initial_weights import Start, describe_start
+from gfocal.runs.measured_data import MeasuredData, describe_change, describe_new_start
 from gfocal.runtime.memory import memory_notes
 from gfocal.runtime.precision import real_precision
 from gfocal.structures import Batch
@@ -110,7 +111,7 @@ class Trainer:
             lines += memory_notes(self.detector, self.recipe)
             lines += self.run.track(self.state.step, measured=not self.state.unmeasured)
             if saved is not None and (changed_val := self.run.changed_measurement(saved)) is not None:
-                lines.append(self._measure_anew(changed_val))
+                lines.append(self._measure_anew(*changed_val))
             with (
                 ProgressBar(self.plan.total, "training", done=self.state.step, shown=self.progress) as bar,
                 StopRequest(bar.say) as stop,
@@ -132,22 +133,16 @@ class Trainer:
                 drawings.draw_run(self.run, None, lambda _: None)
             raise
 
-    def _measure_anew(self, changed: dict[str, str | None]) -> str:
-        """Begin with no best AP, as that of other data compares with nothing; a line that says so."""
+    def _measure_anew(self, before: MeasuredData | None, now: MeasuredData) -> str:
+        """Begin with no best AP, as one that was measured otherwise compares with nothing; a line that says so."""
         state = self.state
         state.best, state.metrics, state.measured_step = Best(), {}, -1
         # Between epochs at once, so that what follows has something to be better than.
         state.unmeasured = state.step > 0 and state.step % self.plan.an_epoch == 0
         aside = self.run.set_best_aside(state.step)
-        self.run.log("val_data", state.step, changed)
+        self.run.log("val_data", state.step, describe_change(before, now))
         self._save()
-        before = "nothing" if changed["before"] is None else changed["before"]
-        kept = "" if aside is None else f"; the best weights until here are {aside}"
-        return (
-            f"warning: from step {state.step} on the run is measured on other data ({before} before, now "
-            f"{changed['now']}): AP before and after are of different pictures or boxes, so the best AP starts "
-            f"again{kept}. metrics.jsonl marks the place (val_data)"
-        )
+        return describe_new_start(before, now, state.step, aside)
 
     def _steps(self, bar: ProgressBar, stop: StopRequest) -> TrainResult:
         state, total = self.state, self.plan.total
