@@ -6,11 +6,12 @@ import json
 import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import NotRequired, TypedDict
 
 from PIL import Image
+from torch import Tensor
 
 import gfocal
 from gfocal.detector import DenseDetector
@@ -96,23 +97,51 @@ def predict(
     out = Path(out)
     with locked_folder(out):
         return _predict(
-            detector, given, out, score_threshold, category_ids, precision, batch_size, parts, line_width, progress
+            given,
+            out,
+            search=_Search(detector, score_threshold=score_threshold, precision=precision, batch_size=batch_size),
+            drawn=_Drawn(parts=parts, line_width=line_width),
+            category_ids=category_ids,
+            progress=progress,
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Drawn:
+    """How detections are drawn; without ``parts`` they are not."""
+
+    parts: Sequence[Part]
+    line_width: int | None
+
+    def on(self, image: Tensor, found: Detections) -> Image.Image:
+        return draw(image, found, parts=self.parts, line_width=self.line_width)
+
+
+@dataclass(frozen=True)
+class _Search:
+    """A detector, and how it looks at an image."""
+
+    detector: DenseDetector
+    _: KW_ONLY
+    score_threshold: float | None
+    precision: str
+    batch_size: int
+
+    def find(self, image: Tensor) -> Detections:
+        with autocast(self.detector.device, self.precision):
+            return self.detector.predict(image, score_threshold=self.score_threshold, batch_size=self.batch_size)
+
+
 def _predict(
-    detector: DenseDetector,
     given: Sequence[Path],
     out: Path,
-    score_threshold: float | None,
+    *,
+    search: _Search,
+    drawn: _Drawn,
     category_ids: Sequence[int] | None,
-    precision: str,
-    batch_size: int,
-    parts: Sequence[Part],
-    line_width: int | None,
     progress: Callable[[int, int], None] | None,
 ) -> Prediction:
-    names = _OutputNames(out, given)
+    detector, names = search.detector, _OutputNames(out, given)
     inputs = names.inputs
     if not inputs:
         raise UsageError("all pictures given are drawings of an earlier call; give the pictures themselves")
@@ -127,14 +156,13 @@ def _predict(
             skipped.append(str(error))
             first_broken = first_broken or error
         else:
-            with autocast(detector.device, precision):
-                found = detector.predict(image, score_threshold=score_threshold, batch_size=batch_size)
+            found = search.find(image)
             height, width = image.shape[-2:]
             image_id = len(records) + 1
             record = _Image(id=image_id, file_name=path.as_posix(), width=width, height=height)
-            if parts:
+            if drawn.parts:
                 drawing = names.take(path)
-                _save(draw(image, found, parts=parts, line_width=line_width), drawing)
+                _save(drawn.on(image, found), drawing)
                 record["drawing"] = drawing.name
             records.append(record)
             annotations += _annotations(found, image_id, len(annotations) + 1, category_ids)
