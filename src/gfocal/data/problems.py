@@ -51,10 +51,12 @@ class Problems:
         self.unread = unread
         self.lines: list[str] = []
         self.left_out: set[int] = set()  # Ids of images: their annotations go with them and are no problem.
+        self.archives: dict[Path, Path] = {}  # By folder of the cache, the archive that a person has instead.
         self.notes: list[str] = []  # What is no fault, but should be known: how something was understood.
 
     def note(self, line: str) -> None:
         """Something that a person should know of how the data are read; said once."""
+        line = self._as_given(line)
         if line not in self.notes:
             self.notes.append(line)
 
@@ -71,14 +73,22 @@ class Problems:
         Raises:
             BrokenInputError: unless faults are skipped; the message ends with what to do.
         """
+        message = self._as_given(message)
         problem = Problem(kind, file, message, image)
         if not self.skip:
-            raise BrokenInputError(f"{problem}; {hint}, or leave it out with --skip-broken", file, message)
-        self.lines.append(str(problem))
+            text = self._as_given(f"{problem}; {hint}, or leave it out with --skip-broken")
+            raise BrokenInputError(text, file, message)
+        self.lines.append(self._as_given(str(problem)))
         if self.found is not None:
             self.found(problem)
 
     def remark(self, kind: Kind, file: Path, message: str, *, image: str | None = None) -> None:
         """A record that is odd and used all the same; only a collector of everything gets it."""
         if self.found is not None:
-            self.found(Problem(kind, file, message, image))
+            self.found(Problem(kind, file, self._as_given(message), image))
+
+    def _as_given(self, text: str) -> str:
+        """With the archive's name where a file of its unpacked copy is named: nothing is to be changed there."""
+        for folder, archive in self.archives.items():
+            text = text.replace(str(folder), str(archive))
+        return text

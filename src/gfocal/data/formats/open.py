@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from gfocal.data.formats.archive import unpacked
@@ -172,7 +173,7 @@ def _find_file(path: Path, format: Format | None, images: Path | None) -> Found:
             raise UsageError(f"archive {path}: {error}") from None
         if found is None:
             raise UsageError(f"archive {path}: no data set found in it; {_looked_for(inside, folder, format)}")
-        return found
+        return _of_archive(found, path, folder)
     kind: Format = "yolo" if suffix in (".yaml", ".yml") else "coco"
     if suffix in (".xml", ".txt", ".tar", ".gz", ".tgz", ".rar", ".7z", ".csv", ".ndjson", ".tfrecord"):
         raise UsageError(f"{path} is no data set; give its folder, a .zip, a COCO .json or a YOLO data.yaml")
@@ -183,6 +184,19 @@ def _find_file(path: Path, format: Format | None, images: Path | None) -> Found:
     found = _find(kind, path, images)
     assert found is not None
     return found
+
+
+def _of_archive(found: Found, archive: Path, folder: Path) -> Found:
+    """Whose notes and faults name the archive, not the folder where it is unpacked."""
+
+    def read(reader: Callable[[Problems], DataIndex], problems: Problems) -> DataIndex:
+        problems.archives[folder] = archive
+        return reader(problems)
+
+    notes = tuple(note.replace(str(folder), str(archive)) for note in found.notes)
+    absent = {split: text.replace(str(folder), str(archive)) for split, text in found.absent.items()}
+    splits = {split: partial(read, reader) for split, reader in found.splits.items()}
+    return replace(found, notes=notes, absent=absent, splits=splits)
 
 
 def _find(kind: Format, path: Path, images: Path | None) -> Found | None:

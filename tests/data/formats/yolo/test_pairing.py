@@ -13,7 +13,7 @@ from gfocal.data.formats.yolo.tree import holds_labels, meaning_of, scan
 from gfocal.data.problems import Problem, Problems
 from gfocal.errors import BrokenInputError, UsageError
 from gfocal.runs.datasets import describe_data, nothing_to_learn
-from helpers.layouts import CONTENT, boxes_of, image, images, voc_labels, yolo_text
+from helpers.layouts import CONTENT, boxes_of, image, images, voc_labels, yolo_text, zipped
 
 WANTED = {name: boxes for name, (_, boxes) in CONTENT.items()}
 OTHER = "0 0.5 0.5 0.1 0.1\n"
@@ -73,6 +73,36 @@ def test_layouts_that_programs_do_not_agree_on(
     assert note == (
         f"2 label files in {where}: read for the pictures in {place}, though YOLO programs look for {there}: {advice}"
     )
+
+
+def test_advice_about_a_zip_names_the_zip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GFOCAL_CACHE", str(tmp_path / "cache"))
+    images(tmp_path / "set" / "images" / "train")
+    labels(tmp_path / "set" / "labels")
+    labels(tmp_path / "set" / "notes", "other-{}.txt")
+    yaml(tmp_path / "set", train="images/train")
+    archive = zipped(tmp_path / "set", tmp_path / "set.zip")
+    found, notes = opened(archive)
+    assert found == {"train": WANTED}
+    assert any(note.endswith(f": move what is there to {archive}/labels/train") for note in notes)
+    assert any(note.startswith(f"2 label files in {archive}/notes: not read") for note in notes)
+    assert "cache" not in "".join(notes)
+
+
+def test_a_fault_in_a_zip_names_the_zip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GFOCAL_CACHE", str(tmp_path / "cache"))
+    images(tmp_path / "set" / "images")
+    labels(tmp_path / "set" / "labels")
+    (tmp_path / "set" / "labels" / "a.txt").write_text("0 0.5\n")
+    yaml(tmp_path / "set", train="images")
+    archive = zipped(tmp_path / "set", tmp_path / "set.zip")
+    problems = Problems(True)
+    open_dataset(archive, "train", problems=problems)
+    assert problems.lines[0].startswith(f"{archive}/labels/a.txt: ")
+    with pytest.raises(BrokenInputError) as caught:
+        open_dataset(archive, "train")
+    assert str(caught.value).startswith(f"{archive}/labels/a.txt: ")
+    assert caught.value.path.is_file(), "programs get the file itself"
 
 
 @pytest.mark.parametrize("form", ["{}.TXT", "{1}.txt", "{}.Txt"])
