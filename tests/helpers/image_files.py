@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import shutil
 import struct
 import zlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -126,3 +128,16 @@ def saved(image: Image.Image, kind: str, **options: Any) -> bytes:
     file = io.BytesIO()
     image.save(file, kind, **options)
     return file.getvalue()
+
+
+def twelve_bits(folder: Path, out: Path) -> Path:
+    """A copy of a COCO data set as a camera of 12 bits would take it: 16-bit PNG files, RGB, with values of 0..4095."""
+    shutil.copytree(folder, out)
+    for file in out.rglob("*.png"):
+        file.write_bytes(png(np.asarray(Image.open(file).convert("RGB")).astype(np.uint16) * 16))
+    for file in out.rglob("*.jpg"):
+        file.with_suffix(".png").write_bytes(png(np.asarray(Image.open(file)).astype(np.uint16) * 16))
+        file.unlink()
+    for listing in out.glob("annotations/*.json"):
+        listing.write_text(listing.read_text().replace(".jpg", ".png"))
+    return out

@@ -6,13 +6,17 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from gfocal.data.formats.open import open_dataset
 from gfocal.data.index.data_index import DataIndex
 from gfocal.errors import GfocalError
 from gfocal.runs.checkpoint import STATE
 from gfocal.training import trainer as trainer_module
 from gfocal.training.train import train
+from helpers.image_files import twelve_bits
 from helpers.small_runs import small
 
 pytestmark = pytest.mark.usefixtures("drawn")
@@ -36,6 +40,20 @@ def test_a_finished_run_shows_its_curves_and_what_its_best_weights_find(
     again = train(small(), train_index, val_index, out, resume=True, progress=False)
     assert again.drawings == [out / "curves.png"]
     assert before == {file: file.stat().st_mtime_ns for file in (out / "evaluation").iterdir()}
+
+
+def test_images_of_16_bits_are_drawn_as_the_detector_sees_them(
+    tmp_path: Path, scenes: Path, train_index: DataIndex, val_index: DataIndex
+) -> None:
+    folder = twelve_bits(scenes, tmp_path / "twelve")
+    train(small(ONE_EPOCH), train_index, val_index, tmp_path / "eight", progress=False)
+    recipe = small(ONE_EPOCH, "data.range=[0, 4095]")
+    train(recipe, open_dataset(folder, "train"), open_dataset(folder, "val"), tmp_path / "sixteen", progress=False)
+    one, other = (sorted((tmp_path / run / "evaluation").glob("worst-*.jpg")) for run in ("eight", "sixteen"))
+    assert len(one) == len(other) > 0
+    for a, b in zip(one, other, strict=True):
+        difference = np.asarray(Image.open(a), float) - np.asarray(Image.open(b), float)
+        assert np.abs(difference).mean() < 5, "not sixteen times darker"
 
 
 def test_what_was_measured_before_a_run_was_resumed_is_not_drawn_and_gfocal_says_how(

@@ -24,7 +24,7 @@ from gfocal.errors import BrokenInputError
 from gfocal.images.from_recipe import resize_of
 from gfocal.recipe import load_recipe
 from gfocal.runs.checkpoint import save_detector
-from helpers.image_files import png, tiff
+from helpers.image_files import png, tiff, twelve_bits
 
 SMALL = ["data.resize.size=64", "data.workers=0", "schedule.batch_size=4", "data.mosaic=0.5"]
 RANGE = "data.range=[0, 4095]"
@@ -33,16 +33,7 @@ RANGE = "data.range=[0, 4095]"
 @pytest.fixture(scope="module")
 def twin(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The scenes as a camera of 12 bits would take them: 16-bit PNG files, RGB, with values of 0..4095."""
-    out = tmp_path_factory.mktemp("twelve") / "data"
-    shutil.copytree(scenes, out)
-    for file in out.rglob("*.png"):
-        file.write_bytes(png(np.asarray(Image.open(file).convert("RGB")).astype(np.uint16) * 16))
-    for file in out.rglob("*.jpg"):
-        file.with_suffix(".png").write_bytes(png(np.asarray(Image.open(file)).astype(np.uint16) * 16))
-        file.unlink()
-    for listing in out.glob("annotations/*.json"):
-        listing.write_text(listing.read_text().replace(".jpg", ".png"))
-    return out
+    return twelve_bits(scenes, tmp_path_factory.mktemp("twelve") / "data")
 
 
 def test_training_sees_the_same_batches(scenes: Path, twin: Path) -> None:
