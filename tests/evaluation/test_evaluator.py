@@ -14,16 +14,22 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from gfocal.commands import demo
+from gfocal.commands.evaluate import evaluate_files
 from gfocal.data.formats.coco.reader import read_coco
 from gfocal.data.index.data_index import DataIndex
 from gfocal.errors import BrokenInputError, UsageError
-from gfocal.evaluation import STATS, EvalResult, weighted_ap
+from gfocal.evaluation import STATS, EvalResult, evaluator, positives, weighted_ap
 from gfocal.evaluation.coco import BeyondLimit
 from gfocal.evaluation.evaluator import Evaluation, check_names, evaluate
 from gfocal.evaluation.uncertainty import EdgeCorrelation, LevelCorrelation, SizeCorrelation, UncertaintyResult
 from gfocal.images.io import Resize
 from gfocal.runs.datasets import open_train_data
+from gfocal.runtime.distributed import ALONE
 from gfocal.structures import Detections
+from gfocal.studies.execution import worker
+from gfocal.training.fitting.pace import measure_pace
+from gfocal.training.train import train
 from gfocal.zoo import build_detector
 from helpers.small_runs import rewritten, small
 
@@ -349,3 +355,39 @@ def test_json_and_back() -> None:
     assert (old.result.intervals, old.edge_uncertainty) == ({}, None)
     with pytest.raises(ValueError, match="AP75 is missing"):
         Evaluation.from_dict({key: value for key, value in content.items() if key != "AP75"})
+
+
+# --- by a recipe
+
+
+def test_everything_that_measures_by_a_recipe_waits_as_long_as_it_says(
+    tmp_path: Path, scenes: Path, train_index: DataIndex, val_index: DataIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not only a training: a study or a demo would end after it, on a disk that it was told to wait for."""
+    asked: list[object] = []
+    for module in (evaluator, positives):
+        real = module.make_loader
+
+        def noted(*args: Any, real: Any = real, **options: Any) -> Any:
+            asked.append(options["worker_timeout"])
+            return real(*args, **options)
+
+        monkeypatch.setattr(module, "make_loader", noted)
+
+    def calls() -> list[object]:
+        found = list(asked)
+        asked.clear()
+        return found
+
+    recipe, run = small("data.worker_timeout=0", "schedule.epochs=1"), tmp_path / "run"
+    train(recipe, train_index, val_index, run, progress=False)
+    assert calls() == [0]
+    detector = build_detector(recipe, train_index.names, pretrained=False)
+    measure_pace(recipe, detector, train_index, val_index, out=run, limit=0.0, processes=ALONE)
+    assert calls() == [0]
+    worker._measured(run / "last.safetensors", recipe, val_index)
+    assert calls() == [0, 0], "the detections, and the positives"
+    demo._measure(run, val_index)
+    assert calls() == [0]
+    evaluate_files(str(run), scenes)
+    assert calls() == [0]

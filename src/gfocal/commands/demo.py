@@ -15,13 +15,14 @@ from gfocal.data.formats.open import open_dataset
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.scenes.generate import make_scenes
 from gfocal.errors import UsageError
-from gfocal.evaluation.evaluator import Evaluation, evaluate
+from gfocal.evaluation.evaluator import Evaluation, evaluate, measured_by
 from gfocal.images.drawing import contact_sheet
-from gfocal.prediction.load import open_model, sets_key, usable_precision
+from gfocal.prediction.load import open_model, sets_key
 from gfocal.prediction.predict import predict
 from gfocal.recipe import Recipe, load_recipe
 from gfocal.runs.checkpoint import STATE, find_weights
 from gfocal.runs.folder import RECIPE as RUN_RECIPE
+from gfocal.runtime.precision import usable_precision
 from gfocal.training.fitting.choices import fit_schedule
 from gfocal.training.train import train
 from gfocal.utils.files import write_atomically
@@ -258,9 +259,8 @@ def _measure(run: Path, val_index: DataIndex) -> Evaluation:
         return evaluate(
             detector,
             val_index,
-            workers=recipe.data.workers,
-            precision=usable_precision(detector, recipe),
             progress=bar.callback,
+            **measured_by(recipe, detector),
         )
 
 

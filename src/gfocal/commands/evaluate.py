@@ -18,9 +18,9 @@ from gfocal.data.index.tiled import cut_into_tiles
 from gfocal.detector import DenseDetector
 from gfocal.errors import UsageError
 from gfocal.evaluation import Confusion, confusion_at, write_evaluation
-from gfocal.evaluation.evaluator import Evaluation, evaluate
+from gfocal.evaluation.evaluator import Evaluation, evaluate, measured_by
 from gfocal.evaluation.thresholds.folder import claim_folder
-from gfocal.prediction.load import open_model, usable_precision, usual_batch
+from gfocal.prediction.load import open_model, usual_batch
 from gfocal.runs.checkpoint import find_weights
 from gfocal.runs.datasets import open_measured
 from gfocal.runtime.distributed import ALONE, launched, processes_of
@@ -140,15 +140,13 @@ def evaluate_files(
             detector.to(processes.device) if launched() else detector,
             index,
             batch_size=batch_size or usual_batch(recipe),
-            workers=recipe.data.workers,
-            precision=usable_precision(detector, recipe),
             progress=bar.callback,
             skip_broken=skip_broken,
             processes=processes,
             resamples=RESAMPLES,
             beyond=limit if about.crowding.coco_images and limit > COCO_DETECTIONS else None,
             keep_findings=True,
-            worker_timeout=recipe.data.worker_timeout,
+            **measured_by(recipe, detector),
         )
     skipped, result, found = [*index.skipped, *measured.skipped], measured.result, measured.findings
     if warn is not None:

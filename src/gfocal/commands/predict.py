@@ -8,9 +8,10 @@ from pathlib import Path
 
 from gfocal.errors import UsageError
 from gfocal.images.drawing import PARTS, Part
-from gfocal.prediction.load import open_model, sets_key, usable_precision
+from gfocal.prediction.load import open_model, sets_key
 from gfocal.prediction.predict import Prediction, predict
 from gfocal.prediction.search import search_images
+from gfocal.runtime.precision import usable_precision
 from gfocal.utils.progress import ProgressBar
 
 DEFAULT_SCORE = 0.3

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -21,9 +21,10 @@ from gfocal.errors import UsageError, require_number
 from gfocal.evaluation import CocoEvaluator, EdgeUncertainty, EvalResult, Matches
 from gfocal.evaluation.thresholds.findings import Findings
 from gfocal.evaluation.uncertainty import UncertaintyResult
+from gfocal.recipe import Recipe
 from gfocal.runtime.distributed import ALONE, Processes
 from gfocal.runtime.failures import explained_failures
-from gfocal.runtime.precision import autocast, require_precision
+from gfocal.runtime.precision import autocast, require_precision, usable_precision
 from gfocal.structures import Batch, Detections
 from gfocal.utils.records import FLAT, fields_to_json, from_json, named
 from gfocal.utils.text import counted, join_some
@@ -110,6 +111,21 @@ def check_names(detector: DenseDetector, index: DataIndex) -> DataIndex:
             f"has --rename OLD=NEW for two names of one class{like}, and --only-common to leave out the boxes of what "
             "the detector does not know"
         ) from None
+
+
+class MeasuredBy(TypedDict):
+    """Options of :func:`evaluate` and :func:`gfocal.evaluation.positives.find_positives` that a recipe decides."""
+
+    workers: int
+    precision: str
+    worker_timeout: float
+
+
+def measured_by(recipe: Recipe, detector: DenseDetector) -> MeasuredBy:
+    """How a recipe has its detector measured, on the device where that is: options to hand over with ``**``."""
+    data = recipe.data
+    precision = usable_precision(detector, recipe)
+    return MeasuredBy(workers=data.workers, precision=precision, worker_timeout=data.worker_timeout)
 
 
 @explained_failures()

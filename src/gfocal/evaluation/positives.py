@@ -10,6 +10,7 @@ import torch
 from gfocal.boxes import aligned_iou
 from gfocal.data.augment.transforms import EvalTransform
 from gfocal.data.index.data_index import DataIndex
+from gfocal.data.loading.hangs import WORKER_TIMEOUT
 from gfocal.data.loading.loader import DetectionDataset, make_loader
 from gfocal.detector import DenseDetector
 from gfocal.evaluation.evaluator import check_names
@@ -38,7 +39,13 @@ class Positives:
 
 @torch.no_grad()
 def find_positives(
-    detector: DenseDetector, index: DataIndex, *, batch_size: int = 16, workers: int = 0, precision: str = "fp32"
+    detector: DenseDetector,
+    index: DataIndex,
+    *,
+    batch_size: int = 16,
+    workers: int = 0,
+    precision: str = "fp32",
+    worker_timeout: float = WORKER_TIMEOUT,
 ) -> Positives:
     """Look at every image as the network sees whole ones, and at its positives.
 
@@ -48,6 +55,7 @@ def find_positives(
         batch_size: images a forward pass.
         workers: loader processes.
         precision: "fp32", "bf16" or "fp16" (autocast).
+        worker_timeout: seconds, see :func:`gfocal.data.loading.loader.make_loader`.
 
     Raises:
         UsageError: boxes of a class that the detector does not know.
@@ -58,7 +66,7 @@ def find_positives(
     training, row, parts = detector.training, 0, []
     detector.eval()
     try:
-        for batch in make_loader(dataset, batch_size=batch_size, workers=workers):
+        for batch in make_loader(dataset, batch_size=batch_size, workers=workers, worker_timeout=worker_timeout):
             with autocast(detector.device, precision):
                 parts.append(_of_batch(detector, batch, row))
             row += len(batch)

@@ -15,7 +15,6 @@ from gfocal.errors import UsageError, require_texts
 from gfocal.images.tiling import Tiling
 from gfocal.recipe import Recipe, load_recipe, recipe_names
 from gfocal.runs.checkpoint import CheckpointInfo, load_detector
-from gfocal.runtime.precision import real_precision
 from gfocal.zoo import build_detector
 
 
@@ -42,12 +41,6 @@ def open_model(
     if recipe.runtime.threads:
         torch.set_num_threads(recipe.runtime.threads)
     return detector.to(device), recipe, about
-
-
-def usable_precision(detector: DenseDetector, recipe: Recipe) -> str:
-    """The recipe's, but a model trained in fp16 on a GPU runs in fp32 on a CPU."""
-    precision = real_precision(recipe.runtime.precision)
-    return "fp32" if detector.device.type == "cpu" and precision == "fp16" else precision
 
 
 def usual_batch(recipe: Recipe) -> int:

@@ -6,7 +6,9 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
+from gfocal.detector import DenseDetector
 from gfocal.errors import UsageError
+from gfocal.recipe import Recipe
 
 
 def real_precision(asked: str) -> str:
@@ -15,6 +17,12 @@ def real_precision(asked: str) -> str:
         return asked
     native = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
     return "bf16" if native else "fp32"
+
+
+def usable_precision(detector: DenseDetector, recipe: Recipe) -> str:
+    """The recipe's, but a model trained in fp16 on a GPU runs in fp32 on a CPU."""
+    precision = real_precision(recipe.runtime.precision)
+    return "fp32" if detector.device.type == "cpu" and precision == "fp16" else precision
 
 
 def require_precision(precision: object) -> None:

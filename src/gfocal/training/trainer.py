@@ -18,7 +18,7 @@ from gfocal.data.loading.loader import BatchLoader
 from gfocal.data.pipeline import batches_from, images_per_epoch, tile_lines
 from gfocal.detector import DenseDetector
 from gfocal.errors import GfocalError, message_of
-from gfocal.evaluation.evaluator import evaluate
+from gfocal.evaluation.evaluator import evaluate, measured_by
 from gfocal.runs.checkpoint import kept_weights
 from gfocal.runs.folder import Run, TrainResult
 from gfocal.runs.initial_weights import Start, describe_start
@@ -315,12 +315,10 @@ class Trainer:
                 self.detector,
                 val_index,
                 batch_size=self.recipe.schedule.batch_size,
-                workers=self.recipe.data.workers,
-                precision=real_precision(self.recipe.runtime.precision),
                 skip_broken=self.skip_broken,
                 processes=self.processes,
                 keep_findings=self.plots,
-                worker_timeout=self.recipe.data.worker_timeout,
+                **measured_by(self.recipe, self.detector),
             )
         self._validation_seconds = measured.seconds
         state.note_skipped(measured.skipped)

@@ -22,9 +22,9 @@ import torch
 from gfocal.data.index.data_index import DataIndex
 from gfocal.errors import GfocalError, UsageError
 from gfocal.evaluation import Matches
-from gfocal.evaluation.evaluator import evaluate
+from gfocal.evaluation.evaluator import evaluate, measured_by
 from gfocal.evaluation.positives import Positives, find_positives
-from gfocal.prediction.load import open_model, usable_precision, usual_batch
+from gfocal.prediction.load import open_model, usual_batch
 from gfocal.recipe import Recipe, build_recipe
 from gfocal.recipe.values import with_values
 from gfocal.runs.card import CARD
@@ -145,12 +145,12 @@ def do_run(folder: Path) -> None:
 def _measured(weights: Path, recipe: Recipe, index: DataIndex) -> tuple[Measurement, Matches, Positives | None]:
     """What weights come to: the metrics, which detection found which object, and the positives of whole images."""
     detector, _, _ = open_model(str(weights), ())
-    batch, workers, precision = usual_batch(recipe), recipe.data.workers, usable_precision(detector, recipe)
-    measured = evaluate(detector, index, batch_size=batch, workers=workers, precision=precision, keep_matches=True)
+    batch, how = usual_batch(recipe), measured_by(recipe, detector)
+    measured = evaluate(detector, index, batch_size=batch, keep_matches=True, **how)
     assert measured.matches is not None
     positives = None
     if detector.tiling is None:  # of tiles nothing is learnt as whole images are
-        positives = find_positives(detector, index, batch_size=batch, workers=workers, precision=precision)
+        positives = find_positives(detector, index, batch_size=batch, **how)
     return Measurement(measured, summarize_positives(positives)), measured.matches, positives
 
 

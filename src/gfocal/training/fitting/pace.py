@@ -20,12 +20,11 @@ from gfocal.data.index.data_index import DataIndex
 from gfocal.data.pipeline import batches_from, images_per_epoch
 from gfocal.detector import DenseDetector
 from gfocal.errors import GfocalError
-from gfocal.evaluation.evaluator import evaluate
+from gfocal.evaluation.evaluator import evaluate, measured_by
 from gfocal.recipe import Recipe
 from gfocal.runs.checkpoint import save_state
 from gfocal.runtime.distributed import Processes
 from gfocal.runtime.layout import in_layout
-from gfocal.runtime.precision import real_precision
 from gfocal.structures import Batch
 from gfocal.training.optimizer import AveragedWeights, make_optimizer
 from gfocal.training.step import make_accelerator, optimizer_step
@@ -159,10 +158,9 @@ def _validation(
             detector,
             val_index.take(np.linspace(0, whole - 1, count).round().astype(int)),  # from everywhere
             batch_size=recipe.schedule.batch_size,
-            workers=recipe.data.workers,
-            precision=real_precision(recipe.runtime.precision),
             skip_broken=skip_broken,
             processes=processes,
+            **measured_by(recipe, detector),
         )
         return time.perf_counter() - begin
 
