@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from PIL import Image
 from typer.testing import CliRunner, Result
 
@@ -681,13 +682,17 @@ def test_a_time_budget_is_an_option(tmp_path: Path, scenes: Path, monkeypatch: p
     # 55 s hold two steps of 20 s, each of them an epoch of these 8 images, and a validation of 1 s.
     assert "time budget of 1 min 0 s: measured 20 s a step, 1.0 s a validation; chosen 2 epochs of 1 st" in done.stderr
     kept = gfocal.load_recipe(tmp_path / "run" / "recipe.yaml").schedule
-    assert (kept.minutes, kept.epochs, kept.epoch_steps) == (1.0, 2, 1)
+    assert (kept.minutes, kept.epochs, kept.epoch_steps) == (None, 2, 1), "what was laid out, and no budget"
     assert call(*budget, "--resume").exit_code == 0
     laid_out = str(tmp_path / "run" / "recipe.yaml")
     again = gfocal.load_recipe(laid_out, with_flags(laid_out, [], {"epochs": 3})).schedule
+    assert again == kept.model_copy(update={"epochs": 3}), "a recipe like any other"
+    older = tmp_path / "older.yaml"  # versions until 0.2 wrote the budget beside what it had chosen
+    older.write_text(yaml.safe_dump(gfocal.load_recipe(laid_out, ["schedule.minutes=1"]).to_dict()))
+    again = gfocal.load_recipe(older, with_flags(str(older), [], {"epochs": 3})).schedule
     assert (again.minutes, again.epochs, again.epoch_steps) == (None, 3, None), "whole epochs again"
     other = refused(*words, "--epochs", "3", "--resume", "--out", tmp_path / "run")
-    assert "another recipe (schedule.epochs, schedule.minutes" in other
+    assert "another recipe (schedule.epochs, schedule.epoch_steps" in other
 
 
 @pytest.mark.parametrize(

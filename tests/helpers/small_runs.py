@@ -15,6 +15,7 @@ from gfocal.data.formats.coco.reader import read_coco
 from gfocal.data.index.data_index import DataIndex
 from gfocal.recipe import Recipe, load_recipe
 from gfocal.training import trainer as trainer_module
+from gfocal.training.fitting.choices import Choices
 from gfocal.training.train import train
 
 TINY = ("model.backbone=test_resnet", "model.pretrained=false", "model.channels=16", "model.head_depth=1")
@@ -148,7 +149,7 @@ def rewritten(index: DataIndex, folder: Path, change: Callable[[dict[str, Any]],
 
 
 def cut_run(
-    recipe: Recipe,
+    recipe: Recipe | Choices,
     index: DataIndex,
     out: Path,
     steps: int,

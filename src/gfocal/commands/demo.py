@@ -23,7 +23,7 @@ from gfocal.recipe import Recipe, load_recipe
 from gfocal.runs.checkpoint import STATE, find_weights
 from gfocal.runs.folder import RECIPE as RUN_RECIPE
 from gfocal.runtime.precision import usable_precision
-from gfocal.training.fitting.choices import fit_schedule
+from gfocal.training.fitting.choices import Choices, fit_schedule
 from gfocal.training.train import train
 from gfocal.utils.files import write_atomically
 from gfocal.utils.locks import is_empty, locked_folder
@@ -239,14 +239,15 @@ def _scenes(data: Path, settings: DemoSettings) -> None:
 def _train(settings: DemoSettings, train_index: DataIndex, val_index: DataIndex, run: Path, say: Say) -> None:
     resume = (run / STATE).is_file()
     if resume:
-        recipe = load_recipe(run / RUN_RECIPE)  # with the schedule that was chosen then
+        recipe: Recipe | Choices = load_recipe(run / RUN_RECIPE)  # with the schedule that was chosen then
     else:
         if run.exists():
             shutil.rmtree(run)  # cut off before its first state: nothing to go on with
         recipe = settings.recipe()
         if not any(sets_key(settings.overrides, f"schedule.{key}") for key in ("epochs", "epoch_steps", "minutes")):
             recipe = fit_schedule(recipe, train_index, val_index, out=run, seconds=60 * _MINUTES, least=_LEAST, say=say)
-    say(f"2/4 training: {counted(recipe.schedule.epochs, 'epoch')}, into {run}")
+    schedule = (recipe.recipe if isinstance(recipe, Choices) else recipe).schedule
+    say(f"2/4 training: {counted(schedule.epochs, 'epoch')}, into {run}")
     result = train(recipe, train_index, val_index, run, resume=resume)
     if result.interrupted:
         by = result.signal or signal.SIGINT

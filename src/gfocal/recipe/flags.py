@@ -61,7 +61,7 @@ def with_flags(recipe: str, overrides: Sequence[str], flags: Mapping[str, object
         )
     found = [*overrides, *(f"{one.key}={one.value}" for one in named if one.value != "auto")]
     if length and load_recipe(recipe, found).schedule.minutes is not None:
-        # A recipe file with a time budget, which has chosen the length of epochs as well.
+        # A recipe file with a time budget; those of runs of versions until 0.2 have the epochs that it chose as well.
         own = {one.key for one in length}
         found += [f"{key}=null" for key in ("schedule.minutes", "schedule.epoch_steps") if key not in own]
     if flags.get("size") is not None:

@@ -50,7 +50,7 @@ class Card(TypedDict):
 
     The first three are :class:`RunFacts`. ``init``, ``held_out`` and ``recipe`` are what the ``to_dict`` of
     :class:`gfocal.runs.initial_weights.Start`, :class:`gfocal.data.split.HeldOut` and :class:`gfocal.recipe.Recipe`
-    gives.
+    gives. ``asked`` has, by full key, what the person's recipe says where ``recipe`` has what was chosen by measuring.
     """
 
     environment: Environment
@@ -63,6 +63,7 @@ class Card(TypedDict):
     init: dict[str, object] | None
     held_out: HeldOutJson | None
     recipe: dict[str, object]
+    asked: dict[str, object]
     calls: list[Call]
 
 

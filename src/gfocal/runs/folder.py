@@ -235,6 +235,7 @@ class Run:
             init=None if start is None else start.to_dict(),
             held_out=None if self.held_out is None else self.held_out.to_dict(),
             recipe=self.recipe.to_dict(),
+            asked=self._asked,
             calls=[],
         )
         step = 0 if saved is None else saved.state["step"]

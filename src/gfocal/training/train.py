@@ -36,7 +36,7 @@ from gfocal.zoo import build_detector
 
 
 def train(
-    recipe: Recipe,
+    recipe: Recipe | Choices,
     train_index: DataIndex,
     val_index: DataIndex | None,
     out: str | Path,
@@ -52,7 +52,8 @@ def train(
     """Train a detector into the folder ``out``.
 
     Args:
-        recipe: everything that decides the run.
+        recipe: everything that decides the run; :class:`~gfocal.training.fitting.choices.Choices` where somebody has
+            measured already, so that nothing is chosen here.
         train_index: what it learns from; where the recipe has ``data.tile``, it is cut into tiles here.
         val_index: what it is measured on, or None.
         out: run folder; made here. Without ``resume`` it must not hold a run.
@@ -72,11 +73,12 @@ def train(
         GfocalError: a loss that is not finite.
     """
     started, out, notes = time.perf_counter(), Path(out), []
+    recipe, before = (recipe.recipe, recipe) if isinstance(recipe, Choices) else (recipe, None)
     if resume and init is not None:  # as in the command that is repeated
         notes, init = [check_same_start(out, init, init_parts)], None
     if not resume and init is None:
         check_start(recipe.model)
-    before = chosen_before(recipe, SavedRun.load(out / STATE)) if resume else None
+    before = chosen_before(recipe, SavedRun.load(out / STATE)) if resume else before
     recipe = recipe if before is None else before.recipe
     _check_data(recipe, train_index, val_index)
     if recipe.runtime.threads:

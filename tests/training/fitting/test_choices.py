@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from gfocal.data.index.data_index import DataIndex
 from gfocal.errors import UsageError
-from gfocal.recipe import Recipe, load_recipe
+from gfocal.prediction.load import load_trained
+from gfocal.recipe import Recipe, build_recipe, load_recipe
+from gfocal.recipe.values import with_values
+from gfocal.runs.folder import SavedRun
 from gfocal.training.fitting import choices
-from gfocal.training.fitting.choices import fit_schedule
+from gfocal.training.fitting.choices import Choices, chosen_before, fit_schedule
 from gfocal.training.fitting.pace import Pace
 from gfocal.training.train import train
 from helpers.small_runs import EVERY_STEP, assert_same_weights, cut_run, metrics_of, small, state_of
@@ -52,12 +57,20 @@ def test_the_schedule_is_that_of_a_run_that_was_told_it(
     assert lr == pytest.approx(0.02 * 4 / 16 * 0.25), "it has fallen to its end: of 4 images, for 16, the final share"
     kept = load_recipe(tmp_path / "budget" / "recipe.yaml")
     assert kept.schedule == told.schedule.model_copy(
-        update={"minutes": 1.0, "eval_every": 2, "milestones": kept.schedule.milestones}
-    )
+        update={"eval_every": 2, "milestones": kept.schedule.milestones}
+    ), "no budget, which would be laid out again"
+    card = json.loads((tmp_path / "budget" / "run.json").read_text())
+    assert card["recipe"]["schedule"]["minutes"] is None
+    assert card["asked"] == state_of(tmp_path / "budget")["asked"]
+    assert (card["asked"]["schedule.minutes"], card["asked"]["schedule.epochs"]) == (1.0, 9)
+    monkeypatch.setattr(choices, "measure_pace", None)
+    train(kept, train_index, None, tmp_path / "again", progress=False)
+    assert_same_weights(tmp_path / "again", tmp_path / "budget")
 
 
+@pytest.mark.parametrize("by", ["the same recipe", "its own recipe"])
 def test_a_run_goes_on_with_what_was_laid_out(
-    tmp_path: Path, train_index: DataIndex, val_index: DataIndex, monkeypatch: pytest.MonkeyPatch
+    by: str, tmp_path: Path, train_index: DataIndex, val_index: DataIndex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = small(*OPTIONS, "schedule.minutes=1", "schedule.eval_every=1")
     out = tmp_path / "cut"
@@ -70,14 +83,37 @@ def test_a_run_goes_on_with_what_was_laid_out(
     assert (asked["schedule.epochs"], asked["schedule.epoch_steps"], asked["schedule.warmup_steps"]) == (9, None, 2)
     # Nothing is measured again: the machine may be another one, and the rest of the schedule is the rest of the time.
     monkeypatch.setattr(choices, "measure_pace", None)
-    for changed in ("schedule.minutes=2", "schedule.minutes=null", "schedule.epochs=8", "schedule.warmup_steps=0"):
+    for changed, named in (
+        ("schedule.minutes=2", "schedule.minutes differ"),
+        ("schedule.minutes=null", "schedule.epochs, schedule.epoch_steps, schedule.milestones, schedule.warmup_steps"),
+        ("schedule.epochs=8", "schedule.epochs differ"),
+        ("schedule.warmup_steps=0", "schedule.warmup_steps differ"),
+    ):
         other = small(*OPTIONS, "schedule.minutes=1", "schedule.eval_every=1", changed)
-        with pytest.raises(UsageError, match=rf"another recipe \({changed.partition('=')[0]}"):
+        with pytest.raises(UsageError, match=rf"another recipe \({named}"):
             train(other, train_index, val_index, out, resume=True)
+    if by == "its own recipe":
+        recipe = load_recipe(out / "recipe.yaml")
     result = train(recipe, train_index, val_index, out, resume=True, progress=False)
+    assert state_of(out)["asked"] == asked, "what was asked for when it began"
     assert result.steps == state_of(tmp_path / "whole")["step"] == 6
     assert_same_weights(tmp_path / "whole", out)
     assert metrics_of(tmp_path / "whole") == metrics_of(out)
+
+
+def test_a_state_of_an_earlier_version_goes_on(
+    tmp_path: Path, train_index: DataIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has the budget in its recipe, beside what was laid out."""
+    recipe = small(*OPTIONS, "schedule.minutes=1")
+    at_pace(monkeypatch, 7.5)
+    cut_run(recipe, train_index, tmp_path, 3)
+    saved = SavedRun.load(tmp_path / "state.pt")
+    asked = {key: value for key, value in saved.asked.items() if key != "schedule.minutes"}
+    older = with_values(build_recipe(saved.recipe), {"schedule.minutes": 1.0})
+    saved = replace(saved, recipe=older.to_dict(), asked=asked)
+    assert chosen_before(recipe, saved) == Choices(older, asked)
+    assert chosen_before(older, saved) == Choices(older, asked)
 
 
 def test_too_little_time_leaves_nothing(
@@ -126,7 +162,8 @@ def test_by_the_pace_of_the_machine(
     at_pace(monkeypatch, step)
     said: list[str] = []
     found = fit_schedule(sixteen_epochs, train_index, val_index, out=tmp_path, seconds=60.0, least=0.5, say=said.append)
-    assert found.schedule.epochs * (found.schedule.epoch_steps or 0) == steps
+    schedule = found.recipe.schedule
+    assert schedule.epochs * (schedule.epoch_steps or 0) == steps
     assert said[-1].startswith(f"{planned}: measured")
 
 
@@ -135,4 +172,26 @@ def test_what_is_over_at_once_is_not_measured(
 ) -> None:
     monkeypatch.setattr(choices, "measure_pace", None)
     recipe = small()
-    assert fit_schedule(recipe, train_index, val_index, out=tmp_path, seconds=9.0, least=0.5, say=print) is recipe
+    found = fit_schedule(recipe, train_index, val_index, out=tmp_path, seconds=9.0, least=0.5, say=print)
+    assert found.recipe.schedule == recipe.schedule
+    assert found.recipe.runtime.channels_last is True, "nothing is left for the run to choose"
+    assert found.asked == {"runtime.channels_last": "auto"}
+
+
+@pytest.mark.parametrize("steps", [2, 6])
+def test_weights_keep_no_layout_of_a_machine(
+    steps: int, tmp_path: Path, train_index: DataIndex, val_index: DataIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the schedule was fitted before, as the demo does; also when the run goes on by its own recipe."""
+    monkeypatch.setattr("gfocal.training.fitting.memory_layout.LEAST_PIXELS", 1)
+    monkeypatch.setattr(choices, "time_layouts", lambda *_: None)
+    at_pace(monkeypatch, 9.0)
+    said: list[str] = []
+    recipe, out = small("schedule.epochs=4", EVERY_STEP), tmp_path / "run"
+    found = fit_schedule(recipe, train_index, val_index, out=out, seconds=60.0, least=0.5, say=said.append)
+    monkeypatch.setattr(choices, "choose", None)  # once is enough
+    cut_run(found, train_index, out, steps, val_index) if steps < 6 else train(found, train_index, val_index, out)
+    own = load_recipe(out / "recipe.yaml")
+    assert (own.runtime.channels_last, own.schedule.epochs * (own.schedule.epoch_steps or 0)) == (True, 6)
+    assert train(own, train_index, val_index, out, resume=True, progress=False).steps == 6
+    assert load_trained(out)[1].runtime.channels_last == "auto"

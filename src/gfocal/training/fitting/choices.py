@@ -19,7 +19,7 @@ from gfocal.runs.folder import SavedRun
 from gfocal.runtime.distributed import ALONE, Processes
 from gfocal.runtime.layout import real_layout
 from gfocal.training.fitting.memory_layout import is_long, time_layouts
-from gfocal.training.fitting.pace import measure_pace
+from gfocal.training.fitting.pace import Pace, measure_pace
 from gfocal.training.fitting.time_budget import RESERVE, lay_out, of_steps
 from gfocal.training.step import make_accelerator
 from gfocal.training.step_plan import StepPlan
@@ -27,6 +27,7 @@ from gfocal.utils.text import Say, duration, say_lines
 from gfocal.zoo import build_detector
 
 LAYOUT = "runtime.channels_last"
+_MINUTES = "schedule.minutes"
 _EPOCH_STEPS = "schedule.epoch_steps"
 _LONG_MINUTES = 2.0  # of a time budget in which timing the layouts pays
 _LAYOUT_SHARE = 0.02  # of a time budget that this takes at most
@@ -80,13 +81,19 @@ class Choices:
 def chosen_before(recipe: Recipe, saved: SavedRun) -> Choices:
     """The recipe of a run that goes on, as it was typed again, with what the run chose when it began.
 
-    What is typed otherwise than then stays as it is typed, so that it is refused by name.
+    What is typed otherwise than then stays as it is typed, so that it is refused by name. The run's own recipe.yaml has
+    what was chosen already; what was asked for when it began is remembered then too.
     """
     typed, theirs = flat(recipe.to_dict()), flat(saved.recipe)
     keys = {key for key, value in saved.asked.items() if typed.get(key) == value}
+    if saved.asked.get(_MINUTES) is not None and typed[_MINUTES] is None:  # no budget: the schedule is what is typed
+        keys = {key for key in keys if not key.startswith("schedule.")}
     if typed[LAYOUT] == "auto":  # whatever it was, an explicit one or one of a version that chose none
         keys.add(LAYOUT)
-    return Choices.of(recipe, {key: theirs[key] for key in sorted(keys) if key in theirs})
+    found = Choices.of(recipe, {key: theirs[key] for key in sorted(keys) if key in theirs})
+    now = flat(found.recipe.to_dict())
+    kept = {key: value for key, value in saved.asked.items() if key in theirs and now.get(key) == theirs[key]}
+    return Choices(found.recipe, {**found.asked, **kept})
 
 
 def choose_layout(
@@ -101,15 +108,17 @@ def choose_layout(
         long: whether the run is long enough for a measurement.
         most: seconds that it may take.
     """
-    if recipe.runtime.channels_last != "auto":
-        return Choices(recipe, {})
-    if not long or machine.device.type != "cpu":
-        return Choices.of(recipe, {LAYOUT: real_layout("auto")})
+    if recipe.runtime.channels_last != "auto" or not long or machine.device.type != "cpu":
+        return _unmeasured(recipe)
     times = time_layouts(detector, recipe, most)
     if machine.processes.any(times is None) or times is None:  # too slow for the time there is
-        return Choices.of(recipe, {LAYOUT: real_layout("auto")})
+        return _unmeasured(recipe)
     say_lines(times.describe(), machine.say)
     return Choices.of(recipe, {LAYOUT: machine.processes.from_main(times.channels_last)})
+
+
+def _unmeasured(recipe: Recipe) -> Choices:
+    return Choices.of(recipe, {LAYOUT: real_layout(recipe.runtime.channels_last)})
 
 
 def full_plan(recipe: Recipe, train_index: DataIndex, processes: Processes) -> StepPlan:
@@ -150,8 +159,30 @@ def choose(
     if minutes is None:
         return choose_layout(recipe, detector, machine, long=is_long(recipe, plan.images * plan.total))
     seconds = 60 * minutes
-    layout = choose_layout(recipe, detector, machine, long=minutes >= _LONG_MINUTES, most=_LAYOUT_SHARE * seconds)
     say_lines([f"time budget of {duration(seconds)}: measuring how fast this machine is"], machine.say)
+    long = minutes >= _LONG_MINUTES
+    layout, pace = _measured(
+        recipe, detector, train_index, val_index, out=out, machine=machine, long=long, seconds=seconds
+    )
+    left = processes.from_main(seconds - (time.perf_counter() - machine.started))
+    found = lay_out(recipe.schedule, plan.an_epoch, pace, left)  # of the same numbers in all processes
+    say_lines([found.describe(pace, f"time budget of {duration(seconds)}")], machine.say)
+    return _with_schedule(recipe, layout, {**found.values(), _MINUTES: None})  # nothing is left to lay out
+
+
+def _measured(
+    recipe: Recipe,
+    detector: DenseDetector,
+    train_index: DataIndex,
+    val_index: DataIndex | None,
+    *,
+    out: Path,
+    machine: Machine,
+    long: bool,
+    seconds: float,
+) -> tuple[Choices, Pace]:
+    """The memory layout of a run that shall take so many seconds, and the pace of whole epochs in it."""
+    layout = choose_layout(recipe, detector, machine, long=long, most=_LAYOUT_SHARE * seconds)
     pace = measure_pace(
         with_values(layout.recipe, {_EPOCH_STEPS: None}),
         detector,
@@ -159,13 +190,14 @@ def choose(
         val_index,
         out=out,
         limit=min(max(_SHARE * seconds, 1.0), _MOST_SECONDS),
-        processes=processes,
+        processes=machine.processes,
         skip_broken=machine.skip_broken,
     )
-    left = processes.from_main(seconds - (time.perf_counter() - machine.started))
-    found = lay_out(recipe.schedule, plan.an_epoch, pace, left)  # of the same numbers in all processes
-    say_lines([found.describe(pace, f"time budget of {duration(seconds)}")], machine.say)
-    return Choices.of(recipe, {**found.values(), **{key: layout.chosen(key) for key in layout.asked}})
+    return layout, pace
+
+
+def _with_schedule(recipe: Recipe, layout: Choices, schedule: Mapping[str, object]) -> Choices:
+    return Choices.of(recipe, {**schedule, **{key: layout.chosen(key) for key in layout.asked}})
 
 
 def fit_schedule(
@@ -177,13 +209,13 @@ def fit_schedule(
     seconds: float,
     least: float,
     say: Say,
-) -> Recipe:
+) -> Choices:
     """A recipe whose epochs take no longer than so many seconds, or else as few steps as it must have.
 
     For one process. What is too short to measure stays as it is, and so does what this machine does in time.
 
     Args:
-        recipe: with the longest schedule; its layout is chosen too.
+        recipe: with the longest schedule, and with epochs of all the data; its layout is chosen too.
         train_index: see :func:`gfocal.data.pipeline.in_tiles`.
         val_index: what the run is measured on.
         out: the run folder, which may not be there yet.
@@ -193,7 +225,7 @@ def fit_schedule(
     """
     plan = full_plan(recipe, train_index, ALONE)
     if not is_long(recipe, plan.images * plan.total):
-        return recipe
+        return _unmeasured(recipe)
     begin = time.perf_counter()
     if recipe.runtime.threads:
         torch.set_num_threads(recipe.runtime.threads)
@@ -201,10 +233,10 @@ def fit_schedule(
     with torch.random.fork_rng():
         torch.manual_seed(recipe.runtime.seed)
         detector = build_detector(recipe, train_index.names)
-    limit = min(_SHARE * seconds, _MOST_SECONDS)
     machine = Machine(device, ALONE, begin, say=say)
-    recipe = choose_layout(recipe, detector, machine, long=True, most=limit).recipe
-    pace = measure_pace(recipe, detector, train_index, val_index, out=out, limit=limit, processes=ALONE)
+    layout, pace = _measured(
+        recipe, detector, train_index, val_index, out=out, machine=machine, long=True, seconds=seconds
+    )
     usable = (1 - RESERVE) * (seconds - (time.perf_counter() - begin))
     found = whole = of_steps(recipe.schedule, plan.an_epoch, plan.total, pace, usable)
     wanted = duration(seconds)
@@ -216,4 +248,4 @@ def fit_schedule(
     else:
         found, planned = lay_out(recipe.schedule, plan.an_epoch, pace, usable / (1 - RESERVE)), f"as fits into {wanted}"
     say(found.describe(pace, planned))
-    return with_values(recipe, found.values())
+    return _with_schedule(recipe, layout, found.values())
