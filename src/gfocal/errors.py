@@ -51,7 +51,7 @@ class MissingSplitError(UsageError):
 
 
 class EmptySplitError(UsageError):
-    """A split is there, but no image of it can be used."""
+    """A split is there or named, but no image of it can be used."""
 
 
 def message_of(error: BaseException) -> str:

@@ -62,6 +62,12 @@ class Kind(StrEnum):
         "an annotation file cannot be read at all",
         "nothing: fix the file",
     )
+    SPLIT_WITHOUT_IMAGES = (
+        "split-without-pictures",
+        "error",
+        "the path of a split leads nowhere, or to no picture",
+        "nothing: correct the path",
+    )
     RECORD_BROKEN = "record-broken", "error", "a record lacks something, or has the wrong type", _LEFT_OUT
     IMAGE_ID_TWICE = "image-id-twice", "error", "two pictures share an id", "the second is left out"
     IMAGE_UNKNOWN = "image-unknown", "error", "a box belongs to a picture that is not in the file", _LEFT_OUT
@@ -216,13 +222,13 @@ class Kind(StrEnum):
         "splits-shared",
         "error",
         "most pictures of a split are in another one too",
-        "kept once: in the later split, or where the earlier one would lose most, in that",
+        "left out of the earlier split. If that would lose most, left out of the later one",
     )
     LEAK_EXACT = (
         "leak-exact",
         "error",
         "a picture of val is in train too, pixel for pixel",
-        "left out of train; of val where train would lose most",
+        "left out of train. If train would lose most, left out of val",
     )
     LEAK_SIMILAR = "leak-similar", "warning", "a picture of val looks like one in train", _KEPT
     IMAGE_DUPLICATE = (
@@ -232,6 +238,10 @@ class Kind(StrEnum):
         "one is left out",
     )
     IMAGE_SIMILAR = "picture-similar", "note", "a picture looks like another one of its split", _KEPT
+
+
+OF_SPLITS = (Kind.ANNOTATIONS_BROKEN, Kind.SPLIT_WITHOUT_IMAGES)
+"""What is wrong with a whole split: no record can be left out."""
 
 
 class Fault(NamedTuple):

@@ -14,7 +14,7 @@ from gfocal.data.checks.boxes import learnt_boxes
 from gfocal.data.checks.classes import count_classes
 from gfocal.data.checks.fix import CHANGES
 from gfocal.data.checks.report import LeftOut, Report
-from gfocal.data.kinds import SEVERITIES, Finding, Kind
+from gfocal.data.kinds import OF_SPLITS, SEVERITIES, Finding, Kind
 from gfocal.utils.text import counted, shorten, visible
 
 _COLOURS = {"error": "bold red", "warning": "yellow", "note": "cyan"}
@@ -85,7 +85,7 @@ def print_fixed(fixed: Fixed) -> None:
 def _line(finding: Finding) -> str:
     """``kind: file: message``."""
     # What is said of a whole file names it; of an archive it names a file of the cache.
-    names_itself = finding.kind is Kind.ANNOTATIONS_BROKEN and finding.file.suffix.lower() != ".zip"
+    names_itself = finding.kind in OF_SPLITS and finding.file.suffix.lower() != ".zip"
     place = "" if names_itself else f"{finding.file}: "
     return visible(f"{finding.kind}: {place}{finding.message}")
 

@@ -18,7 +18,7 @@ from gfocal.data.checks.ranges import range_findings
 from gfocal.data.checks.report import LeftOut, Report
 from gfocal.data.formats.open import SPLITS, Format, find_data, open_dataset, takes_images
 from gfocal.data.index.data_index import DataIndex
-from gfocal.data.kinds import SEVERITIES, Finding, Kind
+from gfocal.data.kinds import OF_SPLITS, SEVERITIES, Finding, Kind
 from gfocal.data.problems import Problem, Problems
 from gfocal.errors import EmptySplitError, MissingSplitError, UsageError
 from gfocal.images.file_types import IMAGE_SUFFIXES
@@ -69,9 +69,9 @@ def check_data(
     """
     path = Path(path)
     opened = _open_all(path, None if val is None else Path(val), format, images_dir)
-    splits, findings = opened.splits, opened.findings
-    broken = any(finding.kind is Kind.ANNOTATIONS_BROKEN for finding in findings)
-    skipped = [f for f in findings if f.severity == "error" and f.kind is not Kind.ANNOTATIONS_BROKEN]
+    splits, findings = opened.splits, _each_once(opened.findings)
+    broken = any(finding.kind in OF_SPLITS for finding in findings)
+    skipped = [f for f in opened.findings if f.severity == "error" and f.kind not in OF_SPLITS]
     facts = _examine_all(splits, workers, progress)
     for split, index in splits.items():
         findings += image_findings(split, index, facts[split])
@@ -128,7 +128,8 @@ def _open_all(path: Path, val: Path | None, format: Format | None, images_dir: P
             missing = missing or error
             continue
         except EmptySplitError as error:
-            opened.findings += own or [Finding(Kind.ANNOTATIONS_BROKEN, split, place, str(error))]
+            opened.findings += own or [Finding(Kind.SPLIT_WITHOUT_IMAGES, split, place, str(error))]
+            opened.understood += problems.notes
             opened.lost.append(split)
             continue
         except UsageError as error:
@@ -141,10 +142,18 @@ def _open_all(path: Path, val: Path | None, format: Format | None, images_dir: P
         opened.splits[split] = index
         opened.findings += own
         opened.unread += [f"{split}: {line}" for line in problems.unread or ()]
-        opened.understood += [note for note in problems.notes if note not in opened.understood]
+        opened.understood += problems.notes
+    # A path that leads nowhere is an error here, not only a note.
+    said = {finding.message for finding in opened.findings}
+    opened.understood = [note for note in dict.fromkeys(opened.understood) if note not in said]
     if not opened.splits and not opened.findings and missing is not None:
         raise missing
     return opened
+
+
+def _each_once(findings: Sequence[Finding]) -> list[Finding]:
+    """What is wrong with a file that several splits share is one fault, of the first of them."""
+    return list({(f.kind, f.file, f.message): f for f in reversed(findings)}.values())[::-1]
 
 
 def _collect(found: list[Finding], split: str, problem: Problem) -> None:

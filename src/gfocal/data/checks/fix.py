@@ -19,7 +19,7 @@ from gfocal.data.formats.common import Format
 from gfocal.data.formats.convert import check_out, safe_name, write_dataset
 from gfocal.data.formats.open import find_data
 from gfocal.data.index.data_index import DataIndex
-from gfocal.data.kinds import Fault, Kind
+from gfocal.data.kinds import OF_SPLITS, Fault, Kind
 from gfocal.errors import UsageError
 from gfocal.images.file_types import SUFFIXES
 from gfocal.utils.files import explained_writing
@@ -68,7 +68,7 @@ def _write_fixed(
     if source.is_dir() and out.resolve().is_relative_to(source):
         raise UsageError(f"{out} is inside the data set {report.path}, which stays untouched; give another folder")
     for finding in report.findings:
-        if finding.kind is Kind.ANNOTATIONS_BROKEN:
+        if finding.kind in OF_SPLITS:
             raise UsageError(f"{finding.message}; fix this file first, then --fix can do the rest")
     if empty := [split for split in report.left_out if split not in report.splits]:
         raise UsageError(f"no picture of {', '.join(empty)} can be used; fix that first, then --fix can do the rest")

@@ -59,8 +59,12 @@ def keep_order(splits: Mapping[str, DataIndex], pairs: Pairs) -> list[str]:
 def _shared_rows(pairs: Pairs) -> Mapping[tuple[str, str], set[int]]:
     """The images of a split that another one has, too."""
     rows: dict[tuple[str, str], set[int]] = defaultdict(set)
+    again: dict[Place, set[int]] = defaultdict(set)  # Copies in the split of the first, which pairs name once.
     for (first, i), (second, j) in pairs:
-        rows[first, second].add(i)
+        if first == second:
+            again[first, i].add(j)
+    for (first, i), (second, j) in pairs:
+        rows[first, second] |= {i, *again[first, i]}
         rows[second, first].add(j)
     return rows
 

@@ -16,7 +16,7 @@ from gfocal.data.formats.voc import find as voc
 from gfocal.data.formats.yolo import find as yolo
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.problems import Problems
-from gfocal.errors import MissingSplitError, UsageError, require_path
+from gfocal.errors import EmptySplitError, MissingSplitError, UsageError, require_path
 
 __all__ = ["FORMATS", "SPLITS", "Format", "Split", "find_data", "open_dataset", "open_splits"]
 
@@ -50,6 +50,7 @@ def open_dataset(
     Raises:
         BrokenInputError: a record is broken, and faults are not skipped.
         MissingSplitError: the data set lacks the split.
+        EmptySplitError: it has no image of the split.
         UsageError: there is no such data set, or it names a place for training or validation data that is not there.
     """
     problems = problems if problems is not None else Problems(skip_broken)
@@ -64,7 +65,10 @@ def open_dataset(
         return reader(problems)
     if split in found.absent:
         # Many files name a test split that nobody has. Without the others training would measure nothing, silently.
-        raise (MissingSplitError if split == "test" else UsageError)(found.absent[split])
+        if split == "test":
+            raise MissingSplitError(found.absent[split])
+        # Those of COCO are there: none of several files is chosen.
+        raise (EmptySplitError if found.format == "yolo" else UsageError)(found.absent[split])
     if WHOLE in found.splits:
         raise MissingSplitError(f"{path} is not split: all of it is train; `--val 0.2` sets a share of it apart")
     there = ", ".join(sorted(found.splits)) or "none"

@@ -81,7 +81,7 @@ def test_a_missing_val_is_refused_and_never_train(tmp_path: Path, train: str, na
     assert not isinstance(refused.value, MissingSplitError)
     with pytest.raises(UsageError, match=r"val: .* does not exist"):
         open_splits(tmp_path)
-    (finding,) = [f for f in check_data(tmp_path).findings if f.kind == "annotations-broken"]
+    (finding,) = [f for f in check_data(tmp_path).findings if f.kind == "split-without-pictures"]
     assert (finding.split, finding.message.startswith(message)) == ("val", True)
     (tmp_path / "test" / "classes.txt").write_text("cat\ndog\n")
     # Who says what to measure on has decided.

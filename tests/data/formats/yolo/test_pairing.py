@@ -42,17 +42,28 @@ ONE_SPLIT = [
     ("Images", "Images", "labels", "rename Images to images, in data.yaml too"),
     ("images", "images", "Labels", "rename Labels to labels"),
     ("imgs", "imgs", "labels", "rename imgs to images, in data.yaml too"),
-    ("bilder", "bilder", "etiketten", "move what is there to bilder"),
+    ("bilder", "bilder", "etiketten", "rename bilder to images and etiketten to labels, in data.yaml too"),
     ("images/train", "images/train", "labels", "move what is there to labels/train"),
     ("images", "images", "labels/train", "move what is there to labels"),
     ("images/train2017", "images/train2017", "labels/train", "rename labels/train to train2017"),
     ("images", "images", "labels/sub", "move what is there to labels"),
     ("images", "images", "images/Label", "move what is there to labels"),
-    ("data/pics/train", "data/pics/train", "annotations/yolo/training", "move what is there to data/pics/train"),
-    ("train_images", "train_images", "train_labels", "move what is there to train_images"),
-    ("train/imgs", "train/imgs", "labels/train", "move what is there to train/imgs"),
-    ("2024", "2024", "export/obj_train_data", "move what is there to 2024"),
-    ("a/frames", "a/frames", "a/yolo_1_1", "move what is there to a/frames"),
+    (
+        *("data/pics/train", "data/pics/train", "annotations/yolo/training"),
+        "rename data/pics/train to images/train and annotations/yolo/training to labels/train, in data.yaml too",
+    ),
+    (
+        *("train_images", "train_images", "train_labels"),
+        "rename train_images to images/train and train_labels to labels/train, in data.yaml too",
+    ),
+    ("train/imgs", "train/imgs", "labels/train", "rename train/imgs to images/train, in data.yaml too"),
+    (
+        *("2024", "2024", "export/obj_train_data"),
+        "rename 2024 to images and export/obj_train_data to labels, in data.yaml too",
+    ),
+    ("a/frames", "a/frames", "a/yolo_1_1", "rename a/frames to images and a/yolo_1_1 to labels, in data.yaml too"),
+    ("JPEGImages", "JPEGImages", "yolo_txt", "rename JPEGImages to images and yolo_txt to labels, in data.yaml too"),
+    ("pics/a", "pics/a", "ann/b/a", "rename pics to images and ann/b to labels, in data.yaml too"),
 ]
 
 

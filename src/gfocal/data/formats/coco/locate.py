@@ -6,7 +6,7 @@ import os
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,7 +93,9 @@ def locate_images(
     missing = dict.fromkeys(lost, "")
     if lost and search is not None:
         taken = {_place(folder, given): name for name, given in direct.items()}
-        found, reasons = _Search(search, split).find(list(lost.values()), taken)
+        place = _Search(search, split)
+        found, reasons = place.find(list(lost.values()), taken)
+        reasons = place.twins(lost, {*taken, *(file for file, _ in found.values())}) | reasons
         missing = {name: reasons.get(name, "") for name in lost if name not in found}
         folder, direct = _joined(folder, direct, {name: place for name, (place, _) in found.items()})
         _note(found, search, file, problems)
@@ -228,6 +230,19 @@ class _Search:
         reasons |= _of_other_size(alone, images)
         return {name: (place, fits[name].way) for name, place in found.items() if name not in reasons}, reasons
 
+    def twins(self, names: Iterable[str], taken: Set[str]) -> dict[str, str]:
+        """Of names, why not, where a file has the name with another ending: it may be another image, saved anew."""
+        stems: dict[str, list[str]] = defaultdict(list)
+        for file in self._files:
+            if self._at(file) not in taken:
+                stems[_stem(file)].append(file)
+        return {
+            name: f"does not exist, but {self._at(own[0])} does: if it is this picture, correct the name's ending"
+            for name in names
+            for parts in list(readings(name))[:1]
+            if (own := stems.get(_stem(parts[-1]), []))
+        }
+
     def _at(self, file: str) -> str:
         return _place(self._folder, file)
 
@@ -297,6 +312,11 @@ def _of_other_size(found: dict[str, str], images: Sequence[ImageRecord]) -> dict
         if 2 * len(others) > len(some):
             reasons |= {name: f"is of another size than {found[name]}" for name in names}
     return reasons
+
+
+def _stem(name: str) -> str:
+    """The last part of a name without its ending, as capitals and accents do not matter."""
+    return _composed(_composed(os.path.splitext(name.rpartition("/")[2])[0]).casefold())
 
 
 def _size(file: str) -> set[int] | None:

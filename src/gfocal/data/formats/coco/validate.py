@@ -52,6 +52,9 @@ def check_images(images: list[ImageRecord], located: Located, file: Path, proble
     lost = [image.file_name for image in kept if image.file_name in located.missing]
     if lost and not problems.skip:
         _refuse(lost, len(images), located, file, problems)
+    if elsewhere := sum(not located.missing[name] for name in lost):
+        where = "--images DIR names the folder that holds them, where they are elsewhere"
+        problems.note(f"{file}: {elsewhere} of {len(images)} pictures are not {_place(located)}: {where}")
     for image in kept:
         if image.file_name in located.missing:
             name, why = image.file_name, located.missing[image.file_name]
@@ -70,13 +73,16 @@ def _refuse(lost: list[str], count: int, located: Located, file: Path, problems:
     first = ", ".join(lost[:3]) + (", ..." if len(lost) > 3 else "")
     unclear = next((name for name in lost if located.missing[name]), None)
     why = "" if unclear is None else f"; {unclear} {located.missing[unclear]}"
-    where = f"in {located.folder}" if located.search is None else f"below {located.search}"
     problems.report(
         Kind.IMAGE_MISSING,
         file,
-        f"{len(lost)} of {count} pictures are missing {where}: {first}{why}",
+        f"{len(lost)} of {count} pictures are missing {_place(located)}: {first}{why}",
         hint="give the folder that holds the pictures with --images DIR",
     )
+
+
+def _place(located: Located) -> str:
+    return f"in {located.folder}" if located.search is None else f"below {located.search}"
 
 
 class _Positions:

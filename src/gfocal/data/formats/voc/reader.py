@@ -28,7 +28,7 @@ from gfocal.data.index.build import Record, to_index
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.kinds import Fault, Kind
 from gfocal.data.problems import Problems
-from gfocal.errors import BrokenInputError, UsageError
+from gfocal.errors import BrokenInputError, EmptySplitError
 from gfocal.images.file_types import IMAGE_SUFFIXES
 from gfocal.utils.text import counted, join_some
 
@@ -81,12 +81,12 @@ def read_voc(place: VocSplit, split: str, problems: Problems) -> DataIndex:
 
     Raises:
         BrokenInputError: a record is broken, and faults are not skipped.
-        UsageError: there are no images.
+        EmptySplitError: there are no images.
     """
     reading = _Reading(place, problems)
     pairs = list(_pairs(reading))
     if not pairs:
-        raise UsageError(f"no pictures in {place.listed or place.images}; nothing can be done")
+        raise EmptySplitError(f"no pictures in {place.listed or place.images}; nothing can be done")
     sidecar = read_sidecar(place.root, "voc", split, None, problems)
     reading.names += sidecar.names if sidecar is not None else ()
     reading.labels |= {name: label for label, name in reversed(list(enumerate(reading.names)))}
@@ -257,9 +257,7 @@ def _objects(
     source = f"{root.findtext('source/database')} {root.findtext('source/annotation')}"
     first = 1.0 if _OWN.search(source) else 0.0
     reading.from_one += bool(first)
-    inside: set[Element] = set()
     for number, one in enumerate(annotation.objects(), 1):
-        inside.update(one.iter("bndbox"))
         name = _name(one, annotation)
         if isinstance(name, Fault):
             reading.problems.report(name.kind, xml, f"object {number}: {name.message}", image=image)
@@ -275,9 +273,11 @@ def _objects(
             reading.unread.update(tag for tag in _UNREAD if _says_something(one.find(tag)))
             difficult = (one.findtext("difficult") or "0").strip().lower() in ("1", "true", "yes")
             yield reading.label(name), box, difficult
-    if outside := sum(box not in inside for box in root.iter("bndbox")):
-        message = f"{counted(outside, 'bndbox', 'bndboxes')} in no <object>, so nothing says of which class"
-        reading.problems.report(Kind.RECORD_BROKEN, xml, message, image=image)
+    for tag, count in Counter(box.tag for box in annotation.strays()).items():
+        boxes = counted(count, tag, "bndboxes") if tag == "bndbox" else counted(count, "box", "boxes") + f" (<{tag}>)"
+        message = f"{boxes} in no <object>, so nothing says of which class"
+        hint = "write each box as <object><name>...</name><bndbox>...</bndbox></object>"
+        reading.problems.report(Kind.RECORD_BROKEN, xml, message, image=image, hint=hint)
 
 
 def _name(one: Element, annotation: Annotation) -> str | Fault:

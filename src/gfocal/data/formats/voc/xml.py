@@ -24,6 +24,10 @@ _WIDE: tuple[tuple[bytes, str], ...] = (
 _MULTIBYTE = re.compile(r"gb|big5|euc|shift|johab|cp9[345]|hz|iso2022")
 LOST = "\ufffd"
 """In the place of a character that cannot be read."""
+_SIDES = (("xmin", "ymin", "xmax", "ymax"), ("x1", "y1", "x2", "y2"), ("left", "top", "right", "bottom"))
+_CORNER_AND_SIZE = (("x", "y", "w", "h"), ("x", "y", "width", "height"), ("cx", "cy", "w", "h"))
+_BOXES = tuple(map(frozenset, (*_SIDES, *_CORNER_AND_SIZE)))
+"""What tools call the coordinates of a box, as tags or attributes in lower case."""
 
 
 class XmlError(Exception):
@@ -50,6 +54,11 @@ class Annotation:
         """Its objects, also those in a wrapper such as ``<objects>``."""
         return list(self.root.iter("object"))
 
+    def strays(self) -> list[Element]:
+        """Elements outside of its objects that hold a box, whatever they are called."""
+        inside = {element for one in self.objects() for element in one.iter()}
+        return [one for one in self.root.iter() if one not in inside and (one.tag == "bndbox" or _holds_box(one))]
+
 
 def parse_annotation(content: bytes) -> Annotation:
     """Read an annotation file.
@@ -70,6 +79,11 @@ def parse_annotation(content: bytes) -> Annotation:
     for element in root.iter():
         element.tag = element.tag.rpartition("}")[2].lower()
     return Annotation(_annotation(root), encoding, declared, damaged)
+
+
+def _holds_box(element: Element) -> bool:
+    keys = {child.tag for child in element} | {key.lower() for key in element.attrib}
+    return any(keys >= names for names in _BOXES) or len(keys & _BOXES[0]) > 1
 
 
 def _decode(content: bytes) -> tuple[str, str | None, str, bool]:

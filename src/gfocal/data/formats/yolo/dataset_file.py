@@ -10,7 +10,7 @@ import yaml
 
 from gfocal.data.formats.common import SPLITS, has_any, portable, split_of
 from gfocal.data.formats.yolo.class_names import Yaml, names_of
-from gfocal.data.formats.yolo.split import YoloSplit, locate, parts_of, siblings
+from gfocal.data.formats.yolo.split import YoloSplit, alike, locate, parts_of, siblings
 from gfocal.errors import UsageError
 from gfocal.images.io import IMAGE_SUFFIXES
 
@@ -88,7 +88,7 @@ def read_splits(file: Path, content: Mapping[str, Yaml]) -> Splits:
         )
         del found["val"]
     if "val" not in wanted and "train" in found:
-        notes += _unnamed(file, wanted["train"], bases)
+        notes += _unnamed(file, wanted["train"], bases) or _blank(file, content)
     keypoints = _keypoints(content)
     every = tuple(entry for entries in found.values() for entry in entries)
     places = {
@@ -155,11 +155,20 @@ def _place(file: Path, entry: str, bases: Sequence[Path], split: str, notes: lis
     message = f"{file}: {split}: {entry} does not exist beside it"
     if others:
         message += f", but {' and '.join(map(str, others))} do: name one of them"
+    elif near := alike(entry, bases, split):
+        message += f"; did you mean {near}? Correct the path"
     else:
         message += "; correct the path"
     if split == "val":
         message += ", or set pictures apart to measure on with --val 0.2"
     raise _Lost(message)
+
+
+def _blank(file: Path, content: Mapping[str, Yaml]) -> list[str]:
+    """A note where a file has the key val without a path."""
+    blank = next((key for key in _KEYS["val"] if key in content), None)
+    how = "name its pictures, or set some of train apart to measure on with --val 0.2"
+    return [f"{file}: {blank}: is left blank, so no picture is measured on: {how}"] if blank else []
 
 
 def _unnamed(file: Path, train: Sequence[str], bases: Sequence[Path]) -> list[str]:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
+from gfocal.data.formats.common import split_in
 from gfocal.data.formats.yolo.pairing import Label, Pairing, label_folder, label_path
 from gfocal.data.formats.yolo.split import YoloSplit
 from gfocal.data.kinds import Kind
@@ -93,7 +94,29 @@ def _fix(label: Path, image: Path, file: str | None) -> str:
     other = [i for i, (one, two) in enumerate(zip(here, there, strict=False)) if one != two]
     if len(here) == len(there) and len(other) == 1 and not Path(*there[: other[0] + 1]).exists():
         return f"rename {Path(*here[: other[0] + 1])} to {there[other[0]]}"
+    if wanted.parent == image.parent and (renames := _renames(label.parent, image.parent)):
+        return renames + (f", in {file} too" if file else "")
     return f"move what is there to {wanted.parent}"
+
+
+def _renames(labels: Path, images: Path) -> str | None:
+    """What makes two folders ``images`` and ``labels`` of one place; None where one is in the other, or those exist."""
+    around = Path(os.path.commonpath([labels, images])) if labels.is_absolute() == images.is_absolute() else Path()
+    there, here = labels.parts[len(around.parts) :], images.parts[len(around.parts) :]
+    if not there or not here:
+        return None
+    end = 0  # of equal parts at the ends
+    while end + 1 < min(len(there), len(here)) and there[-end - 1] == here[-end - 1]:
+        end += 1
+    first, second = images.parents[end - 1] if end else images, labels.parents[end - 1] if end else labels
+    split = None if end else next(filter(None, map(split_in, here)), None)
+    homes = [around.joinpath(name, *([split] if split else [])) for name in ("images", "labels")]
+    moves = [(one, home) for one, home in zip((first, second), homes, strict=True) if one != home]
+    if any(home.exists() for _, home in moves):
+        return None
+    return "rename " + " and ".join(
+        f"{one} to {home.name if one.parent == home.parent else home}" for one, home in moves
+    )
 
 
 def _spare(labels: Sequence[Label]) -> list[str]:

@@ -22,7 +22,7 @@ from gfocal.data.index.build import Record, to_index
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.kinds import Kind
 from gfocal.data.problems import Problems
-from gfocal.errors import BrokenInputError, UsageError
+from gfocal.errors import BrokenInputError, EmptySplitError, UsageError
 from gfocal.images.file_types import IMAGE_SUFFIXES
 from gfocal.utils.text import counted
 
@@ -53,12 +53,12 @@ def read_yolo(place: YoloSplit, split: str, problems: Problems) -> DataIndex:
 
     Raises:
         BrokenInputError: a record is broken, and faults are not skipped.
-        UsageError: there are no images.
+        EmptySplitError: there are no images.
     """
     reading = _Reading(place, split, problems)
     images = _images(reading)
     if not images:
-        raise UsageError(f"no pictures in {', '.join(map(str, place.entries))}; named by {place.marker}")
+        raise EmptySplitError(f"no pictures in {', '.join(map(str, place.entries))}; named by {place.marker}")
     folder, file_names = _common(images)
     pairing = pair(images, place, reading.listings)
     report_pairing(pairing, images, file_names, place, split, problems)
@@ -93,18 +93,19 @@ def _common(images: Sequence[Path]) -> tuple[Path, list[str]]:
 def _note_reading(reading: _Reading, sidecar: Sidecar | None) -> None:
     note, lose, marker = reading.problems.note, reading.problems.lose, reading.place.marker
     found = reading.meaning
+    where = f"{marker}: {reading.split}" if len(reading.place.splits) > 1 else f"{marker}"
     if found.polygons:
-        note(f"{marker}: {found.polygons} polygons are read as the boxes around them")
+        note(f"{where}: {found.polygons} polygons are read as the boxes around them")
         lose(marker, f"{found.polygons} polygons (only the boxes around them)")
     if found.scored:
         lose(marker, f"{found.scored} sixth numbers (scores?)")
-        note(f"{marker}: {found.scored} lines end with a sixth number (a score?), which is not read")
+        note(f"{where}: {found.scored} lines end with a sixth number (a score?), which is not read")
     if reading.place.keypoints or found.with_points:
         lose(marker, "key points")
         what = "key points are not read, only boxes"
         if not reading.place.keypoints:
             what = f"{counted(found.with_points, 'line')} with key points, as their numbers show: only boxes are read"
-        note(f"{marker}: {what}")
+        note(f"{where if found.with_points else marker}: {what}")
     if reading.place.names is None:
         note(f"{reading.place.root}: nothing names the classes: gfocal calls them by their numbers")
     if sidecar is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 
 from gfocal.data.formats.common import files_in, folders_in, portable, split_of
@@ -84,6 +85,25 @@ def siblings(entry: str, bases: Sequence[Path], split: str) -> list[Path]:
         if found:
             break
     return list(found.values())
+
+
+def alike(entry: str, bases: Sequence[Path], split: str) -> Path | None:
+    """What the path may be meant to be, with one part written otherwise: ``vla/images`` for ``val/images``."""
+    parts = parts_of(entry)
+    for base in bases:
+        i = next((i for i in range(len(parts)) if not base.joinpath(*parts[: i + 1]).exists()), None)
+        if i is None:
+            continue
+        folder = base.joinpath(*parts[:i])
+        there = [name for name in _inside(folder) if split_of(Path(name).stem) in (None, split)]
+        there = [name for name in there if folder.joinpath(name, *parts[i + 1 :]).exists()]
+        if near := get_close_matches(parts[i], there, 1):
+            return folder.joinpath(near[0], *parts[i + 1 :])
+    return None
+
+
+def _inside(folder: Path) -> list[str]:
+    return [one.name for one in (*folders_in(folder), *files_in(folder, ".txt"))] if folder.is_dir() else []
 
 
 def _named(folder: Path, split: str) -> Iterator[Path]:
