@@ -23,7 +23,7 @@ from helpers.planted import LARGE, Key, found_in, plant_all
 
 ONCE = {"annotations-broken", "no-boxes", "long-tail", "many-objects", "picture-range"}
 """What a data set has once or not at all."""
-ELSEWHERE = {"picture-twice", "label-unclear", "label-unclaimed", "splits-shared"}
+ELSEWHERE = {"picture-twice", "label-unclear", "label-unclaimed", "splits-shared", "split-without-pictures"}
 """What only other formats than COCO can have, or a data set that is spoilt as a whole."""
 KEPT = {
     *(

@@ -114,6 +114,29 @@ def test_val_that_is_train_is_said_and_no_image_is_lost(
     ]
 
 
+def test_one_picture_many_times_in_both_splits(tmp_path: Path, whole: dict[str, DataIndex]) -> None:
+    """Train keeps the one picture that it has: without it there would be no train."""
+    root = yolo(tmp_path / "data", whole)
+    first, *others = sorted((root / "images" / "train").iterdir())
+    for other in others:
+        shutil.copy(first, other)
+    all_copied(root)
+    report = check_data(root)
+    (finding,) = [f for f in report.findings if f.kind == "splits-shared"]
+    assert finding.message.startswith("6 of the 6 pictures of val are in train too (copies of the same pictures): it m")
+    fix_data(report, tmp_path / "cleaned")
+    assert {split: len(index) for split, index in open_splits(tmp_path / "cleaned").items()} == {"train": 1}
+
+
+def test_a_fault_of_a_file_of_two_splits_is_one(tmp_path: Path, whole: dict[str, DataIndex]) -> None:
+    root = yolo(tmp_path / "data", whole)
+    one_folder(root)
+    (root / "labels" / "train" / "extra.txt").write_text("0 .5 .5 .2 .2\n")
+    report = check_data(root)
+    assert [(f.split, f.image) for f in report.findings if f.kind == "picture-missing"] == [("train", "extra")]
+    assert [report.left_out[split].records for split in ("train", "val")] == [1, 1]  # what each would leave out
+
+
 def test_val_inside_train_leaves_train(tmp_path: Path, whole: dict[str, DataIndex]) -> None:
     root = yolo(tmp_path / "data", whole)
     for kind in ("images", "labels"):

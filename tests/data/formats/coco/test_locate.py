@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from gfocal.data.checks.check import check_data
 from gfocal.data.formats.coco.locate import readings
 from gfocal.data.formats.open import open_dataset
 from gfocal.data.index.data_index import DataIndex
@@ -231,6 +232,24 @@ def test_a_split_below_a_folder_that_is_given(tmp_path: Path) -> None:
 def test_readings(name: str, wanted: list[tuple[str, ...]] | tuple[str, ...]) -> None:
     found = list(readings(name))
     assert wanted in found if isinstance(wanted, tuple) else found == wanted
+
+
+def test_twins_of_another_ending_are_named(tmp_path: Path) -> None:
+    root = data(tmp_path / "set", ["train/a.png", "train/b.png"], ["a.jpg", "b.png", "c.jpg"])
+    report = check_data(root)
+    messages = [f.message for f in report.findings if f.kind == "picture-missing"]
+    folder = root / "train"
+    twin = f"does not exist, but {folder / 'a.png'} does: if it is this picture, correct the name's ending"
+    assert messages == [f"image 0: picture a.jpg {twin}", f"image 2: picture {folder / 'c.jpg'} does not exist"]
+    where = "--images DIR names the folder that holds them, where they are elsewhere"
+    assert [note for note in report.understood if "--images" in note] == [
+        f"{root / 'annotations/custom_train.json'}: 1 of 3 pictures are not below {root}: {where}"
+    ]
+
+
+def test_images_that_are_all_elsewhere(tmp_path: Path) -> None:
+    root = data(tmp_path / "set", [], ["a.jpg", "b.png"])
+    assert ["2 of 2 pictures" in note and "--images DIR" in note for note in check_data(root).understood] == [True]
 
 
 def test_a_name_that_is_missing(tmp_path: Path) -> None:

@@ -95,6 +95,12 @@ def test_the_box_of_a_part_is_no_object(tmp_path: Path) -> None:
         (XML.replace("<name>cat<", "<name>cat</name><name>dog<"), "object 1: has more than one name: 'cat', 'dog'", 1),
         (XML.replace("</annotation>", BOX.format(1, 2, 3, 4) + "</annotation>"), "1 bndbox in no <object>", 2),
         (XML.replace("object>", "item>"), "2 bndboxes in no <object>, so nothing says of which class", 0),
+        *(
+            (XML.replace("object>", "item>").replace("bndbox>", f"{box}>"), rf"2 boxes \(<{box}>\) in no <object>", 0)
+            for box in ("box", "rect")
+        ),
+        (XML.replace("</annotation>", '<i><b X="1" y="2" w="3" h="4"/></i></annotation>'), r"1 box \(<b>\) in no", 2),
+        (XML.replace("</annotation>", "<xmin>1</xmin><xmax>3</xmax></annotation>"), r"1 box \(<annotation>\) in no", 2),
         (f"<annotations>{XML}{XML}</annotations>", "holds 2 annotations; give each picture a file of its own", None),
         ("<html><body/></html>", "is no VOC annotation: it is a <html> without <object> or <size>", None),
         (

@@ -89,6 +89,39 @@ def test_a_missing_val_is_refused_and_never_train(tmp_path: Path, train: str, na
     assert (len(data), len(val or ())) == (3, 3)
 
 
+@pytest.mark.parametrize(
+    ("named", "there", "meant"),
+    [
+        ("val/images", "vla/images", "vla/images"),
+        ("../val/images", "eval/images", "eval/images"),
+        ("images/valid", "images/vaild", "images/vaild"),
+        ("val/images", "test/images", None),
+        ("val/images", "vla/pictures", None),
+        ("val.txt", "vla/images", None),
+    ],
+)
+def test_a_path_written_otherwise_is_asked_for(tmp_path: Path, named: str, there: str, meant: str | None) -> None:
+    part(tmp_path, "train/images")
+    images(tmp_path / there)
+    file = yaml(tmp_path, f"train: train/images\nval: {named}")
+    report = check_data(tmp_path)
+    (finding,) = [f for f in report.findings if f.severity == "error"]
+    hint = f"; did you mean {tmp_path / meant}? Correct the path" if meant else "; correct the path"
+    assert finding.kind == "split-without-pictures"
+    assert finding.message == (
+        f"{file}: val: {named} does not exist beside it{hint}, or set pictures apart to measure on with --val 0.2"
+    )
+    assert finding.message not in report.understood  # said once
+
+
+def test_a_path_to_no_image(tmp_path: Path) -> None:
+    part(tmp_path, "train/images")
+    (tmp_path / "val" / "images").mkdir(parents=True)
+    yaml(tmp_path, "train: train/images\nval: val/images")
+    (finding,) = [f for f in check_data(tmp_path).findings if f.severity == "error"]
+    assert (finding.kind, finding.split) == ("split-without-pictures", "val")
+
+
 def test_two_siblings_are_named_and_none_is_chosen(tmp_path: Path) -> None:
     for place in ("images/train", "images/valid", "images/validation"):
         part(tmp_path, place)
@@ -115,7 +148,9 @@ def test_no_val_is_no_fault_but_one_that_is_there_is_named(tmp_path: Path, value
     file = yaml(tmp_path, f"train: train/images\nval: {value}")
     problems = Problems(False)
     assert set(open_splits(tmp_path, problems=problems)) == {"train"}
-    assert problems.notes == []
+    blank = f"{file}: val: is left blank, so no picture is measured on: name its pictures, or set some of train apart"
+    assert problems.notes == ([f"{blank} to measure on with --val 0.2"] if value == "" else [])
+    problems.notes.clear()
     part(tmp_path, "valid/images")
     assert set(open_splits(tmp_path, problems=problems)) == {"train"}
     assert problems.notes == [

@@ -157,3 +157,13 @@ def test_a_pose_that_is_cut_off_is_a_broken_record(tmp_path: Path, lost: int) ->
     dataset(tmp_path, [*lines, lines[0][:-lost]])
     with pytest.raises(BrokenInputError, match=f"line 21: {56 - lost} numbers"):
         open_dataset(tmp_path, "train")
+
+
+def test_notes_of_two_splits_say_which(tmp_path: Path) -> None:
+    pose = [0, *BOX, 0.2, 0.5, 2, 0.3, 0.6, 1]
+    dataset(tmp_path, [pose, pose], val=[pose])
+    problems = Problems(False)
+    for split in ("train", "val"):
+        open_dataset(tmp_path, split, problems=problems)
+    notes = [note.partition("data.yaml: ")[2] for note in problems.notes if "key points" in note]
+    assert [note.partition(" with")[0] for note in notes] == ["train: 2 lines", "val: 1 line"]

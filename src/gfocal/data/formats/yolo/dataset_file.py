@@ -165,8 +165,8 @@ def _place(file: Path, entry: str, bases: Sequence[Path], split: str, notes: lis
 
 
 def _blank(file: Path, content: Mapping[str, Yaml]) -> list[str]:
-    """A note where a file has the key val without a path."""
-    blank = next((key for key in _KEYS["val"] if key in content), None)
+    """A note where a file has the key val and nothing behind it; ``null`` and ``[]`` say that there is none."""
+    blank = next((key for key in _KEYS["val"] if content.get(key) == ""), None)
     how = "name its pictures, or set some of train apart to measure on with --val 0.2"
     return [f"{file}: {blank}: is left blank, so no picture is measured on: {how}"] if blank else []
 
