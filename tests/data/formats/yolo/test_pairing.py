@@ -63,6 +63,7 @@ ONE_SPLIT = [
     ),
     ("a/frames", "a/frames", "a/yolo_1_1", "rename a/frames to images and a/yolo_1_1 to labels, in data.yaml too"),
     ("JPEGImages", "JPEGImages", "yolo_txt", "rename JPEGImages to images and yolo_txt to labels, in data.yaml too"),
+    ("2024", "2024", "lbl/2024", "rename 2024 to images/2024 and lbl/2024 to labels/2024, in data.yaml too"),
     ("pics/a", "pics/a", "ann/b/a", "rename pics to images and ann/b to labels, in data.yaml too"),
 ]
 

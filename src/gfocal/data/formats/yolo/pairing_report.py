@@ -101,7 +101,10 @@ def _fix(label: Path, image: Path, file: str | None) -> str:
 
 def _renames(labels: Path, images: Path) -> str | None:
     """What makes two folders ``images`` and ``labels`` of one place; None where one is in the other, or those exist."""
-    around = Path(os.path.commonpath([labels, images])) if labels.is_absolute() == images.is_absolute() else Path()
+    try:
+        around = Path(os.path.commonpath([labels, images]))
+    except ValueError:  # One is absolute, the other is not.
+        return None
     there, here = labels.parts[len(around.parts) :], images.parts[len(around.parts) :]
     if not there or not here:
         return None
@@ -109,8 +112,8 @@ def _renames(labels: Path, images: Path) -> str | None:
     while end + 1 < min(len(there), len(here)) and there[-end - 1] == here[-end - 1]:
         end += 1
     first, second = images.parents[end - 1] if end else images, labels.parents[end - 1] if end else labels
-    split = None if end else next(filter(None, map(split_in, here)), None)
-    homes = [around.joinpath(name, *([split] if split else [])) for name in ("images", "labels")]
+    same = [here[-1]] if here[-1] == there[-1] else [split for split in map(split_in, here) if split][:1]
+    homes = [around.joinpath(name, *(() if end else same)) for name in ("images", "labels")]
     moves = [(one, home) for one, home in zip((first, second), homes, strict=True) if one != home]
     if any(home.exists() for _, home in moves):
         return None
