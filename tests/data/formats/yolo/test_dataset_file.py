@@ -94,7 +94,7 @@ def test_a_missing_val_is_refused_and_never_train(tmp_path: Path, train: str, na
     [
         ("val/images", "vla/images", "vla/images"),
         ("../val/images", "eval/images", "eval/images"),
-        ("images/valid", "images/vaild", "images/vaild"),
+        ("images/valid", "images/valid_b", "images/valid_b"),
         ("val/images", "test/images", None),
         ("val/images", "vla/pictures", None),
         ("val.txt", "vla/images", None),
