@@ -15,7 +15,7 @@ from PIL import Image
 
 from gfocal.data.image_hash import image_hash
 from gfocal.errors import BrokenInputError, UsageError
-from gfocal.images.depth import DepthError, Values, check_range, suggested_range, to_uint8, values_of
+from gfocal.images.depth import DepthError, Values, check_range, share_outside, suggested_range, to_uint8, values_of
 from gfocal.images.io import read_image, to_image
 from helpers.image_files import png, saved, tiff
 
@@ -65,7 +65,14 @@ def test_the_range_of_the_type_is_a_range_like_others() -> None:
         (np.array([0, 1.5], np.float32), r"floating-point numbers from 0 to 1\.5, .*data\.range=\[0,1\.5\]"),
         (np.array([-0.001, 1]), r"from -0\.001 to 1"),
         (np.array([0, 255.0]), r"data\.range=\[0,255\]"),
-        (np.array([0.5, np.inf]), r"from 0\.5 to 0\.5"),
+        (
+            np.array([0.5, np.inf]),
+            r"has 1 infinite among .* from 0\.5 to 0\.5, .*put numbers there, or set data\.range",
+        ),
+        (np.array([0.5, -np.inf, np.inf, np.nan]), r"has 2 infinite and 1 NaN among .* from 0\.5 to 0\.5"),
+        (np.array([np.inf]), r"has 1 infinite among"),
+        (np.array([3.5, np.inf, np.nan, np.nan]), r"from 3\.5 to 3\.5, besides 1 infinite and 2 NaN, which do not say"),
+        (np.array([3.5, np.nan]), r"from 3\.5 to 3\.5, besides 1 NaN, which"),
     ],
 )
 def test_what_has_no_known_range_is_refused(values: np.ndarray, message: str) -> None:
@@ -76,8 +83,21 @@ def test_what_has_no_known_range_is_refused(values: np.ndarray, message: str) ->
 def test_missing_numbers_are_black() -> None:
     assert to_uint8(np.array([np.nan, 1.0, 0.5], np.float32)).tolist() == [0, 255, 128]
     assert to_uint8(np.full(3, np.nan, np.float32)).tolist() == [0, 0, 0]
-    assert values_of(np.array([np.nan, 2.0, np.inf], np.float32)) == Values("float32", 2.0, 2.0, 1)
+    assert values_of(np.array([np.nan, 2.0, np.inf], np.float32)) == Values("float32", 2.0, 2.0, 1, 1)
     assert values_of(np.full(2, np.nan)) == Values("float32", 0.0, 0.0, 2)
+
+
+@pytest.mark.parametrize(
+    ("values", "refused"),
+    [([0.5, np.inf], True), ([-np.inf], True), ([0.5, np.nan], False), ([2, np.inf], False), ([0, 1], False)],
+)
+def test_what_infinite_numbers_alone_keep_from_the_range_of_the_type(values: list[float], refused: bool) -> None:
+    assert values_of(np.array(values, np.float32)).refused is refused
+
+
+def test_the_share_outside_of_a_range() -> None:
+    assert share_outside(np.array([[0, 4095], [4096, 5000]], np.uint16), 0, 4095) == 0.5
+    assert share_outside(np.array([np.nan, np.inf, -np.inf, 0.5], np.float32), 0, 1) == 0.75
 
 
 def test_large_images_go_in_pieces() -> None:

@@ -125,12 +125,15 @@ def wide_values(data: bytes) -> Values | None:
         TooLargeError: its header says that it is.
         ForeignError, UndecodableError: its pixels cannot be read.
     """
+    return None if (pixels := wide_pixels(data)) is None else values_of(pixels)
+
+
+def wide_pixels(data: bytes) -> np.ndarray | None:
+    """(H, W) or (H, W, 3): the values of :func:`wide_values` themselves, which raises the same."""
     try:
         with open_with_pillow(data) as image, warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            if has_wide_colours(image):
-                return values_of(wide_colours(image, open_with_pillow(data)))
-            return None if (values := grey_values(image)) is None else values_of(values)
+            return wide_colours(image, open_with_pillow(data)) if has_wide_colours(image) else grey_values(image)
     except TooLargeError:
         raise
     except DepthError:  # Colours that are read by their upper bytes alone.
@@ -148,6 +151,16 @@ def orientation_of(header: Header, image: Image.Image) -> int:
     except Exception:  # Damaged metadata: decoders ignore them, too.
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def several_frames(image: Image.Image) -> str | None:
+    """What an open Pillow image has several of, the first of which is read: "frames" or "pages"; None: it is one."""
+    try:
+        # The second image of a JPEG is a depth map or a thumbnail.
+        several = image.format not in ("JPEG", "MPO") and bool(getattr(image, "is_animated", False))
+    except Exception:  # A damaged second frame; the first one was read.
+        several = True
+    return None if not several else "pages" if image.format == "TIFF" else "frames"
 
 
 def _torchvision_reads(head: bytes) -> bool:

@@ -3,8 +3,8 @@
 The rule: 256 equal steps between the two ends of a range, ``floor((value - low) * 256 / (high - low))``, cut off at 0
 and 255; NaN is black. The range is that of the type (``"type"``): 0..65535 for 16 bits without a sign, whose upper byte
 this is, and 0..1 for floating-point numbers. Numbers with a sign or of 32 bits use no usual part of their type, and
-floating-point numbers beyond 0..1 follow another convention: those need a range, ``(low, high)``, and are refused
-without one. Values of 8 bits stay as they are, whatever the range.
+floating-point numbers beyond 0..1, infinite ones too, follow another convention: those need a range, ``(low, high)``,
+and are refused without one. Values of 8 bits stay as they are, whatever the range.
 """
 
 from __future__ import annotations
@@ -33,12 +33,14 @@ class Values(NamedTuple):
         type: "uint16", "int32", "uint32" or "float32".
         low, high: the least and the largest finite value; 0 where there is none.
         not_numbers: how many are NaN.
+        infinite: how many are infinite.
     """
 
     type: str
     low: float
     high: float
     not_numbers: int = 0
+    infinite: int = 0
 
     @property
     def bits(self) -> int:
@@ -56,6 +58,11 @@ class Values(NamedTuple):
         return self.type != "uint16" and not (self.type == "float32" and self.low >= 0 and self.high <= 1)
 
     @property
+    def refused(self) -> bool:
+        """Whether infinite ones alone keep them from the range of the type, which suits the others."""
+        return self.infinite > 0 and not self.needs_range
+
+    @property
     def extent(self) -> tuple[float, float]:
         """A range that all of them fit into, low < high."""
         return (self.low, self.high) if self.low < self.high else (self.low, self.low + 1)
@@ -67,7 +74,7 @@ def values_of(pixels: np.ndarray) -> Values:
         return Values(pixels.dtype.name, float(pixels.min()), float(pixels.max()))
     finite = pixels[np.isfinite(pixels)]
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
-    return Values("float32", low, high, int(np.isnan(pixels).sum()))
+    return Values("float32", low, high, int(np.isnan(pixels).sum()), int(np.isinf(pixels).sum()))
 
 
 def check_range(value_range: ValueRange) -> None:
@@ -116,12 +123,35 @@ def _usual(pixels: np.ndarray) -> tuple[float, float]:
     if pixels.dtype.kind == "f" and not ((pixels < 0) | (pixels > 1)).any():  # NaN is neither
         return 0.0, 1.0
     own = values_of(pixels)
+    if own.refused:
+        raise DepthError(describe_infinite(own))
     kind = "floating-point numbers" if pixels.dtype.kind == "f" else "whole numbers with a sign or of 32 bits"
     low, high = suggested_range([own])
     raise DepthError(
-        f"has {kind} from {own.low:.6g} to {own.high:.6g}, which do not say what is black and what is white: set "
-        f"data.range to what is in use in all pictures, for example data.range=[{low:.6g},{high:.6g}]"
+        f"has {kind} from {own.low:.6g} to {own.high:.6g}{_besides(own)}, which do not say what is black and what is "
+        f"white: set data.range to what is in use in all pictures, for example data.range=[{low:.6g},{high:.6g}]"
     )
+
+
+def describe_infinite(values: Values) -> str:
+    """Why an image with :attr:`Values.refused` is not read, as the rest of a sentence about it."""
+    nan = f" and {values.not_numbers:,} NaN" if values.not_numbers else ""
+    return (
+        f"has {values.infinite:,} infinite{nan} among floating-point numbers from {values.low:.6g} to "
+        f"{values.high:.6g}, and what is infinite has no place in 0..1: put numbers there, or set data.range, for "
+        "example data.range=[0,1], which reads it as white or, below 0, as black"
+    )
+
+
+def _besides(values: Values) -> str:
+    odd = ((values.infinite, "infinite"), (values.not_numbers, "NaN"))
+    words = " and ".join(f"{many:,} {name}" for many, name in odd if many)
+    return f", besides {words}" if words else ""
+
+
+def share_outside(pixels: np.ndarray, low: float, high: float) -> float:
+    """The share of the values that lie outside of a range, which are cut off to black and white; NaN lies outside."""
+    return float(1 - ((pixels >= low) & (pixels <= high)).mean())
 
 
 def _scaled(values: np.ndarray, low: float, high: float) -> np.ndarray:

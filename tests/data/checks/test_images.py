@@ -10,7 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from gfocal.data.checks.images import examine_image, save_turned
+from gfocal.data.checks.images import examine_image, examine_images, save_turned
+from gfocal.errors import BrokenInputError
 from gfocal.images.io import read_image
 from helpers.image_files import XMP_NAME, chunk, exif, jpeg, png, saved, tiff, webp, xmp
 
@@ -65,6 +66,10 @@ def test_a_cleaned_copy_needs_no_orientation(name: str, upright: bool, tmp_path:
             tiff(np.array([[0.25, np.nan], [2, 3]], np.float32), kind=3),
             "has floating-point numbers, 0.25 to 3, 1 is no number and reads as black; read as 8 bits",
         ),
+        (
+            tiff(np.array([[np.inf, -np.inf], [2, 3]], np.float32), kind=3),
+            "has floating-point numbers, 2 to 3, 2 are infinite; read as 8 bits",
+        ),
     ],
 )
 def test_bits_in_use(data: bytes, words: str, tmp_path: Path) -> None:
@@ -81,6 +86,29 @@ def test_what_has_no_known_range_has_a_content_all_the_same(tmp_path: Path) -> N
     one, same, other = (examine_image(tmp_path / name) for name in "abc")
     assert one.content == same.content != other.content
     assert one.likeness == same.likeness != other.likeness
+
+
+@pytest.mark.parametrize(
+    ("odd", "words"),
+    [([np.inf], "1 infinite among"), ([-np.inf, np.nan, np.nan], "1 infinite and 2 NaN among"), ([np.nan], None)],
+)
+def test_infinite_pixels_are_a_fault_of_their_image(odd: list[float], words: str | None, tmp_path: Path) -> None:
+    values = np.linspace(0.25, 0.75, 64, dtype=np.float32).reshape(8, 8)
+    values.reshape(-1)[10 : 10 + len(odd)] = odd
+    (tmp_path / "bad.tif").write_bytes(tiff(values, kind=3))
+    (tmp_path / "good.tif").write_bytes(tiff(np.full((8, 8), 0.5, np.float32), kind=3))
+    bad, good = examine_images([tmp_path / "bad.tif", tmp_path / "good.tif"])
+    assert good.fault is None
+    if words is None:  # Black, whatever the range.
+        assert bad.fault is None
+        return
+    assert bad.refused
+    assert bad.fault is not None
+    assert bad.fault.kind == "picture-unreadable"
+    assert f"has {words} floating-point numbers from 0.25 to 0.75" in bad.fault.message
+    # Training says the same of it.
+    with pytest.raises(BrokenInputError, match=rf"bad\.tif has {words}"):
+        read_image(tmp_path / "bad.tif")
 
 
 def frames() -> list[Image.Image]:

@@ -25,9 +25,10 @@ from gfocal.images.decode import (
     decode_pixels,
     open_with_pillow,
     orientation_of,
+    several_frames,
     wide_values,
 )
-from gfocal.images.depth import ValueRange, Values
+from gfocal.images.depth import DepthError, ValueRange, Values, describe_infinite
 from gfocal.images.file_types import SUFFIXES, describe_foreign, foreign
 from gfocal.images.orientation import ORIENTATION, read_header, upright_pillow
 from gfocal.images.wide import unread_tiff
@@ -138,12 +139,16 @@ def _examine(path: Path, data: bytes, image: Image.Image) -> ImageFacts:
     numbers = np.frombuffer(bytearray(data), np.uint8)  # which the decoders want to be writable
     try:
         values = wide_values(data)
+        if values and values.refused:
+            return _faulty(Kind.IMAGE_UNREADABLE, describe_infinite(values))
         # Where no range is known, that of the image itself: copies are recognised by any.
         value_range: ValueRange = values.extent if values and values.needs_range else "type"
         decode = partial(decode_pixels, numbers, value_range=value_range)
         pixels = decode()
     except TooLargeError as error:
         return _faulty(Kind.IMAGE_TOO_LARGE, str(error))
+    except DepthError as error:
+        return _faulty(Kind.IMAGE_UNREADABLE, str(error))
     except (UndecodableError, ForeignError) as error:
         if isinstance(error, ForeignError):
             return ImageFacts(fault=_what_it_is(path, data), refused=True)
@@ -195,12 +200,7 @@ def _oddities(path: Path, image: Image.Image, kind: str, size: tuple[int, int], 
     found: list[Fault] = []
     if kind in SUFFIXES and path.suffix.lower() not in SUFFIXES[kind]:
         found.append(Fault(Kind.IMAGE_WRONG_SUFFIX, f"is {kind}, which its name does not say"))
-    try:
-        several = kind != "JPEG" and bool(getattr(image, "is_animated", False))
-    except Exception:  # A damaged second frame; the first one was read.
-        several = True
-    if several:
-        what = "pages" if kind == "TIFF" else "frames"
+    if (what := several_frames(image)) is not None:
         found.append(Fault(Kind.IMAGE_ANIMATED, f"has several {what}, the first one counts"))
     mode = image.mode
     if values is not None:
@@ -228,6 +228,8 @@ def describe_values(values: Values) -> str:
         many = values.not_numbers
         missing = f", {many:,} {'is no number and reads' if many == 1 else 'are no numbers and read'} as black"
         missing = missing if many else ""
+        if values.infinite:
+            missing += f", {values.infinite:,} {'is' if values.infinite == 1 else 'are'} infinite"
         return f"has floating-point numbers, {extent}{missing}; read as 8 bits"
     used = f", {values.used_bits} in use" if values.low >= 0 else ""
     return f"has {values.bits} bits a channel{used} ({extent}), read as 8"
