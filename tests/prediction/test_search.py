@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image, features
@@ -94,9 +95,74 @@ def test_recursive_searches_inner_folders_once_and_no_hidden_ones(tmp_path: Path
     os.symlink(tmp_path, tmp_path / "a" / "again")
     found = search_images([tmp_path], recursive=True)
     assert found.images == tuple(files)
-    assert len(found.passed_over) == 1
+    assert len(found.passed_over) == 2
     assert "1 file not read, a film (clip.mkv)" in found.passed_over[0]
+    assert "1 linked folder leads to what is searched already (a/again)" in found.passed_over[1]
     assert find_images([tmp_path], recursive=True) == files
+
+
+def test_linked_folders_are_searched_once_and_behind_the_others(tmp_path: Path) -> None:
+    inside = image(tmp_path / "in/sub/deep/a.png")
+    image(tmp_path / "elsewhere/deep/b.png")
+    os.symlink("sub", tmp_path / "in/link")  # before "sub" by name
+    os.symlink("sub/deep", tmp_path / "in/link2")
+    os.symlink("../elsewhere", tmp_path / "in/far")
+    os.symlink("../elsewhere", tmp_path / "in/further")
+    os.symlink("../in", tmp_path / "elsewhere/back")
+    found = search_images([tmp_path / "in"], recursive=True)
+    assert found.images == (inside, tmp_path / "in/far/deep/b.png")
+    assert found.passed_over == (
+        f"folder {tmp_path / 'in'}: 4 linked folders lead to what is searched already "
+        "(further, link, link2, ... (4 in all))",
+    )
+
+
+def test_an_inner_folder_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    photo = image(tmp_path / "a.png")
+    shut = tmp_path / "shut"
+    shut.mkdir()
+    scan = os.scandir
+
+    def refusing(path: Path) -> Any:
+        if Path(path) == shut:
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    found = search_images([tmp_path], recursive=True)
+    assert found.images == (photo,)
+    assert found.passed_over == (f"folder {tmp_path}: 1 folder in it cannot be read ({shut}: Permission denied)",)
+
+
+@pytest.mark.parametrize("recursive", [False, True])
+def test_broken_links_and_pipes_are_counted_and_not_opened(recursive: bool, tmp_path: Path) -> None:
+    photo = image(tmp_path / "a.png")
+    os.symlink("nowhere", tmp_path / "gone.png")
+    os.symlink("self.png", tmp_path / "self.png")
+    os.symlink("nowhere", tmp_path / ".hidden.png")
+    os.mkfifo(tmp_path / "pipe.png")
+    found = search_images([tmp_path], recursive=recursive)
+    assert found.images == (photo,)
+    folder, pattern = f"folder {tmp_path}", tmp_path / "*.png"
+    assert found.passed_over == (
+        f"{folder}: 2 broken links not read (gone.png, self.png)",
+        f"{folder}: 1 pipe or device not read (pipe.png)",
+    )
+    found = search_images([pattern])
+    assert found.images == (photo,)
+    assert found.passed_over == (
+        f"the pattern {pattern}: 2 broken links not read (gone.png, self.png)",
+        f"the pattern {pattern}: 1 pipe or device not read (pipe.png)",
+    )
+    photo.unlink()
+    with pytest.raises(UsageError, match=r"no pictures in folder .*2 broken links .*1 pipe or device not read"):
+        search_images([tmp_path], recursive=recursive)
+
+
+def test_a_broken_link_is_called_so(tmp_path: Path) -> None:
+    os.symlink("nowhere", tmp_path / "gone.png")
+    with pytest.raises(UsageError, match=r"gone\.png is a broken link: it leads to nowhere, which is not there"):
+        find_images([tmp_path / "gone.png"])
 
 
 def test_a_folder_of_films_says_so(tmp_path: Path) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from gfocal.data.formats.common import folders_in, walk
+from gfocal.data.formats.common import folders_in, is_hidden
 from gfocal.errors import UsageError, require_path
 from gfocal.images.file_types import FOREIGN_SUFFIXES, IMAGE_SUFFIXES, Foreign
 from gfocal.utils.text import counted, join_some, listed
@@ -70,10 +70,14 @@ def _matches(pattern: Path, recursive: bool) -> tuple[list[Path], list[str]]:
         return _in_folder(pattern, recursive)
     if pattern.exists():
         return [pattern], []
+    if pattern.is_symlink():
+        raise UsageError(f"{pattern} is a broken link: it leads to {os.readlink(pattern)}, which is not there")
     if not glob.has_magic(str(pattern)):
         raise UsageError(f"there is no picture, folder or pattern {pattern}")
-    files = [path for path in sorted(map(Path, glob.iglob(str(pattern), recursive=True))) if _is_file(path)]
+    matched = sorted(map(Path, glob.iglob(str(pattern), recursive=True)))
+    files = [path for path in matched if _is_file(path)]
     images, lines = _sorted_out(files, f"the pattern {pattern}")
+    lines += _no_files(matched, f"the pattern {pattern}")
     lines += _other_capitals(pattern, files)
     if not images:
         beside = f"; {'; '.join(lines)}" if lines else ""
@@ -84,17 +88,64 @@ def _matches(pattern: Path, recursive: bool) -> tuple[list[Path], list[str]]:
 def _in_folder(folder: Path, recursive: bool) -> tuple[list[Path], list[str]]:
     try:
         inner = folders_in(folder)
-        names = walk(folder, "") if recursive else sorted(entry.name for entry in folder.iterdir())
-        files = [path for name in names if _is_file(path := folder / name)]
+        paths, unsearched = _everything_in(folder) if recursive else (sorted(folder.iterdir()), [])
+        files = [path for path in paths if _is_file(path)]
     except OSError as error:
         raise UsageError(f"the folder {folder} cannot be read: {error.strerror or error}") from None
     images, lines = _sorted_out(files, f"folder {folder}")
+    lines += [*_no_files(paths, f"folder {folder}"), *unsearched]
     if inner and not recursive:
         lines.append(f"folder {folder}: {counted(len(inner), 'folder')} in it not searched; --recursive does that")
     if not images:
         beside = f"; {'; '.join(lines)}" if lines else ""
         raise UsageError(f"no pictures in folder {folder} (looked for {', '.join(IMAGE_SUFFIXES)}){beside}")
     return images, lines
+
+
+def _everything_in(folder: Path) -> tuple[list[Path], list[str]]:
+    """All that is in a folder and its folders but folders and what is hidden; and lines about folders not searched.
+
+    Linked folders come behind the others: what is in the tree itself keeps its own name.
+    """
+    found: list[Path] = []
+    again: list[Path] = []
+    shut: list[OSError] = []
+    seen: set[str] = set()
+    starts = deque([folder])
+    while starts:
+        start = starts.popleft()
+        if os.path.realpath(start) in seen:
+            again.append(start)
+            continue
+        for place, folders, names in os.walk(start, onerror=shut.append):
+            seen.add(os.path.realpath(place))
+            inner = sorted(name for name in folders if not is_hidden(name))
+            starts += [path for name in inner if (path := Path(place, name)).is_symlink()]
+            folders[:] = [name for name in inner if os.path.realpath(Path(place, name)) not in seen]
+            found += [Path(place, name) for name in sorted(names) if not is_hidden(name)]
+    lines = []
+    if again:
+        links = join_some([path.relative_to(folder).as_posix() for path in again], _NAMED)
+        many = counted(len(again), "linked folder leads", "linked folders lead")
+        lines.append(f"folder {folder}: {many} to what is searched already ({links})")
+    if shut:
+        closed = join_some([f"{error.filename}: {error.strerror}" for error in shut], _NAMED)
+        lines.append(f"folder {folder}: {counted(len(shut), 'folder')} in it cannot be read ({closed})")
+    return found, lines
+
+
+def _no_files(paths: Iterable[Path], where: str) -> list[str]:
+    """Lines about broken links, and about pipes and the like, which would keep a reader waiting for ever."""
+    others = [path for path in paths if not (path.name.startswith(".") or path.is_file() or path.is_dir())]
+    links = [path.name for path in others if not path.exists()]
+    pipes = [path.name for path in others if path.exists()]
+    kinds = ((links, "broken link"), (pipes, "pipe or device"))
+    many = {"broken link": "broken links", "pipe or device": "pipes or devices"}
+    return [
+        f"{where}: {counted(len(names), kind, many[kind])} not read ({join_some(names, _NAMED)})"
+        for names, kind in kinds
+        if names
+    ]
 
 
 def _is_file(path: Path) -> bool:
