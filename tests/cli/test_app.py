@@ -590,6 +590,32 @@ def test_predict_writes_drawings_and_json(scenes: Path, run: Path, tmp_path: Pat
     assert content["drawings"][0] in printed
 
 
+def test_predict_says_once_what_it_did_not_read(scenes: Path, run: Path, tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    shutil.copy(first_image(scenes), photos / "good.png")
+    frames = [Image.new("RGB", (32, 32), (shade, 0, 0)) for shade in (0, 200)]
+    frames[0].save(photos / "moving.gif", save_all=True, append_images=frames[1:])
+    (photos / "gone.png").symlink_to("nowhere")
+    os.mkfifo(photos / "pipe.png")
+    for i in range(5):
+        (photos / f"empty{i}.jpg").write_bytes(b"")
+    result = call("predict", run, photos, "--out", tmp_path / "found")
+    assert result.exit_code == 1
+    lines = [line for line in result.stderr.splitlines() if not line.startswith("predicting")]
+    assert lines == [
+        f"note: folder {photos}: 1 broken link not read (gone.png)",
+        f"note: folder {photos}: 1 pipe or device not read (pipe.png)",
+        f"note: 1 picture has several frames or pages, of which only the first is looked at ({photos / 'moving.gif'})",
+        "warning: 5 unreadable pictures left out:",
+        f"  5 pictures ({photos / 'empty0.jpg'}, {photos / 'empty1.jpg'}, {photos / 'empty2.jpg'}, ...): "
+        "each is an empty file; replace it",
+    ]
+    result = call("predict", run, photos / "gone.png", "--out", tmp_path / "found")
+    assert result.exit_code == 2
+    assert "gone.png is a broken link: it leads to nowhere" in result.stderr
+
+
 def test_predict_draws_what_is_asked_for(scenes: Path, run: Path, tmp_path: Path) -> None:
     words = ("predict", run, first_image(scenes), "--score", "0.001", "--out", tmp_path / "found")
     drawings = {}

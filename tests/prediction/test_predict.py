@@ -20,6 +20,7 @@ from gfocal.prediction.search import find_images
 from gfocal.recipe import load_recipe
 from gfocal.runs.checkpoint import save_detector
 from gfocal.structures import Detections
+from helpers.image_files import tiff
 
 NAMES = ("cat", "dog")
 
@@ -221,6 +222,65 @@ def test_of_several_broken_images_the_error_is_about_the_first(tmp_path: Path, d
     assert caught.value.path == paths[0]
     with pytest.raises(UsageError, match="no pictures were given"):
         predict(detector, [], tmp_path / "out")
+
+
+def test_unreadable_images_are_grouped_by_reason(tmp_path: Path, detector: DenseDetector) -> None:
+    deep = [tmp_path / f"{name}.tif" for name in "abcde"]
+    for number, path in enumerate(deep):
+        path.write_bytes(tiff(np.full((4, 4), -number - 5.5, np.float32), kind=3))
+    empty = [tmp_path / "x.png", tmp_path / "y.png"]
+    for path in empty:
+        path.write_bytes(b"")
+    result = predict(detector, [*deep, *empty, tmp_path / "gone.png", image(tmp_path / "good.png")], tmp_path / "out")
+    assert len(result.skipped) == 8  # one line each, for programs
+    assert result.reasons == (
+        f"5 pictures ({deep[0]}, {deep[1]}, {deep[2]}, ...): the first has floating-point numbers from -5.5 to -5.5, "
+        "which do not say what is black and what is white: set data.range to what is in use in all pictures, for "
+        "example data.range=[-5.5,-4.5]",
+        f"2 pictures ({empty[0]}, {empty[1]}): each is an empty file; replace it",
+        f"picture {tmp_path / 'gone.png'} does not exist",
+    )
+    with pytest.raises(BrokenInputError) as caught:
+        predict(detector, deep, tmp_path / "out2")
+    assert str(caught.value) == f"no picture can be read: {result.reasons[0]}"
+    assert caught.value.path == deep[0]
+
+
+def test_frames_and_pages_that_are_not_read_are_counted(tmp_path: Path, detector: DenseDetector) -> None:
+    frames = [Image.new("RGB", (40, 30), (shade, 90, 90)) for shade in (10, 90, 200)]
+    several = [tmp_path / f"a.{suffix}" for suffix in ("gif", "webp", "tif", "png")]
+    for path in several:
+        frames[0].save(path, save_all=True, append_images=frames[1:])
+    single = [image(tmp_path / f"b.{suffix}") for suffix in ("gif", "webp", "tif", "png", "jpg")]
+    result = predict(detector, [*several, *single], tmp_path / "out")
+    assert result.passed_over == (
+        "4 pictures have several frames or pages, of which only the first is looked at "
+        f"({several[0]}, {several[1]}, {several[2]}, ...)",
+    )
+    assert predict(detector, single, tmp_path / "out").passed_over == ()
+
+
+def test_images_beyond_the_range_in_use_are_warned_of_once(tmp_path: Path, detector: DenseDetector) -> None:
+    detector.value_range = (0, 4095)
+    contents = {
+        "white1.tif": np.full((4, 4), 57000, np.int32),
+        "white2.tif": np.full((4, 4), 147000, np.int32),
+        "half.tif": np.array([[0, 9], [5000, 5000]], np.int32),
+        "black.tif": np.zeros((4, 4), np.uint16),  # a dark image, not one of another range
+        "grey.tif": np.full((4, 4), 2000, np.uint16),
+        "eight.tif": np.full((4, 4), 255, np.uint8),
+    }
+    for name, values in contents.items():
+        (tmp_path / name).write_bytes(tiff(values, kind=2 if values.dtype == np.int32 else 1))
+    result = predict(detector, [tmp_path / name for name in contents], tmp_path / "out")
+    (line,) = result.warnings
+    assert line.startswith(
+        "2 pictures have most of their values outside of data.range=[0,4095], where all is black or white "
+        f"({tmp_path / 'white1.tif'}, {tmp_path / 'white2.tif'}): the values go from 57000 to 147000."
+    )
+    for value_range in ("type", (0, 200000)):
+        detector.value_range = value_range  # type: ignore[assignment]
+        assert predict(detector, [tmp_path / "grey.tif"], tmp_path / "out").warnings == ()
 
 
 def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path: Path, detector: DenseDetector) -> None:

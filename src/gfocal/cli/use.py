@@ -187,6 +187,11 @@ def _say_left_out(result: Prediction) -> None:
 
     for line in result.passed_over:
         say(f"note: {line}")
-    warn(result.skipped, "unreadable picture", "left out")
+    for line in result.warnings:
+        say(f"warning: {line}")
+    if result.skipped:
+        say(f"warning: {counted(len(result.skipped), 'unreadable picture')} left out:")
+        for line in result.reasons:
+            say(f"  {line}")
     if result.left_out:
         say(f"note: left out {counted(len(result.left_out), 'drawing')} of an earlier call")

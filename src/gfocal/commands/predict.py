@@ -63,7 +63,7 @@ def predict_patterns(
             line_width=line_width,
             progress=bar.callback,
         )
-    return replace(result, passed_over=found.passed_over)
+    return replace(result, passed_over=(*found.passed_over, *result.passed_over))
 
 
 def drawn_parts(text: str) -> tuple[Part, ...]:

@@ -18,6 +18,7 @@ from gfocal.detector import DenseDetector
 from gfocal.errors import BrokenInputError, UsageError, require_number, require_path
 from gfocal.images.drawing import PARTS, Part, draw
 from gfocal.images.io import read_image
+from gfocal.prediction.remarks import Remarks, nothing_read, reasons_of
 from gfocal.prediction.search import RESULTS
 from gfocal.runtime.precision import autocast, require_precision
 from gfocal.structures import Detections
@@ -38,7 +39,9 @@ class Prediction:
         skipped: one line for each image that could not be read.
         left_out: images given that are drawings of an earlier call.
         num_images: that were looked at.
-        passed_over: lines about files and folders that were found and are not read.
+        passed_over: lines about files, folders and frames that were found and are not read.
+        warnings: lines about images that were read, and hardly as they should be.
+        reasons: what ``skipped`` says, one line for each reason with the first files and their number.
     """
 
     drawings: tuple[Path, ...]
@@ -48,6 +51,8 @@ class Prediction:
     left_out: tuple[Path, ...] = ()
     num_images: int = 0
     passed_over: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()
 
 
 def predict(
@@ -147,15 +152,15 @@ def _predict(
         raise UsageError("all pictures given are drawings of an earlier call; give the pictures themselves")
     records: list[_Image] = []
     annotations: list[_Annotation] = []
-    skipped: list[str] = []
-    first_broken: BrokenInputError | None = None
+    broken: list[BrokenInputError] = []
+    remarks = Remarks(detector.value_range)
     for done, path in enumerate(inputs, start=1):
         try:
             image = read_image(path, value_range=detector.value_range)
         except BrokenInputError as error:
-            skipped.append(str(error))
-            first_broken = first_broken or error
+            broken.append(error)
         else:
+            remarks.look(path, image)
             found = search.find(image)
             height, width = image.shape[-2:]
             image_id = len(records) + 1
@@ -168,20 +173,28 @@ def _predict(
             annotations += _annotations(found, image_id, len(annotations) + 1, category_ids)
         if progress is not None:
             progress(done, len(inputs))
-    if first_broken is not None and not records:
-        message = skipped[0] if len(skipped) == 1 else f"no picture can be read: {'; '.join(skipped)}"
-        raise BrokenInputError(message, first_broken.path, first_broken.reason)
-    ids = range(1, len(detector.names) + 1) if category_ids is None else category_ids
+    if broken and not records:
+        raise nothing_read(broken)
     content = {
         "info": {"generator": "gfocal predict", "version": gfocal.__version__, "written": names.written()},
         "images": records,
         "annotations": annotations,
-        "categories": [{"id": int(i), "name": name} for i, name in zip(ids, detector.names, strict=True)],
+        "categories": _categories(detector.names, category_ids),
     }
     write_atomically(out / RESULTS, lambda file: _write_json(file, content))
     drawings = tuple(out / record["drawing"] for record in records if "drawing" in record)
     left_out = tuple(path for path in given if path not in inputs)
-    return Prediction(drawings, out / RESULTS, len(annotations), tuple(skipped), left_out, len(records))
+    return Prediction(
+        *(drawings, out / RESULTS, len(annotations), tuple(map(str, broken)), left_out, len(records)),
+        passed_over=tuple(remarks.passed_over()),
+        warnings=tuple(remarks.warnings()),
+        reasons=tuple(reasons_of(broken)),
+    )
+
+
+def _categories(names: Sequence[str], category_ids: Sequence[int] | None) -> list[dict[str, int | str]]:
+    ids = range(1, len(names) + 1) if category_ids is None else category_ids
+    return [{"id": int(i), "name": name} for i, name in zip(ids, names, strict=True)]
 
 
 def _checked_images(images: object) -> list[Path]:
