@@ -323,6 +323,7 @@ def test_what_load_cannot_take_is_named(arguments: dict[str, Any], message: str)
 
 def test_load_reads_what_was_saved(tmp_path: Path) -> None:
     recipe = load_recipe("gfl_nano", ["data.resize.size=64"])
+    torch.manual_seed(0)
     detector = load("gfl_nano", ["data.resize.size=64"], names=NAMES)
     (tmp_path / "run").mkdir()
     file = tmp_path / "run/best.safetensors"
