@@ -38,6 +38,10 @@ VERBS: dict[str, tuple[str, ...]] = {
 """OUT is a folder that something is put into; FILE comes into being as a whole, and so do the folders of a data set."""
 
 
+# A study measures its pace in a process of its own first.
+EACH = [pytest.param(verb, marks=pytest.mark.slow) if verb == "study" else verb for verb in VERBS]
+
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint that finds nothing."""
@@ -62,7 +66,7 @@ def refused(verb: str, scenes: Path, model: Path, out: Path) -> str:
     return last
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", EACH)
 def test_where_another_process_writes(verb: str, scenes: Path, model: Path, tmp_path: Path) -> None:
     folder, out = tmp_path / "in", tmp_path / "in" / "out"
     folder.mkdir()
@@ -77,7 +81,7 @@ def test_where_another_process_writes(verb: str, scenes: Path, model: Path, tmp_
     assert lock.read_bytes() == before
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", EACH)
 def test_where_nothing_can_be_written(
     verb: str, scenes: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -69,6 +69,7 @@ EACH = {
     "gaussian_nll_loss": lambda n, c: (torch.zeros(n, c), torch.zeros(n, c), torch.ones(n, c)),
     "quality_focal_loss": lambda n, c: (torch.zeros(n, c), (torch.zeros(n).long(), torch.ones(n))),
     "smooth_l1_loss": lambda n, c: (torch.zeros(n, c), torch.ones(n, c)),
+    "varifocal_loss": lambda n, c: (torch.zeros(n, c), (torch.zeros(n).long(), torch.ones(n))),
 }
 
 
