@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gfocal.cli.terminal import claimed
-from gfocal.utils.files import is_stream, write_atomically
+from gfocal.utils.files import is_stream, real_path, write_atomically
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="it has other links and pipes")
 
@@ -59,3 +59,8 @@ def test_a_device_is_written_to_and_stays_one() -> None:
 def test_what_is_no_stream(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert not any(map(is_stream, (tmp_path, tmp_path / "file", tmp_path / "nothing")))
+
+
+def test_a_link_to_itself_leads_to_itself(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    assert real_path(tmp_path / "loop").name == "loop"

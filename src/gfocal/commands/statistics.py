@@ -16,7 +16,7 @@ from gfocal.data.index.data_index import DataIndex
 from gfocal.errors import GfocalError, UsageError
 from gfocal.recipe import Recipe, load_recipe
 from gfocal.runs.datasets import open_parts
-from gfocal.utils.files import write_atomically
+from gfocal.utils.files import real_path, write_atomically
 from gfocal.utils.locks import locked_folder
 from gfocal.utils.progress import ProgressBar
 from gfocal.utils.records import FLAT, IF_ANY, to_json
@@ -139,7 +139,7 @@ def _write(report: StatisticsReport, assigned: Assigned, out: Path) -> tuple[Pat
 def _name_of(path: Path) -> str:
     """Of a data set by its annotations: that of its folder."""
     folder = path.parent.parent if path.parent.name in ("annotations", "train", "valid", "val") else path.parent
-    return folder.resolve().name or path.stem
+    return real_path(folder).name or path.stem
 
 
 def size_words(recipe: Recipe) -> str:

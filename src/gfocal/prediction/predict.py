@@ -22,7 +22,7 @@ from gfocal.prediction.remarks import Remarks, nothing_read, reasons_of
 from gfocal.prediction.search import RESULTS
 from gfocal.runtime.precision import autocast, require_precision
 from gfocal.structures import Detections
-from gfocal.utils.files import explained_writing, write_atomically
+from gfocal.utils.files import explained_writing, real_path, write_atomically
 from gfocal.utils.locks import locked_folder
 
 _WRITTEN_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
@@ -286,14 +286,14 @@ class _OutputNames:
         existing = {p.name for p in out.iterdir()}
         self.ours = self._written_before() & existing
         real = {p: Path(os.path.realpath(p)) for p in inputs}  # Path.resolve fails on a link to itself.
-        drawn = {out.resolve() / name for name in self.ours}
+        drawn = {real_path(out) / name for name in self.ours}
         for folder in {path.parent for path in real.values()}:
             with suppress(OSError, _NotOurs):
                 drawn |= {folder / name for name in _written_into(folder)}
         self.inputs = [p for p in inputs if real[p] not in drawn]
         # Lower case, since file systems exist on which x.JPG and x.jpg are one file.
         self.taken = {name.lower() for name in existing - self.ours} | {RESULTS}
-        self.taken |= {real[p].name.lower() for p in self.inputs if real[p].parent == out.resolve()}
+        self.taken |= {real[p].name.lower() for p in self.inputs if real[p].parent == real_path(out)}
 
     def _written_before(self) -> set[str]:
         try:

@@ -22,6 +22,7 @@ from gfocal.data.problems import Problems
 from gfocal.data.split import HeldOut, divide, set_apart
 from gfocal.errors import MissingSplitError, UsageError
 from gfocal.runs.checkpoint import find_weights
+from gfocal.utils.files import real_path
 from gfocal.utils.text import Say, counted, join_some, say_lines
 
 
@@ -36,7 +37,7 @@ def _paths(data: Path | Sequence[Path]) -> Sequence[Path]:
 
 
 def _name_of(data: Path) -> str:
-    data = data.resolve()
+    data = real_path(data)
     if data.suffix.lower() == ".zip":
         return data.stem
     if data.suffix.lower() in (".yaml", ".yml") and data.stem not in ("data", "dataset"):

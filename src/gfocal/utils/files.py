@@ -79,6 +79,11 @@ def write_atomically(path: Path, write: Callable[[Path], object], *, needed: int
             temporary.unlink(missing_ok=True)
 
 
+def real_path(path: Path) -> Path:
+    """Where a path leads, links followed; ``Path.resolve`` fails on a link to itself before Python 3.13."""
+    return Path(os.path.realpath(path))
+
+
 def is_stream(path: Path) -> bool:
     """Whether there is something that is neither file nor folder: a pipe, a device."""
     return path.exists() and not path.is_file() and not path.is_dir()

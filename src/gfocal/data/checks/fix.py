@@ -22,7 +22,7 @@ from gfocal.data.index.data_index import DataIndex
 from gfocal.data.kinds import OF_SPLITS, Fault, Kind
 from gfocal.errors import UsageError
 from gfocal.images.file_types import SUFFIXES
-from gfocal.utils.files import explained_writing
+from gfocal.utils.files import explained_writing, real_path
 from gfocal.utils.locks import locked_file
 from gfocal.utils.text import counted
 
@@ -64,8 +64,8 @@ def _write_fixed(
     report: Report, out: Path, progress: Callable[[int, int], None] | None
 ) -> tuple[list[Change], list[str]]:
     check_out(out)
-    source = report.path.resolve()
-    if source.is_dir() and out.resolve().is_relative_to(source):
+    source = real_path(report.path)
+    if source.is_dir() and real_path(out).is_relative_to(source):
         raise UsageError(f"{out} is inside the data set {report.path}, which stays untouched; give another folder")
     for finding in report.findings:
         if finding.kind in OF_SPLITS:
@@ -253,6 +253,6 @@ def _save_turned(index: DataIndex, i: int, own: ImageFacts, target: Path, split:
 
 def _link(source: Path, target: Path) -> None:
     try:
-        target.symlink_to(source.resolve())
+        target.symlink_to(real_path(source))
     except OSError:  # A system where links need a right.
         shutil.copyfile(source, target)

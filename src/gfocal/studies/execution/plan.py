@@ -21,6 +21,7 @@ from gfocal.runs.datasets import open_run_data
 from gfocal.runtime.layout import real_layout
 from gfocal.studies.execution.budget import Budget, shrunk
 from gfocal.studies.paper.tables import RECIPES, TABLES, Row, Table
+from gfocal.utils.files import real_path
 
 SCHEME = 1
 """Raised whenever the same recipe, data and seed would give other results."""
@@ -77,7 +78,7 @@ def open_study_data(
     train, measured, _ = open_run_data(path, val, images_dir=images_dir)
     if measured is None or not len(measured):
         raise UsageError(f"{path} has no val split: a study has to measure; give --val PATH")
-    return StudyData(path, val, name or path.resolve().name, train, measured, images_dir)
+    return StudyData(path, val, name or real_path(path).name, train, measured, images_dir)
 
 
 @dataclass(frozen=True)

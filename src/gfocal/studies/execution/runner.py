@@ -23,7 +23,7 @@ from gfocal.studies.execution.initial_weights import init_identity, make_start
 from gfocal.studies.execution.plan import RunPlan, StudyData
 from gfocal.studies.execution.run_metrics import MEASURED, FirstWeights, read_run
 from gfocal.studies.execution.worker import JOB, METRICS, Job
-from gfocal.utils.files import write_atomically
+from gfocal.utils.files import real_path, write_atomically
 from gfocal.utils.locks import locked_folder
 from gfocal.utils.progress import ProgressBar
 from gfocal.utils.records import to_json
@@ -225,11 +225,11 @@ def _write_job(run: RunPlan, data: StudyData, out: Path, init: Path | None, thre
         base=run.base,
         changes=run.changes,
         rows=run.rows,
-        data=str(data.path.resolve()),
-        val=None if data.val is None else str(data.val.resolve()),
-        start=str(start.resolve()),
+        data=str(real_path(data.path)),
+        val=None if data.val is None else str(real_path(data.val)),
+        start=str(real_path(start)),
         start_from=FirstWeights(start.name, None if init is None else init_identity(init)),
-        images_dir=None if data.images_dir is None else str(data.images_dir.resolve()),
+        images_dir=None if data.images_dir is None else str(real_path(data.images_dir)),
     )
     text = json.dumps(to_json(job), indent=1) + "\n"
     write_atomically(out / RUNS / run.name / JOB, lambda file: file.write_text(text, encoding="utf-8"))

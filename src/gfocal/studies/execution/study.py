@@ -14,6 +14,7 @@ from gfocal.studies.execution.initial_weights import init_identity
 from gfocal.studies.execution.plan import Plan, RunPlan, StudyData, make_plan, open_study_data
 from gfocal.studies.execution.runner import Outcome, default_jobs, do_runs
 from gfocal.studies.paper.tables import TABLES, Row, Table
+from gfocal.utils.files import real_path
 from gfocal.utils.progress import ProgressBar
 
 SCENES = "scenes"
@@ -97,7 +98,7 @@ class Study:
 
 def default_folder(data: str, budget: Budget) -> Path:
     """``runs/study-DATA-BUDGET``."""
-    path = Path(data).resolve()
+    path = real_path(Path(data))
     name = SCENES if data == SCENES else path.stem if path.suffix else path.name
     return Path("runs") / f"study-{name}-{budget.name.rstrip('*')}"
 

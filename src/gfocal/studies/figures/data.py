@@ -23,6 +23,7 @@ from gfocal.images.depth import ValueRange
 from gfocal.images.io import read_image
 from gfocal.recipe import Recipe
 from gfocal.studies.figures.theory import BLACK, BLUE, ORANGE, RED, bare
+from gfocal.utils.files import real_path
 from gfocal.utils.text import percent
 
 SCENES = 200
@@ -67,7 +68,7 @@ def open_source(
         index = open_dataset(data, "val", whole=True, images_dir=images_dir)
     except MissingSplitError:
         index = open_dataset(data, "train", images_dir=images_dir)
-    title = f"{data.resolve().name}, {len(index):,} pictures"
+    title = f"{real_path(data).name}, {len(index):,} pictures"
     return Source(index, lambda i: read_image(index.path(i), value_range=value_range), title)
 
 

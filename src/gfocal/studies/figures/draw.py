@@ -20,7 +20,7 @@ from gfocal.studies.figures.data import Source, open_source, targets_figure
 from gfocal.studies.figures.edges import edges_figure
 from gfocal.studies.figures.scores import Trained, score_figure
 from gfocal.studies.figures.theory import qfl_figure, representations_figure, score_schematic
-from gfocal.utils.files import write_atomically
+from gfocal.utils.files import real_path, write_atomically
 from gfocal.utils.locks import locked_folder
 
 FORMATS = ("png", "svg")
@@ -121,7 +121,7 @@ def _save(file: Path, figure: Figure, format: str) -> Path:
 
 def _title(path: str, recipe: Recipe) -> str:
     model = recipe.model
-    return f"{Path(path).resolve().name}: {model.detector}, {model.quality.kind}, {model.boxes.kind}"
+    return f"{real_path(Path(path)).name}: {model.detector}, {model.quality.kind}, {model.boxes.kind}"
 
 
 def _same_classes(path: str, names: Sequence[str], source: Source, data: Path | None) -> None:
@@ -139,7 +139,7 @@ def _targets_recipe(
     if recipe is not None:
         return load_recipe(recipe), recipe
     if opened:
-        return opened[0][1], Path(paths[0]).resolve().name
+        return opened[0][1], real_path(Path(paths[0])).name
     longest = np.maximum(source.index.widths, source.index.heights)
     name = "gfl_nano" if not len(longest) or np.median(longest) < _SMALL else "gfl_r50"
     return load_recipe(name), name
