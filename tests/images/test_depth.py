@@ -119,6 +119,7 @@ def test_what_is_no_range(value_range: Any) -> None:
         ([Values("uint16", 0, 200)], (0, 255)),
         ([Values("uint16", 29000, 31000)], (29000, 31000)),  # thermal: 2^15 - 1 would leave 16 grey levels
         ([Values("int32", -1024, 3071), Values("uint16", 0, 4095)], (-1024, 4095)),
+        ([Values("int32", 57000, 147000)], (57000, 147000)),  # no camera has 18 bits: 2^18 - 1 would waste two thirds
         ([Values("float32", 3.5, 250.0)], (0, 255)),
         ([Values("float32", 0.0, 1200.0)], (0, 1200)),
         ([Values("float32", 5.0, 5.0)], (5, 6)),

@@ -55,14 +55,7 @@ class DynamicSoftLabelAssigner:
     def assign(
         self, points: Points, targets: Targets, scores: Tensor, boxes: Tensor, keep: Keep | None = None
     ) -> Assignment:
-        """Assign the objects of one image to points of all levels, any number of anchors a location.
-
-        Args:
-            points: all P of them.
-            targets: G objects.
-            scores: (P, C) score of each class, in [0, 1].
-            boxes: (P, 4) decoded boxes.
-            keep: which pairs to choose from; asked with all those of an object together. None: from all.
+        """Assign the objects of one image, see :meth:`gfocal.assigners.DynamicAssigner.assign`; any number of anchors.
 
         Raises:
             ValueError: for a set of points that is not whole.

@@ -10,7 +10,11 @@ import typer
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else there.")]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe key, e.g. optim.lr=0.01; may be repeated."),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Override a recipe key, e.g. optim.lr=0.01 or predict.nms_iou=0.5; may be repeated.",
+    ),
 ]
 SkipBroken = Annotated[
     bool, typer.Option("--skip-broken", help="Leave out broken annotations and pictures, and list them.")
@@ -68,7 +72,9 @@ Examples = Annotated[
 ]
 ShownScore = Annotated[
     float | None,
-    typer.Option("--score", help="Score of the confusion matrix and the pictures; by default that of the best F1."),
+    typer.Option(
+        "--score", "--conf", help="Score of the confusion matrix and the pictures; by default that of the best F1."
+    ),
 ]
 OnlyCommon = Annotated[
     bool, typer.Option("--only-common", help="Leave out the boxes of classes that the model does not know.")

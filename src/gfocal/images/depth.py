@@ -169,7 +169,7 @@ def suggested_range(values: list[Values]) -> tuple[float, float]:
     low, high = min(own.low for own in values), max(own.high for own in values)
     whole = all(own.type != "float32" for own in values)
     top = float((1 << max(8, math.ceil(math.log2(max(high, 1) + 1)))) - 1)
-    # A whole range of bits is what another data set of the same camera will fill, too.
-    if low >= 0 and high - low >= top / 4 and (whole or top == 255):
+    # A whole range of bits is what another data set of the same camera will fill, too; none has more than 16.
+    if low >= 0 and high - low >= top / 4 and top <= 65_535 and (whole or top == 255):
         return 0.0, top
     return Values("float32", low, high).extent

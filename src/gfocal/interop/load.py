@@ -44,6 +44,11 @@ def _import(
     checkpoint: Path, out: Path, style: Literal["pytorch", "caffe"] | None, size: int | None, overwrite: bool
 ) -> ImportReport:
     free_place(out, overwrite=overwrite)
+    if checkpoint.suffix == ".safetensors" and checkpoint.is_file():
+        raise UsageError(
+            f"{checkpoint} needs no import: give it, or its folder, as MODEL. Weights of other projects come as .pth, "
+            ".pt or .ckpt files"
+        )
     content = read_wrapped(checkpoint)
     if is_nanodet(content.state):
         if style is not None:

@@ -12,6 +12,10 @@ HERE, PAPER, INK, QUIET, PAGE = "#1f5fa9", "#b0480e", "#1c1d1f", "#66696e", "#fe
 _THEME = {HERE: "--here", PAPER: "--paper", INK: "--ink", QUIET: "--quiet", PAGE: "--page"}
 
 
+UNDER_WORDS: dict[str, Any] = {"facecolor": "white", "alpha": 0.85, "edgecolor": "none", "pad": 1.5}
+"""The box of words that stand on curves."""
+
+
 def plain_text(text: str) -> str:
     """A text as matplotlib shows it: no formula between dollars, and no leading underscore, which hides a label."""
     plain = text.encode("utf-8", "replace").decode().replace("$", r"\$")

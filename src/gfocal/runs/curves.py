@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from gfocal.report.plot import plain_text
+from gfocal.report.plot import UNDER_WORDS, plain_text
 from gfocal.runs.metrics_log import METRICS
 from gfocal.utils.files import write_atomically
 
@@ -141,9 +141,8 @@ def _draw_accuracy(panel: Any, history: History, an_epoch: float) -> None:
             if name == "AP":
                 best = int(np.nanargmax(y))
                 panel.plot(x[best], y[best], "o", color=colour, markersize=9, fillstyle="none")
-                panel.annotate(
-                    f"best {y[best]:.3f}", (x[best], y[best]), (0, -14), textcoords="offset points", ha="center"
-                )
+                place = {"xytext": (0, -16), "textcoords": "offset points", "ha": "right", "va": "top"}
+                panel.annotate(f"best {y[best]:.3f}", (x[best], y[best]), **place, bbox=UNDER_WORDS)
     if shown:
         panel.set_xlim(left=0)
         panel.set_ylim(0, 1)

@@ -11,7 +11,7 @@ from gfocal.evaluation.thresholds.best_f1 import BestF1, mean_f1
 from gfocal.evaluation.thresholds.confusion import Confusion
 from gfocal.evaluation.thresholds.curve import THRESHOLDS, Curve
 from gfocal.images.drawing import colour_of, shortened
-from gfocal.report.plot import plain_text
+from gfocal.report.plot import UNDER_WORDS, plain_text
 
 _NAMED = 12  # classes with a colour and a place in the legend of their own
 _NUMBERED = 25  # classes whose matrix has a number in every cell
@@ -38,7 +38,9 @@ def precision_recall_figure(each: Sequence[Curve], micro: Curve, best: BestF1, t
         # Inwards from the corner that a good detector's point lies in.
         where = {"xytext": (-12, -14), "ha": "right", "va": "top"}
         text = f"best F1 {point.f1:.3f}\n--score {point.threshold:g}"
-        panel.annotate(text, (point.recall, point.precision), textcoords="offset points", fontsize=10, **where)
+        panel.annotate(
+            text, (point.recall, point.precision), textcoords="offset points", fontsize=10, bbox=UNDER_WORDS, **where
+        )
     return _finished(figure, panel)
 
 

@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 
 from gfocal.data.formats.common import files_in, folders_in, portable, split_of
+from gfocal.utils.files import real_path
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def siblings(entry: str, bases: Sequence[Path], split: str) -> list[Path]:
             for other in _named(folder, split):
                 place = other.joinpath(*parts[i + 1 :])
                 if place.exists():
-                    found.setdefault(place.resolve(), place)
+                    found.setdefault(real_path(place), place)
         if found:
             break
     return list(found.values())
