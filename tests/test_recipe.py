@@ -157,8 +157,8 @@ def test_the_last_override_wins() -> None:
         ("model.backbone=50", "model.backbone: input should be a valid string (got 50)"),
         ("model.boxes.kind=gauss", "model.boxes.kind: input should be 'dirac', 'gaussian', "),
         ("model.boxes.kind=gauss", " or 'general_dfl' (got 'gauss')"),
-        ("model.detector=yolo", "model.detector: input should be 'fcos', 'atss', 'gfl', 'retinanet', 'foveabox' or"),
-        ("model.detector=[gfl]", "model.detector: input should be 'fcos', 'atss', 'gfl', 'retinanet', 'foveabox' or"),
+        ("model.detector=yolo", "model.detector: input should be 'fcos', 'atss', 'gfl', 'retinanet', 'foveabox', "),
+        ("model.detector=[gfl]", "model.detector: input should be 'fcos', 'atss', 'gfl', 'retinanet', 'foveabox', "),
         ("model.anchor_scale=8", "unknown key model.anchor_scale (did you mean model.points.scale?)"),
         ("data.scale=[1, 2, 3]", "data.scale"),
         ("data.scale=[2, 1]", "data: scale must be [lowest, highest], got [2.0, 1.0]"),
@@ -455,7 +455,8 @@ def test_a_detector_is_a_row_of_defaults(name: str) -> None:
         short |= {"points": {"sizes": [0.1, 0.2, 0.4, 0.8], "aspects": [[2], [2], [2]]}}
     content = {"model": short, "data": {"resize": {"kind": "square"}}}
     recipe = build_recipe(content)
-    published = load_recipe({"ssd": "ssd512_vgg16"}.get(name, f"{name}_r50"))
+    names = {"ssd": "ssd512_vgg16", "nanodet_plus": "nanodet_plus_m", "picodet": "picodet_s"}
+    published = load_recipe(names.get(name, f"{name}_r50"))
     for key in ("assigner", "quality", "boxes", "box_weight", "norm", "loss_weights"):
         assert getattr(recipe.model, key) == getattr(published.model, key)
     assert recipe.predict == published.predict
@@ -464,6 +465,19 @@ def test_a_detector_is_a_row_of_defaults(name: str) -> None:
     changed = build_recipe(content, ["model.loss_weights.box=7", "predict.nms_iou=0.3"])
     assert (changed.model.loss_weights.box, changed.predict.nms_iou) == (7, 0.3)
     assert changed.model.loss_weights.cls == recipe.model.loss_weights.cls
+
+
+@pytest.mark.parametrize(("name", "published"), [("nanodet_plus", "nanodet_plus_m"), ("picodet", "picodet_s")])
+def test_a_row_that_was_published_as_a_network_is_one(name: str, published: str) -> None:
+    recipe, named = build_recipe({"model": {"detector": name}}), load_recipe(published)
+    assert recipe.model == named.model
+    assert recipe.data.resize == named.data.resize
+    assert recipe.optim == named.optim
+    for key in ("kind", "final_lr", "warmup_start", "ema"):  # how long is the recipe's own
+        assert getattr(recipe.schedule, key) == getattr(named.schedule, key)
+    changed = build_recipe({"model": {"detector": name, "neck": "fpn", "strides": [8, 16, 32]}, "optim": {"lr": 0.5}})
+    assert (changed.model.neck, changed.model.strides, changed.model.head) == ("fpn", (8, 16, 32), named.model.head)
+    assert (changed.optim.lr, changed.optim.kind) == (0.5, named.optim.kind)
 
 
 def test_another_detector_under_the_keys_of_this_one_is_refused() -> None:

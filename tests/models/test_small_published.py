@@ -17,15 +17,6 @@ from gfocal.recipe import load_recipe
 from gfocal.structures import HeadOutput
 from gfocal.zoo import build_detector
 
-COMMON = ("model.strides=[8, 16, 32, 64]",)
-NANODET_PLUS = (*COMMON, "model.neck=ghost_pan", "model.head=depthwise_5x5", "model.points.offset=0")
-PICODET = (
-    *COMMON,
-    *("model.backbone=esnet_x0_75", "model.neck=csp_pan", "model.head=pico", "model.pixels.order=rgb"),
-    *("model.pixels.mean=[123.675, 116.28, 103.53]", "model.pixels.std=[58.395, 57.12, 57.375]"),
-)
-WIDE = (*NANODET_PLUS, "model.channels=128", "model.backbone=shufflenet_v2_x1_5")
-
 
 def plus_name(name: str) -> str:
     """NanoDet-Plus's name of a tensor of ours."""
@@ -97,13 +88,13 @@ def pico_name(name: str) -> str:
     return name.replace("running_mean", "_mean").replace("running_var", "_variance")
 
 
-def built(keys: tuple[str, ...]) -> DenseDetector:
+def built(recipe: str) -> DenseDetector:
     names = [str(i) for i in range(80)]
-    return build_detector(load_recipe("gfl_nano", keys), names, pretrained=False).eval()
+    return build_detector(load_recipe(recipe), names, pretrained=False).eval()
 
 
-def with_weights(keys: tuple[str, ...], weights: Mapping[str, Tensor], name_of: object) -> DenseDetector:
-    detector = built(keys)
+def with_weights(recipe: str, weights: Mapping[str, Tensor], name_of: object) -> DenseDetector:
+    detector = built(recipe)
     own = detector.state_dict()
     placed = {name: weights[name_of(name)] for name in own if "num_batches" not in name}  # type: ignore[operator]
     detector.load_state_dict({**own, **placed})
@@ -115,15 +106,24 @@ def raw(detector: DenseDetector, images: Tensor) -> HeadOutput:
         return detector(images)
 
 
-@pytest.mark.parametrize(("keys", "numbers"), [(NANODET_PLUS, 1_197_924), (WIDE, 2_477_792)])
-def test_as_many_numbers_as_published(keys: tuple[str, ...], numbers: int) -> None:
-    assert sum(p.numel() for p in built(keys).parameters()) == numbers
+@pytest.mark.parametrize(
+    ("recipe", "numbers"),
+    [
+        ("nanodet_plus_m", 1_197_924),
+        ("nanodet_plus_m_1.5x", 2_477_792),
+        ("picodet_s", 992_715),  # published as 0.99, 2.15 and 3.30 million
+        ("picodet_m", 2_152_554),
+        ("picodet_l", 3_305_009),
+    ],
+)
+def test_as_many_numbers_as_published(recipe: str, numbers: int) -> None:
+    assert sum(p.numel() for p in built(recipe).parameters()) == numbers
 
 
 def test_nanodet_plus_with_the_published_weights(shared: Path) -> None:
     state = torch.load(shared / "weights/nanodet_plus_m_416.ckpt", map_location="cpu", weights_only=True)["state_dict"]
     weights = {name.removeprefix("model."): value.float() for name, value in state.items()}
-    detector = with_weights(NANODET_PLUS, weights, plus_name)
+    detector = with_weights("nanodet_plus_m", weights, plus_name)
     known = np.load(shared / "weights/nanodet_plus_m_416_raw.npz")
     images = torch.from_numpy(known["pictures"]).permute(0, 3, 1, 2).flip(1).contiguous()  # the detector takes RGB
     out = raw(detector, images)
@@ -136,7 +136,7 @@ def test_picodet_with_the_published_weights(shared: Path) -> None:
     with (shared / "weights/picodet_s_320_coco.pdparams").open("rb") as file:
         state = pickle.load(file)
     weights = {name: torch.from_numpy(value).float() for name, value in state.items() if isinstance(value, np.ndarray)}
-    detector = with_weights(PICODET, weights, pico_name)
+    detector = with_weights("picodet_s", weights, pico_name)
     known = np.load(shared / "weights/picodet_s_320_raw.npz")
     images = torch.from_numpy(known["pictures"]).permute(0, 3, 1, 2).flip(1).contiguous()
     out = raw(detector, images)

@@ -20,11 +20,12 @@ from gfocal.data.loading.loader import DetectionDataset, make_loader
 from gfocal.detector import DenseDetector
 from gfocal.evaluation.evaluator import evaluate
 from gfocal.recipe import AXES, DETECTORS, load_recipe
-from gfocal.recipe.forms import BOXES, QUALITIES
+from gfocal.recipe.forms import ASSIGNERS, BOXES, QUALITIES
 from gfocal.representation import MinedSoftmax, ScoreWeight, TargetWeight
 from gfocal.runs.checkpoint import load_detector, save_detector
 from gfocal.structures import Batch, Targets
 from gfocal.zoo import build_detector
+from helpers.small_runs import small_recipe
 
 POINTS = {name: row["model"]["points"]["kind"] for name, row in DETECTORS.items()}
 
@@ -57,6 +58,8 @@ CHOSEN = {
     ("foveabox", "joint", "gaussian"),
     ("ssd", "softmax_mined", "dirac"),
     ("ssd", "joint", "dirac"),
+    ("nanodet_plus", "joint", "general_dfl"),
+    ("picodet", "varifocal", "general_dfl"),
 }
 
 
@@ -125,13 +128,15 @@ def test_a_combination(
     kind, _, code = boxes.partition(" ")
     changes = ["model.backbone=test_resnet", "model.pretrained=false", "data.resize.size=64"]
     changes += [f"model.quality.kind={quality}", f"model.boxes.kind={kind}", *more]
-    recipe = load_recipe(f"{detector}_nano", [*changes, *([f"model.boxes.code={code}"] if code else [])])
+    recipe = load_recipe(small_recipe(detector), [*changes, *([f"model.boxes.code={code}"] if code else [])])
     torch.manual_seed(0)
     model = build_detector(recipe, train_index.names)
     batch = one_batch(train_index, model)
     before = placed(model, batch)
     first, last = learn(model, batch)
-    assert last < 0.8 * first, f"ten steps took the loss from {first:.4g} to {last:.4g}"
+    # With better predictions an assigner that looks at them asks for more.
+    share = 0.9 if ASSIGNERS[recipe.model.assigner.kind].dynamic else 0.8
+    assert last < share * first, f"ten steps took the loss from {first:.4g} to {last:.4g}"
     assert placed(model, batch) > before, "boxes of positives lie no better than those of random values"
 
     model.eval()

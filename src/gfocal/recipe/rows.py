@@ -12,6 +12,15 @@ Section = dict[str, Any]
 _POINT: Section = {"kind": "square", "scale": 8.0, "offset": 0.5}
 _ANCHOR: Section = {"kind": "square", "scale": 8.0, "offset": 0.0}
 _NO_NORM: Section = {"head_norm": "none", "level_scales": False, "extra_from": "input"}
+# NanoDet-Plus and PicoDet were published as networks, not as heads for any: theirs is part of the row.
+_SMALL: Section = {
+    "channels": 96,
+    "head_depth": 2,
+    "strides": [8, 16, 32, 64],
+    "boxes": {"kind": "general_dfl", "reg_max": 7, "delta": 1.0},
+    "box_weight": "score",
+}
+_SMALL_SQUARE: Section = {"resize": {"kind": "square", "size": 320}}
 
 DETECTORS: dict[str, dict[str, Section]] = {
     "fcos": {
@@ -79,6 +88,36 @@ DETECTORS: dict[str, dict[str, Section]] = {
             "loss_weights": {"box": 1.0},
         },
         "predict": {"score_threshold": 0.02, "nms_iou": 0.45, "max_detections": 200},
+    },
+    "nanodet_plus": {
+        "model": {
+            **_SMALL,
+            "backbone": "shufflenet_v2_x1_0",
+            "neck": "ghost_pan",
+            "head": "depthwise_5x5",
+            "points": {**_POINT, "scale": 5.0, "offset": 0.0},
+            "assigner": {"kind": "dsla"},
+            "quality": {"kind": "joint", "beta": 2.0},
+            "pixels": {"order": "bgr", "mean": [103.53, 116.28, 123.675], "std": [57.375, 57.12, 58.395]},
+        },
+        "data": _SMALL_SQUARE,
+        "optim": {"kind": "adamw", "lr": 1e-3, "weight_decay": 0.05, "clip_norm": 35},
+        "schedule": {"kind": "cosine", "final_lr": 0.05, "warmup_start": 1e-4, "ema": 0.9998},
+    },
+    "picodet": {
+        "model": {
+            **_SMALL,
+            "backbone": "esnet_x0_75",
+            "neck": "csp_pan",
+            "head": "pico",
+            "points": {**_POINT, "scale": 5.0},
+            "assigner": {"kind": "sim_ota"},
+            "quality": {"kind": "varifocal"},
+        },
+        "data": _SMALL_SQUARE,
+        "optim": {"lr": 0.4, "reference_batch": 512, "weight_decay": 4e-5, "decay_norm_and_bias": False},
+        "schedule": {"kind": "cosine", "final_lr": 0.0, "warmup_start": 0.1, "ema": 0.9998},
+        "predict": {"score_threshold": 0.025},
     },
 }
 """What ``model.detector`` fills in where a recipe is silent; :data:`AXES` says what else fits."""

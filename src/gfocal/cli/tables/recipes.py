@@ -49,10 +49,10 @@ def rows() -> dict[str, Row]:
 
 
 def _defaults(name: str) -> ModelRecipe:
-    # SSD's own size: the kind of resize is the one thing that a row's model asks of the rest.
-    strides = [8 * 2**i for i in range(7)] if name == "ssd" else [8, 16, 32, 64, 128]
-    model = {"detector": name, "strides": strides, "head": "plain" if name == "ssd" else "conv"}
-    return Recipe.model_validate({"model": model, "data": {"resize": {"kind": "square", "size": 512}}}).model
+    # The row alone, and what SSD's anchors ask of the rest.
+    ssd = {"strides": [8 * 2**i for i in range(7)], "head": "plain"} if name == "ssd" else {}
+    resize = {"kind": "square", "size": 512}
+    return Recipe.model_validate({"model": {"detector": name, **ssd}, "data": {"resize": resize}}).model
 
 
 def print_rows() -> None:
