@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 import torch
@@ -39,7 +39,7 @@ class BatchAssignment:
         gt_index: (N,) int64, which of all objects of the batch each positive learns.
         alignment: (N,) how well the prediction of each positive fits its object, where the assigner measures that.
         ignored: (B * P,) points that learn nothing, or None if there is none.
-        counts: (B,) number of positives of each image.
+        counts: (B,) number of positives of each image, on the device that they were found on.
         objects, missed: number of ground truths, and of those that got no point at all.
         edges, truncated: number of edges of the positives, and of those that no code can reach.
     """
@@ -55,6 +55,18 @@ class BatchAssignment:
     missed: int
     edges: int
     truncated: int
+
+    def to(self, device: torch.device) -> BatchAssignment:
+        """The same on another device, but for :attr:`counts`, which are numbers for the host.
+
+        Does not wait for what that device is still busy with.
+        """
+        moved = {
+            field.name: value.to(device, non_blocking=True)
+            for field in fields(self)
+            if isinstance(value := getattr(self, field.name), Tensor) and field.name != "counts"
+        }
+        return replace(self, **moved)
 
 
 def assign_batch(

@@ -145,13 +145,13 @@ class DenseDetector(nn.Module):
         first = next((weight for weight in self.backbone.parameters() if weight.ndim == 4), None)
         return first is not None and not first.is_contiguous()
 
-    def points(self, height: int, width: int) -> Points:
-        """The points of a padded image of that size; made once for each size."""
-        key = (height, width, self.device)
+    def points(self, height: int, width: int, device: torch.device | None = None) -> Points:
+        """The points of a padded image of that size, by default where the detector is; made once for each size."""
+        key = (height, width, device or self.device)
         if key not in self._points:
             if len(self._points) >= _SIZES_KEPT:
                 self._points.clear()
-            self._points[key] = self.make_points(grid_sizes(height, width, self.strides), device=self.device)
+            self._points[key] = self.make_points(grid_sizes(height, width, self.strides), device=key[2])
         return self._points[key]
 
     def raw(self, images: Tensor) -> HeadOutput:
@@ -179,6 +179,9 @@ class DenseDetector(nn.Module):
     ) -> BatchAssignment:
         """What every point learns.
 
+        Static assigners work on the CPU: their hundred tiny operations an image are quicker there than as kernels of a
+        GPU, which meanwhile goes through the forward pass.
+
         Args:
             images: (B, 3, H, W), of which only the size counts.
             targets: of the B images.
@@ -190,15 +193,16 @@ class DenseDetector(nn.Module):
             UsageError: the assigner looks at predictions, and ``out`` is missing.
         """
         assigner = self.assigner if epoch is None else self.assigner_in(epoch)
-        if out is None and isinstance(assigner, DynamicAssigner):
+        dynamic = isinstance(assigner, DynamicAssigner)
+        if out is None and dynamic:
             raise UsageError(
                 "this detector's assigner looks at predictions: call assign_batch(images, targets, detector(images))"
             )
-        points, own = self.points(*images.shape[-2:]), [target.to(self.device) for target in targets]
-        inside = None
-        if sizes is not None and not self.assign_in_padding:
-            inside = [(int(height), int(width)) for height, width in sizes.tolist()]
-        return assign_batch(points, own, assigner, self.box_coder, out=out, quality=self.quality, sizes=inside)
+        where, seen = (self.device, out) if dynamic else (torch.device("cpu"), None)
+        points, own = self.points(*images.shape[-2:], where), [target.to(where) for target in targets]
+        inside = None if sizes is None or self.assign_in_padding else [(int(h), int(w)) for h, w in sizes.tolist()]
+        found = assign_batch(points, own, assigner, self.box_coder, out=seen, quality=self.quality, sizes=inside)
+        return found.to(self.device)
 
     def losses(
         self,
