@@ -39,6 +39,9 @@ def pytest_collection() -> Generator[None, object, object]:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--regenerate-public-names", action="store_true", help="write tests/public_names.txt again")
+    parser.addoption(
+        "--device", choices=("cuda", "cpu"), default="cuda", help="of tests/cuda; cpu tries them where there is no GPU"
+    )
 
 
 @pytest.fixture(scope="session")

@@ -414,15 +414,3 @@ def test_wrong_use_is_refused(logits: Tensor, target: Tensor, kwargs: dict, mess
 def test_integer_logits_are_refused() -> None:
     with pytest.raises(TypeError, match="floating point"):
         quality_focal_loss(torch.zeros(2, 3, dtype=torch.int64), torch.zeros(2, 3))
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_gpu_agrees_with_cpu() -> None:
-    logits, labels, score, _ = random_case(17)
-    logits.requires_grad_()
-    there = logits.detach().cuda().requires_grad_()
-    for beta in BETAS:
-        here = quality_focal_loss(logits, (labels, score), beta=beta)
-        other = quality_focal_loss(there, (labels.cuda(), score.cuda()), beta=beta)
-        torch.testing.assert_close(other.cpu(), here, rtol=1e-5, atol=1e-6)
-        torch.testing.assert_close(gradient(other, there).cpu(), gradient(here, logits), rtol=1e-4, atol=1e-6)

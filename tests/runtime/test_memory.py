@@ -289,12 +289,3 @@ def test_the_command_line(scenes: Path, tmp_path: Path, monkeypatch: pytest.Monk
     again = CliRunner().invoke(app, [*command, "--resume", "--json"])
     assert again.exit_code == 0, again.output
     assert json.loads(again.stdout)["steps"] == 2
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_on_a_gpu(train_index: DataIndex) -> None:
-    recipe = small("data.resize.size=320")
-    detector = build_detector(recipe, train_index.names).cuda()
-    limit = 2 * GB
-    found = largest_batch(lambda size: batch_module.step_peak(detector, recipe, size), limit)
-    assert 0.7 * limit < batch_module.step_peak(detector, recipe, found) <= limit
