@@ -179,8 +179,7 @@ class DenseDetector(nn.Module):
     ) -> BatchAssignment:
         """What every point learns.
 
-        Static assigners work on the CPU: their hundred tiny operations an image are quicker there than as kernels of a
-        GPU, which meanwhile goes through the forward pass.
+        Static assigners work on the CPU: quicker than as many tiny kernels, and the GPU is busy with the forward pass.
 
         Args:
             images: (B, 3, H, W), of which only the size counts.
@@ -199,7 +198,8 @@ class DenseDetector(nn.Module):
                 "this detector's assigner looks at predictions: call assign_batch(images, targets, detector(images))"
             )
         where, seen = (self.device, out) if dynamic else (torch.device("cpu"), None)
-        points, own = self.points(*images.shape[-2:], where), [target.to(where) for target in targets]
+        height, width = images.shape[-2:]
+        points, own = self.points(height, width, where), [target.to(where) for target in targets]
         inside = None if sizes is None or self.assign_in_padding else [(int(h), int(w)) for h, w in sizes.tolist()]
         found = assign_batch(points, own, assigner, self.box_coder, out=seen, quality=self.quality, sizes=inside)
         return found.to(self.device)
