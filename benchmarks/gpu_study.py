@@ -3,9 +3,9 @@
     python benchmarks/gpu_study.py --out $OUT --minutes 5      # as often as it takes; exit code 130 until all is done
 
 Every call continues where the one before stopped. A small network fills no card and is bound by the host that starts
-its operations, so a run takes a core and the runs go side by side; in float32, whose operations are a third fewer. On an
-H200 with 16 cores 14 runs at a time took 91 ms a step each, 450 s of training, and were measured after that: where a call
-is shorter, take fewer at a time (``--jobs 8`` is Table 3), or what was learnt is lost with the machine.
+its operations, so a run takes a core and the runs go side by side; in float32, whose operations are a third fewer. On
+an H200 with 16 cores 14 runs at a time took 91 ms a step each, 450 s of training, and were measured after that: where
+a call is shorter, take fewer at a time (``--jobs 8`` is Table 3), or what was learnt is lost with the machine.
 
 Finished runs are packed, in the order in which they were planned, into ``OUT/runs-N.tar.gz`` of at most 15 MiB,
 without weights. Unpacked into a study's folder they are what this makes reports from, where the same scenes are there:
