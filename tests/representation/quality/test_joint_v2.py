@@ -51,7 +51,7 @@ def test_product_by_hand() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_the_product_is_exact_for_logits_up_to_100(dtype: torch.dtype) -> None:
-    values = [0.0, 1e-3, 0.7, 3, 12, 40, 88, 99.5, 100]
+    values = [0.0, 1e-3, 0.7, 3, 12, 19.9, 20.1, 40, 88, 99.5, 100]
     grid = torch.tensor([-v for v in values] + values, dtype=dtype)
     logits = product_logits(grid.expand(len(grid), -1), grid[:, None])
     assert logits.dtype == dtype

@@ -87,5 +87,5 @@ def product_logits(class_logits: Tensor, quality_logits: Tensor) -> Tensor:
         [0.25, 0.5]
     """
     first = -quality_logits
-    second = F.softplus(first) - class_logits
+    second = -F.logsigmoid(quality_logits) - class_logits  # not softplus, which is x itself from 20 on
     return (second - first).abs().sigmoid().log() - torch.maximum(first, second)
