@@ -112,6 +112,29 @@ def test_loss_weights_and_normalisers_only_scale() -> None:
         assert given[name].item() == pytest.approx(WEIGHTS[name] * plain[name].item() / norm, rel=1e-6)
 
 
+def test_all_terms_are_divided_by_the_sum_of_the_weights() -> None:
+    assignment, quality, target = assigned_by_hand(), JointQuality(), TargetWeight()
+    given = {"box_weight": target, "loss_weights": ONES, "cls_norm": 3.0}
+    plain = detection_losses(two_points(), TWO, assignment, BOXES, quality, **given, box_norm=1.0)
+    for norm in (0.25, torch.tensor(2.0, dtype=torch.float64)):
+        losses = detection_losses(
+            two_points(), TWO, assignment, BOXES, quality, **given, box_norm=norm, count_rule="weights"
+        )
+        # The positives' count, which somebody may have given, divides nothing.
+        assert losses["cls"].item() == pytest.approx(3 * plain["cls"].item() / float(norm), rel=1e-6)
+        assert losses["box"].item() == pytest.approx(plain["box"].item() / float(norm), rel=1e-6)
+    # By default the sum over this batch, but at least 1: one positive whose IoU is below 1.
+    alone = detection_losses(
+        two_points(), TWO, assignment, BOXES, quality, box_weight=target, loss_weights=ONES, count_rule="weights"
+    )
+    assert alone["cls"].item() == pytest.approx(3 * plain["cls"].item(), rel=1e-6)
+    # Without weights each positive weighs 1: their count.
+    counted = detection_losses(
+        two_points(), TWO, assignment, BOXES, quality, box_weight=None, loss_weights=ONES, count_rule="weights"
+    )
+    assert counted["cls"].item() == pytest.approx(3 * plain["cls"].item() / len(assignment.positive), rel=1e-6)
+
+
 def test_what_a_weight_needs() -> None:
     bare = positive_rows(TWO[:1], None, torch.zeros(1, 4))
     with pytest.raises(ValueError, match="reads the network's outputs, and out is None"):
@@ -338,5 +361,6 @@ def test_three_ways_to_count_positives() -> None:
     assert count_positives([counted(0, 0)], "picture") == (2, 2)
     assert count_positives([counted(0, 0)], "plus_pictures") == (2, 0)
     assert [count_positives([counted()], rule) for rule in ("step", "picture", "plus_pictures")] == [(0, 0)] * 3
+    assert count_positives(step, "weights") == (5, 5)
     assert divisors((0, 0)) == (1.0, 1.0)
     assert divisors((9, 5)) == (9.0, 5.0)

@@ -24,7 +24,7 @@ from gfocal.representation import (
 )
 from gfocal.structures import IGNORED, Assignment, HeadOutput, Targets
 
-CountRule = Literal["step", "picture", "plus_pictures"]
+CountRule = Literal["step", "picture", "plus_pictures", "weights"]
 _SCORE = ScoreWeight()
 
 
@@ -191,7 +191,7 @@ def count_positives(assignments: Sequence[BatchAssignment], count_rule: CountRul
         assignments: of all batches of the step.
         count_rule: "step": the positives. "picture": an image without positives counts as 1 (as mmdetection has it,
             which makes background images weaken all others). "plus_pictures": one more an image for the quality's
-            losses (FoveaBox).
+            losses (FoveaBox). "weights": as "step", where :func:`detection_losses` has nothing better.
     """
     counts = torch.cat([assignment.counts for assignment in assignments])
     positives = int(counts.clamp(min=1).sum() if count_rule == "picture" else counts.sum())
@@ -226,7 +226,8 @@ def detection_losses(
         box_coder, quality: the two axes.
         box_weight: weight of each positive's box terms; None: every positive counts the same (the paper's formula).
         loss_weights: factor of each term by name; applied here and nowhere else. It may name terms that are not there.
-        count_rule: how positives are counted, see :func:`count_positives`.
+        count_rule: how positives are counted, see :func:`count_positives`; with "weights" they are not, and
+            ``box_norm`` divides the quality's losses, too.
         cls_norm: divisor of the quality's losses; by default the positives of this batch, counted so.
         box_norm: divisor of the box terms; by default the sum of the positives' weights, at least 1.
         quality_sums: what ``quality.sums`` gave, added up; None if this batch is the whole step.
@@ -253,6 +254,8 @@ def detection_losses(
             )
         if isinstance(box_norm, Tensor):
             box_norm = box_norm.to(learnt.box.dtype)
+        if count_rule == "weights":
+            cls_norm = box_norm
         rows = _learning_rows(flat, assignment, len(points), positives.target)
         terms = {
             **quality.losses(replace(rows, norm=cls_norm, sums=quality_sums)),

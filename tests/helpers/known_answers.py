@@ -54,12 +54,12 @@ def head_inputs(name: str) -> dict[str, np.ndarray]:
 
 def known_head(name: str) -> dict[str, np.ndarray]:
     """Inputs, weights and answers of a head of ``HEADS``."""
-    return head_inputs(name) | _read(RECORDED / f"head_{name}.npz")
+    return head_inputs(name) | read_answers(RECORDED / f"head_{name}.npz")
 
 
 def known_whole(model: str) -> dict[str, np.ndarray]:
     """Answers of a whole detector of ``WHOLE``."""
-    return _read(RECORDED / f"whole_{model}.npz")
+    return read_answers(RECORDED / f"whole_{model}.npz")
 
 
 def keys_of(model: str) -> Path:
@@ -81,7 +81,8 @@ def thin(answers: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return kept
 
 
-def _read(path: Path) -> dict[str, np.ndarray]:
+def read_answers(path: Path) -> dict[str, np.ndarray]:
+    """What :func:`write` has kept; the numbers that it has not are NaN."""
     answers = {}
     with np.load(path) as kept:
         for key in kept:

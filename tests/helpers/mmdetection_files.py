@@ -46,9 +46,9 @@ def rule_weights(keys: Path) -> dict[str, Tensor]:
             value = np.arange(shape[0])
         elif len(shape) == 4:
             value = x * np.sqrt(2 / np.prod(shape[1:]))
-        elif name.endswith("running_var"):
+        elif name.endswith(("running_var", "_variance")):
             value = 1 + 0.1 * np.abs(x)
-        elif name.endswith(("running_mean", "bias")):
+        elif name.endswith(("running_mean", "_mean", "bias")):
             value = 0.1 * x
         else:
             value = 1 + 0.1 * x

@@ -98,6 +98,8 @@ SPLITS = [
     Split("joint", "none", "step", torch.float64, (TASK_ALIGNED,)),
     Split("iou_guided", "centerness", "step", torch.float64, (TASK_ALIGNED,), slow=True),
     Split("joint", "target", "step", torch.float64, (TASK_ALIGNED, "model.assigner.static_epochs=1")),
+    Split("varifocal_aligned", "target", "weights", torch.float64, (TASK_ALIGNED,)),
+    Split("joint", "none", "weights", torch.float64, slow=True),
 ]
 
 

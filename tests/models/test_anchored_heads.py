@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gfocal.models import ConvHead, DepthwiseHead, PlainHead
+from gfocal.models import AttentionHead, ConvHead, DepthwiseHead, PlainHead
 from gfocal.models.heads import flatten_level, flatten_levels
 from gfocal.models.protocols import KINDS, HeadShape, OutputKind
 from gfocal.structures import HeadOutput
@@ -90,6 +90,36 @@ def test_the_rows_of_a_cell(level: int) -> None:
             assert values[0, :, 0].nonzero().flatten().tolist() == list(range(first, first + counts[level]))
 
 
+def test_attention_by_hand() -> None:
+    head = AttentionHead(
+        HeadShape(2, 1, class_outputs=1, box_outputs=1, quality_outputs=1), channels=2, head_depth=0
+    ).eval()
+    attention = head.attention[0]
+    # The second channel is weighted by the mean of the first, the first by a half; nothing is mixed.
+    attention.gate.weight.data = torch.tensor([[0.0, 0], [1, 0]])[..., None, None]
+    attention.mix[0].weight.data = torch.eye(2)[..., None, None]
+    for conv, row in ((head.class_out[0], [1.0, 0]), (head.box_out[0], [0.0, 1])):
+        conv.weight.data = torch.tensor([row])[..., None, None]
+        conv.bias.data.zero_()
+    first, second = torch.tensor([[1.0, 3], [5, 7]]), torch.tensor([[8.0, 16], [0, -8]])
+    with torch.no_grad():
+        out = head([torch.stack((first, second))[None]])
+    weighted = first / 2, second * torch.tensor(4.0).sigmoid()
+    for values, channel in zip((out.class_logits, out.box), weighted, strict=True):
+        expected = nn.functional.hardswish(channel).flatten()
+        torch.testing.assert_close(values[0, :, 0], expected, rtol=1e-4, atol=1e-5)
+    # The quality sees the features before the attention.
+    with torch.no_grad():
+        attention.gate.bias.fill_(-50)
+        assert torch.equal(head([torch.stack((first, second))[None]]).quality_logits, out.quality_logits)
+
+
+def test_a_channel_attention_head_without_quality() -> None:
+    head = AttentionHead(HeadShape(8, 3, class_outputs=2, box_outputs=4), channels=8)
+    assert head(levels()).quality_logits is None
+    assert not any("quality" in name for name in head.state_dict())
+
+
 # --- start ----------------------------------------------------------------------------------------------------------
 
 
@@ -121,6 +151,10 @@ def test_classes_start_low_on_every_anchor() -> None:
         bound = math.sqrt(6 / (9 * channels + 9 * 21 * count))
         assert bound * 0.99 < conv.weight.abs().max().item() <= bound
     assert not any(conv.bias.any() for conv in (*plain.box_out, *plain.quality_out))
+    attentive = AttentionHead(HeadShape(8, 2, class_outputs=2, box_outputs=2, box_bias=(1.0, 3.0), anchors=(1, 3)))
+    for count, classes, boxes in zip((1, 3), attentive.class_out, attentive.box_out, strict=True):
+        torch.testing.assert_close(classes.bias.detach(), torch.full((2 * count,), CLASS_BIAS))
+        assert boxes.bias.tolist() == [1, 3] * count
 
 
 # --- options --------------------------------------------------------------------------------------------------------
@@ -190,7 +224,7 @@ def test_as_many_anchors_as_levels() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_layers_behind_each_kind_of_output(kind: OutputKind) -> None:
     which = KINDS.index(kind)
-    for head, layers in zip(heads(), (1, 3, 3), strict=True):
+    for head, layers in zip(heads(), (1, 3, 3, 3), strict=True):
         maps, count = levels(), head.outputs[which]
         before = head(maps)
         # The number that output i of anchor a is to give.
@@ -198,7 +232,7 @@ def test_the_layers_behind_each_kind_of_output(kind: OutputKind) -> None:
         found = head.output_layers(kind)
         assert len(found) == layers
         for layer in found:
-            assert layer.weight.shape[:3] == (2, count, 8)
+            assert layer.weight.shape[:2] == (2, count)
             layer.weight.zero_()
             layer.bias.copy_(wanted)
         after = head(maps)
@@ -218,6 +252,7 @@ def heads(quality_outputs: int = 1) -> list[nn.Module]:
     return [
         ConvHead(HeadShape(8, 3, anchors=2, **outputs), channels=8, head_depth=1),
         PlainHead(HeadShape((8, 8, 8), 3, anchors=(2, 2, 2), **outputs)),
+        AttentionHead(HeadShape(8, 3, anchors=2, **outputs), channels=8),
         DepthwiseHead(HeadShape(8, 3, anchors=2, **outputs), channels=8),
     ]
 
@@ -227,7 +262,8 @@ def test_gradients_reach_every_parameter(head: nn.Module) -> None:
     torch.manual_seed(0)
     out = head(levels())
     assert isinstance(out, HeadOutput)
-    torch.cat([x.pow(2).flatten() for x in (out.class_logits, out.box, out.quality_logits)]).sum().backward()
+    # Not of x itself: what a norm gives sums to 0.
+    torch.cat([x.add(1).pow(2).flatten() for x in (out.class_logits, out.box, out.quality_logits)]).sum().backward()
     for name, parameter in head.named_parameters():
         assert parameter.grad is not None, name
         assert torch.isfinite(parameter.grad).all()

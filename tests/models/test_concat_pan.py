@@ -1,4 +1,4 @@
-"""GhostPAN, CSP-PAN and ESNet: shapes, wiring, gradients, and what they refuse."""
+"""GhostPAN, CSP-PAN, LC-PAN and ESNet: shapes, wiring, gradients, and what they refuse."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from gfocal.models.backbones.esnet import SIZES, EsNet
 from gfocal.models.necks.concat_pan import ConcatPan
 from gfocal.models.necks.csp_pan import csp_pan
 from gfocal.models.necks.ghost_pan import ghost_pan
+from gfocal.models.necks.lc_pan import lc_pan
 
-NECKS = pytest.mark.parametrize("make", [ghost_pan, csp_pan])
+NECKS = pytest.mark.parametrize("make", [ghost_pan, csp_pan, lc_pan])
 
 
 class Sum(nn.Module):
@@ -70,8 +71,9 @@ def test_sizes_that_do_not_halve(make: Callable[..., ConcatPan]) -> None:
 
 @NECKS
 def test_what_a_neck_refuses(make: Callable[..., ConcatPan]) -> None:
-    with pytest.raises(ValueError, match="channels must be even"):
-        make((3, 5, 7), levels=3, channels=5)
+    if make is not lc_pan:  # whose blocks do not work on halves
+        with pytest.raises(ValueError, match="channels must be even"):
+            make((3, 5, 7), levels=3, channels=5)
     for levels in (2, 5):
         with pytest.raises(ValueError, match=f"the 3 maps of the backbone or one more, got {levels}"):
             make((3, 5, 7), levels=levels, channels=4)

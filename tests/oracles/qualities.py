@@ -47,6 +47,14 @@ def product_logit(x: float, z: float) -> float:
         return float((product / (1 - product)).ln())
 
 
+def geometric_mean_logit(x: float, z: float) -> float:
+    """The same of the root of p q."""
+    with localcontext() as context:
+        context.prec = 150
+        mean = (1 / ((1 + (-Decimal(x)).exp()) * (1 + (-Decimal(z)).exp()))).sqrt()
+        return float((mean / (1 - mean)).ln())
+
+
 def shape_statistics(code: Sequence[float], num_bins: int) -> list[float]:
     """arXiv 2011.12885, eq. 4: of each edge the four largest probabilities, then their mean."""
     found: list[float] = []

@@ -124,6 +124,8 @@ AXES: list[tuple[str, tuple[str, ...], tuple[str, ...], dict[str, str]]] = [
     ("atss_nano", (), ("model.quality.kind=iou",), {"quality": "model.quality.kind centerness -> iou"}),
     ("gfl_nano", (), ("model.quality.kind=joint_v2",), {"quality": "model.quality.kind joint -> joint_v2"}),
     ("gfl_nano", (), ("model.quality.kind=iou",), {"quality": "model.quality.kind joint -> iou"}),
+    ("gfl_nano", ("model.head=pico_se", "model.quality.kind=varifocal_aligned"),
+     ("model.head=pico_se", "model.quality.kind=iou"), {"quality": "model.quality.kind varifocal_aligned -> iou"}),
     ("gfl_nano", (), ("model.head_depth=2",), {"head": "model.head_depth 1 -> 2"}),
     ("gfl_nano", (), ("model.neck=fpn",), {"neck": "model.neck light_pan -> fpn"}),
     ("gfl_r18", (), ("model.head_norm=none",), {"head": "model.head_norm group -> none"}),

@@ -1,5 +1,6 @@
 """Networks: backbones, necks, heads, and what turns their outputs into detections."""
 
+from gfocal.models.attention_head import AttentionHead
 from gfocal.models.backbones.shufflenet import ShuffleNetBackbone
 from gfocal.models.backbones.timm import TimmBackbone
 from gfocal.models.backbones.vgg import VggBackbone
@@ -11,6 +12,7 @@ from gfocal.models.postprocess import PostProcess
 from gfocal.models.protocols import Head, HeadShape, Neck, OutputLayer
 
 __all__ = [
+    "AttentionHead",
     "ConvHead",
     "DepthwiseHead",
     "FeaturePyramid",

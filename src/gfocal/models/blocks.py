@@ -16,6 +16,23 @@ _ACTIVATIONS: dict[Activation, Callable[..., nn.Module]] = {
 }
 
 
+def rounded_channels(value: float, multiple: int) -> int:
+    """To the nearest multiple, which is at least one and no tenth below ``value``."""
+    rounded = max(multiple, int(value + multiple / 2) // multiple * multiple)
+    return rounded + multiple if rounded < 0.9 * value else rounded
+
+
+def squeeze_excite(channels: int) -> nn.Module:
+    """Channels weighted by what all places together say of them, through a quarter of them and a hard sigmoid.
+
+    Source:
+        Squeeze-and-Excitation Networks, arXiv 1709.01507, with the hard sigmoid of MobileNetV3, arXiv 1905.02244.
+    """
+    from torchvision.ops import SqueezeExcitation  # here, not above: it takes as long to import as torch
+
+    return SqueezeExcitation(channels, channels // 4, scale_activation=nn.Hardsigmoid)
+
+
 def conv_norm(
     in_channels: int,
     channels: int,

@@ -123,8 +123,13 @@ class ConvHead(nn.Module):
 def start_together(conv: nn.Module, shape: HeadShape) -> None:
     """First values of a convolution that gives all outputs of every anchor, classes before boxes."""
     classes, boxes, quality = shape.outputs
+    start_outputs(conv, [CLASS_BIAS] * classes + list(shape.box_bias or [0.0] * boxes) + [0.0] * quality)
+
+
+def start_outputs(conv: nn.Module, bias: Sequence[float]) -> None:
+    """First values of a convolution whose outputs start at ``bias``, the same for every anchor."""
     nn.init.normal_(conv.weight, std=0.01)  # type: ignore[arg-type]
-    _start(conv, [CLASS_BIAS] * classes + list(shape.box_bias or [0.0] * boxes) + [0.0] * quality)
+    _start(conv, bias)
 
 
 def _start(conv: nn.Module, bias: Sequence[float] | None) -> None:

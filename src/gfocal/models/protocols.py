@@ -92,7 +92,7 @@ class HeadShape:
 
 @dataclass(frozen=True)
 class OutputLayer:
-    """The rows of a convolution that give one kind of output, as views: writing to them changes the layer.
+    """The rows of a layer that give one kind of output, as views: writing to them changes the layer.
 
     Attributes:
         weight: (A, outputs, ...) of the A anchors of a location.
@@ -107,24 +107,24 @@ class OutputLayer:
     @classmethod
     def of(
         cls,
-        conv: nn.Module,
+        layer: nn.Module,
         outputs: int,
         start: int = 0,
         together: int | None = None,
         factors: tuple[Tensor, ...] = (),
     ) -> Self:
-        """The rows of ``conv``, whose outputs stand anchor by anchor.
+        """The rows of ``layer``, whose outputs stand anchor by anchor.
 
         Args:
-            conv: a convolution with a bias.
+            layer: a convolution with a bias, or a norm: what has a weight and a bias for each output.
             outputs: numbers of this kind an anchor.
             start: first of them among the numbers of an anchor.
-            together: numbers of all kinds that the convolution gives an anchor; by default ``outputs``.
+            together: numbers of all kinds that the layer gives an anchor; by default ``outputs``.
             factors: see above.
         """
         rows = slice(start, start + outputs)
         weight, bias = (
-            conv.get_parameter(name).data.unflatten(0, (-1, together or outputs))[:, rows]
+            layer.get_parameter(name).data.unflatten(0, (-1, together or outputs))[:, rows]
             for name in ("weight", "bias")
         )
         return cls(weight, bias, factors)

@@ -87,6 +87,7 @@ class HeadForm(Form):
 
 
 _SHUFFLENET, _ESNET = "models.backbones.shufflenet:ShuffleNetBackbone", "models.backbones.esnet:EsNet"
+_LCNET = "models.backbones.lcnet:LcNet"
 _WITH_NORMS = ("frozen_stages", "norm_eval")
 BACKBONES: dict[str, BackboneForm] = {
     **{
@@ -94,6 +95,7 @@ BACKBONES: dict[str, BackboneForm] = {
         for place, names in {
             _SHUFFLENET: ("shufflenet_v2_x1_0", "shufflenet_v2_x1_5"),
             _ESNET: ("esnet_x0_75", "esnet_x1_0", "esnet_x1_25"),
+            _LCNET: ("lcnet_x0_35", "lcnet_x0_75", "lcnet_x1_0", "lcnet_x1_5", "lcnet_x2_0", "lcnet_x2_5"),
         }.items()
         for name in names
     },
@@ -109,6 +111,7 @@ NECKS: dict[str, NeckForm] = {
     "light_pan": NeckForm("models.necks.light_pan:LightPan", ("channels",), strides=(8, 16, 32)),
     "ghost_pan": NeckForm("models.necks.ghost_pan:ghost_pan", ("channels",), extra=1, multiple=2),
     "csp_pan": NeckForm("models.necks.csp_pan:csp_pan", ("channels",), extra=1, multiple=2),
+    "lc_pan": NeckForm("models.necks.lc_pan:lc_pan", ("channels",), extra=1),
     "ssd": NeckForm(
         "models.necks.ssd:SsdNeck",
         backbones=("vgg16",),
@@ -125,6 +128,7 @@ HEADS: dict[str, HeadForm] = {
     "pico": HeadForm(
         "models.heads:DepthwiseHead", ("channels", "head_depth"), {"kernel": 5, "activation": "hard_swish"}
     ),
+    "pico_se": HeadForm("models.attention_head:AttentionHead", ("channels", "head_depth")),
     "plain": HeadForm("models.heads:PlainHead", mixed_widths=True),
 }
 ASSIGNERS: dict[str, Form] = {
@@ -158,6 +162,9 @@ QUALITIES: dict[str, Form] = {
     "joint_v2": Form("representation.quality.joint_v2:JointV2", ("beta",), points=SQUARE, bins=True, target=True),
     "varifocal": Form(
         "representation.quality.varifocal:VarifocalQuality", fixed={"alpha": 0.75, "gamma": 2.0}, target=True
+    ),
+    "varifocal_aligned": Form(
+        "representation.quality.varifocal_aligned:VarifocalAligned", fixed={"alpha": 0.75, "gamma": 2.0}, target=True
     ),
     "softmax_mined": Form("representation.quality.mined:MinedSoftmax", ("negatives",), points=SSD),
 }

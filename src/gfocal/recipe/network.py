@@ -130,7 +130,9 @@ class ModelRecipe(Section):
     detector: Literal[*DETECTORS] = Field(  # type: ignore[valid-type]
         "gfl", description="the row that fills in what a recipe does not say"
     )
-    backbone: str = Field("resnet50.tv_in1k", description="a timm name, shufflenet_v2_x1_0 or vgg16")
+    backbone: str = Field(
+        "resnet50.tv_in1k", description="a timm name, or one of gfocal's own: shufflenet_*, esnet_*, lcnet_*, vgg16"
+    )
     style: Literal["pytorch", "caffe"] = Field("pytorch", description="stride of a bottleneck on its 3x3, or first 1x1")
     pretrained: bool | str = Field(False, description="backbone weights: true downloads, or the path of a file")
     frozen_stages: Annotated[int, Field(ge=0, le=4, strict=True)] = 0
@@ -156,9 +158,10 @@ class ModelRecipe(Section):
     box_weight: Literal[*BOX_WEIGHTS] = Field(  # type: ignore[valid-type]
         "score", description="weight of a positive's box terms"
     )
-    norm: Literal["step", "picture", "plus_pictures"] = Field(
+    norm: Literal["step", "picture", "plus_pictures", "weights"] = Field(
         "step",
-        description="losses are divided by the positives: at least 1 per step, 1 per picture, or one more per picture",
+        description="losses are divided by the positives: at least 1 per step, 1 per picture, or one more per picture; "
+        "or by the sum of their box_weight, at least 1 per step",
     )
     loss_weights: LossWeights = LossWeights()
     pixels: PixelsRecipe = PixelsRecipe()

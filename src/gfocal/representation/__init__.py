@@ -16,6 +16,7 @@ from gfocal.representation.quality.joint_v2 import JointV2, product_logits
 from gfocal.representation.quality.mined import MinedSoftmax
 from gfocal.representation.quality.none import NoQuality
 from gfocal.representation.quality.varifocal import VarifocalQuality
+from gfocal.representation.quality.varifocal_aligned import VarifocalAligned
 
 __all__ = [
     "BoxRepresentation",
@@ -36,6 +37,7 @@ __all__ = [
     "Quality",
     "ScoreWeight",
     "TargetWeight",
+    "VarifocalAligned",
     "VarifocalQuality",
     "product_logits",
     "soft_target",

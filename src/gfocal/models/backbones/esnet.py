@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import SqueezeExcitation
 
 from gfocal.errors import UsageError
-from gfocal.models.backbones.loading import first_line, no_weights, refuse_not_finite
-from gfocal.models.blocks import conv_norm
+from gfocal.models.backbones.loading import load_file
+from gfocal.models.blocks import conv_norm, rounded_channels, squeeze_excite
 from gfocal.models.freezing import freeze, norms_in_eval
-from gfocal.serialization.torch_files import check_weights_file
 
 _BLOCKS = (3, 7, 3)
 _WIDE = (0.875, 0.5, 1.0, 0.625, 0.5, 0.75, 0.625, 0.625, 0.5, 0.625, 1.0, 0.625, 0.75)
@@ -53,18 +50,18 @@ class EsNet(nn.Module):
         if name not in SIZES:
             raise UsageError(f"model.backbone: there is no ESNet {name!r}, but {', '.join(SIZES)}")
         scale, shares = SIZES[name]
-        self.channels = tuple(_rounded(width * scale, 16) for width in (128, 256, 512))
+        self.channels = tuple(rounded_channels(width * scale, 16) for width in (128, 256, 512))
         self.stem = nn.Sequential(conv_norm(3, 24, 3, stride=2, activation="hard_swish"), nn.MaxPool2d(3, 2, 1))
         self.stages = nn.ModuleList()
         before = 24
         for channels, blocks in zip(self.channels, _BLOCKS, strict=True):
-            inner = [_rounded(int(channels * share), 8) for share in shares[:blocks]]
+            inner = [rounded_channels(int(channels * share), 8) for share in shares[:blocks]]
             shares = shares[blocks:]
             self.stages.append(_stage(before, channels, inner))
             before = channels
         self.norm_eval = norm_eval
         if pretrained:
-            self._load(name, pretrained)
+            load_file(self, name, pretrained)
         freeze((self.stem, *self.stages)[:frozen_stages])
 
     def forward(self, images: Tensor) -> list[Tensor]:
@@ -80,18 +77,6 @@ class EsNet(nn.Module):
         if self.norm_eval:
             norms_in_eval(self)
         return self
-
-    def _load(self, name: str, pretrained: bool | str) -> None:
-        if not isinstance(pretrained, str):
-            raise no_weights(name, pretrained, "nobody offers them for PyTorch")
-        if not Path(pretrained).is_file():
-            raise UsageError(f"model.pretrained: there is no file {pretrained}")
-        try:
-            check_weights_file(Path(pretrained))
-            self.load_state_dict(torch.load(pretrained, map_location="cpu", weights_only=True))
-            refuse_not_finite(self)
-        except Exception as error:  # torch raises many kinds for a file that is none
-            raise no_weights(name, pretrained, first_line(error)) from error
 
 
 def _stage(before: int, channels: int, inner: Sequence[int]) -> nn.Sequential:
@@ -112,7 +97,7 @@ class _Halving(nn.Module):
         self.main = nn.Sequential(
             act(in_channels, inside),
             conv_norm(inside, inside, 3, stride=2, groups=inside),
-            _attention(inside),
+            squeeze_excite(inside),
             act(inside, half),
         )
         self.join = nn.Sequential(act(channels, channels, 3, groups=channels), act(channels, channels))
@@ -129,7 +114,7 @@ class _Block(nn.Module):
         half, inside = channels // 2, inner // 2
         self.first = conv_norm(half, inside, activation="hard_swish")
         self.depthwise = conv_norm(inside, inside, 3, groups=inside)
-        self.attention = _attention(inner)
+        self.attention = squeeze_excite(inner)
         self.last = conv_norm(inner, half, activation="hard_swish")
         self.shuffle = nn.ChannelShuffle(2)
 
@@ -138,13 +123,3 @@ class _Block(nn.Module):
         x = self.first(x)
         x = self.attention(torch.cat((x, self.depthwise(x)), 1))
         return self.shuffle(torch.cat((aside, self.last(x)), 1))
-
-
-def _attention(channels: int) -> nn.Module:
-    return SqueezeExcitation(channels, channels // 4, scale_activation=nn.Hardsigmoid)
-
-
-def _rounded(value: float, multiple: int) -> int:
-    """To the nearest multiple, which is at least one and no tenth below ``value``."""
-    rounded = max(multiple, int(value + multiple / 2) // multiple * multiple)
-    return rounded + multiple if rounded < 0.9 * value else rounded

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import torch
 from torch import nn
 
 from gfocal.errors import UsageError
 from gfocal.serialization.sums import describe_not_finite
+from gfocal.serialization.torch_files import check_weights_file
 
 RANDOM_START = "--set model.pretrained=false --set model.frozen_stages=0 --set model.norm_eval=false"
 """Frozen parts with random values would never learn."""
@@ -19,6 +23,32 @@ def refuse_not_finite(body: nn.Module) -> None:
     """
     if where := describe_not_finite(body.state_dict()):
         raise ValueError(f"infinite or not a number: {where}")
+
+
+def load_file(
+    body: nn.Module, name: str, pretrained: bool | str, *, elsewhere: str = "nobody offers them for PyTorch"
+) -> None:
+    """Load a file of a network's tensors under its own names.
+
+    Args:
+        body: the network ``name``.
+        name: of the recipe.
+        pretrained: the file's path; True is refused, as these weights cannot be downloaded.
+        elsewhere: why, and what to do instead.
+
+    Raises:
+        UsageError: there is no such file, or it holds something else.
+    """
+    if not isinstance(pretrained, str):
+        raise no_weights(name, pretrained, elsewhere)
+    if not Path(pretrained).is_file():
+        raise UsageError(f"model.pretrained: there is no file {pretrained}")
+    try:
+        check_weights_file(Path(pretrained))
+        body.load_state_dict(torch.load(pretrained, map_location="cpu", weights_only=True))
+        refuse_not_finite(body)
+    except Exception as error:  # torch raises many kinds for a file that is none
+        raise no_weights(name, pretrained, first_line(error)) from error
 
 
 def first_line(error: Exception) -> str:
