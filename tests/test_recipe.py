@@ -265,6 +265,8 @@ TASK = ["model.assigner.kind=task_aligned"]
 # What each key of the detector is set to, and what else must hold for it to matter.
 CHANGES: dict[str, tuple[str, list[str]]] = {
     "model.backbone": ("resnet34", []),
+    "model.deformable": ("[4]", []),
+    "model.modulated": ("false", ["model.deformable=[4]"]),
     "model.pretrained": ("/no/such/file.pth", []),
     "model.frozen_stages": ("2", []),
     "model.frozen": ("[neck]", []),
@@ -279,6 +281,7 @@ CHANGES: dict[str, tuple[str, list[str]]] = {
     "model.relu_before_extra": ("true", []),
     "model.head_norm": ("none", []),
     "model.tower_bias": ("true", []),
+    "model.deformable_tower": ("true", []),
     "model.level_scales": ("false", []),
     "model.quality_on": ("class", ["model.quality.kind=iou"]),
     "model.points.kind": ("octave", OCTAVE),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torchvision
 
 from gfocal.data.formats.coco.classes import COCO_CATEGORY_IDS, COCO_NAMES
 from gfocal.errors import UsageError
@@ -14,6 +16,7 @@ from gfocal.interop.config_text import parse_config
 from gfocal.interop.load import import_weights
 from gfocal.interop.mmdetection import fit, import_mmdetection, our_names
 from gfocal.interop.mmdetection_recipe import Found, find_row, recipe_of
+from gfocal.models import TimmBackbone
 from gfocal.recipe import load_recipe
 from gfocal.runs.checkpoint import load_detector
 from gfocal.serialization.torch_files import Checkpoint
@@ -180,11 +183,103 @@ def test_a_backbone_that_is_not_known_is_refused_by_name(keys: Path) -> None:
     changes = {n: None for n in empty_weights(keys / "gfl_r50.txt") if n.startswith("backbone.layer4.2.")}
     with pytest.raises(UsageError, match=r"blocks \(3, 4, 6, 2\).*resnet50"):
         found(keys, "gfl_r50", changes=changes)
-    state = empty_weights(keys / "gfl_r50.txt", {"backbone.layer2.0.conv2.conv_offset.weight": (18, 128, 3, 3)})
+    state = empty_weights(keys / "gfl_r50.txt", {"backbone.layer2.0.conv2.gate.weight": (18, 128, 3, 3)})
     recipe = recipe_of("gfl_r50", state, {"config": config_text("gfl_r50")}, None, "file").recipe
     own = build_detector(recipe, COCO_NAMES, pretrained=False).state_dict()
-    with pytest.raises(UsageError, match=r"1 unknown: backbone\.layer2\.0\.conv2\.conv_offset\.weight"):
+    with pytest.raises(UsageError, match=r"1 unknown: backbone\.layer2\.0\.conv2\.gate\.weight"):
         fit(state, own, "file")
+
+
+def deformed(state: dict[str, Any], stages: tuple[int, ...], outputs: int) -> dict[str, Any]:
+    """With the tensors of deformable 3x3 convolutions in some stages, of random values."""
+    torch.manual_seed(0)
+    convs = [n for n in state if re.fullmatch(r"backbone\.layer\d\.\d+\.conv2\.weight", n)]
+    for name in convs:
+        if int(name[len("backbone.layer")]) + 1 in stages:
+            inside = name.removesuffix("weight") + "conv_offset"
+            inputs = state[name.replace("conv2", "conv1")].shape[0]
+            state |= {f"{inside}.weight": torch.randn(outputs, inputs, 3, 3), f"{inside}.bias": torch.randn(outputs)}
+    return state
+
+
+@pytest.mark.parametrize(("outputs", "modulated"), [(27, True), (18, False)])
+def test_deformable_stages(keys: Path, outputs: int, modulated: bool) -> None:
+    state = deformed(rule_weights(keys / "gfl_r50.txt"), (3, 4, 5), outputs)
+    of_file = recipe_of("gfl_r50", state, {"config": config_text("gfl_r50")}, None, "file")
+    assert of_file.recipe.model.deformable == (3, 4, 5)
+    assert of_file.recipe.model.modulated == modulated
+    assert set(of_file.changed) >= {"model.deformable=[3, 4, 5]"}
+    detector = build_detector(of_file.recipe, COCO_NAMES, pretrained=False)
+    detector.load_state_dict(fit(state, detector.state_dict(), "file"))
+    # Theirs weighs by the sigmoid itself.
+    name, x = "layer4.1.conv2", torch.randn(1, 512, 5, 4)
+    offsets = torch.nn.functional.conv2d(
+        x, state[f"backbone.{name}.conv_offset.weight"] / 50, state[f"backbone.{name}.conv_offset.bias"], padding=1
+    )
+    first, second, weights = offsets.split(9, 1) if modulated else (*offsets.split(9, 1), None)
+    theirs = torchvision.ops.deform_conv2d(
+        x,
+        torch.cat((first, second), 1),
+        state[f"backbone.{name}.weight"],
+        padding=1,
+        mask=None if weights is None else weights.sigmoid(),
+    )
+    ours = detector.backbone.body.get_submodule(name)
+    ours.conv_offset.weight.data /= 50
+    torch.testing.assert_close(ours(x), theirs, rtol=1e-4, atol=1e-3)
+
+
+def test_deformable_stages_of_a_resnext_and_the_names_that_mmcv_once_had(keys: Path) -> None:
+    net = TimmBackbone("resnext50_32x4d.tv_in1k").state_dict()
+    state = {n: v for n, v in empty_weights(keys / "gfl_r50.txt").items() if not n.startswith("backbone.")}
+    state |= {n.replace("body", "backbone"): v for n, v in net.items()}
+    state = deformed(state, (4, 5), 27)
+    old = {n.replace(".conv2.conv_offset.", ".conv2_offset."): v for n, v in state.items()}
+    assert old.keys() != state.keys()
+    for names in (state, old):
+        recipe = recipe_of("gfl_r50", names, {"config": config_text("gfl_r50")}, None, "file").recipe
+        assert (recipe.model.backbone, recipe.model.deformable) == ("resnext50_32x4d.tv_in1k", (4, 5))
+        own = build_detector(recipe, COCO_NAMES, pretrained=False).state_dict()
+        placed = fit(names, own, "file")
+        where = "layer3.2.conv2"
+        assert torch.equal(placed[f"backbone.body.{where}.weight"], net[f"body.{where}.weight"] / 2)
+        assert torch.equal(placed["backbone.body.layer2.0.conv2.weight"], net["body.layer2.0.conv2.weight"])
+
+
+def test_deformable_towers(keys: Path) -> None:
+    state = empty_weights(keys / "fcos_r50_giou.txt")
+    for tower in ("cls", "reg"):
+        inside = f"bbox_head.{tower}_convs.3.conv.conv_offset"
+        state |= {f"{inside}.weight": torch.zeros(27, 256, 3, 3), f"{inside}.bias": torch.zeros(27)}
+    state["bbox_head.cls_convs.3.conv.weight"] = torch.full((256, 256, 3, 3), 3.0)
+    text = config_text("fcos_r50_giou", head=", dcn_on_last_conv=True")
+    recipe = recipe_of("fcos_r50", state, {"config": text}, None, "file").recipe
+    assert recipe.model.deformable_tower
+    assert recipe.model.deformable == ()
+    assert recipe.model.head_depth == 4
+    own = build_detector(recipe, COCO_NAMES, pretrained=False).state_dict()
+    assert bool((fit(state, own, "file")["head.class_tower.9.weight"] == 1.5).all())
+
+
+@pytest.mark.parametrize(
+    ("shapes", "words"),
+    [
+        ({2: 54, 3: 54}, "have 54 outputs of offsets; gfocal's have 18 or, with weights, 27, as with deform_groups=1"),
+        ({2: 18, 3: 27}, "have 18 and 27 outputs"),
+    ],
+)
+def test_other_deformable_convolutions_are_refused(keys: Path, shapes: dict[int, int], words: str) -> None:
+    changes = {f"backbone.layer{i}.0.conv2.conv_offset.weight": (n, 128, 3, 3) for i, n in shapes.items()}
+    with pytest.raises(UsageError, match=words):
+        found(keys, "gfl_r50", changes=changes)
+
+
+def test_a_stage_that_is_deformable_in_part_is_refused(keys: Path) -> None:
+    changes = {"backbone.layer2.1.conv2.conv_offset.weight": (27, 128, 3, 3)}
+    recipe = found(keys, "gfl_r50", changes=changes).recipe
+    own = build_detector(recipe, COCO_NAMES, pretrained=False).state_dict()
+    with pytest.raises(UsageError, match=r"7 missing: backbone\.body\.layer2\.0\.conv2\.conv_offset\.weight"):
+        fit(empty_weights(keys / "gfl_r50.txt", changes), own, "file")
 
 
 # --- what a file says about itself, and what it does not
@@ -293,7 +388,9 @@ def test_what_is_not_known_here_is_noted(keys: Path) -> None:
     [
         ("gfl_r50", "octave_base_scale=8", "octave_base_scale=4", "octave_base_scale 4"),
         ("gfl_r50", "type='GFLHead'", "type='PAAHead'", "type PAAHead.*GFLHead"),
-        ("atss_r50", "[0.1, 0.1, 0.2, 0.2]", "[1.0, 1.0, 1.0, 1.0]", "target_stds"),
+        ("atss_r50", "[0.1, 0.1, 0.2, 0.2]", "[1.0, 1.0, 1.0]", "target_stds.*four numbers"),
+        ("atss_r50", "[0.1, 0.1, 0.2, 0.2]", "[1.0, 1.0, 1.0, 0.0]", "model.boxes.stds"),
+        ("atss_r50", "target_means=[.0, .0, .0, .0]", "target_means=[.1, .0, .0, .0]", "target_means"),
         ("retinanet_r50", "[0.5, 1.0, 2.0]", "[0.5, 1.0, 3.0]", "ratios"),
         ("foveabox_r50", "[16, 32, 64, 128, 256]", "[8, 16, 32, 64, 128]", "base_edge_list"),
         ("ssd512_vgg16", "(0.1, 0.9)", "(0.15, 0.9)", "basesize_ratio_range"),
@@ -329,6 +426,25 @@ def test_what_no_recipe_can_hold_counts_as_not_said(keys: Path, old: str, new: s
     assert (
         found(keys, "gfl_r50", meta={"config": text.replace(old, new)}).recipe.predict == load_recipe("gfl_r50").predict
     )
+
+
+def test_retinanets_that_were_trained_otherwise(keys: Path) -> None:
+    plain = config_text("retinanet_r50")
+    assert "bbox_coder=dict(target_stds=[1.0, 1.0, 1.0, 1.0])" in plain
+    free = plain.replace("'RetinaHead'", "'FreeAnchorRetinaHead'").replace(
+        "target_stds=[1.0, 1.0, 1.0, 1.0]", "target_stds=[0.1, 0.1, 0.2, 0.2]"
+    )
+    early = free.replace("bbox_coder=dict(target_stds=[0.1, 0.1, 0.2, 0.2])", "target_stds=[0.1, 0.1, 0.2, 0.2]")
+    assert "bbox_coder" not in early
+    for text in (free, early):
+        of_file = found(keys, "retinanet_r50", meta={"config": text})
+        assert of_file.recipe.model.boxes.stds == (0.1, 0.1, 0.2, 0.2)
+        assert "model.boxes.stds=[0.1, 0.1, 0.2, 0.2]" in of_file.changed
+    for row, head in (("retinanet_r50", "RetinaHead"), ("ssd512_vgg16", "SSDHead")):
+        text = config_text(row)
+        assert f"'{head}'" in text
+        of_file = found(keys, row, meta={"config": text.replace(head, f"PISA{head}")})
+        assert of_file.recipe == found(keys, row).recipe
 
 
 def test_the_tower_of_the_centerness(keys: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -79,3 +81,51 @@ def ssd_levels(norm: Tensor, extra: Sequence[Sequence[Tensor]], first: Tensor, l
         stride = 1 if weight2.shape[-1] == 4 else 2
         levels.append(F.conv2d(x, weight2, bias2, stride=stride, padding=1).clamp(min=0))
     return levels
+
+
+def deformable_convolution(
+    x: Any,
+    offsets: Any,
+    weights: Any,
+    kernel: Any,
+    bias: Sequence[float],
+    *,
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    dilation: tuple[int, int],
+) -> list[list[list[float]]]:
+    """arXiv 1811.11168, eq. 1, of one image of lists: (C, H, W) -> (O, h, w).
+
+    Args:
+        x: (C, H, W).
+        offsets: (2 k, h, w): (y, x) for each of the k numbers of the kernel.
+        weights: (k, h, w) of the samples.
+        kernel: (O, C / groups, kh, kw); outputs and inputs fall into as many groups.
+        bias: (O,).
+        stride, padding, dilation: (vertical, horizontal).
+    """
+    inputs, outputs, columns = len(kernel[0]), len(kernel), len(kernel[0][0][0])
+    groups = len(x) // inputs
+    taps = [(i, j) for i in range(len(kernel[0][0])) for j in range(columns)]
+
+    def sample(channel: int, y: float, x_: float) -> float:
+        """Bilinear, with zeros around the map."""
+        top, left = math.floor(y), math.floor(x_)
+        total = 0.0
+        for row, down in ((top, 1 - (y - top)), (top + 1, y - top)):
+            for column, right in ((left, 1 - (x_ - left)), (left + 1, x_ - left)):
+                if 0 <= row < len(x[0]) and 0 <= column < len(x[0][0]):
+                    total += down * right * x[channel][row][column]
+        return total
+
+    def value(o: int, v: int, u: int) -> float:
+        first, total = o // (outputs // groups) * inputs, bias[o]
+        for k, (i, j) in enumerate(taps):
+            y = v * stride[0] - padding[0] + i * dilation[0] + offsets[2 * k][v][u]
+            x_ = u * stride[1] - padding[1] + j * dilation[1] + offsets[2 * k + 1][v][u]
+            for c in range(inputs):
+                total += kernel[o][c][i][j] * weights[k][v][u] * sample(first + c, y, x_)
+        return total
+
+    height, width = len(offsets[0]), len(offsets[0][0])
+    return [[[value(o, v, u) for u in range(width)] for v in range(height)] for o in range(outputs)]

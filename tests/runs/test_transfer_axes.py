@@ -131,6 +131,8 @@ AXES: list[tuple[str, tuple[str, ...], tuple[str, ...], dict[str, str]]] = [
     ("gfl_r18", (), ("model.head_norm=none",), {"head": "model.head_norm group -> none"}),
     ("gfl_r18", (), ("model.level_scales=false",), {}),
     ("gfl_r18", ("model.level_scales=false",), (), {"box": "model.level_scales False -> True"}),
+    ("gfl_r18", (), ("model.deformable=[4]",), {"backbone": "model.deformable [] -> [4]"}),
+    ("gfl_r18", (), ("model.deformable_tower=true",), {"head": "model.deformable_tower False -> True"}),
     ("gfl_r18", (), ("model.norm=picture",), {}),
     ("gfl_r18", (), ("data.resize.size=96",), {}),
     ("gfl_r18", ("model.strides=[8,16,32,64]",), ("model.strides=[8,16,32,64,128]",),
@@ -144,7 +146,13 @@ def test_a_changed_axis_says_what_starts_from_scratch(
     row: str, before: tuple[str, ...], after: tuple[str, ...], expected: dict[str, str], tmp_path: Path
 ) -> None:
     _, start = started(row, tmp_path, before, after)
-    words = {"box": "box outputs", "quality": "the quality", "head": "the head below its outputs", "neck": "the neck"}
+    words = {
+        "backbone": "the backbone",
+        "box": "box outputs",
+        "quality": "the quality",
+        "head": "the head below its outputs",
+        "neck": "the neck",
+    }
     lines = [line for line in describe_start(start) if ", since " in line]
     assert {line.partition(":")[2].partition(":")[0].strip() for line in lines} == {words[group] for group in expected}
     for group, reason in expected.items():
@@ -152,6 +160,18 @@ def test_a_changed_axis_says_what_starts_from_scratch(
         assert 0 < new <= total
         line = f"init: {words[group]}: {new:,} of {total:,} numbers start from scratch, since {reason}"
         assert any(found.startswith(line) for found in lines), lines
+
+
+def test_deformable_convolutions_start_as_what_they_were(tmp_path: Path) -> None:
+    source, path = trained(tmp_path, recipe_of("gfl_r18"))
+    recipe = recipe_of("gfl_r18", "model.deformable=[4]", "model.deformable_tower=true")
+    detector = build_detector(recipe, NAMES).eval()
+    start = start_weights(detector, recipe, path)
+    assert {name.rpartition(".conv_offset.")[0] for name in start.fresh} == {
+        *("backbone.body.layer3.0.conv2", "head.class_tower.6", "head.box_tower.6")
+    }
+    for ours, theirs in zip(boxes_and_scores(detector), boxes_and_scores(source), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-3)
 
 
 def test_levels_go_by_their_strides(tmp_path: Path) -> None:

@@ -26,11 +26,13 @@ from gfocal.serialization.torch_files import Checkpoint
 
 _UNUSED = re.compile(r"bbox_head\.integral\.project")  # the constants 0, 1, ..., n
 _PARTS = {"cls": "class", "reg": "box", "centerness": "quality"}
-_TOWER = re.compile(r"bbox_head\.(cls|reg)_convs\.(\d+)\.(conv|gn)\.(weight|bias)")
+_TOWER = re.compile(r"bbox_head\.(cls|reg)_convs\.(\d+)\.(conv|gn)\.((?:conv_offset\.)?(?:weight|bias))")
 _EXTRA = re.compile(r"neck\.fpn_convs\.(\d+)\.conv\.(weight|bias)")
 # Theirs -> ours where one text is enough. FCOS and FoveaBox once had their own prefixes, which mmdetection renames too.
 _NAMES: tuple[tuple[re.Pattern[str], Callable[[Match[str]], str]], ...] = (
     (re.compile(r"backbone\.(features\..+)"), lambda m: f"backbone.{m[1]}"),
+    # As mmcv once called it.
+    (re.compile(r"backbone\.(.+\.conv2)_offset\.(weight|bias)"), lambda m: f"backbone.body.{m[1]}.conv_offset.{m[2]}"),
     (re.compile(r"backbone\.(.+)"), lambda m: f"backbone.body.{m[1]}"),
     (re.compile(r"neck\.lateral_convs\.(\d+)\.conv\.(weight|bias)"), lambda m: f"neck.lateral.{m[1]}.{m[2]}"),
     (re.compile(r"neck\.l2_norm\.weight"), lambda m: "neck.norm.weight"),
@@ -132,7 +134,7 @@ def fit(state: Mapping[str, object], own: Mapping[str, Tensor], where: str) -> d
         UsageError: naming tensors that are missing, unknown or of another shape.
     """
     names = {theirs: ours for theirs, ours in _mapped(state).items() if not _UNUSED.fullmatch(theirs)}
-    placed = {ours: _as_linear(state[theirs], own.get(ours)) for theirs, ours in names.items()}
+    placed = {ours: _halved(ours, _as_linear(state[theirs], own.get(ours)), own) for theirs, ours in names.items()}
     unknown = [name for name in state if names.get(name) not in own and not _UNUSED.fullmatch(name)]
     missing = [name for name in own if name not in placed]
     misshapen = [
@@ -148,6 +150,14 @@ def _as_linear(value: object, own: Tensor | None) -> object:
     """GFL v2's small network is written as 1x1 convolutions there and as linear layers here."""
     if isinstance(value, Tensor) and own is not None and own.ndim == 2 and value.ndim == 4:
         return value.flatten(2).squeeze(2) if value.shape[2:] == (1, 1) else value
+    return value
+
+
+def _halved(name: str, value: object, own: Mapping[str, Tensor]) -> object:
+    """A modulated convolution weighs its samples by a sigmoid there and by twice that here; a half is exact."""
+    offsets = own.get(f"{name.removesuffix('weight')}conv_offset.weight") if name.endswith(".weight") else None
+    if isinstance(value, Tensor) and offsets is not None and len(offsets) == 3 * offsets[0, 0].numel():
+        return value.float() / 2
     return value
 
 

@@ -28,19 +28,20 @@ _COLOURS: dict[str, Pixels] = {
 }
 _STRIDES = [8, 16, 32, 64, 128]
 _SQUARE = {"octave_base_scale": 8, "scales_per_octave": 1, "ratios": [1.0], "strides": _STRIDES}
+_NO_MEANS = {"target_means": [0.0] * 4}
 _TYPES = {
-    "gfl_r50": ("GFLHead", "GFocalHead", "LDHead"),
+    "gfl_r50": ("GFLHead", "GFocalHead", "LDHead", "LDGFLHead", "LDGFLv2Head"),
     "atss_r50": ("ATSSHead",),
     "fcos_r50": ("FCOSHead",),
-    "retinanet_r50": ("RetinaHead",),
+    "retinanet_r50": ("RetinaHead", "FreeAnchorRetinaHead", "PISARetinaHead"),
     "foveabox_r50": ("FoveaHead",),
-    "ssd512_vgg16": ("SSDHead",),
+    "ssd512_vgg16": ("SSDHead", "PISASSDHead"),
 }
-"""What model.bbox_head.type may be for a row of ours."""
+"""What model.bbox_head.type may be for a row of ours: heads of the same outputs, however they were trained."""
 # What a row of ours does and its configuration must not have otherwise, under model.bbox_head; silence is consent.
 _FIXED: dict[str, Mapping[str, object]] = {
     "gfl_r50": {"anchor_generator": _SQUARE},
-    "atss_r50": {"anchor_generator": _SQUARE, "bbox_coder": {"target_stds": [0.1, 0.1, 0.2, 0.2]}},
+    "atss_r50": {"anchor_generator": _SQUARE, "bbox_coder": _NO_MEANS},
     "fcos_r50": {"strides": _STRIDES},
     "retinanet_r50": {
         "anchor_generator": {
@@ -49,7 +50,7 @@ _FIXED: dict[str, Mapping[str, object]] = {
             "ratios": [0.5, 1.0, 2.0],
             "strides": _STRIDES,
         },
-        "bbox_coder": {"target_stds": [1.0, 1.0, 1.0, 1.0]},
+        "bbox_coder": _NO_MEANS,
     },
     "foveabox_r50": {"strides": _STRIDES, "base_edge_list": [16, 32, 64, 128, 256]},
     "ssd512_vgg16": {
@@ -59,7 +60,7 @@ _FIXED: dict[str, Mapping[str, object]] = {
             "ratios": [[2], [2, 3], [2, 3], [2, 3], [2, 3], [2], [2]],
             "basesize_ratio_range": [0.1, 0.9],
         },
-        "bbox_coder": {"target_stds": [0.1, 0.1, 0.2, 0.2]},
+        "bbox_coder": _NO_MEANS,
     },
 }
 
@@ -142,6 +143,18 @@ def ask_pixels(asked: Asked, pixels: Pixels | None) -> None:
     if pixels is not None:
         order, mean, std = pixels
         asked.keys |= {"model.pixels.order": order, "model.pixels.mean": list(mean), "model.pixels.std": list(std)}
+
+
+def ask_stds(asked: Asked, config: Config, where: str) -> None:
+    """Divisors of the deltas that boxes are coded as; before mmdetection 2 the head itself had them."""
+    head = find(config, "model", "bbox_head")
+    given = find(head, "bbox_coder", "target_stds") or find(head, "target_stds")
+    if given is None:
+        return
+    stds = numbers(given, 4)
+    if stds is None:
+        raise UsageError(f"{where}: its configuration has target_stds {given}; the importer knows four numbers")
+    asked.keys["model.boxes.stds"] = list(stds)
 
 
 def ask_fcos(asked: Asked, config: Config, where: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ from gfocal.interop.mmdetection_config import (
     ask_pixels,
     ask_predict,
     ask_resize,
+    ask_stds,
     ask_style,
     check_fixed,
     configured_pixels,
@@ -36,6 +38,8 @@ _BACKBONES: dict[tuple[bool, tuple[int, ...], int, int], str] = {
     (True, (3, 4, 23, 3), 256, 4): "resnext101_64x4d.tv_in1k",
     (True, (3, 4, 23, 3), 256, 8): "resnext101_32x8d.tv_in1k",
 }
+_OFFSETS = re.compile(r"\.conv\d?(?:\.conv)?_offset\.weight$")
+_PLAIN, _MODULATED = 18, 27  # outputs that deform a 3x3 kernel: two offsets a number, and a weight
 _OUTPUTS = {"gfl_cls": "gfl_r50", "atss_cls": "atss_r50", "retina_cls": "retinanet_r50"}
 
 
@@ -100,9 +104,12 @@ def recipe_of(
         ask_pixels(asked, configured_pixels(config))
     else:
         backbone = asked.keys["model.backbone"] = _backbone(state, where)
+        _ask_deformable(asked, state, where)
         ask_style(asked, config, style, backbone, where)
         channels = _pyramid(asked, config, state, where)
         _head(asked, row, config, state, channels, where)
+    if row in ("atss_r50", "retinanet_r50", "ssd512_vgg16"):
+        ask_stds(asked, config, where)
     if row == "fcos_r50":
         ask_fcos(asked, config, where)
     if row == "foveabox_r50":
@@ -154,6 +161,22 @@ def _backbone(state: Mapping[str, object], where: str) -> str:
     known = ", ".join(name.split(".")[0] for name in _BACKBONES.values())
     few = ", ".join([printable(n) for n in state if n.startswith("backbone.")][:3])
     raise UsageError(f"{where}: its backbone ({few}, ...; blocks {counts}) is none of {known}")
+
+
+def _ask_deformable(asked: Asked, state: Mapping[str, object], where: str) -> None:
+    """Which stages of a ResNet, and whether the towers, have deformable convolutions."""
+    found = {name: tensor for name, tensor in state.items() if _OFFSETS.search(name) and isinstance(tensor, Tensor)}
+    outputs = {len(tensor) if tensor.ndim else 0 for name, tensor in found.items() if name.startswith("backbone.")}
+    if outputs - {_PLAIN, _MODULATED} or len(outputs) > 1:
+        raise UsageError(
+            f"{where}: its deformable convolutions have {' and '.join(map(str, sorted(outputs)))} outputs of offsets; "
+            f"gfocal's have {_PLAIN} or, with weights, {_MODULATED}, as with deform_groups=1"
+        )
+    stages = {int(match[1]) + 1 for name in found if (match := re.match(r"backbone\.layer(\d)\.", name))}
+    asked.keys["model.deformable"] = sorted(stages)
+    if outputs == {_PLAIN}:
+        asked.keys["model.modulated"] = False
+    asked.keys["model.deformable_tower"] = any(name.startswith("bbox_head.") for name in found)
 
 
 def _pyramid(asked: Asked, config: Config, state: Mapping[str, object], where: str) -> int:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gfocal.models.blocks import Activation, separable
+from gfocal.models.deformable import DeformableConv
 from gfocal.models.protocols import KINDS, HeadShape, OutputKind, OutputLayer
 from gfocal.structures import HeadOutput
 
@@ -57,6 +58,7 @@ class ConvHead(nn.Module):
         groups: of GroupNorm. By default 32, but two channels each at least: a group of one channel on a map of one
             cell is a single number, which nothing can normalise.
         tower_bias: biases beside the normalisation (FCOS).
+        deformable_tower: the last convolution of each tower is deformable, its samples weighed.
         level_scales: every level has its own learnt factor on the box code.
         quality_on: the tower that the quality branch stands on.
 
@@ -76,6 +78,7 @@ class ConvHead(nn.Module):
         head_norm: Literal["group", "none"] = "group",
         groups: int | None = None,
         tower_bias: bool = False,
+        deformable_tower: bool = False,
         level_scales: bool = True,
         quality_on: Literal["box", "class"] = "box",
     ) -> None:
@@ -100,6 +103,8 @@ class ConvHead(nn.Module):
                     nn.init.zeros_(module.bias)
         nn.init.constant_(self.class_out.bias, CLASS_BIAS)  # type: ignore[arg-type]
         _start(self.box_out, shape.box_bias)
+        for tower in (self.class_tower, self.box_tower) if deformable_tower else ():
+            _deform_last(tower)
 
     def forward(self, levels: Sequence[Tensor]) -> HeadOutput:
         classes, boxes, qualities = [], [], []
@@ -147,6 +152,13 @@ def _tower(in_channels: int, channels: int, depth: int, groups: int, bias: bool)
             layers.append(nn.GroupNorm(groups, channels))
         layers.append(nn.ReLU(inplace=True))
     return nn.Sequential(*layers)
+
+
+def _deform_last(tower: nn.Sequential) -> None:
+    """Make its last convolution deformable; what it gives stays."""
+    convolutions = [(i, layer) for i, layer in enumerate(tower) if isinstance(layer, nn.Conv2d)]
+    for i, layer in convolutions[-1:]:
+        tower[i] = DeformableConv(layer)
 
 
 class DepthwiseHead(nn.Module):

@@ -102,7 +102,9 @@ BACKBONES: dict[str, BackboneForm] = {
     "vgg16": BackboneForm("models.backbones.vgg:VggBackbone", ("frozen_stages",), strides=(8, 16), stages=3),
 }
 TIMM = BackboneForm(
-    "models.backbones.timm:TimmBackbone", ("style", "frozen_stages", "norm_eval"), styles=("pytorch", "caffe")
+    "models.backbones.timm:TimmBackbone",
+    ("style", "frozen_stages", "norm_eval", "deformable", "modulated"),
+    styles=("pytorch", "caffe"),
 )
 """Every other name."""
 
@@ -120,7 +122,7 @@ NECKS: dict[str, NeckForm] = {
         image_size=512,
     ),
 }
-_TOWERS = ("channels", "head_depth", "head_norm", "tower_bias", "level_scales", "quality_on")
+_TOWERS = ("channels", "head_depth", "head_norm", "tower_bias", "deformable_tower", "level_scales", "quality_on")
 HEADS: dict[str, HeadForm] = {
     "conv": HeadForm("models.heads:ConvHead", _TOWERS, points=("square", "octave"), groups=32),
     "depthwise": HeadForm("models.heads:DepthwiseHead", ("channels", "head_depth")),

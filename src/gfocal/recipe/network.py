@@ -134,6 +134,10 @@ class ModelRecipe(Section):
         "resnet50.tv_in1k", description="a timm name, or one of gfocal's own: shufflenet_*, esnet_*, lcnet_*, vgg16"
     )
     style: Literal["pytorch", "caffe"] = Field("pytorch", description="stride of a bottleneck on its 3x3, or first 1x1")
+    deformable: tuple[Literal[2, 3, 4, 5], ...] = Field(
+        (), description="stages of a ResNet whose 3x3 convolutions are deformable: 3 is that of stride 8"
+    )
+    modulated: bool = Field(True, description="deformable convolutions of the backbone weigh their samples (DCNv2)")
     pretrained: bool | str = Field(False, description="backbone weights: true downloads, or the path of a file")
     frozen_stages: Annotated[int, Field(ge=0, le=4, strict=True)] = 0
     frozen: tuple[Literal["backbone", "neck"], ...] = Field((), description="parts that keep their values as a whole")
@@ -146,6 +150,7 @@ class ModelRecipe(Section):
     )
     head_norm: Literal["group", "none"] = Field("group", description="normalisation of the towers (conv)")
     tower_bias: bool = Field(False, description="biases beside the normalisation (conv)")
+    deformable_tower: bool = Field(False, description="the last convolution of each tower is deformable (conv)")
     level_scales: bool = Field(True, description="a learnt factor of each level on the box code (conv)")
     quality_on: Literal["box", "class"] = Field("box", description="the tower that a quality branch stands on (conv)")
     channels: Channels = Field(256, description="of neck and head (not ssd, plain)")
@@ -209,6 +214,10 @@ class ModelRecipe(Section):
             raise ValueError(f"{self.backbone} has {backbone.stages} stages to freeze, not {self.frozen_stages}")
         if self.style not in backbone.styles:
             raise ValueError(f"style {self.style} is a ResNet's; {self.backbone} has none")
+        if self.deformable and "deformable" not in backbone.keys:
+            raise ValueError(
+                f"deformable convolutions are a ResNet's; {self.backbone} has none: leave model.deformable out"
+            )
         if self.head_norm == "group" and self.channels % head.groups:
             raise ValueError(
                 f"channels must be a multiple of {head.groups} (GroupNorm's groups) for head {self.head}, "

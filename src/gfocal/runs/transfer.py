@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from gfocal.detector import DenseDetector
 from gfocal.errors import UsageError
+from gfocal.models.deformable import DeformableConv
 from gfocal.models.protocols import KINDS, OutputKind, OutputLayer
 from gfocal.recipe import ModelRecipe, Recipe, build_recipe
 from gfocal.recipe.forms import ASSIGNERS
@@ -104,9 +105,9 @@ def stored_recipe(path: Path) -> Recipe:
 
 
 _KEYS: dict[Group, tuple[str, ...]] = {
-    "backbone": ("backbone",),
+    "backbone": ("backbone", "deformable", "modulated"),
     "neck": ("neck", "backbone", "channels", "extra_from", "strides"),
-    "head": ("head", "neck", "channels", "head_depth", "head_norm", "tower_bias", "strides"),
+    "head": ("head", "neck", "channels", "head_depth", "head_norm", "tower_bias", "deformable_tower", "strides"),
     "class": (
         "head",
         "channels",
@@ -332,4 +333,6 @@ def _comes_after_the_same(name: str, own: nn.Module, other: nn.Module) -> bool:
 
 
 def _kinds(layers: Iterable[nn.Module], last: int) -> list[type]:
-    return [type(layer) for layer in list(layers)[: last + 1]]
+    """Of the first layers; a deformable convolution starts as a plain one."""
+    kinds = [type(layer) for layer in list(layers)[: last + 1]]
+    return [nn.Conv2d if kind is DeformableConv else kind for kind in kinds]

@@ -89,6 +89,8 @@ def test_keys_that_are_younger_than_a_study_s_folder_leave_its_runs_as_they_were
     before = "2b551aa83a4d458d876861653a9ef2201e426f3e85e2ffe38d5e34b10da1e3aa"
     assert _identity(load_recipe("gfl_nano"), "facts") == before
     assert _identity(load_recipe("gfl_nano", ["predict.class_agnostic=true"]), "facts") != before
+    for deformable in ("model.deformable=[4]", "model.deformable_tower=true"):
+        assert _identity(load_recipe("gfl_r50", [deformable]), "facts") != _identity(load_recipe("gfl_r50"), "facts")
 
 
 def test_a_range_of_values_makes_other_runs_and_none_is_as_before(data: StudyData) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from gfocal.errors import UsageError
 from gfocal.models.backbones.loading import first_line, no_weights, refuse_not_finite
+from gfocal.models.deformable import DeformableConv
 from gfocal.models.freezing import norms_in_eval
 from gfocal.serialization.torch_files import check_weights_file
 
@@ -28,6 +29,9 @@ class TimmBackbone(nn.Module):
         norm_eval: batch normalisation keeps its running statistics while training.
         style: which convolution of a ResNet's bottleneck has the stride: "pytorch" the 3x3, "caffe" the first 1x1.
             Weights of either fit the other, by name and by shape, and give other maps.
+        deformable: stages of a ResNet whose 3x3 convolutions are deformable: 3 for that of C3 (stride 8), 4, 5. They
+            start as what they were.
+        modulated: deformable convolutions weigh their samples.
 
     Attributes:
         channels: of each map.
@@ -45,6 +49,8 @@ class TimmBackbone(nn.Module):
         frozen_stages: int = 0,
         norm_eval: bool = False,
         style: Literal["pytorch", "caffe"] = "pytorch",
+        deformable: Sequence[int] = (),
+        modulated: bool = True,
     ) -> None:
         super().__init__()
         import timm  # here, not above: it costs half a second, and the small detector does not need it
@@ -71,6 +77,8 @@ class TimmBackbone(nn.Module):
             _stride_on_first(self.body, name)
         elif style != "pytorch":
             raise UsageError(f'model.style: "pytorch" or "caffe", not {style!r}')
+        for stage in deformable:
+            _deform(self.body, name, stage, modulated)
         self.norm_eval = norm_eval
         if frozen_stages:
             stride = 2 * 2**frozen_stages
@@ -105,6 +113,24 @@ def _stride_on_first(body: nn.Module, name: str) -> None:
         )
     for block in strided:
         block.conv1.stride, block.conv2.stride = block.conv2.stride, block.conv1.stride
+
+
+def _deform(body: nn.Module, name: str, stage: int, modulated: bool) -> None:
+    """Make the 3x3 convolutions of the bottlenecks of a stage deformable.
+
+    Raises:
+        UsageError: there are none.
+    """
+    from timm.models.resnet import Bottleneck
+
+    blocks = [m for m in getattr(body, f"layer{stage - 1}", nn.Module()).modules() if isinstance(m, Bottleneck)]
+    if not blocks:
+        raise UsageError(
+            f"model.deformable: {name} has no bottlenecks of a ResNet in stage {stage} here; leave the stage out, or "
+            "use a ResNet of 50 layers or more"
+        )
+    for block in blocks:
+        block.register_module("conv2", DeformableConv(block.conv2, modulated=modulated))
 
 
 def _timm_features(name: str, pretrained: bool | str, **options: Any) -> nn.Module:

@@ -278,6 +278,11 @@ def _identity(recipe: Recipe, facts: str) -> str:
     for key in ("keep_steps", "minutes", "epoch_steps"):
         if not schedule[key]:
             schedule.pop(key)
+    if not recipe.model.deformable:
+        content["model"].pop("deformable")
+        content["model"].pop("modulated")
+    if not recipe.model.deformable_tower:
+        content["model"].pop("deformable_tower")
     if not content["predict"]["class_agnostic"]:
         content["predict"].pop("class_agnostic")
     content["runtime"]["channels_last"] = real_layout(recipe.runtime.channels_last)  # as the job of a run has it
