@@ -55,7 +55,7 @@ def test_every_recipe_builds_a_detector_that_sees(name: str) -> None:
     assert out.class_logits.shape == (1, len(detector.points(height, width)), logits)
     numbers = 4 if recipe.model.boxes.kind == "dirac" else 4 * (recipe.model.boxes.reg_max + 1)
     assert out.box.shape[-1] == numbers
-    branch = recipe.model.quality.kind in ("centerness", "iou")
+    branch = recipe.model.quality.kind in ("centerness", "iou", "varifocal_aligned")
     assert (out.quality_logits is not None) == branch
 
 
@@ -458,7 +458,8 @@ def test_a_detector_is_a_row_of_defaults(name: str) -> None:
         short |= {"points": {"sizes": [0.1, 0.2, 0.4, 0.8], "aspects": [[2], [2], [2]]}}
     content = {"model": short, "data": {"resize": {"kind": "square"}}}
     recipe = build_recipe(content)
-    names = {"ssd": "ssd512_vgg16", "nanodet_plus": "nanodet_plus_m", "picodet": "picodet_s"}
+    names = {"ssd": "ssd512_vgg16", "nanodet_plus": "nanodet_plus_m"}
+    names |= {"picodet": "picodet_s", "picodet_lcnet": "picodet_s_lcnet"}
     published = load_recipe(names.get(name, f"{name}_r50"))
     for key in ("assigner", "quality", "boxes", "box_weight", "norm", "loss_weights"):
         assert getattr(recipe.model, key) == getattr(published.model, key)
@@ -470,7 +471,10 @@ def test_a_detector_is_a_row_of_defaults(name: str) -> None:
     assert changed.model.loss_weights.cls == recipe.model.loss_weights.cls
 
 
-@pytest.mark.parametrize(("name", "published"), [("nanodet_plus", "nanodet_plus_m"), ("picodet", "picodet_s")])
+@pytest.mark.parametrize(
+    ("name", "published"),
+    [("nanodet_plus", "nanodet_plus_m"), ("picodet", "picodet_s"), ("picodet_lcnet", "picodet_s_lcnet")],
+)
 def test_a_row_that_was_published_as_a_network_is_one(name: str, published: str) -> None:
     recipe, named = build_recipe({"model": {"detector": name}}), load_recipe(published)
     assert recipe.model == named.model

@@ -55,7 +55,8 @@ NO_BATCH_STATISTICS = (
 
 def small_recipe(detector: str) -> str:
     """The recipe of a row that is made for CPUs."""
-    return {"nanodet_plus": "nanodet_plus_m", "picodet": "picodet_s"}.get(detector, f"{detector}_nano")
+    small = {"nanodet_plus": "nanodet_plus_m", "picodet": "picodet_s", "picodet_lcnet": "picodet_s_lcnet"}
+    return small.get(detector, f"{detector}_nano")
 
 
 TASK_ALIGNED = "model.assigner.kind=task_aligned"

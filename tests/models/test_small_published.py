@@ -114,6 +114,10 @@ def raw(detector: DenseDetector, images: Tensor) -> HeadOutput:
         ("picodet_s", 992_715),  # published as 0.99, 2.15 and 3.30 million
         ("picodet_m", 2_152_554),
         ("picodet_l", 3_305_009),
+        ("picodet_xs_lcnet", 704_254),  # published as 0.70, 1.18, 3.46 and 5.80 million
+        ("picodet_s_lcnet", 1_186_492),
+        ("picodet_m_lcnet", 3_465_316),
+        ("picodet_l_lcnet", 5_804_500),
     ],
 )
 def test_as_many_numbers_as_published(recipe: str, numbers: int) -> None:

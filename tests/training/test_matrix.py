@@ -20,7 +20,7 @@ from gfocal.data.loading.loader import DetectionDataset, make_loader
 from gfocal.detector import DenseDetector
 from gfocal.evaluation.evaluator import evaluate
 from gfocal.recipe import AXES, DETECTORS, load_recipe
-from gfocal.recipe.forms import ASSIGNERS, BOXES, QUALITIES
+from gfocal.recipe.forms import ASSIGNERS, BOX_WEIGHTS, BOXES, QUALITIES
 from gfocal.representation import MinedSoftmax, ScoreWeight, TargetWeight
 from gfocal.runs.checkpoint import load_detector, save_detector
 from gfocal.structures import Batch, Targets
@@ -28,6 +28,7 @@ from gfocal.zoo import build_detector
 from helpers.small_runs import small_recipe
 
 POINTS = {name: row["model"]["points"]["kind"] for name, row in DETECTORS.items()}
+WEIGHTS = {name: row["model"]["box_weight"] for name, row in DETECTORS.items()}
 
 
 def pairs() -> list[tuple[str, str, str]]:
@@ -36,7 +37,8 @@ def pairs() -> list[tuple[str, str, str]]:
     for detector in DETECTORS:
         axes = AXES[POINTS[detector]]
         for quality, boxes in itertools.product(axes["quality.kind"], axes["boxes.kind"]):
-            if BOXES[boxes].bins or not QUALITIES[quality].bins:
+            fits = BOXES[boxes].bins or not QUALITIES[quality].bins
+            if fits and (QUALITIES[quality].target or not BOX_WEIGHTS[WEIGHTS[detector]].target):
                 found.append((detector, quality, boxes))
     return [*found, ("atss", "centerness", "dirac distances"), ("foveabox", "none", "dirac distances")]
 
@@ -60,6 +62,7 @@ CHOSEN = {
     ("ssd", "joint", "dirac"),
     ("nanodet_plus", "joint", "general_dfl"),
     ("picodet", "varifocal", "general_dfl"),
+    ("picodet_lcnet", "varifocal_aligned", "general_dfl"),
 }
 
 
@@ -103,16 +106,6 @@ CASES += [
     )
     for row in sorted(ALIGNED)
 ]
-CASES.append(
-    pytest.param(
-        *("gfl", "varifocal_aligned", "general_dfl"),
-        [
-            *("model.head=pico_se", "model.neck=lc_pan", "model.assigner.kind=task_aligned"),
-            *("model.box_weight=target", "model.norm=weights"),
-        ],
-        id="picodet_of_2022",
-    )
-)
 CASES += [
     pytest.param(*row, [f"model.assigner.kind={name}"], id="-".join(row) + f"-{name}", marks=marks)
     for name in ("dsla", "sim_ota")

@@ -119,6 +119,25 @@ DETECTORS: dict[str, dict[str, Section]] = {
         "schedule": {"kind": "cosine", "final_lr": 0.0, "warmup_start": 0.1, "ema": 0.9998},
         "predict": {"score_threshold": 0.025},
     },
+    "picodet_lcnet": {
+        "model": {
+            **_SMALL,
+            "backbone": "lcnet_x0_75",
+            "neck": "lc_pan",
+            "head": "pico_se",
+            "points": {**_POINT, "scale": 5.0},
+            # A third of the run that the recipes have, as published.
+            "assigner": {"kind": "task_aligned", "static_epochs": 20},
+            "quality": {"kind": "varifocal_aligned"},
+            "box_weight": "target",
+            "norm": "weights",
+            "loss_weights": {"box": 2.5, "dfl": 0.5},
+        },
+        "data": _SMALL_SQUARE,
+        "optim": {"lr": 0.32, "reference_batch": 256, "weight_decay": 4e-5, "decay_norm_and_bias": False},
+        "schedule": {"kind": "cosine", "final_lr": 0.0, "warmup_start": 0.1, "ema": 0.9998},
+        "predict": {"score_threshold": 0.025},
+    },
 }
 """What ``model.detector`` fills in where a recipe is silent; :data:`AXES` says what else fits."""
 
