@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from gfocal.detector import DenseDetector
@@ -15,6 +15,7 @@ from gfocal.runs.card import read
 from gfocal.runs.checkpoint import find_weights, read_about
 from gfocal.runs.class_mapping import ClassMatch, describe_classes, match_classes
 from gfocal.runs.transfer import PARTS, Group, Taken, changed_keys, other_inputs, start_from
+from gfocal.utils.text import counted
 
 
 def check_start(model: ModelRecipe) -> None:
@@ -38,6 +39,19 @@ def check_start(model: ModelRecipe) -> None:
 
 
 @dataclass(frozen=True)
+class NormStatistics:
+    """What was measured for batch norms that had no statistics, see :mod:`gfocal.runtime.norm_statistics`.
+
+    Attributes:
+        norms: how many.
+        images: of the training data, as training sees them.
+    """
+
+    norms: int
+    images: int
+
+
+@dataclass(frozen=True)
 class Start:
     """What a detector took from other weights.
 
@@ -50,6 +64,7 @@ class Start:
         reasons: recipe keys that are why, as "model.boxes.delta 1.0 -> 0.5", by group.
         other_inputs: what the weights were trained for and the recipe has otherwise, a text for each.
         classes: whose outputs were kept; None where the head starts from scratch.
+        statistics: what batch norms without statistics were given; None where all have them, or keep what they have.
     """
 
     source: Path
@@ -60,6 +75,7 @@ class Start:
     reasons: dict[Group, list[str]]
     other_inputs: tuple[str, ...]
     classes: ClassMatch | None
+    statistics: NormStatistics | None = None
 
     def to_dict(self) -> dict[str, object]:
         """JSON types, as run.json holds them."""
@@ -73,6 +89,7 @@ class Start:
             },
             "other_inputs": list(self.other_inputs),
             "classes": None if self.classes is None else self.classes.to_dict(),
+            "norm_statistics": None if self.statistics is None else asdict(self.statistics),
         }
 
 
@@ -124,6 +141,11 @@ def describe_start(start: Start) -> list[str]:
     if start.classes is not None:
         lines += describe_classes(start.classes)
     lines += _describe_groups(start)
+    if (found := start.statistics) is not None:
+        lines.append(
+            f"init: {counted(found.norms, 'batch norm')} of the weights had no statistics, as in files made for "
+            f"inference: measured on {counted(found.images, 'training picture')}, which leaves all outputs as they were"
+        )
     if start.other_inputs:
         other = "; ".join(start.other_inputs)
         lines.append(f"init: the weights were trained for other inputs than this run has: {other}")

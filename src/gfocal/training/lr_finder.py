@@ -20,6 +20,7 @@ from gfocal.recipe import Recipe
 from gfocal.runs.initial_weights import check_start, start_weights
 from gfocal.runtime.failures import explained_failures
 from gfocal.runtime.layout import in_layout
+from gfocal.training.norm_statistics import complete_norms
 from gfocal.training.optimizer import make_optimizer, scaled_lr
 from gfocal.training.step import NotFinite, make_accelerator, optimizer_step
 from gfocal.training.step_plan import StepPlan
@@ -159,6 +160,8 @@ def find_lr(
         if init is not None:
             start_weights(detector, recipe, init)
         detector = in_layout(detector, recipe.runtime.channels_last)
+        if init is not None:
+            complete_norms(detector, endless, index, accelerator.device, skip_broken=skip_broken)
         model, optimizer = accelerator.prepare(detector, make_optimizer(detector, recipe.optim))
         batches = iter(batches_from(endless, index, detector.resize, 0, an_epoch, skip_broken))
 

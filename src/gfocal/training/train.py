@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from gfocal.runtime.layout import in_layout
 from gfocal.runtime.memory import out_of_memory
 from gfocal.training.early_stopping import check_patience
 from gfocal.training.fitting.choices import Choices, Machine, choose, chosen_before, full_plan
+from gfocal.training.norm_statistics import complete_norms
 from gfocal.training.step import make_accelerator
 from gfocal.training.trainer import Trainer
 from gfocal.utils.locks import locked_folder
@@ -99,6 +101,10 @@ def train(
             accelerator = make_accelerator(recipe.runtime.precision)  # what was measured went through the other one
         recipe = before.recipe
         detector = in_layout(detector, recipe.runtime.channels_last)
+        if start is not None:
+            with careful():
+                found = complete_norms(detector, recipe, train_index, accelerator.device, skip_broken=skip_broken)
+            start = replace(start, statistics=found)
         run = Run(out, recipe, train_index, val_index, processes=processes, held_out=held_out, asked=before.asked)
         if recipe.runtime.sync_batch_norm:
             synchronise_batch_norm(detector, processes)
