@@ -24,9 +24,10 @@ from gfocal.cli.terminal import warn
 from gfocal.data.scenes.generate import make_scenes
 from gfocal.prediction.predict import Prediction
 from gfocal.recipe.flags import with_flags
+from gfocal.runs.checkpoint import load_detector
 from gfocal.training.fitting.pace import Pace
 from gfocal.utils.text import counted
-from helpers.known_answers import keys_of
+from helpers.known_answers import keys_of, names_of
 from helpers.mmdetection_files import empty_weights, save_as
 from helpers.small_runs import TINY
 
@@ -394,6 +395,20 @@ def test_import_takes_a_style_and_says_what_it_did(tmp_path: Path) -> None:
     assert "left out, not run: objects of" in said
     assert f"predict {tmp_path / 'out'} PICTURES" in said
     assert json.loads(call(*styled, "--overwrite", "--json").stdout)["recipe"] == "retinanet_r50"
+
+
+def test_import_takes_the_names_of_the_classes(tmp_path: Path) -> None:
+    shapes = {f"head.gfl_cls.{i}.{what}": (34, 96, 1, 1)[: 4 if what == "weight" else 1] for i in range(4)
+              for what in ("weight", "bias")}  # fmt: skip
+    state = empty_weights(names_of("nanodet_plus_m"), shapes)
+    save_as(tmp_path / "a.pth", {name: value.half().contiguous() for name, value in state.items()}, {}, "2.x")
+    (tmp_path / "names.txt").write_text("cat\ndog\n")
+    given = ("import", tmp_path / "a.pth", "-o", tmp_path / "out", "--overwrite")
+    for names in ("cat,dog", "cat, dog ", str(tmp_path / "names.txt")):
+        call(*given, "--names", names)
+        assert load_detector(tmp_path / "out")[0].names == ("cat", "dog")
+    assert "one of the names is empty" in refused(*given, "--names", "cat,,dog")
+    assert "--names has 3 names, and the file has outputs for 2" in refused(*given, "--names", "cat,dog,bus")
 
 
 # --- from data to drawings

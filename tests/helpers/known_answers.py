@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gfocal.detector import DenseDetector
+
 RECORDED = Path(__file__).resolve().parents[1] / "recorded" / "mmdetection"
 HEADS = tuple(json.loads((RECORDED / "inputs.json").read_text()))
 WHOLE = ("gfl_r50", "atss_r50", "fcos_r50_giou", "retinanet_r50", "foveabox_r50", "ssd512_vgg16")
@@ -65,6 +67,28 @@ def known_whole(model: str) -> dict[str, np.ndarray]:
 def keys_of(model: str) -> Path:
     """The list of the names and shapes of a whole detector's tensors."""
     return RECORDED / f"{model}.txt"
+
+
+def names_of(network: str) -> Path:
+    """The list of the names and shapes of a small network's tensors, those of training alone among them."""
+    return RECORDED.parent / "names" / f"{network}.txt"
+
+
+def assert_published(detector: DenseDetector, answers: Path, *, sigmoid: bool) -> None:
+    """The raw outputs on three recorded images are what another runner gave, to 1e-3 of their scale.
+
+    ``sigmoid``: that one's class outputs are probabilities.
+    """
+    known = np.load(answers)
+    images = torch.from_numpy(known["pictures"]).permute(0, 3, 1, 2).flip(1).contiguous()  # the detector takes RGB
+    with torch.no_grad():
+        out = detector.eval()(images)
+    classes = out.class_logits.shape[-1]
+    for i in range(len(images)):
+        scores = out.class_logits[i].sigmoid() if sigmoid else out.class_logits[i]
+        rows, wanted = torch.cat((scores, out.box[i]), 1)[:: int(known["step"])].numpy(), known[f"raw_{i}"]
+        for part in (slice(0, classes), slice(classes, None)):
+            assert np.abs(rows[:, part] - wanted[:, part]).max() < 1e-3 * np.abs(wanted[:, part]).max()
 
 
 def thin(answers: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

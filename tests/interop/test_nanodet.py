@@ -80,7 +80,7 @@ def test_averaged_weights_are_found_under_any_wrapper(state: dict[str, Tensor], 
     inner = {name.removeprefix("model."): value for name, value in state.items()}
     averaged = {f"avg_model.module.{name}": value + 1 for name, value in inner.items()}
     report = import_weights(save(tmp_path / "a.ckpt", {**state, **averaged}), tmp_path)
-    assert report.notes[0] == "the averaged weights are taken, under avg_model.; left out: those under model."
+    assert "the averaged weights are taken, under avg_model.; left out: those under model." in report.notes
     ours = load_detector(tmp_path)[0].state_dict()
     assert torch.equal(ours["neck.lateral.1.weight"], state[LATERAL] + 1)
 
@@ -142,6 +142,16 @@ def test_other_classes_and_bins_come_from_the_shapes(tmp_path: Path) -> None:
     assert all(torch.equal(value, read.state_dict()[name]) for name, value in own.state_dict().items())
 
 
+def test_the_wider_one_is_told_by_its_shapes(tmp_path: Path) -> None:
+    recipe = load_recipe("gfl_nano", ["model.backbone=shufflenet_v2_x1_5", "model.channels=128"])
+    own = build_detector(recipe, ["a"], pretrained=False)
+    report = import_nanodet(save(tmp_path / "nanodet_m_1.5x_416.ckpt", as_nanodet(own.state_dict())), tmp_path)
+    read, read_recipe, _ = load_detector(report.file)
+    assert (read_recipe.model.backbone, read_recipe.model.channels) == ("shufflenet_v2_x1_5", 128)
+    assert read.resize.size == 416
+    assert all(torch.equal(value, read.state_dict()[name]) for name, value in own.state_dict().items())
+
+
 def as_nanodet(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Our names turned into NanoDet's, written apart from the importer."""
     layers = {"0": "depthwise", "1": "dwnorm", "3": "pointwise", "4": "pwnorm"}
@@ -163,7 +173,7 @@ def as_nanodet(state: dict[str, Tensor]) -> dict[str, Tensor]:
 @pytest.mark.parametrize("content", [{}, {"state_dict": {"fc.weight": torch.zeros(2)}}, {"state_dict": 3}])
 def test_other_checkpoints_are_refused(tmp_path: Path, content: Any) -> None:
     torch.save(content, tmp_path / "other.ckpt")
-    with pytest.raises(UsageError, match="not a NanoDet-m checkpoint"):
+    with pytest.raises(UsageError, match="not a NanoDet checkpoint"):
         import_nanodet(tmp_path / "other.ckpt", tmp_path / "out")
 
 

@@ -33,10 +33,11 @@ def is_set(found: Mapping[str, object], expected: Mapping[str, Tensor]) -> bool:
     ["", "module.", "model.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module.", "model.module.", "module.model.",
      "model._orig_mod.", "student.", "module.student.", "module.module."],
 )  # fmt: skip
-def test_one_set_of_weights_needs_no_word(prefix: str) -> None:
+def test_one_set_of_weights_under_any_prefix(prefix: str) -> None:
     read = unwrapped(under(prefix))
     assert is_set(read.state, PLAIN)
-    assert read.notes == ()
+    words = [word for word in ("module.", "_orig_mod.", "model.", "student.") if word in prefix]
+    assert read.notes == ((f"names are read without {', '.join(words)}",) if words else ())
 
 
 def test_parts_that_were_compiled() -> None:
@@ -44,16 +45,21 @@ def test_parts_that_were_compiled() -> None:
     assert is_set(unwrapped(names).state, PLAIN)
 
 
-@pytest.mark.parametrize("prefix", ["teacher.", "avg_model.", "ema_model.", "model_ema.", "ema.", "ema.module."])
+@pytest.mark.parametrize(
+    ("prefix", "averaged"),
+    [*((word, word) for word in ("teacher.", "avg_model.", "ema_model.", "model_ema.", "ema.", "ema_")),
+     ("ema.module.", "ema."), ("ema_module.", "ema_")],
+)  # fmt: skip
 @pytest.mark.parametrize("plain", ["", "model.", "student."])
-def test_averaged_weights_go_before_plain_ones(prefix: str, plain: str) -> None:
-    averaged = f"{prefix.partition('.')[0]}."
+def test_averaged_weights_go_before_plain_ones(prefix: str, averaged: str, plain: str) -> None:
     read = unwrapped({**under(plain), **under(prefix, AVERAGED)})
     assert is_set(read.state, AVERAGED)
+    wrapped = ("names are read without module.",) if "module." in prefix else ()
     assert read.notes == (
+        *wrapped,
         f"the averaged weights are taken, under {averaged}; left out: those under {plain or 'no prefix'}",
     )
-    assert unwrapped(under(prefix, AVERAGED)).notes == (f"the averaged weights are taken, under {averaged}",)
+    assert unwrapped(under(prefix, AVERAGED)).notes == (*wrapped, f"the averaged weights are taken, under {averaged}")
 
 
 def test_a_teacher_that_is_another_network_is_left_out() -> None:
@@ -89,7 +95,8 @@ EMA = {f"ema_{name.replace('.', '_')}": tensor for name, tensor in AVERAGED.item
 def test_copies_of_mmcvs_hook(hook: str, taken: str) -> None:
     read = unwrap(Checkpoint({**under("module."), **EMA}, {"config": f"custom_hooks = [{hook}]"}))
     assert is_set(read.state, PLAIN)
-    (note,) = read.notes
+    note, prefix = read.notes
+    assert prefix == "names are read without module."
     assert note.startswith(taken)
     assert note.endswith("3 tensors ema_... are left out")
 

@@ -112,11 +112,30 @@ app.command("eval")(evaluate)
 app.command()(predict)
 
 
+def class_list(given: str) -> list[str]:
+    """The class names that a person lists, or gives the file of.
+
+    Raises:
+        UsageError: none of them, or an empty one.
+    """
+    from gfocal.data.formats.yolo.class_names import names_in
+    from gfocal.errors import UsageError
+
+    names = list(names_in(Path(given)) or given.split(","))
+    if not all(name.strip() for name in names):
+        raise UsageError(f"--names {given!r}: one of the names is empty; give cat,dog,... or a file with one per line")
+    return [name.strip() for name in names]
+
+
 @app.command("import")
 @verb
 def import_(
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="A checkpoint of mmdetection, GFocal or NanoDet-m (.pth, .ckpt).")
+        Path,
+        typer.Argument(
+            metavar="FILE",
+            help="A checkpoint of mmdetection, GFocal or NanoDet (.pth, .ckpt).",
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The folder to write the checkpoint to.")],
     style: Annotated[
@@ -125,7 +144,13 @@ def import_(
     ] = None,
     size: Annotated[
         int | None,
-        typer.Option("--size", min=32, help="NanoDet's input side in pixels; by default taken from the file name."),
+        typer.Option(
+            "--size", min=32, help="NanoDet's or PicoDet's input side in pixels; by default as named, or 320."
+        ),
+    ] = None,
+    names: Annotated[
+        str | None,
+        typer.Option("--names", metavar="A,B,...", help="Class names in order, or a text file with one per line."),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a checkpoint in DIR.")] = False,
     json_: Json = False,
@@ -137,7 +162,8 @@ def import_(
     with own_stdout():
         from gfocal.interop.load import import_weights
 
-        report = import_weights(file, out, style=style, size=size, overwrite=overwrite)
+        own = None if names is None else class_list(names)
+        report = import_weights(file, out, style=style, size=size, names=own, overwrite=overwrite)
     if json_:
         return print_json(report)
     from gfocal.utils.text import program

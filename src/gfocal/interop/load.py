@@ -1,33 +1,50 @@
-"""Weights of other projects -> a gfocal checkpoint: the names of the tensors say which project."""
+"""Weights of other projects -> a gfocal checkpoint: the names of the tensors say which project and which detector."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from gfocal.errors import UsageError, require_path
+from gfocal.errors import UsageError, require_path, require_texts
 from gfocal.interop.mmdetection import import_mmdetection
 from gfocal.interop.nanodet import import_nanodet, is_nanodet
 from gfocal.interop.report import ImportReport, free_place
 from gfocal.interop.wrappers import read_wrapped
 from gfocal.utils.locks import locked_folder
 
+Style = Literal["pytorch", "caffe"]
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What a person says beside the file; see :func:`import_weights`."""
+
+    style: Style | None
+    size: int | None
+    names: Sequence[str] | None
+    overwrite: bool
+
 
 def import_weights(
     checkpoint: str | Path,
     out: str | Path,
     *,
-    style: Literal["pytorch", "caffe"] | None = None,
+    style: Style | None = None,
     size: int | None = None,
+    names: Sequence[str] | None = None,
     overwrite: bool = False,
 ) -> ImportReport:
-    """Write ``out/best.safetensors`` from a checkpoint of NanoDet-m, mmdetection 2.x or 3.x, or GFocal.
+    """Write ``out/best.safetensors`` from a checkpoint of mmdetection 2.x or 3.x, GFocal or NanoDet.
 
     Args:
         checkpoint: a ``.pth``, ``.pt`` or ``.ckpt`` file. It is read as data: nothing in it is imported or called.
         out: the folder to write to; made if it does not exist.
-        style: see :func:`gfocal.interop.mmdetection.import_mmdetection`; NanoDet has none.
-        size: see :func:`gfocal.interop.nanodet.import_nanodet`; files of mmdetection say it themselves.
+        style: see :func:`gfocal.interop.mmdetection.import_mmdetection`; the others have none.
+        size: input side in pixels of a NanoDet, whose files do not say it; those of mmdetection do.
+        names: of the classes, in the order of the outputs; by default what the file says, else COCO's for 80 classes,
+            else "class 0", "class 1", ...
         overwrite: replace a checkpoint that ``out`` has already.
 
     Raises:
@@ -36,14 +53,14 @@ def import_weights(
     """
     require_path("the checkpoint", checkpoint)
     require_path("out", out)
+    if names is not None:
+        require_texts("names", names)
     with locked_folder(Path(out)):
-        return _import(Path(checkpoint), Path(out), style, size, overwrite)
+        return _import(Path(checkpoint), Path(out), _Asked(style, size, names, overwrite))
 
 
-def _import(
-    checkpoint: Path, out: Path, style: Literal["pytorch", "caffe"] | None, size: int | None, overwrite: bool
-) -> ImportReport:
-    free_place(out, overwrite=overwrite)
+def _import(checkpoint: Path, out: Path, asked: _Asked) -> ImportReport:
+    free_place(out, overwrite=asked.overwrite)
     if checkpoint.suffix == ".safetensors" and checkpoint.is_file():
         raise UsageError(
             f"{checkpoint} needs no import: give it, or its folder, as MODEL. Weights of other projects come as .pth, "
@@ -51,11 +68,19 @@ def _import(
         )
     content = read_wrapped(checkpoint)
     if is_nanodet(content.state):
-        if style is not None:
-            raise UsageError("--style is for ResNets of mmdetection; NanoDet's network has only one")
-        return import_nanodet(checkpoint, out, size=size, overwrite=overwrite, content=content)
-    if size is not None:
+        _refuse_style(asked, "NanoDet's")
+        return import_nanodet(
+            checkpoint, out, size=asked.size, names=asked.names, overwrite=asked.overwrite, content=content
+        )
+    if asked.size is not None:
         raise UsageError(
             "--size is for NanoDet; detectors of mmdetection take another size when they are used: --set data.resize..."
         )
-    return import_mmdetection(checkpoint, out, style=style, overwrite=overwrite, content=content)
+    return import_mmdetection(
+        checkpoint, out, style=asked.style, names=asked.names, overwrite=asked.overwrite, content=content
+    )
+
+
+def _refuse_style(asked: _Asked, whose: str) -> None:
+    if asked.style is not None:
+        raise UsageError(f"--style is for ResNets of mmdetection; {whose} network has only one")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from re import Match
 
@@ -14,6 +14,7 @@ from gfocal.interop.mmdetection_recipe import find_row, recipe_of
 from gfocal.interop.report import (
     ImportReport,
     class_names,
+    folded_note,
     free_place,
     refuse_misfits,
     refuse_not_finite,
@@ -58,6 +59,7 @@ def import_mmdetection(
     out: Path,
     *,
     style: Style | None = None,
+    names: Sequence[str] | None = None,
     overwrite: bool = False,
     content: Checkpoint | None = None,
 ) -> ImportReport:
@@ -73,6 +75,7 @@ def import_mmdetection(
         style: of a ResNet whose file does not say it: "pytorch" (RGB, mean 123.675 116.28 103.53, std 58.395 57.12
             57.375, stride on a bottleneck's 3x3) or "caffe" (BGR, mean 103.53 116.28 123.675, std 1, stride on
             its first 1x1).
+        names: of the classes, instead of those that the file says.
         overwrite: replace a checkpoint that ``out`` has already.
         content: what the file holds, if it was read already.
 
@@ -86,12 +89,12 @@ def import_mmdetection(
     where, state = str(checkpoint), content.state
     row = find_row(state, where)
     found = recipe_of(row, state, content.meta, style, where)
-    names, note = class_names(found.names, found.classes)
+    class_list, note = class_names(found.names, found.classes, names)
     refuse_not_finite(checkpoint, {name: value for name, value in state.items() if not _UNUSED.fullmatch(name)})
-    detector = build_within(found.recipe, names, state, checkpoint)
+    detector = build_within(found.recipe, class_list, state, checkpoint)
     detector.load_state_dict(fit(state, detector.state_dict(), f"{checkpoint} does not fit {row}"))
     weights = detector.state_dict()
-    save_import(file, weights, found.recipe, names, source=checkpoint, format="mmdetection")
+    save_import(file, weights, found.recipe, class_list, source=checkpoint, format="mmdetection")
     return ImportReport(
         file,
         "mmdetection",
@@ -100,7 +103,7 @@ def import_mmdetection(
         len(weights),
         tuple(name for name in state if _UNUSED.fullmatch(name)),
         found.classes,
-        notes=(*content.notes, *((note,) if note else ()), *found.notes),
+        notes=(*content.notes, *((note,) if note else ()), *found.notes, *folded_note(detector)),
         foreign=content.foreign,
     )
 

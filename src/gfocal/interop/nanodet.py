@@ -1,42 +1,94 @@
-"""NanoDet-m checkpoints -> gfocal: the same network under other names."""
+"""NanoDet-m and NanoDet-Plus checkpoints -> gfocal: the same networks under other names."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor
 
 from gfocal.errors import UsageError
-from gfocal.interop.report import (
-    ImportReport,
-    class_names,
-    differing,
-    free_place,
-    refuse_misfits,
-    refuse_not_finite,
-    save_import,
-    shape_of,
-)
+from gfocal.interop.names import NameMap, Recognised, Rule, import_by_names, layers, rename, rules
+from gfocal.interop.report import ImportReport, differing, free_place, input_size, printable
 from gfocal.interop.wrappers import read_wrapped
-from gfocal.recipe import Recipe, load_recipe
-from gfocal.runs.checkpoint import build_within
+from gfocal.models.backbones.shufflenet import WIDTHS
 from gfocal.serialization.torch_files import Checkpoint
 
 _OUTPUT = "head.gfl_cls.0.weight"
 _PROJECT = "head.distribution_project.project"
-# Constants, and a branch that training never reached: its outputs are part of gfl_cls.
-_UNUSED = re.compile(r"head\.(gfl_reg\.\d+\.(weight|bias)|distribution_project\.project)")
-# Ours -> theirs. The layers of a depthwise-separable block stand in a Sequential, activations at 2 and 5.
-_NAMES = (
-    (re.compile(r"neck\.lateral\.(\d+)\.(\w+)"), r"fpn.lateral_convs.\1.conv.\2"),
-    (re.compile(r"head\.out\.(\d+)\.(\w+)"), r"head.gfl_cls.\1.\2"),
-    (re.compile(r"head\.blocks\.(\d+)\.(\d+)\.0\.(\w+)"), r"head.cls_convs.\1.\2.depthwise.\3"),
-    (re.compile(r"head\.blocks\.(\d+)\.(\d+)\.1\.(\w+)"), r"head.cls_convs.\1.\2.dwnorm.\3"),
-    (re.compile(r"head\.blocks\.(\d+)\.(\d+)\.3\.(\w+)"), r"head.cls_convs.\1.\2.pointwise.\3"),
-    (re.compile(r"head\.blocks\.(\d+)\.(\d+)\.4\.(\w+)"), r"head.cls_convs.\1.\2.pwnorm.\3"),
+_DEPTHWISE = re.compile(r"head\.cls_convs\.0\.\d+\.depthwise\.weight")
+
+
+_SEPARABLE = {0: "depthwise", 1: "dwnorm", 3: "pointwise", 4: "pwnorm"}
+_HEAD = (
+    (r"^head\.out\.", "head.gfl_cls."),
+    (r"^head\.blocks\.", "head.cls_convs."),
+    *layers(r"head\.cls_convs\.\d+\.\d+", _SEPARABLE),
 )
+_LIGHT_PAN = rules((r"^neck\.lateral\.(\d+)\.", r"fpn.lateral_convs.\1.conv."), *_HEAD)
+_GHOST_PAN = rules(
+    (r"^neck\.lateral\.(\d+)\.0\.", r"fpn.reduce_layers.\1.conv."),
+    (r"^neck\.lateral\.(\d+)\.1\.", r"fpn.reduce_layers.\1.bn."),
+    (r"^neck\.down_blocks\.(\d+)\.", r"fpn.top_down_blocks.\1.blocks.0."),
+    (r"^neck\.up_blocks\.(\d+)\.", r"fpn.bottom_up_blocks.\1.blocks.0."),
+    (r"\.first\.(primary|cheap)\.", r".ghost1.\1."),
+    (r"\.second\.(primary|cheap)\.", r".ghost2.\1."),
+    (r"\.primary\.", ".primary_conv."),
+    (r"\.cheap\.", ".cheap_operation."),
+    (r"^neck\.halvings\.", "fpn.downsamples."),
+    (r"^neck\.extra\.lateral\.", "fpn.extra_lvl_in_conv.0."),
+    (r"^neck\.extra\.level\.", "fpn.extra_lvl_out_conv.0."),
+    *layers(r"fpn\.(?:downsamples|extra_lvl_in_conv|extra_lvl_out_conv)\.\d+", _SEPARABLE),
+    *_HEAD,
+)
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """A detector of NanoDet's.
+
+    Attributes:
+        network: its name, for messages.
+        recipes: of ours, by the backbone.
+        lateral: the convolution of a map, with {} for its number.
+        levels: the most that it has, 3 of them of the backbone's maps.
+        rules: from our names to theirs; the backbone's are the same.
+        unused: constants, and branches that play no part in inference.
+    """
+
+    network: str
+    recipes: Mapping[str, str]
+    lateral: str
+    levels: int
+    rules: tuple[Rule, ...]
+    unused: str
+
+    @property
+    def names(self) -> NameMap:
+        theirs = partial(rename, by=self.rules)
+        return NameMap("nanodet", self.network, theirs, re.compile(self.unused), "model.")
+
+
+_M = _Kind(
+    "NanoDet-m",
+    dict.fromkeys(WIDTHS, "gfl_nano"),
+    "fpn.lateral_convs.{}.conv.weight",
+    3,
+    _LIGHT_PAN,
+    r"head\.(gfl_reg\.\d+\.(weight|bias)|distribution_project\.project)",  # gfl_reg: its outputs are part of gfl_cls
+)
+_PLUS = _Kind(
+    "NanoDet-Plus",
+    {"shufflenet_v2_x1_0": "nanodet_plus_m", "shufflenet_v2_x1_5": "nanodet_plus_m_1.5x"},
+    "fpn.reduce_layers.{}.conv.weight",
+    4,
+    _GHOST_PAN,
+    r"head\.distribution_project\.project|aux_(fpn|head)\..+",  # for training alone
+)
+_KINDS = (_PLUS, _M)
 
 
 def import_nanodet(
@@ -44,52 +96,44 @@ def import_nanodet(
     out: Path,
     *,
     size: int | None = None,
+    names: Sequence[str] | None = None,
     overwrite: bool = False,
     content: Checkpoint | None = None,
 ) -> ImportReport:
-    """Write ``out/best.safetensors`` from a NanoDet-m checkpoint; every tensor is accounted for.
+    """Write ``out/best.safetensors`` from a checkpoint of NanoDet-m or NanoDet-Plus; every tensor is accounted for.
 
     Args:
         checkpoint: a ``.ckpt`` or ``.pth`` file. It is read as data: nothing in it is imported or called.
         out: the folder to write to; made if it does not exist.
         size: input side in pixels, >= 32; by default 416 if the file's name says so, else 320.
+        names: of the classes, which the file does not have; by default COCO's for 80 of them, else "class 0", ...
         overwrite: replace a checkpoint that ``out`` has already.
         content: what the file holds, if it was read already.
 
     Raises:
-        UsageError: the file is missing or no NanoDet-m checkpoint; a tensor is missing, unknown or of another shape
-            (the message names it); or ``out`` has a checkpoint already.
+        UsageError: the file is missing or no such checkpoint; a tensor is missing, unknown or of another shape (the
+            message names it); another number of names; or ``out`` has a checkpoint already.
     """
     checkpoint, file = Path(checkpoint), free_place(out, overwrite=overwrite)
     content = content or read_wrapped(checkpoint)
     if not is_nanodet(content.state):
-        raise UsageError(f"{checkpoint} is not a NanoDet-m checkpoint: it has no tensor model.{_OUTPUT}")
+        raise UsageError(f"{checkpoint} is not a NanoDet checkpoint: it has no tensor model.{_OUTPUT}")
     state = {name.removeprefix("model."): value for name, value in content.state.items()}
-    if size is None:
-        size = 416 if "416" in checkpoint.name else 320
-    recipe, changed, classes = _recipe(state, size, checkpoint)
-    names, note = class_names(None, classes)
-    refuse_not_finite(checkpoint, {name: value for name, value in state.items() if not _UNUSED.fullmatch(name)})
-    detector = build_within(recipe, names, state, checkpoint)
-    own = detector.state_dict()
-    detector.load_state_dict(_ours(state, own, checkpoint))
-    save_import(file, detector.state_dict(), recipe, names, source=checkpoint, format="nanodet")
-    unused = tuple(name for name in state if _UNUSED.fullmatch(name))
-    notes = (*content.notes, *((note,) if note else ()))
-    return ImportReport(
-        file, "nanodet", "gfl_nano", changed, len(own), unused, classes, notes=notes, foreign=content.foreign
-    )
+    kind = next((kind for kind in _KINDS if kind.lateral.format(0) in state), _M)
+    side, notes = input_size(checkpoint, size, (416,))
+    found = _recognised(kind, state, side, checkpoint)
+    found = replace(found, notes=(*content.notes, *notes))
+    return import_by_names(checkpoint, file, state, kind.names, found, names=names, foreign=content.foreign)
 
 
 def is_nanodet(state: Mapping[str, object]) -> bool:
-    """Whether these are tensors of NanoDet-m, with or without the ``model.`` that its trainer puts before them."""
+    """Whether these are tensors of NanoDet, with or without the ``model.`` that its trainer puts before them."""
     return any(isinstance(state.get(prefix + _OUTPUT), Tensor) for prefix in ("model.", ""))
 
 
-def _recipe(state: Mapping[str, object], size: int, checkpoint: Path) -> tuple[Recipe, tuple[str, ...], int]:
+def _recognised(kind: _Kind, state: Mapping[str, object], size: int, checkpoint: Path) -> Recognised:
     """The recipe that the shapes ask for, the keys that they set, and the number of classes."""
-    weight, project = state.get(_OUTPUT), state.get(_PROJECT)
-    outputs = len(weight) if isinstance(weight, Tensor) and weight.ndim else 0
+    outputs, project = _rows(state, _OUTPUT), state.get(_PROJECT)
     bins = project.numel() if isinstance(project, Tensor) else 8
     classes = outputs - 4 * bins
     if classes < 1 or bins < 2:
@@ -97,34 +141,40 @@ def _recipe(state: Mapping[str, object], size: int, checkpoint: Path) -> tuple[R
             f"{checkpoint} does not fit: model.{_OUTPUT} has {outputs} outputs, which must be the classes and "
             f"4 x {bins} bins"
         )
-    changed = differing("gfl_nano", {"data.resize.size": size, "model.boxes.reg_max": bins - 1})
-    return load_recipe("gfl_nano", changed), changed, classes
+    levels = kind.levels if f"head.gfl_cls.{kind.levels - 1}.weight" in state else 3
+    backbone = _backbone(kind, state, checkpoint)
+    keys = {
+        "data.resize.size": size,
+        "model.backbone": backbone,
+        "model.channels": _rows(state, kind.lateral.format(0)) or 96,
+        "model.head_depth": sum(_DEPTHWISE.fullmatch(name) is not None for name in state) or 2,
+        "model.strides": [8 * 2**level for level in range(levels)],
+        "model.boxes.reg_max": bins - 1,
+    }
+    row = kind.recipes[backbone]
+    return Recognised(row, differing(row, keys), classes)
 
 
-def _theirs(name: str) -> str:
-    """NanoDet's name of one of our tensors; the backbone's are the same."""
-    for pattern, replacement in _NAMES:
-        if match := pattern.fullmatch(name):
-            return match.expand(replacement)
-    return name
+def _rows(state: Mapping[str, object], name: str) -> int:
+    """Outputs of a convolution; 0 where there is none."""
+    weight = state.get(name)
+    return len(weight) if isinstance(weight, Tensor) and weight.ndim else 0
 
 
-def _ours(state: Mapping[str, object], own: Mapping[str, Tensor], checkpoint: Path) -> dict[str, Tensor]:
-    """The state under our names.
+def _backbone(kind: _Kind, state: Mapping[str, object], checkpoint: Path) -> str:
+    """The ShuffleNet by the widths of its maps, which the lateral convolutions take.
 
     Raises:
-        UsageError: naming tensors that are missing, unknown or of another shape.
+        UsageError: it is another backbone.
     """
-    names = {name: _theirs(name) for name in own}
-    expected = set(names.values())
-    missing = [theirs for theirs in names.values() if theirs not in state]
-    unknown = [name for name in state if name not in expected and not _UNUSED.fullmatch(name)]
-    misshapen = [
-        f"{theirs} {shape_of(state[theirs])} instead of {shape_of(own[name])}"
-        for name, theirs in names.items()
-        if theirs in state and shape_of(state[theirs]) != shape_of(own[name])
-    ]
-    found = {"missing": missing, "unknown": unknown, "of another shape": misshapen}
-    refuse_misfits(f"{checkpoint} does not fit NanoDet-m", found, "model.")
-    placed = {name: state[theirs] for name, theirs in names.items()}
-    return {name: value for name, value in placed.items() if isinstance(value, Tensor)}
+    laterals = [state.get(kind.lateral.format(i)) for i in range(3)]
+    widths = tuple(w.shape[1] for w in laterals if isinstance(w, Tensor) and w.ndim == 4)
+    if "backbone.stage2.0.branch1.0.weight" in state:
+        # Where a lateral convolution is missing or damaged, that is said of it and not of the backbone.
+        known = [name for name, own in WIDTHS.items() if len(widths) < 3 or widths[0] == own[0]]
+        if known:
+            return known[0]
+    few = ", ".join([printable(name) for name in state if name.startswith("backbone.")][:2]) or "none"
+    raise UsageError(
+        f"{checkpoint}: its backbone ({few}, ...; maps of {widths} channels) is none of {', '.join(WIDTHS)}"
+    )

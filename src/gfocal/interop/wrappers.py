@@ -12,8 +12,10 @@ from gfocal.interop.config_text import find, parse_config
 from gfocal.serialization.torch_files import Checkpoint, read_checkpoint
 
 _PLAIN = ("", "student.", "model.")
-_AVERAGED = ("teacher.", "avg_model.", "ema_model.", "model_ema.", "ema.")
+_AVERAGED = ("teacher.", "avg_model.", "ema_model.", "model_ema.", "ema.", "ema_")
 """Prefixes of averaged weights: semi-supervised mmdetection, NanoDet, others."""
+_CARRIERS = ("module.", "_orig_mod.")
+"""What modules are wrapped in for several devices or averaging, and to be compiled."""
 _EARLY = ("HIGHEST", "VERY_HIGH", "HIGH", "ABOVE_NORMAL")
 
 
@@ -32,7 +34,8 @@ def read_wrapped(file: Path) -> Checkpoint:
 
 def unwrap(content: Checkpoint) -> Checkpoint:
     """See :func:`read_wrapped`."""
-    notes = [] if (note := _container_note(content)) is None else [note]
+    notes = [*content.notes, *([] if (note := _container_note(content)) is None else [note])]
+    left_out = [word for word in _CARRIERS if any(word in name for name in content.state)]
     state, twice = _without_flat_averages(_without_carriers(content.state))
     if twice:
         notes.append(f"{_hook_note(content.meta)}; {twice} tensors ema_... are left out")
@@ -45,6 +48,10 @@ def unwrap(content: Checkpoint) -> Checkpoint:
     chosen = plain if averaged is None else averaged
     if chosen is None:
         return replace(content, state=state, notes=tuple(notes))
+    if chosen == plain and chosen:
+        left_out.append(chosen)
+    if left_out:
+        notes.append(f"names are read without {', '.join(left_out)}")
     others = [prefix or "no prefix" for prefix in sets if prefix != chosen and _is_detector(sets[prefix])]
     if averaged is not None or others:
         kind = "plain" if averaged is None else "averaged"

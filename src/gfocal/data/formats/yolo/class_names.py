@@ -22,7 +22,7 @@ def names_of(file: Path, content: Mapping[str, Yaml]) -> tuple[tuple[str, ...] |
     """
     names, count = content.get("names"), str(content.get("nc", "")).strip()
     if isinstance(names, str):
-        listed = _listed(locate(names, [file.parent]))
+        listed = names_in(locate(names, [file.parent]))
         if listed is None:
             raise UsageError(f"{file}: 'names' is {names!r}; give the class names as a list")
         names = list(listed)
@@ -48,10 +48,15 @@ def names_beside(root: Path) -> tuple[str, ...] | None:
     """The names that a file in the folder of a data set lists; None without one."""
     others = files_in(root, ".names") if root.is_dir() else []
     files = [*(root / name for name in _FILES), *others]
-    return next((names for names in map(_listed, files) if names), None)
+    return next((names for names in map(names_in, files) if names), None)
 
 
-def _listed(file: Path | None) -> tuple[str, ...] | None:
+def names_in(file: Path | None) -> tuple[str, ...] | None:
+    """The lines of a file that names one class on each; None where there is no file, or nothing in it.
+
+    Raises:
+        UsageError: it is no text.
+    """
     if file is None or not file.is_file():
         return None
     try:
