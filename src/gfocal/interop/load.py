@@ -1,4 +1,4 @@
-"""Weights of other projects -> a gfocal checkpoint: the names of the tensors say which project and which detector."""
+"""Weights of other projects -> a gfocal checkpoint: a file's content says which project and which detector."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ from typing import Literal
 from gfocal.errors import UsageError, require_path, require_texts
 from gfocal.interop.mmdetection import import_mmdetection
 from gfocal.interop.nanodet import import_nanodet, is_nanodet
+from gfocal.interop.picodet import import_picodet
 from gfocal.interop.report import ImportReport, free_place
-from gfocal.interop.wrappers import read_wrapped
+from gfocal.interop.wrappers import read_wrapped, unwrap
+from gfocal.serialization.file_kinds import kind_of
+from gfocal.serialization.paddle_files import read_paddle
 from gfocal.utils.locks import locked_folder
 
 Style = Literal["pytorch", "caffe"]
+_INFERENCE = (".pdiparams", ".pdmodel")
 
 
 @dataclass(frozen=True)
@@ -36,13 +40,16 @@ def import_weights(
     names: Sequence[str] | None = None,
     overwrite: bool = False,
 ) -> ImportReport:
-    """Write ``out/best.safetensors`` from a checkpoint of mmdetection 2.x or 3.x, GFocal or NanoDet.
+    """Write ``out/best.safetensors`` from a checkpoint of mmdetection 2.x or 3.x, GFocal, NanoDet or PicoDet.
+
+    What the file is follows from its content, not from its name.
 
     Args:
-        checkpoint: a ``.pth``, ``.pt`` or ``.ckpt`` file. It is read as data: nothing in it is imported or called.
+        checkpoint: a ``.pth``, ``.pt`` or ``.ckpt`` file of torch, or a ``.pdparams`` file of paddle.
+            It is read as data: nothing in it is imported or called.
         out: the folder to write to; made if it does not exist.
         style: see :func:`gfocal.interop.mmdetection.import_mmdetection`; the others have none.
-        size: input side in pixels of a NanoDet, whose files do not say it; those of mmdetection do.
+        size: input side in pixels of a NanoDet or PicoDet, whose files do not say it; those of mmdetection do.
         names: of the classes, in the order of the outputs; by default what the file says, else COCO's for 80 classes,
             else "class 0", "class 1", ...
         overwrite: replace a checkpoint that ``out`` has already.
@@ -61,10 +68,20 @@ def import_weights(
 
 def _import(checkpoint: Path, out: Path, asked: _Asked) -> ImportReport:
     free_place(out, overwrite=asked.overwrite)
-    if checkpoint.suffix == ".safetensors" and checkpoint.is_file():
+    kind = kind_of(checkpoint)
+    if kind == "safetensors":
         raise UsageError(
             f"{checkpoint} needs no import: give it, or its folder, as MODEL. Weights of other projects come as .pth, "
-            ".pt or .ckpt files"
+            ".pt, .ckpt or .pdparams files"
+        )
+    if kind == "pickle":
+        content = unwrap(read_paddle(checkpoint))
+        _refuse_style(asked, "PicoDet's")
+        return import_picodet(checkpoint, out, content, size=asked.size, names=asked.names, overwrite=asked.overwrite)
+    if kind == "unknown" and checkpoint.suffix in _INFERENCE:
+        raise UsageError(
+            f"{checkpoint} is a network as paddle runs it, without the names of its layers: give the .pdparams file "
+            "that it was made from"
         )
     content = read_wrapped(checkpoint)
     if is_nanodet(content.state):
@@ -74,7 +91,8 @@ def _import(checkpoint: Path, out: Path, asked: _Asked) -> ImportReport:
         )
     if asked.size is not None:
         raise UsageError(
-            "--size is for NanoDet; detectors of mmdetection take another size when they are used: --set data.resize..."
+            "--size is for NanoDet and PicoDet; detectors of mmdetection take another size when they are used: --set "
+            "data.resize..."
         )
     return import_mmdetection(
         checkpoint, out, style=asked.style, names=asked.names, overwrite=asked.overwrite, content=content

@@ -44,6 +44,21 @@ class Foreign:
     name: str
 
 
+@dataclass(eq=False)
+class Stateful:
+    """What a maker may give for an object whose pickle says its content afterwards; that is kept, and nothing done.
+
+    Attributes:
+        kind: a word of the maker's.
+        arguments: of the call.
+        state: what the pickle gives it; None before.
+    """
+
+    kind: str
+    arguments: tuple[Any, ...]
+    state: Any = None
+
+
 class PickleMachine:
     """Reads pickles that follow each other in a file.
 
@@ -208,7 +223,9 @@ class PickleMachine:
         self._stack.append(self._made(maker, arguments))
 
     def _build(self, _: Any) -> None:
-        self._stack.pop()  # the state of an object: nothing here has one
+        state = self._stack.pop()
+        if isinstance(self._stack[-1], Stateful):  # nothing else here has one
+            self._stack[-1].state = state
 
     def _persistent_id(self, argument: Any) -> None:
         self._stack.append(self._persistent(argument))

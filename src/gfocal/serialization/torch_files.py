@@ -24,7 +24,9 @@ from gfocal.serialization.bounds import Unreadable, check_at_most
 from gfocal.serialization.pickled import Foreign, Name, PickleMachine
 from gfocal.serialization.torch_archive import ZIP_MAGIC, Archive
 
-_LEGACY_MAGIC, _LEGACY_VERSION = 0x1950A86A20F9469CFC6C, 1001
+LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+"""The first value of a file of torch before 1.6."""
+_LEGACY_VERSION = 1001
 _DTYPES = {
     "DoubleStorage": torch.float64,
     "FloatStorage": torch.float32,
@@ -205,7 +207,7 @@ def _read_legacy(file: Path) -> Checkpoint:
     with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
         machine = PickleMachine(_MAKERS, persistent)
         stream = cast(Any, mapped)  # it reads like a file
-        if mapped[:1] != b"\x80" or machine.read(stream) != _LEGACY_MAGIC:
+        if mapped[:1] != b"\x80" or machine.read(stream) != LEGACY_MAGIC:
             raise Unreadable("no format of torch's")
         if machine.read(stream) != _LEGACY_VERSION or machine.read(stream).get("little_endian") is not True:
             raise Unreadable("a version or byte order that nobody writes any more")
