@@ -18,6 +18,8 @@ def test_the_page_has_these_numbers() -> None:
     expected = [
         ("header", f"{bounds.HEADER // 2**20} MiB"),
         ("pickle", f"{bounds.PROGRAM // 2**20} MiB, {bounds.OPCODES:,} steps"),
+        ("`.pdparams`", f"{bounds.OPCODES:,} steps"),
+        ("ONNX", f"{bounds.GRAPH // 2**20} MiB"),
         ("directory", f"{bounds.DIRECTORY // 2**20} MiB"),
         ("tensors |", f"together {bounds.SHARED} times the file"),
         ("dimensions", f"{bounds.DIMENSION:,}"),

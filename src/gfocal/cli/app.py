@@ -134,7 +134,7 @@ def import_(
         Path,
         typer.Argument(
             metavar="FILE",
-            help="A checkpoint of mmdetection, GFocal, NanoDet (.pth, .ckpt) or PicoDet (.pdparams).",
+            help="A checkpoint of mmdetection, GFocal, NanoDet (.pth, .ckpt) or PicoDet (.pdparams, .onnx).",
         ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The folder to write the checkpoint to.")],

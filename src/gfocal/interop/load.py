@@ -45,8 +45,8 @@ def import_weights(
     What the file is follows from its content, not from its name.
 
     Args:
-        checkpoint: a ``.pth``, ``.pt`` or ``.ckpt`` file of torch, or a ``.pdparams`` file of paddle.
-            It is read as data: nothing in it is imported or called.
+        checkpoint: a ``.pth``, ``.pt`` or ``.ckpt`` file of torch, a ``.pdparams`` file of paddle, or a PicoDet as
+            ``.onnx``. It is read as data: nothing in it is imported or called.
         out: the folder to write to; made if it does not exist.
         style: see :func:`gfocal.interop.mmdetection.import_mmdetection`; the others have none.
         size: input side in pixels of a NanoDet or PicoDet, whose files do not say it; those of mmdetection do.
@@ -72,8 +72,13 @@ def _import(checkpoint: Path, out: Path, asked: _Asked) -> ImportReport:
     if kind == "safetensors":
         raise UsageError(
             f"{checkpoint} needs no import: give it, or its folder, as MODEL. Weights of other projects come as .pth, "
-            ".pt, .ckpt or .pdparams files"
+            ".pt, .ckpt, .pdparams or .onnx files"
         )
+    if kind == "onnx":
+        from gfocal.interop.picodet_onnx import import_picodet_onnx  # here: it asks for an optional package
+
+        _refuse_style(asked, "PicoDet's")
+        return import_picodet_onnx(checkpoint, out, size=asked.size, names=asked.names, overwrite=asked.overwrite)
     if kind == "pickle":
         content = unwrap(read_paddle(checkpoint))
         _refuse_style(asked, "PicoDet's")
@@ -81,7 +86,7 @@ def _import(checkpoint: Path, out: Path, asked: _Asked) -> ImportReport:
     if kind == "unknown" and checkpoint.suffix in _INFERENCE:
         raise UsageError(
             f"{checkpoint} is a network as paddle runs it, without the names of its layers: give the .pdparams file "
-            "that it was made from"
+            "that it was made from, or PicoDet as .onnx"
         )
     content = read_wrapped(checkpoint)
     if is_nanodet(content.state):

@@ -16,6 +16,9 @@ DIRECTORY = 16 * 2**20
 """Bytes of the directory of a zip file: an entry takes 50 or more. The same state has 84,847, of 1,364 entries."""
 DIMENSION = 2**31
 """Product of a tensor's dimensions other than 0, where one of them is 0: such a tensor takes no room in the file."""
+GRAPH = 32 * 2**20
+"""Bytes of an ONNX file, whose messages take eighty times their size once they are read. The largest PicoDet has 23
+million."""
 SHARED = 4
 """Times a file's size that its tensors may take together: several may lie on the same numbers."""
 
