@@ -165,7 +165,9 @@ def graph_of(*operations: tuple[str, dict[str, Any]]) -> onnx.ModelProto:
     weight = numpy_helper.from_array(np.ones((8, 3, 3, 3), np.float32), "w")
     names = ["image", *(f"x{i}" for i in range(len(operations)))]
     nodes = [
-        helper.make_node(kind, [names[i], "w"], [names[i + 1]], **settings)
+        helper.make_node(
+            kind, [names[i], "w"] if kind in ("Conv", "Gemm", "MatMul") else [names[i]], [names[i + 1]], **settings
+        )
         for i, (kind, settings) in enumerate(operations)
     ]
     image = helper.make_tensor_value_info("image", onnx.TensorProto.FLOAT, [1, 3, 8, 8])
