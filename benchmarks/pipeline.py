@@ -17,8 +17,8 @@ from gfocal.data.formats.open import open_dataset
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.loading.loader import DetectionDataset, collate
 from gfocal.data.scenes.generate import make_scenes
-from gfocal.detector import PixelNorm
 from gfocal.images.io import Resize
+from gfocal.models import PixelNorm
 from gfocal.structures import Batch
 from harness import Candidate, Row, compare
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gfocal.assigners import AtssAssigner
-from gfocal.criterion import BatchAssignment, assign_batch, count_positives, detection_losses, divisors
+from gfocal.criterion import assign_batch, count_positives, detection_losses, divisors
 from gfocal.errors import UsageError
 from gfocal.points import make_points
 from gfocal.representation import (
@@ -21,7 +21,7 @@ from gfocal.representation import (
     ScoreWeight,
     TargetWeight,
 )
-from gfocal.structures import IGNORED, NEGATIVE, Assignment, HeadOutput, Targets
+from gfocal.structures import IGNORED, NEGATIVE, Assignment, BatchAssignment, HeadOutput, Targets
 from helpers.criterion_cases import (
     BOX_WEIGHTS,
     BOXES,

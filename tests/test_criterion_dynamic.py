@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
 
 from gfocal.assigners import TaskAlignedAssigner
-from gfocal.criterion import BatchAssignment, assign_batch, detection_losses, step_sums
+from gfocal.criterion import assign_batch, detection_losses, step_sums
 from gfocal.errors import UsageError
-from gfocal.representation import GeneralBoxes, JointQuality, JointV2, PositiveRows, Quality, TargetWeight
-from gfocal.structures import IGNORED, NEGATIVE, Assignment, HeadOutput, Targets
+from gfocal.representation import (
+    GeneralBoxes,
+    JointQuality,
+    JointV2,
+    PositiveRows,
+    Quality,
+    ScoreWeight,
+    TargetWeight,
+)
+from gfocal.structures import IGNORED, NEGATIVE, Assignment, BatchAssignment, HeadOutput, Targets
 from helpers.criterion_cases import (
     BOX_WEIGHTS,
     BOXES,
@@ -117,6 +126,55 @@ def test_the_total_of_two_points_by_alignment() -> None:
     # GIoU: the enclosing box is [-6, -4, 20, 12] of 416, the union 416; then the object itself.
     assert y[0] + y[1] > 1
     assert losses["box"].item() == pytest.approx((y[0] * 5 / 13 + y[1] * 1 / 3) / (y[0] + y[1]), rel=1e-5)
+
+
+def test_the_total_of_two_points_by_a_judge() -> None:
+    # Both points learn the object [-4, -4, 12, 12] of class 1. Their own boxes are [-6, -4, 12, 12] and
+    # [4, -4, 20, 12], those of the judge [-4, -4, 12, 12] of IoU 1 and [2, -4, 20, 12] of IoU
+    # 160 / (288 + 256 - 160) = 5/12.
+    code = torch.zeros(1, 2, 12)
+    code[0, 1, 2] = math.log(2)
+    judge = HeadOutput(torch.full((1, 2, 2), 9.0), code)
+    out = two_points().map(lambda tensor: tensor.requires_grad_())
+    answers = FixedDynamic(Assignment(torch.tensor([0, 0])))
+    assignment = assign_batch(TWO, [OBJECT], answers, BOXES, out=judge, quality=JointQuality())
+    ((_, scores, boxes),) = answers.seen
+    assert scores.unique().item() == pytest.approx(1 / (1 + math.exp(-9)))
+    torch.testing.assert_close(boxes, torch.tensor([[-4.0, -4, 12, 12], [2, -4, 20, 12]]))
+    given = {"box_weight": ScoreWeight(), "loss_weights": ONES, "judge": judge}
+    losses = detection_losses(out, TWO, assignment, BOXES, JointQuality(), **given)
+    classes = quality_focal(math.log(3), 1, 2) + quality_focal(-math.log(3), 5 / 12, 2) + 2 * 0.25 * math.log(2)
+    assert losses["cls"].item() == pytest.approx(classes / 2, rel=1e-5)
+    # Own boxes, by own scores 3/4 and 1/2: 1 - 8/9 and 1 - 1/3, as each lies in the union.
+    assert losses["box"].item() == pytest.approx((0.75 * 1 / 9 + 0.5 * 2 / 3) / 1.25, rel=1e-5)
+    assert step_sums(out, TWO, assignment, BOXES, JointQuality(), ScoreWeight(), judge).item() == pytest.approx(1.25)
+    given["box_weight"] = TargetWeight()
+    losses = detection_losses(out, TWO, assignment, BOXES, JointQuality(), **given)
+    assert losses["box"].item() == pytest.approx((1 / 9 + 5 / 12 * 2 / 3) / (17 / 12), rel=1e-5)
+    sums = step_sums(out, TWO, assignment, BOXES, JointQuality(), TargetWeight(), judge)
+    assert sums.tolist() == pytest.approx([17 / 12])
+    # What an assistant says beside the outputs is another's.
+    beside = replace(out, assistant=judge)
+    same = detection_losses(beside, TWO, assignment, BOXES, JointQuality(), **given)
+    assert {name: value.item() for name, value in same.items()} == {n: v.item() for n, v in losses.items()}
+
+
+def test_no_gradient_flows_into_a_judge() -> None:
+    out, judge = (random_output(4, GeneralBoxes(8), seed) for seed in (0, 1))
+    assignment = aligned_batch(judge)
+    losses = detection_losses(
+        out,
+        POINTS,
+        assignment,
+        GeneralBoxes(8),
+        JointQuality(),
+        box_weight=TargetWeight(),
+        loss_weights=WEIGHTS,
+        judge=judge,
+    )
+    torch.stack(list(losses.values())).sum().backward()
+    assert bool(out.class_logits.grad.any())
+    assert judge.class_logits.grad is judge.box.grad is None
 
 
 def test_a_weight_by_the_target_does_not_compute_it_again() -> None:

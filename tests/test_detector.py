@@ -10,10 +10,11 @@ from PIL import Image
 from torch import Tensor, nn
 
 from gfocal.assigners import AtssAssigner
-from gfocal.detector import DenseDetector, PixelNorm, to_original
+from gfocal.detector import DenseDetector
 from gfocal.errors import UsageError
 from gfocal.images.io import Resize, pad_batch
-from gfocal.models import PostProcess
+from gfocal.models import PixelNorm, PostProcess
+from gfocal.models.postprocess import to_original
 from gfocal.points import make_points
 from gfocal.recipe import load_recipe
 from gfocal.representation import GeneralBoxes, JointQuality, ScoreWeight
@@ -268,7 +269,7 @@ def test_the_losses_of_a_step_can_be_normalised_together(nano: DenseDetector) ->
     assignments = [nano.assign_batch(images[i : i + 1], TARGETS[i : i + 1]) for i in range(2)]
     outputs = [nano(images[i : i + 1]) for i in range(2)]
     count = sum(len(assignment.positive) for assignment in assignments)
-    weights = [nano.step_sums(out, m, (64, 64))[0] for out, m in zip(outputs, assignments, strict=True)]
+    weights = [nano.step_sums(out, m, (64, 64))[:, 0] for out, m in zip(outputs, assignments, strict=True)]
     assert weights[1].item() == 0  # no object there
     assert 1 < weights[0].item() < count  # scores, not ones
     parts = [

@@ -19,7 +19,7 @@ from gfocal.recipe.hints import _ALIASES
 from gfocal.recipe.network import LossWeights
 from gfocal.recipe.training import PredictRecipe, ResizeRecipe
 from gfocal.structures import Targets
-from gfocal.zoo import build_detector
+from gfocal.zoo import add_assistant, build_detector
 from helpers.paths import PACKAGE
 
 
@@ -303,6 +303,8 @@ CHANGES: dict[str, tuple[str, list[str]]] = {
     "model.assigner.positives": ("9", TASK),
     "model.assigner.static_epochs": ("2", TASK),
     "model.assigner.in_padding": ("true", []),
+    "model.assistant.kind": ("agm", TASK),
+    "model.assistant.detach_after": ("3", [*TASK, "model.assistant.kind=agm"]),
     "model.assigner.within_reach": ("true", []),
     "model.quality.kind": ("none", []),
     "model.quality.beta": ("1.5", []),
@@ -365,13 +367,17 @@ def fingerprint(detector: DenseDetector) -> str:
         detector.postprocess,
         detector.box_weight,
         detector.loss_weights,
+        None if detector.assistant is None else (detector.assistant.detach_after, str(detector.assistant)),
     ]
     return repr(parts)
 
 
 @functools.cache
 def built(*overrides: str) -> str:
-    return fingerprint(build_detector(load_recipe("gfl_r18", [*R18, *overrides]), ["a", "b"]))
+    recipe = load_recipe("gfl_r18", [*R18, *overrides])
+    detector = build_detector(recipe, ["a", "b"])
+    add_assistant(detector, recipe)
+    return fingerprint(detector)
 
 
 @pytest.mark.parametrize("key", CHANGES)

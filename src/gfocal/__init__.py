@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gfocal import assigners, boxes, evaluation, losses, models, points, recipe, representation
     from gfocal.analysis.statistics import DataStatistics, data_statistics
-    from gfocal.criterion import BatchAssignment, assign_batch, detection_losses
+    from gfocal.criterion import assign_batch, detection_losses
     from gfocal.data.formats.convert import write_dataset
     from gfocal.data.formats.open import open_dataset, open_splits
     from gfocal.data.index.data_index import DataIndex
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from gfocal.prediction.search import find_images
     from gfocal.recipe.reading import build_recipe, load_recipe
     from gfocal.runs.folder import TrainResult
-    from gfocal.structures import Assignment, Detections, HeadOutput, Targets
+    from gfocal.structures import Assignment, BatchAssignment, Detections, HeadOutput, Targets
     from gfocal.studies.comparison.content import StudyResults
     from gfocal.studies.comparison.results import collect as study_results
     from gfocal.studies.execution.budget import study_budget
@@ -133,7 +133,7 @@ _PLACES = {
     "Detections": "gfocal.structures",
     "HeadOutput": "gfocal.structures",
     "Assignment": "gfocal.structures",
-    "BatchAssignment": "gfocal.criterion",
+    "BatchAssignment": "gfocal.structures",
     "Points": "gfocal.points",
     "assign_batch": "gfocal.criterion",
     "detection_losses": "gfocal.criterion",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -22,51 +22,10 @@ from gfocal.representation import (
     Quality,
     ScoreWeight,
 )
-from gfocal.structures import IGNORED, Assignment, HeadOutput, Targets
+from gfocal.structures import IGNORED, Assignment, BatchAssignment, HeadOutput, Targets
 
 CountRule = Literal["step", "picture", "plus_pictures", "weights"]
 _SCORE = ScoreWeight()
-
-
-@dataclass(frozen=True)
-class BatchAssignment:
-    """What every point of a batch learns; of a static assigner it is known before the forward pass.
-
-    Attributes:
-        positive: (N,) indices of the positives into the B * P points.
-        labels: (B * P,) class of each point, -1 where there is none.
-        target_boxes: (N, 4) ground truth of each positive.
-        gt_index: (N,) int64, which of all objects of the batch each positive learns.
-        alignment: (N,) how well the prediction of each positive fits its object, where the assigner measures that.
-        ignored: (B * P,) points that learn nothing, or None if there is none.
-        counts: (B,) number of positives of each image, on the device that they were found on.
-        objects, missed: number of ground truths, and of those that got no point at all.
-        edges, truncated: number of edges of the positives, and of those that no code can reach.
-    """
-
-    positive: Tensor
-    labels: Tensor
-    target_boxes: Tensor
-    gt_index: Tensor
-    alignment: Tensor | None
-    ignored: Tensor | None
-    counts: Tensor
-    objects: int
-    missed: int
-    edges: int
-    truncated: int
-
-    def to(self, device: torch.device) -> BatchAssignment:
-        """The same on another device, but for :attr:`counts`, which are numbers for the host.
-
-        Does not wait for what that device is still busy with.
-        """
-        moved: dict[str, Any] = {
-            field.name: value.to(device, non_blocking=True)
-            for field in fields(self)
-            if isinstance(value := getattr(self, field.name), Tensor) and field.name != "counts"
-        }
-        return replace(self, **moved)
 
 
 def assign_batch(
@@ -89,7 +48,7 @@ def assign_batch(
         targets: of the B images.
         assigner: static or dynamic.
         box_coder: which edges can be reached; for a dynamic assigner, what the outputs mean.
-        out: raw outputs (B, P, ...), and
+        out: raw outputs (B, P, ...), of which those of an assistant count, if there are any, and
         quality: whose class scores count: for a dynamic assigner.
         sizes: (height, width) of each image inside the padding; None: there is no padding.
 
@@ -104,7 +63,7 @@ def assign_batch(
             target,
             assigner,
             box_coder,
-            None if out is None else out[i].map(Tensor.detach),
+            None if out is None else out.judge[i].map(Tensor.detach),
             quality,
             None if sizes is None else sizes[i],
         )
@@ -216,11 +175,12 @@ def detection_losses(
     cls_norm: Tensor | float | None = None,
     box_norm: Tensor | float | None = None,
     quality_sums: Tensor | None = None,
+    judge: HeadOutput | None = None,
 ) -> dict[str, Tensor]:
     """Named scalar losses of a batch, each already multiplied by its loss weight: their sum is the loss.
 
     Args:
-        out: raw outputs (B, P, ...).
+        out: raw outputs (B, P, ...); what an assistant says beside them is not looked at.
         points: the P points.
         assignment: what they learn.
         box_coder, quality: the two axes.
@@ -231,6 +191,7 @@ def detection_losses(
         cls_norm: divisor of the quality's losses; by default the positives of this batch, counted so.
         box_norm: divisor of the box terms; by default the sum of the positives' weights, at least 1.
         quality_sums: what ``quality.sums`` gave, added up; None if this batch is the whole step.
+        judge: raw outputs by whose boxes the quality's targets are made; by default ``out``.
 
     The normalisers and sums belong to the whole optimizer step: under several processes or gradient accumulation
     the caller adds them up first.
@@ -239,12 +200,12 @@ def detection_losses(
         UsageError: a term has no factor.
     """
     with torch.autocast(out.box.device.type, enabled=False):
-        flat = out.map(lambda tensor: at_least_float32(tensor.flatten(0, 1)))
+        flat = _flat(out)
         learnt = flat[assignment.positive]
         at = points[assignment.positive % len(points)]
         decoded = box_coder.decode(at, learnt.box)
         positives = _positive_rows(at, assignment, learnt, decoded)
-        positives = replace(positives, target=quality.target(positives))
+        positives = replace(positives, target=_target(positives, assignment, box_coder, quality, judge))
         weight = None if box_weight is None else box_weight(positives, quality)
         if cls_norm is None:
             cls_norm = divisors(count_positives([assignment], count_rule))[0]
@@ -268,6 +229,25 @@ def detection_losses(
                 f"Give one for each of {', '.join(terms)} (1 leaves a term as it is)"
             )
         return {name: value * loss_weights[name] for name, value in terms.items()}
+
+
+def _flat(out: HeadOutput) -> HeadOutput:
+    """(B, P, ...) as (B * P, ...), float32 at least, without what an assistant says."""
+    return replace(out, assistant=None).map(lambda tensor: at_least_float32(tensor.flatten(0, 1)))
+
+
+def _target(
+    positives: PositiveRows,
+    assignment: BatchAssignment,
+    box_coder: BoxRepresentation,
+    quality: Quality,
+    judge: HeadOutput | None,
+) -> Tensor | None:
+    """(N,) what the quality learns at the positives, by their own outputs or those of a judge."""
+    if judge is None:
+        return quality.target(positives)
+    learnt = _flat(judge.map(Tensor.detach))[assignment.positive]
+    return quality.target(replace(positives, out=learnt, boxes=box_coder.decode(positives.points, learnt.box)))
 
 
 def _positive_rows(
@@ -314,20 +294,24 @@ def step_sums(
     box_coder: BoxRepresentation,
     quality: Quality,
     box_weight: BoxWeight | None,
+    judge: HeadOutput | None = None,
 ) -> Tensor:
     """(1 + S,) what a step adds up before any of its losses: the positives' weights, and the quality's own sums.
 
     ``out`` may be None where neither needs the network's outputs: no ``box_weight.reads_outputs``, no ``quality.sums``.
+    ``judge`` as in :func:`detection_losses`.
     """
     at = points[assignment.positive % len(points)]
     with torch.autocast(points.xy.device.type, enabled=False):
-        flat = None if out is None else out.map(lambda tensor: at_least_float32(tensor.flatten(0, 1)))
+        flat = None if out is None else _flat(out)
         learnt = None if flat is None else flat[assignment.positive]
         decoded = None if learnt is None else box_coder.decode(at, learnt.box)
         positives = _positive_rows(at, assignment, learnt, decoded)
+        if learnt is not None:
+            positives = replace(positives, target=_target(positives, assignment, box_coder, quality, judge))
         weight = None if box_weight is None else box_weight(positives, quality)
         total = at.xy.new_tensor(float(len(assignment.positive))) if weight is None else _sum(weight)
         if quality.sums is None or flat is None:
             return total.view(1)
-        sums = quality.sums(_learning_rows(flat, assignment, len(points), quality.target(positives)))
+        sums = quality.sums(_learning_rows(flat, assignment, len(points), positives.target))
         return torch.cat((total.view(1), sums))

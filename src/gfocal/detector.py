@@ -5,24 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal, Protocol, Self, TypedDict, Unpack, overload
+from typing import Any, Protocol, Self, TypedDict, Unpack, overload
 
 import torch
 from torch import Tensor, nn
 
 from gfocal.assigners import Assigner, DynamicAssigner
-from gfocal.boxes import clip_boxes
-from gfocal.criterion import BatchAssignment, CountRule, assign_batch, detection_losses, step_sums
+from gfocal.criterion import CountRule, assign_batch, detection_losses, step_sums
 from gfocal.errors import UsageError, require_number
 from gfocal.images.depth import ValueRange, check_range
 from gfocal.images.io import Resize, pad_batch, to_image
 from gfocal.images.tiling import Tiling
-from gfocal.models import Head, PostProcess
+from gfocal.models import Assistant, Head, PixelNorm, PostProcess
+from gfocal.models.assistant import keep_out_of_state
 from gfocal.models.freezing import frozen_norms_in_eval
+from gfocal.models.postprocess import to_original
 from gfocal.models.tiled_prediction import find_in_tiles
 from gfocal.points import Points, grid_sizes
 from gfocal.representation import BoxRepresentation, BoxWeight, Quality
-from gfocal.structures import Detections, HeadOutput, Targets
+from gfocal.structures import BatchAssignment, Detections, HeadOutput, Targets
 
 _SIZES_KEPT = 64  # image sizes whose points are kept; those of 800 x 1333 take 0.8 MB
 
@@ -43,31 +44,13 @@ class PredictOptions(TypedDict, total=False):
     class_agnostic: bool | None
 
 
-class PixelNorm(nn.Module):
-    """uint8 RGB images -> what the backbone was trained with.
-
-    Args:
-        mean, std: of each channel in the backbone's own order, on the scale 0..255.
-        order: "rgb" or "bgr".
-    """
-
-    mean: Tensor
-    scale: Tensor
-
-    def __init__(self, mean: Sequence[float], std: Sequence[float], order: Literal["rgb", "bgr"] = "rgb") -> None:
-        super().__init__()
-        self.order = order
-        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("scale", 1 / torch.tensor(std).view(1, 3, 1, 1), persistent=False)
-
-    def forward(self, images: Tensor) -> Tensor:
-        if self.order == "bgr":
-            images = images.flip(1)
-        return (images.float() - self.mean) * self.scale
-
-
 class DenseDetector(nn.Module):
     """Images in, losses or detections out; images are uint8 RGB everywhere.
+
+    Attributes:
+        assistant: a second head that is there in training alone, None elsewhere, see
+            :func:`gfocal.zoo.add_assistant`. In training mode its outputs come with those of the head. It is no part
+            of the ``state_dict``, which is what predicts.
 
     Args:
         pixels: preprocessing.
@@ -127,6 +110,8 @@ class DenseDetector(nn.Module):
         self.count_rule: CountRule = count_rule
         self.tiling = tiling
         self.value_range: ValueRange = value_range
+        self.assistant: Assistant | None = None
+        keep_out_of_state(self, "assistant")
         self._points: dict[tuple[Any, ...], Points] = {}
 
     def train(self, mode: bool = True) -> Self:
@@ -154,11 +139,19 @@ class DenseDetector(nn.Module):
             self._points[key] = self.make_points(grid_sizes(height, width, self.strides), device=key[2])
         return self._points[key]
 
-    def raw(self, images: Tensor) -> HeadOutput:
-        """(B, 3, H, W) uint8 RGB -> raw outputs (B, P, ...)."""
+    def raw(self, images: Tensor, epoch: int | None = None) -> HeadOutput:
+        """(B, 3, H, W) uint8 RGB -> raw outputs (B, P, ...).
+
+        ``epoch`` counts from 0; what an assistant does in training may depend on it. None: as in the first one.
+        """
         if not self.channels_last:  # images come with channels last, and a convolution does as its input is
             images = images.contiguous()
-        return self.head(self.neck(self.backbone(self.pixels(images))))
+        maps = self.backbone(self.pixels(images))
+        levels = self.neck(maps)
+        out = self.head(levels)
+        if self.assistant is None or not self.training:
+            return out
+        return replace(out, assistant=self.assistant(maps, levels, epoch or 0))
 
     forward = raw
 
@@ -184,7 +177,8 @@ class DenseDetector(nn.Module):
         Args:
             images: (B, 3, H, W), of which only the size counts.
             targets: of the B images.
-            out: what the forward pass gave for the batch. Assigners that look at predictions need it.
+            out: what the forward pass gave for the batch. Assigners that look at predictions need it; they look at
+                those of the assistant, if there is one.
             sizes: (B, 2) height and width inside the padding, where no point learns; None: there is no padding.
             epoch: from 0, see :meth:`assigner_in`; by default after those in which another assigner is used.
 
@@ -216,25 +210,33 @@ class DenseDetector(nn.Module):
     ) -> dict[str, Tensor]:
         """Weighted scalar losses by name; their sum is the loss.
 
+        An assistant learns the same as the head. Its terms have names of their own, ``assistant_cls`` and so on.
+
         Args:
             out: what the forward pass gave for the batch.
             assignment: what :meth:`assign_batch` gave for it.
             size: (height, width) of the padded images.
-            cls_norm, box_norm, quality_sums: see :func:`gfocal.criterion.detection_losses`.
+            cls_norm: see :func:`gfocal.criterion.detection_losses`.
+            box_norm, quality_sums: the same; tensors have a row for each head, as :meth:`step_sums` has.
         """
-        return detection_losses(
-            out,
-            self.points(*size),
-            assignment,
-            self.box_coder,
-            self.quality,
-            box_weight=self.box_weight,
-            loss_weights=self.loss_weights,
-            count_rule=self.count_rule,
-            cls_norm=cls_norm,
-            box_norm=box_norm,
-            quality_sums=quality_sums,
-        )
+        found: dict[str, Tensor] = {}
+        for i, head in enumerate(out.heads):
+            terms = detection_losses(
+                head,
+                self.points(*size),
+                assignment,
+                self.box_coder,
+                self.quality,
+                box_weight=self.box_weight,
+                loss_weights=self.loss_weights,
+                count_rule=self.count_rule,
+                cls_norm=cls_norm,
+                box_norm=box_norm[i] if isinstance(box_norm, Tensor) else box_norm,
+                quality_sums=None if quality_sums is None else quality_sums[i],
+                judge=None if head is out.judge else out.judge,
+            )
+            found |= {f"{'assistant_' * i}{name}": value for name, value in terms.items()}
+        return found
 
     @property
     def sums_need_outputs(self) -> bool:
@@ -242,8 +244,14 @@ class DenseDetector(nn.Module):
         return self.quality.sums is not None or (self.box_weight is not None and self.box_weight.reads_outputs)
 
     def step_sums(self, out: HeadOutput | None, assignment: BatchAssignment, size: tuple[int, int]) -> Tensor:
-        """(1 + S,) what a step adds up over its batches: the positives' weights, and the quality's own sums."""
-        return step_sums(out, self.points(*size), assignment, self.box_coder, self.quality, self.box_weight)
+        """(H, 1 + S) what a step adds up over its batches: the positives' weights, and the quality's own sums.
+
+        A row is the head's; a second one is that of the assistant, if there is one.
+        """
+        heads = [None] if out is None else out.heads
+        judge = None if out is None or out.assistant is None else out.judge
+        rest = self.points(*size), assignment, self.box_coder, self.quality, self.box_weight
+        return torch.stack([step_sums(head, *rest, None if head is judge else judge) for head in heads])
 
     @torch.no_grad()
     def detect(
@@ -340,11 +348,3 @@ class DenseDetector(nn.Module):
         found = self.detect(batch, torch.tensor(sizes), postprocess=post)
         own = [to_original(f.cpu(), s, p.shape[-2:]) for f, s, p in zip(found, sizes, images, strict=True)]
         return own if above is None else [f[f.scores > above] for f in own]
-
-
-def to_original(found: Detections, size: Sequence[int], original: Sequence[int]) -> Detections:
-    """Detections from pixels of the resized image to pixels of the original; both (height, width)."""
-    y, x = original[0] / size[0], original[1] / size[1]
-    scale = found.boxes.new_tensor([x, y, x, y])
-    boxes = clip_boxes(found.boxes * scale, int(original[0]), int(original[1]))
-    return replace(found, boxes=boxes, edge_std=None if found.edge_std is None else found.edge_std * scale)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any, NotRequired, SupportsIndex, TypedDict
 
 import numpy as np
@@ -96,15 +96,22 @@ class HeadOutput:
         class_logits: (..., P, L); L is what the quality asks for (C, or C + 1 for softmax).
         box: (..., P, K) box code in the representation's own units.
         quality_logits: (..., P, Q) of a separate quality branch, or None.
+        assistant: what a head that is there in training alone says of the same points (see
+            :class:`gfocal.models.Assistant`), or None.
     """
 
     class_logits: Tensor
     box: Tensor
     quality_logits: Tensor | None = None
+    assistant: HeadOutput | None = None
 
     def __post_init__(self) -> None:
-        for name in ("box", "quality_logits"):
-            value = getattr(self, name)
+        others = {
+            "box": self.box,
+            "quality_logits": self.quality_logits,
+            "assistant": None if self.assistant is None else self.assistant.class_logits,
+        }
+        for name, value in others.items():
             _require(
                 value is None or value.shape[:-1] == self.class_logits.shape[:-1],
                 f"{name} must have the points of class_logits {tuple(self.class_logits.shape[:-1])}",
@@ -116,7 +123,18 @@ class HeadOutput:
     def map(self, function: Callable[[Tensor], Tensor]) -> HeadOutput:
         """The same change to every tensor."""
         quality = None if self.quality_logits is None else function(self.quality_logits)
-        return HeadOutput(function(self.class_logits), function(self.box), quality)
+        assistant = None if self.assistant is None else self.assistant.map(function)
+        return HeadOutput(function(self.class_logits), function(self.box), quality, assistant)
+
+    @property
+    def heads(self) -> list[HeadOutput]:
+        """The head's outputs, and the assistant's if there is one."""
+        return [self] if self.assistant is None else [self, self.assistant]
+
+    @property
+    def judge(self) -> HeadOutput:
+        """The outputs by which assigners that look at predictions decide: the assistant's, if there is one."""
+        return self if self.assistant is None else self.assistant
 
 
 @dataclass(frozen=True)
@@ -143,6 +161,47 @@ class Assignment:
     def positive(self) -> Tensor:
         """(P,) bool: the points that learn a ground truth."""
         return self.gt_index >= 0
+
+
+@dataclass(frozen=True)
+class BatchAssignment:
+    """What every point of a batch learns; of a static assigner it is known before the forward pass.
+
+    Attributes:
+        positive: (N,) indices of the positives into the B * P points.
+        labels: (B * P,) class of each point, -1 where there is none.
+        target_boxes: (N, 4) ground truth of each positive.
+        gt_index: (N,) int64, which of all objects of the batch each positive learns.
+        alignment: (N,) how well the prediction of each positive fits its object, where the assigner measures that.
+        ignored: (B * P,) points that learn nothing, or None if there is none.
+        counts: (B,) number of positives of each image, on the device that they were found on.
+        objects, missed: number of ground truths, and of those that got no point at all.
+        edges, truncated: number of edges of the positives, and of those that no code can reach.
+    """
+
+    positive: Tensor
+    labels: Tensor
+    target_boxes: Tensor
+    gt_index: Tensor
+    alignment: Tensor | None
+    ignored: Tensor | None
+    counts: Tensor
+    objects: int
+    missed: int
+    edges: int
+    truncated: int
+
+    def to(self, device: torch.device) -> BatchAssignment:
+        """The same on another device, but for :attr:`counts`, which are numbers for the host.
+
+        Does not wait for what that device is still busy with.
+        """
+        moved: dict[str, Any] = {
+            field.name: value.to(device, non_blocking=True)
+            for field in fields(self)
+            if isinstance(value := getattr(self, field.name), Tensor) and field.name != "counts"
+        }
+        return replace(self, **moved)
 
 
 class CocoResult(TypedDict):

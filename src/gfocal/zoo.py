@@ -12,15 +12,25 @@ from typing import Any, cast
 from torch import nn
 
 from gfocal.assigners import Assigner, DynamicAssigner, DynamicWithinReach, WithinReach
-from gfocal.detector import DenseDetector, MakePoints, PixelNorm
+from gfocal.detector import DenseDetector, MakePoints
 from gfocal.errors import UsageError, require_texts
 from gfocal.images.from_recipe import resize_of, tiling_of
 from gfocal.images.io import Resize
-from gfocal.models import HeadShape, PostProcess
+from gfocal.models import HeadShape, PixelNorm, PostProcess
 from gfocal.models.freezing import freeze
 from gfocal.points import Shapes, make_anchors, octave_shapes, ssd_shapes
 from gfocal.recipe import ModelRecipe, Recipe
-from gfocal.recipe.forms import ASSIGNERS, BOX_WEIGHTS, BOXES, HEADS, NECKS, QUALITIES, Form, backbone_form
+from gfocal.recipe.forms import (
+    ASSIGNERS,
+    ASSISTANTS,
+    BOX_WEIGHTS,
+    BOXES,
+    HEADS,
+    NECKS,
+    QUALITIES,
+    Form,
+    backbone_form,
+)
 from gfocal.representation import BoxRepresentation, Quality
 
 
@@ -145,6 +155,18 @@ def build_detector(recipe: Recipe, names: Sequence[str], *, pretrained: bool = T
     )
 
 
+def add_assistant(detector: DenseDetector, recipe: Recipe) -> None:
+    """Give a detector the assistant that its recipe asks for, for training: where weights are taken, after that.
+
+    It has new values, but for what it copies of the detector's own. ``recipe.model.assistant.kind`` none: nothing.
+    """
+    model, channels = recipe.model, cast(Any, detector.neck).channels
+    anchors = [len(level) for level in anchor_shapes(recipe)]
+    shape = _head_shape(model, detector.box_coder, detector.quality, len(detector.names), channels, anchors)
+    made = make_form(ASSISTANTS[model.assistant.kind], model.assistant, neck=detector.neck, shape=shape)
+    detector.assistant = None if made is None else made.to(next(detector.parameters()))
+
+
 def build_head(recipe: Recipe, num_classes: int, *, in_channels: int | Sequence[int] | None = None) -> nn.Module:
     """The head of a recipe's detector alone, with new values: no backbone and no neck is made.
 
@@ -201,7 +223,19 @@ def _head(
     channels: int | Sequence[int],
     anchors: Sequence[int],
 ) -> Any:
-    shape = HeadShape(
+    shape = _head_shape(model, box_coder, quality, num_classes, channels, anchors)
+    return make_form(HEADS[model.head], model, shape=shape)
+
+
+def _head_shape(
+    model: ModelRecipe,
+    box_coder: BoxRepresentation,
+    quality: Quality,
+    num_classes: int,
+    channels: int | Sequence[int],
+    anchors: Sequence[int],
+) -> HeadShape:
+    return HeadShape(
         in_channels=channels,
         levels=len(model.strides),
         class_outputs=quality.num_logits(num_classes),
@@ -210,4 +244,3 @@ def _head(
         box_bias=box_coder.initial_code,
         anchors=anchors,
     )
-    return make_form(HEADS[model.head], model, shape=shape)

@@ -60,6 +60,7 @@ def small_recipe(detector: str) -> str:
 
 
 TASK_ALIGNED = "model.assigner.kind=task_aligned"
+ASSISTED = ("model.assigner.kind=dsla", "model.assistant.kind=agm")
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,8 @@ SPLITS = [
     Split("joint", "target", "step", torch.float64, (TASK_ALIGNED, "model.assigner.static_epochs=1")),
     Split("varifocal_aligned", "target", "weights", torch.float64, (TASK_ALIGNED,)),
     Split("joint", "none", "weights", torch.float64, slow=True),
+    Split("joint", "score", "step", torch.float64, ASSISTED),
+    Split("iou_guided", "target", "step", torch.float64, (*ASSISTED, "model.assistant.detach_after=0"), slow=True),
 ]
 
 
@@ -134,7 +137,7 @@ def assert_identical(one: Any, other: Any, where: str = "state") -> None:
 def assert_same_weights(one: Path, other: Path) -> None:
     """Two run folders ended alike: weights, averaged weights, optimizer, counts."""
     a, b = state_of(one), state_of(other)
-    for key in ("step", "model", "optimizer", "average", "counts", "best_ap", "generators"):
+    for key in ("step", "model", "assistant", "optimizer", "average", "counts", "best_ap", "generators"):
         assert_identical(a[key], b[key], key)
 
 

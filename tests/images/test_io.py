@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from gfocal.detector import PixelNorm
 from gfocal.errors import BrokenInputError, UsageError
 from gfocal.images import decode
 from gfocal.images.io import Resize, pad_batch, read_image, to_image
+from gfocal.models import PixelNorm
 
 # 6 high, 8 wide; the left half red, the right half blue: survives JPEG to a few grey values.
 RED_BLUE = np.zeros((48, 64, 3), np.uint8)

@@ -18,10 +18,11 @@ import torch
 from torch import Tensor, nn
 
 from gfocal.boxes import clip_boxes
-from gfocal.detector import DenseDetector, to_original
+from gfocal.detector import DenseDetector
 from gfocal.interop.mmdetection import our_names
 from gfocal.models import ConvHead, PlainHead
 from gfocal.models.heads import flatten_level
+from gfocal.models.postprocess import to_original
 from gfocal.models.protocols import HeadShape
 from gfocal.recipe import load_recipe
 from gfocal.structures import HeadOutput, Targets

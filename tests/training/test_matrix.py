@@ -24,7 +24,7 @@ from gfocal.recipe.forms import ASSIGNERS, BOX_WEIGHTS, BOXES, QUALITIES
 from gfocal.representation import MinedSoftmax, ScoreWeight, TargetWeight
 from gfocal.runs.checkpoint import load_detector, save_detector
 from gfocal.structures import Batch, Targets
-from gfocal.zoo import build_detector
+from gfocal.zoo import add_assistant, build_detector
 from helpers.small_runs import small_recipe
 
 POINTS = {name: row["model"]["points"]["kind"] for name, row in DETECTORS.items()}
@@ -118,6 +118,24 @@ CASES += [
 ]
 
 
+# An assistant decides: with its own row, and with others and their assigners.
+CASES += [
+    pytest.param(
+        *row,
+        [f"model.assigner.kind={name}", "model.assistant.kind=agm", *more],
+        id="-".join(row) + f"-{name}-agm",
+        marks=[] if row[0] == "nanodet_plus" else pytest.mark.slow,
+    )
+    for row, name, *more in (
+        (("nanodet_plus", "joint", "general_dfl"), "dsla"),
+        (("picodet", "varifocal", "general_dfl"), "sim_ota"),
+        (("gfl", "joint", "general_dfl"), "task_aligned", "model.box_weight=target"),
+        (("atss", "joint_v2", "general_dfl"), "dsla"),
+        (("fcos", "centerness", "gaussian"), "sim_ota"),
+    )
+]
+
+
 @pytest.mark.parametrize(("detector", "quality", "boxes", "more"), CASES)
 def test_a_combination(
     detector: str,
@@ -134,6 +152,7 @@ def test_a_combination(
     recipe = load_recipe(small_recipe(detector), [*changes, *([f"model.boxes.code={code}"] if code else [])])
     torch.manual_seed(0)
     model = build_detector(recipe, train_index.names)
+    add_assistant(model, recipe)
     batch = one_batch(train_index, model)
     before = placed(model, batch)
     # Varifocal loss counts positives by their target: next to nothing at first, and more as boxes come to lie well.
@@ -208,7 +227,7 @@ def total(model: DenseDetector, images: Tensor, targets: tuple[Targets, ...], *,
     out, box_norm = model(images), None
     assignment = model.assign_batch(images, targets, out)
     if whole_weight and model.box_weight in (ScoreWeight(), TargetWeight()):
-        box_norm = model.step_sums(out, assignment, (64, 64))[0]
+        box_norm = model.step_sums(out, assignment, (64, 64))[:, 0]
     losses = model.losses(out, assignment, (64, 64), box_norm=box_norm)
     assert all(value.ndim == 0 and value.dtype == torch.float32 for value in losses.values())
     return torch.stack(list(losses.values())).sum()
@@ -231,7 +250,8 @@ def background(model: DenseDetector, batch: Batch) -> None:
     out = model(batch.images)
     losses = model.losses(out, model.assign_batch(batch.images, empty, out), (64, 64))
     mined = isinstance(model.quality, MinedSoftmax)  # no positive, no negatives to it
-    assert (losses.pop("cls").item() == 0) == mined, "background teaches classes"
+    for name in ("cls", "assistant_cls"):
+        assert name not in losses or (losses.pop(name).item() == 0) == mined, "background teaches classes"
     assert all(value.item() == 0 for value in losses.values()), "and nothing else"
     for images, targets in ((batch.images, empty), (batch.images[:0], ())):
         model.zero_grad()

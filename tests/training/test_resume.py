@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import shutil
@@ -16,13 +17,14 @@ import torch
 from safetensors.torch import load_file
 
 from gfocal.data.index.data_index import DataIndex
-from gfocal.errors import GfocalError
+from gfocal.errors import GfocalError, UsageError
 from gfocal.recipe import Recipe
 from gfocal.runs.checkpoint import load_detector, load_state
 from gfocal.training import trainer as trainer_module
 from gfocal.training.train import train
 from helpers.launched import Started
 from helpers.small_runs import (
+    ASSISTED,
     EVERY_STEP,
     NO_BATCH_STATISTICS,
     SMALL,
@@ -316,6 +318,70 @@ def test_cut_before_and_after_predictions_count(
     train(recipe, train_index, None, tmp_path / "cut", resume=True, progress=False)
     assert_same_weights(switching, tmp_path / "cut")
     assert metrics_of(tmp_path / "cut") == metrics_of(switching)
+
+
+# --- an assistant that decides what is learnt -----------------------------------------------------------------------
+
+
+def assisted(*overrides: str) -> Recipe:
+    """Two epochs of three steps of two batches; in the second the assistant is detached."""
+    split = ("schedule.batch_size=2", "schedule.accumulate=2", "schedule.epochs=2", "schedule.ema=0.9", EVERY_STEP)
+    return small(*ASSISTED, *split, "model.assistant.detach_after=1", *overrides)
+
+
+@pytest.fixture(scope="module")
+def led(tmp_path_factory: pytest.TempPathFactory, train_index: DataIndex) -> Path:
+    """A run with an assistant; nothing interrupted it."""
+    out = tmp_path_factory.mktemp("led") / "run"
+    train(assisted(), train_index, None, out, progress=False)
+    return out
+
+
+@pytest.mark.parametrize("steps", [2, 3, pytest.param(5, marks=pytest.mark.slow)])
+def test_cut_before_and_after_the_assistant_is_detached(
+    steps: int, led: Path, tmp_path: Path, train_index: DataIndex
+) -> None:
+    cut_run(assisted(), train_index, tmp_path / "cut", steps)
+    assert state_of(tmp_path / "cut")["step"] == steps
+    train(assisted(), train_index, None, tmp_path / "cut", resume=True, progress=False)
+    assert_same_weights(led, tmp_path / "cut")
+    assert metrics_of(tmp_path / "cut") == metrics_of(led)
+
+
+def test_the_epoch_decides_what_the_assistant_teaches(led: Path, tmp_path: Path, train_index: DataIndex) -> None:
+    train(assisted("model.assistant.detach_after=9"), train_index, None, tmp_path / "run", progress=False)
+    found, other = (metrics_of(out, "train") for out in (led, tmp_path / "run"))
+    assert {"assistant_cls", "assistant_box", "assistant_dfl"} <= found[0].keys()
+    # Losses are those before a step: the fourth step is the first that is taken otherwise.
+    assert [a["loss"] == b["loss"] for a, b in zip(found, other, strict=True)] == [True] * 4 + [False] * 2
+    assert [a["grad_norm"] == b["grad_norm"] for a, b in zip(found, other, strict=True)] == [True] * 3 + [False] * 3
+
+
+def test_what_a_run_leaves_has_no_assistant(led: Path, tmp_path: Path, train_index: DataIndex) -> None:
+    detector, recipe, _ = load_detector(led)
+    assert detector.assistant is None
+    assert recipe.model.assistant.kind == "agm"
+    weights = load_file(led / "last.safetensors")
+    assert weights.keys() == detector.state_dict().keys() == state_of(led)["average"]["state"].keys()
+    # Another run begins with them: its assistant has the neck that was learnt, and a new head.
+    result = train(
+        assisted("optim.lr=1e-12", "schedule.epochs=1"), train_index, None, tmp_path / "next", init=led, progress=False
+    )
+    assert result.steps == 3
+    necks = [name for name, value in weights.items() if name.startswith("neck.") and value.ndim > 1]
+    assert necks
+    after = state_of(tmp_path / "next")["assistant"]
+    for name in necks:
+        torch.testing.assert_close(after[name], weights[name], rtol=1e-6, atol=1e-6)
+
+
+def test_an_assistant_that_is_not_finite_is_not_resumed(led: Path, tmp_path: Path, train_index: DataIndex) -> None:
+    out = shutil.copytree(led, tmp_path / "run")
+    state = state_of(out)
+    state["assistant"]["head.class_out.bias"][0] = math.nan
+    torch.save(state, out / "state.pt")
+    with pytest.raises(UsageError, match=r"infinite or not a number: 1 of 6 in assistant\.head\.class_out\.bias"):
+        train(assisted(), train_index, None, out, resume=True, progress=False)
 
 
 # --- steps that cannot be taken -------------------------------------------------------------------------------------

@@ -19,8 +19,8 @@ from gfocal.training.early_stopping import Best
 from gfocal.training.optimizer import AveragedWeights, make_optimizer
 from gfocal.training.state import Generators, TrainState
 from gfocal.training.step import Counts
-from gfocal.zoo import build_detector
-from helpers.small_runs import NO_BATCH_STATISTICS, assert_identical, small
+from gfocal.zoo import add_assistant, build_detector
+from helpers.small_runs import ASSISTED, NO_BATCH_STATISTICS, assert_identical, small
 
 # As `state.pt` of 0.2.0 has them, after format, environment, data, pictures and recipe.
 KEYS = [
@@ -39,17 +39,19 @@ KEYS = [
     "told_share",
     "grad_norm",
     "counts",
+    "assistant",  # since 0.3.0
 ]
 
 
 @pytest.fixture(scope="module")
 def recipe() -> Recipe:
-    return small(*NO_BATCH_STATISTICS, name="gfl_r18")
+    return small(*NO_BATCH_STATISTICS, *ASSISTED, name="gfl_r18")
 
 
 def fresh(recipe: Recipe, seed: int, kind: type[TrainState] = TrainState) -> TrainState:
     torch.manual_seed(seed)
     detector = build_detector(recipe, ("a", "b"))
+    add_assistant(detector, recipe)
     return kind(
         step=0,
         detector=detector,
@@ -57,6 +59,7 @@ def fresh(recipe: Recipe, seed: int, kind: type[TrainState] = TrainState) -> Tra
         scaler=torch.amp.GradScaler("cpu", init_scale=2.0),
         average=AveragedWeights(detector, 0.9),
         generators=Generators(),
+        assistant=detector.assistant,
     )
 
 
@@ -133,7 +136,7 @@ def test_a_field_that_is_added_is_saved_and_restored(recipe: Recipe, tmp_path: P
 
 def test_a_state_without_a_later_field_keeps_its_default(recipe: Recipe) -> None:
     content = trained(recipe).state_dict()
-    for key in ("best_epoch", "measured_step", "unmeasured", "skipped"):
+    for key in ("best_epoch", "measured_step", "unmeasured", "skipped", "assistant"):
         del content[key]
     del content["counts"]["missed"]
     content["counts"]["of a later version"] = content["also of one"] = 1
@@ -155,6 +158,15 @@ def test_a_state_without_what_all_have_is_refused_and_nothing_is_loaded(key: str
         state.load_state_dict(content)
     assert_identical(dict(state.detector.state_dict()), before)
     assert state.step == 0
+
+
+def test_the_assistant_is_saved_beside_the_model(recipe: Recipe) -> None:
+    state = trained(recipe)
+    content = state.state_dict()
+    assert not any(name.startswith("assistant") for name in content["model"])
+    assert content["average"]["state"].keys() == content["model"].keys()
+    assert_identical(dict(content["assistant"]), dict(state.detector.assistant.state_dict()))
+    assert {name.partition(".")[0] for name in content["assistant"]} == {"neck", "head"}
 
 
 def test_a_run_without_scaler_and_averages(recipe: Recipe, tmp_path: Path) -> None:

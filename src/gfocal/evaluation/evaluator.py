@@ -16,11 +16,12 @@ from gfocal.data.index.data_index import DataIndex
 from gfocal.data.index.tiled import Unchanged
 from gfocal.data.loading.hangs import WORKER_TIMEOUT
 from gfocal.data.loading.loader import BatchLoader, DetectionDataset, make_loader
-from gfocal.detector import DenseDetector, to_original
+from gfocal.detector import DenseDetector
 from gfocal.errors import UsageError, require_number
 from gfocal.evaluation import CocoEvaluator, EdgeUncertainty, EvalResult, Matches
 from gfocal.evaluation.thresholds.findings import Findings
 from gfocal.evaluation.uncertainty import UncertaintyResult
+from gfocal.models.postprocess import to_original
 from gfocal.recipe import Recipe
 from gfocal.runtime.distributed import ALONE, Processes
 from gfocal.runtime.failures import explained_failures

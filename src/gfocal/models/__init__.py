@@ -8,10 +8,12 @@ from gfocal.models.heads import ConvHead, DepthwiseHead, PlainHead
 from gfocal.models.necks.fpn import FeaturePyramid
 from gfocal.models.necks.light_pan import LightPan
 from gfocal.models.necks.ssd import SsdNeck
+from gfocal.models.pixels import PixelNorm
 from gfocal.models.postprocess import PostProcess
-from gfocal.models.protocols import Head, HeadShape, Neck, OutputLayer
+from gfocal.models.protocols import Assistant, Head, HeadShape, Neck, OutputLayer
 
 __all__ = [
+    "Assistant",
     "AttentionHead",
     "ConvHead",
     "DepthwiseHead",
@@ -21,6 +23,7 @@ __all__ = [
     "LightPan",
     "Neck",
     "OutputLayer",
+    "PixelNorm",
     "PlainHead",
     "PostProcess",
     "ShuffleNetBackbone",

@@ -8,9 +8,10 @@ from typing import Literal
 
 from torch import nn
 
-Activation = Literal["leaky_relu", "hard_swish"]
+Activation = Literal["relu", "leaky_relu", "hard_swish"]
 
-_ACTIVATIONS: dict[Activation, Callable[..., nn.Module]] = {
+ACTIVATIONS: dict[Activation, Callable[..., nn.Module]] = {
+    "relu": nn.ReLU,
     "leaky_relu": partial(nn.LeakyReLU, 0.1),
     "hard_swish": nn.Hardswish,
 }
@@ -47,7 +48,7 @@ def conv_norm(
         nn.Conv2d(in_channels, channels, kernel, stride, kernel // 2, groups=groups, bias=False),
         nn.BatchNorm2d(channels),
     ]
-    return nn.Sequential(*layers, *([_ACTIVATIONS[activation](inplace=True)] if activation else []))
+    return nn.Sequential(*layers, *([ACTIVATIONS[activation](inplace=True)] if activation else []))
 
 
 def separable(

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from gfocal.models.blocks import Activation, separable
+from gfocal.models.blocks import ACTIVATIONS, Activation, separable
 from gfocal.models.deformable import DeformableConv
 from gfocal.models.protocols import KINDS, HeadShape, OutputKind, OutputLayer
 from gfocal.structures import HeadOutput
@@ -61,6 +61,7 @@ class ConvHead(nn.Module):
         deformable_tower: the last convolution of each tower is deformable, its samples weighed.
         level_scales: every level has its own learnt factor on the box code.
         quality_on: the tower that the quality branch stands on.
+        activation: after every convolution of a tower.
 
     Raises:
         ValueError: levels of different channels or anchors.
@@ -81,6 +82,7 @@ class ConvHead(nn.Module):
         deformable_tower: bool = False,
         level_scales: bool = True,
         quality_on: Literal["box", "class"] = "box",
+        activation: Activation = "relu",
     ) -> None:
         super().__init__()
         self.outputs = shape.outputs
@@ -88,8 +90,8 @@ class ConvHead(nn.Module):
         width, count = shape.width, shape.count
         groups = 0 if head_norm == "none" else groups or min(32, channels // 2)
         bias = tower_bias or not groups
-        self.class_tower = _tower(width, channels, head_depth, groups, bias)
-        self.box_tower = _tower(width, channels, head_depth, groups, bias)
+        self.class_tower = _tower(width, channels, head_depth, groups, bias, activation)
+        self.box_tower = _tower(width, channels, head_depth, groups, bias, activation)
         self.class_out = nn.Conv2d(channels, count * shape.class_outputs, 3, padding=1)
         self.box_out = nn.Conv2d(channels, count * shape.box_outputs, 3, padding=1)
         quality = count * shape.quality_outputs
@@ -144,13 +146,15 @@ def _start(conv: nn.Module, bias: Sequence[float] | None) -> None:
             conv.bias.view(-1, len(bias)).copy_(torch.tensor(bias))  # type: ignore[operator]
 
 
-def _tower(in_channels: int, channels: int, depth: int, groups: int, bias: bool) -> nn.Sequential:
+def _tower(
+    in_channels: int, channels: int, depth: int, groups: int, bias: bool, activation: Activation
+) -> nn.Sequential:
     layers: list[nn.Module] = []
     for i in range(depth):
         layers.append(nn.Conv2d(in_channels if i == 0 else channels, channels, 3, padding=1, bias=bias))
         if groups:
             layers.append(nn.GroupNorm(groups, channels))
-        layers.append(nn.ReLU(inplace=True))
+        layers.append(ACTIVATIONS[activation](inplace=True))
     return nn.Sequential(*layers)
 
 

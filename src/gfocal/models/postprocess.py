@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -185,3 +186,11 @@ def suppress(
         if size >= count or len(kept) >= limit:
             return order[kept[:limit]]
         size *= 3
+
+
+def to_original(found: Detections, size: Sequence[int], original: Sequence[int]) -> Detections:
+    """Detections from pixels of the resized image to pixels of the original; both (height, width)."""
+    y, x = original[0] / size[0], original[1] / size[1]
+    scale = found.boxes.new_tensor([x, y, x, y])
+    boxes = clip_boxes(found.boxes * scale, int(original[0]), int(original[1]))
+    return replace(found, boxes=boxes, edge_std=None if found.edge_std is None else found.edge_std * scale)

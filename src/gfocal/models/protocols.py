@@ -145,6 +145,18 @@ class Neck(Protocol):
         ...
 
 
+class Assistant(Protocol):
+    """Makes a second set of raw outputs in training, by which assigners that look at predictions decide.
+
+    It learns what the head learns. The builder calls ``Kind(neck, shape, ...)`` with the detector's own neck, the
+    :class:`HeadShape` of its head, and the keys that the form's line names.
+    """
+
+    def __call__(self, maps: Sequence[Tensor], levels: Sequence[Tensor], epoch: int) -> HeadOutput:
+        """Raw outputs of the maps of the backbone and the levels of the neck, in an epoch that counts from 0."""
+        ...
+
+
 class Head(Protocol):
     """Makes the raw outputs of every point from the levels.
 

@@ -86,6 +86,17 @@ class HeadForm(Form):
     groups: int = 1
 
 
+@dataclass(frozen=True)
+class AssistantForm(Form):
+    """An assistant.
+
+    Attributes:
+        multiple: of which ``channels`` must be one.
+    """
+
+    multiple: int = 1
+
+
 _SHUFFLENET, _ESNET = "models.backbones.shufflenet:ShuffleNetBackbone", "models.backbones.esnet:EsNet"
 _LCNET = "models.backbones.lcnet:LcNet"
 _WITH_NORMS = ("frozen_stages", "norm_eval")
@@ -141,6 +152,12 @@ ASSIGNERS: dict[str, Form] = {
     "task_aligned": Form("assigners.task_aligned:TaskAlignedAssigner", ("alpha", "beta", "positives"), dynamic=True),
     "dsla": Form("assigners.dsla:DynamicSoftLabelAssigner", dynamic=True),
     "sim_ota": Form("assigners.sim_ota:SimOtaAssigner", dynamic=True),
+}
+ASSISTANTS: dict[str, AssistantForm] = {
+    "none": AssistantForm(None),
+    "agm": AssistantForm(
+        "models.assistant:AssignGuidance", ("detach_after",), points=("square", "octave"), multiple=16
+    ),
 }
 _GENERAL = "representation.boxes.general:GeneralBoxes"
 BOXES: dict[str, Form] = {

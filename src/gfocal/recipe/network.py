@@ -10,6 +10,7 @@ from pydantic import Field, PositiveFloat, model_validator
 from gfocal.recipe.base import Bins, Channels, Few, Fraction, Layers, Natural, NotNegative, PositiveInt, Section, Share
 from gfocal.recipe.forms import (
     ASSIGNERS,
+    ASSISTANTS,
     BOX_WEIGHTS,
     BOXES,
     HEADS,
@@ -114,6 +115,15 @@ class AssignerRecipe(Section):
         return self
 
 
+class AssistantRecipe(Section):
+    """A second head in training, by whose outputs objects are assigned."""
+
+    kind: Literal[*ASSISTANTS] = Field("none", description="agm: NanoDet-Plus's; none")  # type: ignore[valid-type]
+    detach_after: Natural = Field(
+        10, description="epochs after which it teaches backbone and neck nothing any more (agm)"
+    )
+
+
 class LossWeights(Section):
     """Factor of each loss term."""
 
@@ -158,6 +168,7 @@ class ModelRecipe(Section):
     strides: tuple[PositiveInt, ...] = (8, 16, 32, 64, 128)
     points: PointsRecipe = PointsRecipe()
     assigner: AssignerRecipe = AssignerRecipe()
+    assistant: AssistantRecipe = AssistantRecipe()
     quality: QualityRecipe = QualityRecipe()
     boxes: BoxesRecipe = BoxesRecipe()
     box_weight: Literal[*BOX_WEIGHTS] = Field(  # type: ignore[valid-type]
@@ -176,6 +187,7 @@ class ModelRecipe(Section):
         self._pyramid_fits()
         chosen = {
             "assigner.kind": self.assigner.kind,
+            "assistant.kind": self.assistant.kind,
             "quality.kind": self.quality.kind,
             "boxes.kind": self.boxes.kind,
             "boxes.code": self.boxes.code,
@@ -210,6 +222,7 @@ class ModelRecipe(Section):
             raise ValueError(
                 f"channels must be a multiple of {neck.multiple} for neck {self.neck}, got {self.channels}"
             )
+        self._assistant_fits(neck)
         if self.frozen_stages > backbone.stages:
             raise ValueError(f"{self.backbone} has {backbone.stages} stages to freeze, not {self.frozen_stages}")
         if self.style not in backbone.styles:
@@ -222,6 +235,17 @@ class ModelRecipe(Section):
             raise ValueError(
                 f"channels must be a multiple of {head.groups} (GroupNorm's groups) for head {self.head}, "
                 f"got {self.channels}"
+            )
+
+    def _assistant_fits(self, neck: NeckForm) -> None:
+        """Refuse levels that an assistant's head does not take."""
+        form = ASSISTANTS[self.assistant.kind]
+        if form.place is not None and neck.widths:
+            raise ValueError(f"assistant.kind {self.assistant.kind} takes levels of one width, not neck {self.neck}'s")
+        if self.channels % form.multiple:
+            raise ValueError(
+                f"channels must be a multiple of {form.multiple} for assistant.kind {self.assistant.kind} (GroupNorm's "
+                f"groups over twice as many), got {self.channels}"
             )
 
     def _neck_takes(self, backbone: BackboneForm, neck: NeckForm, strides: list[int]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from gfocal.recipe.forms import ANY, ASSIGNERS, BOX_WEIGHTS, BOXES, QUALITIES, fitting
+from gfocal.recipe.forms import ANY, ASSIGNERS, ASSISTANTS, BOX_WEIGHTS, BOXES, QUALITIES, fitting
 
 Section = dict[str, Any]
 
@@ -146,6 +146,7 @@ _CODES = {"square": ("distances", "deltas", "log_deltas"), "octave": ("deltas",)
 AXES: dict[str, dict[str, tuple[str, ...]]] = {
     points: {
         "assigner.kind": fitting(ASSIGNERS, points),
+        "assistant.kind": fitting(ASSISTANTS, points),
         "quality.kind": fitting(QUALITIES, points),
         "boxes.kind": fitting(BOXES, points),
         "boxes.code": _CODES[points],
@@ -157,6 +158,7 @@ AXES: dict[str, dict[str, tuple[str, ...]]] = {
 
 _WHY = {
     "assigner.kind": "it works on one anchor per location",
+    "assistant.kind": "its head is shared by all levels, which have other anchors here",
     "quality.kind": "softmax_mined is SSD's own, and centerness and joint_v2 need one point per location",
     "boxes.kind": "its edges are distances from one point per location",
     "boxes.code": "only deltas distinguish several anchors per location",
@@ -183,6 +185,7 @@ def check_axes(detector: str, points: str, chosen: Mapping[str, str]) -> None:
                 f"{key} {chosen[key]} does not go with detector {detector} (points.kind {points}): {_WHY[key]}; "
                 f"what goes: {', '.join(allowed)}"
             )
+    _check_assistant(chosen["assistant.kind"], chosen["assigner.kind"])
     quality, boxes = chosen["quality.kind"], chosen["boxes.kind"]
     if QUALITIES[quality].bins and not BOXES[boxes].bins:
         binned = [name for name, form in BOXES.items() if form.bins]
@@ -192,6 +195,20 @@ def check_axes(detector: str, points: str, chosen: Mapping[str, str]) -> None:
             f"what goes: boxes.kind {' or '.join(binned)}, or quality.kind {', '.join(others)}"
         )
     _check_target(quality, chosen["box_weight"])
+
+
+def _check_assistant(assistant: str, assigner: str) -> None:
+    """Refuse predictions that nobody looks at.
+
+    Raises:
+        ValueError: naming the values that go.
+    """
+    if ASSISTANTS[assistant].place is not None and not ASSIGNERS[assigner].dynamic:
+        dynamic = [name for name, form in ASSIGNERS.items() if form.dynamic]
+        raise ValueError(
+            f"assistant.kind {assistant} makes the predictions by which objects are assigned, and assigner.kind "
+            f"{assigner} looks at none; what goes: assigner.kind {', '.join(dynamic)}, or assistant.kind none"
+        )
 
 
 def _check_target(quality: str, box_weight: str) -> None:

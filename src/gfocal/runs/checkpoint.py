@@ -311,9 +311,13 @@ def load_state(path: Path) -> StateDict:
 
 
 def _weights_in(state: StateDict) -> dict[str, Tensor]:
-    """The weights of a state, averaged ones too; an optimizer may hold what is infinite."""
+    """The weights of a state, averaged ones and an assistant's too; an optimizer may hold what is infinite."""
     averaged = state.get("average")
-    parts = {"model": state.get("model"), "average": averaged.get("state") if isinstance(averaged, dict) else None}
+    parts = {
+        "model": state.get("model"),
+        "average": averaged.get("state") if isinstance(averaged, dict) else None,
+        "assistant": state.get("assistant"),
+    }
     return {
         f"{part}.{name}": value
         for part, inner in parts.items()

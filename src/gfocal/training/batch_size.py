@@ -28,7 +28,7 @@ from gfocal.runtime.memory import (
 from gfocal.runtime.precision import autocast, real_precision
 from gfocal.training.optimizer import AveragedWeights, make_optimizer
 from gfocal.utils.locks import locked_folder
-from gfocal.zoo import build_detector
+from gfocal.zoo import add_assistant, build_detector
 
 MOST = 1024
 
@@ -102,6 +102,7 @@ def find_batch_size(recipe: Recipe, index: DataIndex, device: torch.device | Non
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with torch.random.fork_rng():
         detector = build_detector(recipe, index.names, pretrained=False)
+        add_assistant(detector, recipe)
         detector = in_layout(detector, recipe.runtime.channels_last).to(device)
         most = min(images_per_epoch(recipe, in_tiles(recipe, index)), MOST)
         free = available_memory(device)

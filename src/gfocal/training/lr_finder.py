@@ -24,7 +24,7 @@ from gfocal.training.norm_statistics import complete_norms
 from gfocal.training.optimizer import make_optimizer, scaled_lr
 from gfocal.training.step import NotFinite, make_accelerator, optimizer_step
 from gfocal.training.step_plan import StepPlan
-from gfocal.zoo import build_detector
+from gfocal.zoo import add_assistant, build_detector
 
 DIVERGED = 4.0
 """The sweep ends when the running mean of the loss is this many times its lowest."""
@@ -159,6 +159,7 @@ def find_lr(
         detector = build_detector(recipe, index.names, pretrained=init is None)
         if init is not None:
             start_weights(detector, recipe, init)
+        add_assistant(detector, recipe)
         detector = in_layout(detector, recipe.runtime.channels_last)
         if init is not None:
             complete_norms(detector, endless, index, accelerator.device, skip_broken=skip_broken)

@@ -6,12 +6,11 @@ import math
 
 import torch
 
-from gfocal.criterion import BatchAssignment
 from gfocal.detector import DenseDetector
 from gfocal.errors import GfocalError
 from gfocal.runtime.memory import untouched
 from gfocal.runtime.precision import autocast
-from gfocal.structures import Batch
+from gfocal.structures import Batch, BatchAssignment
 
 _FAR = 0.1  # of a term, or of a tenth of the whole loss where the term is small
 

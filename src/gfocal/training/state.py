@@ -10,7 +10,7 @@ from typing import Any, TypedDict
 
 import torch
 from accelerate.optimizer import AcceleratedOptimizer
-from torch import Tensor
+from torch import Tensor, nn
 
 from gfocal.detector import DenseDetector
 from gfocal.errors import GfocalError, UsageError
@@ -68,6 +68,7 @@ class TrainState:
         announced_share: of truncated edges, as it was last printed.
         grad_norm: of the step before.
         counts: what assignment met in this epoch so far.
+        assistant: the detector's, if it has one.
     """
 
     step: int
@@ -84,6 +85,7 @@ class TrainState:
     announced_share: float = field(default=0.0, metadata={"key": "told_share"})
     grad_norm: float = math.nan
     counts: Counts = field(default_factory=Counts)
+    assistant: nn.Module | None = None
 
     def state_dict(self, processes: Processes = ALONE) -> StateDict:
         """Tensors and plain types; to be called in all processes."""

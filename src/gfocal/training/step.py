@@ -14,13 +14,13 @@ from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
 from gfocal.assigners import DynamicAssigner
-from gfocal.criterion import BatchAssignment, count_positives, divisors
+from gfocal.criterion import count_positives, divisors
 from gfocal.detector import DenseDetector
 from gfocal.errors import GfocalError, UsageError
 from gfocal.runtime.batch_norm import batch_norm_untouched
 from gfocal.runtime.distributed import ALONE, Processes, launched
 from gfocal.runtime.precision import real_precision
-from gfocal.structures import Batch, HeadOutput
+from gfocal.structures import Batch, BatchAssignment, HeadOutput
 from gfocal.training.optimizer import set_lr
 
 
@@ -119,7 +119,7 @@ def optimizer_step(
     for i, (image, batch) in enumerate(zip(images, batches, strict=True)):
         # Gradients are exchanged once, after the last batch.
         with nullcontext() if i == len(batches) - 1 else accelerator.no_sync(model):
-            out = model(image)
+            out = model(image, epoch)
             # A single batch is assigned by the very outputs that it learns from.
             seen = ahead or _see(detector, image, batch, out, epoch, whole_step=processes.count == 1)
             if i == 0:
@@ -148,7 +148,7 @@ class _Seen:
 
     Attributes:
         assignments: of each batch.
-        sums: (1 + S,) of each batch, see :func:`gfocal.criterion.step_sums`; None where the only batch of the only
+        sums: (H, 1 + S) of each batch, see :meth:`DenseDetector.step_sums`; None where the only batch of the only
             process is the whole step, whose losses find the sums themselves.
     """
 
@@ -158,7 +158,7 @@ class _Seen:
 
 @dataclass(frozen=True)
 class _Normalisers:
-    """What a step's losses are divided by, and its sums, as :func:`gfocal.criterion.detection_losses` takes them."""
+    """What a step's losses are divided by, and its sums, as :meth:`DenseDetector.losses` takes them."""
 
     cls_norm: float
     box_norm: Tensor | float | None
@@ -181,8 +181,8 @@ def _normalisers(detector: DenseDetector, seen: _Seen, processes: Processes) -> 
     return _Normalisers(
         cls_norm,
         # Unweighted box terms are divided by a count.
-        box_norm if detector.box_weight is None else sums[0].clamp(min=1),
-        None if detector.quality.sums is None else sums[1:],
+        box_norm if detector.box_weight is None else sums[:, 0].clamp(min=1),
+        None if detector.quality.sums is None else sums[:, 1:],
     ), counts
 
 
@@ -192,7 +192,7 @@ def _look_ahead(detector: DenseDetector, images: list[Tensor], batches: Sequence
     assignments, sums = [], []
     with torch.no_grad(), batch_norm_untouched(detector):
         for image, batch in zip(images, batches, strict=True):
-            out = detector(image) if needs_outputs else None
+            out = detector(image, epoch) if needs_outputs else None
             assignments.append(detector.assign_batch(image, batch.targets, out, sizes=batch.sizes, epoch=epoch))
             sums.append(detector.step_sums(out, assignments[-1], _size(image)))
     return _Seen(assignments, sums)

@@ -34,7 +34,7 @@ from gfocal.training.norm_statistics import complete_norms
 from gfocal.training.step import make_accelerator
 from gfocal.training.trainer import Trainer
 from gfocal.utils.locks import locked_folder
-from gfocal.zoo import build_detector
+from gfocal.zoo import add_assistant, build_detector
 
 
 def train(
@@ -91,6 +91,7 @@ def train(
     train_index = in_tiles(recipe, train_index)
     detector = build_detector(recipe, train_index.names, pretrained=not resume and init is None)
     start = start_weights(detector, recipe, init, init_parts) if init is not None else None
+    add_assistant(detector, recipe)
     processes = processes_of(accelerator)
     careful = partial(_careful, recipe, detector, processes, out / STATE)
     with _held(out, processes):  # before the long work

@@ -10,8 +10,10 @@ import time
 from collections.abc import Sequence
 from contextlib import closing, nullcontext
 from pathlib import Path
+from typing import cast
 
 from accelerate import Accelerator
+from torch import nn
 
 from gfocal.analysis.start import before_training
 from gfocal.data.loading.loader import BatchLoader
@@ -79,6 +81,7 @@ class Trainer:
             scaler=accelerator.scaler,
             average=AveragedWeights(detector, recipe.schedule.ema) if recipe.schedule.ema else None,
             generators=Generators(),
+            assistant=cast(nn.Module | None, detector.assistant),
         )
         self.best_measured: drawings.Measured | None = None  # of this call
 

@@ -12,6 +12,7 @@ from gfocal.recipe import AXES, DETECTORS, ModelRecipe, Recipe
 
 _AXES = {
     "assigner.kind": "assigner",
+    "assistant.kind": "assistant",
     "quality.kind": "quality",
     "boxes.kind": "boxes",
     "boxes.code": "dirac code",

@@ -16,7 +16,7 @@ import torch
 from gfocal.recipe import Recipe, build_recipe
 from gfocal.runtime.memory import largest_size, synthetic_loss
 from gfocal.runtime.precision import autocast, real_precision
-from gfocal.zoo import build_detector
+from gfocal.zoo import add_assistant, build_detector
 
 _STEPS = 3
 
@@ -49,7 +49,9 @@ def seconds_per_image(recipe: Recipe, classes: int) -> float:
     """Of a training step on the device that training takes."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     names = [f"class {number}" for number in range(classes)]
-    detector = build_detector(recipe, names, pretrained=False).to(device).train()
+    detector = build_detector(recipe, names, pretrained=False)
+    add_assistant(detector, recipe)
+    detector.to(device).train()
     # On a CPU a large image is as quick alone; a batch would only take long.
     square = recipe.data.resize.kind == "square"
     batch = min(recipe.schedule.batch_size, 16) if device.type == "cuda" or square else 1

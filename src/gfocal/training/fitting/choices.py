@@ -24,7 +24,7 @@ from gfocal.training.fitting.time_budget import RESERVE, lay_out, of_steps
 from gfocal.training.step import make_accelerator
 from gfocal.training.step_plan import StepPlan
 from gfocal.utils.text import Say, duration, say_lines
-from gfocal.zoo import build_detector
+from gfocal.zoo import add_assistant, build_detector
 
 LAYOUT = "runtime.channels_last"
 _MINUTES = "schedule.minutes"
@@ -233,6 +233,7 @@ def fit_schedule(
     with torch.random.fork_rng():
         torch.manual_seed(recipe.runtime.seed)
         detector = build_detector(recipe, train_index.names)
+        add_assistant(detector, recipe)
     machine = Machine(device, ALONE, begin, say=say)
     layout, pace = _measured(
         recipe, detector, train_index, val_index, out=out, machine=machine, long=True, seconds=seconds
