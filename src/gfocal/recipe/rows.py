@@ -96,7 +96,7 @@ DETECTORS: dict[str, dict[str, Section]] = {
             "neck": "ghost_pan",
             "head": "depthwise_5x5",
             "points": {**_POINT, "scale": 5.0, "offset": 0.0},
-            "assigner": {"kind": "dsla"},
+            "assigner": {"kind": "dsla", "static_epochs": 5},
             "quality": {"kind": "joint", "beta": 2.0},
             "pixels": {"order": "bgr", "mean": [103.53, 116.28, 123.675], "std": [57.375, 57.12, 58.395]},
         },
