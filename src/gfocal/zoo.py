@@ -156,7 +156,7 @@ def build_detector(recipe: Recipe, names: Sequence[str], *, pretrained: bool = T
 
 
 def add_assistant(detector: DenseDetector, recipe: Recipe) -> None:
-    """Give a detector the assistant that its recipe asks for, for training: where weights are taken, after that.
+    """Give a detector the assistant that its recipe asks for, before it trains and after it has its first weights.
 
     It has new values, but for what it copies of the detector's own. ``recipe.model.assistant.kind`` none: nothing.
     """

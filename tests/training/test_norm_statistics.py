@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from gfocal.data.index.data_index import DataIndex
 from gfocal.detector import DenseDetector
 from gfocal.images.io import read_image
+from gfocal.recipe import Recipe
 from gfocal.runs.checkpoint import load_detector, save_detector
 from gfocal.runtime.norm_statistics import norms_without_statistics
 from gfocal.training import norm_statistics, trainer
@@ -20,7 +21,7 @@ from gfocal.training.lr_finder import find_lr
 from gfocal.training.norm_statistics import complete_norms
 from gfocal.training.train import train
 from gfocal.zoo import build_detector
-from helpers.small_runs import assert_same_weights, cut_run, small
+from helpers.small_runs import ASSISTED, assert_same_weights, cut_run, small, state_of
 
 CPU = torch.device("cpu")
 STEPS = ("schedule.epochs=1", "schedule.batch_size=4")
@@ -33,14 +34,17 @@ def norms_of(module: nn.Module) -> list[nn.BatchNorm2d]:
 @pytest.fixture(scope="module")
 def folded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights whose batch norms are identities and a bias."""
+    return folded_in(tmp_path_factory.mktemp("folded"), small())
+
+
+def folded_in(folder: Path, recipe: Recipe) -> Path:
     torch.manual_seed(3)
-    recipe = small()
     detector = build_detector(recipe, ("cat", "dog"), pretrained=False)
     for norm in norms_of(detector):
         norm.bias.data.uniform_(-1, 1)
         norm.weight.data.uniform_(0.2, 0.6)
     assert len(norms_without_statistics(detector)) == len(norms_of(detector)) > 5
-    path = tmp_path_factory.mktemp("folded") / "best.safetensors"
+    path = folder / "best.safetensors"
     save_detector(path, detector.state_dict(), recipe, ("cat", "dog"))
     return path
 
@@ -161,3 +165,13 @@ def test_a_sweep_begins_with_what_a_run_begins_with(
     first = json.loads((tmp_path / "run/metrics.jsonl").read_text().splitlines()[0])
     sweep = find_lr(recipe, train_index, steps=10, low=1e-12, high=1e-11, init=folded)
     assert sweep.losses[0] == pytest.approx(first["loss"], rel=1e-5)
+
+
+def test_the_neck_of_an_assistant_is_copied_with_its_statistics(tmp_path: Path, train_index: DataIndex) -> None:
+    recipe = small(*STEPS, *ASSISTED, "model.neck=ghost_pan")
+    init = folded_in(tmp_path, recipe)
+    cut_run(recipe, train_index, tmp_path / "run", 0, init=init)
+    state = state_of(tmp_path / "run")
+    own = {name.removeprefix("neck."): v for name, v in state["model"].items() if name.startswith("neck.")}
+    assert all(bool((v - 1).abs().max() > 0.01) for name, v in own.items() if name.endswith("running_var"))
+    assert all(torch.equal(state["assistant"][f"neck.{name}"], value) for name, value in own.items())

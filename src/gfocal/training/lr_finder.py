@@ -159,10 +159,9 @@ def find_lr(
         detector = build_detector(recipe, index.names, pretrained=init is None)
         if init is not None:
             start_weights(detector, recipe, init)
+            complete_norms(detector, endless, index, accelerator.device, skip_broken=skip_broken)
         add_assistant(detector, recipe)
         detector = in_layout(detector, recipe.runtime.channels_last)
-        if init is not None:
-            complete_norms(detector, endless, index, accelerator.device, skip_broken=skip_broken)
         model, optimizer = accelerator.prepare(detector, make_optimizer(detector, recipe.optim))
         batches = iter(batches_from(endless, index, detector.resize, 0, an_epoch, skip_broken))
 

@@ -91,10 +91,14 @@ def train(
     train_index = in_tiles(recipe, train_index)
     detector = build_detector(recipe, train_index.names, pretrained=not resume and init is None)
     start = start_weights(detector, recipe, init, init_parts) if init is not None else None
-    add_assistant(detector, recipe)
     processes = processes_of(accelerator)
     careful = partial(_careful, recipe, detector, processes, out / STATE)
     with _held(out, processes):  # before the long work
+        if start is not None:
+            with careful():
+                found = complete_norms(detector, recipe, train_index, accelerator.device, skip_broken=skip_broken)
+            start = replace(start, statistics=found)
+        add_assistant(detector, recipe)
         if before is None:
             say = _standard_error if progress and processes.main else None
             machine = Machine(accelerator.device, processes, started, skip_broken, say)
@@ -102,10 +106,6 @@ def train(
             accelerator = make_accelerator(recipe.runtime.precision)  # what was measured went through the other one
         recipe = before.recipe
         detector = in_layout(detector, recipe.runtime.channels_last)
-        if start is not None:
-            with careful():
-                found = complete_norms(detector, recipe, train_index, accelerator.device, skip_broken=skip_broken)
-            start = replace(start, statistics=found)
         run = Run(out, recipe, train_index, val_index, processes=processes, held_out=held_out, asked=before.asked)
         if recipe.runtime.sync_batch_norm:
             synchronise_batch_norm(detector, processes)
