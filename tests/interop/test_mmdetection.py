@@ -428,6 +428,21 @@ def test_what_no_recipe_can_hold_counts_as_not_said(keys: Path, old: str, new: s
     )
 
 
+def test_a_distilled_detector_is_read_without_its_teacher(keys: Path, tmp_path: Path) -> None:
+    own = empty_weights(keys / "gfl_r50.txt")
+    inside = {f"bbox_head.teacher_models.{name}": value for name, value in own.items()}
+    inside["bbox_head.teacher_models.backbone.layer2.0.conv2.conv_offset.weight"] = torch.zeros(27, 128, 3, 3)
+    text = config_text("gfl_r50").replace("'GFLHead'", "'LDGFLHead'")
+    # Its tensors come first here; in files they come last.
+    report = import_mmdetection(
+        tmp_path / "a.pth", tmp_path / "out", content=Checkpoint({**inside, **own}, {"config": text})
+    )
+    assert report.used == len(own) - 1  # integral.project
+    assert f"{len(inside)} tensors of the teacher are left out: bbox_head.teacher_models.*" in report.notes
+    recipe = load_detector(tmp_path / "out")[1]
+    assert (recipe.model.deformable, recipe.model.deformable_tower) == ((), False)
+
+
 def test_retinanets_that_were_trained_otherwise(keys: Path) -> None:
     plain = config_text("retinanet_r50")
     assert "bbox_coder=dict(target_stds=[1.0, 1.0, 1.0, 1.0])" in plain

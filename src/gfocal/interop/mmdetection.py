@@ -26,6 +26,7 @@ from gfocal.runs.checkpoint import build_within
 from gfocal.serialization.torch_files import Checkpoint
 
 _UNUSED = re.compile(r"bbox_head\.integral\.project")  # the constants 0, 1, ..., n
+_TEACHER = "bbox_head.teacher_models."  # the detector that a distilled one learnt from, in files of LD's own code
 _PARTS = {"cls": "class", "reg": "box", "centerness": "quality"}
 _TOWER = re.compile(r"bbox_head\.(cls|reg)_convs\.(\d+)\.(conv|gn)\.((?:conv_offset\.)?(?:weight|bias))")
 _EXTRA = re.compile(r"neck\.fpn_convs\.(\d+)\.conv\.(weight|bias)")
@@ -86,7 +87,9 @@ def import_mmdetection(
     """
     checkpoint, file = Path(checkpoint), free_place(out, overwrite=overwrite)
     content = content or read_wrapped(checkpoint)
-    where, state = str(checkpoint), content.state
+    where = str(checkpoint)
+    state = {name: value for name, value in content.state.items() if not name.startswith(_TEACHER)}
+    teacher = len(content.state) - len(state)
     row = find_row(state, where)
     found = recipe_of(row, state, content.meta, style, where)
     class_list, note = class_names(found.names, found.classes, names)
@@ -103,7 +106,13 @@ def import_mmdetection(
         len(weights),
         tuple(name for name in state if _UNUSED.fullmatch(name)),
         found.classes,
-        notes=(*content.notes, *((note,) if note else ()), *found.notes, *folded_note(detector)),
+        notes=(
+            *content.notes,
+            *((f"{teacher} tensors of the teacher are left out: {_TEACHER}*",) if teacher else ()),
+            *((note,) if note else ()),
+            *found.notes,
+            *folded_note(detector),
+        ),
         foreign=content.foreign,
     )
 
