@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,14 @@ import numpy as np
 import pytest
 import torch
 
+from gfocal.data.formats.coco.classes import COCO_NAMES
 from gfocal.data.formats.open import open_dataset
+from gfocal.detector import DenseDetector
 from gfocal.errors import UsageError
 from gfocal.evaluation.evaluator import evaluate
+from gfocal.interop import picodet_names
 from gfocal.interop.load import import_weights
-from gfocal.interop.picodet import NAMES
-from gfocal.recipe import load_recipe
+from gfocal.recipe import ModelRecipe, load_recipe
 from gfocal.runs.checkpoint import load_detector
 from gfocal.zoo import build_detector
 from helpers.known_answers import assert_published, names_of
@@ -82,11 +85,20 @@ def test_every_published_name_has_its_place(arrays: Arrays, tmp_path: Path, pref
         np.testing.assert_array_equal(ours[name].numpy(), arrays[theirs], err_msg=name)
 
 
-@pytest.mark.parametrize("recipe", ["picodet_s", "picodet_l"])
+def theirs(detector: DenseDetector, model: ModelRecipe) -> Arrays:
+    """The arrays of a detector under their names."""
+    by = picodet_names.names_of(model.backbone, model.neck, model.head)
+    state = {by.their_name(name): value.numpy() for name, value in detector.state_dict().items()}
+    return {name: value for name, value in state.items() if "num_batches" not in name}
+
+
+@pytest.mark.parametrize(
+    "recipe", ["picodet_s", "picodet_l", "picodet_xs_lcnet", "picodet_s_lcnet", "picodet_m_lcnet", "picodet_l_lcnet"]
+)
 def test_sizes_classes_and_bins_come_from_the_shapes(tmp_path: Path, recipe: str) -> None:
-    own = build_detector(load_recipe(recipe, ["model.boxes.reg_max=9"]), ["a", "b", "c"], pretrained=False)
-    state = {NAMES.their_name(name): value.numpy() for name, value in own.state_dict().items()}
-    state = {name: value for name, value in state.items() if "num_batches" not in name}
+    of_recipe = load_recipe(recipe, ["model.boxes.reg_max=9"])
+    own = build_detector(of_recipe, ["a", "b", "c"], pretrained=False)
+    state = theirs(own, of_recipe.model)
     state["head.distribution_project.project"] = np.arange(10.0)
     file = save_paddle(tmp_path / f"{recipe}_640.pdparams", state, numpy="_core")
     report = import_weights(file, tmp_path, names=["x", "y", "z"], size=256)
@@ -98,11 +110,64 @@ def test_sizes_classes_and_bins_come_from_the_shapes(tmp_path: Path, recipe: str
     assert all(torch.equal(value, read.state_dict()[name]) for name, value in own.state_dict().items())
 
 
-def test_the_one_of_2022_is_refused_by_name(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def of_2022() -> Arrays:
     state = {name: value.numpy() for name, value in rule_weights(names_of("picodet_s_lcnet")).items()}
-    with pytest.raises(UsageError, match=r"is a PicoDet of 2022 \(LCNet, with an alignment branch\)"):
-        import_weights(save_paddle(tmp_path / "a.pdparams", state), tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+    return {name: state[re.sub(r"_list\.(\d)", r"\1", name)] for name in state}
+
+
+def test_every_name_of_2022_has_its_place(of_2022: Arrays, tmp_path: Path) -> None:
+    report = import_weights(save_paddle(tmp_path / "picodet_s_416_coco_lcnet.pdparams", of_2022), tmp_path)
+    assert (report.recipe, report.changed, report.classes) == ("picodet_s_lcnet", ("data.resize.size=416",), 80)
+    again = {
+        f"head.head_{kind}_list.{i}.{what}" for kind in ("cls", "reg") for i in range(4) for what in ("weight", "bias")
+    }
+    assert set(report.unused) == again | {f"head.p{i}_feat.scale_reg" for i in range(3, 7)} | {
+        "head.distribution_project.project"
+    }
+    assert report.used + len(report.unused) == len(of_2022)
+    ours = load_detector(tmp_path)[0].state_dict()
+    for name, array in {
+        "backbone.stem.1.3.weight": "backbone.blocks2.0.pw_conv.conv.weight",
+        "backbone.stages.2.1.3.fc2.bias": "backbone.blocks6.1.se.conv2.bias",
+        "neck.up_blocks.1.1.4.running_var": "neck.bottom_up_blocks.1.1.pw_conv.bn._variance",
+        "head.attention.3.mix.1.running_mean": "head.conv_feat.se.3.conv.norm._mean",
+        "head.box_out.2.bias": "head.head_reg2.bias",
+        "head.quality_out.1.3.weight": "head.cls_align.1.pwconv.weight",
+    }.items():
+        np.testing.assert_array_equal(ours[name].numpy(), of_2022[array], err_msg=name)
+
+
+def test_outputs_of_2022_under_either_name(of_2022: Arrays, tmp_path: Path) -> None:
+    once = {name: a for name, a in of_2022.items() if not re.match(r"head\.head_(cls|reg)\d", name)}
+    assert len(of_2022) - len(once) == 16
+    import_weights(save_paddle(tmp_path / "a.pdparams", once), tmp_path / "a")
+    import_weights(save_paddle(tmp_path / "b.pdparams", of_2022), tmp_path / "b")
+    first, second = (load_detector(tmp_path / name)[0].state_dict() for name in "ab")
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
+    other = {**of_2022, "head.head_cls_list.1.bias": of_2022["head.head_cls1.bias"] + 1}
+    with pytest.raises(UsageError, match=r"other numbers in head\.head_cls_list\.1\.bias than in head\.head_cls1"):
+        import_weights(save_paddle(tmp_path / "c.pdparams", other), tmp_path / "c")
+    odd = {**of_2022, **{f"head.head_reg{i}.weight": np.ones((30, 96, 1, 1), np.float32) for i in range(4)}}
+    odd = {name: a for name, a in odd.items() if "_list" not in name}
+    with pytest.raises(UsageError, match="30 are of boxes, which must be 4 x the bins"):
+        import_weights(save_paddle(tmp_path / "d.pdparams", odd), tmp_path / "d")
+
+
+def test_other_parts_together(tmp_path: Path) -> None:
+    """picodet_lcnet_1_5x_416_coco is one: neck and head of 2021 on LCNet."""
+    keys = ["model.backbone=lcnet_x1_5", "model.channels=128", "model.head_depth=4"]
+    recipe = load_recipe("picodet_s", keys)
+    own = build_detector(recipe, COCO_NAMES, pretrained=False)
+    file = save_paddle(tmp_path / "picodet_lcnet_1_5x_416_coco.pdparams", theirs(own, recipe.model))
+    report = import_weights(file, tmp_path)
+    assert report.recipe == "picodet_s"
+    assert set(report.changed) == {
+        'model.backbone="lcnet_x1_5"',
+        *("model.channels=128", "model.head_depth=4", "data.resize.size=416"),
+    }
+    read = load_detector(tmp_path)[0].state_dict()
+    assert all(torch.equal(value, read[name]) for name, value in own.state_dict().items())
 
 
 def without(words: str) -> Callable[[Arrays], Any]:
@@ -118,7 +183,7 @@ def without(words: str) -> Callable[[Arrays], Any]:
         (lambda s: s.update({"epoch": 3}), "1 unknown: epoch"),
         (lambda s: s.update({LATERAL: "text"}), f"{LATERAL} str instead of"),
         (lambda s: s.update({LATERAL: s[LATERAL] * np.nan}), f"not a number: 18,432 of 18,432 in {LATERAL}"),
-        (lambda s: s.update({"head.distribution_project.project": np.arange(40)}), "has 112 outputs"),
+        (lambda s: s.update({"head.distribution_project.project": np.arange(40)}), "160 are of boxes.* -48 of"),
         (lambda s: s.update({"head.head_cls0.weight": np.ones(3)}), "no tensor head.head_cls0.weight of four"),
         (lambda s: s.pop("head.head_cls0.weight"), "no tensor head.head_cls0.weight of four"),
         (without("backbone.2_1"), r"its backbone \(backbone._conv1._conv.weight, .*\) is none of esnet_x0_75"),

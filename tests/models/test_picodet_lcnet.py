@@ -1,9 +1,8 @@
-"""PicoDet of 2022: every tensor by PaddleDetection's name, and what PaddleDetection's own code answers."""
+"""PicoDet of 2022: what PaddleDetection's own code answers."""
 
 from __future__ import annotations
 
 import functools
-import re
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from torch import nn
 
 from gfocal.detector import DenseDetector
 from gfocal.errors import UsageError
+from gfocal.interop.picodet_names import names_of
 from gfocal.models.backbones.lcnet import SIZES, LcNet
 from gfocal.recipe import load_recipe
 from gfocal.structures import HeadOutput, Targets
@@ -22,46 +22,7 @@ from helpers.mmdetection_files import rule_weights
 
 SMALL = ("model.channels=32",)
 ANSWERS = RECORDED.parent / "paddledetection"
-UNUSED = re.compile(r"head\.(p\d_feat\.scale_reg|distribution_project\.project)")
 TERMS = {"cls": "loss_vfl", "box": "loss_bbox", "dfl": "loss_dfl"}
-
-_LAYERS = {"0": "conv", "1": "bn"}
-_SEPARABLE = {"0": "dw_conv.conv", "1": "dw_conv.bn", "3": "pw_conv.conv", "4": "pw_conv.bn"}
-_ATTENTIVE = {**_SEPARABLE, "3.fc1": "se.conv1", "3.fc2": "se.conv2", "4": "pw_conv.conv", "5": "pw_conv.bn"}
-_HALVING = {"0": "dwconv", "1": "bn1", "3": "pwconv", "4": "bn2"}
-_TOWER = {"0": ("dw", "conv"), "1": ("dw", "norm"), "3": ("pw", "conv"), "4": ("pw", "norm")}
-_SE = {"gate": "fc", "mix.0": "conv.conv", "mix.1": "conv.norm"}
-
-
-def paddle_name(name: str) -> str:
-    """PaddleDetection's name of a tensor of ours."""
-    rules = (
-        (r"backbone\.stem\.0\.([01])", lambda m: f"backbone.conv1.{_LAYERS[m[1]]}"),
-        (r"backbone\.stem\.1\.(\d)", lambda m: f"backbone.blocks2.0.{_SEPARABLE[m[1]]}"),
-        (r"backbone\.stem\.2\.(\d)\.(\d)", lambda m: f"backbone.blocks3.{m[1]}.{_SEPARABLE[m[2]]}"),
-        (
-            r"backbone\.stages\.([01])\.(\d)\.(\d)",
-            lambda m: f"backbone.blocks{int(m[1]) + 4}.{m[2]}.{_SEPARABLE[m[3]]}",
-        ),
-        (r"backbone\.stages\.2\.(\d)\.(\d(?:\.fc\d)?)", lambda m: f"backbone.blocks6.{m[1]}.{_ATTENTIVE[m[2]]}"),
-        (r"neck\.lateral\.(\d)\.([01])", lambda m: f"neck.conv_t.convs.{m[1]}.{_LAYERS[m[2]]}"),
-        (r"neck\.down_blocks\.(\d)\.(\d)\.(\d)", lambda m: f"neck.top_down_blocks.{m[1]}.{m[2]}.{_SEPARABLE[m[3]]}"),
-        (r"neck\.up_blocks\.(\d)\.(\d)\.(\d)", lambda m: f"neck.bottom_up_blocks.{m[1]}.{m[2]}.{_SEPARABLE[m[3]]}"),
-        (r"neck\.halvings\.(\d)\.(\d)", lambda m: f"neck.downsamples.{m[1]}.{_HALVING[m[2]]}"),
-        (r"neck\.extra\.lateral\.(\d)", lambda m: f"neck.first_top_conv.{_HALVING[m[1]]}"),
-        (r"neck\.extra\.level\.(\d)", lambda m: f"neck.second_top_conv.{_HALVING[m[1]]}"),
-        (
-            r"head\.blocks\.(\d)\.(\d)\.(\d)",
-            lambda m: "head.conv_feat.cls_conv_{2}{0}.{1}.{3}".format(m[1], m[2], *_TOWER[m[3]]),
-        ),
-        (r"head\.attention\.(\d)\.(gate|mix\.\d)", lambda m: f"head.conv_feat.se.{m[1]}.{_SE[m[2]]}"),
-        (r"head\.class_out\.(\d)", lambda m: f"head.head_cls{m[1]}"),
-        (r"head\.box_out\.(\d)", lambda m: f"head.head_reg{m[1]}"),
-        (r"head\.quality_out\.(\d)\.(\d)", lambda m: f"head.cls_align.{m[1]}.{_HALVING[m[2]]}"),
-    )
-    module, _, tensor = name.rpartition(".")
-    theirs = next(to(match) for pattern, to in rules if (match := re.fullmatch(pattern, module)))
-    return f"{theirs}.{ {'running_mean': '_mean', 'running_var': '_variance'}.get(tensor, tensor) }"
 
 
 @functools.cache
@@ -71,29 +32,9 @@ def recorded() -> tuple[DenseDetector, dict[str, np.ndarray]]:
         load_recipe("picodet_xs_lcnet", SMALL), [str(i) for i in range(6)], pretrained=False
     ).eval()
     weights = rule_weights(ANSWERS / "picodet_lcnet_small.txt")
-    own = {name: tensor for name, tensor in detector.state_dict().items() if "num_batches" not in name}
-    detector.load_state_dict(
-        {**detector.state_dict(), **{name: weights.pop(paddle_name(name)).view_as(own[name]) for name in own}}
-    )
-    assert all(UNUSED.fullmatch(name) for name in weights)
+    by = names_of("lcnet_x0_35", "lc_pan", "pico_se")
+    detector.load_state_dict(by.place(weights, detector.state_dict(), "recorded"))
     return detector, read_answers(ANSWERS / "picodet_lcnet_small.npz")
-
-
-def test_every_published_tensor_has_its_place(shared: Path) -> None:
-    detector = build_detector(load_recipe("picodet_s_lcnet"), [str(i) for i in range(80)], pretrained=False)
-    ours = {
-        paddle_name(name): "x".join(map(str, tensor.shape))
-        for name, tensor in detector.state_dict().items()
-        if "num_batches" not in name
-    }
-    lines = (shared / "oracle/checkpoint_keys/picodet_s_lcnet.txt").read_text().split()
-    theirs = dict(zip(lines[::2], lines[1::2], strict=True))
-    assert sum(bool(UNUSED.fullmatch(name)) for name in theirs) == 5
-    twice = {f"head.head_{kind}{i}": f"head.head_{kind}_list.{i}" for kind in ("cls", "reg") for i in range(4)}
-    for name, copy in twice.items():
-        for tensor in ("weight", "bias"):
-            assert theirs.pop(f"{copy}.{tensor}") == theirs[f"{name}.{tensor}"]
-    assert ours == {name: shape for name, shape in theirs.items() if not UNUSED.fullmatch(name)}
 
 
 def test_maps_levels_and_outputs_are_the_recorded_ones() -> None:

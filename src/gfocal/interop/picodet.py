@@ -1,86 +1,57 @@
-"""PicoDet of PaddleDetection -> gfocal: the networks of 2021, on ESNet, under other names."""
+"""PicoDet of PaddleDetection -> gfocal: the networks of 2021 and of 2022 under other names."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from functools import partial
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from re import Match
 
+import torch
 from torch import Tensor
 
 from gfocal.errors import UsageError
-from gfocal.interop.names import NameMap, Recognised, import_by_names, layers, rename, rules
+from gfocal.interop.names import Recognised, import_by_names
+from gfocal.interop.picodet_names import names_of
 from gfocal.interop.report import ImportReport, differing, free_place, input_size, printable
-from gfocal.models.backbones.esnet import SIZES
+from gfocal.models.backbones import esnet, lcnet
+from gfocal.models.blocks import rounded_channels
 from gfocal.serialization.torch_files import Checkpoint
 
-RECIPES = {"esnet_x0_75": "picodet_s", "esnet_x1_0": "picodet_m", "esnet_x1_25": "picodet_l"}
-"""By the backbone."""
+RECIPES = {
+    ("pico", "esnet_x0_75"): "picodet_s",
+    ("pico", "esnet_x1_0"): "picodet_m",
+    ("pico", "esnet_x1_25"): "picodet_l",
+    ("pico_se", "lcnet_x0_35"): "picodet_xs_lcnet",
+    ("pico_se", "lcnet_x0_75"): "picodet_s_lcnet",
+    ("pico_se", "lcnet_x1_5"): "picodet_m_lcnet",
+    ("pico_se", "lcnet_x2_0"): "picodet_l_lcnet",
+}
+"""By the head and the backbone; of other pairs, as they were published beside, the keys are set in that of S."""
+_SMALLEST = {"pico": "picodet_s", "pico_se": "picodet_s_lcnet"}
 SIZES_IN_NAMES = (640, 416)
 """Of the published files, beside 320."""
-_OUTPUT = "head.head_cls0.weight"
+_CLASSES, _EDGES = "head.head_cls0.weight", "head.head_reg0.weight"
 _PROJECT = "head.distribution_project.project"
-_FIRST_WIDTH = 128  # channels of an ESNet's first map, at the scale 1
 _TOWER = re.compile(r"head\.conv_feat\.cls_conv_dw0\.\d+\.conv\.weight")
-# A learnt factor of each level that its head does not apply, and the constants 0, 1, ..., n.
-_UNUSED = re.compile(r"head\.p\d_feat\.scale_reg|head\.distribution_project\.project")
-
-_BLOCKS = {
-    "short.0": "_conv_dw_1",
-    "short.1": "_conv_linear_1",
-    "main.0": "_conv_pw_2",
-    "main.1": "_conv_dw_2",
-    "main.2": "_se",
-    "main.3": "_conv_linear_2",
-    "join.0": "_conv_dw_mv1",
-    "join.1": "_conv_pw_mv1",
-    "first": "_conv_pw",
-    "depthwise": "_conv_dw",
-    "attention": "_se",
-    "last": "_conv_linear",
-}
-"""The parts of ESNet's blocks, of which the first of a stage has others than the rest."""
-
-
-def _block(match: Match[str]) -> str:
-    # Their stages are numbered from 2, by the stride's exponent less one, and blocks from 1.
-    return f"backbone.{int(match[1]) + 2}_{int(match[2]) + 1}.{_BLOCKS[match[3]]}."
-
-
-_DOWN, _SEPARABLE = r"^neck\.(?:top_down|bottom_up)_blocks\.\d+\.", {0: "dwconv", 1: "bn1", 3: "pwconv", 4: "bn2"}
-_RULES = rules(
-    (r"^backbone\.stem\.0\.", "backbone._conv1."),
-    (r"^backbone\.stages\.(\d+)\.(\d+)\.((?:short|main|join)\.\d|[a-z]+)\.", _block),
-    (r"^(backbone\..*_se)\.fc([12])\.", r"\1.conv\2."),
-    (r"^(backbone\..*)\.0\.(\w+)$", r"\1._conv.\2"),
-    (r"^(backbone\..*)\.1\.(\w+)$", r"\1._batch_norm.\2"),
-    (r"^neck\.lateral\.(\d+)\.0\.", r"neck.conv_t.convs.\1.conv."),
-    (r"^neck\.lateral\.(\d+)\.1\.", r"neck.conv_t.convs.\1.bn."),
-    (r"^neck\.down_blocks\.", "neck.top_down_blocks."),
-    (r"^neck\.up_blocks\.", "neck.bottom_up_blocks."),
-    (rf"({_DOWN})main\.0\.", r"\1main_conv."),
-    (rf"({_DOWN})main\.1\.", r"\1blocks.0.conv1."),
-    (rf"({_DOWN})main\.2\.", r"\1blocks.0.conv2."),
-    (rf"({_DOWN})short\.", r"\1short_conv."),
-    (rf"({_DOWN})join\.", r"\1final_conv."),
-    (rf"({_DOWN}(?:main_conv|short_conv|final_conv|blocks\.0\.conv1))\.0\.", r"\1.conv."),
-    (rf"({_DOWN}(?:main_conv|short_conv|final_conv|blocks\.0\.conv1))\.1\.", r"\1.bn."),
-    (r"^neck\.halvings\.", "neck.downsamples."),
-    (r"^neck\.extra\.lateral\.", "neck.first_top_conv."),
-    (r"^neck\.extra\.level\.", "neck.second_top_conv."),
-    *layers(r"neck\.(?:downsamples\.\d+|\w+_top_conv|\w+_blocks\.\d+\.blocks\.0\.conv2)", _SEPARABLE),
-    *(
-        (rf"^head\.blocks\.(\d+)\.(\d+)\.{i}\.", rf"head.conv_feat.cls_conv_{layer}\1.\2.{part}.")
-        for i, (layer, part) in {0: ("dw", "conv"), 1: ("dw", "norm"), 3: ("pw", "conv"), 4: ("pw", "norm")}.items()
+_AGAIN = re.compile(r"head\.head_(cls|reg)_list\.(\d)\.(weight|bias)")
+# A layer, and the width of it at the scale 1: lateral convolutions need not tell the backbone.
+_WIDTHS = (
+    ("backbone.2_1._conv_pw_mv1._conv.weight", {int(128 * scale): name for name, (scale, _) in esnet.SIZES.items()}),
+    (
+        "backbone.blocks6.1.pw_conv.conv.weight",
+        {rounded_channels(512 * scale, 8): name for name, scale in lcnet.SIZES.items()},
     ),
-    (r"^head\.out\.", "head.head_cls"),
-    (r"\.running_mean$", "._mean"),
-    (r"\.running_var$", "._variance"),
 )
-NAMES = NameMap("picodet", "PicoDet", partial(rename, by=_RULES), _UNUSED)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a PicoDet is made of, in the words of a recipe."""
+
+    backbone: str
+    neck: str
+    head: str
 
 
 def import_picodet(
@@ -92,9 +63,9 @@ def import_picodet(
     names: Sequence[str] | None = None,
     overwrite: bool = False,
 ) -> ImportReport:
-    """Write ``out/best.safetensors`` from a PicoDet of 2021 by PaddleDetection; every tensor is accounted for.
+    """Write ``out/best.safetensors`` from a PicoDet by PaddleDetection; every tensor is accounted for.
 
-    S, M or L, the classes and n follow from the shapes.
+    Its form (of 2021 or of 2022), XS, S, M or L, the classes and n follow from names and shapes.
 
     Args:
         checkpoint: the ``.pdparams`` file.
@@ -110,66 +81,98 @@ def import_picodet(
     """
     file = free_place(out, overwrite=overwrite)
     side, notes = input_size(checkpoint, size, SIZES_IN_NAMES)
-    found = _recognised(content.state, side, checkpoint)
+    state = _once(content.state, checkpoint)
+    _check_kind(state, checkpoint)
+    parts = _parts(state, checkpoint)
+    found = _recognised(parts, state, side, checkpoint)
     found = replace(found, notes=(*content.notes, *notes))
-    return import_by_names(checkpoint, file, content.state, NAMES, found, names=names)
+    by = names_of(parts.backbone, parts.neck, parts.head)
+    return import_by_names(checkpoint, file, state, by, found, names=names)
 
 
-def recognised(backbone: str, channels: int, head_depth: int, reg_max: int, size: int, classes: int) -> Recognised:
+def recognised(parts: Parts, channels: int, head_depth: int, reg_max: int, size: int, classes: int) -> Recognised:
     """The PicoDet that has these."""
+    row = RECIPES.get((parts.head, parts.backbone), _SMALLEST[parts.head])
     keys = {
+        "model.backbone": parts.backbone,
+        "model.neck": parts.neck,
         "model.channels": channels,
         "model.head_depth": head_depth,
         "model.boxes.reg_max": reg_max,
         "data.resize.size": size,
     }
-    return Recognised(RECIPES[backbone], differing(RECIPES[backbone], keys), classes)
+    return Recognised(row, differing(row, keys), classes)
 
 
-def _recognised(state: Mapping[str, object], size: int, checkpoint: Path) -> Recognised:
-    """The recipe that the shapes ask for, the keys that they set, and the number of classes."""
-    _check_generation(state, checkpoint)
-    output, project = state.get(_OUTPUT), state.get(_PROJECT)
-    if not isinstance(output, Tensor) or output.ndim != 4:
-        raise UsageError(f"{checkpoint} holds no PicoDet: it has no tensor {_OUTPUT} of four dimensions")
-    outputs, channels = output.shape[:2]
-    bins = project.numel() if isinstance(project, Tensor) else 8
-    classes = outputs - 4 * bins
-    if classes < 1 or bins < 2:
-        raise UsageError(
-            f"{checkpoint} does not fit: {_OUTPUT} has {outputs} outputs, which must be the classes and 4 x {bins} bins"
-        )
-    depth = sum(_TOWER.fullmatch(name) is not None for name in state)
-    return recognised(_backbone(state, checkpoint), channels, max(depth, 1), bins - 1, size, classes)
-
-
-def _check_generation(state: Mapping[str, object], checkpoint: Path) -> None:
-    """Refuse what is no PicoDet, and the one of 2022.
+def _once(state: Mapping[str, object], checkpoint: Path) -> dict[str, object]:
+    """Their head of 2022 has its outputs under two names; a file may have either.
 
     Raises:
-        UsageError: naming what it is instead.
+        UsageError: it has both, and they are not the same.
     """
-    if any(name.startswith("head.cls_align.") for name in state):
-        raise UsageError(
-            f"{checkpoint} is a PicoDet of 2022 (LCNet, with an alignment branch), which cannot be imported yet; what "
-            "can: those of 2021 (picodet_s_320_coco.pdparams, ... without lcnet in the name)"
-        )
+    found = dict(state)
+    for name, value in state.items():
+        if match := _AGAIN.fullmatch(name):
+            other = found.setdefault(f"head.head_{match[1]}{match[2]}.{match[3]}", value)
+            if isinstance(value, Tensor) and isinstance(other, Tensor) and not torch.equal(value, other):
+                raise UsageError(f"{checkpoint} has other numbers in {name} than in head.head_{match[1]}{match[2]}")
+    return found
+
+
+def _check_kind(state: Mapping[str, object], checkpoint: Path) -> None:
+    """Refuse what is no PicoDet, naming what it is instead."""
     if not any(name.startswith("head.conv_feat.") for name in state):
         few = ", ".join([printable(name) for name in state][:3]) or "none"
         kind = "an optimizer's state (.pdopt)" if "LR_Scheduler" in state else f"its tensors are {few}, ..."
         raise UsageError(f"{checkpoint} holds no PicoDet ({kind}), which alone is read of paddle's files")
 
 
-def _backbone(state: Mapping[str, object], checkpoint: Path) -> str:
-    """The ESNet by the width of its first stage, which the lateral convolutions need not tell.
+def _parts(state: Mapping[str, object], checkpoint: Path) -> Parts:
+    """The parts that the names tell.
 
     Raises:
-        UsageError: it is another backbone.
+        UsageError: another backbone.
     """
-    widths = {int(_FIRST_WIDTH * scale): name for name, (scale, _) in SIZES.items()}
-    weight = state.get("backbone.2_1._conv_pw_mv1._conv.weight")
-    found = widths.get(len(weight)) if isinstance(weight, Tensor) and weight.ndim else None
-    if found is None:
-        few = ", ".join([printable(name) for name in state if name.startswith("backbone.")][:2]) or "none"
-        raise UsageError(f"{checkpoint}: its backbone ({few}, ...) is none of {', '.join(SIZES)}")
-    return found
+    separable = any(name.startswith("neck.top_down_blocks.0.0.dw_conv.") for name in state)
+    aligned = any(name.startswith("head.cls_align.") for name in state)
+    return Parts(_backbone(state, checkpoint), "lc_pan" if separable else "csp_pan", "pico_se" if aligned else "pico")
+
+
+def _backbone(state: Mapping[str, object], checkpoint: Path) -> str:
+    for name, widths in _WIDTHS:
+        weight = state.get(name)
+        found = widths.get(len(weight)) if isinstance(weight, Tensor) and weight.ndim else None
+        if found is not None:
+            return found
+    few = ", ".join([printable(name) for name in state if name.startswith("backbone.")][:2]) or "none"
+    known = ", ".join(name for _, widths in _WIDTHS for name in widths.values())
+    raise UsageError(f"{checkpoint}: its backbone ({few}, ...) is none of {known}")
+
+
+def _recognised(parts: Parts, state: Mapping[str, object], size: int, checkpoint: Path) -> Recognised:
+    """The recipe that the shapes ask for, the keys that they set, and the number of classes."""
+    outputs, channels = _shape(state, _CLASSES, checkpoint)
+    if parts.head == "pico_se":  # whose boxes have outputs of their own
+        edges = _shape(state, _EDGES, checkpoint)[0]
+    else:
+        project = state.get(_PROJECT)
+        edges = 4 * (project.numel() if isinstance(project, Tensor) else 8)
+        outputs -= edges
+    if outputs < 1 or edges < 8 or edges % 4:
+        raise UsageError(
+            f"{checkpoint} does not fit: of the outputs of {_CLASSES} {edges} are of boxes, which must be 4 x the "
+            f"bins, and {outputs} of classes"
+        )
+    return recognised(parts, channels, max(_depth(state), 1), edges // 4 - 1, size, outputs)
+
+
+def _shape(state: Mapping[str, object], name: str, checkpoint: Path) -> tuple[int, int]:
+    """Outputs and inputs of a convolution."""
+    weight = state.get(name)
+    if not isinstance(weight, Tensor) or weight.ndim != 4:
+        raise UsageError(f"{checkpoint} holds no PicoDet: it has no tensor {name} of four dimensions")
+    return weight.shape[0], weight.shape[1]
+
+
+def _depth(names: Iterable[str]) -> int:
+    return sum(_TOWER.fullmatch(name) is not None for name in names)

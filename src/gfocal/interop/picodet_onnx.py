@@ -16,7 +16,7 @@ from gfocal.interop.graphs.onnx_graph import Folded, Outputs, UnknownOperation, 
 from gfocal.interop.graphs.structure import Forms, Node, same_weights, walk
 from gfocal.interop.graphs.traced import Layer, trace
 from gfocal.interop.names import Recognised
-from gfocal.interop.picodet import SIZES_IN_NAMES, recognised
+from gfocal.interop.picodet import SIZES_IN_NAMES, Parts, recognised
 from gfocal.interop.report import (
     ImportReport,
     class_names,
@@ -121,7 +121,8 @@ def _recognised(convolutions: Sequence[Node], outputs: Outputs, size: int) -> Re
     if edges % 4 or edges < 8 or backbone is None:
         raise UnknownOperation(f"its widest layer takes {widest} channels, and {edges} outputs are of boxes")
     channels = _shape(outputs.maps[0])[1]
-    return recognised(backbone, channels, _head_depth(outputs.maps[0]), edges // 4 - 1, size, classes)
+    parts = Parts(backbone, "csp_pan", "pico")
+    return recognised(parts, channels, _head_depth(outputs.maps[0]), edges // 4 - 1, size, classes)
 
 
 def _shape(convolution: Node) -> tuple[int, ...]:
