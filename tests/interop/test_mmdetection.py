@@ -168,6 +168,26 @@ def test_joint_v2_is_told_from_its_small_network(keys: Path) -> None:
     torch.testing.assert_close(ours, theirs)
 
 
+@pytest.mark.parametrize("head", ["GFocalHead", "LDGFLv2Head"])
+def test_heads_that_multiply_probabilities_are_no_softmax(keys: Path, head: str) -> None:
+    """GFL v2's configuration: the head itself takes the sigmoids, so that its loss does not."""
+    text = config_text("gfl_r50", head=", loss_cls=dict(type='QualityFocalLoss', use_sigmoid=False)")
+    assert found(keys, "gfl_r50", meta={"config": text.replace("'GFLHead'", f"'{head}'")}).classes == 80
+    with pytest.raises(UsageError, match="softmax"):
+        found(keys, "gfl_r50", meta={"config": text.replace("type='GFLHead', ", "")})
+
+
+def test_what_ghm_counts_by_has_no_place(keys: Path) -> None:
+    state = empty_weights(keys / "retinanet_r50.txt")
+    own = build_detector(found(keys, "retinanet_r50").recipe, COCO_NAMES, pretrained=False).state_dict()
+    counts = {
+        f"bbox_head.loss_{part}.{what}": torch.zeros(30) for part in ("cls", "bbox") for what in ("edges", "acc_sum")
+    }
+    assert fit({**state, **counts}, own, "file").keys() == own.keys()
+    with pytest.raises(UsageError, match=r"unknown: bbox_head\.loss_cls\.other"):
+        fit({**state, "bbox_head.loss_cls.other": torch.zeros(30)}, own, "file")
+
+
 def test_a_resnet101_and_another_depth_of_towers(keys: Path) -> None:
     state = empty_weights(keys / "gfl_r50.txt")
     block = {n: v for n, v in state.items() if n.startswith("backbone.layer3.5.")}

@@ -25,7 +25,8 @@ from gfocal.interop.wrappers import read_wrapped
 from gfocal.runs.checkpoint import build_within
 from gfocal.serialization.torch_files import Checkpoint
 
-_UNUSED = re.compile(r"bbox_head\.integral\.project")  # the constants 0, 1, ..., n
+# The constants 0, 1, ..., n; what GHM's losses count by and have counted.
+_UNUSED = re.compile(r"bbox_head\.(integral\.project|loss_(cls|bbox)\.(edges|acc_sum))")
 _TEACHER = "bbox_head.teacher_models."  # the detector that a distilled one learnt from, in files of LD's own code
 _PARTS = {"cls": "class", "reg": "box", "centerness": "quality"}
 _TOWER = re.compile(r"bbox_head\.(cls|reg)_convs\.(\d+)\.(conv|gn)\.((?:conv_offset\.)?(?:weight|bias))")

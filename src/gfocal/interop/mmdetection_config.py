@@ -38,6 +38,8 @@ _TYPES = {
     "ssd512_vgg16": ("SSDHead", "PISASSDHead"),
 }
 """What model.bbox_head.type may be for a row of ours: heads of the same outputs, however they were trained."""
+_OWN_SIGMOID = ("GFocalHead", "LDGFLv2Head")
+"""Heads that give their loss probabilities, so that use_sigmoid is False there although their classes are sigmoids."""
 # What a row of ours does and its configuration must not have otherwise, under model.bbox_head; silence is consent.
 _FIXED: dict[str, Mapping[str, object]] = {
     "gfl_r50": {"anchor_generator": _SQUARE},
@@ -87,11 +89,13 @@ def check_fixed(row: str, config: Config, where: str) -> None:
             elif theirs is not None and theirs != value:
                 refuse(f"{path}.{key}", theirs, value)
 
-    kind = find(config, "model", "bbox_head", "type")
-    if kind is not None and str(kind).removeprefix("mmdet.") not in _TYPES[row]:
+    given = find(config, "model", "bbox_head", "type")
+    kind = None if given is None else str(given).removeprefix("mmdet.")
+    if kind is not None and kind not in _TYPES[row]:
         refuse("model.bbox_head.type", kind, " or ".join(_TYPES[row]))
     compare(_FIXED[row], find(config, "model", "bbox_head"), "model.bbox_head")
-    if row != "ssd512_vgg16" and find(config, "model", "bbox_head", "loss_cls", "use_sigmoid") is False:
+    softmax = find(config, "model", "bbox_head", "loss_cls", "use_sigmoid") is False and kind not in _OWN_SIGMOID
+    if softmax and row != "ssd512_vgg16":
         raise UsageError(f"{where}: its classes are a softmax; the importer knows sigmoids for this detector")
 
 
