@@ -42,7 +42,7 @@ source, env = Path(sys.argv[1]), Path(sys.argv[2]).resolve()
 installed = Path(gfocal.__file__).resolve().parent
 assert installed.is_relative_to(env), f"gfocal comes from {installed}, not from the wheel"
 assert importlib.metadata.version("gfocal") == gfocal.__version__, "the metadata has another version"
-wanted = {"py.typed", *(str(p.relative_to(source)) for g in ("**/*.py", "recipes/*.yaml", "**/templates/*") for p in source.glob(g))}
+wanted = {"py.typed", *(str(p.relative_to(source)) for g in ("**/*.py", "**/*.toml", "recipes/*.yaml", "**/templates/*") for p in source.glob(g))}
 missing = sorted(name for name in wanted if not (installed / name).is_file())
 assert not missing, f"missing in the wheel: {missing}"
 licences = [f for f in importlib.metadata.files("gfocal") or () if f.name == "LICENSE"]

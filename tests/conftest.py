@@ -42,6 +42,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--device", choices=("cuda", "cpu"), default="cuda", help="of tests/cuda; cpu tries them where there is no GPU"
     )
+    parser.addoption("--regenerate-models-page", action="store_true", help="write the list in docs/models.md again")
 
 
 @pytest.fixture(scope="session")

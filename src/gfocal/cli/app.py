@@ -17,6 +17,7 @@ import typer
 
 import gfocal
 from gfocal.cli.data import data_app
+from gfocal.cli.models import models
 from gfocal.cli.options import Json, Overrides
 from gfocal.cli.spellings import HintingGroup
 from gfocal.cli.studies import study_app
@@ -110,6 +111,7 @@ app.command()(train)
 app.command("find-lr")(find_lr)
 app.command("eval")(evaluate)
 app.command()(predict)
+app.command()(models)
 
 
 def class_list(given: str) -> list[str]:

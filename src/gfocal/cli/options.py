@@ -47,11 +47,20 @@ ImagesDir = Annotated[
         help="Folder of the pictures of COCO or VOC data, or one around it; by default near the annotations.",
     ),
 ]
-Model = Annotated[str, typer.Argument(metavar="MODEL", help="A run folder or a .safetensors checkpoint.")]
+Model = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL", help="A run folder, a .safetensors checkpoint, a name from `gfocal models`, or hub:OWNER/NAME."
+    ),
+]
 RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="A name from `gfocal recipes`, or a .yaml file.")]
 Init = Annotated[
-    Path | None,
-    typer.Option("--init", metavar="MODEL", help="Start from the weights of a run folder or checkpoint."),
+    str | None,
+    typer.Option(
+        "--init",
+        metavar="MODEL",
+        help="Start from the weights of a run folder, a checkpoint, a name from `gfocal models`, or hub:OWNER/NAME.",
+    ),
 ]
 Tile = Annotated[
     int | None,

@@ -107,6 +107,7 @@ def _study_verb(asked: str) -> Callable[..., None]:
         json_: Json = False,
     ) -> None:
         with own_stdout():
+            from gfocal.catalogue.resolve import model_path
             from gfocal.studies.execution.budget import study_budget
             from gfocal.studies.execution.study import SCENES, StudySettings, default_folder, names_of, open_study
 
@@ -121,7 +122,7 @@ def _study_verb(asked: str) -> Callable[..., None]:
                 out=out or default_folder(data, chosen),
                 val=val,
                 overrides=tuple(overrides or ()),
-                init=init,
+                init=None if init is None else model_path(init, say=say),
                 jobs=jobs,
                 rows=tuple(rows or ()),
                 images_dir=images_dir,

@@ -94,7 +94,7 @@ def train(
         from gfocal.training.train import train as run_training
 
         loaded = _loaded(recipe, seed, overrides, epochs=epochs, minutes=minutes, batch=batch, lr=lr, size=size)
-        folder = out or default_run_folder(recipe, data)
+        folder, start = out or default_run_folder(recipe, data), _start(init, resume)
         train_index, val_index, held_out = open_run_data(
             data,
             parse_val(val),
@@ -116,7 +116,7 @@ def train(
             val_index,
             folder,
             resume=resume,
-            init=init,
+            init=start,
             init_parts=[part.strip() for part in init_parts.split(",")],
             skip_broken=skip_broken,
             held_out=held_out,
@@ -124,6 +124,15 @@ def train(
         )
         warn(result.skipped, "broken picture", "replaced by others")
     _print_trained(result, {"skipped": [*left_out, *result.skipped], "data": described}, json_)
+
+
+def _start(init: str | None, resume: bool) -> Path | None:
+    """The weights that a run begins with; one that continues needs none, and fetches none."""
+    from gfocal.catalogue.resolve import model_path, planned_path
+
+    if init is None:
+        return None
+    return planned_path(init) if resume else model_path(init, say=say)
 
 
 def _interrupted(result: TrainResult) -> NoReturn:
@@ -191,6 +200,7 @@ def find_lr(
     Example: gfocal find-lr gfl_nano --data bccd
     """
     with own_stdout():
+        from gfocal.catalogue.resolve import model_path
         from gfocal.commands.find_lr import describe_sweep, open_swept, write_sweep
         from gfocal.recipe import load_recipe
         from gfocal.runs.datasets import default_run_folder
@@ -199,6 +209,7 @@ def find_lr(
         from gfocal.utils.progress import ProgressBar
 
         loaded = load_recipe(recipe, overrides or ())
+        start = None if init is None else model_path(init, say=say)
         if out is None:
             folder = default_run_folder(recipe, data)
             out = folder.with_name(f"{folder.name}-lr")
@@ -215,7 +226,7 @@ def find_lr(
                     steps=steps,
                     low=low,
                     high=high,
-                    init=init,
+                    init=start,
                     skip_broken=skip_broken,
                     progress=bar.update,
                 )
@@ -235,11 +246,11 @@ def _typed(
     format_: str | None,
     images_dir: Path | None,
     overrides: list[str] | None,
-    init: Path | None,
+    init: str | None,
 ) -> list[str]:
     """The words of a training on the same as a sweep."""
     words = ["gfocal", "train", recipe, *(part for path in data for part in ("--data", str(path)))]
     words += [] if format_ is None else ["--format", format_]
     words += [] if images_dir is None else ["--images", str(images_dir)]
-    words += [] if init is None else ["--init", str(init)]
+    words += [] if init is None else ["--init", init]
     return [*words, *(part for override in overrides or () for part in ("--set", override))]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from gfocal.catalogue.resolve import model_path
 from gfocal.data.checks.crowding import COCO_DETECTIONS, Crowding, crowding, describe_crowding
 from gfocal.data.formats.open import SPLITS, Format, Split
 from gfocal.data.index.class_match import ClassComparison, compare_classes, describe_comparison
@@ -25,7 +26,7 @@ from gfocal.runs.checkpoint import find_weights
 from gfocal.runs.datasets import open_measured
 from gfocal.runtime.distributed import ALONE, launched, processes_of
 from gfocal.training.step import make_accelerator
-from gfocal.utils.progress import ProgressBar
+from gfocal.utils.progress import ProgressBar, notice
 from gfocal.utils.records import FLAT, IF_ANY, named
 from gfocal.utils.text import counted, join_some
 
@@ -130,6 +131,7 @@ def evaluate_files(
     """
     which = _split_of(split)
     _check_plots(plots, score)  # before the long work
+    model = str(model_path(model, say=say or notice))
     detector, recipe, _ = open_model(model, overrides, tile=tile, overlap=overlap)
     processes = processes_of(make_accelerator("fp32")) if launched() else ALONE
     index = open_measured(model, data, which, format=format, images_dir=images_dir, skip_broken=skip_broken, say=say)

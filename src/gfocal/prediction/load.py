@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 import os
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
+from gfocal.catalogue.resolve import is_recipe, model_path
 from gfocal.detector import DenseDetector
 from gfocal.errors import UsageError, require_texts
 from gfocal.images.tiling import Tiling
-from gfocal.recipe import Recipe, load_recipe, recipe_names
+from gfocal.recipe import Recipe, load_recipe
 from gfocal.runs.checkpoint import CheckpointInfo, load_detector
 from gfocal.zoo import build_detector
 
@@ -24,7 +23,7 @@ def open_model(
     """A trained detector on the device it will run on, its recipe, and what its checkpoint says about it.
 
     Args:
-        model: run folder or checkpoint.
+        model: a MODEL, see :func:`gfocal.catalogue.resolve.model_path`.
         overrides: recipe keys.
         tile, overlap: of the detector's tiling, see :meth:`gfocal.detector.DenseDetector.predict`; by default the
             recipe's.
@@ -58,13 +57,15 @@ def load(
     """A detector, in evaluation mode on the CPU.
 
     Args:
-        name_or_path: a run folder (its best weights), a ``.safetensors`` file that gfocal wrote, or a recipe: a name
-            such as "gfl_nano" or a YAML file. A recipe gives an untrained detector.
+        name_or_path: a run folder (its best weights), a ``.safetensors`` file that gfocal wrote; the name of published
+            weights such as "gfl_r50_coco" (`gfocal models`), or "hub:owner/name", which are fetched where they are
+            not here yet; or a recipe: a name such as "gfl_nano" or a YAML file. A recipe gives an untrained detector.
         overrides: "a.b=c" recipe keys, for example "data.resize.size=416".
         names: class names, for a recipe only; by default "class 0" to "class 79".
 
     Raises:
         UsageError: nothing of the kind is there, or it does not fit.
+        GfocalError: weights cannot be fetched.
 
     Example:
         >>> import gfocal
@@ -79,7 +80,7 @@ def load(
         require_texts("names", names)
     if names is not None and len(names) == 0:
         raise UsageError("names is empty: a detector needs at least one class")
-    if not _is_recipe(name_or_path):
+    if not is_recipe(name_or_path):
         if names is not None:
             raise UsageError(f"names goes with a recipe; {name_or_path} has its own class names")
         return load_trained(name_or_path, overrides)[0]
@@ -88,22 +89,6 @@ def load(
     return detector.eval()
 
 
-def load_trained(path: str | Path, overrides: Sequence[str] = ()) -> tuple[DenseDetector, Recipe, CheckpointInfo]:
-    """What :func:`gfocal.runs.checkpoint.load_detector` gives; a recipe, which has no weights, is refused."""
-    if _is_recipe(path):
-        raise UsageError(
-            f"{path} is a recipe, a detector without training; train it "
-            f"(gfocal train {shlex.quote(str(path))} --data FOLDER) "
-            "and give the run folder, or give a .safetensors file"
-        )
-    if not Path(path).exists():
-        near = difflib.get_close_matches(str(path), recipe_names(), n=1, cutoff=0.8)
-        hint = f"; the nearest recipe is {near[0]}" if near else ""
-        raise UsageError(f"there is no run folder or checkpoint {path}{hint}")
-    return load_detector(path, overrides)
-
-
-def _is_recipe(name_or_path: str | Path) -> bool:
-    """A file or folder of the same name goes before a recipe."""
-    path = Path(name_or_path)
-    return path.suffix in (".yaml", ".yml") or (str(name_or_path) in recipe_names() and not path.exists())
+def load_trained(model: str | Path, overrides: Sequence[str] = ()) -> tuple[DenseDetector, Recipe, CheckpointInfo]:
+    """What :func:`gfocal.runs.checkpoint.load_detector` gives of a MODEL."""
+    return load_detector(model_path(model), overrides)

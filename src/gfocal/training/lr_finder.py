@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from gfocal.catalogue.resolve import model_path
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.pipeline import batches_from, images_per_epoch, in_tiles, with_used_classes
 from gfocal.errors import UsageError
@@ -114,7 +115,7 @@ def find_lr(
     steps: int = 100,
     low: float = 1e-6,
     high: float = 10.0,
-    init: Path | None = None,
+    init: str | Path | None = None,
     skip_broken: bool = False,
     progress: Callable[[int, str], None] | None = None,
 ) -> Sweep:
@@ -131,7 +132,7 @@ def find_lr(
         steps: >= 10.
         low: learning rate of the first step, > 0.
         high: of the last one, unless the loss diverges before.
-        init: run folder or checkpoint to start from.
+        init: run folder, checkpoint or name to start from, as of a training.
         skip_broken: put the next readable image in the place of a broken one.
         progress: called with (steps done, what to show).
 
@@ -158,7 +159,7 @@ def find_lr(
         torch.manual_seed(recipe.runtime.seed)
         detector = build_detector(recipe, index.names, pretrained=init is None)
         if init is not None:
-            start_weights(detector, recipe, init)
+            start_weights(detector, recipe, model_path(init))
             complete_norms(detector, endless, index, accelerator.device, skip_broken=skip_broken)
         add_assistant(detector, recipe)
         detector = in_layout(detector, recipe.runtime.channels_last)

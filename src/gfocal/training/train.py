@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from gfocal.catalogue.resolve import model_path, planned_path
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.pipeline import in_tiles, with_used_classes
 from gfocal.data.split import HeldOut
@@ -44,7 +45,7 @@ def train(
     out: str | Path,
     *,
     resume: bool = False,
-    init: Path | None = None,
+    init: str | Path | None = None,
     init_parts: Sequence[str] = PARTS,
     skip_broken: bool = False,
     progress: bool = True,
@@ -60,8 +61,8 @@ def train(
         val_index: what it is measured on, or None.
         out: run folder; made here. Without ``resume`` it must not hold a run.
         resume: go on from ``out``'s saved state.
-        init: run folder or checkpoint whose weights it starts from; class outputs of other class names start new. With
-            ``resume`` it must be where the run began.
+        init: run folder, checkpoint or name (see :func:`gfocal.load`) whose weights it starts from; class outputs of
+            other class names start new. With ``resume`` it must be where the run began.
         init_parts: which of backbone, neck and head take weights from ``init``.
         skip_broken: put the next readable image in the place of a broken one, and list them.
         progress: show a bar on standard error.
@@ -77,7 +78,7 @@ def train(
     started, out, notes = time.perf_counter(), Path(out), []
     recipe, before = (recipe.recipe, recipe) if isinstance(recipe, Choices) else (recipe, None)
     if resume and init is not None:  # as in the command that is repeated
-        notes, init = [check_same_start(out, init, init_parts)], None
+        notes, init = [check_same_start(out, planned_path(init), init_parts)], None
     if not resume and init is None:
         check_start(recipe.model)
     before = chosen_before(recipe, SavedRun.load(out / STATE)) if resume else before
@@ -90,7 +91,7 @@ def train(
     train_index, val_index = with_used_classes(recipe, train_index, val_index)
     train_index = in_tiles(recipe, train_index)
     detector = build_detector(recipe, train_index.names, pretrained=not resume and init is None)
-    start = start_weights(detector, recipe, init, init_parts) if init is not None else None
+    start = start_weights(detector, recipe, model_path(init), init_parts) if init is not None else None
     processes = processes_of(accelerator)
     careful = partial(_careful, recipe, detector, processes, out / STATE)
     with _held(out, processes):  # before the long work

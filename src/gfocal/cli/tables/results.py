@@ -145,6 +145,9 @@ def print_demo(result: DemoResult) -> None:
     for what, path in result.files.items():
         console.print(f"{what + ':':<12} {path}", soft_wrap=True)
     console.print(f"next, on a data set of your own: {result.next_command}", soft_wrap=True)
+    console.print(
+        f"weights trained on COCO to start from, by name: {program()} models; then --init NAME", soft_wrap=True
+    )
 
 
 def print_doctor(found: Examination) -> None:

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from gfocal.catalogue.resolve import model_path
 from gfocal.data.scenes.generate import make_scenes
 from gfocal.errors import UsageError
 from gfocal.studies.execution.budget import Budget
@@ -33,7 +34,7 @@ class StudySettings:
         seeds: how many runs each row has.
         val: data to measure on; None for the val split.
         overrides: recipe keys of all rows.
-        init: weights whose backbone and neck all runs start from.
+        init: weights whose backbone and neck all runs start from: run folder, checkpoint or name.
         out: the study's folder.
         jobs: runs at a time; None for what suits the machine.
         rows: patterns of the rows' keys; () for all rows.
@@ -109,6 +110,8 @@ def open_study(settings: StudySettings) -> Study:
     Raises:
         UsageError: no such data or weights, or an override that a row's recipe cannot have.
     """
+    if settings.init is not None:
+        settings = replace(settings, init=model_path(settings.init))
     init = None if settings.init is None else init_identity(settings.init)
     data = _data(settings)
     plan = _plan(settings, settings.chosen, data, init, settings.rows)

@@ -1,0 +1,165 @@
+"""From the name of published weights to a folder with them: fetch, compare, convert, keep."""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import gfocal
+from gfocal.catalogue.addresses import Address, addresses, file_name
+from gfocal.catalogue.consent import require_consent
+from gfocal.catalogue.describe import describe_by_hand, describe_offer, describe_unreadable
+from gfocal.catalogue.download import download
+from gfocal.catalogue.entries import Published
+from gfocal.catalogue.home import Record, download_file, home, model_folder, read_record, with_parts, write_record
+from gfocal.catalogue.settings import is_offline, timeout
+from gfocal.catalogue.web import CannotFetch, CutOff
+from gfocal.errors import GfocalError, UsageError
+from gfocal.interop.load import import_weights
+from gfocal.interop.report import ImportReport
+from gfocal.runs.checkpoint import BEST
+from gfocal.utils.locks import InUse, locked_file
+from gfocal.utils.progress import notice
+from gfocal.utils.signals import Stopped
+from gfocal.utils.text import Say, program, say_lines
+
+
+def fetch(entry: Published, *, yes: bool = False, say: Say = notice) -> Path:
+    """The folder with the converted weights of a checkpoint; fetched where it is not there yet.
+
+    What is fetched, from where, under which licence and how large it is, is said before. A file that somebody put into
+    the folder for downloads is taken as it is. The published file is deleted once it is converted.
+
+    Args:
+        entry: what is wanted.
+        yes: agree to a licence that forbids commercial use; without, a terminal is asked.
+        say: gets lines about what happens.
+
+    Raises:
+        UsageError: gfocal does not read it, or nobody agrees to its licence, or there may be no connection
+            (GFOCAL_OFFLINE), or the file is not what was expected.
+        GfocalError: the file cannot be had; the message says what can be done by hand.
+        KeyboardInterrupt: what came is kept, and a repeated call goes on from there.
+    """
+    folder = model_folder(entry.name)
+    if _is_here(entry):
+        return folder
+    if not entry.is_readable:
+        raise UsageError(f"{describe_unreadable(entry)}; `{program()} models {entry.name}` shows what is known of it")
+    file = download_file(file_name(entry))
+    if not file.is_file():
+        _check_allowed(entry)
+        say_lines(describe_offer(entry), say)
+        require_consent(entry, yes=yes)
+    with _held(folder, say):
+        if not _is_here(entry):  # unless whoever was waited for has fetched it
+            _fetch(entry, file, say)
+    return folder
+
+
+def _is_here(entry: Published) -> bool:
+    return read_record(entry.name) is not None and (model_folder(entry.name) / BEST).is_file()
+
+
+def _check_allowed(entry: Published) -> None:
+    if (variable := is_offline()) is not None:
+        raise UsageError(
+            f"{entry.name} is not in {home()}, and {variable} forbids connections. Where there is a network: "
+            f"`{program()} models {entry.name} --download`, then copy {model_folder(entry.name)} here; or "
+            f"{describe_by_hand(entry)}"
+        )
+    if not addresses(entry):
+        raise UsageError(f"{entry.name} is behind a page that asks for a person; {describe_by_hand(entry)}")
+
+
+@contextmanager
+def _held(folder: Path, say: Say) -> Iterator[None]:
+    """Hold the place of some weights; wait for another process that is fetching them."""
+    try:
+        with locked_file(folder, say=say):
+            yield
+    except InUse as error:
+        say(f"note: {str(error).split(': ')[0]}; waiting for it")
+        with locked_file(folder, wait=True, say=say):
+            yield
+
+
+def _fetch(entry: Published, file: Path, say: Say) -> None:
+    if file.is_file():
+        got, digest = Address(entry.addresses[0], ""), _digest_of(entry, file)
+        say(f"note: {file} is there, put by hand or by an earlier call, and taken")
+    else:
+        got, digest = _download(entry, file, say)
+    size = file.stat().st_size
+    compared = "as published" if entry.sha256 else "none is published to compare it with"
+    say(f"fetched {size:,} bytes, SHA-256 {digest} ({compared})")
+    report = _convert(entry, file)
+    write_record(
+        Record(
+            name=entry.name,
+            address=got.published,
+            url=got.url,
+            sha256=digest,
+            bytes=size,
+            licence=entry.source.licence,
+            noncommercial=entry.source.noncommercial,
+            fetched=datetime.now(UTC).isoformat(timespec="seconds"),
+            gfocal=gfocal.__version__,
+            recipe=report.recipe,
+            changed=report.changed,
+        )
+    )
+    file.unlink()
+    say_lines(report.lines(), say)
+
+
+def _digest_of(entry: Published, file: Path) -> str:
+    with file.open("rb") as opened:
+        digest = hashlib.file_digest(opened, "sha256").hexdigest()
+    if not digest.startswith(entry.sha256):
+        raise UsageError(
+            f"{file} is not the file that was published as {entry.name}: its SHA-256 begins with "
+            f"{digest[: len(entry.sha256)]}, not with {entry.sha256}. Delete it, and repeat the command"
+        )
+    return digest
+
+
+def _download(entry: Published, file: Path, say: Say) -> tuple[Address, str]:
+    """Where the file came from, and its SHA-256."""
+    problems = []
+    for address in addresses(entry):
+        try:
+            return address, download(address.url, file, sha256=entry.sha256, timeout=timeout(), say=say)
+        except CannotFetch as error:
+            problems.append(str(error))
+            say(f"note: {error}")
+        except CutOff as error:
+            kept = " What came is kept: repeat the command to go on." if with_parts(file)[1].exists() else ""
+            raise GfocalError(
+                f"{entry.name} could not be fetched: {error}.{kept} Or {describe_by_hand(entry)}"
+            ) from error
+        except KeyboardInterrupt as error:
+            part = with_parts(file)[1]
+            number = error.number if isinstance(error, Stopped) else signal.SIGINT
+            size = part.stat().st_size if part.exists() else 0
+            message = f"{Stopped(number)}; {size:,} bytes are kept in {part}: repeat the command to go on"
+            raise Stopped(number, message) from error
+    raise GfocalError(
+        f"{entry.name} cannot be fetched: {'; '.join(problems)}. What can be done {describe_by_hand(entry)}"
+    )
+
+
+def _convert(entry: Published, file: Path) -> ImportReport:
+    try:
+        return import_weights(file, model_folder(entry.name), style=entry.style, overwrite=True)
+    except UsageError as error:
+        kept = shlex.quote(str(file))
+        error.add_note(
+            f"the file is kept: `{program()} import {kept} -o DIR` takes options; delete it to have it fetched again"
+        )
+        raise

@@ -1,0 +1,148 @@
+"""Asking a server for a file: redirects that are said, proxies of the environment, and what went wrong in words."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import ssl
+from collections.abc import Mapping
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.parse import quote, urljoin, urlsplit
+from urllib.request import (
+    HTTPDefaultErrorHandler,
+    HTTPErrorProcessor,
+    HTTPHandler,
+    HTTPSHandler,
+    OpenerDirector,
+    ProxyHandler,
+    Request,
+)
+
+import gfocal
+from gfocal.errors import GfocalError
+from gfocal.utils.text import Say, visible
+
+_REDIRECTS = (301, 302, 303, 307, 308)
+_MOST_REDIRECTS = 10
+_GONE = (404, 410)
+_OTHER_RANGE = 416
+_LATER = (408, 425, 429, 500, 502, 503, 504)
+
+
+class CannotFetch(GfocalError):
+    """A file cannot be had from there, and asking again is of no use."""
+
+
+class CutOff(GfocalError):
+    """The connection broke, or the server is busy: asking again may help.
+
+    Attributes:
+        useless: what came before is of no use any more.
+    """
+
+    useless = False
+
+
+def ask(url: str, headers: Mapping[str, str], timeout: float, say: Say) -> Any:
+    """The server's answer, after redirects; whoever asks closes it.
+
+    Proxies are those of the environment (HTTPS_PROXY, HTTP_PROXY, NO_PROXY).
+
+    Args:
+        url: of http or https.
+        headers: of the request.
+        timeout: seconds that the server may be silent.
+        say: gets a line where another host answers.
+
+    Raises:
+        CannotFetch: nothing is there, or it may not be had.
+        CutOff: the server did not answer, or asks for patience.
+    """
+    opener = _opener()
+    own = {"User-Agent": f"gfocal/{gfocal.__version__}", "Accept-Encoding": "identity", **headers}
+    for _ in range(_MOST_REDIRECTS):
+        try:
+            return opener.open(Request(url, headers=own), timeout=timeout)
+        except HTTPError as error:
+            with error:
+                if error.code not in _REDIRECTS:
+                    raise _by_status(url, error) from None
+                target = next_address(url, error.headers.get("Location"))
+            if host_of(target) != host_of(url):
+                say(f"note: {host_of(url)} leads to {host_of(target)}")
+            url = target
+        except (OSError, http.client.HTTPException) as error:
+            raise explained(url, error) from error
+    raise CannotFetch(f"{url} leads from address to address ({_MOST_REDIRECTS} times)")
+
+
+def host_of(url: str) -> str:
+    """The host that an address names, for messages."""
+    return visible(urlsplit(url).hostname or "")
+
+
+def next_address(url: str, location: str | None) -> str:
+    """Where a redirect leads.
+
+    Raises:
+        CannotFetch: nowhere, to something else than the web, or from https to http, where anybody on the way could
+            change what comes.
+    """
+    if not location:
+        raise CannotFetch(f"{url} leads elsewhere without saying where")
+    target = quote(urljoin(url, location), safe="%/:=&?~#+!$,;'@()*[]")
+    before, after = urlsplit(url), urlsplit(target)
+    if after.scheme not in ("http", "https") or not after.hostname:
+        raise CannotFetch(f"{url} leads to {visible(target)}, which is no address of the web")
+    if before.scheme == "https" and after.scheme == "http":
+        raise CannotFetch(f"{url} leads to {visible(target)}, which is not encrypted: nothing is fetched from there")
+    return target
+
+
+def explained(url: str, error: BaseException) -> GfocalError:
+    """What an error on the way means."""
+    host = host_of(url)
+    reason = error.reason if isinstance(error, URLError) else error
+    if isinstance(reason, ssl.SSLCertVerificationError):
+        return CannotFetch(
+            f"the certificate of {host} cannot be checked ({reason.verify_message}); behind a proxy that opens "
+            "connections, SSL_CERT_FILE names its certificate"
+        )
+    if isinstance(reason, socket.gaierror):
+        return CannotFetch(f"the host {host} is not found: there is no network here, or the host is gone")
+    if isinstance(reason, TimeoutError):
+        return CutOff(f"{host} did not answer in time (GFOCAL_TIMEOUT: seconds that it may be silent)")
+    words = str(reason) or type(reason).__name__
+    return CutOff(f"the connection to {host} failed ({visible(' '.join(words.split()))[:200]})")
+
+
+def not_that_part(url: str) -> CutOff:
+    """The error of a server whose file is not the one that there is a part of."""
+    error = CutOff(f"{host_of(url)} has another file now than the one that a part is here of")
+    error.useless = True
+    return error
+
+
+def _by_status(url: str, error: HTTPError) -> GfocalError:
+    host, said = host_of(url), f"{error.code} {visible(str(error.reason))[:80]}"
+    if error.code == _OTHER_RANGE:
+        return not_that_part(url)
+    if error.code in _LATER:
+        return CutOff(f"{host} asks for patience ({said})")
+    if error.code in _GONE:
+        return CannotFetch(f"there is nothing any more at {url} ({said})")
+    return CannotFetch(f"{host} does not give out {url} ({said})")
+
+
+def _opener() -> OpenerDirector:
+    opener = OpenerDirector()
+    for handler in (
+        ProxyHandler(),
+        HTTPHandler(),
+        HTTPSHandler(context=ssl.create_default_context()),
+        HTTPDefaultErrorHandler(),
+        HTTPErrorProcessor(),
+    ):
+        opener.add_handler(handler)
+    return opener

@@ -1,0 +1,1 @@
+"""Weights of one's own on the Hugging Face hub, through huggingface_hub (extra ``hub``)."""
