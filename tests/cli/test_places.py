@@ -28,6 +28,7 @@ VERBS: dict[str, tuple[str, ...]] = {
     "figures": ("study", "figures", "-o", "OUT"),
     "study": ("study", "table3", "--data", "DATA", "--budget", "tiny", "-o", "OUT"),
     "import": ("import", "MODEL", "-o", "OUT"),
+    "push": ("push", "MODEL", "OUT"),
     "demo": ("demo", "--train", "2", "--val", "2", "--size", "64", "-o", "OUT"),
     "eval": ("eval", "MODEL", "--data", "DATA", "-o", "FILE"),
     "plots": ("eval", "MODEL", "--data", "DATA", "--plots", "OUT"),

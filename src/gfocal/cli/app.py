@@ -17,7 +17,7 @@ import typer
 
 import gfocal
 from gfocal.cli.data import data_app
-from gfocal.cli.models import models
+from gfocal.cli.models import models, push
 from gfocal.cli.options import Json, Overrides
 from gfocal.cli.spellings import HintingGroup
 from gfocal.cli.studies import study_app
@@ -112,6 +112,7 @@ app.command("find-lr")(find_lr)
 app.command("eval")(evaluate)
 app.command()(predict)
 app.command()(models)
+app.command()(push)
 
 
 def class_list(given: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""The verb around published weights; parse, call, print."""
+"""The verbs around published and shared weights: ``models`` and ``push``; parse, call, print."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gfocal.cli.options import Json
+from gfocal.cli.options import Json, Model
 from gfocal.cli.terminal import echo, own_stdout, print_json, say, verb
 
 if TYPE_CHECKING:
@@ -118,3 +118,32 @@ def _downloaded(json_: bool) -> None:
     if json_:
         return print_json({"home": str(home()), "downloaded": found})
     print_downloaded(home(), found)
+
+
+@verb
+def push(
+    model: Model,
+    target: Annotated[str, typer.Argument(metavar="TARGET", help="hub:OWNER/NAME, or a folder to write to.")],
+    licence: Annotated[
+        str | None, typer.Option("--licence", "--license", help="Licence of the weights, for their card: apache-2.0.")
+    ] = None,
+    public: Annotated[
+        bool, typer.Option("--public", help="Let anybody see the repository, if this makes it; by default only you.")
+    ] = False,
+    message: Annotated[str | None, typer.Option("--message", "-m", help="Message of the commit.")] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace what an earlier push wrote to the folder.")
+    ] = False,
+    json_: Json = False,
+) -> None:
+    """Give weights to others: upload weights, recipe and a model card, or write them to a folder.
+
+    Example: gfocal push runs/street hub:me/street-detector
+    """
+    with own_stdout():
+        from gfocal.commands.push import push as run_push
+
+        result = run_push(model, target, licence=licence, public=public, message=message, overwrite=overwrite, say=say)
+    if json_:
+        return print_json(result)
+    echo(*(f"{file}: {size:,} bytes" for file, size in result.files.items()), f"in {result.target}")

@@ -25,7 +25,7 @@ EXTRAS = {
     "wandb": ("wandb", "runs in Weights & Biases: --set runtime.trackers=[wandb]"),
     "mlflow": ("mlflow", "runs in MLflow: --set runtime.trackers=[mlflow]"),
     "supervision": ("supervision", "Detections.to_supervision()"),
-    "huggingface_hub": ("hub", "weights on the Hugging Face hub: hub:OWNER/NAME as MODEL"),
+    "huggingface_hub": ("hub", "weights on the Hugging Face hub: hub:OWNER/NAME as MODEL, and gfocal push"),
     "pycocotools": (None, "a second opinion on the COCO metrics, in the tests"),
 }
 """Packages that are not required: the extra that brings each, and what it is for."""
