@@ -189,7 +189,8 @@ def _leading(mask: Tensor) -> int:
 
 def grid_sizes(height: int, width: int, strides: Sequence[int]) -> tuple[tuple[int, int], ...]:
     """(height, width) of the maps of a padded image: sizes divided by the stride, rounded up."""
-    return tuple((-(-height // stride), -(-width // stride)) for stride in strides)
+    # Not -(-height // stride): exported graphs divide whole numbers towards 0.
+    return tuple(((height + stride - 1) // stride, (width + stride - 1) // stride) for stride in strides)
 
 
 def make_points(
@@ -265,7 +266,7 @@ def make_anchors(
         anchors=torch.cat(anchors),
         stride=torch.cat(stride_of),
         level=torch.cat(level_of),
-        grids=tuple((int(h), int(w)) for h, w in grids),
+        grids=tuple((h, w) for h, w in grids),
         strides=tuple(int(s) for s in strides),
         offset=offset,
         per_location=tuple(len(level) for level in shapes),

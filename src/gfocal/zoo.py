@@ -15,7 +15,7 @@ from gfocal.assigners import Assigner, DynamicAssigner, DynamicWithinReach, With
 from gfocal.detector import DenseDetector, MakePoints
 from gfocal.errors import UsageError, require_texts
 from gfocal.images.from_recipe import resize_of, tiling_of
-from gfocal.images.io import Resize
+from gfocal.images.resizing import Resize
 from gfocal.models import HeadShape, PixelNorm, PostProcess
 from gfocal.models.freezing import freeze
 from gfocal.points import Shapes, make_anchors, octave_shapes, ssd_shapes

@@ -20,8 +20,8 @@ import numpy as np
 from gfocal.errors import BrokenInputError
 from gfocal.images.decode import open_with_pillow, orientation_of
 from gfocal.images.depth import to_uint8, values_of
-from gfocal.images.io import broken_image
 from gfocal.images.orientation import read_header, upright_pillow
+from gfocal.images.reading import broken_image
 from gfocal.images.wide import grey_values
 from gfocal.utils.threads import in_threads
 

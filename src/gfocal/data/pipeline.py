@@ -14,7 +14,7 @@ from gfocal.data.loading.repeat_factors import repeat_factors
 from gfocal.data.loading.sampler import epoch_length
 from gfocal.errors import UsageError
 from gfocal.images.from_recipe import tiling_of
-from gfocal.images.io import Resize
+from gfocal.images.resizing import Resize
 from gfocal.recipe import Recipe
 
 

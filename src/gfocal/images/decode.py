@@ -2,35 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import io
+import sys
 import warnings
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from gfocal.images.depth import DepthError, ValueRange, Values, to_uint8, values_of
 from gfocal.images.file_types import SUFFIXES, Foreign, foreign
 from gfocal.images.orientation import ORIENTATION, Header, read_header, upright
 from gfocal.images.wide import as_stored, grey_values, has_wide_colours, unread_tiff, wide_colours
 
-try:
-    from torchvision.io import ImageReadMode
-
-    # What torchvision.io.decode_image calls after its warning, which threads could not silence: they share the filters.
-    _decode_rgb: Callable[[Tensor], Tensor] | None = partial(
-        torch.ops.image.decode_image, mode=ImageReadMode.RGB.value, apply_exif_orientation=False
-    )
-except (ImportError, AttributeError, RuntimeError):
-    # Announced for a release after 0.29. Pillow reads the same formats, JPEG three times slower.
-    _decode_rgb = None
-
 if TYPE_CHECKING:
     from PIL import Image
+    from torch import Tensor
 
 MAX_PIXELS = 178_956_970
 """The largest image that is read: Pillow's own limit. A file of a few bytes can claim more than any memory holds."""
@@ -72,7 +61,18 @@ class UndecodableError(Exception):
 
 
 def decode_pixels(data: np.ndarray, *, apply_exif: bool = True, value_range: ValueRange = "type") -> Tensor:
-    """The content of an image file; see :func:`gfocal.images.io.read_image`, which turns its errors into messages.
+    """:func:`decode_array` as a tensor (3, H, W) in channels-last memory."""
+    import torch
+
+    image = decode_array(data, apply_exif=apply_exif, value_range=value_range)
+    return torch.from_numpy(np.require(image, requirements=["C", "W"])).permute(2, 0, 1)
+
+
+def decode_array(data: np.ndarray, *, apply_exif: bool = True, value_range: ValueRange = "type") -> np.ndarray:
+    """The content of an image file; see :func:`gfocal.images.reading.read_array`, which turns its errors into messages.
+
+    torchvision decodes JPEG, WebP and GIF where torch is loaded, since it is faster; elsewhere Pillow does, to the same
+    pixels.
 
     Args:
         data: (bytes,) uint8, writable.
@@ -80,7 +80,7 @@ def decode_pixels(data: np.ndarray, *, apply_exif: bool = True, value_range: Val
         value_range: how more than 8 bits become 8, see :mod:`gfocal.images.depth`.
 
     Returns:
-        (3, H, W) uint8 RGB.
+        (H, W, 3) uint8 RGB.
 
     Raises:
         TooLargeError: before any memory is taken.
@@ -97,24 +97,44 @@ def decode_pixels(data: np.ndarray, *, apply_exif: bool = True, value_range: Val
         raise _reason(data, error) from None
 
 
-def _decoded(data: np.ndarray, apply_exif: bool, value_range: ValueRange) -> Tensor:
-    head, header = data[:32].tobytes(), read_header(data.data)
-    if _decode_rgb is not None and _torchvision_reads(head):
+def _fast_decoder() -> Callable[[np.ndarray], np.ndarray] | None:
+    """torchvision's, where torch is loaded already: to load it takes seconds."""
+    return _torchvision_decoder() if "torch" in sys.modules else None
+
+
+@functools.cache
+def _torchvision_decoder() -> Callable[[np.ndarray], np.ndarray] | None:
+    import torch
+
+    try:
+        from torchvision.io import ImageReadMode
+
+        # What torchvision.io.decode_image calls after its warning, which threads could not silence: they share filters.
+        decode, rgb = torch.ops.image.decode_image, ImageReadMode.RGB.value
+    except (ImportError, AttributeError, RuntimeError):
+        # Announced for a release after 0.29. Pillow reads the same formats, JPEG three times slower.
+        return None
+    return lambda data: decode(torch.from_numpy(data), mode=rgb, apply_exif_orientation=False).movedim(-3, -1).numpy()
+
+
+def _decoded(data: np.ndarray, apply_exif: bool, value_range: ValueRange) -> np.ndarray:
+    head, header, decode = data[:32].tobytes(), read_header(data.data), _fast_decoder()
+    if decode is not None and _torchvision_reads(head):
         if header.width * header.height > MAX_PIXELS:
             size = f"{header.width}x{header.height}"
             raise TooLargeError(f"says that it is {size} pixels, more than the {MAX_PIXELS:,} that are read")
         if head.startswith(b"GIF8"):
             data = _up_to_first_frame(data)
-        image = _first_frame_uint8(_decode_rgb(torch.from_numpy(data)))
+        image = _first_frame_uint8(decode(data))
         orientation = header.orientation or 1
     else:
         content = data.tobytes()
         with open_with_pillow(content) as opened:
             orientation = orientation_of(header, opened)
             if value_range != "type" and has_wide_colours(opened):
-                image = _planes(to_uint8(wide_colours(opened, open_with_pillow(content)), value_range))
+                image = _rgb(to_uint8(wide_colours(opened, open_with_pillow(content)), value_range))
             else:
-                image = from_pillow(opened, value_range)
+                image = array_from_pillow(opened, value_range)
     return upright(image, orientation) if apply_exif else image
 
 
@@ -204,8 +224,8 @@ def _opened(source: io.BytesIO | Path) -> Image.Image:
             raise TooLargeError(f"says that it has more than the {MAX_PIXELS:,} pixels that are read") from None
 
 
-def from_pillow(image: Image.Image, value_range: ValueRange = "type") -> Tensor:
-    """The pixels of a Pillow image as they are stored, (3, H, W) uint8 RGB.
+def array_from_pillow(image: Image.Image, value_range: ValueRange = "type") -> np.ndarray:
+    """The pixels of a Pillow image as they are stored, (H, W, 3) uint8 RGB.
 
     Raises:
         DepthError: its values do not say which of them are black and white.
@@ -213,13 +233,12 @@ def from_pillow(image: Image.Image, value_range: ValueRange = "type") -> Tensor:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Of a palette with transparency, which is dropped, for one.
         values = grey_values(image)
-        return _planes(np.array(image.convert("RGB")) if values is None else to_uint8(values, value_range))
+        return np.array(image.convert("RGB")) if values is None else _rgb(to_uint8(values, value_range))
 
 
-def _planes(pixels: np.ndarray) -> Tensor:
-    """(H, W, 3) or grey (H, W) as (3, H, W)."""
-    image = torch.from_numpy(pixels)
-    return image.expand(3, -1, -1) if image.ndim == 2 else image.permute(2, 0, 1)
+def _rgb(pixels: np.ndarray) -> np.ndarray:
+    """(H, W, 3), or grey (H, W), as (H, W, 3)."""
+    return np.broadcast_to(pixels[..., None], (*pixels.shape, 3)) if pixels.ndim == 2 else pixels
 
 
 def _up_to_first_frame(data: np.ndarray) -> np.ndarray:
@@ -249,9 +268,9 @@ def _behind_blocks(content: bytes, at: int) -> int:
     return at + 1
 
 
-def _first_frame_uint8(image: Tensor) -> Tensor:
+def _first_frame_uint8(image: np.ndarray) -> np.ndarray:
     image = image[0] if image.ndim == 4 else image
-    return (image.to(torch.int32) >> 8).to(torch.uint8) if image.dtype == torch.uint16 else image
+    return (image >> 8).astype(np.uint8) if image.dtype == np.uint16 else image
 
 
 def _reason(data: np.ndarray, error: Exception) -> ForeignError | UndecodableError:

@@ -12,11 +12,11 @@ from typing import Any, Literal, get_args
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from gfocal.detections import Detections
 from gfocal.errors import UsageError
 from gfocal.images.depth import ValueRange
-from gfocal.images.io import to_image
 from gfocal.images.labels import Rectangle, place_labels
-from gfocal.structures import Detections
+from gfocal.images.reading import to_array
 
 Part = Literal["boxes", "names", "scores", "edges"]
 PARTS: tuple[Part, ...] = get_args(Part)
@@ -155,11 +155,12 @@ def draw(
         named = repr(parts) if isinstance(parts, str) else ", ".join(map(repr, wrong))
         raise UsageError(f"parts must be a list of {', '.join(PARTS)}; got {named}")
     drawn, factor = canvas_of(image, enlarge=enlarge, value_range=value_range)
-    labels, scores = detections.labels.tolist(), detections.scores.tolist()
-    boxes = (detections.boxes.double() * factor).tolist()
+    found = detections.numpy()
+    labels, scores = found.labels.tolist(), found.scores.tolist()
+    boxes = (np.asarray(found.boxes, np.float64) * factor).tolist()
     stds: list[Any] = [None] * len(boxes)
-    if detections.edge_std is not None and "edges" in parts:
-        stds = (detections.edge_std.double() * factor).tolist()
+    if found.edge_std is not None and "edges" in parts:
+        stds = (np.asarray(found.edge_std, np.float64) * factor).tolist()
     marks = [
         Mark(box, colour_of(label), _caption(detections.names, label, score, parts), std, outlined="boxes" in parts)
         for box, label, score, std in zip(boxes, labels, scores, stds, strict=True)
@@ -170,7 +171,7 @@ def draw(
 
 def canvas_of(image: Any, *, enlarge: bool = True, value_range: ValueRange = "type") -> tuple[Image.Image, int]:
     """A copy of an image to draw on, and by which factor it was enlarged."""
-    drawn = Image.fromarray(np.ascontiguousarray(to_image(image, value_range=value_range).permute(1, 2, 0).numpy()))
+    drawn = Image.fromarray(np.ascontiguousarray(to_array(image, value_range=value_range)))
     factor = max(1, math.ceil(SMALLEST_SIDE / max(drawn.size))) if enlarge else 1
     if factor > 1:
         drawn = drawn.resize((drawn.width * factor, drawn.height * factor), Image.Resampling.BICUBIC)

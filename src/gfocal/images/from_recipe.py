@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gfocal.images.io import Resize
+from gfocal.images.resizing import Resize
 from gfocal.images.tiling import Tiling
 from gfocal.recipe import Recipe
 

@@ -17,7 +17,7 @@ from collections.abc import Collection, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from torch import Tensor
+import numpy as np
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -36,8 +36,8 @@ _WIDTHS = {1: 1, 2: 1, 3: 2, 4: 4, 6: 1, 7: 1, 8: 2, 9: 4, 11: 4, 13: 4}  # byte
 _SEGMENT, _SIZE = struct.Struct(">BBH").unpack_from, struct.Struct(">HH").unpack_from  # of JPEG
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _LONGEST = 1 << 20  # bytes of metadata that are looked at
-# What each orientation does to (..., H, W): swap the axes first, then flip these.
-_FLIPS = {1: (), 2: (-1,), 3: (-2, -1), 4: (-2,), 5: (), 6: (-1,), 7: (-2, -1), 8: (-2,)}
+# What each orientation does to (H, W, ...): swap the axes first, then flip these.
+_FLIPS: dict[int, tuple[int, ...]] = {1: (), 2: (1,), 3: (0, 1), 4: (0,), 5: (), 6: (1,), 7: (0, 1), 8: (0,)}
 
 
 class Header(NamedTuple):
@@ -76,12 +76,11 @@ def read_header(data: Any) -> Header:
     return Header(0, 0, None)
 
 
-def upright(image: Tensor, orientation: int) -> Tensor:
-    """Stored pixels (..., H, W) turned and mirrored as an orientation 1..8 says."""
+def upright(image: np.ndarray, orientation: int) -> np.ndarray:
+    """Stored pixels (H, W, ...) turned and mirrored as an orientation 1..8 says."""
     if orientation >= 5:
-        image = image.transpose(-2, -1)
-    flips = _FLIPS[orientation]
-    return image.flip(flips) if flips else image
+        image = image.swapaxes(0, 1)
+    return np.flip(image, _FLIPS[orientation])
 
 
 def upright_pillow(image: Image.Image, orientation: int) -> Image.Image:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from gfocal.errors import UsageError, require_number
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 LEAST_SIDE = 32
 MOST_OVERLAP = 0.9
@@ -114,6 +116,8 @@ def cut_out(image: Tensor, window: Sequence[int]) -> Tensor:
     All of it is handed back as it is. A part is copied since torchvision takes the strides of a view for the slow
     order, and since a view would keep the whole image in memory.
     """
+    import torch
+
     x1, y1, x2, y2 = (int(v) for v in window)
     if (x1, y1, x2, y2) == (0, 0, image.shape[-1], image.shape[-2]):
         return image

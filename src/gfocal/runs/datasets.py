@@ -21,7 +21,6 @@ from gfocal.data.index.rename import empty_classes, parse_renames, rename_classe
 from gfocal.data.problems import Problems
 from gfocal.data.split import HeldOut, divide, set_apart
 from gfocal.errors import MissingSplitError, UsageError
-from gfocal.runs.checkpoint import find_weights
 from gfocal.utils.files import real_path
 from gfocal.utils.text import Say, counted, join_some, say_lines
 
@@ -272,7 +271,7 @@ def open_measured(
         UsageError: there is no such data set or split, or the run set no image of these data apart.
     """
     problems = Problems(skip_broken)
-    held_out = recorded(find_weights(Path(model)))
+    held_out = recorded(model)
     lines = []
     index = None
     if held_out is not None and split != "test":

@@ -13,7 +13,6 @@ from rich.text import Text
 
 from gfocal.cli.console import PlainConsole
 from gfocal.cli.tables.thresholds import score_option, threshold_line, threshold_table
-from gfocal.runtime.machine import readable
 from gfocal.utils.records import to_json
 from gfocal.utils.text import counted, duration, program
 
@@ -152,6 +151,8 @@ def print_demo(result: DemoResult) -> None:
 
 def print_doctor(found: Examination) -> None:
     """Versions, device, room, checks, optional packages."""
+    from gfocal.runtime.machine import readable  # loads torch, which an exported file does without
+
     console = _console()
     for title, facts in (("versions", found.versions), ("device", found.device)):
         table = Table(title=title, show_header=False)

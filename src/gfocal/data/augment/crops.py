@@ -15,7 +15,7 @@ from torch import Tensor
 from torchvision.ops import box_iou
 
 from gfocal.data.augment.draws import CanvasDraws
-from gfocal.images.io import resize_to
+from gfocal.images.resizing import resize_to
 from gfocal.structures import Targets
 
 MAX_ZOOM = 4.0

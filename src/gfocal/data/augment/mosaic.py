@@ -17,7 +17,7 @@ from gfocal.data.augment.crops import Window, blank, clip, crop_axis, paint
 from gfocal.data.augment.draws import TileDraws
 from gfocal.data.seeding import MOSAIC, mix
 from gfocal.errors import UsageError
-from gfocal.images.io import Resize, check_colour
+from gfocal.images.resizing import Resize, check_colour
 from gfocal.structures import Targets
 
 TILES = 4

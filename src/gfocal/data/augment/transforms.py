@@ -17,7 +17,7 @@ from gfocal.boxes import clip_boxes
 from gfocal.data.augment.crops import Window, clip, crop_axis, iou_crop, on_canvas, paint, zoom_out
 from gfocal.data.augment.draws import ColourDraws, Draws, draw_numbers
 from gfocal.errors import UsageError
-from gfocal.images.io import Resize, check_colour
+from gfocal.images.resizing import Resize, check_colour
 from gfocal.structures import Targets
 
 

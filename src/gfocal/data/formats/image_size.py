@@ -13,8 +13,8 @@ from typing import Any, BinaryIO
 
 from gfocal.errors import BrokenInputError
 from gfocal.images.decode import orientation_of
-from gfocal.images.io import broken_image
 from gfocal.images.orientation import read_header
+from gfocal.images.reading import broken_image
 from gfocal.utils.threads import in_threads
 
 

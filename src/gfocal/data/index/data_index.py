@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike
 
 from gfocal.data.index import fields as kept
@@ -20,8 +19,10 @@ from gfocal.data.index.packing import pack_whole
 from gfocal.data.index.stacking import rows_within, texts_of, under_one_folder
 from gfocal.errors import UsageError
 from gfocal.images.tiling import Tiling
-from gfocal.structures import Targets
 from gfocal.utils.text import join_some
+
+if TYPE_CHECKING:
+    from gfocal.structures import Targets
 
 
 @dataclass(frozen=True, eq=False)
@@ -284,16 +285,16 @@ class DataIndex:
             i: 0..I-1.
             include_crowd: crowds and ignored boxes too.
         """
+        from gfocal.structures import Targets  # not above: an index is read without torch, too
+
         own = slice(self.box_start[i], self.box_start[i + 1])
-        width, height = self.widths[i], self.heights[i]
         exact = self.boxes[own]
-        np.maximum(exact, 0.0, out=exact)
-        np.minimum(exact, (width, height, width, height), out=exact)
+        np.clip(exact, 0.0, (self.widths[i], self.heights[i]) * 2, out=exact)
         boxes = exact.astype(np.float32)
         keep = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
         if not include_crowd:
             keep &= ~(self.crowd[own] | self.ignore[own])
-        return Targets(torch.from_numpy(boxes[keep]), torch.from_numpy(self.labels[own][keep]))
+        return Targets.from_arrays(boxes[keep], self.labels[own][keep])
 
     def with_classes(self, names: Sequence[str]) -> DataIndex:
         """The same images and boxes with labels that follow ``names``; classes are matched by name.

@@ -7,15 +7,19 @@ both.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from torch import Tensor
 
 from gfocal.data.index.columns import parts
 from gfocal.data.index.data_index import DataIndex, Tiles
-from gfocal.images.io import Resize
+from gfocal.images.resizing import Resize
 from gfocal.images.tiling import Tiling
-from gfocal.structures import Targets
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from gfocal.structures import Targets
 
 MIN_VISIBLE = 0.2
 """A tile that shows a smaller share of a box than this does not have it."""

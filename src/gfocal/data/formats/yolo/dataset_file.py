@@ -12,7 +12,7 @@ from gfocal.data.formats.common import SPLITS, has_any, portable, split_of
 from gfocal.data.formats.yolo.class_names import Yaml, names_of
 from gfocal.data.formats.yolo.split import YoloSplit, alike, locate, parts_of, siblings
 from gfocal.errors import UsageError
-from gfocal.images.io import IMAGE_SUFFIXES
+from gfocal.images.file_types import IMAGE_SUFFIXES
 
 _KEYS = {"train": ("train",), "val": ("val", "valid", "validation", "validate"), "test": ("test",)}
 _NOTHING = ("", "null", "~")

@@ -20,7 +20,7 @@ from gfocal.data.formats.yolo.tree import (
     meaning_of,
     scan,
 )
-from gfocal.images.io import IMAGE_SUFFIXES
+from gfocal.images.file_types import IMAGE_SUFFIXES
 
 _NAME_FILES = ("classes.txt",)
 _Key = tuple[str, str]  # a folder without links, and a name in it

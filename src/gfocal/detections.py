@@ -1,0 +1,151 @@
+"""What was found in an image, in tensors or in numpy's arrays: nothing here needs torch."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NotRequired, SupportsIndex, TypedDict
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
+
+
+class CocoResult(TypedDict):
+    """An entry of a COCO result file: ``bbox`` is x, y, width, height in pixels."""
+
+    image_id: int
+    category_id: int
+    bbox: list[float]
+    score: float
+    edge_std: NotRequired[list[float]]
+
+
+@dataclass(frozen=True)
+class Detections:
+    """What was found in one image, best score first.
+
+    Tensors, or numpy's arrays where an exported file found it (:meth:`numpy` makes these of either).
+
+    Attributes:
+        boxes: (N, 4) float xyxy in pixels of the image given.
+        scores: (N,) in [0, 1]: with a joint quality, the expected IoU of box and object.
+        labels: (N,) int64 in 0..C-1.
+        names: class names, C of them.
+        edge_std: (N, 4) standard deviation in pixels of left, top, right, bottom; None for Dirac boxes.
+        edge_probs: (N, 4, n + 1) probability of each bin; None unless the boxes are General.
+        levels: (N,) int64 level of the pyramid that found each, 0 the finest; None if not known.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+    names: tuple[str, ...] = ()
+    edge_std: Tensor | None = None
+    edge_probs: Tensor | None = None
+    levels: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        count = len(self.boxes)
+        _require(self.boxes.shape == (count, 4), f"boxes must have shape (N, 4), got {tuple(self.boxes.shape)}")
+        for name in ("scores", "labels"):
+            shape = tuple(getattr(self, name).shape)
+            _require(shape == (count,), f"{name} must have shape ({count},), got {shape}")
+        _require(
+            self.edge_std is None or self.edge_std.shape == (count, 4),
+            f"edge_std must have shape ({count}, 4)",
+        )
+        _require(
+            self.edge_probs is None or self.edge_probs.shape[:2] == (count, 4),
+            f"edge_probs must have shape ({count}, 4, n + 1)",
+        )
+        _require(self.levels is None or self.levels.shape == (count,), f"levels must have shape ({count},)")
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def __iter__(self) -> Iterator[Detections]:
+        return (self[i : i + 1] for i in range(len(self)))
+
+    def __getitem__(self, index: Tensor | slice | Sequence[int] | SupportsIndex) -> Detections:
+        """Some of the detections: a mask, indices or a slice; one integer, of any library, keeps N = 1.
+
+        Raises:
+            IndexError: there is no such detection.
+            TypeError: a single truth value.
+        """
+        # Arrays and tensors of no dimension are single integers, those with dimensions are masks or indices.
+        if isinstance(index, SupportsIndex) and getattr(index, "ndim", 0) == 0:
+            if isinstance(index, bool) or str(getattr(index, "dtype", "")) == "torch.bool":
+                raise TypeError("detections are picked by an integer, a slice, a mask or indices, not by a truth value")
+            index = [operator.index(index)]
+        return self.map(lambda tensor: tensor[index])
+
+    def cpu(self) -> Detections:
+        return self.map(lambda tensor: tensor if isinstance(tensor, np.ndarray) else tensor.cpu())
+
+    def numpy(self) -> Detections:
+        """The same as numpy's arrays, on the CPU; what has no gradient and lies there shares its memory."""
+        # Arrays behind attributes that are typed as tensors: who asks for them knows.
+        return self.map(lambda tensor: _as_array(tensor))  # type: ignore[arg-type, return-value]
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Detections:
+        """The same change to every tensor."""
+        optional = (self.edge_std, self.edge_probs, self.levels)
+        edge_std, edge_probs, levels = (None if tensor is None else function(tensor) for tensor in optional)
+        boxes, scores, labels = function(self.boxes), function(self.scores), function(self.labels)
+        return Detections(boxes, scores, labels, self.names, edge_std, edge_probs, levels)
+
+    def to_coco(self, image_id: int = 0, category_ids: Sequence[int] | None = None) -> list[CocoResult]:
+        """COCO result entries.
+
+        Args:
+            image_id: the id each entry gets.
+            category_ids: the data set's id of each class; by default label + 1, as COCO counts from 1.
+        """
+        found = self.numpy()
+        xywh = np.array(found.boxes)
+        xywh[:, 2:] -= xywh[:, :2]
+        entries: list[CocoResult] = []
+        for i, (box, score, label) in enumerate(
+            zip(xywh.tolist(), found.scores.tolist(), found.labels.tolist(), strict=True)
+        ):
+            entry: CocoResult = {
+                "image_id": image_id,
+                "category_id": label + 1 if category_ids is None else int(category_ids[label]),
+                "bbox": [round(v, 3) for v in box],
+                "score": score,
+            }
+            if found.edge_std is not None:
+                entry["edge_std"] = [round(v, 3) for v in found.edge_std[i].tolist()]
+            entries.append(entry)
+        return entries
+
+    def to_supervision(self) -> Any:
+        """A ``supervision.Detections`` (needs ``pip install supervision``); edge_std goes into its ``data``."""
+        try:
+            import supervision
+        except ImportError as error:
+            raise ImportError("to_supervision() needs the package supervision: pip install supervision") from error
+        found = self.numpy()
+        data: dict[str, Any] = {}
+        if self.names:
+            data["class_name"] = [self.names[label] for label in found.labels.tolist()]
+        if found.edge_std is not None:
+            data["edge_std"] = found.edge_std
+        return supervision.Detections(xyxy=found.boxes, confidence=found.scores, class_id=found.labels, data=data)
+
+
+def _as_array(values: Tensor | np.ndarray) -> np.ndarray:
+    if isinstance(values, np.ndarray):
+        return values
+    own = values.detach().cpu()
+    # numpy has no bfloat16.
+    return (own.float() if str(own.dtype) == "torch.bfloat16" else own).numpy()
