@@ -26,7 +26,7 @@ from gfocal.data.checks.report import LeftOut, Report
 from gfocal.data.index.data_index import DataIndex
 from gfocal.detector import DenseDetector
 from gfocal.errors import UsageError
-from gfocal.prediction.load import load
+from gfocal.prediction.open import load
 from gfocal.prediction.predict import Prediction, predict
 from gfocal.runs import folder as run_module
 from gfocal.runs.checkpoint import save_detector

@@ -123,10 +123,10 @@ def test_the_imports_for_type_checkers_are_read() -> None:
 
 
 def test_a_name_is_the_definition_itself() -> None:
-    from gfocal.prediction import load, predict
+    from gfocal.prediction import open, predict
 
     assert gfocal.predict is predict.predict
-    assert gfocal.load is load.load
+    assert gfocal.load is open.load
 
 
 @pytest.mark.parametrize(

@@ -21,19 +21,22 @@ if TYPE_CHECKING:
     from gfocal.data.formats.open import open_dataset, open_splits
     from gfocal.data.index.data_index import DataIndex
     from gfocal.data.scenes.generate import make_scenes
+    from gfocal.detections import Detections
     from gfocal.detector import DenseDetector
     from gfocal.errors import BrokenInputError, GfocalError, MissingSplitError, UsageError
-    from gfocal.evaluation.evaluator import Evaluation, evaluate
+    from gfocal.evaluation.evaluator import evaluate
+    from gfocal.evaluation.measured import Evaluation
+    from gfocal.exported.detector import ExportedDetector
     from gfocal.images.drawing import draw
     from gfocal.interop.load import import_weights
     from gfocal.models.postprocess import suppress
     from gfocal.points import Points
-    from gfocal.prediction.load import load
+    from gfocal.prediction.open import load
     from gfocal.prediction.predict import Prediction, predict
     from gfocal.prediction.search import find_images
     from gfocal.recipe.reading import build_recipe, load_recipe
     from gfocal.runs.folder import TrainResult
-    from gfocal.structures import Assignment, BatchAssignment, Detections, HeadOutput, Targets
+    from gfocal.structures import Assignment, BatchAssignment, HeadOutput, Targets
     from gfocal.studies.comparison.content import StudyResults
     from gfocal.studies.comparison.results import collect as study_results
     from gfocal.studies.execution.budget import study_budget
@@ -55,6 +58,7 @@ __all__ = [
     "DenseDetector",
     "Detections",
     "Evaluation",
+    "ExportedDetector",
     "GfocalError",
     "HeadOutput",
     "MissingSplitError",
@@ -104,15 +108,16 @@ __all__ = [
 # imports for type checkers, which a test compares with it, knows a module.
 _PLACES = {
     # Detectors
-    "load": "gfocal.prediction.load",
+    "load": "gfocal.prediction.open",
     "build_detector": "gfocal.zoo",
     "build_head": "gfocal.zoo",
     "DenseDetector": "gfocal.detector",
+    "ExportedDetector": "gfocal.exported.detector",
     "train": "gfocal.training.train",
     "evaluate": "gfocal.evaluation.evaluator",
     "predict": "gfocal.prediction.predict",
     "TrainResult": "gfocal.runs.folder",
-    "Evaluation": "gfocal.evaluation.evaluator",
+    "Evaluation": "gfocal.evaluation.measured",
     "Prediction": "gfocal.prediction.predict",
     "find_images": "gfocal.prediction.search",
     "draw": "gfocal.images.drawing",
@@ -130,7 +135,7 @@ _PLACES = {
     "DataStatistics": "gfocal.analysis.statistics",
     # What flows between the parts, and the algorithm
     "Targets": "gfocal.structures",
-    "Detections": "gfocal.structures",
+    "Detections": "gfocal.detections",
     "HeadOutput": "gfocal.structures",
     "Assignment": "gfocal.structures",
     "BatchAssignment": "gfocal.structures",

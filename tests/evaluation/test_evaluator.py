@@ -19,8 +19,9 @@ from gfocal.commands.evaluate import evaluate_files
 from gfocal.data.formats.coco.reader import read_coco
 from gfocal.data.index.data_index import DataIndex
 from gfocal.errors import BrokenInputError, UsageError
-from gfocal.evaluation import STATS, EvalResult, evaluator, positives, weighted_ap
+from gfocal.evaluation import STATS, EvalResult, positives, weighted_ap
 from gfocal.evaluation.coco import BeyondLimit
+from gfocal.evaluation.detection import trained
 from gfocal.evaluation.evaluator import Evaluation, check_names, evaluate
 from gfocal.evaluation.uncertainty import EdgeCorrelation, LevelCorrelation, SizeCorrelation, UncertaintyResult
 from gfocal.images.io import Resize
@@ -365,7 +366,7 @@ def test_everything_that_measures_by_a_recipe_waits_as_long_as_it_says(
 ) -> None:
     """Not only a training: a study or a demo would end after it, on a disk that it was told to wait for."""
     asked: list[object] = []
-    for module in (evaluator, positives):
+    for module in (trained, positives):
         real = module.make_loader
 
         def noted(*args: Any, real: Any = real, **options: Any) -> Any:

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor
 
 import gfocal
 from gfocal.detector import DenseDetector
 from gfocal.errors import BrokenInputError, UsageError
-from gfocal.prediction.load import load, load_trained
+from gfocal.prediction.load import load_trained
+from gfocal.prediction.open import load
 from gfocal.prediction.predict import predict
 from gfocal.prediction.search import find_images
 from gfocal.recipe import load_recipe
@@ -31,9 +31,9 @@ def image(path: Path, size: tuple[int, int] = (40, 30), colour: tuple[int, int, 
     return path
 
 
-def finds_one_dog(source: Tensor, score_threshold: float | None = None, batch_size: int = 1) -> Detections:
+def finds_one_dog(source: np.ndarray, score_threshold: float | None = None, batch_size: int = 1) -> Detections:
     """Stands in for a detector: a dog with score 0.6 in the left half of every image."""
-    height, width = source.shape[-2:]
+    height, width = source.shape[:2]
     count = 1 if score_threshold is None or score_threshold < 0.6 else 0
     return Detections(
         torch.tensor([[0.0, 0.0, width / 2, height]])[:count],
@@ -143,7 +143,7 @@ def test_a_second_call_does_not_draw_on_drawings(tmp_path: Path, detector: Dense
 def test_the_network_runs_in_the_precision_asked_for(tmp_path: Path, precision: str, low: bool) -> None:
     seen: list[bool] = []
 
-    def found(source: Tensor, score_threshold: float | None = None, batch_size: int = 1) -> Detections:
+    def found(source: np.ndarray, score_threshold: float | None = None, batch_size: int = 1) -> Detections:
         seen.append(torch.is_autocast_enabled("cpu"))
         return finds_one_dog(source, score_threshold)
 

@@ -17,6 +17,7 @@ import typer
 
 import gfocal
 from gfocal.cli.data import data_app
+from gfocal.cli.export import export
 from gfocal.cli.models import models, push
 from gfocal.cli.options import Json, Overrides
 from gfocal.cli.spellings import HintingGroup
@@ -113,6 +114,7 @@ app.command("eval")(evaluate)
 app.command()(predict)
 app.command()(models)
 app.command()(push)
+app.command()(export)
 
 
 def class_list(given: str) -> list[str]:

@@ -53,6 +53,25 @@ Model = Annotated[
         metavar="MODEL", help="A run folder, a .safetensors checkpoint, a name from `gfocal models`, or hub:OWNER/NAME."
     ),
 ]
+AnyModel = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="A run folder, a .safetensors checkpoint, a name from `gfocal models`, hub:OWNER/NAME, or an exported file.",
+    ),
+]
+BatchSize = Annotated[int | None, typer.Option("--batch-size", min=1, help="Pictures, or tiles, per forward pass.")]
+DrawnParts = Annotated[
+    str | None,
+    typer.Option(
+        "--draw", metavar="PARTS", help="What is drawn: some of boxes,names,scores,edges (error bars), or none."
+    ),
+]
+Provider = Annotated[
+    str | None,
+    typer.Option("--provider", help="What runs an exported file: cpu (by default), cuda, tensorrt, openvino, ..."),
+]
+Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Of an exported file; by default one a core.")]
 RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="A name from `gfocal recipes`, or a .yaml file.")]
 Init = Annotated[
     str | None,

@@ -9,19 +9,23 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gfocal.cli.options import (
+    AnyModel,
+    BatchSize,
     Data,
     DataFormat,
+    DrawnParts,
     Examples,
     ImagesDir,
     Json,
-    Model,
     OnlyCommon,
     Overlap,
     Overrides,
     PlotsFolder,
+    Provider,
     Rename,
     ShownScore,
     SkipBroken,
+    Threads,
     Tile,
 )
 from gfocal.cli.terminal import (
@@ -45,7 +49,7 @@ if TYPE_CHECKING:  # they take longer to load than --help may
 
 @verb_of_many
 def evaluate(
-    model: Model,
+    model: AnyModel,
     data: Data,
     split: Annotated[str, typer.Option("--split", help="Split to measure on: train, val or test.")] = "val",
     format_: DataFormat = None,
@@ -53,9 +57,7 @@ def evaluate(
     overrides: Overrides = None,
     tile: Tile = None,
     overlap: Overlap = None,
-    batch_size: Annotated[
-        int | None, typer.Option("--batch-size", min=1, help="Pictures, or tiles, per forward pass.")
-    ] = None,
+    batch_size: BatchSize = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="FILE", help="Also write the results to this JSON file.")
     ] = None,
@@ -65,6 +67,8 @@ def evaluate(
     examples: Examples = 6,
     score: ShownScore = None,
     skip_broken: SkipBroken = False,
+    provider: Provider = None,
+    threads: Threads = None,
     json_: Json = False,
 ) -> None:
     """Measure a detector: COCO's 12 numbers, precision, recall and best threshold of each class, confusion, speed.
@@ -78,6 +82,7 @@ def evaluate(
             stack.enter_context(claimed_folder(plots))
         with own_stdout():
             from gfocal.commands.evaluate import evaluate_files
+            from gfocal.exported.open import SessionOptions
             from gfocal.utils.files import write_atomically
 
             report = evaluate_files(
@@ -96,6 +101,7 @@ def evaluate(
                 plots=plots,
                 examples=examples,
                 score=score,
+                session=SessionOptions(provider, threads),
                 warn=lambda lines: warn(lines, "broken record", "left out"),
                 say=say,
             )
@@ -119,7 +125,7 @@ def _show_evaluation(report: EvaluationReport, plots: Path | None, json_: bool) 
 
 @verb
 def predict(
-    model: Model,
+    model: AnyModel,
     images: Annotated[
         list[str], typer.Argument(metavar="PICTURES...", help="Files, folders, or quoted patterns such as 'in/*.jpg'.")
     ],
@@ -135,12 +141,7 @@ def predict(
     tile: Tile = None,
     overlap: Overlap = None,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Tiles per forward pass.")] = 8,
-    draw: Annotated[
-        str | None,
-        typer.Option(
-            "--draw", metavar="PARTS", help="What is drawn: some of boxes,names,scores,edges (error bars), or none."
-        ),
-    ] = None,
+    draw: DrawnParts = None,
     line_width: Annotated[
         int | None,
         typer.Option("--line-width", min=1, help="Of the drawings in pixels; by default it grows with the picture."),
@@ -148,6 +149,8 @@ def predict(
     recursive: Annotated[
         bool, typer.Option("--recursive", help="Search the folders inside a folder of pictures, too.")
     ] = False,
+    provider: Provider = None,
+    threads: Threads = None,
     overrides: Overrides = None,
     json_: Json = False,
 ) -> None:
@@ -157,6 +160,7 @@ def predict(
     """
     with own_stdout():
         from gfocal.commands.predict import predict_patterns
+        from gfocal.exported.open import SessionOptions
 
         result = predict_patterns(
             model,
@@ -170,6 +174,7 @@ def predict(
             draw=draw,
             line_width=line_width,
             recursive=recursive,
+            session=SessionOptions(provider, threads),
         )
         _say_left_out(result)
     if json_:

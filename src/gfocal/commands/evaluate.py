@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,19 +17,22 @@ from gfocal.data.index.class_match import ClassComparison, compare_classes, desc
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.index.rename import keep_classes, parse_renames, rename_classes
 from gfocal.data.index.tiled import cut_into_tiles
-from gfocal.detector import DenseDetector
 from gfocal.errors import UsageError
 from gfocal.evaluation import Confusion, confusion_at, write_evaluation
-from gfocal.evaluation.evaluator import Evaluation, evaluate, measured_by
+from gfocal.evaluation.evaluator import evaluate, measured_by
+from gfocal.evaluation.measured import Evaluation
 from gfocal.evaluation.thresholds.folder import claim_folder
-from gfocal.prediction.load import open_model, usual_batch
-from gfocal.runs.checkpoint import find_weights
+from gfocal.exported.detector import ExportedDetector
+from gfocal.exported.open import USUAL, SessionOptions, is_exported, open_exported
+from gfocal.images.tiling import Tiling
+from gfocal.prediction.open import refuse_overrides
 from gfocal.runs.datasets import open_measured
-from gfocal.runtime.distributed import ALONE, launched, processes_of
-from gfocal.training.step import make_accelerator
 from gfocal.utils.progress import ProgressBar, notice
 from gfocal.utils.records import FLAT, IF_ANY, named
 from gfocal.utils.text import counted, join_some
+
+if TYPE_CHECKING:  # an exported file is measured where torch is not
+    from gfocal.detector import DenseDetector
 
 RESAMPLES = 200
 """Sets of images that are drawn for the intervals of AP."""
@@ -107,6 +111,7 @@ def evaluate_files(
     plots: Path | None = None,
     examples: int = 6,
     score: float | None = None,
+    session: SessionOptions = USUAL,
     warn: Callable[[list[str]], None] | None = None,
     say: Callable[[str], None] | None = None,
 ) -> EvaluationReport:
@@ -126,29 +131,34 @@ def evaluate_files(
         examples: images of each kind that are drawn there.
         score: detections above it are in the confusion matrix and those images; by default the threshold of the best
             F1.
+        session: how an exported file is run.
         warn: called with one line for everything left out.
         say: called with lines about how the data are understood.
     """
     which = _split_of(split)
     _check_plots(plots, score)  # before the long work
-    model = str(model_path(model, say=say or notice))
-    detector, recipe, _ = open_model(model, overrides, tile=tile, overlap=overlap)
-    processes = processes_of(make_accelerator("fp32")) if launched() else ALONE
+    if not is_exported(model):
+        from gfocal.catalogue.resolve import model_path  # not above: an exported file is measured where torch is not
+
+        model = str(model_path(model, say=say or notice))
+    opened = (_open_exported if is_exported(model) else _open_trained)(
+        model, overrides, tile=tile, overlap=overlap, session=session
+    )
+    detector, limit = opened.detector, opened.limit
     index = open_measured(model, data, which, format=format, images_dir=images_dir, skip_broken=skip_broken, say=say)
-    limit, tiling = recipe.predict.max_detections, detector.tiling
+    tiling = detector.tiling
     index, about = _select(index, detector, limit, rename, only_common)
-    with ProgressBar(len(index), "evaluating", shown=processes.main) as bar:
+    with ProgressBar(len(index), "evaluating", shown=opened.main) as bar:
         measured = evaluate(
-            detector.to(processes.device) if launched() else detector,
+            detector,
             index,
-            batch_size=batch_size or usual_batch(recipe),
+            batch_size=batch_size or opened.batch_size,
             progress=bar.callback,
             skip_broken=skip_broken,
-            processes=processes,
             resamples=RESAMPLES,
             beyond=limit if about.crowding.coco_images and limit > COCO_DETECTIONS else None,
             keep_findings=True,
-            **measured_by(recipe, detector),
+            **opened.options,
         )
     skipped, result, found = [*index.skipped, *measured.skipped], measured.result, measured.findings
     if warn is not None:
@@ -158,7 +168,7 @@ def evaluate_files(
     drawn = [] if found is None or plots is None else draw(plots, found, index.path)
     return EvaluationReport(
         evaluation=replace(measured, skipped=tuple(skipped)),
-        model=str(find_weights(Path(model))),
+        model=opened.file,
         data=str(index.annotations),
         split=split,
         tile=None if tiling is None else tiling.side,
@@ -167,6 +177,70 @@ def evaluate_files(
         confusion=None if found is None else confusion_at(found, score),
         plots=tuple(map(str, drawn)),
     )
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A detector to measure.
+
+    Attributes:
+        detector: where it runs.
+        file: of its weights.
+        limit: detections an image at most.
+        batch_size: images a forward pass where nothing else is asked for.
+        options: of :func:`gfocal.evaluation.evaluator.evaluate`.
+        main: whether this process is the one that shows and writes.
+    """
+
+    detector: DenseDetector | ExportedDetector
+    file: str
+    limit: int
+    batch_size: int
+    options: dict[str, Any]
+    main: bool = True
+
+
+def _open_trained(
+    model: str,
+    overrides: Sequence[str],
+    *,
+    tile: int | None,
+    overlap: float | None,
+    session: SessionOptions,
+) -> _Opened:
+    from gfocal.prediction.load import open_model, usual_batch
+    from gfocal.runs.checkpoint import find_weights
+    from gfocal.runtime.distributed import ALONE, launched, processes_of
+    from gfocal.training.step import make_accelerator
+
+    if session.asked:
+        raise UsageError("--provider and --threads are for exported files; a model has --set runtime.threads=N")
+    detector, recipe, _ = open_model(model, overrides, tile=tile, overlap=overlap)
+    processes = processes_of(make_accelerator("fp32")) if launched() else ALONE
+    options: dict[str, Any] = {**measured_by(recipe, detector), "processes": processes}
+    return _Opened(
+        detector=detector.to(processes.device) if launched() else detector,
+        file=str(find_weights(Path(model))),
+        limit=recipe.predict.max_detections,
+        batch_size=usual_batch(recipe),
+        options=options,
+        main=processes.main,
+    )
+
+
+def _open_exported(
+    model: str,
+    overrides: Sequence[str],
+    *,
+    tile: int | None,
+    overlap: float | None,
+    session: SessionOptions,
+) -> _Opened:
+    refuse_overrides(model, overrides)
+    detector = open_exported(model, session)
+    detector.tiling = Tiling.chosen(detector.tiling, tile, overlap, dashes="--")
+    limit = detector.info.thresholds.max_detections
+    return _Opened(detector=detector, file=model, limit=limit, batch_size=8, options={})
 
 
 def _split_of(name: str) -> Split:
@@ -184,7 +258,7 @@ def _check_plots(plots: Path | None, score: float | None) -> None:
 
 
 def _select(
-    index: DataIndex, detector: DenseDetector, limit: int, rename: Sequence[str], only_common: bool
+    index: DataIndex, detector: DenseDetector | ExportedDetector, limit: int, rename: Sequence[str], only_common: bool
 ) -> tuple[DataIndex, Measured]:
     """What is measured, under the names that are wanted, and what there is to know about it before it is."""
     renames = parse_renames(rename, index.names)

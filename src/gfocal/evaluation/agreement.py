@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import torch
-from torchvision.ops import box_iou
 
 from gfocal.evaluation.ground_truth import FloatArray, GroundTruth, IntArray
+from gfocal.evaluation.overlaps import box_ious
 
 MIN_SCORE = 0.05
 MIN_IOU = 0.1
@@ -36,11 +35,9 @@ def own_ious(index: GroundTruth, rows: IntArray, boxes: FloatArray, labels: IntA
         truth = first + np.flatnonzero(counted[first:end])
         if not len(truth):
             continue
-        truth_boxes = torch.from_numpy(index.boxes[truth].astype(np.float64))
-        overlap = box_iou(torch.from_numpy(boxes[mine]), truth_boxes).numpy()
+        overlap = box_ious(boxes[mine], index.boxes[truth].astype(np.float64))
         same = labels[mine][:, None] == index.labels[truth]
-        # Two boxes without area have IoU 0/0.
-        ious[mine] = np.where(same, np.nan_to_num(overlap), 0.0).max(axis=1)
+        ious[mine] = np.where(same, overlap, 0.0).max(axis=1)
     return ious
 
 

@@ -15,6 +15,7 @@ import hotcoco
 import numpy as np
 
 from gfocal.data.index.packing import to_xywh
+from gfocal.detections import Detections
 from gfocal.evaluation.agreement import own_ious, score_iou_correlation
 from gfocal.evaluation.bootstrap import ap_intervals
 from gfocal.evaluation.ground_truth import BoolArray, FloatArray, GroundTruth, IntArray
@@ -23,7 +24,6 @@ from gfocal.evaluation.thresholds.best_f1 import BestF1, best_f1
 from gfocal.evaluation.thresholds.curve import curves
 from gfocal.evaluation.thresholds.findings import Findings
 from gfocal.evaluation.thresholds.matching import match
-from gfocal.structures import Detections
 from gfocal.utils.records import FLAT, IF_ANY, fields_to_json
 from gfocal.utils.text import distinct
 
@@ -168,9 +168,9 @@ class CocoEvaluator:
 
     def _checked(self, image_id: int, found: Detections) -> tuple[FloatArray, FloatArray, IntArray]:
         # To the CPU first: not every accelerator has float64. Copied: the caller may use its buffers again.
-        boxes = found.boxes.detach().cpu().double().numpy().copy()
-        scores = found.scores.detach().cpu().double().numpy().copy()
-        labels = found.labels.cpu().long().numpy().copy()
+        own = found.numpy()
+        boxes, scores = np.array(own.boxes, np.float64), np.array(own.scores, np.float64)
+        labels = np.array(own.labels, np.int64)
         for name, values in (("score", scores), ("box", boxes)):
             if not np.isfinite(values).all():
                 raise ValueError(f"image id {image_id}: a {name} is not finite")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-import torch
 
 from gfocal.utils.timing import Percentiles, Ratio, Timing
 
@@ -16,7 +16,8 @@ RESAMPLES = 2000
 
 def _wait_for_device() -> None:
     """Work on an accelerator is only queued when a call returns: the clock has to wait for it."""
-    if torch.accelerator.is_available():
+    torch = sys.modules.get("torch")  # who has not loaded it has no work on its devices
+    if torch is not None and torch.accelerator.is_available():
         torch.accelerator.synchronize()
 
 

@@ -14,12 +14,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
-from torchvision.ops import box_iou
 
+from gfocal.detections import Detections
 from gfocal.evaluation.agreement import spearman
 from gfocal.evaluation.ground_truth import FloatArray, GroundTruth, IntArray
-from gfocal.structures import Detections
+from gfocal.evaluation.overlaps import box_ious
 from gfocal.utils.records import FLAT, named
 
 MIN_EDGES = 20
@@ -171,10 +170,10 @@ class EdgeUncertainty:
             mine, theirs = mine[known], theirs[known]
             self._parts.append(
                 MatchedEdges(
-                    found.edge_std.detach().cpu().double().numpy()[mine],
+                    np.asarray(found.edge_std, np.float64)[mine],
                     self._ambiguity[theirs],
                     np.sqrt(self._index.area[theirs]),
-                    None if found.levels is None else found.levels.cpu().numpy()[mine],
+                    None if found.levels is None else np.asarray(found.levels)[mine],
                 )
             )
 
@@ -211,12 +210,9 @@ def match_objects(index: GroundTruth, row: int, found: Detections) -> tuple[IntA
     truth = first + np.flatnonzero(~(index.crowd[first:end] | index.ignore[first:end]))
     pairs: list[tuple[int, int]] = []
     if len(truth) and len(found):
-        boxes = found.boxes.detach().cpu().double()
-        ious = box_iou(boxes, torch.from_numpy(index.boxes[truth].astype(np.float64))).numpy()
-        ious = np.where(found.labels.cpu().numpy()[:, None] == index.labels[truth], ious, 0.0)
-        # Two boxes without area have IoU 0/0.
-        ious = np.nan_to_num(ious)
-        for i in np.argsort(-found.scores.detach().cpu().double().numpy(), kind="stable").tolist():
+        ious = box_ious(np.asarray(found.boxes, np.float64), index.boxes[truth].astype(np.float64))
+        ious = np.where(np.asarray(found.labels)[:, None] == index.labels[truth], ious, 0.0)
+        for i in np.argsort(-np.asarray(found.scores, np.float64), kind="stable").tolist():
             best = int(ious[i].argmax())
             if ious[i, best] >= MIN_IOU:
                 pairs.append((i, int(truth[best])))

@@ -1,8 +1,7 @@
-"""Loading detectors: from a run folder, a checkpoint or a recipe name."""
+"""Loading detectors of torch: from a run folder, a checkpoint or a recipe name."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import torch
 
 from gfocal.catalogue.resolve import is_recipe, model_path
 from gfocal.detector import DenseDetector
-from gfocal.errors import UsageError, require_texts
+from gfocal.errors import UsageError
 from gfocal.images.tiling import Tiling
 from gfocal.recipe import Recipe, load_recipe
 from gfocal.runs.checkpoint import CheckpointInfo, load_detector
@@ -51,35 +50,10 @@ def sets_key(overrides: Sequence[str], key: str) -> bool:
     return any(override.partition("=")[0].strip() == key for override in overrides)
 
 
-def load(
-    name_or_path: str | Path, overrides: Sequence[str] = (), *, names: Sequence[str] | None = None
+def load_recipe_or_trained(
+    name_or_path: str | Path, overrides: Sequence[str], names: Sequence[str] | None
 ) -> DenseDetector:
-    """A detector, in evaluation mode on the CPU.
-
-    Args:
-        name_or_path: a run folder (its best weights), a ``.safetensors`` file that gfocal wrote; the name of published
-            weights such as "gfl_r50_coco" (`gfocal models`), or "hub:owner/name", which are fetched where they are
-            not here yet; or a recipe: a name such as "gfl_nano" or a YAML file. A recipe gives an untrained detector.
-        overrides: "a.b=c" recipe keys, for example "data.resize.size=416".
-        names: class names, for a recipe only; by default "class 0" to "class 79".
-
-    Raises:
-        UsageError: nothing of the kind is there, or it does not fit.
-        GfocalError: weights cannot be fetched.
-
-    Example:
-        >>> import gfocal
-        >>> detector = gfocal.load("gfl_nano", names=("cat", "dog"))
-        >>> detector.names
-        ('cat', 'dog')
-    """
-    if not isinstance(name_or_path, str | os.PathLike):
-        raise UsageError(f"a path or the name of a recipe is needed, not {type(name_or_path).__name__} {name_or_path}")
-    require_texts("overrides", overrides)
-    if names is not None:
-        require_texts("names", names)
-    if names is not None and len(names) == 0:
-        raise UsageError("names is empty: a detector needs at least one class")
+    """What :func:`gfocal.prediction.open.load` gives for anything but an exported file."""
     if not is_recipe(name_or_path):
         if names is not None:
             raise UsageError(f"names goes with a recipe; {name_or_path} has its own class names")

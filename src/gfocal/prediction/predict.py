@@ -8,22 +8,24 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import NotRequired, TypedDict
+from typing import TYPE_CHECKING, NotRequired, TypedDict
 
+import numpy as np
 from PIL import Image
-from torch import Tensor
 
 import gfocal
-from gfocal.detector import DenseDetector
+from gfocal.detections import Detections
 from gfocal.errors import BrokenInputError, UsageError, require_number, require_path
+from gfocal.exported.detector import ExportedDetector
 from gfocal.images.drawing import PARTS, Part, draw
-from gfocal.images.io import read_image
+from gfocal.images.reading import read_array
 from gfocal.prediction.remarks import Remarks, nothing_read, reasons_of
 from gfocal.prediction.search import RESULTS
-from gfocal.runtime.precision import autocast, require_precision
-from gfocal.structures import Detections
 from gfocal.utils.files import explained_writing, real_path, write_atomically
 from gfocal.utils.locks import locked_folder
+
+if TYPE_CHECKING:  # an exported file is used where torch is not
+    from gfocal.detector import DenseDetector
 
 _WRITTEN_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
@@ -56,7 +58,7 @@ class Prediction:
 
 
 def predict(
-    detector: DenseDetector,
+    detector: DenseDetector | ExportedDetector,
     images: Sequence[str | Path],
     out: str | Path,
     *,
@@ -74,13 +76,13 @@ def predict(
     boxes have it, edge_std: the standard deviation of left, top, right, bottom in pixels of the image.
 
     Args:
-        detector: what looks for objects.
+        detector: what looks for objects: what :func:`gfocal.load` gives, of an exported file too.
         images: files, see :func:`gfocal.find_images` for those of folders and patterns. One that cannot be read is
             left out, unless none is left; so is what an earlier call drew, into ``out`` or beside the images.
         out: a folder, made where missing. Files in it are replaced only if an earlier call wrote them.
         score_threshold: in [0, 1); None takes the detector's own.
         category_ids: the data set's id of each class; by default 1..C.
-        precision: "fp32", "bf16" or "fp16" (autocast).
+        precision: "fp32", "bf16" or "fp16" (autocast); an exported file has its own.
         batch_size: tiles a forward pass, where the detector has a ``tiling``.
         parts: what is drawn of each detection, see :func:`gfocal.draw`; without any no drawings are written.
         line_width: of the drawings, in their pixels; by default what suits each.
@@ -98,7 +100,7 @@ def predict(
         require_number("score_threshold", score_threshold, least=0, below=1)
     if category_ids is not None:
         _check_ids(category_ids, len(detector.names))
-    require_precision(precision)
+    _check_precision(detector, precision)
     out = Path(out)
     with locked_folder(out):
         return _predict(
@@ -118,7 +120,7 @@ class _Drawn:
     parts: Sequence[Part]
     line_width: int | None
 
-    def on(self, image: Tensor, found: Detections) -> Image.Image:
+    def on(self, image: np.ndarray, found: Detections) -> Image.Image:
         return draw(image, found, parts=self.parts, line_width=self.line_width)
 
 
@@ -126,15 +128,30 @@ class _Drawn:
 class _Search:
     """A detector, and how it looks at an image."""
 
-    detector: DenseDetector
+    detector: DenseDetector | ExportedDetector
     _: KW_ONLY
     score_threshold: float | None
     precision: str
     batch_size: int
 
-    def find(self, image: Tensor) -> Detections:
-        with autocast(self.detector.device, self.precision):
-            return self.detector.predict(image, score_threshold=self.score_threshold, batch_size=self.batch_size)
+    def find(self, image: np.ndarray) -> Detections:
+        detector = self.detector
+        if isinstance(detector, ExportedDetector):
+            return detector.predict(image, score_threshold=self.score_threshold, batch_size=self.batch_size)
+        from gfocal.runtime.precision import autocast
+
+        with autocast(detector.device, self.precision):
+            return detector.predict(image, score_threshold=self.score_threshold, batch_size=self.batch_size)
+
+
+def _check_precision(detector: DenseDetector | ExportedDetector, precision: str) -> None:
+    if isinstance(detector, ExportedDetector):
+        if precision != "fp32":
+            raise UsageError(f"an exported file has its own precision: leave precision={precision!r} away")
+        return
+    from gfocal.runtime.precision import require_precision
+
+    require_precision(precision)
 
 
 def _predict(
@@ -156,13 +173,13 @@ def _predict(
     remarks = Remarks(detector.value_range)
     for done, path in enumerate(inputs, start=1):
         try:
-            image = read_image(path, value_range=detector.value_range)
+            image = read_array(path, value_range=detector.value_range)
         except BrokenInputError as error:
             broken.append(error)
         else:
             remarks.look(path, image)
             found = search.find(image)
-            height, width = image.shape[-2:]
+            height, width = image.shape[:2]
             image_id = len(records) + 1
             record = _Image(id=image_id, file_name=path.as_posix(), width=width, height=height)
             if drawn.parts:

@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from gfocal.errors import BrokenInputError
 from gfocal.images.decode import open_with_pillow, several_frames, wide_pixels
@@ -36,12 +34,12 @@ class Remarks:
         self._several: list[Path] = []
         self._outside: list[tuple[Path, Values]] = []
 
-    def look(self, path: Path, image: Tensor) -> None:
+    def look(self, path: Path, image: np.ndarray) -> None:
         """Take note of a file.
 
         Args:
             path: of an image that was just read.
-            image: (3, H, W) uint8, its pixels.
+            image: (H, W, 3) uint8, its pixels.
         """
         try:
             if _has_several(path):
@@ -88,10 +86,10 @@ def _has_several(path: Path) -> bool:
         return several_frames(image) is not None
 
 
-def _outside(path: Path, image: Tensor, value_range: tuple[float, float]) -> Values | None:
+def _outside(path: Path, image: np.ndarray, value_range: tuple[float, float]) -> Values | None:
     """The values of an image most of which lie outside of the range."""
     # Only what is mostly black and white is worth a second reading: what lies outside has become that.
-    if torch.count_nonzero(image + 1 <= 1) <= _MANY * image.numel():  # 255 + 1 is 0 in 8 bits
+    if np.count_nonzero(image + np.uint8(1) <= 1) <= _MANY * image.size:  # 255 + 1 is 0 in 8 bits
         return None
     pixels: np.ndarray | None = wide_pixels(path.read_bytes())
     return None if pixels is None or share_outside(pixels, *value_range) <= _MANY else values_of(pixels)

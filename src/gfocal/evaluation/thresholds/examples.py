@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
-from torch import Tensor
 
 from gfocal.evaluation.ground_truth import IntArray
 from gfocal.evaluation.thresholds.confusion import CONFUSED, OUT, RIGHT, WRONG, Verdicts
@@ -76,11 +75,11 @@ def choose(findings: Findings, counts: Sequence[Tally], number: int, seed: int =
     return worst, sorted(others[i] for i in drawn.tolist())
 
 
-def draw_example(image: Tensor, findings: Findings, verdicts: Verdicts, row: int, heading: str) -> Image.Image:
+def draw_example(image: np.ndarray, findings: Findings, verdicts: Verdicts, row: int, heading: str) -> Image.Image:
     """What is there beside what was found, in one image: right, wrong and confused boxes in different colours.
 
     Args:
-        image: (3, H, W) uint8, the image of that row.
+        image: (H, W, 3) uint8, the image of that row.
         findings, verdicts: of all images.
         row: which image.
         heading: stands above.

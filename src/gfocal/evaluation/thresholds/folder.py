@@ -22,7 +22,7 @@ from gfocal.evaluation.thresholds.examples import Tally, choose, draw_example, t
 from gfocal.evaluation.thresholds.findings import Findings
 from gfocal.evaluation.thresholds.matching import match
 from gfocal.images.depth import ValueRange
-from gfocal.images.io import read_image
+from gfocal.images.reading import read_array
 from gfocal.utils.files import write_atomically
 from gfocal.utils.locks import locked_folder
 from gfocal.utils.records import to_json
@@ -253,7 +253,7 @@ def _draw(
         f"{count.missed} missed, {count.confused} taken for another class; "
         f"{counted(count.wrong, 'wrong box', 'wrong boxes')} (score > {score:g})"
     )
-    return draw_example(read_image(file, value_range=value_range), findings, verdicts, row, heading)
+    return draw_example(read_array(file, value_range=value_range), findings, verdicts, row, heading)
 
 
 def _write_text(file: Path, text: str) -> None:

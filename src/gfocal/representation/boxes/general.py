@@ -70,6 +70,8 @@ class GeneralBoxes(BoxRepresentation):
 
     def edge_probs(self, code: Tensor) -> Tensor:
         code = code.float() if code.dtype != torch.float64 else code
+        if torch.compiler.is_exporting():  # WebGPU and others know a softmax over the last axis alone
+            return code.unflatten(-1, (4, self.num_bins)).softmax(-1)
         # Bins first in memory: over a last dimension of less than 16 numbers torch's softmax takes ten times as long.
         bins_first = code.unflatten(-1, (4, self.num_bins)).movedim(-1, 0).contiguous()
         return bins_first.softmax(0).movedim(0, -1)

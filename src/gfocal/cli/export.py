@@ -1,0 +1,94 @@
+"""The verb ``export``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from gfocal.cli.options import Json, Model, Overrides
+from gfocal.cli.terminal import own_stdout, print_json, say, verb
+
+FormatName = Annotated[
+    Literal["onnx", "pt2"], typer.Option("--format", help="onnx for onnxruntime and others, pt2 for torch.export.")
+]
+Out = Annotated[
+    Path | None, typer.Option("--out", "-o", metavar="FILE", help="The file; by default beside the weights.")
+]
+PrecisionName = Annotated[
+    Literal["fp32", "fp16"], typer.Option("--precision", help="Of the network; boxes and scores are fp32.")
+]
+Nms = Annotated[
+    Literal["in", "out", "none"],
+    typer.Option("--nms", help="Suppression in the graph, by gfocal when it runs the file, or not at all."),
+]
+Static = Annotated[
+    str | None,
+    typer.Option(
+        "--static", metavar="SHAPE", help="Fix the batch (1), or it and the size (1x320x320); by default any."
+    ),
+]
+ProofData = Annotated[
+    Path | None,
+    typer.Option("--data", metavar="PATH", help="Data set or pictures for the proof; by default generated ones."),
+]
+
+
+@verb
+def export(
+    model: Model,
+    format_: FormatName = "onnx",
+    out: Out = None,
+    precision: PrecisionName = "fp32",
+    nms: Nms = "in",
+    static: Static = None,
+    opset: Annotated[int | None, typer.Option("--opset", help="Of ONNX, 18 to 23; by default 20.")] = None,
+    edge_probs: Annotated[
+        bool, typer.Option("--edge-probs", help="Give the distribution of each edge too, not its spread alone.")
+    ] = False,
+    data: ProofData = None,
+    split: Annotated[Literal["train", "val", "test"], typer.Option("--split", help="Split of the data set.")] = "val",
+    samples: Annotated[
+        int | None, typer.Option("--samples", min=1, help="Pictures of the proof; by default 16, or 100 of --data.")
+    ] = None,
+    allow_drift: Annotated[
+        bool, typer.Option("--allow-drift", help="Keep a file that is farther from the detector than it should be.")
+    ] = False,
+    overrides: Overrides = None,
+    json_: Json = False,
+) -> None:
+    """Write a detector as one file for other runtimes, and prove that it finds the same, from image file to boxes.
+
+    Example: gfocal export runs/gfl_nano-bccd --data bccd
+    """
+    with own_stdout():
+        from gfocal.commands.export import export_files
+
+        report = export_files(
+            model,
+            out=out,
+            format=format_,
+            precision=precision,
+            nms=nms,
+            static=static,
+            opset=opset,
+            edge_probs=edge_probs,
+            data=data,
+            split=split,
+            samples=samples,
+            allow_drift=allow_drift,
+            overrides=overrides or (),
+            say=say,
+        )
+    if json_:
+        print_json(report)
+    else:
+        from gfocal.cli.tables.export import print_export
+
+        print_export(report)
+    if not report.kept:
+        for line in report.proof.beyond:
+            say(f"error: {line}")
+        say(f"error: the file is kept as {report.path}; --allow-drift gives it its name")
+        raise typer.Exit(1)

@@ -1,0 +1,66 @@
+"""An export for people: what was written, how far it is from the detector, how fast it is."""
+
+from __future__ import annotations
+
+import shlex
+
+from rich.table import Table
+
+from gfocal.cli.console import PlainConsole
+from gfocal.commands.export import ExportReport
+from gfocal.export.parity import Difference
+from gfocal.utils.text import counted, program
+
+
+def print_export(report: ExportReport) -> None:
+    """The file, the differences beside what is allowed, AP and time of both, and the verdict."""
+    console, proof = PlainConsole(), report.proof
+    parity, bar = proof.parity, proof.bar
+    inputs = " x ".join(str(n or name) for n, name in zip(_shape(report), ("batch", "height", "width"), strict=True))
+    opset = "" if proof.info.opset is None else f", opset {proof.info.opset}"
+    console.print(
+        f"{report.path}: {proof.bytes / 2**20:.1f} MB, {proof.info.precision}{opset}, images {inputs} x 3; "
+        f"gives {', '.join(proof.info.outputs)}",
+        soft_wrap=True,
+    )
+    table = Table(title=f"the file beside the detector, on {proof.data}")
+    for column in ("difference", "largest", "99th percentile", "allowed"):
+        table.add_column(column, justify="left" if column == "difference" else "right")
+    for name, unit, found, most in (
+        ("score", "", parity.score, bar.score),
+        ("box", " px", parity.box, bar.box),
+        ("edge_std", " px", parity.edge_std, bar.edge_std),
+    ):
+        table.add_row(name, *_cells(found, unit, most, bar.quantity))
+    table.add_row(
+        "unmatched", f"{parity.unmatched}", "", f"{int(bar.unmatched * parity.detections)} of {parity.detections:,}"
+    )
+    console.print(table)
+    if parity.borderline:
+        console.print(f"{counted(parity.borderline, 'detection')} more at a threshold, where rounding decides")
+    if proof.ap is not None:
+        console.print(f"AP {proof.ap.exported:.4f}, of the detector {proof.ap.detector:.4f}")
+    ms, threads = proof.ms_per_image, counted(proof.threads, "thread")
+    console.print(
+        f"{ms.exported:.1f} ms per image from file to boxes, the detector {ms.detector:.1f} ({proof.processor}, "
+        f"{threads}, in turns)",
+        soft_wrap=True,
+    )
+    for line in proof.beyond:
+        console.print(f"beyond the bar: {line}", soft_wrap=True)
+    if report.kept:
+        said = "proved" if proof.holds else "kept all the same (--allow-drift)"
+        console.print(f"{said}; next: {program()} predict {shlex.quote(str(report.path))} PICTURES", soft_wrap=True)
+    console.print(f"the proof: {report.parity}", soft_wrap=True)
+
+
+def _shape(report: ExportReport) -> tuple[int | None, int | None, int | None]:
+    info = report.proof.info
+    return info.batch, info.height, info.width
+
+
+def _cells(found: Difference | None, unit: str, most: float, quantity: str) -> tuple[str, str, str]:
+    if found is None:
+        return "-", "-", "no distribution: these boxes have none"
+    allowed = f"{most:g}{unit}" + ("" if quantity == "largest" else " (99th percentile)")
+    return f"{found.largest:.2g}{unit}", f"{found.p99:.2g}{unit}", allowed

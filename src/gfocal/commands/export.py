@@ -1,0 +1,211 @@
+"""`gfocal export`."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from gfocal.data.formats.open import Split
+from gfocal.data.index.class_match import compare_classes
+from gfocal.data.index.data_index import DataIndex
+from gfocal.data.index.rename import keep_classes
+from gfocal.data.scenes.generate import make_scenes
+from gfocal.detector import DenseDetector
+from gfocal.errors import UsageError, require_number
+from gfocal.export.formats import FORMATS, ExportOptions, fixed_shape, write_detector
+from gfocal.export.proof import Proof, prove
+from gfocal.export.trace import OPEN
+from gfocal.exported.contract import Precision, Suppression
+from gfocal.prediction.load import load_trained
+from gfocal.prediction.search import search_images
+from gfocal.runs.checkpoint import find_weights
+from gfocal.runs.datasets import open_measured
+from gfocal.utils.files import explained_writing, real_path, write_atomically
+from gfocal.utils.locks import locked_file
+from gfocal.utils.progress import ProgressBar
+from gfocal.utils.records import FLAT, to_json
+from gfocal.utils.text import Say, counted, say_lines
+
+IMAGES = 16
+"""Generated images that a proof looks at."""
+DATA_IMAGES = 100
+"""Images of a data set that it looks at, at most."""
+_SCENE = 320  # pixels
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What an export came to.
+
+    Attributes:
+        proof: the comparison with the detector.
+        path: the exported file; with ``drift`` in its name if it is not as it should be and nobody allowed that.
+        parity: the proof as a JSON file beside it.
+        kept: whether the file has the name that was asked for.
+    """
+
+    proof: Proof = field(metadata=FLAT)
+    path: Path
+    parity: Path
+    kept: bool
+
+
+def export_files(
+    model: str,
+    *,
+    out: Path | None = None,
+    format: str = "onnx",
+    precision: Precision = "fp32",
+    nms: Suppression = "in",
+    static: str | None = None,
+    opset: int | None = None,
+    edge_probs: bool = False,
+    data: Path | None = None,
+    split: Split = "val",
+    samples: int | None = None,
+    allow_drift: bool = False,
+    overrides: Sequence[str] = (),
+    say: Say | None = None,
+) -> ExportReport:
+    """Write a detector for another runtime, run the file by that beside the detector, and say how far they are apart.
+
+    Args:
+        model: run folder or checkpoint.
+        out: the file; by default beside the weights, with the ending of the format.
+        format, precision, nms, opset, edge_probs: see :class:`gfocal.export.formats.ExportOptions`.
+        static: a fixed shape, see :func:`gfocal.export.formats.fixed_shape`; None: any batch and size.
+        data: a data set, or image files, to prove it on; by default generated images.
+        split: of the data set.
+        samples: images to prove it on, at most; by default 16 generated ones, or 100 of ``data``.
+        allow_drift: keep a file under its name that is farther from the detector than it should be.
+        overrides: recipe keys; of ``model`` only ``pixels``.
+        say: called with lines about how the data are understood.
+
+    Raises:
+        UsageError: the model, options or data do not fit; or a package is missing. Nothing is written then.
+    """
+    if samples is not None:
+        require_number("samples", samples, least=1, whole=True)
+    detector, recipe, about = load_trained(model, overrides)
+    shape = OPEN if static is None else fixed_shape(static, detector.resize)
+    options = ExportOptions(format, precision, nms, shape, opset, edge_probs)
+    out = _place(model, out, options)
+    with ExitStack() as stack:
+        stack.enter_context(locked_file(out))
+        shown = stack.enter_context(tempfile.TemporaryDirectory())
+        looked_at = _images(data, model, detector, Path(shown), split, samples, say)
+        folder = stack.enter_context(_beside(out))
+        file = Path(folder) / out.name
+        with explained_writing(out):
+            write_detector(detector, recipe, about, options, file)
+        with ProgressBar(len(looked_at.images), "proving") as bar:
+            proof = prove(
+                detector,
+                file,
+                looked_at.images,
+                data=looked_at.words,
+                index=looked_at.index,
+                progress=bar.callback,
+            )
+        kept = proof.holds or allow_drift
+        place = out if kept else out.with_name(f"{out.stem}.drift{out.suffix}")
+        return _keep(file, proof, place, kept)
+
+
+def _place(model: str, out: Path | None, options: ExportOptions) -> Path:
+    suffix = FORMATS[options.format].suffix
+    if out is None:
+        precision = "" if options.precision == "fp32" else f"-{options.precision}"
+        weights = find_weights(Path(model))
+        return weights.with_name(f"{weights.stem}{precision}{suffix}")
+    if out.suffix.lower() != suffix:
+        raise UsageError(f"--out must end in {suffix} for format {options.format}, got {out}")
+    if out.is_dir():
+        raise UsageError(f"cannot write {out}: it is a folder; give a file")
+    return real_path(out)
+
+
+def _beside(out: Path) -> tempfile.TemporaryDirectory[str]:
+    """A folder on the same disk, so that the file is moved in one step."""
+    with explained_writing(out):
+        return tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent)
+
+
+def _keep(file: Path, proof: Proof, place: Path, kept: bool) -> ExportReport:
+    parity = place.with_name(f"{place.name}.parity.json")
+    report = ExportReport(proof=proof, path=place, parity=parity, kept=kept)
+    with explained_writing(place):
+        os.chmod(file, 0o644)
+        with file.open("rb") as written:
+            os.fsync(written.fileno())
+        os.replace(file, place)
+    content = json.dumps(to_json(report), indent=2, allow_nan=False) + "\n"
+    write_atomically(parity, lambda part: part.write_text(content, encoding="utf-8"))
+    return report
+
+
+@dataclass(frozen=True)
+class LookedAt:
+    """Images to prove a file on."""
+
+    images: list[Path]
+    words: str
+    index: DataIndex | None = None  # their labels, in the detector's classes
+
+
+def images_for_proof(data: Path | None, folder: Path, most: int | None) -> LookedAt:
+    """Images without labels to prove a file on.
+
+    Args:
+        data: files, folders or patterns; None generates them.
+        folder: where generated ones go.
+        most: their number.
+
+    Raises:
+        UsageError: there are none.
+    """
+    if data is not None:
+        found = list(search_images([data]).images)[: most or DATA_IMAGES]
+        return LookedAt(found, f"{counted(len(found), 'image')} of {data}, without labels")
+    count = most or IMAGES
+    make_scenes(folder / "scenes", train=0, val=count, size=_SCENE)
+    images = sorted((folder / "scenes" / "images").glob("*.jpg"))
+    return LookedAt(images, f"{counted(count, 'generated image')} of {_SCENE}x{_SCENE} pixels")
+
+
+def _images(
+    data: Path | None,
+    model: str,
+    detector: DenseDetector,
+    folder: Path,
+    split: Split,
+    most: int | None,
+    say: Say | None,
+) -> LookedAt:
+    if data is None:
+        return images_for_proof(None, folder, most)
+    most = most or DATA_IMAGES
+    try:
+        index = open_measured(model, data, split, format=None, skip_broken=False, say=say)
+    except UsageError as error:
+        try:  # images without labels are enough for all but AP
+            return images_for_proof(data, folder, most)
+        except UsageError:
+            raise error from None
+    if not len(index):
+        raise UsageError(f"{data} lists no pictures: there is nothing to prove the file on")
+    index = index.take(np.unique(np.linspace(0, len(index) - 1, min(most, len(index))).astype(np.int64)))
+    paths = [index.path(i) for i in range(len(index))]
+    words = f"{counted(len(index), 'image')} of {split} of {data}"
+    classes = compare_classes(index.names, np.asarray(index.labels), detector.names)
+    if not classes.common:
+        say_lines(["the data have none of the detector's classes: AP is not measured"], say)
+        return LookedAt(paths, words)
+    return LookedAt(paths, words, keep_classes(index, detector.names))

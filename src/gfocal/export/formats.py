@@ -1,0 +1,229 @@
+"""The formats, one line each, and what all of them share: from a detector to a file."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import importlib.metadata
+import importlib.util
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Protocol, cast
+
+from torch.export import ExportedProgram
+
+import gfocal
+from gfocal.detector import DenseDetector
+from gfocal.errors import UsageError
+from gfocal.export.graph import DetectorGraph
+from gfocal.export.suppression import Suppress
+from gfocal.export.trace import OPEN, GraphShape, output_names, trace
+from gfocal.exported.contract import MULTIPLE, ExportInfo, Precision, ResizeRule, Suppression, Thresholds, TileRule
+from gfocal.images.resizing import Resize
+from gfocal.models import PostProcess
+from gfocal.recipe import Recipe
+from gfocal.recipe.forms import NECKS
+from gfocal.runs.checkpoint import CheckpointInfo
+
+LICENCE = "the licence of the weights is that of what they were trained from; gfocal itself is Apache-2.0"
+
+
+class Writer(Protocol):
+    """A module that writes a format."""
+
+    def suppression(self, post: PostProcess, classes: int) -> Suppress:
+        """Non-maximum suppression as the format says it best."""
+        ...
+
+    def write(self, program: ExportedProgram, info: ExportInfo, file: Path) -> None:
+        """Write a traced graph, with what it says about itself."""
+        ...
+
+
+@dataclass(frozen=True)
+class ExportFormat:
+    """A format.
+
+    Attributes:
+        suffix: of its files; what runs them is in :data:`gfocal.exported.open.SESSIONS`.
+        module: what writes it, a :class:`Writer`; named, not imported.
+        packages: that writing and proving take.
+        opsets: oldest, usual and newest; None where there is no such thing.
+    """
+
+    suffix: str
+    module: str
+    packages: tuple[str, ...] = ()
+    opsets: tuple[int, int, int] | None = None
+
+    @property
+    def writer(self) -> Writer:
+        """Raises: UsageError: a package is missing."""
+        missing = [name for name in self.packages if not _has(name)]
+        if missing:
+            raise UsageError(f"this format needs {', '.join(missing)}: pip install 'gfocal[onnx]'")
+        return cast(Writer, importlib.import_module(self.module))
+
+
+FORMATS: dict[str, ExportFormat] = {
+    "onnx": ExportFormat(
+        ".onnx", "gfocal.export.onnx_file", ("onnx", "onnxscript", "onnxruntime"), opsets=(18, 20, 23)
+    ),
+    "pt2": ExportFormat(".pt2", "gfocal.export.pt2_file"),
+}
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What is asked of an export.
+
+    Attributes:
+        format: a name of :data:`FORMATS`.
+        precision: of the network.
+        nms: suppression in the graph, out of it (the runtime's), or none.
+        shape: what is fixed of the batch.
+        opset: of ONNX; None: the usual one.
+        edge_probs: give the distributions of the edges, too.
+
+    Raises:
+        UsageError: no such format, or an opset that it has not.
+    """
+
+    format: str = "onnx"
+    precision: Precision = "fp32"
+    nms: Suppression = "in"
+    shape: GraphShape = OPEN
+    opset: int | None = None
+    edge_probs: bool = False
+
+    def __post_init__(self) -> None:
+        for name, value, known in (
+            ("format", self.format, tuple(FORMATS)),
+            ("precision", self.precision, ("fp32", "fp16")),
+            ("nms", self.nms, ("in", "out", "none")),
+        ):
+            if value not in known:
+                raise UsageError(f"{name} must be one of {', '.join(known)}, got {value!r}")
+        opsets = FORMATS[self.format].opsets
+        if self.opset is not None and (opsets is None or not opsets[0] <= self.opset <= opsets[2]):
+            what = "has no opset" if opsets is None else f"takes opsets {opsets[0]} to {opsets[2]}"
+            raise UsageError(f"format {self.format} {what}, got {self.opset}")
+
+
+def write_detector(
+    detector: DenseDetector, recipe: Recipe, about: CheckpointInfo, options: ExportOptions, file: Path
+) -> ExportInfo:
+    """Write a detector as one file that says what it is.
+
+    Args:
+        detector: in evaluation mode, on the CPU.
+        recipe: of the detector.
+        about: what its checkpoint says.
+        options: what is asked for.
+        file: the file.
+
+    Returns:
+        What the file says about itself.
+
+    Raises:
+        UsageError: the detector has no such form: no edge distributions, a fixed size that is another one, or a size
+            that does not hold its images; or a package is missing.
+    """
+    form = FORMATS[options.format]
+    writer = form.writer
+    shape = _shape(options.shape, recipe, detector.resize)
+    half = options.precision == "fp16"
+    graph = DetectorGraph(
+        _halved(detector) if half else detector,
+        writer.suppression(detector.postprocess, len(detector.names)) if options.nms == "in" else None,
+        half=half,
+        edge_probs=options.edge_probs,
+    ).eval()
+    program = trace(graph, shape, max(detector.strides))
+    info = ExportInfo(
+        names=detector.names,
+        resize=ResizeRule(**asdict(detector.resize)),
+        thresholds=Thresholds(**asdict(detector.postprocess)),
+        tiling=None if detector.tiling is None else TileRule(**asdict(detector.tiling)),
+        nms=options.nms,
+        precision=options.precision,
+        outputs=output_names(program),
+        batch=shape.batch,
+        height=shape.height,
+        width=shape.width,
+        value_range=detector.value_range,
+        category_ids=None if about.category_ids is None else tuple(about.category_ids),
+        recipe=recipe.to_dict(),
+        versions=_versions(("torch", *form.packages)),
+        opset=options.opset or (None if form.opsets is None else form.opsets[1]),
+        notes=about.notes,
+        licence=str(about.notes.get("licence") or LICENCE),
+    )
+    if options.edge_probs and "edge_probs" not in info.outputs:
+        raise UsageError("the boxes of this detector have no distributions of their edges: leave --edge-probs away")
+    writer.write(program, info, file)
+    return info
+
+
+def _halved(detector: DenseDetector) -> DenseDetector:
+    """A copy whose network computes in float16; what decodes and scores does not."""
+    own = copy.deepcopy(detector)
+    for part in (own.backbone, own.neck, own.head):
+        part.half()  # type: ignore[union-attr]
+    return own
+
+
+def _shape(asked: GraphShape, recipe: Recipe, resize: Resize) -> GraphShape:
+    """What is fixed: what was asked for, and the size of a network that takes one alone."""
+    only = NECKS[recipe.model.neck].image_size
+    if only:
+        if {asked.height or only, asked.width or only} != {only}:
+            raise UsageError(f"neck {recipe.model.neck} takes images of {only}x{only} pixels alone")
+        asked = replace(asked, height=only, width=only)
+    if asked.height is None and asked.width is None:
+        return asked
+    for side in (asked.height, asked.width):
+        if side is None or side < MULTIPLE or side % MULTIPLE:
+            raise UsageError(f"a fixed size takes height and width, multiples of {MULTIPLE}, got {side}")
+    least = resize.size if resize.kind == "square" else resize.long_side
+    if min(asked.height or 0, asked.width or 0) < least:
+        padded = -(-least // MULTIPLE) * MULTIPLE
+        raise UsageError(
+            f"a size of {asked.width}x{asked.height} does not hold every image: data.resize makes sides of up to "
+            f"{least} pixels; give {padded}x{padded}, or set data.resize"
+        )
+    return asked
+
+
+def fixed_shape(text: str, resize: Resize) -> GraphShape:
+    """The shape that ``--static`` names: "4" (images a batch) or "4x320x320" (and height and width).
+
+    Without height and width the size is what holds every image that the detector's resize makes.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    parts = text.lower().split("x")
+    numbers = [int(part) for part in parts if part.isascii() and part.isdigit() and int(part) > 0]
+    if len(numbers) != len(parts) or len(parts) not in (1, 3):
+        raise UsageError(
+            f"--static takes a batch such as 1, or batch, height and width such as 1x320x320; got {text!r}"
+        )
+    if len(numbers) == 1:
+        side = resize.size if resize.kind == "square" else resize.long_side
+        numbers += [-(-side // MULTIPLE) * MULTIPLE] * 2
+    return GraphShape(*numbers)
+
+
+def _versions(packages: Iterable[str]) -> dict[str, str]:
+    found = {"gfocal": gfocal.__version__}
+    for name in packages:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
+def _has(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None

@@ -1,0 +1,171 @@
+"""How far two detectors are apart that should be one: differences, and what is allowed of each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from gfocal.detections import Detections
+from gfocal.exported.contract import Precision
+from gfocal.utils.records import IF_ANY
+from gfocal.utils.text import counted
+
+_FAR_PIXELS, _FAR_SHARE, _FAR_SCORE = 2.0, 0.1, 0.1
+"""Of two detections of one class that are farther apart, in pixels and as a share of the box, neither is the other."""
+
+
+@dataclass(frozen=True)
+class Bar:
+    """What is allowed.
+
+    Attributes:
+        quantity: "largest" or "p99": which of the differences must stay below.
+        score: of scores.
+        box, edge_std: in pixels of the image.
+        unmatched: share of the detections that only one of the two has, those at a threshold aside.
+        ap_lost: how much lower AP may be, of 1.
+        ap_gained: how much higher.
+    """
+
+    quantity: str
+    score: float
+    box: float
+    edge_std: float
+    unmatched: float
+    ap_lost: float
+    ap_gained: float
+
+
+BARS: dict[Precision, Bar] = {
+    "fp32": Bar("largest", score=1e-4, box=0.02, edge_std=0.02, unmatched=1e-3, ap_lost=5e-5, ap_gained=5e-5),
+    "fp16": Bar("p99", score=0.01, box=2.0, edge_std=2.0, unmatched=0.02, ap_lost=1e-3, ap_gained=1.0),
+}
+"""By the precision of the file."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Absolute differences of a quantity; 0 where nothing was compared."""
+
+    largest: float
+    p99: float
+
+    @classmethod
+    def of(cls, values: Sequence[np.ndarray]) -> Difference:
+        every = np.concatenate([np.zeros(0), *(part.ravel() for part in values)])
+        return cls(float(every.max()), float(np.percentile(every, 99))) if len(every) else cls(0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Parity:
+    """What two detectors found on the same images.
+
+    Attributes:
+        images: looked at.
+        detections: of the first detector.
+        unmatched: that one of the two has alone, those of ``borderline`` not among them.
+        borderline: that one has alone, with a score so near to a threshold, or to the last that was kept, that rounding
+            decides.
+        score, box, edge_std: differences of those that both have; ``edge_std`` is None where there is none.
+    """
+
+    images: int
+    detections: int
+    unmatched: int
+    borderline: int
+    score: Difference
+    box: Difference
+    edge_std: Difference | None = field(default=None, metadata=IF_ANY)
+
+
+def compare(
+    ones: Sequence[Detections], others: Sequence[Detections], *, threshold: float, limit: int, rounding: float
+) -> Parity:
+    """Compare what two detectors found.
+
+    Args:
+        ones, others: of as many images, in pixels of these.
+        threshold: scores lie above it.
+        limit: detections an image at most.
+        rounding: scores that are no farther apart may change places, and sides of a threshold.
+    """
+    score, box, edge_std = list[np.ndarray](), list[np.ndarray](), list[np.ndarray]()
+    alone = borderline = 0
+    for one, other in zip((found.numpy() for found in ones), (found.numpy() for found in others), strict=True):
+        left, right = _pairs(one, other)
+        a, b = one[left], other[right]
+        score.append(_apart(a.scores, b.scores))
+        box.append(_apart(a.boxes, b.boxes))
+        if a.edge_std is not None and b.edge_std is not None:
+            edge_std.append(_apart(a.edge_std, b.edge_std))
+        for found, used in ((one, left), (other, right)):
+            least = threshold if len(found) < limit else max(threshold, float(np.min(found.scores)))
+            single = np.delete(np.asarray(found.scores), used)
+            near = int((single <= least + rounding).sum())
+            borderline += near
+            alone += len(single) - near
+    return Parity(
+        images=len(ones),
+        detections=sum(map(len, ones)),
+        unmatched=alone,
+        borderline=borderline,
+        score=Difference.of(score),
+        box=Difference.of(box),
+        edge_std=Difference.of(edge_std) if edge_std else None,
+    )
+
+
+def beyond(parity: Parity, bar: Bar, ap: tuple[float, float] | None) -> list[str]:
+    """What is not as it should be, a sentence for each thing; none if all is.
+
+    Args:
+        parity: what was found.
+        bar: what is allowed.
+        ap: of both on labelled images, the original's first.
+    """
+    lines = []
+    if not parity.detections:
+        lines.append("nothing was found on these images, so nothing is proved: give --data with images of its kind")
+    for name, unit, found, most in (
+        ("score", "", parity.score, bar.score),
+        ("box", " px", parity.box, bar.box),
+        ("edge_std", " px", parity.edge_std, bar.edge_std),
+    ):
+        value = 0.0 if found is None else getattr(found, bar.quantity)
+        if not value <= most:  # NaN too
+            which = "the largest difference" if bar.quantity == "largest" else "the 99th percentile of the differences"
+            lines.append(f"{name}: {which} is {value:.3g}{unit}, allowed {most:g}{unit}")
+    most = int(bar.unmatched * parity.detections)
+    if parity.unmatched > most:
+        many = counted(parity.unmatched, "detection has", "detections have")
+        lines.append(f"{many} no counterpart, of {parity.detections:,}, allowed {most}")
+    if ap is not None and not -bar.ap_gained <= ap[0] - ap[1] <= bar.ap_lost:
+        lines.append(f"AP is {ap[1]:.4f}, that of the detector {ap[0]:.4f}, allowed {bar.ap_lost:g} less")
+    return lines
+
+
+def _pairs(one: Detections, other: Detections) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of detections that are the same: of one class, nearest boxes first come, first served by score."""
+    boxes, others = np.asarray(one.boxes, np.float64), np.asarray(other.boxes, np.float64)
+    apart = np.abs(boxes[:, None] - others[None]).max(-1, initial=0.0)
+    sides = (boxes[:, 2:] - boxes[:, :2]).max(1, initial=0.0)
+    far = apart > np.maximum(_FAR_PIXELS, _FAR_SHARE * sides)[:, None]
+    far |= np.asarray(one.labels)[:, None] != np.asarray(other.labels)[None]
+    scores = np.abs(np.asarray(one.scores)[:, None] - np.asarray(other.scores)[None])
+    far |= ~(scores <= _FAR_SCORE)
+    # Of boxes in one place the score says which is which.
+    distance = np.where(far, np.inf, apart + scores)
+    pairs = []
+    for i in range(len(distance)):
+        if distance.shape[1] and np.isfinite(distance[i].min()):
+            j = int(distance[i].argmin())
+            pairs.append((i, j))
+            distance[:, j] = np.inf
+    chosen = np.array(pairs, np.int64).reshape(-1, 2)
+    return chosen[:, 0], chosen[:, 1]
+
+
+def _apart(one: object, other: object) -> np.ndarray:
+    return np.abs(np.asarray(one, np.float64) - np.asarray(other, np.float64))

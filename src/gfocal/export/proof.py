@@ -1,0 +1,174 @@
+"""The proof of an exported file: it is loaded by its own runtime and runs beside the detector, from image files on."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from gfocal.data.index.data_index import DataIndex
+from gfocal.detections import Detections
+from gfocal.detector import DenseDetector, to_original
+from gfocal.evaluation import CocoEvaluator
+from gfocal.export.parity import BARS, Bar, Parity, beyond, compare
+from gfocal.exported.contract import ExportInfo
+from gfocal.exported.detector import ExportedDetector
+from gfocal.exported.open import open_exported
+from gfocal.images.io import pad_batch, read_image
+from gfocal.runtime.environment import host
+from gfocal.utils.records import FLAT, IF_ANY
+
+
+@dataclass(frozen=True)
+class ApOfBoth:
+    """COCO's AP of the detector and of the exported file, on the same images."""
+
+    detector: float
+    exported: float
+
+
+@dataclass(frozen=True)
+class Milliseconds:
+    """Per image, from the file to the boxes: medians of images that both took in turn."""
+
+    detector: float
+    exported: float
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What became of running an exported file beside the detector that it was made of.
+
+    Attributes:
+        parity: the differences.
+        bar: what is allowed.
+        beyond: what is not as it should be, a sentence for each thing; empty: proved.
+        ap: None where no image has labels.
+        ms_per_image: of both.
+        data: what the images are.
+        file, bytes, sha256: of the exported file.
+        info: what the file says about itself.
+        processor, threads: of the machine.
+    """
+
+    parity: Parity = field(metadata=FLAT)
+    bar: Bar
+    beyond: tuple[str, ...]
+    ms_per_image: Milliseconds
+    data: str
+    file: str
+    bytes: int
+    sha256: str
+    info: ExportInfo
+    processor: str
+    threads: int
+    ap: ApOfBoth | None = field(default=None, metadata=IF_ANY)
+
+    @property
+    def holds(self) -> bool:
+        """Whether nothing is beyond the bar."""
+        return not self.beyond
+
+
+def prove(
+    detector: DenseDetector,
+    file: Path,
+    images: Sequence[Path],
+    *,
+    data: str,
+    index: DataIndex | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Proof:
+    """Run an exported file and its detector over images, and compare.
+
+    Args:
+        detector: what was exported, in evaluation mode.
+        file: the exported file.
+        images: image files, at least one.
+        data: what they are, for the report.
+        index: their labels, in the same order and in the detector's classes; None: there are none.
+        progress: called with (images done, images in all).
+
+    Raises:
+        UsageError: the file cannot be run.
+        BrokenInputError: an image cannot be read.
+    """
+    exported = open_exported(file)
+    info = exported.info
+    if info.nms == "none":  # the runtime suppresses what the file leaves, or there were nothing to compare
+        exported.info = replace(info, nms="out")
+    ours, theirs, spent = list[Detections](), list[Detections](), list[tuple[float, float]]()
+    for number, path in enumerate(images):
+        first = number == 0
+        if first:  # untimed: memory and kernels are chosen
+            _detected(detector, path, info), _exported(exported, path)
+        runs = [lambda: _detected(detector, path, info), lambda: _exported(exported, path)]  # noqa: B023
+        found, seconds = {}, {}
+        for which in (0, 1) if number % 2 else (1, 0):
+            begin = time.perf_counter()
+            found[which] = runs[which]()
+            seconds[which] = time.perf_counter() - begin
+        ours.append(found[0])
+        theirs.append(found[1])
+        spent.append((seconds[0], seconds[1]))
+        if progress is not None:
+            progress(number + 1, len(images))
+    bar, limits = BARS[info.precision], info.thresholds
+    parity = compare(ours, theirs, threshold=limits.score_threshold, limit=limits.max_detections, rounding=bar.score)
+    ap = None if index is None else _ap_of_both(index, ours, theirs)
+    ms = (1000 * np.median(spent, axis=0)).round(3).tolist()
+    machine = host()
+    return Proof(
+        parity=parity,
+        bar=bar,
+        beyond=tuple(beyond(parity, bar, None if ap is None else (ap.detector, ap.exported))),
+        ap=ap,
+        ms_per_image=Milliseconds(*ms),
+        data=data,
+        file=file.name,
+        bytes=file.stat().st_size,
+        sha256=_sha256(file),
+        info=info,
+        processor=machine["cpu"],
+        threads=machine["threads"],
+    )
+
+
+@torch.no_grad()
+def _detected(detector: DenseDetector, path: Path, info: ExportInfo) -> Detections:
+    """As :meth:`DenseDetector.predict`, on the size that the file has where that is fixed: padding is seen, too."""
+    image = read_image(path, value_range=detector.value_range)
+    resized = detector.resize(image)
+    size = tuple(resized.shape[-2:])
+    batch = pad_batch([resized], fill=detector.resize.fill)
+    if info.height and info.width and tuple(batch.shape[-2:]) != (info.height, info.width):
+        colour = torch.tensor(detector.resize.fill, dtype=torch.uint8).view(1, 3, 1, 1)
+        larger = colour.expand(1, 3, info.height, info.width).clone()
+        larger[..., : batch.shape[-2], : batch.shape[-1]] = batch
+        batch = larger
+    (found,) = detector.detect(batch, torch.tensor([size]))
+    return to_original(found, size, image.shape[-2:])
+
+
+def _exported(exported: ExportedDetector, path: Path) -> Detections:
+    found: Detections = exported.predict(path, tile=0)
+    return found
+
+
+def _ap_of_both(index: DataIndex, ours: Sequence[Detections], theirs: Sequence[Detections]) -> ApOfBoth | None:
+    aps = []
+    for found in (ours, theirs):
+        evaluator = CocoEvaluator(index)
+        evaluator.update(index.image_ids.tolist(), found)
+        aps.append(float(evaluator.compute().stats["AP"]))
+    return None if np.isnan(aps).any() else ApOfBoth(*aps)
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()

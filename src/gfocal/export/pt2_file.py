@@ -1,0 +1,25 @@
+"""torch's own format, ``.pt2``: ``torch.export.load`` reads it, nothing of gfocal is needed."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch.export import ExportedProgram
+
+from gfocal.export.suppression import Suppress, greedy_mask
+from gfocal.export.trace import quiet
+from gfocal.exported.contract import ABOUT, ExportInfo
+from gfocal.models import PostProcess
+
+
+def suppression(post: PostProcess, classes: int) -> Suppress:
+    """A loop of torch's operators: those of torchvision are not there where only torch is."""
+    return partial(greedy_mask, iou=post.nms_iou, limit=post.max_detections)
+
+
+def write(program: ExportedProgram, info: ExportInfo, file: Path) -> None:
+    """Write a traced graph with torch."""
+    with quiet(), file.open("wb") as opened:
+        torch.export.save(program, opened, extra_files={ABOUT: info.to_text()})

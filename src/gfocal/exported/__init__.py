@@ -1,0 +1,1 @@
+"""Running exported detectors: nothing here needs torch, but for files that are torch's own."""

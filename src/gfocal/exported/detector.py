@@ -1,0 +1,203 @@
+"""A detector from an exported file: images in, detections out, without the network's code."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import Any, Protocol, cast
+
+import numpy as np
+
+from gfocal.detections import Detections
+from gfocal.errors import UsageError, require_number
+from gfocal.exported.contract import MULTIPLE, ExportInfo
+from gfocal.exported.suppression import suppress_arrays
+from gfocal.images.depth import ValueRange
+from gfocal.images.reading import to_array
+from gfocal.images.resizing import Resize, padded_size
+from gfocal.images.tiling import Tiling
+
+
+class Session(Protocol):
+    """A file that is ready to run."""
+
+    info: ExportInfo
+
+    def run(self, images: np.ndarray, sizes: np.ndarray) -> dict[str, np.ndarray]:
+        """Outputs by name, see :mod:`gfocal.exported.contract`."""
+        ...
+
+
+class ExportedDetector:
+    """What :func:`gfocal.load` gives for an exported file: the same detections, as numpy's arrays.
+
+    Args:
+        session: runs the file.
+
+    Attributes:
+        info: what the file says about itself.
+        names: class names.
+        resize: how an image is brought to the input size.
+        tiling: how :meth:`predict` cuts images into tiles; None looks at whole images alone.
+        value_range: how values of more than 8 bits become 8.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self.session, self.info = session, session.info
+        info = session.info
+        self.names = info.names
+        rule = asdict(info.resize)
+        self.resize = Resize(**{key: value for key, value in rule.items() if key != "method"})
+        self.tiling = None if info.tiling is None else Tiling(**asdict(info.tiling))
+        self.value_range = cast(ValueRange, info.value_range if info.value_range == "type" else tuple(info.value_range))
+
+    def predict(
+        self,
+        source: Any,
+        *,
+        score_threshold: float | None = None,
+        tile: int | None = None,
+        overlap: float | None = None,
+        batch_size: int = 8,
+        class_agnostic: bool | None = None,
+    ) -> Any:
+        """Detections in pixels of the images given, as numpy's arrays.
+
+        Args:
+            source: whatever :meth:`gfocal.DenseDetector.predict` takes.
+            score_threshold: final scores lie above it; at least that of the file, which is part of the graph.
+            tile, overlap: as there; tiles are put together by torch's part of gfocal, which has to be there.
+            batch_size: tiles a run.
+            class_agnostic: whether boxes of different classes suppress each other; that of the file, or None, unless
+                the file leaves suppression to its user (``--nms out``).
+
+        Returns:
+            Detections; a list of them for a list or tuple.
+
+        Raises:
+            BrokenInputError: an image cannot be read.
+            UsageError: an option out of range, or one that the file has fixed.
+        """
+        require_number("batch_size", batch_size, least=1, whole=True)
+        self.check_threshold(score_threshold)
+        agnostic = self._agnostic(class_agnostic)
+        tiling = Tiling.chosen(self.tiling, tile, overlap)
+        found = []
+        for item in source if isinstance(source, list | tuple) else [source]:
+            image = to_array(item, value_range=self.value_range)
+            if tiling is None:
+                (one,) = self.find([image], class_agnostic=agnostic)
+            else:
+                one = self._find_in_tiles(image, tiling, batch_size, agnostic)
+            found.append(one if score_threshold is None else one[one.scores > score_threshold])
+        return found if isinstance(source, list | tuple) else found[0]
+
+    def find(self, images: Sequence[np.ndarray], *, class_agnostic: bool | None = None) -> list[Detections]:
+        """What is found on uint8 RGB images (H, W, 3), in their own pixels, by as few runs as the file allows."""
+        most = self.info.batch or len(images)
+        agnostic = self._agnostic(class_agnostic)
+        found = []
+        for first in range(0, len(images), most):
+            some = images[first : first + most]
+            resized = [self.resize(image) for image in some]
+            sizes = [image.shape[:2] for image in resized]
+            outputs = self.session.run(self._batch(resized), self._sizes(sizes))
+            for i, (size, image) in enumerate(zip(sizes, some, strict=True)):
+                own = {name: values[i] for name, values in outputs.items()}
+                found.append(to_original(self._detections(own, agnostic), size, image.shape[:2]))
+        return found
+
+    def check_threshold(self, score: float | None) -> None:
+        """Refuse a threshold below that of the file.
+
+        Raises:
+            UsageError: it is, or no number in [0, 1).
+        """
+        if score is None:
+            return
+        require_number("score_threshold", score, least=0, below=1)
+        own = self.info.thresholds.score_threshold
+        if score < own:
+            raise UsageError(
+                f"a score threshold of {score:g} is below that of the exported file, {own:g}, which is part of its "
+                f"graph: export it again with --set predict.score_threshold={score:g}"
+            )
+
+    def _agnostic(self, asked: bool | None) -> bool:
+        own = self.info.thresholds.class_agnostic
+        if asked is None or asked == own or self.info.nms == "out":
+            return own if asked is None else asked
+        raise UsageError(
+            f"suppression is part of the exported file, with class_agnostic={own}: export it again with --nms out, or "
+            f"with --set predict.class_agnostic={str(asked).lower()}"
+        )
+
+    def _batch(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """(B, H, W, 3), each at the top left; what fills up a fixed number of images is of the padding's colour."""
+        height, width = padded_size([image.shape[:2] for image in images], MULTIPLE)
+        fixed = self.info.height or height, self.info.width or width
+        if height > fixed[0] or width > fixed[1]:
+            raise UsageError(
+                f"an image is {width}x{height} pixels when it enters the network, and the exported file takes "
+                f"{fixed[1]}x{fixed[0]}: export it without --static, or with a larger size"
+            )
+        batch = np.empty((self.info.batch or len(images), *fixed, 3), np.uint8)
+        batch[:] = self.resize.fill
+        for slot, image in zip(batch, images, strict=False):
+            slot[: image.shape[0], : image.shape[1]] = image
+        return batch
+
+    def _sizes(self, sizes: Sequence[Sequence[int]]) -> np.ndarray:
+        missing = (self.info.batch or len(sizes)) - len(sizes)
+        return np.array([*sizes, *[(MULTIPLE, MULTIPLE)] * missing], np.int64)
+
+    def _detections(self, outputs: dict[str, np.ndarray], class_agnostic: bool) -> Detections:
+        """Of one image, in input pixels."""
+        count = int(outputs["count"])
+        own: dict[str, Any] = {name: values[:count] for name, values in outputs.items() if name != "count"}
+        limits = self.info.thresholds
+        found = Detections(names=self.names, **own)
+        if self.info.nms != "out":
+            return found
+        kept = suppress_arrays(
+            own["boxes"],
+            own["labels"],
+            iou=limits.nms_iou,
+            limit=limits.max_detections,
+            class_agnostic=class_agnostic,
+        )
+        return found.map(lambda values: values[kept])
+
+    def _find_in_tiles(self, image: np.ndarray, tiling: Tiling, batch_size: int, class_agnostic: bool) -> Detections:
+        try:
+            import torch
+
+            from gfocal.models.tiled_prediction import find_in_tiles
+        except ImportError as error:
+            raise UsageError(
+                f"tiles need torch, which is not here ({error}); without tiles an exported file does not need it"
+            ) from None
+
+        def find(parts: Sequence[Any]) -> list[Detections]:
+            arrays = [np.ascontiguousarray(part.permute(1, 2, 0).numpy()) for part in parts]
+            return [
+                one.map(lambda values: torch.from_numpy(np.ascontiguousarray(values)))
+                for one in self.find(arrays, class_agnostic=class_agnostic)
+            ]
+
+        whole = torch.from_numpy(np.require(image, requirements=["C", "W"])).permute(2, 0, 1)
+        iou = self.info.thresholds.nms_iou
+        return find_in_tiles(
+            whole, tiling, find, nms_iou=iou, class_agnostic=class_agnostic, batch_size=batch_size
+        ).numpy()
+
+
+def to_original(found: Detections, size: Sequence[int], original: Sequence[int]) -> Detections:
+    """Detections in arrays from pixels of the resized image to pixels of the original; both (height, width)."""
+    y, x = original[0] / size[0], original[1] / size[1]
+    scale = np.array([x, y, x, y], np.float32)
+    limits = np.array([original[1], original[0]] * 2, np.float32)
+    own: dict[str, Any] = {"boxes": np.clip(np.asarray(found.boxes) * scale, 0, limits)}
+    if found.edge_std is not None:
+        own["edge_std"] = np.asarray(found.edge_std) * scale
+    return replace(found, **own)

@@ -1,0 +1,58 @@
+"""Opening exported files by their endings."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from gfocal.errors import UsageError
+from gfocal.exported.detector import ExportedDetector
+
+SESSIONS = {".onnx": "gfocal.exported.onnx_session:OnnxSession", ".pt2": "gfocal.exported.pt2_session:Pt2Session"}
+"""What runs a file of each ending. Named, not imported: each needs its own library."""
+
+
+@dataclass(frozen=True)
+class SessionOptions:
+    """How a file is run.
+
+    Attributes:
+        provider: what runs an ONNX file, see :data:`gfocal.exported.onnx_session.PROVIDERS`; None: the CPU.
+        threads: of an operator; None: one a core, or what ``OMP_NUM_THREADS`` says.
+    """
+
+    provider: str | None = None
+    threads: int | None = None
+
+    @property
+    def asked(self) -> bool:
+        """Whether something else than the usual is asked for."""
+        return self.provider is not None or self.threads is not None
+
+
+USUAL = SessionOptions()
+
+
+def is_exported(path: object) -> bool:
+    """Whether the name of a model is that of an exported file."""
+    return isinstance(path, str | os.PathLike) and Path(path).suffix.lower() in SESSIONS
+
+
+def open_exported(path: str | Path, session: SessionOptions = USUAL) -> ExportedDetector:
+    """A detector from an exported file.
+
+    Args:
+        path: a file of :data:`SESSIONS`.
+        session: how it is run.
+
+    Raises:
+        UsageError: there is no such file, it cannot be run, or it is not one of gfocal's.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UsageError(f"there is no exported file {path}")
+    module, _, name = SESSIONS[path.suffix.lower()].partition(":")
+    kind = getattr(importlib.import_module(module), name)
+    return ExportedDetector(kind(path, provider=session.provider, threads=session.threads))

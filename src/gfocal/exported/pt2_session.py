@@ -1,0 +1,73 @@
+"""Running torch's own files."""
+
+from __future__ import annotations
+
+import warnings
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from gfocal.errors import UsageError
+from gfocal.exported.contract import ABOUT, ExportInfo
+
+
+class Pt2Session:
+    """A ``.pt2`` file that gfocal wrote, ready to run on the CPU.
+
+    Args:
+        path: the file.
+        provider: "cpu" or None.
+        threads: of an operator; None: as torch has it.
+
+    Attributes:
+        info: what the file says about itself.
+
+    Raises:
+        UsageError: torch is missing; the file is damaged or of another project.
+    """
+
+    def __init__(self, path: Path, *, provider: str | None = None, threads: int | None = None) -> None:
+        try:
+            import torch
+        except ImportError as error:
+            raise UsageError(f"{path} needs torch; an ONNX file of the same detector does not ({error})") from None
+        if provider not in (None, "cpu"):
+            raise UsageError(f"{path} runs on the CPU alone: --provider {provider} is for ONNX files")
+        # Before torch reads more than text: what is no archive of gfocal's is not unpacked at all.
+        self.info = ExportInfo.from_texts(_texts(path), str(path))
+        if threads:
+            torch.set_num_threads(threads)
+        try:
+            with warnings.catch_warnings(), path.open("rb") as file:
+                warnings.simplefilter("ignore")
+                self._module = torch.export.load(file).module()
+        except Exception as error:  # many kinds for a damaged file
+            words = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+            raise UsageError(f"{path} is damaged, or this torch does not read it ({words}); export it again") from None
+        self._torch = torch
+
+    def run(self, images: np.ndarray, sizes: np.ndarray) -> dict[str, np.ndarray]:
+        """The graph's outputs by name, see :mod:`gfocal.exported.contract`."""
+        torch = self._torch
+        with torch.no_grad():
+            found = self._module(torch.from_numpy(images), torch.from_numpy(sizes))
+        return {name: values.numpy() for name, values in found.items()}
+
+
+def _texts(path: Path) -> dict[str, str]:
+    """What torch calls extra files, those of gfocal alone."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [name for name in archive.namelist() if name.rsplit("/", 1)[-1] == ABOUT]
+            if not names:
+                return {}
+            if archive.getinfo(names[0]).file_size > 1 << 26:
+                raise UsageError(f"{path} is damaged: its metadata are larger than a recipe and its names can be")
+            return {ABOUT: archive.read(names[0]).decode()}
+    except (zipfile.BadZipFile, OSError, ValueError, EOFError) as error:
+        if isinstance(error, UsageError):
+            raise
+        raise UsageError(
+            f"{path} is not a .pt2 file of torch.export, or is damaged ({error}); export it again"
+        ) from None

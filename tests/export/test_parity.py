@@ -1,0 +1,113 @@
+"""What a proof measures and what it lets pass."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from gfocal.detections import Detections
+from gfocal.export.parity import BARS, Difference, Parity, beyond, compare
+
+BOXES = [[0.0, 0, 10, 10], [20, 20, 60, 60], [100, 0, 140, 40]]
+
+
+def found(boxes: list[list[float]] = BOXES, scores: tuple[float, ...] = (0.9, 0.6, 0.3), **more: object) -> Detections:
+    count = len(boxes)
+    arrays = (np.array(boxes, np.float32).reshape(-1, 4), np.array(scores[:count], np.float32))
+    given = {"edge_std": np.full((count, 4), 2.0, np.float32), **more}
+    return Detections(*arrays, np.zeros(count, np.int64), ("a", "b"), **given)  # type: ignore[arg-type]
+
+
+def compared(one: Detections, other: Detections, limit: int = 100) -> Parity:
+    return compare([one], [other], threshold=0.05, limit=limit, rounding=1e-4)
+
+
+def test_differences_by_hand() -> None:
+    other = found(scores=(0.9, 0.6, 0.301))
+    other.boxes[1, 2] += 0.5
+    other = replace(other, edge_std=other.edge_std + 0.25)  # type: ignore[operator]
+    parity = compared(found(), other)
+    assert (parity.images, parity.detections, parity.unmatched, parity.borderline) == (1, 3, 0, 0)
+    assert parity.score.largest == pytest.approx(0.001, abs=1e-6)
+    assert parity.box.largest == pytest.approx(0.5)
+    assert parity.edge_std == Difference(0.25, 0.25)
+
+
+def test_another_order_is_no_difference() -> None:
+    swapped = found()[[1, 0, 2]]
+    assert compared(found(), swapped).box.largest == 0
+
+
+def test_of_two_boxes_in_one_place_the_score_says_which_is_which() -> None:
+    boxes = [BOXES[0], BOXES[0]]
+    parity = compared(found(boxes, (0.9, 0.85)), found(boxes, (0.9, 0.85))[[1, 0]])
+    assert (parity.unmatched, parity.score.largest) == (0, 0)
+
+
+@pytest.mark.parametrize("change", ["missing", "class", "far", "score"])
+def test_what_one_of_them_has_alone(change: str) -> None:
+    other = found()
+    if change == "missing":
+        other = other[1:]
+    elif change == "class":
+        other.labels[0] = 1
+    elif change == "far":
+        other.boxes[0] += 5
+    else:
+        other.scores[0] = 0.5
+    assert compared(found(), other).unmatched == (1 if change == "missing" else 2)
+
+
+def test_at_the_threshold_rounding_decides() -> None:
+    one = found(scores=(0.9, 0.6, 0.05005))
+    assert (compared(one, one[:2]).unmatched, compared(one, one[:2]).borderline) == (0, 1)
+
+
+def test_so_it_does_at_the_last_place() -> None:
+    """Of three of equal score two are kept, one way or the other."""
+    every = found(scores=(0.5, 0.5, 0.5))
+    parity = compared(every[[0, 1]], every[[0, 2]], limit=2)
+    assert (parity.unmatched, parity.borderline) == (0, 2)
+    assert compared(every[[0, 1]], every[[0, 2]], limit=3).unmatched == 2
+
+
+def test_boxes_without_edges() -> None:
+    assert compared(found(edge_std=None), found(edge_std=None)).edge_std is None
+
+
+def test_nothing_found_proves_nothing() -> None:
+    parity = compared(found([], ()), found([], ()))
+    assert parity.score == Difference(0.0, 0.0)
+    assert "nothing is proved" in beyond(parity, BARS["fp32"], None)[0]
+
+
+GOOD = Parity(2, 2000, 2, 5, Difference(9e-5, 1e-5), Difference(0.019, 0.01), Difference(0.019, 0.01))
+
+
+def test_what_is_within_the_bar_passes() -> None:
+    assert beyond(GOOD, BARS["fp32"], (0.5, 0.50004)) == []
+    assert beyond(replace(GOOD, edge_std=None), BARS["fp32"], None) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"score": Difference(2e-4, 0)}, "score: the largest difference is 0.0002, allowed 0.0001"),
+        ({"box": Difference(0.03, 0)}, "box: the largest difference is 0.03 px, allowed 0.02 px"),
+        ({"edge_std": Difference(float("nan"), 0)}, "edge_std: the largest difference is nan px"),
+        ({"unmatched": 3}, "3 detections have no counterpart, of 2,000, allowed 2"),
+    ],
+)
+def test_what_is_beyond_is_said(change: dict[str, object], said: str) -> None:
+    (line,) = beyond(replace(GOOD, **change), BARS["fp32"], None)  # type: ignore[arg-type]
+    assert line.startswith(said)
+
+
+def test_ap_may_not_differ_in_fp32_and_may_lose_a_tenth_of_a_point_in_fp16() -> None:
+    assert len(beyond(GOOD, BARS["fp32"], (0.5, 0.4999))) == 1
+    assert len(beyond(GOOD, BARS["fp32"], (0.5, 0.5001))) == 1
+    assert beyond(GOOD, BARS["fp16"], (0.5, 0.4991)) == []
+    assert beyond(GOOD, BARS["fp16"], (0.5, 0.51)) == []
+    assert "AP is 0.4980" in beyond(GOOD, BARS["fp16"], (0.5, 0.498))[0]

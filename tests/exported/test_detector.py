@@ -1,0 +1,128 @@
+"""The runtime around an exported file: what goes in, what comes out, what is refused; a session of numpy behind it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gfocal.errors import UsageError
+from gfocal.exported.contract import ExportInfo
+from gfocal.exported.detector import ExportedDetector
+from helpers.made_exports import INFO
+
+
+class Session:
+    """Finds two boxes of one dog, the second one of less score, at the right end of each image."""
+
+    def __init__(self, info: ExportInfo) -> None:
+        self.info = info
+        self.given: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def run(self, images: np.ndarray, sizes: np.ndarray) -> dict[str, np.ndarray]:
+        self.given.append((images, sizes))
+        batch, height, width, _ = images.shape
+        assert (batch, 2) == sizes.shape
+        assert height % 32 == width % 32 == 0
+        boxes = np.zeros((batch, 3, 4), np.float32)
+        boxes[:, 0] = np.stack([sizes[:, 1] - 10, 0 * sizes[:, 0], sizes[:, 1], sizes[:, 0]], 1)
+        boxes[:, 1] = boxes[:, 0] + np.float32([0, 0, -1, 0])
+        return {
+            "boxes": boxes,
+            "scores": np.tile(np.float32([0.9, 0.4, 0]), (batch, 1)),
+            "labels": np.tile(np.int64([1, 1, -1]), (batch, 1)),
+            "edge_std": np.ones((batch, 3, 4), np.float32),
+            "count": np.full(batch, 2),
+        }
+
+
+def detector(**changes: Any) -> ExportedDetector:
+    return ExportedDetector(Session(replace(INFO, **changes)))
+
+
+def image(height: int, width: int) -> np.ndarray:
+    return np.full((height, width, 3), 200, np.uint8)
+
+
+def test_boxes_come_back_in_pixels_of_the_image_by_hand() -> None:
+    """80 x 200 fits into 40 x 60 at a scale of 0.3: 24 x 60 pixels, padded to 32 x 64."""
+    own = detector()
+    found = own.predict(image(80, 200))
+    images, sizes = own.session.given[0]  # type: ignore[attr-defined]
+    assert images.shape == (1, 32, 64, 3)
+    assert sizes.tolist() == [[24, 60]]
+    assert images[0, 23, 59].tolist() == [200] * 3
+    assert images[0, 24, 0].tolist() == images[0, 0, 60].tolist() == [1, 2, 3]
+    np.testing.assert_allclose(found.boxes[0], [50 / 0.3, 0, 200, 80], rtol=1e-6)
+    np.testing.assert_allclose(found.edge_std[0], [1 / 0.3] * 4, rtol=1e-6)
+    assert (found.labels.tolist(), found.names, len(found)) == ([1, 1], ("cat", "dog"), 2)
+
+
+def test_a_threshold_leaves_the_better_ones() -> None:
+    assert detector().predict(image(40, 40), score_threshold=0.5).scores.tolist() == [pytest.approx(0.9)]
+
+
+def test_a_list_gives_a_list() -> None:
+    assert [len(one) for one in detector().predict([image(9, 9), image(50, 20)])] == [2, 2]
+
+
+def test_suppression_outside_the_file() -> None:
+    assert len(detector(nms="out").predict(image(40, 40))) == 1
+    assert len(detector(nms="none").predict(image(40, 40))) == 2
+    limits = replace(INFO.thresholds, nms_iou=0.95)
+    assert len(detector(nms="out", thresholds=limits).predict(image(40, 40))) == 2
+
+
+def test_a_fixed_batch_is_filled_up_and_bounded() -> None:
+    own = detector(batch=2, height=64, width=64)
+    assert len(own.find([image(40, 40)] * 3)) == 3
+    given = own.session.given  # type: ignore[attr-defined]
+    assert [images.shape for images, _ in given] == [(2, 64, 64, 3)] * 2
+    assert given[1][0][1].reshape(-1, 3).tolist() == [[1, 2, 3]] * 64 * 64
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "said"),
+    [
+        ({}, {"score_threshold": 0.01}, "below that of the exported file, 0.05"),
+        ({}, {"score_threshold": 1.0}, "score_threshold must be"),
+        ({}, {"class_agnostic": True}, "export it again with --nms out"),
+        ({}, {"batch_size": 0}, "batch_size must be"),
+        ({}, {"overlap": 0.5}, "overlap is that of tiles"),
+        ({"height": 32, "width": 32}, {}, "is 64x64 pixels when it enters the network, and the exported file takes"),
+    ],
+)
+def test_what_the_file_has_fixed_is_refused(changes: dict[str, Any], options: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        detector(**changes).predict(image(60, 60), **options)
+
+
+def test_classes_may_suppress_each_other_outside_the_file() -> None:
+    assert len(detector(nms="out").predict(image(40, 40), class_agnostic=True)) == 1
+
+
+def test_tiles_find_what_lies_in_them() -> None:
+    found = detector().predict(image(64, 100), tile=64, overlap=0.2)
+    assert isinstance(found.boxes, np.ndarray)
+    assert found.boxes[:, 2].max() == pytest.approx(100)
+
+
+def test_the_text_of_a_file_comes_back() -> None:
+    assert ExportInfo.from_texts({"gfocal": INFO.to_text()}, "a") == INFO
+
+
+@pytest.mark.parametrize(
+    ("texts", "said"),
+    [
+        ({}, "another program wrote it"),
+        ({"gfocal": "{"}, "cannot be read"),
+        ({"gfocal": '{"format": 1}'}, "names is missing"),
+        ({"gfocal": '{"format": 99, "versions": {}}'}, "newer gfocal"),
+        ({"gfocal": "[" * 100_000}, "cannot be read"),
+    ],
+)
+def test_other_texts_are_refused(texts: dict[str, str], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        ExportInfo.from_texts(texts, "model.onnx")
