@@ -57,7 +57,8 @@ AnyModel = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="A run folder, a .safetensors checkpoint, a name from `gfocal models`, hub:OWNER/NAME, or an exported file.",
+        help="A run folder, a .safetensors checkpoint, a name from `gfocal models`, hub:OWNER/NAME, or an exported "
+        "file.",
     ),
 ]
 BatchSize = Annotated[int | None, typer.Option("--batch-size", min=1, help="Pictures, or tiles, per forward pass.")]

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gfocal.catalogue.resolve import model_path
 from gfocal.data.checks.crowding import COCO_DETECTIONS, Crowding, crowding, describe_crowding
 from gfocal.data.formats.open import SPLITS, Format, Split
 from gfocal.data.index.class_match import ClassComparison, compare_classes, describe_comparison
