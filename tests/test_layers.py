@@ -45,6 +45,7 @@ TABLE: list[tuple[int, set[str]]] = [
     (9, {"prediction"}),
     (9, {"export"}),
     (10, {"commands"}),
+    (10, {"auto"}),
     (11, {"studies"}),
     (12, {"cli"}),
     (13, {"__main__", "__init__"}),

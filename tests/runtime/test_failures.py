@@ -18,11 +18,12 @@ from gfocal.data.loading import loader as loader_module
 from gfocal.data.loading.workers import Board, dead_worker, shared_memory_note
 from gfocal.errors import GfocalError, UsageError
 from gfocal.evaluation.evaluator import evaluate
+from gfocal.recipe import load_recipe
 from gfocal.training.train import train
 from gfocal.utils.files import CannotWrite, DiskFull, write_atomically
 from gfocal.zoo import build_detector
 from helpers.launched import Started
-from helpers.small_runs import EVERY_STEP, SMALL, assert_same_weights, metrics_of, small, state_of
+from helpers.small_runs import EVERY_STEP, SHORT, SMALL, assert_same_weights, metrics_of, small, state_of
 
 # --- loader processes -----------------------------------------------------------------------------------------------
 
@@ -139,6 +140,7 @@ from pathlib import Path
 from typing import Any
 from gfocal.data.formats.open import open_dataset
 from gfocal.training import trainer as module
+from gfocal.recipe import load_recipe
 from gfocal.training.train import train
 from gfocal.recipe import load_recipe
 
@@ -226,3 +228,13 @@ def test_other_errors_stay_what_they_are(tmp_path: Path) -> None:
     assert "before" not in str(told.value)
     assert [p.name for p in tmp_path.iterdir()] == ["x"]
     assert (tmp_path / "x").read_text() == "before"
+
+
+# --- a batch that is too small for batch norm -------------------------------------------------------------------------
+
+
+def test_batch_norm_of_a_single_cell_is_explained(train_index: DataIndex, tmp_path: Path) -> None:
+    """The coarsest map of 64 pixels has one cell at stride 64, and the batch one image."""
+    coarse = ("model.strides=[8,16,32,64]", "schedule.batch_size=1", "schedule.epochs=1")
+    with pytest.raises(UsageError, match="a batch of one picture whose coarsest map has a single cell"):
+        train(load_recipe("nanodet_plus_m", [*SHORT, *coarse]), train_index, None, tmp_path / "run", progress=False)

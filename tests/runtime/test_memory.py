@@ -48,6 +48,8 @@ def test_the_size_of_the_largest_image() -> None:
 def test_what_autograd_keeps_of_one_image() -> None:
     # A 3x3 convolution keeps its input, a ReLU its output, the sum nothing: 3 + 4 maps of 32 x 32 float32.
     class Toy(nn.Module):
+        strides = (1,)
+
         def __init__(self) -> None:
             super().__init__()
             self.conv = nn.Conv2d(3, 4, 3, padding=1)

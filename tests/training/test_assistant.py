@@ -11,10 +11,9 @@ import pytest
 
 from gfocal.data.index.data_index import DataIndex
 from gfocal.runtime.memory import need_of
-from gfocal.studies.execution import pace as study_pace
 from gfocal.training import batch_size, lr_finder
 from gfocal.training import train as training
-from gfocal.training.fitting import choices
+from gfocal.training.fitting import choices, step_time
 from gfocal.training.lr_finder import find_lr
 from gfocal.zoo import add_assistant, build_detector
 from helpers.small_runs import ASSISTED, small
@@ -25,7 +24,7 @@ PLACES: dict[str, tuple[ModuleType, Run]] = {
     "train": (training, lambda index, out: training.train(RECIPE, index, None, out, progress=False)),
     "find-lr": (lr_finder, lambda index, out: find_lr(RECIPE, index, steps=10)),
     "--batch auto": (batch_size, lambda index, out: batch_size.find_batch_size(RECIPE, index)),
-    "a study's pace": (study_pace, lambda index, out: study_pace.seconds_per_image(RECIPE, 3)),
+    "a pace": (step_time, lambda index, out: step_time.seconds_per_image(RECIPE, 3)),
     "--minutes": (
         choices,
         lambda index, out: choices.fit_schedule(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import signal
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -15,6 +16,7 @@ from gfocal.utils.signals import Stopped, exit_code
 
 if TYPE_CHECKING:
     from gfocal.data.index.data_index import DataIndex
+    from gfocal.data.split import HeldOut
     from gfocal.recipe import Recipe
     from gfocal.runs.folder import TrainResult
 
@@ -59,9 +61,22 @@ Size = Annotated[
 ]
 
 
+AUTO = "auto"
+"""In the place of a recipe: chosen by the data, this machine and the time."""
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Print the recipe that would be trained, a YAML file to edit, and stop.")
+]
+AutoRecipe = Annotated[
+    str,
+    typer.Argument(
+        metavar="RECIPE", help="A name from `gfocal recipes`, a .yaml file, or auto: chosen for data, machine and time."
+    ),
+]
+
+
 @verb_of_many
 def train(
-    recipe: RecipeName,
+    recipe: AutoRecipe,
     data: DataSets,
     val: Val = None,
     seed: Seed = None,
@@ -80,21 +95,22 @@ def train(
     rename: Rename = None,
     plots: Plots = True,
     skip_broken: SkipBroken = False,
+    dry_run: DryRun = False,
     json_: Json = False,
 ) -> None:
     """Train a detector; after Ctrl-C or a scheduler's signal, --resume continues the run.
 
     Example: gfocal train gfl_nano --data bccd --epochs 20
+    Example: gfocal train auto --data bccd --minutes 15
     """
     with own_stdout():
-        from gfocal.data.pipeline import in_tiles, with_used_classes
+        from gfocal.data.pipeline import with_used_classes
         from gfocal.data.split import parse_val
         from gfocal.runs.datasets import default_run_folder, open_run_data
-        from gfocal.training.batch_size import with_batch
-        from gfocal.training.train import train as run_training
 
-        loaded = _loaded(recipe, seed, overrides, epochs=epochs, minutes=minutes, batch=batch, lr=lr, size=size)
-        folder, start = out or default_run_folder(recipe, data), _start(init, resume)
+        asked = _asked(recipe, seed, overrides, epochs=epochs, minutes=minutes, batch=batch, lr=lr, size=size)
+        folder = out or default_run_folder(recipe, data)
+        plan = _typed_plan(recipe, asked, init, resume=resume)
         train_index, val_index, held_out = open_run_data(
             data,
             parse_val(val),
@@ -106,33 +122,103 @@ def train(
             rename=rename or (),
             say=say,
         )
-        train_index, val_index = with_used_classes(loaded, train_index, val_index)
+        plan = plan or _chosen_plan(train_index, asked, init, folder if resume else None)
+        train_index, val_index = with_used_classes(plan.recipe, train_index, val_index)
         left_out, described = _say_data(train_index, val_index)
-        train_index = in_tiles(loaded, train_index)  # once for the size of a batch and for the run
-        loaded = with_batch(loaded, batch, train_index, folder, resume=resume)
-        result = run_training(
-            loaded,
-            train_index,
-            val_index,
-            folder,
-            resume=resume,
-            init=start,
-            init_parts=[part.strip() for part in init_parts.split(",")],
-            skip_broken=skip_broken,
-            held_out=held_out,
-            plots=plots,
-        )
-        warn(result.skipped, "broken picture", "replaced by others")
+        if not dry_run:
+            parts = [part.strip() for part in init_parts.split(",")]
+            result = _run(plan, train_index, val_index, held_out, folder, batch, parts, resume, skip_broken, plots)
+            warn(result.skipped, "broken picture", "replaced by others")
+    if dry_run:
+        return _print_plan(plan, json_)
     _print_trained(result, {"skipped": [*left_out, *result.skipped], "data": described}, json_)
 
 
-def _start(init: str | None, resume: bool) -> Path | None:
-    """The weights that a run begins with; one that continues needs none, and fetches none."""
-    from gfocal.catalogue.resolve import model_path, planned_path
+@dataclass(frozen=True)
+class _Plan:
+    """What is trained.
 
-    if init is None:
+    Attributes:
+        recipe: everything that decides the run.
+        init: MODEL that it starts from, as it is typed.
+        reasons: a line for each choice that the person left to gfocal.
+    """
+
+    recipe: Recipe
+    init: str | None
+    reasons: tuple[str, ...] = ()
+
+    def start(self, resume: bool) -> Path | None:
+        """The weights that a run begins with; one that continues needs none, and fetches none."""
+        from gfocal.catalogue.resolve import model_path, planned_path
+
+        if self.init is None:
+            return None
+        return planned_path(self.init) if resume else model_path(self.init, say=say)
+
+
+def _run(
+    plan: _Plan,
+    train_index: DataIndex,
+    val_index: DataIndex | None,
+    held_out: HeldOut | None,
+    folder: Path,
+    batch: str | None,
+    init_parts: list[str],
+    resume: bool,
+    skip_broken: bool,
+    plots: bool,
+) -> TrainResult:
+    from gfocal.data.pipeline import in_tiles
+    from gfocal.training.batch_size import with_batch
+    from gfocal.training.train import train as run_training
+
+    train_index = in_tiles(plan.recipe, train_index)  # once for the size of a batch and for the run
+    return run_training(
+        with_batch(plan.recipe, batch, train_index, folder, resume=resume),
+        train_index,
+        val_index,
+        folder,
+        resume=resume,
+        init=plan.start(resume),
+        init_parts=init_parts,
+        skip_broken=skip_broken,
+        held_out=held_out,
+        plots=plots,
+    )
+
+
+def _typed_plan(recipe: str, asked: list[str], init: str | None, *, resume: bool) -> _Plan | None:
+    """What is typed, weights fetched, before any data are read; None where gfocal shall choose by the data."""
+    from gfocal.recipe import load_recipe
+
+    if recipe == AUTO:
         return None
-    return planned_path(init) if resume else model_path(init, say=say)
+    plan = _Plan(load_recipe(recipe, asked), init)
+    plan.start(resume)
+    return plan
+
+
+def _chosen_plan(index: DataIndex, asked: list[str], init: str | None, resumed: Path | None) -> _Plan:
+    """What suits the data, this machine and the time; of a run that continues what it chose when it began."""
+    from gfocal.auto.choose import choose
+    from gfocal.recipe import load_recipe
+    from gfocal.runs.folder import RECIPE
+
+    if resumed is not None and (resumed / RECIPE).is_file():
+        return _Plan(load_recipe(str(resumed / RECIPE), asked), init)
+    chosen = choose(index, given=asked, init=init, say=say)
+    say(*(f"auto: {line}" for line in chosen.reasons))
+    return _Plan(chosen.recipe, chosen.init, chosen.reasons)
+
+
+def _print_plan(plan: _Plan, json_: bool) -> None:
+    from gfocal.recipe.describe import annotated_yaml
+
+    if json_:
+        return print_json({"recipe": plan.recipe.to_dict(), "init": plan.init, "reasons": list(plan.reasons)})
+    start = [] if plan.init is None else [f"train it with --init {shlex.quote(plan.init)}"]
+    echo(*(f"# {line}" for line in (*plan.reasons, *start)), *annotated_yaml(plan.recipe).splitlines())
 
 
 def _interrupted(result: TrainResult) -> NoReturn:
@@ -152,9 +238,9 @@ def _say_data(train_index: DataIndex, val_index: DataIndex | None) -> tuple[list
     return left_out, described
 
 
-def _loaded(recipe: str, seed: int | None, overrides: list[str] | None, **flags: int | float | str | None) -> Recipe:
-    """The recipe with what the options say."""
-    from gfocal.recipe import load_recipe
+def _asked(recipe: str, seed: int | None, overrides: list[str] | None, **flags: int | float | str | None) -> list[str]:
+    """What the options say, as overrides of the recipe."""
+    from gfocal.auto.candidates import CANDIDATES
     from gfocal.recipe.flags import with_flags
     from gfocal.training.batch_size import batch_number
 
@@ -162,7 +248,7 @@ def _loaded(recipe: str, seed: int | None, overrides: list[str] | None, **flags:
         flags["batch"] = batch_number(str(flags["batch"]))
     # A seed that --set names is of the training alone, so that one split serves several trainings.
     seeded = [*([] if seed is None else [f"runtime.seed={seed}"]), *(overrides or ())]
-    return load_recipe(recipe, with_flags(recipe, seeded, flags))
+    return with_flags(CANDIDATES[0].recipe if recipe == AUTO else recipe, seeded, flags)
 
 
 def _print_trained(result: TrainResult, more: dict[str, object], json_: bool) -> None:

@@ -99,9 +99,11 @@ def saved_bytes(detector: DenseDetector, size: tuple[int, int]) -> int:
             kept.append(tensor.detach())
         return tensor
 
+    # Batch norm cannot learn from a single cell.
+    images = 2 if max(size) <= max(detector.strides) else 1
     with untouched(detector), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        synthetic_loss(detector, size, 1)
-    return sum(seen.values())
+        synthetic_loss(detector, size, images)
+    return sum(seen.values()) // images
 
 
 def peak_of(detector: DenseDetector, size: tuple[int, int], batch: int) -> int:

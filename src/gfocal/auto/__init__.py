@@ -1,0 +1,1 @@
+"""What to train on somebody's data, on their machine, in their time: ``gfocal train auto``."""

@@ -1,0 +1,125 @@
+"""Which detectors `gfocal train auto` chooses among, and whose weights they may start from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from gfocal.catalogue.entries import find
+from gfocal.catalogue.home import read_record
+from gfocal.catalogue.resolve import model_path
+from gfocal.errors import GfocalError
+from gfocal.recipe import Recipe, build_recipe, load_recipe
+from gfocal.runs.checkpoint import find_weights, read_about
+from gfocal.utils.text import Say, join_some, program
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A detector to fine-tune.
+
+    Attributes:
+        recipe: that comes with the package.
+        weights: names of ``gfocal models`` that fit it, the better first.
+    """
+
+    recipe: str
+    weights: tuple[str, ...]
+
+
+CANDIDATES = (
+    Candidate("nanodet_plus_m", ("nanodet_plus_m_416_coco", "nanodet_plus_m_320_coco")),
+    Candidate("picodet_s", ("picodet_s_416_coco", "picodet_s_320_coco")),
+    Candidate("gfl_nano", ("nanodet_m_416_coco", "nanodet_m_320_coco")),
+)
+"""Best first, as benchmarks/own_data.py measures them on five small sets (docs/auto.md)."""
+
+
+@dataclass(frozen=True)
+class Begin:
+    """What a training begins with.
+
+    Attributes:
+        base: name of the recipe, or the file of the weights whose recipe it is.
+        recipe: as it is there.
+        init: what ``--init`` gets; None: random values.
+        reason: a line.
+    """
+
+    base: str
+    recipe: Recipe
+    init: str | None
+    reason: str
+
+
+def choose_begin(init: str | Path | None, say: Say) -> Begin:
+    """The detector, by the weights that there are: those given, those fetched before, those that can be fetched now.
+
+    Raises:
+        UsageError: ``init`` is no MODEL.
+        GfocalError: it cannot be fetched.
+    """
+    if init is not None:
+        return _of_given(init, say)
+    for candidate, name in _all_weights():
+        if read_record(name) is not None:
+            return _begin(candidate, name, f"the best of the weights that are here ({_published_ap(name)})")
+    return _fetched(say) or _untrained()
+
+
+def _fetched(say: Say) -> Begin | None:
+    """The best that can be fetched now; None where nothing can, and a note says why."""
+    missed = []
+    for candidate, name in _all_weights():
+        try:
+            model_path(name, say=say)
+        except GfocalError as error:
+            missed.append(name)
+            if len(missed) == 1:  # what helps one helps all
+                say(f"note: {error}")
+        else:
+            return _begin(candidate, name, f"the best weights for small data ({_published_ap(name)})")
+    say(f"note: nor can {join_some(missed[1:])} be fetched")
+    return None
+
+
+def _untrained() -> Begin:
+    first = CANDIDATES[0]
+    return Begin(
+        first.recipe,
+        load_recipe(first.recipe),
+        None,
+        f"{first.recipe} from random values, since no trained weights can be had: they would bring more than anything "
+        f"below, see `{program()} models {first.weights[0]}`",
+    )
+
+
+def _all_weights() -> list[tuple[Candidate, str]]:
+    return [(candidate, name) for candidate in CANDIDATES for name in candidate.weights]
+
+
+def _begin(candidate: Candidate, name: str, reason: str) -> Begin:
+    return Begin(candidate.recipe, load_recipe(candidate.recipe), name, f"{candidate.recipe} from {name}: {reason}")
+
+
+def _published_ap(name: str) -> str:
+    entry = find(name)
+    return "" if entry is None or entry.ap is None else f"published AP {entry.ap:g} on COCO"
+
+
+def _of_given(init: str | Path, say: Say) -> Begin:
+    """Their network with the training of the packaged recipe that has such a network, or else their own recipe."""
+    file = find_weights(model_path(init, say=say))
+    theirs = build_recipe(read_about(file).recipe)
+    for candidate in CANDIDATES:
+        packaged = load_recipe(candidate.recipe)
+        if network_of(packaged) == network_of(theirs):
+            mixed = build_recipe({**packaged.to_dict(), "model": theirs.to_dict()["model"]})
+            return Begin(candidate.recipe, mixed, str(init), f"{candidate.recipe}, the network that {init} is of")
+    return Begin(str(file), theirs, str(init), f"the recipe of {init}, whose network no other recipe has")
+
+
+def network_of(recipe: Recipe) -> tuple[object, ...]:
+    """What weights must share to be continued: backbone, neck, head and their widths."""
+    model = recipe.model
+    return model.backbone, model.neck, model.head, model.channels, model.head_depth, model.strides

@@ -1,0 +1,170 @@
+"""Detector, weights, image size, bins and length for a data set, a machine and a time, each with its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gfocal.analysis.statistics import data_statistics
+from gfocal.auto.candidates import choose_begin
+from gfocal.auto.facts import DataFacts
+from gfocal.data.index.data_index import DataIndex
+from gfocal.recipe import Recipe, build_recipe
+from gfocal.recipe.forms import BOXES
+from gfocal.recipe.values import with_values
+from gfocal.training.fitting.step_time import seconds_per_image
+from gfocal.utils.text import Say, counted, duration
+
+SIZES = (256, 320, 416, 512, 640)
+"""Sides of the square that images enter in, in pixels."""
+SEEN = 6000
+"""Images that fine-tuning should see at least, counted each time: fewer leave accuracy behind."""
+EPOCHS = (10, 60)
+"""Passes over the data: no fewer where time allows it, and no more, since more only overfits."""
+MINUTES = 15.0
+"""What a training may take where nobody says it."""
+_SHARE = 0.8  # of a time in which steps are taken; the rest goes to reading, validation and saved states
+_REACH_IMAGES = 1000
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What to train.
+
+    Attributes:
+        base: the recipe that it began as.
+        recipe: what is trained.
+        init: MODEL that it starts from; None: random values.
+        reasons: a line for each choice.
+    """
+
+    base: str
+    recipe: Recipe
+    init: str | None
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What the choices are made by.
+
+    Attributes:
+        facts: of the data.
+        index: the data.
+        pace: seconds a pixel of an image in training.
+        given: recipe keys that a person has set: they stay.
+    """
+
+    facts: DataFacts
+    index: DataIndex
+    pace: float
+    given: frozenset[str]
+
+    def is_given(self, key: str) -> bool:
+        """Whether a person has set it, or a section that it is in."""
+        return any(key == own or key.startswith(f"{own}.") for own in self.given)
+
+
+def choose(index: DataIndex, *, given: Sequence[str] = (), init: str | Path | None = None, say: Say) -> Chosen:
+    """What to train on some data on this machine.
+
+    Args:
+        index: what it will learn from.
+        given: "a.b=c" recipe keys that a person has set: they stay.
+        init: MODEL to start from; by default the best that is here or can be fetched.
+        say: gets lines about fetching.
+
+    Raises:
+        UsageError: there is nothing to learn, or ``init`` is no MODEL, or a key does not fit.
+        GfocalError: ``init`` cannot be fetched.
+    """
+    facts = DataFacts.of(index)
+    begin = choose_begin(init, say)
+    recipe, reasons = build_recipe(begin.recipe.to_dict(), given), [begin.reason]
+    pace = seconds_per_image(recipe, facts.classes) / _pixels(recipe)
+    known = _Known(facts, index, pace, frozenset(own.partition("=")[0].strip() for own in given))
+    for choice in _CHOICES:
+        values, lines = choice(recipe, known)
+        recipe, reasons = with_values(recipe, values), [*reasons, *lines]
+    return Chosen(begin.base, recipe, begin.init, tuple(reasons))
+
+
+_Values = tuple[dict[str, object], list[str]]
+"""Recipe keys with their values, and the reasons."""
+
+
+def _pixels(recipe: Recipe) -> int:
+    return recipe.data.resize.size**2
+
+
+def _budget(recipe: Recipe) -> float:
+    """Seconds of training steps."""
+    return 60 * _SHARE * (recipe.schedule.minutes or MINUTES)
+
+
+def _size(recipe: Recipe, known: _Known) -> _Values:
+    """The largest size that the time allows, and that the images have."""
+    if known.is_given("data.resize.size"):
+        return {}, []
+    wanted = max(SEEN, EPOCHS[0] * known.facts.images)
+    affordable = {size: _budget(recipe) / (known.pace * size * size) for size in SIZES}
+    enough = next((size for size in SIZES if size >= known.facts.longer_side), SIZES[-1])
+    fitting = [size for size in SIZES if size <= enough and affordable[size] >= wanted]
+    size = fitting[-1] if fitting else SIZES[0]
+    seen = f"{affordable[size]:,.0f} pictures, {affordable[size] / known.facts.images:.0f} times each"
+    if size == enough:
+        why = f"no larger than the pictures ({known.facts.longer_side:.0f}); the time shows {seen}"
+    elif fitting:
+        why = f"the largest at which the time shows {wanted:,} pictures or more: {seen}"
+    else:
+        why = f"the smallest, since the time shows only {seen}; --minutes gives it more"
+    small = known.facts.small_share * size
+    return {"data.resize.size": size}, [
+        f"{size} x {size} pixels: {why}; a tenth of the objects is below {small:.0f} pixels"
+    ]
+
+
+def _bins(recipe: Recipe, known: _Known) -> _Values:
+    """More bins where objects reach beyond them; those that the weights have otherwise."""
+    boxes = recipe.model.boxes
+    if known.is_given("model.boxes.reg_max") or not BOXES[boxes.kind].bins:
+        return {}, []
+    static = with_values(recipe, {"model.assigner": {"kind": "atss"}, "model.assistant": {"kind": "none"}})
+    found, _ = data_statistics(known.index, static, images=_REACH_IMAGES, proposal=False)
+    least = 0 if found.smallest_reg_max is None else found.smallest_reg_max[f"{boxes.delta:g}"]
+    if least <= boxes.reg_max:
+        return {}, [f"{boxes.reg_max + 1} bins an edge, as the recipe has: the objects need {least + 1}"]
+    return {"model.boxes.reg_max": least}, [
+        f"{least + 1} bins an edge instead of {boxes.reg_max + 1}: objects reach so far"
+    ]
+
+
+def _length(recipe: Recipe, known: _Known) -> _Values:
+    """A time budget, or epochs where it would only repeat the images."""
+    if known.is_given("schedule.epochs"):
+        return {}, []
+    minutes = recipe.schedule.minutes or MINUTES
+    if (epochs := _budget(recipe) / (known.pace * _pixels(recipe) * known.facts.images)) > EPOCHS[1]:
+        took = duration(60 * minutes * EPOCHS[1] / epochs)
+        return {"schedule.minutes": None, "schedule.epochs": EPOCHS[1]}, [
+            f"{EPOCHS[1]} epochs: more of so few pictures would only be learnt by heart; about {took} on this machine"
+        ]
+    return {"schedule.minutes": minutes}, [
+        f"{minutes:g} minutes, about {counted(max(round(epochs), 1), 'epoch')}: a step takes "
+        f"{1000 * known.pace * _pixels(recipe):.0f} ms a picture here"
+    ]
+
+
+def _crowds(recipe: Recipe, known: _Known) -> _Values:
+    """As many detections as the fullest image has objects."""
+    limit = recipe.predict.max_detections
+    if known.is_given("predict.max_detections") or known.facts.largest <= limit:
+        return {}, []
+    enough = -(-known.facts.largest // 100) * 100
+    return {"predict.max_detections": enough}, [
+        f"{enough} detections a picture: the fullest has {known.facts.largest} objects"
+    ]
+
+
+_CHOICES: tuple[Callable[[Recipe, _Known], _Values], ...] = (_size, _bins, _length, _crowds)

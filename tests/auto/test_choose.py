@@ -1,0 +1,184 @@
+"""What `gfocal train auto` chooses, on a machine whose pace is made up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gfocal.auto import candidates, choose
+from gfocal.auto.candidates import CANDIDATES, choose_begin, network_of
+from gfocal.auto.choose import EPOCHS, SEEN, SIZES, Chosen
+from gfocal.auto.facts import DataFacts
+from gfocal.catalogue.entries import find
+from gfocal.data.index.data_index import DataIndex
+from gfocal.errors import GfocalError, UsageError
+from gfocal.recipe import load_recipe
+from gfocal.runs.checkpoint import BEST, save_detector
+from gfocal.zoo import build_detector
+
+
+def said(line: str) -> None:
+    pass
+
+
+@pytest.fixture(autouse=True)
+def no_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("GFOCAL_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("GFOCAL_OFFLINE", "1")
+
+
+@pytest.fixture
+def chosen_at(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Chosen]:
+    """What is chosen where an image of 320 pixels takes so many seconds."""
+
+    def at(seconds: float, index: DataIndex, *given: str) -> Chosen:
+        def pace(recipe: object, classes: int) -> float:
+            size = recipe.data.resize.size  # type: ignore[attr-defined]
+            return seconds * (size / 320) ** 2
+
+        monkeypatch.setattr(choose, "seconds_per_image", pace)
+        return choose.choose(index, given=given, say=said)
+
+    return at
+
+
+def index_of(images: int, boxes: list[list[float]], side: int = 400) -> DataIndex:
+    """Images of one size that all show the same."""
+    return DataIndex.build(
+        images_dir=Path("images"),
+        annotations=Path("train.json"),
+        image_ids=range(images),
+        file_names=[f"{i}.jpg" for i in range(images)],
+        widths=[side] * images,
+        heights=[side // 2] * images,
+        box_start=[len(boxes) * i for i in range(images + 1)],
+        boxes=boxes * images,
+        labels=[0] * (len(boxes) * images),
+        names=["thing"],
+    )
+
+
+def test_facts_by_hand() -> None:
+    facts = DataFacts.of(index_of(3, [[0, 0, 40, 20], [0, 0, 400, 200], [10, 10, 410, 60]]))
+    assert (facts.images, facts.objects, facts.classes, facts.longer_side, facts.largest) == (3, 9, 1, 400, 3)
+    # Sides as shares: 0.1, 1, and of what is inside the image sqrt(390 / 400 * 50 / 200); a tenth of nine lies between.
+    assert facts.small_share == pytest.approx(0.1)
+
+
+def test_without_an_object_nothing_is_chosen() -> None:
+    with pytest.raises(UsageError, match=r"train\.json has no object to learn"):
+        DataFacts.of(index_of(3, []))
+
+
+def test_the_time_decides_the_size(chosen_at: Callable[..., Chosen]) -> None:
+    index = index_of(200, [[0, 0, 100, 100]], 640)
+    sizes = [chosen_at(pace, index).recipe.data.resize.size for pace in (1, 0.1, 0.05, 0.01)]
+    assert sizes == sorted(sizes)
+    assert sizes[0] == SIZES[0]
+    assert sizes[-1] == 640
+
+
+def test_images_are_not_enlarged(chosen_at: Callable[..., Chosen]) -> None:
+    assert chosen_at(0.001, index_of(200, [[0, 0, 100, 100]], 400)).recipe.data.resize.size == 416
+
+
+def test_few_images_are_not_shown_without_end(chosen_at: Callable[..., Chosen]) -> None:
+    recipe = chosen_at(0.01, index_of(30, [[0, 0, 100, 100]])).recipe
+    assert (recipe.schedule.epochs, recipe.schedule.minutes) == (EPOCHS[1], None)
+
+
+def test_many_images_take_the_time_that_there_is(chosen_at: Callable[..., Chosen]) -> None:
+    index = index_of(4000, [[0, 0, 100, 100]])
+    assert chosen_at(0.02, index).recipe.schedule.minutes == choose.MINUTES
+    chosen = chosen_at(0.02, index, "schedule.minutes=40")
+    assert chosen.recipe.schedule.minutes == 40
+    assert any(line.startswith("40 minutes") for line in chosen.reasons)
+
+
+def test_each_image_is_seen_often_enough(chosen_at: Callable[..., Chosen]) -> None:
+    """Of 4,000 images a size at which the time shows SEEN of them would show each one and a half times."""
+    pace = 60 * 15 * 0.8 / (1.2 * SEEN)
+    assert chosen_at(pace, index_of(300, [[0, 0, 100, 100]])).recipe.data.resize.size == 320
+    assert chosen_at(pace, index_of(4000, [[0, 0, 100, 100]])).recipe.data.resize.size == SIZES[0]
+
+
+def test_what_is_given_stays(chosen_at: Callable[..., Chosen]) -> None:
+    given = ("data.resize={kind: square, size: 192}", "model.boxes.reg_max=3", "schedule.epochs=7")
+    recipe = chosen_at(0.01, index_of(30, [[0, 0, 400, 200]]), *given).recipe
+    assert (recipe.data.resize.size, recipe.model.boxes.reg_max, recipe.schedule.epochs) == (192, 3, 7)
+    assert recipe.schedule.minutes is None
+
+
+def test_more_detections_for_full_images(chosen_at: Callable[..., Chosen]) -> None:
+    boxes = [[i, 0.0, i + 9, 40] for i in range(130)]
+    assert chosen_at(0.01, index_of(20, boxes)).recipe.predict.max_detections == 200
+    assert chosen_at(0.01, index_of(20, boxes[:90])).recipe.predict.max_detections == 100
+
+
+def test_weights_that_are_given_decide_the_network(tmp_path: Path) -> None:
+    recipe = load_recipe("gfl_nano", ["model.boxes.reg_max=9"])
+    save_detector(tmp_path / BEST, build_detector(recipe, ["a"], pretrained=False).state_dict(), recipe, ["a"])
+    begin = choose_begin(tmp_path, said)
+    assert (begin.base, begin.init) == ("gfl_nano", str(tmp_path))
+
+
+def test_the_bins_of_the_weights_stay(tmp_path: Path, chosen_at: Callable[..., Chosen]) -> None:
+    """A recipe of fewer bins than the weights would throw trained ones away."""
+    recipe = load_recipe("gfl_nano", ["model.boxes.reg_max=9"])
+    save_detector(tmp_path / BEST, build_detector(recipe, ["a"], pretrained=False).state_dict(), recipe, ["a"])
+    assert choose_begin(tmp_path, said).recipe.model.boxes.reg_max == 9
+
+
+def test_a_network_of_ones_own_keeps_its_recipe(tmp_path: Path) -> None:
+    recipe = load_recipe("gfl_nano", ["model.channels=32"])
+    save_detector(tmp_path / BEST, build_detector(recipe, ["a"], pretrained=False).state_dict(), recipe, ["a"])
+    begin = choose_begin(tmp_path, said)
+    assert begin.recipe == recipe
+    assert begin.base == str(tmp_path / BEST)
+
+
+def test_weights_that_are_here_go_before_better_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = CANDIDATES[-1].weights[0]
+    monkeypatch.setattr(candidates, "read_record", lambda name: True if name == here else None)
+    begin = choose_begin(None, said)
+    assert (begin.base, begin.init) == (CANDIDATES[-1].recipe, here)
+
+
+def test_what_can_be_fetched_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = CANDIDATES[0].weights[1]
+    asked = []
+
+    def fetch(name: str, *, say: Callable[[str], None]) -> Path:
+        asked.append(name)
+        if name != wanted:
+            raise GfocalError(f"{name} is gone")
+        return Path("weights")
+
+    monkeypatch.setattr(candidates, "model_path", fetch)
+    lines: list[str] = []
+    assert choose_begin(None, lines.append).init == wanted
+    assert asked == list(CANDIDATES[0].weights)
+    assert lines == [f"note: {asked[0]} is gone"]
+
+
+def test_without_weights_it_is_said() -> None:
+    lines: list[str] = []
+    begin = choose_begin(None, lines.append)
+    assert begin.init is None
+    assert "random values" in begin.reason
+    assert len(lines) == 2
+    assert "GFOCAL_OFFLINE" in lines[0]
+    assert CANDIDATES[-1].weights[-1] in lines[1]
+
+
+@pytest.mark.parametrize("candidate", CANDIDATES, ids=lambda candidate: candidate.recipe)
+def test_candidates_are_published_and_fit(candidate: candidates.Candidate) -> None:
+    networks = set()
+    for name in candidate.weights:
+        entry = find(name)
+        assert entry is not None
+        assert entry.is_readable
+        networks.add(network_of(load_recipe(entry.row)))
+    assert networks == {network_of(load_recipe(candidate.recipe))}
