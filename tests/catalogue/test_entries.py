@@ -17,6 +17,7 @@ from gfocal.interop.mmdetection_config import check_fixed
 from gfocal.interop.mmdetection_recipe import _BACKBONES, find_row
 from gfocal.interop.nanodet import _KINDS
 from gfocal.interop.picodet import RECIPES
+from gfocal.models.backbones import lcnet
 from gfocal.recipe import load_recipe, recipe_names
 from helpers.known_answers import RECORDED
 from helpers.mmdetection_files import empty_weights
@@ -35,7 +36,7 @@ KEYS = {
     "ssd512_vgg16": "ssd512_vgg16",
 }
 """Recipe that mmdetection's files are taken for -> the names and shapes of one."""
-SMALL = ("gfl_nano", "nanodet_plus_m", "nanodet_plus_m_1.5x", "picodet_s", "picodet_m", "picodet_l")
+SMALL = ("gfl_nano", "nanodet_plus_m", "nanodet_plus_m_1.5x", *RECIPES.values())
 """Recipes that files of NanoDet and PicoDet are taken for."""
 
 
@@ -125,8 +126,13 @@ def test_the_importer_knows_each_row_and_backbone(row: str, backbone: str) -> No
     assert row in recipe_names()
     if row in SMALL:
         found = [one for each in _KINDS for one, recipe in each.recipes.items() if recipe == row]
-        found += [one for one, recipe in RECIPES.items() if recipe == row]
-        width = {"ShuffleNetV2-1.0x": "shufflenet_v2_x1_0", "ShuffleNetV2-1.5x": "shufflenet_v2_x1_5"}
+        found += [one for (_, one), recipe in RECIPES.items() if recipe == row]
+        found += lcnet.SIZES if row == "picodet_s" else []  # with the head of 2021
+        width = {
+            "ShuffleNetV2-1.0x": "shufflenet_v2_x1_0",
+            "ShuffleNetV2-1.5x": "shufflenet_v2_x1_5",
+            "LCNet-1.5x": "lcnet_x1_5",
+        }
         assert width.get(backbone, load_recipe(row).model.backbone) in found
         return
     assert find_row(empty_weights(RECORDED / f"{KEYS[row]}.txt"), "file") == row
