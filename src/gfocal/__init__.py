@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from gfocal.studies.paper.tables import TABLES as STUDY_TABLES
     from gfocal.studies.report.write import write_study_report
     from gfocal.training.train import train
-    from gfocal.zoo import build_detector, build_head
+    from gfocal.zoo import add_assistant, build_detector, build_head
 
 __version__ = "0.3.0.dev0"
 __all__ = [
@@ -70,6 +70,7 @@ __all__ = [
     "TrainResult",
     "UsageError",
     "__version__",
+    "add_assistant",
     "assign_batch",
     "assigners",
     "boxes",
@@ -109,6 +110,7 @@ __all__ = [
 _PLACES = {
     # Detectors
     "load": "gfocal.prediction.open",
+    "add_assistant": "gfocal.zoo",
     "build_detector": "gfocal.zoo",
     "build_head": "gfocal.zoo",
     "DenseDetector": "gfocal.detector",

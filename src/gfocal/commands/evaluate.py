@@ -28,7 +28,7 @@ from gfocal.prediction.open import refuse_overrides
 from gfocal.runs.datasets import open_measured
 from gfocal.utils.progress import ProgressBar, notice
 from gfocal.utils.records import FLAT, IF_ANY, named
-from gfocal.utils.text import counted, join_some
+from gfocal.utils.text import Say, counted, join_some
 
 if TYPE_CHECKING:  # an exported file is measured where torch is not
     from gfocal.detector import DenseDetector
@@ -136,10 +136,7 @@ def evaluate_files(
     """
     which = _split_of(split)
     _check_plots(plots, score)  # before the long work
-    if not is_exported(model):
-        from gfocal.catalogue.resolve import model_path  # not above: an exported file is measured where torch is not
-
-        model = str(model_path(model, say=say or notice))
+    model = _path(model, say or notice)
     opened = (_open_exported if is_exported(model) else _open_trained)(
         model, overrides, tile=tile, overlap=overlap, session=session
     )
@@ -240,6 +237,15 @@ def _open_exported(
     detector.tiling = Tiling.chosen(detector.tiling, tile, overlap, dashes="--")
     limit = detector.info.thresholds.max_detections
     return _Opened(detector=detector, file=model, limit=limit, batch_size=8, options={})
+
+
+def _path(model: str, say: Say) -> str:
+    """An exported file, or what a MODEL stands for, fetched where it must be."""
+    if is_exported(model):
+        return model
+    from gfocal.catalogue.resolve import model_path  # not above: an exported file is measured where torch is not
+
+    return str(model_path(model, say=say))
 
 
 def _split_of(name: str) -> Split:
