@@ -101,9 +101,7 @@ Examples = Annotated[
 ]
 ShownScore = Annotated[
     float | None,
-    typer.Option(
-        "--score", "--conf", help="Score of the confusion matrix and the pictures; by default that of the best F1."
-    ),
+    typer.Option("--score", help="Score of the confusion matrix and the pictures; by default that of the best F1."),
 ]
 OnlyCommon = Annotated[
     bool, typer.Option("--only-common", help="Leave out the boxes of classes that the model does not know.")
