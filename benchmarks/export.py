@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-import time
 from pathlib import Path
 
 import torch
+from torch import nn
 
 import gfocal
 from gfocal.commands.export import images_for_proof
@@ -34,8 +34,18 @@ SPREAD: dict[OutputKind, tuple[float, float]] = {"class": (-4.6, 1.0), "box": (0
 def stirred(name: str, image: Path) -> DenseDetector:
     """A detector whose outputs differ from place to place, found through the head's own protocol."""
     torch.manual_seed(0)
-    detector = gfocal.build_detector(gfocal.load_recipe(name), NAMES, pretrained=False).eval()
-    batch = pad_batch([detector.resize(read_image(image))])
+    detector = gfocal.build_detector(gfocal.load_recipe(name), NAMES, pretrained=False)
+    picture = detector.resize(read_image(image))
+    # Batch norms get the statistics of an image and its mirror: through new ones signals of deep networks die out.
+    for module in detector.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0
+    batch = pad_batch([picture, picture.flip(-1)])
+    detector.train()(batch)
+    detector.eval()
+    for module in detector.modules():  # a channel that hardly varies would make rounding large
+        if isinstance(module, nn.BatchNorm2d) and module.running_var is not None:
+            module.running_var.clamp_(min=0.1 * float(module.running_var.mean()))
     for step in ("spread", "mean"):
         out = detector(batch)
         for kind, values in zip(KINDS, (out.class_logits, out.box, out.quality_logits), strict=True):
@@ -50,25 +60,22 @@ def stirred(name: str, image: Path) -> DenseDetector:
     return detector
 
 
-def exported(name: str, format: str, folder: Path, images: list[Path], words: str) -> tuple[Proof, float]:
+def exported(name: str, format: str, folder: Path, images: list[Path], words: str) -> Proof:
     recipe = gfocal.load_recipe(name)
     detector = stirred(name, images[0])
     file = folder / f"{name}{FORMATS[format].suffix}"
-    begin = time.perf_counter()
     info = CheckpointInfo(recipe.to_dict(), NAMES)
     write_detector(detector, recipe, info, ExportOptions(format), file)
-    seconds = time.perf_counter() - begin
-    return prove(detector, file, images, data=words), seconds
+    return prove(detector, file, images, data=words)
 
 
-def row(name: str, format: str, proof: Proof, seconds: float) -> str:
+def row(name: str, format: str, proof: Proof) -> str:
     std = "-" if proof.parity.edge_std is None else f"{proof.parity.edge_std.largest:.1e}"
     cells = [
         *(f"`{name}`", format, "yes" if proof.holds else "NO: " + "; ".join(proof.beyond)),
         *(f"{proof.parity.detections:,}", f"{proof.parity.unmatched}", f"{proof.parity.borderline}"),
         *(f"{proof.parity.score.largest:.1e}", f"{proof.parity.box.largest:.1e}", std),
-        *(f"{proof.bytes / 2**20:.1f}", f"{seconds:.0f}"),
-        f"{proof.ms_per_image.exported / proof.ms_per_image.detector:.2f}",
+        f"{proof.bytes / 2**20:.1f}",
     ]
     return f"| {' | '.join(cells)} |"
 
@@ -84,13 +91,13 @@ def main() -> None:
         "| recipe | format | proved | detections | unmatched | at a threshold | score | box (px) | edge_std (px) "
         "| MB | export (s) | time beside torch |"
     )
-    print("|---|---|---|---|---|---|---|---|---|---|---|---|", flush=True)
+    print("|---|---|---|---|---|---|---|---|---|---|", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         looked_at = images_for_proof(asked.data, Path(folder), asked.samples)
         for name in asked.recipes:
             for format in asked.formats:
                 made = exported(name, format, Path(folder), looked_at.images, looked_at.words)
-                print(row(name, format, *made), flush=True)
+                print(row(name, format, made), flush=True)
 
 
 if __name__ == "__main__":

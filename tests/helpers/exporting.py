@@ -11,7 +11,7 @@ from torch import nn
 from gfocal.detector import DenseDetector
 from gfocal.export.formats import FORMATS, ExportOptions, write_detector
 from gfocal.exported.contract import ExportInfo
-from gfocal.images.io import pad_batch
+from gfocal.images.io import pad_batch, resize_to
 from gfocal.models.protocols import KINDS
 from gfocal.recipe import Recipe
 from gfocal.runs.checkpoint import CheckpointInfo, save_detector
@@ -26,12 +26,19 @@ SQUARE = (*TINY, "data.resize.size=64")
 def stirred(recipe: Recipe, names: tuple[str, ...] = NAMES, seed: int = 0) -> DenseDetector:
     """An untrained detector that finds something everywhere: outputs of about one threshold's size, all different."""
     torch.manual_seed(seed)
-    detector = build_detector(recipe, names, pretrained=False).eval()
-    for module in detector.modules():  # statistics of 0 and 1 would hide an export that forgets them
+    detector = build_detector(recipe, names, pretrained=False)
+    # Rough and smooth: statistics of one kind would let the other saturate every score.
+    noise = [torch.randint(0, 256, (3, *size), dtype=torch.uint8) for size in ((64, 96), (64, 96), (8, 12), (5, 7))]
+    batch = pad_batch([resize_to(image, (64, 96)) for image in noise])
+    # Statistics of 0 and 1 would hide an export that forgets them, and signals of deep networks die out.
+    for module in detector.modules():
         if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.uniform_(-0.1, 0.1)  # type: ignore[union-attr]
-            module.running_var.uniform_(0.5, 1.5)  # type: ignore[union-attr]
-    batch = pad_batch([detector.resize(torch.randint(0, 256, (3, 90, 120), dtype=torch.uint8))])
+            module.momentum = 1.0
+    detector.train()(batch)
+    detector.eval()
+    for module in detector.modules():  # a channel that hardly varies would make rounding large
+        if isinstance(module, nn.BatchNorm2d) and module.running_var is not None:
+            module.running_var.clamp_(min=0.1 * float(module.running_var.mean()))
     out = detector(batch)
     for kind, values in zip(KINDS, (out.class_logits, out.box, out.quality_logits), strict=True):
         for layer in detector.head.output_layers(kind) if values is not None else ():

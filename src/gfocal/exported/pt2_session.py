@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -39,9 +40,7 @@ class Pt2Session:
         if threads:
             torch.set_num_threads(threads)
         try:
-            with warnings.catch_warnings(), path.open("rb") as file:
-                warnings.simplefilter("ignore")
-                self._module = torch.export.load(file).module()
+            self._module = _module(path)
         except Exception as error:  # many kinds for a damaged file
             words = f"{type(error).__name__}: {error}".splitlines()[0][:200]
             raise UsageError(f"{path} is damaged, or this torch does not read it ({words}); export it again") from None
@@ -53,6 +52,22 @@ class Pt2Session:
         with torch.no_grad():
             found = self._module(torch.from_numpy(images), torch.from_numpy(sizes))
         return {name: values.numpy() for name, values in found.items()}
+
+
+def _module(path: Path) -> Any:
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with path.open("rb") as file:
+                return torch.export.load(file).module()
+        except Exception:
+            # Deformable convolutions are an operator of torchvision, which takes as long to load as torch.
+            import torchvision  # noqa: F401
+
+            with path.open("rb") as file:
+                return torch.export.load(file).module()
 
 
 def _texts(path: Path) -> dict[str, str]:
