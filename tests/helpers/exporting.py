@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from torch import nn
 from gfocal.detector import DenseDetector
 from gfocal.export.formats import FORMATS, ExportOptions, write_detector
 from gfocal.exported.contract import ExportInfo
-from gfocal.images.io import pad_batch, resize_to
+from gfocal.images.io import pad_batch, read_image, resize_to
 from gfocal.models.protocols import KINDS
 from gfocal.recipe import Recipe
 from gfocal.runs.checkpoint import CheckpointInfo, save_detector
@@ -46,6 +48,31 @@ def stirred(recipe: Recipe, names: tuple[str, ...] = NAMES, seed: int = 0) -> De
             if kind == "class":
                 layer.bias.add_(1.5)
     return detector
+
+
+@torch.no_grad()
+def rounding_of(detector: DenseDetector, images: Sequence[Path]) -> tuple[float, float]:
+    """How far the detector in float32 is from itself in float64: largest difference of a score, and of a box in pixels.
+
+    Untrained deep networks may be so sensitive that no two orders of summation agree to the bar of a proof.
+    """
+    exact = copy.deepcopy(detector)
+    for part in (exact.backbone, exact.neck, exact.head):
+        part.double()  # type: ignore[union-attr]
+    score = box = 0.0
+    for image in images:
+        batch = pad_batch([detector.resize(read_image(image))])
+        pixels = detector.pixels(batch)
+        one, other = (
+            each.head(each.neck(each.backbone(given)))[0]
+            for each, given in ((detector, pixels), (exact, pixels.double()))
+        )
+        points = detector.points(*batch.shape[-2:])
+        logits = [detector.quality.class_logits(out) for out in (one, other.map(lambda tensor: tensor.float()))]
+        boxes = [detector.box_coder.decode(points, out.box.float()) for out in (one, other)]
+        score = max(score, float((logits[0].sigmoid() - logits[1].sigmoid()).abs().max()))
+        box = max(box, float((boxes[0] - boxes[1]).abs().max()))
+    return score, box
 
 
 def written(

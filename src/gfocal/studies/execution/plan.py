@@ -281,6 +281,8 @@ def _identity(recipe: Recipe, facts: str) -> str:
     if not recipe.model.deformable:
         content["model"].pop("deformable")
         content["model"].pop("modulated")
+    if recipe.model.assistant.kind == "none":
+        content["model"].pop("assistant")
     if not recipe.model.deformable_tower:
         content["model"].pop("deformable_tower")
     if not content["predict"]["class_agnostic"]:
