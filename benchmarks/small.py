@@ -40,7 +40,7 @@ CANDIDATES: dict[str, tuple[str, list[str]]] = {
     "nanodet_plus_m, agm": ("nanodet_plus_m", [*PLUS, AGM]),
     "nanodet_plus_m, agm, detached": ("nanodet_plus_m", [*PLUS, AGM, "model.assistant.detach_after=0"]),
     "nanodet_plus_m, assigned by atss": ("nanodet_plus_m", [*PLUS, NONE, "model.assigner.kind=atss"]),
-    "gfl_nano with the head of nanodet_plus_m": ("gfl_nano", ["model.head=depthwise_5x5"]),
+    "gfl_nano on nanodet_plus_m's head": ("gfl_nano", ["model.head=depthwise_5x5"]),
     "picodet_s": ("picodet_s", []),
 }
 
