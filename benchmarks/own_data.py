@@ -6,8 +6,8 @@ Five sets, in the manner of RF100-VL (Robicheaux and others, 2025): few images, 
 over all sets. ``bccd`` and ``coco_mini`` are below SHARED/data; ``animals``, ``vehicles`` and ``kitchen`` are made here
 of ``coco_mini``'s images, with classes that no weights know by name ("farm animal" for horse, sheep and cow). A fifth
 of the training images chooses the epoch; AP is of the set's val split, which nothing chooses on. ``--weights`` holds
-the folders of `gfocal import`, named as in ROWS. Runs that are finished are not done again. Writes
-benchmarks/results/own_data.json and prints a Markdown table.
+the folders of `gfocal import`, named as in ROWS; ``auto`` takes what GFOCAL_HOME has. Runs that are finished are not
+done again. Writes benchmarks/results/own_data.json and prints a Markdown table.
 """
 
 from __future__ import annotations
