@@ -53,7 +53,7 @@ def verbs(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str,
 
 
 VERBS = dict(verbs(typer.main.get_command(app)))
-LONG = {"demo", "train", "find-lr", "study"}
+LONG = {"demo", "train", "find-lr", "study", "export"}
 
 FILES = (
     *("coco", "yolo", "coco.zip", "model.safetensors", "photo.png", "photo.jpg", "recipe.yaml", "folder", "missing"),
