@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Protocol, cast
 
+from torch import Tensor
 from torch.export import ExportedProgram
 
 import gfocal
@@ -32,6 +33,10 @@ LICENCE = "the licence of the weights is that of what they were trained from; gf
 
 class Writer(Protocol):
     """A module that writes a format."""
+
+    def best(self, values: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """Of each row, of equal ones the first, as the format is quickest: a :data:`gfocal.export.ranking.Best`."""
+        ...
 
     def suppression(self, post: PostProcess, classes: int) -> Suppress:
         """Non-maximum suppression as the format says it best."""
@@ -138,6 +143,7 @@ def write_detector(
     graph = DetectorGraph(
         _halved(detector) if half else detector,
         writer.suppression(detector.postprocess, len(detector.names)) if options.nms == "in" else None,
+        writer.best,
         half=half,
         edge_probs=options.edge_probs,
     ).eval()

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from gfocal.boxes import clip_boxes
 from gfocal.detector import DenseDetector
+from gfocal.export.ranking import Best, stable_best
 from gfocal.export.suppression import Suppress
 from gfocal.points import Points, grid_sizes
 from gfocal.structures import HeadOutput
@@ -21,6 +22,7 @@ class DetectorGraph(nn.Module):
     Args:
         detector: in evaluation mode; its weights stay as they are.
         suppress: non-maximum suppression; None leaves all candidates.
+        best: finds the best of each row; of equal ones the first, as the detector does.
         half: run the network in float16. Pixels are normalised, boxes decoded and scores computed in float32.
         edge_probs: give the distributions of the edges, too.
 
@@ -29,11 +31,17 @@ class DetectorGraph(nn.Module):
     """
 
     def __init__(
-        self, detector: DenseDetector, suppress: Suppress | None, *, half: bool = False, edge_probs: bool = False
+        self,
+        detector: DenseDetector,
+        suppress: Suppress | None,
+        best: Best = stable_best,
+        *,
+        half: bool = False,
+        edge_probs: bool = False,
     ) -> None:
         super().__init__()
         self.detector = detector
-        self.suppress = suppress
+        self.suppress, self.best = suppress, best
         self.dtype = torch.float16 if half else torch.float32
         self.edge_probs = edge_probs
 
@@ -80,9 +88,9 @@ class DetectorGraph(nn.Module):
             level = logits[:, start : start + count].flatten(1)
             # A level may have fewer pairs: what fills it up never passes the threshold.
             filling = level.new_full((1, most), -torch.inf).expand(level.shape[0], most)
-            best = torch.cat((level, filling), 1).topk(most)
-            values.append(best.values)
-            picked.append(best.indices + start * classes)
+            best, places = self.best(torch.cat((level, filling), 1), most)
+            values.append(best)
+            picked.append(places + start * classes)
             start = start + count
         index = torch.cat(picked, 1).clamp(max=logits.shape[1] * classes - 1)
         return index // classes, index % classes, torch.cat(values, 1).sigmoid()
@@ -91,12 +99,12 @@ class DetectorGraph(nn.Module):
         """(B, N) rows of K, best first, and (B,) how many of them are detections."""
         post, candidates = self.detector.postprocess, scores.shape[1]
         if self.suppress is None:
-            best = scores.topk(candidates)
+            best, places = self.best(scores, candidates)
         else:
             groups = torch.zeros_like(label) if post.class_agnostic else label
             kept = self.suppress(boxes, scores, groups)
-            best = torch.where(kept, scores, -1.0).topk(min(post.max_detections, candidates))
-        return best.indices, (best.values > 0).sum(1)
+            best, places = self.best(torch.where(kept, scores, -1.0), min(post.max_detections, candidates))
+        return places, (best > 0).sum(1)
 
 
 def _take(values: Tensor, place: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.export import ExportedProgram
 
 from gfocal.errors import UsageError
@@ -20,6 +21,12 @@ OPSET = 20
 """Of ONNX, by default: ONNX Runtime 1.17 (January 2024) and later read it."""
 OLDEST, NEWEST = 18, 23
 _LARGEST = 2**31 - 1  # bytes of a file of protobuf
+
+
+def best(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """ONNX's TopK takes the first of equal numbers."""
+    found = values.topk(count)
+    return found.values, found.indices
 
 
 def suppression(post: PostProcess, classes: int) -> Suppress:

@@ -8,10 +8,13 @@ from pathlib import Path
 import torch
 from torch.export import ExportedProgram
 
+from gfocal.export.ranking import Best, stable_best
 from gfocal.export.suppression import Suppress, greedy_mask
 from gfocal.export.trace import quiet
 from gfocal.exported.contract import ABOUT, ExportInfo
 from gfocal.models import PostProcess
+
+best: Best = stable_best
 
 
 def suppression(post: PostProcess, classes: int) -> Suppress:
