@@ -1,34 +1,67 @@
 """What a person gets on data of their own in a given time: each small detector, fine-tuned on five small real sets.
 
-    python benchmarks/own_data.py --shared path/to/shared --weights path/to/imported --out runs/own --minutes 15
+    python benchmarks/own_data.py --shared path/to/shared --weights path/to/imported --plan      # on an idle machine
+    python benchmarks/own_data.py --shared path/to/shared --weights path/to/imported --jobs 2
 
 Five sets, in the manner of RF100-VL (Robicheaux and others, 2025): few images, classes of their own, the mean of AP
 over all sets. ``bccd`` and ``coco_mini`` are below SHARED/data; ``animals``, ``vehicles`` and ``kitchen`` are made here
 of ``coco_mini``'s images, with classes that no weights know by name ("farm animal" for horse, sheep and cow). A fifth
 of the training images chooses the epoch; AP is of the set's val split, which nothing chooses on. ``--weights`` holds
-the folders of `gfocal import`, named as in ROWS; ``auto`` takes what GFOCAL_HOME has. Runs that are finished are not
-done again. Writes benchmarks/results/own_data.json and prints a Markdown table.
+the folders of `gfocal import`, named as in ROWS; ``auto`` takes what GFOCAL_HOME has.
+
+So that a measurement takes days beside other work, and not a machine for itself, the time is turned into epochs first:
+``--plan`` measures the pace of each row by `gfocal train`, asks ``auto`` for its recipes, and writes how many epochs
+--minutes of this machine are, at most MOST. Runs then take as long as they take, ``--jobs`` beside each other with a
+thread each. A row that benchmarks/results/own_data.json has is not done again.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
-import os
+import re
 import subprocess
 import sys
+import tempfile
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gfocal.recipe import build_recipe, load_recipe
+
 RESULTS = Path(__file__).parent / "results" / "own_data.json"
 
-ROWS: dict[str, tuple[str, str | None, list[str]]] = {
-    "gfl_nano": ("gfl_nano", "nanodet_m", []),
-    "nanodet_plus_m": ("nanodet_plus_m", "nanodet_plus_m_416", []),
-    "picodet_s": ("picodet_s", "picodet_s_320", []),
-    "auto": ("auto", None, []),
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table.
+
+    Attributes:
+        recipe: that is trained; "auto": what `gfocal train auto` chooses for each set.
+        weights: folder below --weights that it starts from; None: auto says it.
+        settings: recipe keys that differ.
+    """
+
+    recipe: str
+    weights: str | None
+    settings: tuple[str, ...] = ()
+
+
+_ATSS = "model.assigner={kind: atss, top_k: 9}"
+ROWS = {
+    "gfl_nano": Row("gfl_nano", "nanodet_m"),
+    "nanodet_plus_m": Row("nanodet_plus_m", "nanodet_plus_m_416"),
+    "picodet_s": Row("picodet_s", "picodet_s_320"),
+    "nanodet_plus_m, ATSS": Row("nanodet_plus_m", "nanodet_plus_m_416", (_ATSS,)),
+    "nanodet_plus_m, ATSS, 416": Row("nanodet_plus_m", "nanodet_plus_m_416", (_ATSS, "data.resize.size=416")),
+    "auto": Row("auto", None),
 }
-"""Title -> (recipe, folder of its first weights, other options of `gfocal train`)."""
+MOST = 60
+"""Epochs at most, as many as the recipes have: more only repeats so few images."""
+_SHARE = 0.85  # of the time in which steps are taken; validation, reading and saving take the rest
 
 GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
     "animals": {
@@ -80,41 +113,114 @@ def subset(source: Path, groups: dict[str, tuple[str, ...]], out: Path) -> Path:
 def gfocal(*words: str) -> str:
     """Standard output of a verb."""
     print("+ gfocal", *words, flush=True)
-    environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
-    done = subprocess.run([sys.executable, "-m", "gfocal", *words], stdout=subprocess.PIPE, text=True, env=environment)
+    done = subprocess.run([sys.executable, "-m", "gfocal", *words], stdout=subprocess.PIPE, text=True)
     if done.returncode != 0:
         sys.exit(f"gfocal {words[0]} ended with {done.returncode}")
     return done.stdout
 
 
-def measured(row: str, data: Path, seed: int, options: argparse.Namespace) -> dict[str, Any]:
+def settings_of(row: Row) -> list[str]:
+    return [word for setting in row.settings for word in ("--set", setting)]
+
+
+def init_of(row: Row, weights: Path) -> list[str]:
+    return [] if row.weights is None else [f"--init={weights / row.weights}"]
+
+
+def pace_of(recipe: str, data: Path, out: Path) -> float:
+    """Images a second of `gfocal train`: three epochs without an evaluation."""
+    words = ["--set", "schedule.epochs=3", "--set", "schedule.eval_every=100", "--no-plots", "--json"]
+    found = json.loads(gfocal("train", recipe, "--data", str(data), "--out", str(out), *words))
+    return float(found["pictures_per_second"])
+
+
+def choice_of_auto(data: Path, file: Path, minutes: float) -> tuple[str, list[str]]:
+    """The recipe that auto begins with, and the words of its first weights; ``file`` gets the recipe of its choice."""
+    text = gfocal("train", "auto", "--data", str(data), "--minutes", f"{minutes:g}", "--dry-run")
+    file.write_text(text)
+    return text.split()[1], [own.replace(" ", "=") for own in re.findall(r"--init \S+", text)[-1:]]
+
+
+def plan(sets: dict[str, Path], options: argparse.Namespace) -> None:
+    """Recipes of auto and epochs of all rows, into OUT/plan.json."""
+    paces = {name: float(number) for name, number in (own.split("=") for own in options.pace)}
+    planned: dict[str, dict[str, dict[str, Any]]] = {title: {} for title in options.rows}
+    for title, (name, data) in itertools.product(options.rows, sets.items()):
+        row = ROWS[title]
+        base, recipe, init = row.recipe, row.recipe, init_of(row, options.weights)
+        if base == "auto":
+            recipe = str(options.out / f"auto-{name}.yaml")
+            base, init = choice_of_auto(data, Path(recipe), options.minutes)
+        if base not in paces:
+            with tempfile.TemporaryDirectory() as folder:
+                paces[base] = pace_of(base, sets["bccd"], Path(folder, base))
+        size = build_recipe(load_recipe(recipe).to_dict(), row.settings).data.resize.size
+        pace = paces[base] * (load_recipe(base).data.resize.size / size) ** 2
+        images = round(0.8 * len(json.loads((data / "annotations" / "train.json").read_text())["images"]))
+        epochs = min(MOST, int(60 * _SHARE * options.minutes * pace / images))
+        planned[title][name] = {"recipe": recipe, "init": init, "epochs": epochs, "size": size}
+        print(title, name, planned[title][name], flush=True)
+    (options.out / "plan.json").write_text(json.dumps({"pace": paces, "rows": planned}, indent=1) + "\n")
+
+
+def measured(title: str, data: Path, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     """AP of a row on a set's val split, trained unless that is done."""
-    out = options.out / f"{data.name}-{row}-{options.minutes:g}min-seed{seed}"
+    planned = json.loads((options.out / "plan.json").read_text())["rows"][title][data.name]
+    out = options.out / f"{data.name}-{re.sub(r'[^a-z0-9_]+', '-', title.lower())}-seed{seed}"
     file = out / "own_data.json"
     if not file.exists():
-        recipe, weights, more = ROWS[row]
-        init = [] if weights is None else ["--init", str(options.weights / weights)]
-        words = ["--data", str(data), "--val", "0.2", "--seed", str(seed), "--out", str(out)]
+        words = ["--data", str(data), "--val", "0.2", "--seed", str(seed), "--out", str(out), "--no-plots"]
+        words += [*planned["init"], *settings_of(ROWS[title]), "--set", "schedule.minutes=null"]
+        words += ["--set", f"schedule.epochs={planned['epochs']}"]
+        if options.jobs > 1:
+            words += ["--set", "runtime.threads=1", "--set", "data.workers=1"]
         if (out / "state.pt").exists():
             words.append("--resume")
-        gfocal("train", recipe, *words, "--minutes", f"{options.minutes:g}", "--no-plots", *init, *more)
+        gfocal("train", planned["recipe"], *words)
         found = json.loads(gfocal("eval", str(out), "--data", str(data), "--split", "val", "--json"))
         lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
         trained = [line for line in lines if line["kind"] == "val"]
-        numbers = {key: found[key] for key in ("AP", "AP50", "AP75")}
-        file.write_text(json.dumps({**numbers, "AP_of_choosing": max(line["AP"] for line in trained)}, indent=1))
-    return json.loads(file.read_text())
+        numbers = {key: round(found[key], 4) for key in ("AP", "AP50", "AP75")}
+        best = max(trained, key=lambda line: line["AP"])
+        chosen = {"epoch": best["epoch"], "of": planned["epochs"], "AP_of_choosing": round(best["AP"], 4)}
+        file.write_text(json.dumps({**numbers, **chosen, "seed": seed}, indent=1))
+    return dict(json.loads(file.read_text()))
 
 
 def table(results: dict[str, dict[str, list[dict[str, Any]]]]) -> str:
     """Rows by sets, means over seeds; "-" where something is not measured."""
     lines = [f"| row | {' | '.join(SETS)} | mean |", "|---" * (2 + len(SETS)) + "|"]
     for row, sets in results.items():
-        means = [mean([run["AP"] for run in sets[name]]) if name in sets else None for name in SETS]
+        means = [mean([run["AP"] for run in sets[name]]) if sets.get(name) else None for name in SETS]
         whole = mean([value for value in means if value is not None]) if None not in means else None
         cells = ["-" if value is None else f"{value:.3f}" for value in (*means, whole)]
         lines.append(f"| {row} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def measure(sets: dict[str, Path], options: argparse.Namespace) -> None:
+    """All that is wanted and not measured yet, into RESULTS as it ends."""
+    content = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"minutes": options.minutes, "rows": {}}
+    if content["minutes"] != options.minutes:
+        sys.exit(f"{RESULTS} is of {content['minutes']:g} minutes: keep it elsewhere first")
+    rows = content["rows"]
+    lock = threading.Lock()
+
+    def run(seed: int, name: str, title: str) -> None:
+        with lock:
+            known = rows.setdefault(title, {}).setdefault(name, [])
+            if any(own["seed"] == seed for own in known):
+                return
+        found = measured(title, sets[name], seed, options)
+        with lock:
+            known.append(found)
+            RESULTS.write_text(json.dumps(content, indent=1) + "\n")
+            print(table(rows), flush=True)
+
+    wanted = [(seed, name, title) for seed in range(options.seeds) for name in options.sets for title in options.rows]
+    with ThreadPoolExecutor(options.jobs) as pool:
+        for done in [pool.submit(run, *own) for own in wanted]:
+            done.result()
 
 
 def mean(values: list[float]) -> float:
@@ -127,20 +233,21 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, required=True, help="has the imported weights")
     parser.add_argument("--out", type=Path, default=Path("runs/own"))
     parser.add_argument("--minutes", type=float, default=15)
+    parser.add_argument("--plan", action="store_true", help="measure the pace and write the plan, no more")
+    parser.add_argument("--pace", nargs="*", default=[], help="RECIPE=pictures a second, known instead of measured")
+    parser.add_argument("--jobs", type=int, default=1, help="runs beside each other")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--rows", nargs="*", choices=list(ROWS), default=list(ROWS))
     parser.add_argument("--sets", nargs="*", choices=SETS, default=list(SETS))
     options = parser.parse_args()
-    results: dict[str, dict[str, list[dict[str, Any]]]] = {row: {} for row in options.rows}
-    for name in options.sets:
-        data = options.shared / "data" / name
-        if name in GROUPS:
-            data = subset(options.shared / "data" / "coco_mini", GROUPS[name], options.out / "sets" / name)
-        for row in options.rows:
-            results[row][name] = [measured(row, data, seed, options) for seed in range(options.seeds)]
-            print(table(results), flush=True)
-    if (options.rows, options.sets) == (list(ROWS), list(SETS)):
-        RESULTS.write_text(json.dumps({"minutes": options.minutes, "rows": results}, indent=1) + "\n")
+    options.out.mkdir(parents=True, exist_ok=True)
+    sets = {name: options.shared / "data" / name for name in options.sets}
+    for name in sets.keys() & GROUPS.keys():
+        sets[name] = subset(options.shared / "data" / "coco_mini", GROUPS[name], options.out / "sets" / name)
+    if options.plan:
+        plan(sets, options)
+    else:
+        measure(sets, options)
 
 
 if __name__ == "__main__":

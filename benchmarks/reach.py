@@ -1,6 +1,6 @@
 """What a reach that is too short costs: large objects, trained with reg_max 3 and with what `data stats` proposes.
 
-    OMP_WAIT_POLICY=PASSIVE python benchmarks/reach.py --out runs/reach
+    python benchmarks/reach.py --out runs/reach
 
 The data are generated scenes of 64 x 64 pixels, six times enlarged, so that their objects are 50 to 190 pixels wide.
 Both runs start from the same random values (but for the outputs, whose number differs) and are trained by the `gfocal`

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -71,7 +70,7 @@ def train(title: str, seed: int, options: argparse.Namespace) -> str | None:
     for setting in settings:
         words += ["--set", setting]
     print("+", " ".join(words[2:]), flush=True)
-    done = subprocess.run(words, capture_output=True, text=True, env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"})
+    done = subprocess.run(words, capture_output=True, text=True)
     return None if done.returncode == 0 else f"{title}: {done.stderr.strip().splitlines()[-1]}"
 
 

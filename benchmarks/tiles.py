@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -96,8 +95,7 @@ def make_data(out: Path) -> None:
 
 def gfocal(*words: str) -> None:
     print("+ gfocal", *words, flush=True)
-    environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
-    subprocess.run([sys.executable, "-m", "gfocal", *words], check=True, env=environment)
+    subprocess.run([sys.executable, "-m", "gfocal", *words], check=True)
 
 
 def epochs(images: int) -> int:

@@ -30,6 +30,7 @@ from gfocal.cli.terminal import (
 )
 from gfocal.cli.training import find_lr, train
 from gfocal.cli.use import evaluate, predict
+from gfocal.utils.waiting import wait_briefly
 
 app = typer.Typer(
     cls=HintingGroup,
@@ -47,8 +48,7 @@ app.add_typer(study_app)
 
 def main() -> None:
     """The entry point of ``gfocal``."""
-    # Read when torch is loaded: threads that spin while they wait cost a training 10-15 % (docs/results.md).
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    wait_briefly(os.environ)
     # A name that the encoding of a terminal or file cannot hold is no reason to print nothing.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")

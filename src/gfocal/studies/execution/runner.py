@@ -28,6 +28,7 @@ from gfocal.utils.locks import locked_folder
 from gfocal.utils.progress import ProgressBar
 from gfocal.utils.records import to_json
 from gfocal.utils.signals import StopRequest
+from gfocal.utils.waiting import wait_briefly
 
 RUNS, STARTS, LOG = "runs", "starts", "log.txt"
 WORKER = (sys.executable, "-m", "gfocal.studies.execution.worker")
@@ -238,7 +239,7 @@ def _write_job(run: RunPlan, data: StudyData, out: Path, init: Path | None, thre
 def _start(run: RunPlan, out: Path, slot: int) -> _Running:
     folder = out / RUNS / run.name
     environment = dict(os.environ)
-    environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    wait_briefly(environment)
     if torch.cuda.is_available():
         environment["CUDA_VISIBLE_DEVICES"] = device_of(slot, environment.get("CUDA_VISIBLE_DEVICES"))
     log = (folder / LOG).open("ab")
