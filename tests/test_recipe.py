@@ -341,6 +341,7 @@ CHANGES: dict[str, tuple[str, list[str]]] = {
     "predict.max_detections": ("7", []),
     "predict.clip_margin": ("1", []),
     "predict.class_agnostic": ("true", []),
+    "predict.voting": ("0.02", []),
 }
 
 
@@ -406,6 +407,7 @@ def test_no_key_of_the_detector_is_left_out() -> None:
         "max_detections",
         "clip_margin",
         "class_agnostic",
+        "voting",
     }
 
 

@@ -251,6 +251,7 @@ def test_nothing_is_left_where_writing_fails(model: Path, tmp_path: Path, monkey
         ({"static": "1x30x30"}, "multiples of 32"),
         ({"static": "1x96x160"}, "does not hold every image"),
         ({"samples": 0}, "samples must be"),
+        ({"overrides": ["predict.voting=0.02"]}, "predict.voting=null"),
         ({"data": Path("nowhere")}, "nowhere"),
     ],
 )

@@ -136,7 +136,7 @@ def write_detector(
         UsageError: the detector has no such form: no edge distributions, a fixed size that is another one, or a size
             that does not hold its images; or a package is missing.
     """
-    form = FORMATS[options.format]
+    form, thresholds = FORMATS[options.format], _thresholds(detector.postprocess)
     writer = form.writer
     shape = _shape(options.shape, recipe, detector.resize)
     half = options.precision == "fp16"
@@ -151,7 +151,7 @@ def write_detector(
     info = ExportInfo(
         names=detector.names,
         resize=ResizeRule(**asdict(detector.resize)),
-        thresholds=Thresholds(**asdict(detector.postprocess)),
+        thresholds=thresholds,
         tiling=None if detector.tiling is None else TileRule(**asdict(detector.tiling)),
         nms=options.nms,
         precision=options.precision,
@@ -171,6 +171,18 @@ def write_detector(
         raise UsageError("the boxes of this detector have no distributions of their edges: leave --edge-probs away")
     writer.write(program, info, file)
     return info
+
+
+def _thresholds(post: PostProcess) -> Thresholds:
+    """What the file does with candidates.
+
+    Raises:
+        UsageError: boxes vote, which no file does.
+    """
+    values = asdict(post)
+    if values.pop("voting") is not None:
+        raise UsageError("exported files do not vote on edges: export it with --set predict.voting=null")
+    return Thresholds(**values)
 
 
 def _halved(detector: DenseDetector) -> DenseDetector:

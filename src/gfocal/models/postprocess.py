@@ -11,10 +11,12 @@ from torch import Tensor
 
 from gfocal.boxes import clip_boxes
 from gfocal.errors import UsageError, require_number
+from gfocal.models.voting import vote_edges
 from gfocal.points import Points
 from gfocal.representation import BoxRepresentation, Quality
 from gfocal.structures import Detections, HeadOutput
 
+_LEAST_SCALE = 1e-6  # of voting: below it only copies of a box have a say
 _PREFIX = 300  # boxes that the first round of suppression looks at
 
 
@@ -29,6 +31,8 @@ class PostProcess:
         max_detections: an image.
         clip_margin: boxes end this many pixels before the right and the bottom border (1: as published FoveaBox).
         class_agnostic: of two boxes of any classes with more overlap than ``nms_iou``, the better stays.
+        voting: scale of :func:`gfocal.models.voting.vote_edges`, by which suppressed boxes move the edges of those that
+            stay, above 0; None: they do not. Needs boxes that say how sure their edges are.
 
     Raises:
         UsageError: a value is out of its range.
@@ -40,11 +44,14 @@ class PostProcess:
     max_detections: int = 100
     clip_margin: float = 0.0
     class_agnostic: bool = False
+    voting: float | None = None
 
     def __post_init__(self) -> None:
         require_number("score_threshold", self.score_threshold, least=0, below=1)
         require_number("nms_iou", self.nms_iou, least=0, most=1)
         require_number("clip_margin", self.clip_margin, least=0)
+        if self.voting is not None:
+            require_number("voting", self.voting, least=_LEAST_SCALE)
         for name in ("pre_nms_top_k", "max_detections"):
             require_number(name, getattr(self, name), least=1, whole=True)
 
@@ -85,8 +92,17 @@ class PostProcess:
             class_agnostic=self.class_agnostic,
         )
         winners, at = out[place[keep]], points[place[keep]]
+        boxes = decoded[keep]
+        if self.voting is not None:
+            edge_std = box_coder.edge_std(points[place], out.box[place])
+            if edge_std is None:
+                raise UsageError(
+                    "predict.voting needs boxes that say how sure their edges are (not dirac): set it to null"
+                )
+            groups = torch.zeros_like(label) if self.class_agnostic else label
+            boxes = vote_edges(decoded, edge_std, groups, keep, scale=self.voting)
         return Detections(
-            decoded[keep],
+            boxes,
             scores[keep],
             label[keep],
             names,

@@ -48,6 +48,11 @@ class Recipe(Section):
                 f"neck {self.model.neck} makes its {len(neck.strides)} levels of {neck.image_size} pixels, "
                 f"not {resize.size}: data.resize.size={neck.image_size}"
             )
+        if self.predict.voting is not None and self.model.boxes.kind == "dirac":
+            raise ValueError(
+                "predict.voting moves edges by how sure they are, which boxes.kind dirac does not say: "
+                "set predict.voting=null"
+            )
         return self
 
     def to_dict(self) -> dict[str, Any]:

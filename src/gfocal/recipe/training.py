@@ -157,6 +157,9 @@ class PredictRecipe(Section):
     max_detections: PositiveInt = 100
     clip_margin: NotNegative = Field(0.0, description="pixels that boxes keep from the right and bottom border")
     class_agnostic: bool = Field(False, description="boxes of different classes suppress each other too")
+    voting: Annotated[float, Field(ge=1e-6)] | None = Field(
+        None, description="suppressed boxes move the edges of those that stay, by how sure they are (0.005); null: no"
+    )
 
 
 class RuntimeRecipe(Section):

@@ -89,6 +89,7 @@ def test_keys_that_are_younger_than_a_study_s_folder_leave_its_runs_as_they_were
     before = "2b551aa83a4d458d876861653a9ef2201e426f3e85e2ffe38d5e34b10da1e3aa"
     assert _identity(load_recipe("gfl_nano"), "facts") == before
     assert _identity(load_recipe("gfl_nano", ["predict.class_agnostic=true"]), "facts") != before
+    assert _identity(load_recipe("gfl_nano", ["predict.voting=0.02"]), "facts") != before
     dynamic = load_recipe("gfl_r50", ["model.assigner.kind=dsla"])
     assisted = load_recipe("gfl_r50", ["model.assigner.kind=dsla", "model.assistant.kind=agm"])
     assert _identity(assisted, "facts") != _identity(dynamic, "facts")

@@ -285,8 +285,9 @@ def _identity(recipe: Recipe, facts: str) -> str:
         content["model"].pop("assistant")
     if not recipe.model.deformable_tower:
         content["model"].pop("deformable_tower")
-    if not content["predict"]["class_agnostic"]:
-        content["predict"].pop("class_agnostic")
+    for key in ("class_agnostic", "voting"):
+        if not content["predict"][key]:
+            content["predict"].pop(key)
     content["runtime"]["channels_last"] = real_layout(recipe.runtime.channels_last)  # as the job of a run has it
     if not ASSIGNERS[recipe.model.assigner.kind].dynamic:
         for key in ("positives", "alpha", "beta", "static_epochs"):
