@@ -1,6 +1,7 @@
 """Does ``edge_std`` follow the true ambiguity of edges? Gaussian, General and General + DFL on generated scenes.
 
     python benchmarks/edges.py --out runs/edges --jobs 2 --threads 1
+    python benchmarks/edges.py --out runs/edges-hard --hard --jobs 2 --threads 1
 
 Each is trained by the `gfocal` command as `gfocal demo` trains, on the same 2,000 scenes from random values, and
 measured on 500 others. Runs that are finished are not done again. Prints a Markdown table and writes
@@ -40,6 +41,9 @@ ROWS: dict[str, list[str]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/edges"))
+    parser.add_argument(
+        "--hard", action="store_true", help="hard scenes of 512 pixels: ambiguities up to 12 % of the side"
+    )
     parser.add_argument("--train", type=int, default=2000)
     parser.add_argument("--val", type=int, default=500)
     parser.add_argument("--epochs", type=int, default=6)
@@ -48,12 +52,14 @@ def main() -> None:
     options = parser.parse_args()
     scenes = options.out / "scenes"
     if not (scenes / "annotations" / "val.json").is_file():
-        make_scenes(scenes, train=options.train, val=options.val, size=256)
+        size, style = (512, "hard") if options.hard else (256, "plain")
+        make_scenes(scenes, train=options.train, val=options.val, size=size, style=style)
     with ThreadPoolExecutor(options.jobs) as pool:
         results = dict(zip(ROWS, pool.map(lambda title: run(title, scenes, options), ROWS), strict=True))
     report(results)
     print_perfect(open_dataset(scenes, "val"))
-    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    results_file = RESULTS.with_name("edges_hard.json") if options.hard else RESULTS
+    results_file.write_text(json.dumps(results, indent=1) + "\n")
 
 
 def print_perfect(index: DataIndex) -> None:
@@ -86,6 +92,8 @@ def run(title: str, scenes: Path, options: argparse.Namespace) -> dict[str, Any]
         words = ["train", "demo", "--data", str(scenes), "--out", str(out), *(["--resume"] if out.exists() else [])]
         changes = [*ROWS[title], f"schedule.epochs={options.epochs}", f"schedule.eval_every={options.epochs}"]
         changes.append(f"runtime.threads={options.threads}")
+        if options.hard:
+            changes.append("data.resize.size=512")
         gfocal(*words, *(word for change in changes for word in ("--set", change)))
     measured: dict[str, Any] = json.loads(gfocal("eval", str(out), "--data", str(scenes), "--json"))
     return {"AP": measured["AP"], **measured["edge_uncertainty"]}

@@ -25,6 +25,11 @@ def scenes() -> list[Scene]:
     return [draw_indexed(SIZE, 5, 0, index) for index in range(1, 161)]
 
 
+@pytest.fixture(scope="module")
+def hard() -> list[Scene]:
+    return [draw_indexed(256, 5, 0, index, "hard") for index in range(1, 91)]
+
+
 def joined(scenes: list[Scene], name: str) -> np.ndarray:
     return np.concatenate([getattr(scene, name) for scene in scenes])
 
@@ -105,6 +110,42 @@ class TestStatistics:
     def test_truncated_normal_quantiles(self) -> None:
         for uniform in (0.0, 0.1, 0.5, 0.9, 1.0):
             assert truncated_normal(uniform) == pytest.approx(truncnorm(-2, 2).ppf(uniform), abs=1e-9)
+
+
+class TestHard:
+    """Larger objects with edges of more different ambiguity."""
+
+    def test_objects_are_larger_and_edges_differ_more(self, hard: list[Scene]) -> None:
+        boxes, centres = joined(hard, "boxes"), joined(hard, "centres")
+        assert (boxes[:, 2:] - boxes[:, :2]).min() >= 256 * 0.16 * (1 - 2 * 0.12)
+        assert boxes.min() >= 0
+        assert boxes.max() <= 256
+        ambiguity = joined(hard, "ambiguity")
+        share = (ambiguity / np.tile(centres[:, 2:] - centres[:, :2], 2))[ambiguity > 0]
+        assert 0.02 - 1e-9 <= share.min() < 0.025
+        assert 0.10 < share.max() <= 0.12 + 1e-9
+        # Evenly over the logarithm: as many below sqrt(0.02 * 0.12) as above.
+        assert (share < np.sqrt(0.02 * 0.12)).mean() == pytest.approx(0.5, abs=0.12)
+        counts = [len(scene.labels) for scene in hard]
+        assert min(counts) == 0
+        assert max(counts) <= 6
+        assert np.mean(counts) > 2.5
+
+    def test_labels_are_drawn_from_the_recorded_width(self, hard: list[Scene]) -> None:
+        ambiguity = joined(hard, "ambiguity")
+        moved = joined(hard, "boxes") - joined(hard, "centres")
+        z = moved[ambiguity > 0] / ambiguity[ambiguity > 0]
+        assert abs(z).max() <= 2.0
+        assert z.std() == pytest.approx(TRUNCATED_STD, abs=4 * TRUNCATED_STD / np.sqrt(2 * len(z)))
+
+    def test_files_say_what_they_are_and_are_not_taken_for_plain_ones(self, tmp_path: Path) -> None:
+        make_scenes(tmp_path, train=3, val=0, size=96, style="hard")
+        info = json.loads((tmp_path / "annotations" / "train.json").read_text())["info"]
+        assert info["style"] == "hard"
+        with pytest.raises(UsageError, match=r"another set of scenes \(hard, version 1"):
+            make_scenes(tmp_path, train=3, val=0, size=96)
+        with pytest.raises(UsageError, match="style must be plain or hard"):
+            make_scenes(tmp_path / "b", train=3, val=0, size=96, style="easy")
 
 
 class TestLabelsMatchTheImage:
@@ -219,6 +260,7 @@ class TestFiles:
         content = json.loads((tmp_path / "a" / "annotations" / "train.json").read_text())
         expected = {"version": 1, "seed": 3, "size": 96, "train": 30, "val": 12}
         assert {key: content["info"][key] for key in expected} == expected
+        assert "style" not in content["info"]  # the same bytes as before there were styles
         assert [category["name"] for category in content["categories"]] == list(CLASSES)
         assert [category["id"] for category in content["categories"]] == [1, 2, 3, 4, 5, 6]
         assert [a["id"] for a in content["annotations"]] == list(range(1, len(content["annotations"]) + 1))

@@ -21,9 +21,35 @@ CAUSES = ("blur", "shadow", "fog", "clutter")
 
 _MIN_VISIBLE = 0.4
 _MIN_EDGE_VISIBLE = 0.5
-# An uncertain edge may move a label by 2 * 6 % of the side: within these the labelled sides stay in 5-60 %.
-_SIDES = (0.058, 0.53)
 _MIN_SIDE = 8.0
+
+
+@dataclass(frozen=True)
+class SceneStyle:
+    """What sets scenes of a kind apart; shares are of the image's side, or of the object's.
+
+    Attributes:
+        sides: of an object before its uncertain edges move, least and largest share of the image.
+        common_side: the most common one.
+        ambiguity: standard deviation of an uncertain edge, least and largest share of the object's side.
+        by_ratio: whether ambiguities are spread evenly over their logarithm, so that narrow ones are as common as wide.
+        objects: least and largest number that are tried for an image.
+    """
+
+    sides: tuple[float, float]
+    common_side: float
+    ambiguity: tuple[float, float]
+    by_ratio: bool
+    objects: tuple[int, int]
+
+
+STYLES = {
+    # An uncertain edge may move a label by 2 * 6 % of the side: within these the labelled sides stay in 5-60 %.
+    "plain": SceneStyle((0.058, 0.53), 0.19, (0.02, 0.06), False, (5, 11)),
+    # For edge_std: at 512 pixels ambiguities of 2 to 30 pixels, most of them wider than the bins of a detector.
+    "hard": SceneStyle((0.16, 0.53), 0.3, (0.02, 0.12), True, (3, 6)),
+}
+"""By name: ``plain``; ``hard``, larger objects with edges of more different ambiguity."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +77,9 @@ class Scene:
     overlapped: NDArray[np.bool_]
 
 
-def _choose_edges(sides: NDArray[np.float64], rng: np.random.Generator) -> tuple[NDArray[np.float64], list[str]]:
+def _choose_edges(
+    sides: NDArray[np.float64], style: SceneStyle, rng: np.random.Generator
+) -> tuple[NDArray[np.float64], list[str]]:
     """Make about a third of the edges of half the objects uncertain, at most one per axis."""
     std, causes = np.zeros(4), [""] * 4
     if rng.random() < 0.5:
@@ -59,7 +87,11 @@ def _choose_edges(sides: NDArray[np.float64], rng: np.random.Generator) -> tuple
         chosen = [first] if rng.random() < 0.7 else [first, (first + int(rng.choice([1, 3]))) % 4]
         for edge in chosen:
             side = sides[edge % 2]
-            std[edge] = max(side * rng.uniform(0.02, 0.06), min(1.0, 0.06 * side))
+            least, most = style.ambiguity
+            share = (
+                math.exp(rng.uniform(math.log(least), math.log(most))) if style.by_ratio else rng.uniform(least, most)
+            )
+            std[edge] = max(side * share, min(1.0, most * side))
             causes[edge] = CAUSES[int(rng.integers(len(CAUSES)))]
     return std, causes
 
@@ -90,16 +122,16 @@ def _strip(piece: Piece, edge: int) -> Bools:
     return piece.drawn & (near[None, :] if axis == 0 else near[:, None])
 
 
-def sketch(size: int, rng: np.random.Generator) -> Piece:
+def sketch(size: int, rng: np.random.Generator, style: SceneStyle = STYLES["plain"]) -> Piece:
     """Make a random object for an image of ``size`` pixels, not yet placed."""
     label = int(rng.integers(len(CLASSES)))
-    low, high = max(_SIDES[0] * size, _MIN_SIDE), _SIDES[1] * size
-    # Log-triangular: most sides near a fifth of the image, few at either end.
-    peak = math.log(min(max(0.19 * size, low * 1.1), high))
+    low, high = max(style.sides[0] * size, _MIN_SIDE), style.sides[1] * size
+    # Log-triangular: few sides at either end.
+    peak = math.log(min(max(style.common_side * size, low * 1.1), high))
     side = math.exp(rng.triangular(math.log(low), peak, math.log(high)))
     stretch = math.exp(rng.uniform(-0.14, 0.14))
     sides = np.clip(np.array([side * stretch, side / stretch]), low, high)
-    std, causes = _choose_edges(sides, rng)
+    std, causes = _choose_edges(sides, style, rng)
     margin = math.ceil(max(6.0 * float(std.max()), 0.0)) + 2
     offset = margin + rng.random(2)
     edges = np.concatenate([offset, offset + sides])
@@ -190,21 +222,24 @@ def place(new: Piece, pieces: Sequence[Piece], size: int, rng: np.random.Generat
     return False
 
 
-def draw_scene(size: int, rng: np.random.Generator, *, background_only: bool = False) -> Scene:
+def draw_scene(
+    size: int, rng: np.random.Generator, *, background_only: bool = False, style: SceneStyle = STYLES["plain"]
+) -> Scene:
     """Draw one scene.
 
     Args:
         size: side of the image, pixels, >= 64.
         rng: the only source of randomness.
         background_only: draw no object.
+        style: one of :data:`STYLES`.
 
     Returns:
-        The image with its labels; the labelled sides are 5-60 % of the image.
+        The image with its labels; the labelled sides of a plain scene are 5-60 % of the image.
     """
     pieces: list[Piece] = []
     if not background_only:
-        for _ in range(int(rng.integers(5, 12))):
-            piece = sketch(size, rng)
+        for _ in range(int(rng.integers(style.objects[0], style.objects[1] + 1))):
+            piece = sketch(size, rng, style)
             if _stays_fair(piece, piece.shown) and place(piece, pieces, size, rng):
                 pieces.append(piece)
     canvas = background(size, rng)

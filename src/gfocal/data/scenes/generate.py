@@ -20,7 +20,7 @@ import msgspec
 import numpy as np
 from PIL import Image
 
-from gfocal.data.scenes.drawing import Scene, draw_scene
+from gfocal.data.scenes.drawing import STYLES, Scene, draw_scene
 from gfocal.data.scenes.shapes import CLASSES
 from gfocal.errors import GfocalError, UsageError
 from gfocal.utils.files import explained_writing
@@ -38,7 +38,7 @@ _MARKER = "unfinished.json"
 Progress = Callable[[int, int], None]
 
 
-class _Info(msgspec.Struct, frozen=True):
+class _Info(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a set of scenes is: ``info`` of its files. The same ``info``, the same files."""
 
     description: str
@@ -48,9 +48,15 @@ class _Info(msgspec.Struct, frozen=True):
     size: int
     train: int
     val: int
+    style: str = "plain"  # files of plain scenes do not say it, as before there was another
 
     def __str__(self) -> str:
-        return f"version {self.version}, seed {self.seed}, size {self.size}, train {self.train}, val {self.val}"
+        kind = "" if self.style == "plain" else f"{self.style}, "
+        return f"{kind}version {self.version}, seed {self.seed}, size {self.size}, train {self.train}, val {self.val}"
+
+    def to_dict(self) -> dict[str, object]:
+        """For JSON."""
+        return dict(msgspec.to_builtins(self))
 
 
 class _Labels(TypedDict):
@@ -76,11 +82,13 @@ class _Job(NamedTuple):
     split: int
     first: int
     last: int
+    style: str
 
 
-def draw_indexed(size: int, seed: int, split: int, index: int) -> Scene:
+def draw_indexed(size: int, seed: int, split: int, index: int, style: str = "plain") -> Scene:
     """Draw image ``index`` (from 1) of a split (0 train, 1 val); every tenth shows background only."""
-    return draw_scene(size, np.random.default_rng([seed, split, index]), background_only=index % 10 == 0)
+    rng = np.random.default_rng([seed, split, index])
+    return draw_scene(size, rng, background_only=index % 10 == 0, style=STYLES[style])
 
 
 def _file_name(split: int, index: int) -> str:
@@ -111,7 +119,7 @@ def _make_chunk(job: _Job) -> list[list[_Labels]]:
     """Draw and write some images; return the annotations of each."""
     made = []
     for index in range(job.first, job.last):
-        scene = draw_indexed(job.size, job.seed, job.split, index)
+        scene = draw_indexed(job.size, job.seed, job.split, index, job.style)
         encoded = io.BytesIO()
         Image.fromarray(scene.image).save(encoded, format="JPEG", quality=_QUALITY)
         (job.images / _file_name(job.split, index)).write_bytes(encoded.getvalue())
@@ -186,10 +194,12 @@ def _is_complete(out: Path, info: _Info) -> bool:
     )
 
 
-def _check(train: int, val: int, size: int, seed: int) -> None:
+def _check(train: int, val: int, size: int, seed: int, style: str) -> None:
     for name, value, least in (("train", train, 0), ("val", val, 0), ("size", size, 64), ("seed", seed, 0)):
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise UsageError(f"{name} must be a whole number of at least {least}, got {value!r}")
+    if style not in STYLES:
+        raise UsageError(f"style must be {' or '.join(STYLES)}, got {style!r}")
     if train + val == 0:
         raise UsageError("no scenes were asked for: train and val are both 0")
 
@@ -200,19 +210,19 @@ def _write_coco(path: Path, info: _Info, split: int, per_image: list[list[_Label
     labels = [(index, found) for index, own in enumerate(per_image, start=1) for found in own]
     annotations = [{"id": number, "image_id": index, **found} for number, (index, found) in enumerate(labels, start=1)]
     categories = [{"id": number, "name": name} for number, name in enumerate(CLASSES, start=1)]
-    described = {"info": msgspec.structs.asdict(info)}
+    described = {"info": info.to_dict()}
     _write_json(path, {**described, "images": images, "annotations": annotations, "categories": categories})
 
 
 def _generate(out: Path, info: _Info, progress: Progress | None) -> None:
     """Draw and write everything; the marker lies in the folder for as long as the set is not complete."""
     out.mkdir(parents=True, exist_ok=True)
-    _write_json(out / _MARKER, {"info": msgspec.structs.asdict(info)})
+    _write_json(out / _MARKER, {"info": info.to_dict()})
     for folder in ("images", "annotations"):
         (out / folder).mkdir(exist_ok=True)
     counts = (info.train, info.val)
     jobs = [
-        _Job(out / "images", info.size, info.seed, split, first, min(first + _CHUNK, count + 1))
+        _Job(out / "images", info.size, info.seed, split, first, min(first + _CHUNK, count + 1), info.style)
         for split, count in enumerate(counts)
         for first in range(1, count + 1, _CHUNK)
     ]
@@ -227,7 +237,14 @@ def _generate(out: Path, info: _Info, progress: Progress | None) -> None:
 
 
 def make_scenes(
-    out: str | Path, *, train: int, val: int, size: int = 320, seed: int = 0, progress: Progress | None = None
+    out: str | Path,
+    *,
+    train: int,
+    val: int,
+    size: int = 320,
+    seed: int = 0,
+    style: str = "plain",
+    progress: Progress | None = None,
 ) -> None:
     """Write a dataset of generated scenes: ``out/images/*.jpg`` and ``out/annotations/{train,val}.json``.
 
@@ -245,15 +262,17 @@ def make_scenes(
         val: number of validation images, >= 0.
         size: side of the square images, pixels, >= 64.
         seed: >= 0; the same gives the same files.
+        style: "plain"; or "hard": larger objects whose uncertain edges differ more, from 2 to 12 % of the side; made
+            for 512 pixels, where most of them are wider than the bins of a detector.
         progress: called with (images done, images in all).
 
     Raises:
         UsageError: an argument is out of range, or ``out`` holds something else or cannot be written.
         GfocalError: a worker process ended early.
     """
-    _check(train, val, size, seed)
+    _check(train, val, size, seed, style)
     out = Path(out)
-    info = _Info("generated scenes", "gfocal.data.scenes", VERSION, seed, size, train, val)
+    info = _Info("generated scenes", "gfocal.data.scenes", VERSION, seed, size, train, val, style)
     if _is_complete(out, info):
         return
     try:
