@@ -12,6 +12,7 @@ from gfocal.detector import DenseDetector
 from gfocal.errors import UsageError
 from gfocal.images.tiling import Tiling
 from gfocal.recipe import Recipe, load_recipe
+from gfocal.recipe.reading import sets_key
 from gfocal.runs.checkpoint import CheckpointInfo, load_detector
 from gfocal.zoo import build_detector
 
@@ -44,10 +45,6 @@ def open_model(
 def usual_batch(recipe: Recipe) -> int:
     """Images a forward pass of a measurement: few where they keep their shape, since those are large."""
     return 16 if recipe.data.resize.kind == "square" else 2
-
-
-def sets_key(overrides: Sequence[str], key: str) -> bool:
-    return any(override.partition("=")[0].strip() == key for override in overrides)
 
 
 def load_recipe_or_trained(
