@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -19,9 +20,10 @@ from gfocal.images.tiling import Tiling
 
 
 class Session(Protocol):
-    """A file that is ready to run."""
+    """A file that is ready to run; ``files`` are all that it was read from."""
 
     info: ExportInfo
+    files: tuple[Path, ...]
 
     def run(self, images: np.ndarray, sizes: np.ndarray) -> dict[str, np.ndarray]:
         """Outputs by name, see :mod:`gfocal.exported.contract`."""

@@ -108,6 +108,7 @@ def open_any(
     *,
     tile: int | None = None,
     overlap: float | None = None,
+    device: str | None = None,
     session: SessionOptions = USUAL,
     say: Say = notice,
 ) -> OpenedModel:
@@ -116,6 +117,7 @@ def open_any(
     Args:
         model, overrides, tile, overlap: see :func:`gfocal.prediction.load.open_model`; an exported file takes no
             overrides.
+        device: of a model of torch: "cpu" or "cuda"; by default CUDA where there is one.
         session: how an exported file is run; others have keys of their recipe for that.
         say: gets lines about what is taken, and about fetching it.
 
@@ -141,19 +143,44 @@ def open_any(
     if session.asked:
         raise UsageError("--provider and --threads are for exported files; a model has --set runtime.threads=N")
     from gfocal.catalogue.resolve import model_path  # not above: an exported file is used where torch is not
-    from gfocal.evaluation.evaluator import measured_by
-    from gfocal.prediction.load import open_model, usual_batch
+    from gfocal.prediction.load import open_model
     from gfocal.runs.checkpoint import find_weights
-    from gfocal.runtime.precision import usable_precision
 
     path = model_path(model, say=say)
-    detector, recipe, about = open_model(str(path), overrides, tile=tile, overlap=overlap)
+    detector, recipe, about = open_model(str(path), overrides, tile=tile, overlap=overlap, device=device)
+    return _of_torch(detector, recipe, path, find_weights(path), about.category_ids)
+
+
+def open_untrained(name: str, overrides: Sequence[str] = (), *, device: str | None = None) -> OpenedModel:
+    """The detector of a recipe with random weights, for 80 classes.
+
+    Args:
+        name: of a recipe, or its YAML file.
+        overrides: recipe keys.
+        device: "cpu" or "cuda"; by default CUDA where there is one.
+
+    Raises:
+        UsageError: there is no such recipe, or no such device.
+    """
+    from gfocal.prediction.load import build_untrained, placed
+
+    detector, recipe = build_untrained(name, overrides)
+    return _of_torch(placed(detector, recipe, overrides, device=device), recipe, Path(name), Path(name), None)
+
+
+def _of_torch(
+    detector: DenseDetector, recipe: Recipe, path: Path, file: Path, category_ids: Sequence[int] | None
+) -> OpenedModel:
+    from gfocal.evaluation.evaluator import measured_by
+    from gfocal.prediction.load import usual_batch
+    from gfocal.runtime.precision import usable_precision
+
     return OpenedModel(
         detector=detector,
         path=path,
-        file=find_weights(path),
+        file=file,
         recipe=recipe,
-        category_ids=about.category_ids,
+        category_ids=category_ids,
         precision=usable_precision(detector, recipe),
         score_threshold=recipe.predict.score_threshold,
         max_detections=recipe.predict.max_detections,
