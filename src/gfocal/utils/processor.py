@@ -17,11 +17,14 @@ def processor_name() -> str:
     return platform.processor()
 
 
+def asked_threads() -> int | None:
+    """What ``OMP_NUM_THREADS`` says, of its levels the outermost; None: nothing."""
+    asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(asked) if asked.isdecimal() and int(asked) else None
+
+
 def usual_threads() -> int:
     """What ``OMP_NUM_THREADS`` says, or one for each processor that this process may use."""
-    asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
-    if asked.isdecimal() and int(asked):
-        return int(asked)
     with suppress(AttributeError):  # not on every system
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        return asked_threads() or len(os.sched_getaffinity(0))
+    return asked_threads() or os.cpu_count() or 1
