@@ -5,34 +5,40 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from gfocal.errors import UsageError
+from gfocal.exported.contract import MULTIPLE, OUTPUTS, ExportInfo
 from gfocal.images.depth import check_range
 from gfocal.images.resizing import Resize
 from gfocal.images.tiling import Tiling
-
-if TYPE_CHECKING:
-    from gfocal.exported.contract import ExportInfo
 
 MOST_PIXELS, MOST_BATCH, MOST_DETECTIONS, MOST_NAMES = 16_384, 4_096, 1_000_000, 100_000
 """Of a side, of a fixed batch, of an image, of classes: far beyond what real files have."""
 _NEEDED = {"boxes", "scores", "labels", "count"}
 
 
-def check_info(info: ExportInfo, known: tuple[str, ...], multiple: int) -> None:
+def check_info(info: ExportInfo, where: str) -> None:
     """Refuse numbers out of their ranges.
 
     Args:
         info: what a file says about itself.
-        known: outputs that there are.
-        multiple: of the sides of the input.
+        where: the file, for the message.
 
     Raises:
-        ValueError: naming the first of them.
+        UsageError: naming the first of them.
     """
+    try:
+        _check_ranges(info)
+    except (ValueError, TypeError) as error:
+        raise UsageError(
+            f"{where}: its metadata of gfocal cannot be right ({error}); the file is damaged, export it again"
+        ) from None
+
+
+def _check_ranges(info: ExportInfo) -> None:
     _require(0 < len(info.names) <= MOST_NAMES, f"names: {len(info.names)} classes")
     ids = info.category_ids
     _require(ids is None or len(ids) == len(info.names), "category_ids: not one for each class")
@@ -41,7 +47,7 @@ def check_info(info: ExportInfo, known: tuple[str, ...], multiple: int) -> None:
     for name, side in {"size": rule.size, "short_side": rule.short_side, "long_side": rule.long_side}.items():
         _require(side <= MOST_PIXELS, f"resize.{name}: {side} pixels")
     for name, fixed in {"height": info.height, "width": info.width}.items():
-        _require(fixed is None or (0 < fixed <= MOST_PIXELS and fixed % multiple == 0), f"{name}: {fixed} pixels")
+        _require(fixed is None or (0 < fixed <= MOST_PIXELS and fixed % MULTIPLE == 0), f"{name}: {fixed} pixels")
     _require(info.batch is None or 0 < info.batch <= MOST_BATCH, f"batch: {info.batch} images")
     limits = info.thresholds
     for name, number in {"score_threshold": limits.score_threshold, "nms_iou": limits.nms_iou}.items():
@@ -52,7 +58,7 @@ def check_info(info: ExportInfo, known: tuple[str, ...], multiple: int) -> None:
     if info.tiling is not None:
         Tiling(**asdict(info.tiling))
     check_range(value_range_of(info))
-    _require(set(info.outputs) >= _NEEDED and set(info.outputs) <= set(known), f"outputs: {', '.join(info.outputs)}")
+    _require(set(info.outputs) >= _NEEDED and set(info.outputs) <= set(OUTPUTS), f"outputs: {', '.join(info.outputs)}")
     _require((info.layout, info.colours) == ("NHWC", "RGB"), f"images: {info.layout} {info.colours}, not NHWC RGB")
 
 

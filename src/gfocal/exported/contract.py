@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from gfocal.errors import UsageError
-from gfocal.exported.checks import check_info
 from gfocal.utils.records import fields_from_json, fields_to_json
 
 ABOUT = "gfocal"
@@ -131,8 +130,6 @@ class ExportInfo:
             content = json.loads(text)
             newer = int(content["format"]) > FORMAT
             info = None if newer else fields_from_json(ExportInfo, content)
-            if info is not None:
-                check_info(info, OUTPUTS, MULTIPLE)
         except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
             raise UsageError(
                 f"{where}: its metadata of gfocal cannot be read ({error}); the file is damaged, export it again"

@@ -11,7 +11,7 @@ import numpy as np
 
 from gfocal.detections import Detections
 from gfocal.errors import UsageError, require_number
-from gfocal.exported.checks import check_outputs, resize_of, value_range_of
+from gfocal.exported.checks import check_info, check_outputs, resize_of, value_range_of
 from gfocal.exported.contract import MULTIPLE, ExportInfo
 from gfocal.exported.suppression import suppress_arrays
 from gfocal.images.depth import ValueRange
@@ -37,6 +37,9 @@ class ExportedDetector:
     Args:
         session: runs the file.
 
+    Raises:
+        UsageError: what the file says about itself cannot be right.
+
     Attributes:
         info: what the file says about itself.
         names: class names.
@@ -48,6 +51,7 @@ class ExportedDetector:
     def __init__(self, session: Session) -> None:
         self.session, self.info = session, session.info
         info = session.info
+        check_info(info, str(session.files[0]))
         self.names = info.names
         self.resize = resize_of(info)
         self.tiling = None if info.tiling is None else Tiling(**asdict(info.tiling))
