@@ -21,7 +21,13 @@ class StagedBackbone(nn.Module):
     """
 
     def __init__(
-        self, stem: nn.Module, stages: Sequence[nn.Module], channels: Sequence[int], *, norm_eval: bool, frozen_stages: int
+        self,
+        stem: nn.Module,
+        stages: Sequence[nn.Module],
+        channels: Sequence[int],
+        *,
+        norm_eval: bool,
+        frozen_stages: int,
     ) -> None:
         super().__init__()
         self.channels = tuple(channels)
