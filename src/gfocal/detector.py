@@ -317,7 +317,7 @@ class DenseDetector(nn.Module):
         if class_agnostic is not None:
             post = replace(post, class_agnostic=class_agnostic)
         require_number("batch_size", batch_size, least=1, whole=True)
-        find = partial(self._find, post=post, above=score_threshold)
+        find = partial(self.find, post=post, above=score_threshold)
         found: list[Detections] = []
         training = self.training
         self.eval()
@@ -337,11 +337,10 @@ class DenseDetector(nn.Module):
             self.train(training)
         return found if isinstance(source, list | tuple) else found[0]
 
-    def _find(self, images: Sequence[Tensor], *, post: PostProcess, above: float | None) -> list[Detections]:
-        """What is found on uint8 RGB images (3, H, W), in one batch; in their own pixels, on the CPU.
-
-        ``above``: least final score, None for any.
-        """
+    def find(
+        self, images: Sequence[Tensor], *, post: PostProcess | None = None, above: float | None = None
+    ) -> list[Detections]:
+        """What one batch of uint8 RGB (3, H, W) images shows, in their pixels, on the CPU; ``above``: least score."""
         resized = [self.resize(image) for image in images]
         sizes = [tuple(one.shape[-2:]) for one in resized]
         batch = pad_batch(resized, fill=self.resize.fill).to(self.device)

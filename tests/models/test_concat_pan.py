@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gfocal.errors import UsageError
-from gfocal.models.backbones.esnet import SIZES, EsNet
+from gfocal.models.backbones.esnet import SIZES, es_net
 from gfocal.models.necks.concat_pan import ConcatPan
 from gfocal.models.necks.csp_pan import csp_pan
 from gfocal.models.necks.ghost_pan import ghost_pan
@@ -82,7 +82,7 @@ def test_what_a_neck_refuses(make: Callable[..., ConcatPan]) -> None:
 @pytest.mark.parametrize("name", SIZES)
 def test_maps_of_an_esnet(name: str) -> None:
     torch.manual_seed(0)
-    net = EsNet(name).eval()
+    net = es_net(name).eval()
     with torch.no_grad():
         found = net(torch.randn(1, 3, 64, 96))
     assert [tuple(x.shape) for x in found] == [
@@ -93,7 +93,7 @@ def test_maps_of_an_esnet(name: str) -> None:
 
 
 def test_frozen_stages_and_norms_of_an_esnet() -> None:
-    net = EsNet("esnet_x0_75", frozen_stages=2, norm_eval=True).train()
+    net = es_net("esnet_x0_75", frozen_stages=2, norm_eval=True).train()
     learns = {name.split(".")[0] + "." + name.split(".")[1] for name, p in net.named_parameters() if p.requires_grad}
     assert learns == {"stages.1", "stages.2"}
     assert not any(m.training for m in net.modules() if isinstance(m, nn.BatchNorm2d))
@@ -101,9 +101,9 @@ def test_frozen_stages_and_norms_of_an_esnet() -> None:
 
 def test_weights_of_an_esnet(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    net = EsNet("esnet_x0_75")
+    net = es_net("esnet_x0_75")
     torch.save(net.state_dict(), tmp_path / "net.pth")
-    again = EsNet("esnet_x0_75", pretrained=str(tmp_path / "net.pth"))
+    again = es_net("esnet_x0_75", pretrained=str(tmp_path / "net.pth"))
     assert all(torch.equal(a, b) for a, b in zip(net.state_dict().values(), again.state_dict().values(), strict=True))
     (tmp_path / "no.pth").write_text("nothing")
     for pretrained, words in (
@@ -112,6 +112,6 @@ def test_weights_of_an_esnet(tmp_path: Path) -> None:
         (str(tmp_path / "no.pth"), "could not be loaded"),
     ):
         with pytest.raises(UsageError, match=words):
-            EsNet("esnet_x0_75", pretrained=pretrained)
+            es_net("esnet_x0_75", pretrained=pretrained)
     with pytest.raises(UsageError, match="there is no ESNet 'esnet'"):
-        EsNet("esnet")
+        es_net("esnet")

@@ -13,7 +13,7 @@ from torch import nn
 from gfocal.detector import DenseDetector
 from gfocal.errors import UsageError
 from gfocal.interop.picodet_names import names_of
-from gfocal.models.backbones.lcnet import SIZES, LcNet
+from gfocal.models.backbones.lcnet import SIZES, lc_net
 from gfocal.recipe import load_recipe
 from gfocal.structures import HeadOutput, Targets
 from gfocal.zoo import build_detector
@@ -73,7 +73,7 @@ def test_losses_and_gradients_are_the_recorded_ones(phase: str, epoch: int) -> N
 
 @pytest.mark.parametrize("name", SIZES)
 def test_maps_of_each_size(name: str) -> None:
-    backbone = LcNet(name).eval()
+    backbone = lc_net(name).eval()
     with torch.no_grad():
         maps = backbone(torch.zeros(1, 3, 64, 96))
     assert [x.shape[1:] for x in maps] == [
@@ -87,7 +87,7 @@ def test_timm_has_the_same_network() -> None:
     import timm
 
     timms = timm.create_model("lcnet_075", features_only=True, out_indices=(2, 3, 4)).eval()
-    own = LcNet("lcnet_x0_75").eval()
+    own = lc_net("lcnet_x0_75").eval()
     state = own.state_dict()
     assert [t.shape for t in state.values()] == [t.shape for t in timms.state_dict().values()]
     own.load_state_dict(dict(zip(state, timms.state_dict().values(), strict=True)))
@@ -98,16 +98,16 @@ def test_timm_has_the_same_network() -> None:
 
 
 def test_frozen_parts_and_their_norms() -> None:
-    backbone = LcNet("lcnet_x0_35", norm_eval=True, frozen_stages=2).train()
+    backbone = lc_net("lcnet_x0_35", norm_eval=True, frozen_stages=2).train()
     assert not any(p.requires_grad for part in (backbone.stem, backbone.stages[0]) for p in part.parameters())
     assert all(p.requires_grad for part in backbone.stages[1:] for p in part.parameters())
     assert not any(m.training for m in backbone.modules() if isinstance(m, nn.BatchNorm2d))
 
 
 def test_weights_of_a_file(tmp_path: Path) -> None:
-    first = LcNet("lcnet_x0_35")
+    first = lc_net("lcnet_x0_35")
     torch.save(first.state_dict(), tmp_path / "lcnet.pth")
-    second = LcNet("lcnet_x0_35", pretrained=str(tmp_path / "lcnet.pth"))
+    second = lc_net("lcnet_x0_35", pretrained=str(tmp_path / "lcnet.pth"))
     assert all(
         torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True)
     )
@@ -119,4 +119,4 @@ def test_weights_of_a_file(tmp_path: Path) -> None:
         ("lcnet_x9", False, "there is no LCNet"),
     ):
         with pytest.raises(UsageError, match=message):
-            LcNet(name, pretrained=pretrained)
+            lc_net(name, pretrained=pretrained)

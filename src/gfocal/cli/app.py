@@ -16,6 +16,7 @@ from typing import Annotated, Literal
 import typer
 
 import gfocal
+from gfocal.cli.bench import bench
 from gfocal.cli.data import data_app
 from gfocal.cli.export import export
 from gfocal.cli.models import models, push
@@ -115,6 +116,7 @@ app.command()(predict)
 app.command()(models)
 app.command()(push)
 app.command()(export)
+app.command()(bench)
 
 
 def class_list(given: str) -> list[str]:

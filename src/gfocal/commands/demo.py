@@ -17,9 +17,10 @@ from gfocal.data.scenes.generate import make_scenes
 from gfocal.errors import UsageError
 from gfocal.evaluation.evaluator import Evaluation, evaluate, measured_by
 from gfocal.images.drawing import contact_sheet
-from gfocal.prediction.load import open_model, sets_key
+from gfocal.prediction.load import open_model
 from gfocal.prediction.predict import predict
 from gfocal.recipe import Recipe, load_recipe
+from gfocal.recipe.reading import sets_key
 from gfocal.runs.checkpoint import STATE, find_weights
 from gfocal.runs.folder import RECIPE as RUN_RECIPE
 from gfocal.runtime.precision import usable_precision

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,20 +18,20 @@ from gfocal.data.index.rename import keep_classes, parse_renames, rename_classes
 from gfocal.data.index.tiled import cut_into_tiles
 from gfocal.errors import UsageError
 from gfocal.evaluation import Confusion, confusion_at, write_evaluation
-from gfocal.evaluation.evaluator import evaluate, measured_by
+from gfocal.evaluation.evaluator import evaluate
 from gfocal.evaluation.measured import Evaluation
 from gfocal.evaluation.thresholds.folder import claim_folder
 from gfocal.exported.detector import ExportedDetector
-from gfocal.exported.open import USUAL, SessionOptions, is_exported, open_exported
-from gfocal.images.tiling import Tiling
-from gfocal.prediction.open import refuse_overrides
+from gfocal.exported.open import USUAL, SessionOptions
+from gfocal.prediction.open import OpenedModel, open_any
 from gfocal.runs.datasets import open_measured
 from gfocal.utils.progress import ProgressBar, notice
 from gfocal.utils.records import FLAT, IF_ANY, named
-from gfocal.utils.text import Say, counted, join_some
+from gfocal.utils.text import counted, join_some
 
 if TYPE_CHECKING:  # an exported file is measured where torch is not
     from gfocal.detector import DenseDetector
+    from gfocal.runtime.distributed import Processes
 
 RESAMPLES = 200
 """Sets of images that are drawn for the intervals of AP."""
@@ -117,7 +117,7 @@ def evaluate_files(
     """Measure a model on a data set; where a launcher started several processes, each takes its share.
 
     Args:
-        model, overrides, tile, overlap: see :func:`gfocal.prediction.load.open_model`.
+        model, overrides, tile, overlap: see :func:`gfocal.prediction.open.open_any`.
         data: data set.
         split: "train", "val" or "test"; what the run set apart is "val", see :mod:`gfocal.data.split`.
         format: of the data; by default what is found.
@@ -136,35 +136,35 @@ def evaluate_files(
     """
     which = _split_of(split)
     _check_plots(plots, score)  # before the long work
-    model = _path(model, say or notice)
-    opened = (_open_exported if is_exported(model) else _open_trained)(
-        model, overrides, tile=tile, overlap=overlap, session=session
+    opened = open_any(model, overrides, tile=tile, overlap=overlap, session=session, say=say or notice)
+    opened, processes = _shared(opened)
+    detector, limit, tiling = opened.detector, opened.max_detections, opened.detector.tiling
+    index = open_measured(
+        str(opened.path), data, which, format=format, images_dir=images_dir, skip_broken=skip_broken, say=say
     )
-    detector, limit = opened.detector, opened.limit
-    index = open_measured(model, data, which, format=format, images_dir=images_dir, skip_broken=skip_broken, say=say)
-    tiling = detector.tiling
     index, about = _select(index, detector, limit, rename, only_common)
-    with ProgressBar(len(index), "evaluating", shown=opened.main) as bar:
+    with ProgressBar(len(index), "evaluating", shown=processes is None or processes.main) as bar:
         measured = evaluate(
             detector,
             index,
-            batch_size=batch_size or opened.batch_size,
+            batch_size=batch_size or opened.usual_batch,
             progress=bar.callback,
             skip_broken=skip_broken,
             resamples=RESAMPLES,
             beyond=limit if about.crowding.coco_images and limit > COCO_DETECTIONS else None,
             keep_findings=True,
-            **opened.options,
+            processes=processes,
+            **opened.measured_by,
         )
     skipped, result, found = [*index.skipped, *measured.skipped], measured.result, measured.findings
     if warn is not None:
         warn(skipped)
-    title = f"{Path(model).name} on {index.annotations.name}, {counted(result.num_images, 'picture')}"
+    title = f"{opened.path.name} on {index.annotations.name}, {counted(result.num_images, 'picture')}"
     draw = partial(write_evaluation, score=score, examples=examples, title=title, value_range=detector.value_range)
     drawn = [] if found is None or plots is None else draw(plots, found, index.path)
     return EvaluationReport(
         evaluation=replace(measured, skipped=tuple(skipped)),
-        model=opened.file,
+        model=str(opened.file),
         data=str(index.annotations),
         split=split,
         tile=None if tiling is None else tiling.side,
@@ -175,77 +175,17 @@ def evaluate_files(
     )
 
 
-@dataclass(frozen=True)
-class _Opened:
-    """A detector to measure.
-
-    Attributes:
-        detector: where it runs.
-        file: of its weights.
-        limit: detections an image at most.
-        batch_size: images a forward pass where nothing else is asked for.
-        options: of :func:`gfocal.evaluation.evaluator.evaluate`.
-        main: whether this process is the one that shows and writes.
-    """
-
-    detector: DenseDetector | ExportedDetector
-    file: str
-    limit: int
-    batch_size: int
-    options: dict[str, Any]
-    main: bool = True
-
-
-def _open_trained(
-    model: str,
-    overrides: Sequence[str],
-    *,
-    tile: int | None,
-    overlap: float | None,
-    session: SessionOptions,
-) -> _Opened:
-    from gfocal.prediction.load import open_model, usual_batch
-    from gfocal.runs.checkpoint import find_weights
-    from gfocal.runtime.distributed import ALONE, launched, processes_of
+def _shared(opened: OpenedModel) -> tuple[OpenedModel, Processes | None]:
+    """The model where this process computes, and the processes that a launcher started; None: this one is alone."""
+    if isinstance(opened.detector, ExportedDetector):
+        return opened, None
+    from gfocal.runtime.distributed import launched, processes_of  # not above: an exported file does without torch
     from gfocal.training.step import make_accelerator
 
-    if session.asked:
-        raise UsageError("--provider and --threads are for exported files; a model has --set runtime.threads=N")
-    detector, recipe, _ = open_model(model, overrides, tile=tile, overlap=overlap)
-    processes = processes_of(make_accelerator("fp32")) if launched() else ALONE
-    options: dict[str, Any] = {**measured_by(recipe, detector), "processes": processes}
-    return _Opened(
-        detector=detector.to(processes.device) if launched() else detector,
-        file=str(find_weights(Path(model))),
-        limit=recipe.predict.max_detections,
-        batch_size=usual_batch(recipe),
-        options=options,
-        main=processes.main,
-    )
-
-
-def _open_exported(
-    model: str,
-    overrides: Sequence[str],
-    *,
-    tile: int | None,
-    overlap: float | None,
-    session: SessionOptions,
-) -> _Opened:
-    refuse_overrides(model, overrides)
-    detector = open_exported(model, session)
-    detector.tiling = Tiling.chosen(detector.tiling, tile, overlap, dashes="--")
-    limit = detector.info.thresholds.max_detections
-    return _Opened(detector=detector, file=model, limit=limit, batch_size=8, options={})
-
-
-def _path(model: str, say: Say) -> str:
-    """An exported file, or what a MODEL stands for, fetched where it must be."""
-    if is_exported(model):
-        return model
-    from gfocal.catalogue.resolve import model_path  # not above: an exported file is measured where torch is not
-
-    return str(model_path(model, say=say))
+    if not launched():
+        return opened, None
+    processes = processes_of(make_accelerator("fp32"))
+    return replace(opened, detector=opened.detector.to(processes.device)), processes
 
 
 def _split_of(name: str) -> Split:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 
@@ -12,9 +13,10 @@ from gfocal.utils.timing import Percentiles, Ratio, Timing
 
 RESAMPLES = 2000
 """Sets of rounds that are drawn for the interval of a ratio."""
+_Item = TypeVar("_Item")
 
 
-def _wait_for_device() -> None:
+def wait_for_device() -> None:
     """Work on an accelerator is only queued when a call returns: the clock has to wait for it."""
     torch = sys.modules.get("torch")  # who has not loaded it has no work on its devices
     if torch is not None and torch.accelerator.is_available():
@@ -86,19 +88,24 @@ def measure_interleaved(
         raise ValueError(
             f"need warmup >= 0, repeats >= 1 and functions, got {warmup=}, {repeats=} and {len(functions)} functions"
         )
-    names = list(functions)
-    times: dict[str, list[float]] = {name: [] for name in names}
-    generator = np.random.default_rng(0)
-    order = np.arange(len(names))
-    for turn in range(warmup + repeats):
-        order = order[::-1] if turn % 2 else generator.permutation(len(names))
-        for i in order.tolist():
-            spent = _milliseconds(functions[names[i]])
+    times: dict[str, list[float]] = {name: [] for name in functions}
+    for turn, order in zip(range(warmup + repeats), turns(list(functions)), strict=False):
+        for name in order:
+            spent = _milliseconds(functions[name])
             if turn >= warmup:
-                times[names[i]].append(spent)
+                times[name].append(spent)
         if progress is not None:
             progress(turn + 1, warmup + repeats)
     return times
+
+
+def turns(items: Sequence[_Item]) -> Iterator[list[_Item]]:
+    """In which order they come in each round, without end: drawn, every second round the one before backwards."""
+    generator = np.random.default_rng(0)
+    while True:
+        order = [items[i] for i in generator.permutation(len(items)).tolist()]
+        yield order
+        yield order[::-1]
 
 
 def summary(milliseconds: Sequence[float]) -> Percentiles:
@@ -131,8 +138,8 @@ def paired_ratio(times: Sequence[float], baseline: Sequence[float], *, seed: int
 
 
 def _milliseconds(fn: Callable[[], object]) -> float:
-    _wait_for_device()
+    wait_for_device()
     start = time.perf_counter()
     fn()
-    _wait_for_device()
+    wait_for_device()
     return (time.perf_counter() - start) * 1e3

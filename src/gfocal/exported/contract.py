@@ -130,7 +130,7 @@ class ExportInfo:
             content = json.loads(text)
             newer = int(content["format"]) > FORMAT
             info = None if newer else fields_from_json(ExportInfo, content)
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
             raise UsageError(
                 f"{where}: its metadata of gfocal cannot be read ({error}); the file is damaged, export it again"
             ) from None

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from typing import Any, Protocol, cast
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
 from gfocal.detections import Detections
 from gfocal.errors import UsageError, require_number
+from gfocal.exported.checks import check_info, check_outputs, resize_of, value_range_of
 from gfocal.exported.contract import MULTIPLE, ExportInfo
 from gfocal.exported.suppression import suppress_arrays
 from gfocal.images.depth import ValueRange
 from gfocal.images.reading import to_array
-from gfocal.images.resizing import Resize, padded_size
+from gfocal.images.resizing import padded_size
 from gfocal.images.tiling import Tiling
 
 
 class Session(Protocol):
-    """A file that is ready to run."""
+    """A file that is ready to run; ``files`` are all that it was read from."""
 
     info: ExportInfo
+    files: tuple[Path, ...]
 
     def run(self, images: np.ndarray, sizes: np.ndarray) -> dict[str, np.ndarray]:
         """Outputs by name, see :mod:`gfocal.exported.contract`."""
@@ -34,6 +37,9 @@ class ExportedDetector:
     Args:
         session: runs the file.
 
+    Raises:
+        UsageError: what the file says about itself cannot be right.
+
     Attributes:
         info: what the file says about itself.
         names: class names.
@@ -45,11 +51,11 @@ class ExportedDetector:
     def __init__(self, session: Session) -> None:
         self.session, self.info = session, session.info
         info = session.info
+        check_info(info, str(session.files[0]))
         self.names = info.names
-        rule = asdict(info.resize)
-        self.resize = Resize(**{key: value for key, value in rule.items() if key != "method"})
+        self.resize = resize_of(info)
         self.tiling = None if info.tiling is None else Tiling(**asdict(info.tiling))
-        self.value_range = cast(ValueRange, info.value_range if info.value_range == "type" else tuple(info.value_range))
+        self.value_range: ValueRange = value_range_of(info)
 
     def predict(
         self,
@@ -101,11 +107,24 @@ class ExportedDetector:
             some = images[first : first + most]
             resized = [self.resize(image) for image in some]
             sizes = [image.shape[:2] for image in resized]
-            outputs = self.session.run(self._batch(resized), self._sizes(sizes))
+            outputs = self._run(self._batch(resized), self._sizes(sizes))
             for i, (size, image) in enumerate(zip(sizes, some, strict=True)):
                 own = {name: values[i] for name, values in outputs.items()}
                 found.append(to_original(self._detections(own, agnostic), size, image.shape[:2]))
         return found
+
+    def _run(self, images: np.ndarray, sizes: np.ndarray) -> dict[str, np.ndarray]:
+        file = str(self.session.files[0])
+        try:
+            outputs = self.session.run(images, sizes)
+        except Exception as error:  # of each runtime's own
+            words = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            shape = " x ".join(map(str, images.shape[:3]))
+            raise UsageError(
+                f"{file} cannot be run on {shape} pixels ({words}): the memory is too small for it, or it is damaged"
+            ) from None
+        check_outputs(outputs, self.info, len(images), file)
+        return outputs
 
     def check_threshold(self, score: float | None) -> None:
         """Refuse a threshold below that of the file.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,6 +9,8 @@ import numpy as np
 
 from gfocal.errors import UsageError
 from gfocal.exported.contract import INPUTS, ExportInfo
+from gfocal.exported.onnx_file import check_onnx
+from gfocal.utils.processor import asked_threads
 
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",
@@ -33,6 +34,7 @@ class OnnxSession:
 
     Attributes:
         info: what the file says about itself.
+        files: the file.
 
     Raises:
         UsageError: onnxruntime is missing or has no such provider; the file is no ONNX, damaged, of another project, or
@@ -40,23 +42,25 @@ class OnnxSession:
     """
 
     def __init__(self, path: Path, *, provider: str | None = None, threads: int | None = None) -> None:
+        self.files = (path,)
         try:
             import onnxruntime
         except ImportError as error:
             raise UsageError(f"{path} needs onnxruntime: pip install 'gfocal[onnx]' ({error})") from None
         chosen = _provider(provider or "cpu", onnxruntime.get_available_providers())
         content = path.read_bytes()
+        check_onnx(content, path)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # it would print what is raised, too
-        options.intra_op_num_threads = threads or int(os.environ.get("OMP_NUM_THREADS", "0") or 0)
+        options.intra_op_num_threads = threads or asked_threads() or 0
         try:
             # From bytes, not from the path: a graph cannot name other files to read.
             self._session = onnxruntime.InferenceSession(content, options, providers=[chosen])
-        except Exception as error:  # many kinds, none of which has a base of its own
+            texts: Mapping[str, str] = self._session.get_modelmeta().custom_metadata_map
+            own = [value.name for value in self._session.get_inputs()], [v.name for v in self._session.get_outputs()]
+        except Exception as error:  # many kinds, none of which has a base of its own; texts may be no UTF-8
             raise UsageError(_reason(path, str(error))) from None
-        texts: Mapping[str, str] = self._session.get_modelmeta().custom_metadata_map
         self.info = ExportInfo.from_texts(texts, str(path))
-        own = [value.name for value in self._session.get_inputs()], [v.name for v in self._session.get_outputs()]
         if own != (list(INPUTS), list(self.info.outputs)):
             raise UsageError(
                 f"{path} was changed after it was exported: it takes {', '.join(own[0])} and gives {', '.join(own[1])}"
@@ -79,8 +83,6 @@ def _provider(name: str, available: Sequence[str]) -> str:
 
 def _reason(path: Path, words: str) -> str:
     line = " ".join(words.split())[:200]
-    if "external" in words.lower() or "model_path" in words:
-        return f"{path} keeps weights in other files, which are not read; an exported file holds all of its own"
-    if "opset" in words.lower():
+    if any(word in words.lower() for word in ("opset", "ir version", "ir_version", "no op registered")):
         return f"{path} uses operators that this onnxruntime does not know ({line}); update it, or export with --opset"
     return f"{path} is not an ONNX file that can be run, or is damaged ({line}); export it again"

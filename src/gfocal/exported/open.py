@@ -52,7 +52,11 @@ def open_exported(path: str | Path, session: SessionOptions = USUAL) -> Exported
     """
     path = Path(path)
     if not path.is_file():
-        raise UsageError(f"there is no exported file {path}")
+        raise UsageError(f"{path} is a folder, not a file" if path.is_dir() else f"there is no exported file {path}")
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from None
     module, _, name = SESSIONS[path.suffix.lower()].partition(":")
     kind = getattr(importlib.import_module(module), name)
     return ExportedDetector(kind(path, provider=session.provider, threads=session.threads))

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import inspect
+import io
 import warnings
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from gfocal.errors import UsageError
-from gfocal.exported.contract import ABOUT, ExportInfo
+from gfocal.exported.contract import ExportInfo
+from gfocal.exported.pt2_archive import checked_archive, read_texts
 
 
 class Pt2Session:
@@ -24,12 +25,14 @@ class Pt2Session:
 
     Attributes:
         info: what the file says about itself.
+        files: the file.
 
     Raises:
         UsageError: torch is missing; the file is damaged or of another project.
     """
 
     def __init__(self, path: Path, *, provider: str | None = None, threads: int | None = None) -> None:
+        self.files = (path,)
         try:
             import torch
         except ImportError as error:
@@ -37,11 +40,12 @@ class Pt2Session:
         if provider not in (None, "cpu"):
             raise UsageError(f"{path} runs on the CPU alone: --provider {provider} is for ONNX files")
         # Before torch reads more than text: what is no archive of gfocal's is not unpacked at all.
-        self.info = ExportInfo.from_texts(_texts(path), str(path))
+        self.info = ExportInfo.from_texts(read_texts(path), str(path))
         if threads:
             torch.set_num_threads(threads)
+        archive = checked_archive(path)
         try:
-            self._module = _module(path)
+            self._module = _module(archive)
         except Exception as error:  # many kinds for a damaged file
             words = f"{type(error).__name__}: {error}".splitlines()[0][:200]
             raise UsageError(f"{path} is damaged, or this torch does not read it ({words}); export it again") from None
@@ -55,41 +59,23 @@ class Pt2Session:
         return {name: values.numpy() for name, values in found.items()}
 
 
-def _module(path: Path) -> Any:
+def _module(archive: io.BytesIO) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            return _loaded(path)
+            return _loaded(archive)
         except Exception:
             # Deformable convolutions are an operator of torchvision, which takes as long to load as torch.
             import torchvision  # noqa: F401
 
-            return _loaded(path)
+            return _loaded(archive)
 
 
-def _loaded(path: Path) -> Any:
+def _loaded(archive: io.BytesIO) -> Any:
     import torch
 
-    with path.open("rb") as file:
-        program = torch.export.load(file)
+    archive.seek(0)
+    program = torch.export.load(archive)
     # torch notes that every map had more than one row, though nothing in the graph asks for that. Newer ones check it.
     known = "check_guards" in inspect.signature(program.module).parameters
     return program.module(check_guards=False) if known else program.module()
-
-
-def _texts(path: Path) -> dict[str, str]:
-    """What torch calls extra files, those of gfocal alone."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = [name for name in archive.namelist() if name.rsplit("/", 1)[-1] == ABOUT]
-            if not names:
-                return {}
-            if archive.getinfo(names[0]).file_size > 1 << 26:
-                raise UsageError(f"{path} is damaged: its metadata are larger than a recipe and its names can be")
-            return {ABOUT: archive.read(names[0]).decode()}
-    except (zipfile.BadZipFile, OSError, ValueError, EOFError) as error:
-        if isinstance(error, UsageError):
-            raise
-        raise UsageError(
-            f"{path} is not a .pt2 file of torch.export, or is damaged ({error}); export it again"
-        ) from None

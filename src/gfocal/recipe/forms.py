@@ -97,8 +97,8 @@ class AssistantForm(Form):
     multiple: int = 1
 
 
-_SHUFFLENET, _ESNET = "models.backbones.shufflenet:ShuffleNetBackbone", "models.backbones.esnet:EsNet"
-_LCNET = "models.backbones.lcnet:LcNet"
+_SHUFFLENET, _ESNET = "models.backbones.shufflenet:ShuffleNetBackbone", "models.backbones.esnet:es_net"
+_LCNET = "models.backbones.lcnet:lc_net"
 _WITH_NORMS = ("frozen_stages", "norm_eval")
 BACKBONES: dict[str, BackboneForm] = {
     **{

@@ -82,6 +82,11 @@ def build_recipe(content: Mapping[str, object], overrides: Sequence[str] = (), w
         raise UsageError(explain(error, where)) from error
 
 
+def sets_key(overrides: Sequence[str], key: str) -> bool:
+    """Whether a key is among the overrides."""
+    return any(override.partition("=")[0].strip() == key for override in overrides)
+
+
 def _check_size(content: object, where: str) -> None:
     """Refuse what no recipe is: deeper or with more values than any. YAML can name a part inside itself, or many times.
 

@@ -315,3 +315,10 @@ def open_parts(
         indexes.append(open_dataset(path, split, format=format, images_dir=images_dir, problems=problems))
         say_lines(problems.notes, say)
     return indexes
+
+
+def spread(index: DataIndex, most: int | None) -> DataIndex:
+    """At most so many of the images, evenly spread; None: all."""
+    if most is None or most >= len(index):
+        return index
+    return index.take(np.linspace(0, len(index) - 1, most).astype(np.int64))

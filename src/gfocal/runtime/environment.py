@@ -6,7 +6,6 @@ import importlib.metadata
 import os
 import platform
 from contextlib import suppress
-from pathlib import Path
 from typing import TypedDict
 
 import torch
@@ -16,6 +15,7 @@ import gfocal
 from gfocal.recipe import Recipe
 from gfocal.runtime.layout import real_layout
 from gfocal.runtime.precision import real_precision
+from gfocal.utils.processor import processor_name
 
 _PACKAGES = ("torch", "torchvision", "timm", "accelerate", "numpy", "pillow", "hotcoco", "safetensors", "pydantic")
 
@@ -90,17 +90,9 @@ def host() -> Host:
     gpus = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
     return {
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
-        "cpu": _cpu_name(),
+        "cpu": processor_name(),
         "cpus": os.cpu_count(),
         "memory_gb": memory,
         "gpus": [{"name": gpu.name, "memory_gb": round(gpu.total_memory / 2**30, 1)} for gpu in gpus],
         "threads": torch.get_num_threads(),
     }
-
-
-def _cpu_name() -> str:
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor()

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from gfocal.errors import UsageError
 from gfocal.models.backbones.loading import load_file
+from gfocal.models.backbones.staged import StagedBackbone
 from gfocal.models.blocks import conv_norm, rounded_channels, squeeze_excite
-from gfocal.models.freezing import freeze, norms_in_eval
 
 _BLOCKS = (3, 7, 3)
 _WIDE = (0.875, 0.5, 1.0, 0.625, 0.5, 0.75, 0.625, 0.625, 0.5, 0.625, 1.0, 0.625, 0.75)
@@ -23,7 +23,9 @@ SIZES: dict[str, tuple[float, tuple[float, ...]]] = {
 """Width, and the share of its channels that each block works on: found by search, PicoDet's S, M and L."""
 
 
-class EsNet(nn.Module):
+def es_net(
+    name: str, *, pretrained: bool | str = False, norm_eval: bool = False, frozen_stages: int = 0
+) -> StagedBackbone:
     """Blocks of ShuffleNetV2's kind with squeeze and excitation: maps of strides 8, 16, 32.
 
     Args:
@@ -33,50 +35,27 @@ class EsNet(nn.Module):
         frozen_stages: parameters up to the map of stride 2 * 2^frozen_stages keep their values (0: none; 1: the first
             convolution; 4: all).
 
-    Attributes:
-        channels: of each map.
-
     Raises:
         UsageError: there is no such size, or there are no such weights.
 
     Source:
         PicoDet, arXiv 2111.00902, section 3.1 and its published configurations.
     """
-
-    def __init__(
-        self, name: str, *, pretrained: bool | str = False, norm_eval: bool = False, frozen_stages: int = 0
-    ) -> None:
-        super().__init__()
-        if name not in SIZES:
-            raise UsageError(f"model.backbone: there is no ESNet {name!r}, but {', '.join(SIZES)}")
-        scale, shares = SIZES[name]
-        self.channels = tuple(rounded_channels(width * scale, 16) for width in (128, 256, 512))
-        self.stem = nn.Sequential(conv_norm(3, 24, 3, stride=2, activation="hard_swish"), nn.MaxPool2d(3, 2, 1))
-        self.stages = nn.ModuleList()
-        before = 24
-        for channels, blocks in zip(self.channels, _BLOCKS, strict=True):
-            inner = [rounded_channels(int(channels * share), 8) for share in shares[:blocks]]
-            shares = shares[blocks:]
-            self.stages.append(_stage(before, channels, inner))
-            before = channels
-        self.norm_eval = norm_eval
-        if pretrained:
-            load_file(self, name, pretrained)
-        freeze((self.stem, *self.stages)[:frozen_stages])
-
-    def forward(self, images: Tensor) -> list[Tensor]:
-        x = self.stem(images)
-        maps = []
-        for stage in self.stages:
-            x = stage(x)
-            maps.append(x)
-        return maps
-
-    def train(self, mode: bool = True) -> EsNet:
-        super().train(mode)
-        if self.norm_eval:
-            norms_in_eval(self)
-        return self
+    if name not in SIZES:
+        raise UsageError(f"model.backbone: there is no ESNet {name!r}, but {', '.join(SIZES)}")
+    scale, shares = SIZES[name]
+    widths = tuple(rounded_channels(width * scale, 16) for width in (128, 256, 512))
+    stem = nn.Sequential(conv_norm(3, 24, 3, stride=2, activation="hard_swish"), nn.MaxPool2d(3, 2, 1))
+    stages, before = [], 24
+    for channels, blocks in zip(widths, _BLOCKS, strict=True):
+        inner = [rounded_channels(int(channels * share), 8) for share in shares[:blocks]]
+        shares = shares[blocks:]
+        stages.append(_stage(before, channels, inner))
+        before = channels
+    net = StagedBackbone(stem, stages, widths, norm_eval=norm_eval, frozen_stages=frozen_stages)
+    if pretrained:
+        load_file(net, name, pretrained)
+    return net
 
 
 def _stage(before: int, channels: int, inner: Sequence[int]) -> nn.Sequential:

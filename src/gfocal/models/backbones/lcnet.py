@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import Tensor, nn
+from torch import nn
 
 from gfocal.errors import UsageError
 from gfocal.models.backbones.loading import load_file
+from gfocal.models.backbones.staged import StagedBackbone
 from gfocal.models.blocks import conv_norm, rounded_channels, separable, squeeze_excite
-from gfocal.models.freezing import freeze, norms_in_eval
 
 SIZES: dict[str, float] = {
     "lcnet_x0_35": 0.35,
@@ -30,7 +30,9 @@ _STAGES = (
 )
 
 
-class LcNet(nn.Module):
+def lc_net(
+    name: str, *, pretrained: bool | str = False, norm_eval: bool = False, frozen_stages: int = 0
+) -> StagedBackbone:
     """Depthwise-separable blocks with hard swish, the last two with squeeze and excitation: strides 8, 16, 32.
 
     Args:
@@ -40,54 +42,31 @@ class LcNet(nn.Module):
         frozen_stages: parameters up to the map of stride 2 * 2^frozen_stages keep their values (0: none; 1: to the map
             of stride 4; 4: all).
 
-    Attributes:
-        channels: of each map.
-
     Raises:
         UsageError: there is no such size, or there are no such weights.
 
     Source:
         PP-LCNet, arXiv 2109.15099, section 3, and PaddleDetection's ``backbones/lcnet.py``.
     """
+    if name not in SIZES:
+        raise UsageError(f"model.backbone: there is no LCNet {name!r}, but {', '.join(SIZES)}")
 
-    def __init__(
-        self, name: str, *, pretrained: bool | str = False, norm_eval: bool = False, frozen_stages: int = 0
-    ) -> None:
-        super().__init__()
-        if name not in SIZES:
-            raise UsageError(f"model.backbone: there is no LCNet {name!r}, but {', '.join(SIZES)}")
+    def width(channels: int) -> int:
+        return rounded_channels(channels * SIZES[name], 8)
 
-        def width(channels: int) -> int:
-            return rounded_channels(channels * SIZES[name], 8)
-
-        self.channels = tuple(width(blocks[-1][1]) for blocks in _STAGES[1:])
-        stages, before = [], width(32)
-        for blocks in _STAGES:
-            attention = blocks is _STAGES[-1]
-            stages.append(_stage(before, [(kernel, width(c)) for kernel, c in blocks], attention=attention))
-            before = width(blocks[-1][1])
-        self.stem = nn.Sequential(
-            conv_norm(3, width(16), 3, stride=2, activation="hard_swish"), _block(width(16), width(32), 3), stages[0]
-        )
-        self.stages = nn.ModuleList(stages[1:])
-        self.norm_eval = norm_eval
-        if pretrained:
-            load_file(self, name, pretrained, elsewhere=_elsewhere(name))
-        freeze((self.stem, *self.stages)[:frozen_stages])
-
-    def forward(self, images: Tensor) -> list[Tensor]:
-        x = self.stem(images)
-        maps = []
-        for stage in self.stages:
-            x = stage(x)
-            maps.append(x)
-        return maps
-
-    def train(self, mode: bool = True) -> LcNet:
-        super().train(mode)
-        if self.norm_eval:
-            norms_in_eval(self)
-        return self
+    stages, before = [], width(32)
+    for blocks in _STAGES:
+        attention = blocks is _STAGES[-1]
+        stages.append(_stage(before, [(kernel, width(c)) for kernel, c in blocks], attention=attention))
+        before = width(blocks[-1][1])
+    stem = nn.Sequential(
+        conv_norm(3, width(16), 3, stride=2, activation="hard_swish"), _block(width(16), width(32), 3), stages[0]
+    )
+    channels = [width(blocks[-1][1]) for blocks in _STAGES[1:]]
+    net = StagedBackbone(stem, stages[1:], channels, norm_eval=norm_eval, frozen_stages=frozen_stages)
+    if pretrained:
+        load_file(net, name, pretrained, elsewhere=_elsewhere(name))
+    return net
 
 
 def _stage(before: int, blocks: Sequence[tuple[int, int]], *, attention: bool) -> nn.Sequential:

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gfocal.data.scenes.drawing import draw_scene
+from gfocal.data.scenes.drawing import example_scene
 from gfocal.detector import DenseDetector
 from gfocal.recipe import Recipe
 from gfocal.runtime.layout import in_layout
@@ -36,8 +36,7 @@ _LEAST_LOGIT = -10.0  # of a bin that the anchor's edge is not next to: exp of i
 
 def example_image(height: int, width: int) -> Tensor:
     """(3, height, width) uint8 RGB: always the same generated scene."""
-    scene = draw_scene(max(height, width, 64), np.random.default_rng(1))
-    return torch.from_numpy(np.ascontiguousarray(scene.image[:height, :width])).permute(2, 0, 1)
+    return torch.from_numpy(example_scene(height, width)).permute(2, 0, 1)
 
 
 def build_alike(recipes: Mapping[str, Recipe], num_classes: int, shown: Tensor) -> dict[str, DenseDetector]:

@@ -7,14 +7,12 @@ from contextlib import contextmanager
 from functools import partial
 
 import torch
-from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
-from gfocal.detector import DenseDetector
 from gfocal.errors import UsageError
 from gfocal.evaluation.speed import measure_interleaved, paired_ratio, summary
 from gfocal.images.io import pad_batch
 from gfocal.recipe import Recipe, load_recipe
+from gfocal.runtime.flops import NetworkCost, network_cost
 from gfocal.studies.speed.equal_work import build_alike, candidates_of, example_image
 from gfocal.studies.speed.records import RowSpeed, SpeedResult
 from gfocal.utils.text import counted
@@ -101,7 +99,7 @@ def measure_rows(
         shown = pad_batch([example_image(height, width)]).to(device)
         sizes = torch.tensor([[height, width]])
         detectors = build_alike(recipes, num_classes, shown)
-        flops = {key: _flops(one, shown) for key, one in detectors.items()}
+        costs = {key: network_cost(one, shown) for key, one in detectors.items()}
         functions: dict[str, Callable[[], object]] = {}
         for key, one in detectors.items():
             functions[f"network {key}"] = partial(one.raw, shown)
@@ -114,31 +112,25 @@ def measure_rows(
         device=device.type,
         repeats=repeats,
         candidates=candidates_of(next(iter(detectors.values())), shown),
-        rows=tuple(_row(key, one, flops, times) for key, one in detectors.items()),
+        rows=tuple(_row(key, costs, times) for key in detectors),
     )
 
 
-def _row(key: str, detector: DenseDetector, flops: Mapping[str, int], times: Mapping[str, Sequence[float]]) -> RowSpeed:
-    first = next(iter(flops))
+def _row(key: str, costs: Mapping[str, NetworkCost], times: Mapping[str, Sequence[float]]) -> RowSpeed:
+    first = next(iter(costs))
     network, whole = times[f"network {key}"], times[f"whole {key}"]
     whole_times = summary(whole)
     return RowSpeed(
         key=key,
-        flops=flops[key],
-        parameters=sum(p.numel() for p in detector.parameters()),
+        flops=costs[key].flops,
+        parameters=costs[key].parameters,
         network=summary(network),
         whole=whole_times,
         ratio_network=paired_ratio(network, times[f"network {first}"]),
         ratio_whole=paired_ratio(whole, times[f"whole {first}"]),
-        ratio_flops=flops[key] / flops[first],
+        ratio_flops=costs[key].flops / costs[first].flops,
         fps=1000 / whole_times.median_ms,
     )
-
-
-def _flops(detector: DenseDetector, shown: Tensor) -> int:
-    with FlopCounterMode(display=False) as counter:
-        detector.raw(shown)
-    return counter.get_total_flops()
 
 
 @contextmanager

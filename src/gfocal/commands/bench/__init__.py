@@ -1,0 +1,1 @@
+"""`gfocal bench`: detectors of any kind beside each other, each in a process of its own."""
