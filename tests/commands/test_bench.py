@@ -26,7 +26,6 @@ from gfocal.commands.evaluate import evaluate_files
 from gfocal.data.formats.open import open_dataset
 from gfocal.data.index.rename import keep_classes, rename_classes
 from gfocal.errors import BrokenInputError, GfocalError, UsageError
-from gfocal.exported.detector import ExportedDetector
 from gfocal.images.resizing import Resize
 from gfocal.prediction.load import load_trained
 from gfocal.utils.processor import processor_name, usual_threads
@@ -346,7 +345,7 @@ def test_processes_answer_and_leave_nothing(one_box: Path) -> None:
         with pytest.raises(UsageError, match="AP needs --data"):
             worker.ask("accuracy")
         memory = worker.ask("memory")
-        assert 2**20 < memory.process < 2**30, "without torch"
+        assert 20 * 2**20 < memory.process < 400 * 2**20, "without torch, which takes more"
         process = worker._process
     assert process.exitcode == 0
 
@@ -431,9 +430,3 @@ def test_threads_are_those_of_the_environment(monkeypatch: pytest.MonkeyPatch) -
     for nothing in ("", "0", "many"):
         monkeypatch.setenv("OMP_NUM_THREADS", nothing)
         assert usual_threads() >= 1
-
-
-def test_sessions_say_what_they_were_read_from(exported: Path) -> None:
-    detector = gfocal.load(exported)
-    assert isinstance(detector, ExportedDetector)
-    assert detector.session.files == (exported,)

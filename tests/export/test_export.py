@@ -28,6 +28,7 @@ from gfocal.exported.open import SessionOptions
 from gfocal.images.resizing import Resize
 from gfocal.recipe.reading import recipe_names
 from helpers.exporting import NAMES, checkpoint, rounding_of, small_square, stirred, written
+from helpers.paths import ROOT
 from helpers.small_runs import TINY, small
 
 # A level of stride 64: sides that are no multiples of it showed that ONNX divides towards 0.
@@ -101,6 +102,9 @@ def test_the_file_says_what_it_is(exported: ExportReport) -> None:
     assert info.recipe["model"]["strides"] == [16, 32, 64]
     assert {"gfocal", "torch", "onnx", "onnxruntime", "onnxscript"} <= set(info.versions)
     assert "weights" in info.licence
+    content = exported.path.read_bytes()
+    assert b"site-packages" not in content, "nothing about where the code lay that wrote it"
+    assert str(ROOT).encode() not in content
     softmaxes = [node for node in graph.graph.node if node.op_type == "Softmax"]
     assert softmaxes
     for node in softmaxes:  # WebGPU knows no other

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,8 +16,6 @@ from helpers.made_exports import INFO
 
 class Session:
     """Finds two boxes of one dog, the second one of less score, at the right end of each image."""
-
-    files = (Path("model.onnx"),)
 
     def __init__(self, info: ExportInfo) -> None:
         self.info = info

@@ -21,6 +21,7 @@ from gfocal.export.formats import ExportOptions
 from gfocal.exported.contract import ABOUT
 from gfocal.exported.pt2_archive import _FUNCTIONS, checked_archive, read_texts
 from helpers.exporting import small_square, stirred, written
+from helpers.paths import ROOT
 
 RAN: list[str] = []
 
@@ -179,7 +180,14 @@ def test_examples_are_left_out_and_the_rest_finds_the_same(good: Path, tmp_path:
     assert RAN == []
 
 
-def test_where_a_node_comes_from_is_left_out(good: Path) -> None:
+def test_where_the_code_lay_that_wrote_it_is_not_in_a_file(good: Path) -> None:
+    with zipfile.ZipFile(good) as archive:
+        graph = archive.read(next(name for name in archive.namelist() if name.endswith("models/model.json"))).decode()
+    assert "stack_trace" not in graph
+    assert str(ROOT) not in graph
+
+
+def test_where_a_node_comes_from_is_not_read(good: Path) -> None:
     with zipfile.ZipFile(checked_archive(good)) as archive:
         graph = archive.read("archive/models/model.json").decode()
     assert "stack_trace" not in graph

@@ -90,7 +90,7 @@ def _translated(boxes: Any, scores: Any, labels: Any, classes: int, iou: float, 
 
 
 def _name_dimensions(model: Any, info: ExportInfo) -> None:
-    """Names instead of torch's symbols, and no notes about the shapes inside, which would use those."""
+    """Names instead of torch's symbols, and no notes on the inside: its shapes, and which lines of code it is from."""
     named = {0: ("batch", info.batch), 1: ("height", info.height), 2: ("width", info.width)}
     for value in [*model.graph.input, *model.graph.output]:
         axes = named if value.name == INPUTS[0] else {0: named[0]}
@@ -98,6 +98,8 @@ def _name_dimensions(model: Any, info: ExportInfo) -> None:
             if fixed is None:
                 value.type.tensor_type.shape.dim[axis].dim_param = name
     del model.graph.value_info[:]
+    for part in [*model.graph.node, *model.graph.input, *model.graph.output, *model.graph.initializer]:
+        del part.metadata_props[:]
 
 
 def _check(model: Any, info: ExportInfo) -> None:

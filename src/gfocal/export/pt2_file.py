@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from torch.export import ExportedProgram
+from torch.fx import GraphModule
 
 from gfocal.export.ranking import Best, stable_best
 from gfocal.export.suppression import Suppress, greedy_mask
@@ -24,5 +25,8 @@ def suppression(post: PostProcess, classes: int) -> Suppress:
 
 def write(program: ExportedProgram, info: ExportInfo, file: Path) -> None:
     """Write a traced graph with torch."""
+    for module in program.graph_module.modules():
+        for node in module.graph.nodes if isinstance(module, GraphModule) else ():
+            node.meta.pop("stack_trace", None)  # where this program lies on this machine
     with quiet(), file.open("wb") as opened:
         torch.export.save(program, opened, extra_files={ABOUT: info.to_text()})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,10 +20,9 @@ from gfocal.images.tiling import Tiling
 
 
 class Session(Protocol):
-    """A file that is ready to run; ``files`` are all that it was read from."""
+    """A file that is ready to run."""
 
     info: ExportInfo
-    files: tuple[Path, ...]
 
     def run(self, images: np.ndarray, sizes: np.ndarray) -> dict[str, np.ndarray]:
         """Outputs by name, see :mod:`gfocal.exported.contract`."""
@@ -36,6 +34,7 @@ class ExportedDetector:
 
     Args:
         session: runs the file.
+        where: the file, for messages.
 
     Raises:
         UsageError: what the file says about itself cannot be right.
@@ -48,10 +47,10 @@ class ExportedDetector:
         value_range: how values of more than 8 bits become 8.
     """
 
-    def __init__(self, session: Session) -> None:
-        self.session, self.info = session, session.info
+    def __init__(self, session: Session, where: str = "the exported file") -> None:
+        self.session, self.info, self._where = session, session.info, where
         info = session.info
-        check_info(info, str(session.files[0]))
+        check_info(info, where)
         self.names = info.names
         self.resize = resize_of(info)
         self.tiling = None if info.tiling is None else Tiling(**asdict(info.tiling))
@@ -114,16 +113,15 @@ class ExportedDetector:
         return found
 
     def _run(self, images: np.ndarray, sizes: np.ndarray) -> dict[str, np.ndarray]:
-        file = str(self.session.files[0])
         try:
             outputs = self.session.run(images, sizes)
         except Exception as error:  # of each runtime's own
             words = " ".join(f"{type(error).__name__}: {error}".split())[:200]
             shape = " x ".join(map(str, images.shape[:3]))
             raise UsageError(
-                f"{file} cannot be run on {shape} pixels ({words}): the memory is too small for it, or it is damaged"
+                f"{self._where} cannot be run on {shape} pixels ({words}): the memory is too small, or it is damaged"
             ) from None
-        check_outputs(outputs, self.info, len(images), file)
+        check_outputs(outputs, self.info, len(images), self._where)
         return outputs
 
     def check_threshold(self, score: float | None) -> None:

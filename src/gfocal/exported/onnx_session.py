@@ -34,7 +34,6 @@ class OnnxSession:
 
     Attributes:
         info: what the file says about itself.
-        files: the file.
 
     Raises:
         UsageError: onnxruntime is missing or has no such provider; the file is no ONNX, damaged, of another project, or
@@ -42,7 +41,6 @@ class OnnxSession:
     """
 
     def __init__(self, path: Path, *, provider: str | None = None, threads: int | None = None) -> None:
-        self.files = (path,)
         try:
             import onnxruntime
         except ImportError as error:

@@ -40,6 +40,11 @@ def is_exported(path: object) -> bool:
     return isinstance(path, str | os.PathLike) and Path(path).suffix.lower() in SESSIONS
 
 
+def files_of(path: Path) -> tuple[Path, ...]:
+    """All files of an exported detector."""
+    return (path,)
+
+
 def open_exported(path: str | Path, session: SessionOptions = USUAL) -> ExportedDetector:
     """A detector from an exported file.
 
@@ -59,4 +64,4 @@ def open_exported(path: str | Path, session: SessionOptions = USUAL) -> Exported
         raise UsageError(f"cannot read {path}: {error.strerror}") from None
     module, _, name = SESSIONS[path.suffix.lower()].partition(":")
     kind = getattr(importlib.import_module(module), name)
-    return ExportedDetector(kind(path, provider=session.provider, threads=session.threads))
+    return ExportedDetector(kind(path, provider=session.provider, threads=session.threads), str(path))

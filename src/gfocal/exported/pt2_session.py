@@ -25,14 +25,12 @@ class Pt2Session:
 
     Attributes:
         info: what the file says about itself.
-        files: the file.
 
     Raises:
         UsageError: torch is missing; the file is damaged or of another project.
     """
 
     def __init__(self, path: Path, *, provider: str | None = None, threads: int | None = None) -> None:
-        self.files = (path,)
         try:
             import torch
         except ImportError as error:

@@ -21,7 +21,7 @@ from gfocal.evaluation.evaluator import evaluate
 from gfocal.evaluation.speed import wait_for_device
 from gfocal.exported.contract import MULTIPLE, ExportInfo
 from gfocal.exported.detector import ExportedDetector, Session
-from gfocal.exported.open import SessionOptions, is_exported
+from gfocal.exported.open import SessionOptions, files_of, is_exported
 from gfocal.images.reading import read_array
 from gfocal.images.resizing import padded_size
 from gfocal.prediction.open import OpenedModel, open_any, open_untrained
@@ -56,7 +56,6 @@ class TimedSession:
 
     def __init__(self, session: Session, watch: Stopwatch) -> None:
         self.info: ExportInfo = session.info
-        self.files = session.files
         self._session, self._watch = session, watch
 
     def run(self, images: np.ndarray, sizes: np.ndarray) -> dict[str, np.ndarray]:
@@ -95,7 +94,7 @@ class Subject:
         """What runs it."""
         model, detector, job = self.model, self.model.detector, self.job
         exported = isinstance(detector, ExportedDetector)
-        files = detector.session.files if isinstance(detector, ExportedDetector) else (model.file,)
+        files = files_of(model.path) if exported else (model.file,)
         return Opened(
             runtime=model.path.suffix[1:].lower() if exported else "torch",
             device=(job.how.provider or "cpu") if isinstance(detector, ExportedDetector) else detector.device.type,
