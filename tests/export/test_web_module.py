@@ -110,7 +110,7 @@ RUN = """
 const asked = [];
 class Tensor { constructor(type, data, dims) { Object.assign(this, { type, data, dims }); } }
 const session = { run: async (feeds) => {
-  asked.push(...Object.values(feeds).map((one) => ({ type: one.type, dims: one.dims, data: Array.from(one.data, Number) })));
+  for (const { type, dims, data } of Object.values(feeds)) asked.push({ type, dims, data: Array.from(data, Number) });
   return Object.fromEntries(Object.entries(given.outputs).map(([name, data]) => [name, { data }]));
 } };
 const found = await gfocal.detect({ Tensor }, session, given.info, given.image);

@@ -176,14 +176,14 @@ def test_a_broken_line_is_gone_on_with(server: FileServer) -> None:
 
 def test_another_file_is_refused(server: FileServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(module, "SHA256", "0" * 64)
-    with pytest.raises(GfocalError, match="another file than the one that was published.*--runtime FILE"):
+    with pytest.raises(GfocalError, match=r"another file than the one that was published.*--runtime FILE"):
         web_runtime(say=lambda _: None)
     assert not [p for p in (tmp_path / "home").rglob("*") if p.is_file()]
 
 
 def test_what_is_gone_and_what_may_not_be_asked(server: FileServer, monkeypatch: pytest.MonkeyPatch) -> None:
     server.files.clear()
-    with pytest.raises(GfocalError, match="nothing any more.*npm pack"):
+    with pytest.raises(GfocalError, match=r"nothing any more.*npm pack"):
         web_runtime(say=lambda _: None)
     monkeypatch.setenv("GFOCAL_OFFLINE", "1")
     with pytest.raises(UsageError, match="GFOCAL_OFFLINE forbids"):

@@ -28,7 +28,12 @@ async function startWorker() {
   const address = URL.createObjectURL(new Blob([code], { type: "text/javascript" }));
   worker = new Worker(address); // no module: of a page that a double click opened, Chromium takes classic ones alone
   return new Promise((resolve, reject) => {
-    worker.onerror = (event) => reject(new Error(event.message || "the browser does not start a worker"));
+    worker.onerror = (event) => {
+      const error = new Error(event.message || "the browser does not start a worker, or ended it");
+      reject(error);
+      for (const job of waiting.values()) job.reject(error);
+      waiting.clear();
+    };
     worker.onmessage = ({ data }) => {
       if (data.type === "ready") resolve(data);
       else if (data.type === "dead") reject(new Error(data.message));

@@ -5,6 +5,8 @@ const video = document.createElement("video");
 const FASTEST = 40; // ms between two images of the camera, at least
 const MOST_PIXELS = 64e6; // of a picture: its bytes are held several times
 
+let turn = 0; // of what was asked for last: what comes late for an earlier one is dropped
+
 class Problem extends Error {}
 
 // ---- pictures ----
@@ -24,8 +26,10 @@ async function showPicture(file) {
   stopCamera();
   complain("");
   busy(true);
+  const own = ++turn;
   try {
     const bitmap = await decode(file);
+    if (own !== turn) return;
     const { width, height } = bitmap;
     if (width * height > MOST_PIXELS) {
       bitmap.close();
@@ -33,10 +37,12 @@ async function showPicture(file) {
     }
     put(bitmap, width, height);
     bitmap.close();
-    state.name = file.name || "the picture";
     say("looking …");
-    show(await lookAt(pen.getImageData(0, 0, width, height)));
+    const found = await lookAt(pen.getImageData(0, 0, width, height));
+    if (own !== turn) return;
+    show(found);
   } catch (error) {
+    if (own !== turn) return;
     complain(error instanceof Problem ? error.message : `the picture could not be looked at: ${error.message}`);
     if (!state.found.length) say("");
   }
@@ -47,7 +53,7 @@ function put(source, width, height) {
   canvas.width = width;
   canvas.height = height;
   pen.drawImage(source, 0, 0, width, height);
-  Object.assign(state, { found: [], selected: null, pinned: false, shown: true });
+  Object.assign(state, { found: [], ms: 0, selected: null, pinned: false, shown: true });
   stage.classList.add("filled");
   fit();
   render();
@@ -72,15 +78,19 @@ async function startCamera() {
   if (!navigator.mediaDevices?.getUserMedia) {
     return complain("this browser gives no camera to this page: serve the folder (python -m http.server) and open http://localhost:8000");
   }
+  const own = turn;
   try {
     const stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" }, audio: false });
+    if (own !== turn) return stream.getTracks().forEach((track) => track.stop()); // a picture came meanwhile
+    turn++;
     state.camera = stream;
+    get("status").setAttribute("aria-live", "off"); // or it is read out for every image
+    busy(false);
     stream.getVideoTracks()[0].addEventListener("ended", () => (stopCamera(), complain("the camera was taken away")));
     Object.assign(video, { srcObject: stream, muted: true, playsInline: true });
     await video.play();
     get("camera").textContent = "Stop the camera";
     get("camera").setAttribute("aria-pressed", "true");
-    state.name = "the camera";
     watch(stream);
   } catch (error) {
     stopCamera();
@@ -111,6 +121,7 @@ async function watch(stream) {
 }
 
 function stopCamera() {
+  get("status").setAttribute("aria-live", "polite");
   for (const track of state.camera?.getTracks() ?? []) track.stop();
   state.camera = video.srcObject = null;
   get("camera").textContent = "Open the camera";
