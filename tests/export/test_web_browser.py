@@ -103,7 +103,7 @@ def test_thresholds_numbers_and_keys(browser: Browser, shared: Path) -> None:
     found = look_at(browser, shared / "data" / "coco_mini" / "images" / "000000000036.jpg")
     at = [sum(one["score"] > least for one in found) for least in (0.30, 0.31)]
     rows = "document.querySelectorAll('#list li').length"
-    groups = "document.querySelectorAll('#boxes g').length"
+    groups = "document.querySelectorAll('#boxes rect.line').length"
     assert (browser.evaluate(rows), browser.evaluate(groups)) == (at[0], at[0])
     browser.evaluate("document.getElementById('threshold').focus()")
     browser.key("ArrowRight", 39)

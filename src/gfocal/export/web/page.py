@@ -19,7 +19,6 @@ from gfocal.images.drawing import colour_of, text_colour
 from gfocal.report.html import render
 from gfocal.utils.files import write_atomically
 from gfocal.utils.records import to_json
-from gfocal.utils.text import counted
 
 PAGE = "index.html"
 MODULE = "gfocal.mjs"
@@ -101,7 +100,7 @@ def page_text(parts: Mapping[str, bytes], info: ExportInfo, title: str, licences
 
 def _kinds(names: Sequence[str], most: int = 4) -> str:
     few = ", ".join(names[:most])
-    return few if len(names) <= most else f"{counted(len(names), 'kind')} of objects: {few}, …"
+    return few if len(names) <= most else f"{len(names)} kinds of objects: {few} and {len(names) - most} more"
 
 
 def _text(name: str) -> str:

@@ -2,7 +2,7 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 const EDGES = ["left", "top", "right", "bottom"];
-const TEXT = 13; // pixels
+const NARROW = 500; // pixels: of pictures that are not wider, labels are smaller
 const LEAST = 2; // pixels of the screen: a bar that is shorter cannot be told from the line
 
 function shape(name, attributes, parent) {
@@ -42,8 +42,8 @@ function errorBars(box, std, times) {
 
 const measure = document.createElement("canvas").getContext("2d");
 
-function textWidth(text) {
-  measure.font = `600 ${TEXT}px system-ui, sans-serif`;
+function textWidth(text, size) {
+  measure.font = `600 ${size}px system-ui, sans-serif`;
   return measure.measureText(text).width;
 }
 
@@ -52,8 +52,8 @@ const overlap = (a, b) =>
   Math.max(0, Math.min(a.y + a.height, b.y + b.height) - Math.max(a.y, b.y));
 
 /** Where a label has room: above its box, else inside at the top; null where both lie on labels that are there. */
-function labelPlace(box, width, limits, taken) {
-  const height = TEXT + 6, [x1, y1] = box;
+function labelPlace(box, width, height, limits, taken) {
+  const [x1, y1] = box;
   const x = Math.max(0, Math.min(x1 - 1, limits.width - width));
   for (const y of [y1 - height, y1, y1 + height]) {
     const place = { x, y, width, height };
@@ -75,15 +75,18 @@ function drawBoxes(svg, found, { scale, times, names, colours, selected }) {
     shape("rect", { ...frame, class: "halo" }, group);
     shape("rect", { ...frame, stroke: colour, class: "line" }, group);
     if (one.std && times) drawEdges(group, box, one.std.map((value) => value * scale), times, colour, row === selected);
-    return { group, box };
+    return group;
   });
-  // Labels of the best first: they get the room.
+  svg.append(...groups.reverse());
+  const own = svg.querySelector(".selected");
+  if (own) svg.append(own);
+  // Labels lie on top of all lines; those of the best come first, and get the room.
   const order = found.map((_, row) => row);
   if (selected !== null && selected < found.length) order.unshift(...order.splice(selected, 1));
-  for (const row of order) label(groups[row], found[row], row === selected, { names, colours, limits, taken });
-  for (const { group } of groups.reverse()) svg.append(group);
-  const own = selected === null ? null : svg.querySelector(".selected");
-  if (own) svg.append(own);
+  for (const row of order) {
+    const own = { box: found[row].box.map((edge) => edge * scale), row, selected: row === selected };
+    label(svg, found[row], own, { names, colours, limits, taken });
+  }
 }
 
 function drawEdges(group, box, std, times, colour, all) {
@@ -94,15 +97,17 @@ function drawEdges(group, box, std, times, colour, all) {
   shape("path", { d, stroke: colour, class: "line" }, group);
 }
 
-function label({ group, box }, one, always, { names, colours, limits, taken }) {
-  const text = `${short(names[one.label], 28)} ${one.score.toFixed(2)}`, width = textWidth(text) + 10;
-  let place = labelPlace(box, width, limits, taken);
-  if (!place && !always) return;
-  place ??= { x: Math.max(0, Math.min(box[0], limits.width - width)), y: Math.max(0, box[1]), width, height: TEXT + 6 };
+function label(svg, one, { box, row, selected }, { names, colours, limits, taken }) {
+  const size = limits.width > NARROW ? 13 : 11, height = size + 6;
+  const text = `${short(names[one.label], 28)} ${one.score.toFixed(2)}`, width = textWidth(text, size) + 10;
+  let place = labelPlace(box, width, height, limits, taken);
+  if (!place && !selected) return;
+  place ??= { x: Math.max(0, Math.min(box[0], limits.width - width)), y: Math.max(0, box[1]), width, height };
   taken.push(place);
   const [ground, ink] = colours[one.label];
+  const group = shape("g", { "data-row": row, class: selected ? "box selected" : "box" }, svg);
   shape("rect", { ...place, fill: ground, rx: 2 }, group);
-  shape("text", { x: place.x + 5, y: place.y + TEXT + 0.5, fill: ink, "font-size": TEXT }, group).textContent = text;
+  shape("text", { x: place.x + 5, y: place.y + size + 0.5, fill: ink, "font-size": size }, group).textContent = text;
 }
 
 const short = (text, most) => (text.length <= most ? text : `${text.slice(0, most - 1)}…`);
