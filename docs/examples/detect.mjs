@@ -1,9 +1,9 @@
 // What a file of `gfocal export` finds on a picture, by Node: npm install onnxruntime-node sharp
-// gfocal.mjs lies beside the page that `gfocal export MODEL --format web` writes; this file goes there, too.
+// detector.mjs lies beside the page that `gfocal export MODEL --format web` writes; this file goes there, too.
 import { readFile } from "node:fs/promises";
 import ort from "onnxruntime-node";
 import sharp from "sharp";
-import { detect } from "./gfocal.mjs";
+import { detect } from "./detector.mjs";
 
 const [model, picture] = process.argv.slice(2);
 const { info } = JSON.parse(await readFile(`${model}.parity.json`, "utf8")); // what the file says about itself

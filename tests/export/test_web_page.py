@@ -43,7 +43,7 @@ def test_a_page_has_all_that_it_needs_and_may_ask_for_nothing(tmp_path: Path) ->
     model.write_bytes(b"network" * 999)
     made = write_page(model, replace(INFO, nms="out"), RUNTIME, "street")
     text = made.read_text()
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["LICENSES.txt", "best.onnx", "gfocal.mjs", "index.html"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["LICENSES.txt", "best.onnx", "detector.mjs", "index.html"]
     for name, content in (("model", model.read_bytes()), ("ort-script", RUNTIME.script), ("ort-wasm", RUNTIME.wasm)):
         assert gzip.decompress(base64.b64decode(element(text, name))) == content
     about = json.loads(element(text, "about-data"))
@@ -63,9 +63,11 @@ def test_a_page_has_all_that_it_needs_and_may_ask_for_nothing(tmp_path: Path) ->
 
 def test_names_are_shown_as_they_are() -> None:
     bad = "</script><script>alert(1)</script>"
-    text = page(names=(bad, "dog"))
+    text = page(names=(bad, "", "\udcff 猫", "a" * 300))
+    text.encode()
     assert bad not in text
-    assert json.loads(element(text, "about-data"))["info"]["names"][0] == bad
+    assert json.loads(element(text, "about-data"))["info"]["names"] == [bad, "class 1", "? 猫", "a" * 300]
+    assert f"class 1, ? 猫, {'a' * 27}…. Everything" in text
     assert "street &amp; &lt;co&gt;" in text
 
 
@@ -120,7 +122,7 @@ def test_a_page_of_a_model(tmp_path: Path) -> None:
     assert report.path == out / "tiny.onnx"
     info = report.proof.info
     assert (info.nms, info.batch, info.height, info.width) == ("out", 1, 64, 64)
-    names = ["LICENSES.txt", "gfocal.mjs", "index.html", "tiny.onnx", "tiny.onnx.parity.json"]
+    names = ["LICENSES.txt", "detector.mjs", "index.html", "tiny.onnx", "tiny.onnx.parity.json"]
     assert sorted(p.name for p in out.iterdir()) == names
     assert json.loads(report.parity.read_text())["info"]["nms"] == "out"  # what the Node example reads
     text = (out / "index.html").read_text()

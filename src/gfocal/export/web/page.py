@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,13 @@ from markupsafe import Markup
 
 from gfocal.export.web.runtime import NAME, WebRuntime
 from gfocal.exported.contract import ExportInfo
-from gfocal.images.drawing import colour_of, text_colour
+from gfocal.images.drawing import colour_of, drawable, shortened, text_colour
 from gfocal.report.html import render
 from gfocal.utils.files import write_atomically
 from gfocal.utils.records import to_json
 
 PAGE = "index.html"
-MODULE = "gfocal.mjs"
+MODULE = "detector.mjs"
 LICENCES = "LICENSES.txt"
 GENERATOR = '<meta name="generator" content="gfocal">'
 """Stands in the head of every page, so that no other page is ever written over."""
@@ -47,12 +48,12 @@ def write_page(model: Path, info: ExportInfo, runtime: WebRuntime, title: str) -
     Raises:
         DiskFull, CannotWrite: see :func:`gfocal.utils.files.write_atomically`.
     """
-    licences = _text("licences.txt").format(version=runtime.version, weights=info.licence)
+    licences = _text("licences.txt").format(version=runtime.version, weights=drawable(info.licence))
     parts = {
         "ort-script": runtime.script,
         "ort-wasm": runtime.wasm,
         "model": model.read_bytes(),
-        "gfocal": _text(MODULE).encode(),
+        "detector": _text(MODULE).encode(),
         "worker": _text("worker.js").encode(),
     }
     folder = model.parent
@@ -70,6 +71,7 @@ def page_text(parts: Mapping[str, bytes], info: ExportInfo, title: str, licences
         title: of the page.
         licences: of what is inside.
     """
+    info = replace(info, names=tuple(drawable(name) or f"class {i}" for i, name in enumerate(info.names)))
     script = "\n".join(map(_text, _SCRIPTS))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     # Nothing may be asked of any server, and no other script runs, whatever a class is called.
@@ -84,7 +86,7 @@ def page_text(parts: Mapping[str, bytes], info: ExportInfo, title: str, licences
         "detector.html",
         policy=policy,
         generator=Markup(GENERATOR),
-        title=title,
+        title=drawable(title),
         kinds=_kinds(info.names),
         style=Markup(_text("detector.css")),
         least=least,
@@ -99,7 +101,7 @@ def page_text(parts: Mapping[str, bytes], info: ExportInfo, title: str, licences
 
 
 def _kinds(names: Sequence[str], most: int = 4) -> str:
-    few = ", ".join(names[:most])
+    few = ", ".join(map(shortened, names[:most]))
     return few if len(names) <= most else f"{len(names)} kinds of objects: {few} and {len(names) - most} more"
 
 

@@ -24,7 +24,7 @@ function missing() {
 
 async function startWorker() {
   if (missing()) throw new Error(`this browser is too old: it has no ${missing()}. Any of 2023 or later will do`);
-  const [script, wasm, model, code, gfocal] = await Promise.all(["ort-script", "ort-wasm", "model", "worker", "gfocal"].map(unpack));
+  const [script, wasm, model, code, detector] = await Promise.all(["ort-script", "ort-wasm", "model", "worker", "detector"].map(unpack));
   const address = URL.createObjectURL(new Blob([code], { type: "text/javascript" }));
   worker = new Worker(address); // no module: of a page that a double click opened, Chromium takes classic ones alone
   return new Promise((resolve, reject) => {
@@ -39,7 +39,7 @@ async function startWorker() {
       else if (data.type === "dead") reject(new Error(data.message));
       else answer(data);
     };
-    worker.postMessage({ type: "start", script, gfocal, wasm, model, info }, [wasm.buffer, model.buffer]);
+    worker.postMessage({ type: "start", script, detector, wasm, model, info }, [wasm.buffer, model.buffer]);
   });
 }
 

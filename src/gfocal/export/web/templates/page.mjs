@@ -160,6 +160,7 @@ ready.then(
   (error) => {
     document.documentElement.dataset.ready = "no";
     say("");
-    complain(`the detector does not start: ${error.message}`);
+    const hint = location.protocol === "file:" ? ". If the page came whole, serve its folder: python -m http.server" : "";
+    complain(`the detector does not start: ${error.message}${hint}`);
   },
 );

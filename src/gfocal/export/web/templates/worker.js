@@ -12,7 +12,7 @@ const create = (provider) =>
 async function start(message) {
   ({ info, model } = message);
   ort = await load(message.script);
-  ({ detect } = await load(message.gfocal));
+  ({ detect } = await load(message.detector));
   ort.env.logLevel = "error";
   ort.env.wasm.wasmBinary = message.wasm;
   // Threads need memory that is shared, which browsers give to isolated pages alone.
