@@ -11,22 +11,32 @@ from gfocal.cli.options import Json, Model, Overrides
 from gfocal.cli.terminal import own_stdout, print_json, say, verb
 
 FormatName = Annotated[
-    Literal["onnx", "pt2"], typer.Option("--format", help="onnx for onnxruntime and others, pt2 for torch.export.")
+    Literal["onnx", "pt2", "web"],
+    typer.Option("--format", help="onnx for onnxruntime and others, pt2 for torch.export, web: a page for browsers."),
 ]
 Out = Annotated[
-    Path | None, typer.Option("--out", "-o", metavar="FILE", help="The file; by default beside the weights.")
+    Path | None,
+    typer.Option("--out", "-o", metavar="PATH", help="The file (web: folder); by default beside the weights."),
 ]
 PrecisionName = Annotated[
     Literal["fp32", "fp16"], typer.Option("--precision", help="Of the network; boxes and scores are fp32.")
 ]
 Nms = Annotated[
-    Literal["in", "out", "none"],
-    typer.Option("--nms", help="Suppression in the graph, by gfocal when it runs the file, or not at all."),
+    Literal["in", "out", "none"] | None,
+    typer.Option("--nms", help="Suppression in the graph (usual), by what runs the file (web), or not at all."),
 ]
 Static = Annotated[
     str | None,
     typer.Option(
         "--static", metavar="SHAPE", help="Fix the batch (1), or it and the size (1x320x320); by default any."
+    ),
+]
+Runtime = Annotated[
+    Path | None,
+    typer.Option(
+        "--runtime",
+        metavar="PATH",
+        help="onnxruntime-web for --format web: a .tgz of `npm pack`, or its folder; by default fetched once.",
     ),
 ]
 ProofData = Annotated[
@@ -41,12 +51,13 @@ def export(
     format_: FormatName = "onnx",
     out: Out = None,
     precision: PrecisionName = "fp32",
-    nms: Nms = "in",
+    nms: Nms = None,
     static: Static = None,
     opset: Annotated[int | None, typer.Option("--opset", help="Of ONNX, 18 to 23; by default 20.")] = None,
     edge_probs: Annotated[
         bool, typer.Option("--edge-probs", help="Give the distribution of each edge too, not its spread alone.")
     ] = False,
+    runtime: Runtime = None,
     data: ProofData = None,
     split: Annotated[Literal["train", "val", "test"], typer.Option("--split", help="Split of the data set.")] = "val",
     samples: Annotated[
@@ -74,6 +85,7 @@ def export(
             static=static,
             opset=opset,
             edge_probs=edge_probs,
+            runtime=runtime,
             data=data,
             split=split,
             samples=samples,

@@ -7,7 +7,7 @@ import os
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,16 +21,19 @@ from gfocal.detector import DenseDetector
 from gfocal.errors import UsageError, require_number
 from gfocal.export.formats import FORMATS, ExportOptions, fixed_shape, write_detector
 from gfocal.export.proof import Proof, prove
-from gfocal.export.trace import OPEN
+from gfocal.export.trace import OPEN, GraphShape
+from gfocal.export.web.page import GENERATOR, PAGE, write_page
+from gfocal.export.web.runtime import WebRuntime, web_runtime
 from gfocal.exported.contract import Precision, Suppression
+from gfocal.images.resizing import Resize
 from gfocal.prediction.load import load_trained
 from gfocal.prediction.search import search_images
 from gfocal.runs.checkpoint import find_weights
 from gfocal.runs.datasets import open_measured
 from gfocal.utils.files import explained_writing, real_path, write_atomically
 from gfocal.utils.locks import locked_file
-from gfocal.utils.progress import ProgressBar
-from gfocal.utils.records import FLAT, to_json
+from gfocal.utils.progress import ProgressBar, notice
+from gfocal.utils.records import FLAT, IF_ANY, to_json
 from gfocal.utils.text import Say, counted, say_lines
 
 IMAGES = 16
@@ -49,12 +52,14 @@ class ExportReport:
         path: the exported file; with ``drift`` in its name if it is not as it should be and nobody allowed that.
         parity: the proof as a JSON file beside it.
         kept: whether the file has the name that was asked for.
+        page: what a browser opens; None for other formats, and where the file is not kept.
     """
 
     proof: Proof = field(metadata=FLAT)
     path: Path
     parity: Path
     kept: bool
+    page: Path | None = field(default=None, metadata=IF_ANY)
 
 
 def export_files(
@@ -63,10 +68,11 @@ def export_files(
     out: Path | None = None,
     format: str = "onnx",
     precision: Precision = "fp32",
-    nms: Suppression = "in",
+    nms: Suppression | None = None,
     static: str | None = None,
     opset: int | None = None,
     edge_probs: bool = False,
+    runtime: Path | None = None,
     data: Path | None = None,
     split: Split = "val",
     samples: int | None = None,
@@ -78,9 +84,13 @@ def export_files(
 
     Args:
         model: run folder or checkpoint.
-        out: the file; by default beside the weights, with the ending of the format.
-        format, precision, nms, opset, edge_probs: see :class:`gfocal.export.formats.ExportOptions`.
-        static: a fixed shape, see :func:`gfocal.export.formats.fixed_shape`; None: any batch and size.
+        out: the file, or the folder of a page; by default beside the weights, with the ending of the format.
+        format: "web" for a page with an ONNX file inside; else as ``precision``, ``opset`` and ``edge_probs`` see
+            :class:`gfocal.export.formats.ExportOptions`.
+        nms: as there; None: in the graph, but for a page, which suppresses by itself.
+        static: a fixed shape, see :func:`gfocal.export.formats.fixed_shape`; None: any batch and size, but for a page
+            of a detector of one size, which looks at one image at a time.
+        runtime: of a page, see :func:`gfocal.export.web.runtime.web_runtime`.
         data: a data set, or image files, to prove it on; by default generated images.
         split: of the data set.
         samples: images to prove it on, at most; by default 16 generated ones, or 100 of ``data``.
@@ -94,9 +104,14 @@ def export_files(
     if samples is not None:
         require_number("samples", samples, least=1, whole=True)
     detector, recipe, about = load_trained(model, overrides)
-    shape = OPEN if static is None else fixed_shape(static, detector.resize)
-    options = ExportOptions(format, precision, nms, shape, opset, edge_probs)
-    out = _place(model, out, options)
+    web = format == "web"
+    _check_page(web, nms, edge_probs, runtime)
+    shape = _shape(static, detector.resize, web)
+    options = ExportOptions(
+        "onnx" if web else format, precision, nms or ("out" if web else "in"), shape, opset, edge_probs
+    )
+    out = _page_place(model, out, options) if web else _place(model, out, options)
+    runs_it = web_runtime(runtime, say or notice) if web else None
     with ExitStack() as stack:
         stack.enter_context(locked_file(out))
         shown = stack.enter_context(tempfile.TemporaryDirectory())
@@ -116,7 +131,8 @@ def export_files(
             )
         kept = proof.holds or allow_drift
         place = out if kept else out.with_name(f"{out.stem}.drift{out.suffix}")
-        return _keep(file, proof, place, kept)
+        report = _keep(file, proof, place, kept)
+        return report if runs_it is None or not kept else _with_page(report, runs_it, Path(model))
 
 
 def _place(model: str, out: Path | None, options: ExportOptions) -> Path:
@@ -130,6 +146,39 @@ def _place(model: str, out: Path | None, options: ExportOptions) -> Path:
     if out.is_dir():
         raise UsageError(f"cannot write {out}: it is a folder; give a file")
     return real_path(out)
+
+
+def _check_page(web: bool, nms: Suppression | None, edge_probs: bool, runtime: Path | None) -> None:
+    """Refuse what a page does not do, and what only a page has."""
+    if web and nms not in (None, "out"):
+        raise UsageError(f"a page suppresses by itself: format web takes --nms out alone, got {nms}")
+    if web and edge_probs:
+        raise UsageError("a page shows the spread of each edge, not its distribution: leave --edge-probs away")
+    if runtime is not None and not web:
+        raise UsageError("--runtime is for format web alone")
+
+
+def _shape(static: str | None, resize: Resize, web: bool) -> GraphShape:
+    if static is None and web:  # one image at a time; WebGPU is quicker where it knows the size
+        return fixed_shape("1", resize) if resize.kind == "square" else GraphShape(batch=1)
+    return OPEN if static is None else fixed_shape(static, resize)
+
+
+def _page_place(model: str, out: Path | None, options: ExportOptions) -> Path:
+    """The file inside the folder of a page."""
+    weights = find_weights(Path(model))
+    folder = weights.with_name(f"{weights.stem}-web") if out is None else out
+    if (folder.exists() and not folder.is_dir()) or folder.suffix.lower() in (".html", ".onnx"):
+        raise UsageError(f"format web writes a folder, and {folder} is a file or named like one: give another --out")
+    page = folder / PAGE
+    if page.exists() and GENERATOR.encode() not in page.read_bytes()[:4096]:
+        raise UsageError(f"{page} is there, and gfocal did not write it: give another folder")
+    return _place(model, folder / f"{weights.stem}{FORMATS[options.format].suffix}", options)
+
+
+def _with_page(report: ExportReport, runs_it: WebRuntime, model: Path) -> ExportReport:
+    title = model.name if model.is_dir() else model.stem
+    return replace(report, page=write_page(report.path, report.proof.info, runs_it, title or report.path.stem))
 
 
 def _beside(out: Path) -> tempfile.TemporaryDirectory[str]:

@@ -52,6 +52,11 @@ def print_export(report: ExportReport) -> None:
         said = "proved" if proof.holds else "kept all the same (--allow-drift)"
         console.print(f"{said}; next: {program()} predict {shlex.quote(str(report.path))} PICTURES", soft_wrap=True)
     console.print(f"the proof: {report.parity}", soft_wrap=True)
+    if report.page is not None:
+        size = report.page.stat().st_size / 2**20
+        console.print(
+            f"the page: {report.page}, {size:.1f} MB with all that it needs; a double click opens it", soft_wrap=True
+        )
 
 
 def _shape(report: ExportReport) -> tuple[int | None, int | None, int | None]:

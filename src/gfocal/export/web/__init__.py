@@ -1,0 +1,1 @@
+"""A page that runs a detector in a browser."""
