@@ -29,7 +29,7 @@ from gfocal.cli.terminal import (
     verb,
 )
 from gfocal.cli.training import find_lr, train
-from gfocal.cli.use import evaluate, predict
+from gfocal.cli.use import calibrate, evaluate, predict
 
 app = typer.Typer(
     cls=HintingGroup,
@@ -112,6 +112,7 @@ app.command()(train)
 app.command("find-lr")(find_lr)
 app.command("eval")(evaluate)
 app.command()(predict)
+app.command()(calibrate)
 app.command()(models)
 app.command()(push)
 app.command()(export)

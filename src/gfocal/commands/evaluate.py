@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gfocal.calibration.stored import Calibration
 from gfocal.data.checks.crowding import COCO_DETECTIONS, Crowding, crowding, describe_crowding
+from gfocal.data.fingerprint import fingerprint
 from gfocal.data.formats.open import SPLITS, Format, Split
 from gfocal.data.index.class_match import ClassComparison, compare_classes, describe_comparison
 from gfocal.data.index.data_index import DataIndex
@@ -21,6 +23,7 @@ from gfocal.evaluation import Confusion, confusion_at, write_evaluation
 from gfocal.evaluation.evaluator import evaluate, measured_by
 from gfocal.evaluation.measured import Evaluation
 from gfocal.evaluation.thresholds.folder import claim_folder
+from gfocal.evaluation.trust.check import CalibrationCheck
 from gfocal.exported.detector import ExportedDetector
 from gfocal.exported.open import USUAL, SessionOptions, is_exported, open_exported
 from gfocal.images.tiling import Tiling
@@ -142,7 +145,7 @@ def evaluate_files(
     )
     detector, limit = opened.detector, opened.limit
     index = open_measured(model, data, which, format=format, images_dir=images_dir, skip_broken=skip_broken, say=say)
-    tiling = detector.tiling
+    tiling, print_of = detector.tiling, None if detector.calibration is None else fingerprint(index)
     index, about = _select(index, detector, limit, rename, only_common)
     with ProgressBar(len(index), "evaluating", shown=opened.main) as bar:
         measured = evaluate(
@@ -163,7 +166,7 @@ def evaluate_files(
     draw = partial(write_evaluation, score=score, examples=examples, title=title, value_range=detector.value_range)
     drawn = [] if found is None or plots is None else draw(plots, found, index.path)
     return EvaluationReport(
-        evaluation=replace(measured, skipped=tuple(skipped)),
+        evaluation=replace(measured, skipped=tuple(skipped), calibration=_checked(measured, detector, print_of)),
         model=opened.file,
         data=str(index.annotations),
         split=split,
@@ -237,6 +240,16 @@ def _open_exported(
     detector.tiling = Tiling.chosen(detector.tiling, tile, overlap, dashes="--")
     limit = detector.info.thresholds.max_detections
     return _Opened(detector=detector, file=model, limit=limit, batch_size=8, options={})
+
+
+def _checked(
+    measured: Evaluation, detector: DenseDetector | ExportedDetector, print_of: str | None
+) -> CalibrationCheck | None:
+    """What the calibration is worth here, and whether it was made of these very images."""
+    check, own = measured.calibration, detector.calibration
+    if check is None or not isinstance(own, Calibration):
+        return check
+    return replace(check, seen=own.data == print_of)
 
 
 def _path(model: str, say: Say) -> str:
