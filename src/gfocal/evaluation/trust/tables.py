@@ -154,7 +154,7 @@ class _Held:
         return share_of(rows if edge is None else rows[:, edge], images)
 
     def box_share(self, mask: BoolArray | None = None) -> Share:
-        rows = self.hits.all(1)
+        rows: BoolArray = np.asarray(self.hits.all(1), bool)
         return share_of(rows if mask is None else rows[mask], self.images if mask is None else self.images[mask])
 
     def width(self, mask: BoolArray | None = None) -> float:
