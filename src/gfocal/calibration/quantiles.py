@@ -93,7 +93,8 @@ def box_table(scores: FloatArray) -> FloatArray:
         arXiv 2403.07263.
     """
     ordered = np.sort(scores, axis=0)
-    ranks = np.stack([np.searchsorted(ordered[:, k], scores[:, k], side="right") for k in range(4)], 1)
+    # Of equal scores all have the rank of the first: whatever is at a rank holds them all.
+    ranks = np.stack([np.searchsorted(ordered[:, k], scores[:, k], side="left") + 1 for k in range(4)], 1)
     largest = np.sort(ranks.max(1)) if len(scores) else np.zeros(0, np.int64)
     places = [conformal_rank(len(scores), level) for level in LEVELS]
     return _rows(ordered, [None if place is None else int(largest[place - 1]) for place in places])
