@@ -81,6 +81,7 @@ def save_detector(
     *,
     category_ids: Sequence[int] | None = None,
     notes: Mapping[str, object] | None = None,
+    calibration: dict[str, Any] | None = None,
 ) -> None:
     """Write a ``.safetensors`` file that :func:`load_detector` turns back into the detector.
 
@@ -91,9 +92,10 @@ def save_detector(
         names: class names.
         category_ids: the data set's id of each class, for results in COCO's format.
         notes: further facts, JSON types: metrics, epoch, where the weights come from.
+        calibration: see :class:`CheckpointInfo`.
     """
     ids = None if category_ids is None else [int(i) for i in category_ids]
-    info = CheckpointInfo(recipe.to_dict(), list(names), ids, dict(notes or {}))
+    info = CheckpointInfo(recipe.to_dict(), list(names), ids, dict(notes or {}), calibration=calibration)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     # Not save_file: it writes to a temporary file of its own, which a killed process would leave behind for good.
     content = tensor_file_bytes(tensors, {ABOUT: info.to_json()})
