@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gfocal.calibration import fit_scores
+from gfocal.calibration import fit_scores, share_of
 from gfocal.detections import Detections
 from gfocal.evaluation import CocoEvaluator
-from gfocal.evaluation.trust.check import check_calibration
+from gfocal.evaluation.trust.check import _drops, check_calibration
 from gfocal.evaluation.trust.samples import light, matched_samples, score_samples
-from gfocal.evaluation.trust.tables import interval_table, score_row, thirds_of
+from gfocal.evaluation.trust.tables import IntervalTable, LevelRow, interval_table, score_row, thirds_of
 from helpers.calibrated import calibration
 from helpers.made_detections import data_set
 from oracles import calibration as oracle
@@ -187,3 +187,27 @@ def test_distributions_stay_where_they_are_looked_at() -> None:
     assert light(found).edge_probs is None
     assert light(replace(found, calibration=calibration("edge_std"))).edge_probs is None
     assert light(replace(found, calibration=calibration("quantiles"))).edge_probs is probs
+
+
+def test_a_drop_is_flagged_beyond_chance_alone() -> None:
+    """The calibration was chance, too: 86 % of 4,000 edges may be so after 50 boxes, not after 2,000."""
+
+    def table(hits: np.ndarray) -> Any:
+        share = share_of(hits, np.arange(len(hits)))
+        row = LevelRow(
+            0.9, share, (share,) * 4, share_of(np.ones(len(hits), bool), np.arange(len(hits))), 1.0, 1.0, 1.0
+        )
+        return IntervalTable(len(hits), (row,), 0.9, (), ())
+
+    random = np.random.default_rng(0)
+    low, as_promised = (random.random((1000, 4)) < share for share in (0.86, 0.9))
+    assert _drops(table(low), 50) == []
+    (line,) = _drops(table(low), 2000)
+    assert "intervals of 90 % hold 8" in line
+    assert "of edges here" in line
+    assert _drops(table(as_promised), 2000) == []
+    # Images whose boxes are all inside or all outside say less.
+    alike = np.repeat(random.random((100, 1)) < 0.86, 10, 0) & np.ones((1000, 4), bool)
+    share = share_of(alike, np.repeat(np.arange(100), 10))
+    row = LevelRow(0.9, share, (share,) * 4, share_of(np.ones(1000, bool), np.arange(1000)), 1.0, 1.0, 1.0)
+    assert _drops(IntervalTable(1000, (row,), 0.9, (), ()), 2000) == []

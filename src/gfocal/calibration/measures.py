@@ -24,12 +24,14 @@ class Share:
         share: in [0, 1]; NaN of nothing.
         low, high: where it lies for images of this kind: boxes of one image are alike, so images count, not boxes.
         count: what it is a share of.
+        worth: independent ones that would vary as much.
     """
 
     share: float
     low: float
     high: float
     count: int
+    worth: float
 
 
 def share_of(hits: BoolArray, images: IntArray) -> Share:
@@ -42,7 +44,7 @@ def share_of(hits: BoolArray, images: IntArray) -> Share:
         images: (N,) image of each.
     """
     if not hits.size:
-        return Share(math.nan, 0.0, 1.0, 0)
+        return Share(math.nan, 0.0, 1.0, 0, 0.0)
     rows = hits.reshape(len(hits), -1)
     share = float(rows.mean())
     known, place = np.unique(images, return_inverse=True)
@@ -54,7 +56,7 @@ def share_of(hits: BoolArray, images: IntArray) -> Share:
     else:
         worth = float(len(known))
     low, high = _wilson(share, worth)
-    return Share(share, low, high, rows.size)
+    return Share(share, low, high, rows.size, worth)
 
 
 def _wilson(share: float, count: float, z: float = 1.959964) -> tuple[float, float]:

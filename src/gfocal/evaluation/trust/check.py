@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ PROMISE = (
     "The promise: of objects that are found (IoU 0.5), as many edges or boxes lie inside as the level says, on average "
     "over new pictures like those of the calibration; not for each class, size or picture, nor for missed objects"
 )
+_DEVIATIONS = 2.576  # beyond: once in 200 by chance, of eight shares that go together
 
 
 @dataclass(frozen=True)
@@ -59,15 +61,21 @@ def check_calibration(
         intervals=table,
         before=score_row(scores, scores.scores) if len(scores) else None,
         after=score_row(scores, own.scores.of(scores.scores)) if len(scores) else None,
-        drops=() if table is None else tuple(_drops(table)),
+        drops=() if table is None else tuple(_drops(table, own.edges.matches)),
     )
 
 
-def _drops(table: IntervalTable) -> list[str]:
+def _drops(table: IntervalTable, matches: int) -> list[str]:
+    """Shares that are lower than chance allows: that of these images, and that of the calibration's.
+
+    ``matches``: boxes of the calibration. Boxes of one image are alike there as much as here.
+    """
     lines = []
     for row in table.levels:
-        for what, share in (("edges", row.edges), ("whole boxes", row.box)):
-            if share.high < row.level:
+        for what, share, fitted in (("edges", row.edges, 4 * matches), ("whole boxes", row.box, matches)):
+            alike = share.worth / share.count
+            variance = row.level * (1 - row.level) * (1 / share.worth + 1 / (alike * fitted))
+            if share.share < row.level - _DEVIATIONS * math.sqrt(variance):
                 lines.append(
                     f"intervals of {100 * row.level:g} % hold {100 * share.share:.1f} % of {what} here "
                     f"({100 * share.low:.1f} to {100 * share.high:.1f} %): these pictures are not like those of the "
