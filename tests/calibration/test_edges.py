@@ -11,6 +11,7 @@ import pytest
 
 from gfocal.calibration import EdgeCalibration, EdgeFeatures, EdgeSamples, cross_fitted, fit_edges
 from gfocal.calibration.edges import intervals
+from gfocal.calibration.edges_fit import _unseen_scale
 from gfocal.calibration.quantiles import LEVELS
 from gfocal.calibration.scale import KINDS, Scale
 from gfocal.calibration.scale_fit import fit_scale, possible_kinds
@@ -90,6 +91,29 @@ def test_a_fold_never_sees_its_own_images() -> None:
     mine = samples.images == 3
     assert np.array_equal(before[mine], after[mine])
     assert not np.array_equal(before[~mine], after[~mine])
+
+
+def test_the_scale_of_an_image_is_chosen_and_fitted_without_it() -> None:
+    samples = made(200)
+    before = _unseen_scale(samples, "model", 0)
+    errors = samples.errors.copy()
+    errors[samples.images == 3] *= 1000
+    after = _unseen_scale(replace(samples, errors=errors), "model", 0)
+    mine = samples.images == 3
+    assert np.array_equal(before[mine], after[mine])
+    assert not np.array_equal(before[~mine], after[~mine])
+
+
+def test_beyond_what_was_seen_a_model_goes_on_as_at_the_end() -> None:
+    """A distribution far wider than any before has the interval of the widest: nobody knows how it goes on."""
+    samples = made()
+    scale = fit_scale("model", samples.features, samples.errors)
+    base = samples.features.only([0, 0, 0])
+    assert base.boxes is not None
+    sides = np.tile(base.boxes[0, 2:] - base.boxes[0, :2], 2)
+    widest = scale.of(replace(base, edge_std=sides * np.array([[0.1], [10], [1000]])), 3)
+    assert (widest[1] > widest[0]).all()
+    assert np.array_equal(widest[1], widest[2])
 
 
 def test_a_wider_distribution_and_a_lower_score_never_narrow_an_interval() -> None:
