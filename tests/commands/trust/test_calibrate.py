@@ -19,6 +19,7 @@ from gfocal.commands.trust import calibrate
 from gfocal.commands.trust.calibrate import calibrate_files
 from gfocal.data.fingerprint import fingerprint, images_fingerprint
 from gfocal.data.formats.open import open_dataset
+from gfocal.data.split import Apart, HeldOut
 from gfocal.detector import DenseDetector
 from gfocal.errors import BrokenInputError, UsageError
 from gfocal.export.formats import held_calibration
@@ -236,6 +237,32 @@ def test_images_that_it_learnt_from_are_refused(model: Path, data: Path) -> None
         calibrate_files(str(model), data)
 
 
+def test_several_data_sets_that_it_learnt_from_are_remembered(model: Path, data: Path) -> None:
+    """Of joined data the card has the first ones' annotations; what was typed names them all."""
+    learnt(model, data="else", pictures="else")
+    for words in (
+        ["--data", "gone", "--data", str(data / "annotations" / "val.json")],
+        [f"--data={data}/annotations/val.json"],
+    ):
+        card(model.parent, data="else", annotations="gone", command=["gfocal", "train", "gfl_nano", *words])
+        with pytest.raises(UsageError, match="learnt from 24 pictures of these 24"):
+            calibrate_files(str(model), data)
+    card(model.parent, data="else", annotations="gone", command=["gfocal", "train", "gfl_nano", "--val", str(data)])
+    assert calibrate_files(str(model), data).images == 24
+
+
+def test_what_a_run_set_apart_is_taken(model: Path, data: Path) -> None:
+    file = data / "annotations" / "val.json"
+    whole = open_dataset(file, "train")
+    apart = tuple(whole.file_name(i) for i in range(8))
+    held_out = HeldOut(0.3, 0, (Apart(fingerprint(whole), apart),)).to_dict()
+    card(model.parent, data="else", annotations=str(file), held_out=held_out)
+    learnt(model, data="else", pictures="else")
+    assert calibrate_files(str(model), file, images_dir=data / "images").images == 8
+    with pytest.raises(UsageError, match="learnt from 16 pictures of these 16"):
+        calibrate_files(str(model), file, images_dir=data / "images", split="train")
+
+
 def test_images_that_the_first_weights_learnt_from_are_refused(model: Path, data: Path, tmp_path: Path) -> None:
     first = tmp_path / "first" / "best.safetensors"
     first.parent.mkdir()
@@ -280,6 +307,9 @@ def test_wrong_use(model: Path, data: Path, tmp_path: Path) -> None:
     assert "ends in .safetensors" in refused(model, "--data", data, "-o", tmp_path / "x.onnx")
     assert "does not exist" in refused(model, "--data", tmp_path / "gone")
     assert "there is no run folder or checkpoint" in refused(tmp_path / "gone", "--data", data)
+    assert "give --out FILE.safetensors" in refused("gfl_r50_coco", "--data", data)
+    assert "give --out FILE.safetensors" in refused("hub:somebody/something", "--data", data)
+    assert "is a recipe" in refused("gfl_nano", "--data", data)
     assert read_about(model).calibration is None
 
 

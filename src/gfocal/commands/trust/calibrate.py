@@ -18,6 +18,8 @@ from gfocal.calibration.scale import ScaleKind
 from gfocal.calibration.scores import RULES, Rule, Threshold
 from gfocal.calibration.scores_fit import ScoreSamples, cross_fitted_scores, fit_scores
 from gfocal.calibration.stored import Calibration
+from gfocal.catalogue.entries import find as find_published
+from gfocal.catalogue.resolve import planned_path
 from gfocal.commands.trust.seen import check_unseen
 from gfocal.data.fingerprint import fingerprint
 from gfocal.data.formats.common import Format, Split
@@ -32,6 +34,7 @@ from gfocal.evaluation.trust.check import PROMISE
 from gfocal.evaluation.trust.samples import MatchedSamples, matched_samples, score_samples
 from gfocal.evaluation.trust.tables import IntervalTable, ScoreRow, interval_table, score_row
 from gfocal.exported.open import is_exported
+from gfocal.hub.names import is_hub_name
 from gfocal.prediction.load import open_model
 from gfocal.runs.checkpoint import ABOUT, CheckpointInfo, find_weights
 from gfocal.runs.datasets import open_measured
@@ -163,8 +166,10 @@ def calibrate_files(
     if is_exported(model):
         raise UsageError(f"{model} is an exported file: calibrate the checkpoint, then export it again")
     check_level(level)
+    _check_place(model, out)
     detector, recipe, about = open_model(model, overrides, tile=tile, overlap=overlap)
-    file, place = _places(model, out)
+    file = find_weights(Path(model) if Path(model).exists() else planned_path(model))
+    place = real_path(file if out is None else out)
     with _claimed(place):
         index = open_measured(
             model, data, split, format=format, images_dir=images_dir, skip_broken=skip_broken, say=say
@@ -199,20 +204,16 @@ def calibrate_files(
     return report
 
 
-def _places(model: str, out: Path | None) -> tuple[Path, Path]:
-    """The weights, and the file to write.
+def _check_place(model: str, out: Path | None) -> None:
+    """Refuse weights that are nobody's to change, before they are fetched, and a file that cannot be a checkpoint.
 
     Raises:
-        UsageError: they are nobody's to change, and no other place is given.
+        UsageError: it is so.
     """
-    from gfocal.catalogue.resolve import planned_path
-
-    file = find_weights(Path(model) if Path(model).exists() else planned_path(model))
-    if out is None and not Path(model).exists():
+    if out is None and not Path(model).exists() and (find_published(model) or is_hub_name(model)):
         raise UsageError(f"{model} is a name: give --out FILE.safetensors, a copy with the calibration")
     if out is not None and (out.is_dir() or out.suffix != ".safetensors"):
         raise UsageError(f"--out must be a file that ends in .safetensors, got {out}")
-    return file, real_path(file if out is None else out)
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
@@ -88,18 +89,25 @@ def _lineage(file: Path) -> Iterator[Path]:
 
 def _shared_files(weights: Path, index: DataIndex) -> int:
     """How many of the images are files of the training data, where these are still there."""
-    annotations = _card(weights).get("annotations")
-    if not isinstance(annotations, str) or not Path(annotations).exists():
-        return 0
-    with suppress(GfocalError, OSError):
-        learnt = open_dataset(Path(annotations), "train", whole=True)
-        held_out = recorded(weights)
-        of = fingerprint(learnt)
-        apart = None if held_out is None else next((part for part in held_out.parts if part.of == of), None)
-        if apart is not None:
-            learnt = divide(learnt, apart.chosen(learnt))[0]
-        return len(_files(learnt) & _files(index))
-    return 0
+    held_out, files = recorded(weights), _files(index)
+    shared: set[str] = set()
+    for place in _training_data(_card(weights)):
+        with suppress(GfocalError, OSError):
+            learnt = open_dataset(place, "train")
+            of = fingerprint(learnt)
+            apart = None if held_out is None else next((part for part in held_out.parts if part.of == of), None)
+            shared |= files & _files(learnt if apart is None else divide(learnt, apart.chosen(learnt))[0])
+    return len(shared)
+
+
+def _training_data(own: Mapping[str, Any]) -> list[Path]:
+    """What the card names: the annotations, of several data sets the first ones', and what was typed as ``--data``."""
+    command = own.get("command")
+    words = [str(word) for word in command] if isinstance(command, list) else []
+    typed = [value for word, value in pairwise(words) if word == "--data"]
+    typed += [word.removeprefix("--data=") for word in words if word.startswith("--data=")]
+    places = [str(own.get("annotations") or ""), *typed]
+    return [Path(place) for place in dict.fromkeys(places) if place and Path(place).exists()]
 
 
 def _files(index: DataIndex) -> set[str]:
