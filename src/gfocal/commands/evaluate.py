@@ -31,7 +31,7 @@ from gfocal.prediction.open import refuse_overrides
 from gfocal.runs.datasets import open_measured
 from gfocal.utils.progress import ProgressBar, notice
 from gfocal.utils.records import FLAT, IF_ANY, named
-from gfocal.utils.text import Say, counted, join_some
+from gfocal.utils.text import Say, counted, join_some, say_lines
 
 if TYPE_CHECKING:  # an exported file is measured where torch is not
     from gfocal.detector import DenseDetector
@@ -145,7 +145,7 @@ def evaluate_files(
     )
     detector, limit = opened.detector, opened.limit
     index = open_measured(model, data, which, format=format, images_dir=images_dir, skip_broken=skip_broken, say=say)
-    tiling, print_of = detector.tiling, None if detector.calibration is None else fingerprint(index)
+    tiling, print_of = detector.tiling, _calibrated_print(detector, index, say)
     index, about = _select(index, detector, limit, rename, only_common)
     with ProgressBar(len(index), "evaluating", shown=opened.main) as bar:
         measured = evaluate(
@@ -240,6 +240,16 @@ def _open_exported(
     detector.tiling = Tiling.chosen(detector.tiling, tile, overlap, dashes="--")
     limit = detector.info.thresholds.max_detections
     return _Opened(detector=detector, file=model, limit=limit, batch_size=8, options={})
+
+
+def _calibrated_print(detector: DenseDetector | ExportedDetector, index: DataIndex, say: Say | None) -> str | None:
+    """Fingerprint of what a calibrated detector is measured on; a line where its calibration does not hold."""
+    own, tiling = detector.calibration, detector.tiling
+    if own is None:
+        return None
+    unfit = own.used_with(tile=None if tiling is None else tiling.side).unfit
+    say_lines([f"note: the calibration is not measured: {unfit}"] if unfit else [], say)
+    return fingerprint(index)
 
 
 def _checked(

@@ -180,7 +180,7 @@ def _predict(
             broken.append(error)
         else:
             remarks.look(path, image)
-            found = search.find(image)
+            remarks.found(found := search.find(image))
             height, width = image.shape[:2]
             image_id = len(records) + 1
             record = _Image(id=image_id, file_name=path.as_posix(), width=width, height=height)

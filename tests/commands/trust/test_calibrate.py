@@ -26,6 +26,7 @@ from gfocal.export.formats import held_calibration
 from gfocal.exported.detector import ExportedDetector
 from gfocal.images.tiling import Tiling
 from gfocal.prediction.open import load
+from gfocal.prediction.predict import predict
 from gfocal.runs.checkpoint import load_detector, read_about, read_weights, save_detector
 from gfocal.utils.files import DiskFull
 from gfocal.utils.records import to_json
@@ -202,6 +203,12 @@ def test_tiles_have_a_calibration_of_their_own(model: Path, data: Path) -> None:
     assert detector.predict(image, tile=64).edge_interval().isfinite().all()
     with pytest.raises(UsageError, match="calibrated on tiles of 64 pixels and looks at whole pictures"):
         detector.predict(image).edge_interval()
+    said: list[str] = []
+    assert evaluate_files(str(model), data, say=said.append).evaluation.calibration is None
+    assert "note: the calibration is not measured: it was calibrated on tiles of 64 pixels" in said[-1]
+    assert evaluate_files(str(model), data, tile=64).evaluation.calibration is not None
+    predicted = predict(detector, [image], model.parent / "out")
+    assert predicted.passed_over[0].startswith("the calibration is left out: it was calibrated on tiles of 64 pixels")
     with pytest.raises(UsageError, match="and looks at tiles of 48 pixels"):
         detector.predict(image, tile=48).edge_interval()
     with pytest.raises(UsageError, match="another size"):
@@ -323,7 +330,7 @@ def test_too_few_objects(model: Path, data: Path, tmp_path: Path) -> None:
     assert "too few to calibrate edges" in refused(*words)
     few["annotations"] = []
     (tmp_path / "few" / "val.json").write_text(json.dumps(few))
-    assert "0 found objects" in refused(*words)
+    assert "has no object of a class of the model" in refused(*words)
     few["annotations"] = content["annotations"][:60]
     few["images"] = content["images"][:24]
     (tmp_path / "few" / "val.json").write_text(json.dumps(few))
@@ -331,6 +338,18 @@ def test_too_few_objects(model: Path, data: Path, tmp_path: Path) -> None:
         str(model), tmp_path / "few" / "val.json", images_dir=data / "images", out=tmp_path / "x.safetensors"
     )
     assert 20 < report.after.matches <= 60
+    assert report.notes[1:] == (), "90 % takes 12"
+    said: list[str] = []
+    report = calibrate_files(
+        str(model),
+        tmp_path / "few" / "val.json",
+        images_dir=data / "images",
+        out=tmp_path / "x.safetensors",
+        level=0.99,
+        say=said.append,
+    )
+    assert "found objects are too few for 99 %, for which it takes 124" in said[-1]
+    assert report.notes[-1] == said[-1]
     assert read_about(model).calibration is None, "--out leaves the weights alone"
 
 

@@ -14,7 +14,7 @@ from gfocal.utils.text import counted, join_some
 
 if TYPE_CHECKING:  # whoever prints one of them has loaded what it needs
     from gfocal.calibration.measures import Share
-    from gfocal.commands.trust.calibrate import CalibrationReport, ThresholdRow
+    from gfocal.commands.trust.calibration_report import CalibrationReport, ThresholdRow
     from gfocal.evaluation.trust.check import CalibrationCheck
     from gfocal.evaluation.trust.tables import GroupRow, IntervalTable, ScoreRow
 
