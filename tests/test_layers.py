@@ -21,6 +21,7 @@ TABLE: list[tuple[int, set[str]]] = [
     (0, {"errors", "detections", "structures", "boxes"}),
     (1, {"points"}),
     (1, {"utils"}),
+    (2, {"calibration"}),
     (1, {"losses"}),
     (1, {"recipe"}),
     (1, {"report"}),

@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gfocal import assigners, boxes, evaluation, losses, models, points, recipe, representation
+    from gfocal import assigners, boxes, calibration, evaluation, losses, models, points, recipe, representation
     from gfocal.analysis.statistics import DataStatistics, data_statistics
     from gfocal.criterion import assign_batch, detection_losses
     from gfocal.data.formats.convert import write_dataset
@@ -77,6 +77,7 @@ __all__ = [
     "build_detector",
     "build_head",
     "build_recipe",
+    "calibration",
     "data_statistics",
     "detection_losses",
     "draw",
@@ -160,7 +161,17 @@ _PLACES = {
     "BrokenInputError": "gfocal.errors",
     "MissingSplitError": "gfocal.errors",
 }
-_PACKAGES = ("assigners", "boxes", "evaluation", "losses", "models", "points", "recipe", "representation")
+_PACKAGES = (
+    "assigners",
+    "boxes",
+    "calibration",
+    "evaluation",
+    "losses",
+    "models",
+    "points",
+    "recipe",
+    "representation",
+)
 
 
 if not TYPE_CHECKING:  # or a type checker would take any name for one of ours

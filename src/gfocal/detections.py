@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NotRequired, SupportsIndex, TypedDict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NotRequired, Protocol, SupportsIndex, TypedDict
 
 import numpy as np
+
+from gfocal.errors import UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,13 +21,41 @@ def _require(condition: bool, message: str) -> None:
 
 
 class CocoResult(TypedDict):
-    """An entry of a COCO result file: ``bbox`` is x, y, width, height in pixels."""
+    """An entry of a COCO result file: ``bbox`` is x, y, width, height in pixels.
+
+    Where the detector is calibrated: ``score_calibrated``, and ``edge_interval``, the lowest and the highest position
+    of left, top, right and bottom in pixels, at ``edge_level``.
+    """
 
     image_id: int
     category_id: int
     bbox: list[float]
     score: float
     edge_std: NotRequired[list[float]]
+    score_calibrated: NotRequired[float]
+    edge_interval: NotRequired[list[list[float]]]
+    edge_level: NotRequired[float]
+
+
+class Calibrated(Protocol):
+    """What a calibrated detector knows of its detections; :class:`gfocal.calibration.Calibration` is one."""
+
+    @property
+    def level(self) -> float:
+        """Of the intervals that nobody asked another one for."""
+
+    @property
+    def unfit(self) -> str:
+        """Why it does not hold as the detector is used now; "" where it does."""
+
+    def used_with(self, *, tile: int | None = None) -> Calibrated:
+        """The same for tiles of that side, None for whole images."""
+
+    def edge_interval(self, found: Detections, level: float | None = None, *, whole_box: bool = False) -> np.ndarray:
+        """(N, 4, 2)."""
+
+    def chances(self, found: Detections) -> np.ndarray:
+        """(N,) in [0, 1]."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +72,8 @@ class Detections:
         edge_std: (N, 4) standard deviation in pixels of left, top, right, bottom; None for Dirac boxes.
         edge_probs: (N, 4, n + 1) probability of each bin; None unless the boxes are General.
         levels: (N,) int64 level of the pyramid that found each, 0 the finest; None if not known.
+        image_size: height and width of the image; None if not known.
+        calibration: of the detector; None where it has none.
     """
 
     boxes: Tensor
@@ -51,6 +83,8 @@ class Detections:
     edge_std: Tensor | None = None
     edge_probs: Tensor | None = None
     levels: Tensor | None = None
+    image_size: tuple[int, int] | None = None
+    calibration: Calibrated | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         count = len(self.boxes)
@@ -101,7 +135,60 @@ class Detections:
         optional = (self.edge_std, self.edge_probs, self.levels)
         edge_std, edge_probs, levels = (None if tensor is None else function(tensor) for tensor in optional)
         boxes, scores, labels = function(self.boxes), function(self.scores), function(self.labels)
-        return Detections(boxes, scores, labels, self.names, edge_std, edge_probs, levels)
+        rest = self.image_size, self.calibration
+        return Detections(boxes, scores, labels, self.names, edge_std, edge_probs, levels, *rest)
+
+    def edge_interval(self, level: float | None = None, *, whole_box: bool = False) -> Tensor:
+        """Where each edge lies, with a promise: of objects that are found, this share of edges is inside.
+
+        The promise is an average over new images like those of the calibration; see docs/trust.md for what it is not.
+        Intervals end at the image, if its size is known. A higher level holds all of a lower one.
+
+        Args:
+            level: the share, above 0 and at most 0.999; by default that of the calibration, usually 0.9.
+            whole_box: the share of boxes with all four edges inside, not of single edges: wider.
+
+        Returns:
+            (N, 4, 2) float64, a tensor where the boxes are one: lowest and highest position of left, top, right and
+            bottom in pixels; all of the image (or infinite) where the calibration had too few objects for the level.
+
+        Raises:
+            UsageError: the detector is not calibrated, or not as it is used now, or the level is out of range.
+        """
+        found = self._calibrated().edge_interval(self, level, whole_box=whole_box)
+        return self._like_boxes(found)
+
+    @property
+    def score_calibrated(self) -> Tensor:
+        """(N,) float64 in [0, 1], a tensor where the boxes are one: the chance that the detection is right.
+
+        What right means is in the calibration, ``calibration.scores.rule``. The order is that of the scores.
+
+        Raises:
+            UsageError: the detector is not calibrated, or not as it is used now.
+        """
+        return self._like_boxes(self._calibrated().chances(self))
+
+    def _calibrated(self) -> Calibrated:
+        if self.calibration is None:
+            raise UsageError("these detections are not calibrated: run `gfocal calibrate MODEL --data DATA` once")
+        return self.calibration
+
+    def _like_boxes(self, values: np.ndarray) -> Tensor:
+        if isinstance(self.boxes, np.ndarray):
+            return values
+        import torch  # the boxes are its tensors
+
+        return torch.from_numpy(values).to(self.boxes.device)
+
+    def _extras(self) -> dict[str, np.ndarray]:
+        """What goes beside boxes and scores, as arrays of N rows."""
+        found = self.numpy()
+        extras: dict[str, Any] = {} if found.edge_std is None else {"edge_std": found.edge_std}
+        if self.calibration is not None and not self.calibration.unfit:
+            extras["score_calibrated"] = self.calibration.chances(found)
+            extras["edge_interval"] = self.calibration.edge_interval(found)
+        return extras
 
     def to_coco(self, image_id: int = 0, category_ids: Sequence[int] | None = None) -> list[CocoResult]:
         """COCO result entries.
@@ -113,6 +200,7 @@ class Detections:
         found = self.numpy()
         xywh = np.array(found.boxes)
         xywh[:, 2:] -= xywh[:, :2]
+        extras = self._extras()
         entries: list[CocoResult] = []
         for i, (box, score, label) in enumerate(
             zip(xywh.tolist(), found.scores.tolist(), found.labels.tolist(), strict=True)
@@ -123,13 +211,24 @@ class Detections:
                 "bbox": [round(v, 3) for v in box],
                 "score": score,
             }
-            if found.edge_std is not None:
-                entry["edge_std"] = [round(v, 3) for v in found.edge_std[i].tolist()]
+            if "edge_std" in extras:
+                entry["edge_std"] = [round(v, 3) for v in extras["edge_std"][i].tolist()]
+            if self.calibration is not None and "edge_interval" in extras:
+                entry["score_calibrated"] = round(float(extras["score_calibrated"][i]), 6)
+                # JSON has no infinity: without the image's size, an interval without an end stands for nothing known.
+                if np.isfinite(extras["edge_interval"][i]).all():
+                    entry["edge_interval"] = [
+                        [round(v, 3) for v in ends] for ends in extras["edge_interval"][i].tolist()
+                    ]
+                    entry["edge_level"] = self.calibration.level
             entries.append(entry)
         return entries
 
     def to_supervision(self) -> Any:
-        """A ``supervision.Detections`` (needs ``pip install supervision``); edge_std goes into its ``data``."""
+        """A ``supervision.Detections`` (needs ``pip install supervision``).
+
+        Its ``data`` have edge_std; of a calibrated detector score_calibrated and edge_interval, (N, 4, 2), too.
+        """
         try:
             import supervision
         except ImportError as error:
@@ -138,8 +237,7 @@ class Detections:
         data: dict[str, Any] = {}
         if self.names:
             data["class_name"] = [self.names[label] for label in found.labels.tolist()]
-        if found.edge_std is not None:
-            data["edge_std"] = found.edge_std
+        data |= self._extras()
         return supervision.Detections(xyxy=found.boxes, confidence=found.scores, class_id=found.labels, data=data)
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from gfocal.assigners import Assigner, DynamicAssigner
 from gfocal.criterion import CountRule, assign_batch, detection_losses, step_sums
+from gfocal.detections import Calibrated
 from gfocal.errors import UsageError, require_number
 from gfocal.images.depth import ValueRange, check_range
 from gfocal.images.io import Resize, pad_batch, to_image
@@ -51,6 +52,7 @@ class DenseDetector(nn.Module):
         assistant: a second head that is there in training alone, None elsewhere, see
             :func:`gfocal.zoo.add_assistant`. In training mode its outputs come with those of the head. It is no part
             of the ``state_dict``, which is what predicts.
+        calibration: of its edges and scores, see :class:`gfocal.calibration.Calibration`; None where it has none.
 
     Args:
         pixels: preprocessing.
@@ -111,6 +113,7 @@ class DenseDetector(nn.Module):
         self.tiling = tiling
         self.value_range: ValueRange = value_range
         self.assistant: Assistant | None = None
+        self.calibration: Calibrated | None = None
         keep_out_of_state(self, "assistant")
         self._points: dict[tuple[Any, ...], Points] = {}
 
@@ -270,10 +273,11 @@ class DenseDetector(nn.Module):
         post = self.postprocess if postprocess is None else postprocess
         all_sizes = [(height, width)] * len(images) if sizes is None else sizes.tolist()
         with torch.autocast(out.box.device.type, enabled=False):
-            return [
+            found = [
                 post(out[i], points, self.box_coder, self.quality, height=int(h), width=int(w), names=self.names)
                 for i, (h, w) in enumerate(all_sizes)
             ]
+        return found if self.calibration is None else [replace(one, calibration=self.calibration) for one in found]
 
     @overload
     def predict(self, source: list[Any] | tuple[Any, ...], **options: Unpack[PredictOptions]) -> list[Detections]: ...
@@ -317,7 +321,8 @@ class DenseDetector(nn.Module):
         if class_agnostic is not None:
             post = replace(post, class_agnostic=class_agnostic)
         require_number("batch_size", batch_size, least=1, whole=True)
-        find = partial(self.find, post=post, above=score_threshold)
+        find, agnostic = partial(self.find, post=post, above=score_threshold), post.class_agnostic
+        in_tiles = partial(find_in_tiles, nms_iou=post.nms_iou, class_agnostic=agnostic, batch_size=batch_size)
         found: list[Detections] = []
         training = self.training
         self.eval()
@@ -327,12 +332,7 @@ class DenseDetector(nn.Module):
                 if tiling is None:
                     found += find([image])
                 else:
-                    one_class = post.class_agnostic
-                    found.append(
-                        find_in_tiles(
-                            image, tiling, find, nms_iou=post.nms_iou, class_agnostic=one_class, batch_size=batch_size
-                        )
-                    )
+                    found.append(in_tiles(image, tiling, find))
         finally:
             self.train(training)
         return found if isinstance(source, list | tuple) else found[0]

@@ -31,12 +31,15 @@ VERBS: dict[str, tuple[str, ...]] = {
     "push": ("push", "MODEL", "OUT"),
     "demo": ("demo", "--train", "2", "--val", "2", "--size", "64", "-o", "OUT"),
     "eval": ("eval", "MODEL", "--data", "DATA", "-o", "FILE"),
+    "calibrate": ("calibrate", "MODEL", "--data", "DATA", "-o", "FILE"),
     "plots": ("eval", "MODEL", "--data", "DATA", "--plots", "OUT"),
     "preview": ("data", "preview", "DATA", "-o", "FILE"),
     "convert": ("data", "convert", "DATA", "--to", "yolo", "-o", "FILE"),
     "fix": ("data", "check", "DATA", "--fix", "FILE"),
 }
 """OUT is a folder that something is put into; FILE comes into being as a whole, and so do the folders of a data set."""
+SUFFIXES = {"preview": ".jpg", "calibrate": ".safetensors"}
+"""Of FILE, where a verb asks for one."""
 
 
 # A study measures its pace in a process of its own first.
@@ -57,7 +60,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def refused(verb: str, scenes: Path, model: Path, out: Path) -> str:
-    file = out.with_suffix(".jpg" if verb == "preview" else "")
+    file = out.with_suffix(SUFFIXES.get(verb, ""))
     places = {"DATA": scenes, "DATA/images": scenes / "images", "MODEL": model, "OUT": out, "FILE": file}
     words = [str(places.get(word, word)) for word in VERBS[verb]]
     result = CliRunner().invoke(app, words, catch_exceptions=False)
@@ -71,7 +74,7 @@ def refused(verb: str, scenes: Path, model: Path, out: Path) -> str:
 def test_where_another_process_writes(verb: str, scenes: Path, model: Path, tmp_path: Path) -> None:
     folder, out = tmp_path / "in", tmp_path / "in" / "out"
     folder.mkdir()
-    file = out.with_suffix(".jpg") if verb == "preview" else out
+    file = out.with_suffix(SUFFIXES.get(verb, ""))
     lock = file.with_name(f".{file.name}{locks.LOCK}") if "FILE" in VERBS[verb] else out / locks.LOCK
     lock.parent.mkdir(exist_ok=True)
     lock.write_text(json.dumps(replace(Holder.of_this_process(), pid=os.getppid(), born="", command="other").to_dict()))

@@ -11,6 +11,7 @@ import pytest
 from gfocal.errors import UsageError
 from gfocal.exported.contract import ExportInfo
 from gfocal.exported.detector import ExportedDetector
+from helpers.calibrated import calibration
 from helpers.made_exports import INFO
 
 
@@ -58,6 +59,17 @@ def test_boxes_come_back_in_pixels_of_the_image_by_hand() -> None:
     np.testing.assert_allclose(found.boxes[0], [50 / 0.3, 0, 200, 80], rtol=1e-6)
     np.testing.assert_allclose(found.edge_std[0], [1 / 0.3] * 4, rtol=1e-6)
     assert (found.labels.tolist(), found.names, len(found)) == ([1, 1], ("cat", "dog"), 2)
+    assert (found.image_size, found.calibration) == ((80, 200), None)
+
+
+def test_a_calibration_comes_with_what_is_found() -> None:
+    own = detector(calibration=calibration("size").to_dict())
+    found = own.predict(image(80, 200))
+    assert found.calibration == own.calibration == calibration("size")
+    low, high = np.moveaxis(found.edge_interval(0.9), -1, 0)
+    assert (low.min(), high[0].tolist()[2:]) == (0, [200, 80])
+    with pytest.raises(UsageError, match="the exported file was calibrated by a newer gfocal"):
+        detector(calibration={"format": 99})
 
 
 def test_a_threshold_leaves_the_better_ones() -> None:

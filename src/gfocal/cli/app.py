@@ -30,7 +30,7 @@ from gfocal.cli.terminal import (
     verb,
 )
 from gfocal.cli.training import find_lr, train
-from gfocal.cli.use import evaluate, predict
+from gfocal.cli.use import calibrate, evaluate, predict
 from gfocal.utils.waiting import wait_briefly
 
 app = typer.Typer(
@@ -113,6 +113,7 @@ app.command()(train)
 app.command("find-lr")(find_lr)
 app.command("eval")(evaluate)
 app.command()(predict)
+app.command()(calibrate)
 app.command()(models)
 app.command()(push)
 app.command()(export)

@@ -1,10 +1,10 @@
-"""The verbs that use a trained detector: ``eval`` and ``predict``."""
+"""The verbs that use a trained detector: ``eval``, ``predict`` and ``calibrate``."""
 
 from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -17,6 +17,7 @@ from gfocal.cli.options import (
     Examples,
     ImagesDir,
     Json,
+    Model,
     OnlyCommon,
     Overlap,
     Overrides,
@@ -200,3 +201,69 @@ def _say_left_out(result: Prediction) -> None:
             say(f"  {line}")
     if result.left_out:
         say(f"note: left out {counted(len(result.left_out), 'drawing')} of an earlier call")
+
+
+@verb
+def calibrate(
+    model: Model,
+    data: Data,
+    split: Annotated[
+        Literal["val", "test", "train"], typer.Option("--split", help="Split that the detector did not learn from.")
+    ] = "val",
+    level: Annotated[
+        float, typer.Option("--level", help="Share of edges inside the intervals that predictions carry.")
+    ] = 0.9,
+    score_rule: Annotated[
+        Literal["right", "iou"],
+        typer.Option(
+            "--score-rule", help="What a calibrated score is the mean of: right or wrong at IoU 0.5, or the IoU itself."
+        ),
+    ] = "right",
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="FILE", help="A copy with the calibration; by default MODEL's own file."),
+    ] = None,
+    format_: DataFormat = None,
+    images_dir: ImagesDir = None,
+    overrides: Overrides = None,
+    tile: Tile = None,
+    overlap: Overlap = None,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Tiles per forward pass.")] = 8,
+    rename: Rename = None,
+    only_common: OnlyCommon = False,
+    skip_broken: SkipBroken = False,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the parts that pictures are divided into.")] = 0,
+    json_: Json = False,
+) -> None:
+    """Fit edge intervals that hold what they promise, and scores that are chances, on pictures not learnt from.
+
+    Example: gfocal calibrate runs/gfl_nano-bccd --data bccd
+    """
+    with own_stdout():
+        from gfocal.commands.trust.calibrate import calibrate_files
+
+        report = calibrate_files(
+            model,
+            data,
+            split=split,
+            format=format_,
+            images_dir=images_dir,
+            level=level,
+            rule=score_rule,
+            out=out,
+            overrides=overrides or (),
+            tile=tile,
+            overlap=overlap,
+            batch_size=batch_size,
+            rename=rename or (),
+            only_common=only_common,
+            skip_broken=skip_broken,
+            seed=seed,
+            say=say,
+        )
+        warn(report.skipped, "broken record", "left out")
+    if json_:
+        return print_json(report)
+    from gfocal.cli.tables.calibration import print_calibration
+
+    print_calibration(report)

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gfocal.calibration.stored import Calibration
 from gfocal.data.checks.crowding import COCO_DETECTIONS, Crowding, crowding, describe_crowding
+from gfocal.data.fingerprint import fingerprint
 from gfocal.data.formats.open import SPLITS, Format, Split
 from gfocal.data.index.class_match import ClassComparison, compare_classes, describe_comparison
 from gfocal.data.index.data_index import DataIndex
@@ -21,13 +23,14 @@ from gfocal.evaluation import Confusion, confusion_at, write_evaluation
 from gfocal.evaluation.evaluator import evaluate
 from gfocal.evaluation.measured import Evaluation
 from gfocal.evaluation.thresholds.folder import claim_folder
+from gfocal.evaluation.trust.check import CalibrationCheck
 from gfocal.exported.detector import ExportedDetector
 from gfocal.exported.open import USUAL, SessionOptions
 from gfocal.prediction.open import OpenedModel, open_any
 from gfocal.runs.datasets import open_measured
 from gfocal.utils.progress import ProgressBar, notice
 from gfocal.utils.records import FLAT, IF_ANY, named
-from gfocal.utils.text import counted, join_some
+from gfocal.utils.text import Say, counted, join_some, say_lines
 
 if TYPE_CHECKING:  # an exported file is measured where torch is not
     from gfocal.detector import DenseDetector
@@ -142,6 +145,7 @@ def evaluate_files(
     index = open_measured(
         str(opened.path), data, which, format=format, images_dir=images_dir, skip_broken=skip_broken, say=say
     )
+    print_of = _calibrated_print(detector, index, say)
     index, about = _select(index, detector, limit, rename, only_common)
     with ProgressBar(len(index), "evaluating", shown=processes is None or processes.main) as bar:
         measured = evaluate(
@@ -163,7 +167,7 @@ def evaluate_files(
     draw = partial(write_evaluation, score=score, examples=examples, title=title, value_range=detector.value_range)
     drawn = [] if found is None or plots is None else draw(plots, found, index.path)
     return EvaluationReport(
-        evaluation=replace(measured, skipped=tuple(skipped)),
+        evaluation=replace(measured, skipped=tuple(skipped), calibration=_checked(measured, detector, print_of)),
         model=str(opened.file),
         data=str(index.annotations),
         split=split,
@@ -186,6 +190,26 @@ def _shared(opened: OpenedModel) -> tuple[OpenedModel, Processes | None]:
         return opened, None
     processes = processes_of(make_accelerator("fp32"))
     return replace(opened, detector=opened.detector.to(processes.device)), processes
+
+
+def _calibrated_print(detector: DenseDetector | ExportedDetector, index: DataIndex, say: Say | None) -> str | None:
+    """Fingerprint of what a calibrated detector is measured on; a line where its calibration does not hold."""
+    own, tiling = detector.calibration, detector.tiling
+    if own is None:
+        return None
+    unfit = own.used_with(tile=None if tiling is None else tiling.side).unfit
+    say_lines([f"note: the calibration is not measured: {unfit}"] if unfit else [], say)
+    return fingerprint(index)
+
+
+def _checked(
+    measured: Evaluation, detector: DenseDetector | ExportedDetector, print_of: str | None
+) -> CalibrationCheck | None:
+    """What the calibration is worth here, and whether it was made of these very images."""
+    check, own = measured.calibration, detector.calibration
+    if check is None or not isinstance(own, Calibration):
+        return check
+    return replace(check, seen=own.data == print_of)
 
 
 def _split_of(name: str) -> Split:

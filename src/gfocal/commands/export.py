@@ -19,7 +19,7 @@ from gfocal.data.index.rename import keep_classes
 from gfocal.data.scenes.generate import make_scenes
 from gfocal.detector import DenseDetector
 from gfocal.errors import UsageError, require_number
-from gfocal.export.formats import FORMATS, ExportOptions, fixed_shape, write_detector
+from gfocal.export.formats import FORMATS, ExportOptions, fixed_shape, held_calibration, write_detector
 from gfocal.export.proof import Proof, prove
 from gfocal.export.trace import OPEN, GraphShape
 from gfocal.export.web.page import GENERATOR, PAGE, write_page
@@ -104,6 +104,8 @@ def export_files(
     if samples is not None:
         require_number("samples", samples, least=1, whole=True)
     detector, recipe, about = load_trained(model, overrides)
+    if about.calibration is not None and held_calibration(about, detector) is None:
+        say_lines(["note: the calibration is left out: it was made with another data.resize or other tiles"], say)
     web = format == "web"
     _check_page(web, nms, edge_probs, runtime)
     shape = _shape(static, detector.resize, web)

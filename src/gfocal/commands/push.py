@@ -95,7 +95,13 @@ def _write(path: Path, folder: Path, target: str, licence: str | None, say: Say)
     recipe = _without_paths(build_recipe(about.recipe, (), str(weights)))
     origin = _origin(path, say)
     save_detector(
-        folder / BEST, tensors, recipe, about.names, category_ids=about.category_ids, notes=_notes_for_others(about)
+        folder / BEST,
+        tensors,
+        recipe,
+        about.names,
+        category_ids=about.category_ids,
+        notes=_notes_for_others(about),
+        calibration=about.calibration,
     )
     title = target.partition("@")[0].rpartition("/")[2] or Path(target).name
     text = model_card(title, target, recipe, about, origin, licence)

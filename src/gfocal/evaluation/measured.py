@@ -15,8 +15,9 @@ from gfocal.errors import UsageError
 from gfocal.evaluation.coco import CocoEvaluator, EvalResult
 from gfocal.evaluation.matches import Matches
 from gfocal.evaluation.thresholds.findings import Findings
+from gfocal.evaluation.trust.check import CalibrationCheck, check_calibration
 from gfocal.evaluation.uncertainty import EdgeUncertainty, UncertaintyResult
-from gfocal.utils.records import FLAT, fields_to_json, from_json, named
+from gfocal.utils.records import FLAT, IF_ANY, fields_to_json, from_json, named
 from gfocal.utils.text import counted, join_some
 
 
@@ -32,6 +33,7 @@ class _Written:
 
     result: EvalResult = field(metadata=FLAT)
     edge_uncertainty: UncertaintyResult | None = None  # the first version knew none
+    calibration: CalibrationCheck | None = field(default=None, metadata=IF_ANY)
     speed: _Speed
     skipped: tuple[str, ...]
 
@@ -47,6 +49,7 @@ class Evaluation:
         skipped: one line for each image that could not be read and is not part of the result.
         edge_uncertainty: see :meth:`gfocal.evaluation.EdgeUncertainty.compute`; None unless the data say how uncertain
             their edges are and the detector predicts it.
+        calibration: what the intervals and scores of a calibrated detector are worth here; None for another one.
         matches: which detection found which object, in all images that could be read; None unless asked for, and not
             in :meth:`to_dict`.
         findings: every detection beside the ground truth, in the detector's classes; None unless asked for, and not in
@@ -58,15 +61,21 @@ class Evaluation:
     seconds: float
     skipped: tuple[str, ...] = ()
     edge_uncertainty: UncertaintyResult | None = None
+    calibration: CalibrationCheck | None = None
     matches: Matches | None = field(default=None, repr=False, compare=False)
     findings: Findings | None = field(default=None, repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON types: the 12 numbers at the top, beside the rest."""
         speed = _Speed(round(self.ms_per_image, 3), round(self.seconds, 3))
-        return fields_to_json(
-            _Written(result=self.result, edge_uncertainty=self.edge_uncertainty, speed=speed, skipped=self.skipped)
+        written = _Written(
+            result=self.result,
+            edge_uncertainty=self.edge_uncertainty,
+            calibration=self.calibration,
+            speed=speed,
+            skipped=self.skipped,
         )
+        return fields_to_json(written)
 
     @classmethod
     def from_dict(cls, content: object) -> Evaluation:
@@ -76,7 +85,14 @@ class Evaluation:
             ValueError: it is something else.
         """
         found = from_json(_Written, content)
-        return cls(found.result, found.speed.ms_per_image, found.speed.seconds, found.skipped, found.edge_uncertainty)
+        return cls(
+            found.result,
+            found.speed.ms_per_image,
+            found.speed.seconds,
+            found.skipped,
+            found.edge_uncertainty,
+            found.calibration,
+        )
 
 
 class Named(Protocol):
@@ -142,6 +158,7 @@ def measure_parts(
         seconds=seconds,
         skipped=tuple(f"{line} (left out of the evaluation)" for line in skipped),
         edge_uncertainty=None if edges is None else edges.compute(),
+        calibration=check_calibration(index, seen, kept, evaluator.findings()),
         matches=evaluator.matches() if keep_matches else None,
         findings=evaluator.findings(),
     )

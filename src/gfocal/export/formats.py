@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.export import ExportedProgram
 
 import gfocal
+from gfocal.calibration.stored import Calibration
 from gfocal.detector import DenseDetector
 from gfocal.errors import UsageError
 from gfocal.export.graph import DetectorGraph
@@ -117,6 +118,15 @@ class ExportOptions:
             raise UsageError(f"format {self.format} {what}, got {self.opset}")
 
 
+def held_calibration(about: CheckpointInfo, detector: DenseDetector) -> Calibration | None:
+    """What is exported of a checkpoint's calibration: nothing where the detector is used in another way than then."""
+    if about.calibration is None:
+        return None
+    found = Calibration.from_dict(about.calibration, "the checkpoint")
+    tile = None if detector.tiling is None else detector.tiling.side
+    return None if replace(found, resize_now=asdict(detector.resize), tile_now=tile).unfit else found
+
+
 def write_detector(
     detector: DenseDetector, recipe: Recipe, about: CheckpointInfo, options: ExportOptions, file: Path
 ) -> ExportInfo:
@@ -140,12 +150,15 @@ def write_detector(
     writer = form.writer
     shape = _shape(options.shape, recipe, detector.resize)
     half = options.precision == "fp16"
+    calibration = held_calibration(about, detector)
+    needs = () if calibration is None else calibration.edges.scale.needs
     graph = DetectorGraph(
         _halved(detector) if half else detector,
         writer.suppression(detector.postprocess, len(detector.names)) if options.nms == "in" else None,
         writer.best,
         half=half,
-        edge_probs=options.edge_probs,
+        edge_probs=options.edge_probs or "edge_probs" in needs,
+        levels="levels" in needs,
     ).eval()
     program = trace(graph, shape, max(detector.strides))
     info = ExportInfo(
@@ -166,6 +179,7 @@ def write_detector(
         opset=options.opset or (None if form.opsets is None else form.opsets[1]),
         notes=about.notes,
         licence=str(about.notes.get("licence") or LICENCE),
+        calibration=None if calibration is None else about.calibration,
     )
     if options.edge_probs and "edge_probs" not in info.outputs:
         raise UsageError("the boxes of this detector have no distributions of their edges: leave --edge-probs away")

@@ -25,6 +25,7 @@ class DetectorGraph(nn.Module):
         best: finds the best of each row; of equal ones the first, as the detector does.
         half: run the network in float16. Pixels are normalised, boxes decoded and scores computed in float32.
         edge_probs: give the distributions of the edges, too.
+        levels: give the level of the pyramid of each, too.
 
     The graph gives a dictionary of :data:`gfocal.exported.contract.OUTPUTS`. The candidates of an image are the
     ``pre_nms_top_k`` best of each level, a fixed number K; N is ``max_detections`` where they are suppressed, else K.
@@ -38,12 +39,13 @@ class DetectorGraph(nn.Module):
         *,
         half: bool = False,
         edge_probs: bool = False,
+        levels: bool = False,
     ) -> None:
         super().__init__()
         self.detector = detector
         self.suppress, self.best = suppress, best
         self.dtype = torch.float16 if half else torch.float32
-        self.edge_probs = edge_probs
+        self.edge_probs, self.levels = edge_probs, levels
 
     def forward(self, images: Tensor, sizes: Tensor) -> dict[str, Tensor]:
         detector, post = self.detector, self.detector.postprocess
@@ -69,9 +71,11 @@ class DetectorGraph(nn.Module):
         ):
             if values is not None:
                 found[name] = values.unflatten(0, batch)
+        if self.levels:
+            found["levels"] = at.level.unflatten(0, batch)[..., None]
         there = torch.arange(chosen.shape[1], device=images.device) < count[:, None]
         outputs = {name: _pick(values, chosen, there, -1 if name == "labels" else 0) for name, values in found.items()}
-        outputs |= {name: outputs[name].squeeze(-1) for name in ("scores", "labels")}
+        outputs |= {name: outputs[name].squeeze(-1) for name in ("scores", "labels", "levels") if name in outputs}
         return {**outputs, "count": count}
 
     def _raw(self, images: Tensor) -> HeadOutput:

@@ -17,10 +17,10 @@ FORMAT = 1
 INPUTS = ("images", "sizes")
 """``images``: (B, H, W, 3) uint8 RGB, each at the top left, H and W multiples of :data:`MULTIPLE`. ``sizes``: (B, 2)
 int64, height and width of each inside the padding."""
-OUTPUTS = ("boxes", "scores", "labels", "edge_std", "edge_probs", "count")
+OUTPUTS = ("boxes", "scores", "labels", "edge_std", "edge_probs", "levels", "count")
 """(B, N, 4) float xyxy in pixels of ``images``, (B, N) float, (B, N) int64, (B, N, 4) float pixels, (B, N, 4, n + 1)
-float, (B,) int64. Rows from ``count`` on are 0, their labels -1; ``edge_std`` and ``edge_probs`` are there where the
-boxes have them."""
+float, (B, N) int64, (B,) int64. Rows from ``count`` on are 0, their labels -1; ``edge_std`` and ``edge_probs`` are
+there where the boxes have them, ``levels`` where a calibration looks at them."""
 MULTIPLE = 32
 """Height and width of a batch are multiples of this."""
 
@@ -79,7 +79,7 @@ class ExportInfo:
         opset: of ONNX; None for other formats.
         notes: what the checkpoint says about itself: data, metrics, where the weights come from.
         licence: about the weights.
-        calibration: of scores or edges; None: there is none.
+        calibration: of scores and edges, see :class:`gfocal.calibration.Calibration`; None: there is none.
         layout: of ``images``.
         colours: of ``images``; the order that the network wants is the graph's matter.
     """

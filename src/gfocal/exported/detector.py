@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from gfocal.calibration.stored import Calibration
 from gfocal.detections import Detections
 from gfocal.errors import UsageError, require_number
 from gfocal.exported.checks import check_info, check_outputs, resize_of, value_range_of
@@ -45,6 +46,7 @@ class ExportedDetector:
         resize: how an image is brought to the input size.
         tiling: how :meth:`predict` cuts images into tiles; None looks at whole images alone.
         value_range: how values of more than 8 bits become 8.
+        calibration: of its edges and scores; None where it has none.
     """
 
     def __init__(self, session: Session, where: str = "the exported file") -> None:
@@ -55,6 +57,7 @@ class ExportedDetector:
         self.resize = resize_of(info)
         self.tiling = None if info.tiling is None else Tiling(**asdict(info.tiling))
         self.value_range: ValueRange = value_range_of(info)
+        self.calibration = None if info.calibration is None else Calibration.from_dict(info.calibration, where)
 
     def predict(
         self,
@@ -173,7 +176,7 @@ class ExportedDetector:
         count = int(outputs["count"])
         own: dict[str, Any] = {name: values[:count] for name, values in outputs.items() if name != "count"}
         limits = self.info.thresholds
-        found = Detections(names=self.names, **own)
+        found = Detections(names=self.names, calibration=self.calibration, **own)
         if self.info.nms != "out":
             return found
         kept = suppress_arrays(
@@ -215,6 +218,7 @@ def to_original(found: Detections, size: Sequence[int], original: Sequence[int])
     scale = np.array([x, y, x, y], np.float32)
     limits = np.array([original[1], original[0]] * 2, np.float32)
     own: dict[str, Any] = {"boxes": np.clip(np.asarray(found.boxes) * scale, 0, limits)}
+    own["image_size"] = int(original[0]), int(original[1])
     if found.edge_std is not None:
         own["edge_std"] = np.asarray(found.edge_std) * scale
     return replace(found, **own)

@@ -208,5 +208,7 @@ def to_original(found: Detections, size: Sequence[int], original: Sequence[int])
     """Detections from pixels of the resized image to pixels of the original; both (height, width)."""
     y, x = original[0] / size[0], original[1] / size[1]
     scale = found.boxes.new_tensor([x, y, x, y])
-    boxes = clip_boxes(found.boxes * scale, int(original[0]), int(original[1]))
-    return replace(found, boxes=boxes, edge_std=None if found.edge_std is None else found.edge_std * scale)
+    height, width = int(original[0]), int(original[1])
+    boxes = clip_boxes(found.boxes * scale, height, width)
+    edge_std = None if found.edge_std is None else found.edge_std * scale
+    return replace(found, boxes=boxes, edge_std=edge_std, image_size=(height, width))

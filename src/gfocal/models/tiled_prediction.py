@@ -55,7 +55,7 @@ def find_in_tiles(
     height, width = image.shape[-2:]
     windows = tiling.windows(height, width)
     if len(windows) == 1:
-        return find([image])[0]
+        return _by_tiles(find([image])[0], tiling)
     alone = int(tiling.whole)  # the whole image has another shape: padded to it, tiles would take more memory
     ends = [*range(alone, len(windows), batch_size), len(windows)]
     found = []
@@ -96,7 +96,15 @@ def merge(
     labels = torch.zeros_like(every.labels) if class_agnostic else every.labels
     kept = _held(every, labels, doubtful).logical_not()
     every, labels = every[kept], labels[kept]
-    return every[suppress(every.boxes, every.scores, labels, iou=nms_iou)]
+    left = every[suppress(every.boxes, every.scores, labels, iou=nms_iou)]
+    return _by_tiles(replace(left, image_size=size), tiling)
+
+
+def _by_tiles(found: Detections, tiling: Tiling) -> Detections:
+    """A calibration has to know: it holds for tiles or for whole images."""
+    if found.calibration is None:
+        return found
+    return replace(found, calibration=found.calibration.used_with(tile=tiling.side))
 
 
 def _doubtful(found: Detections, window: np.ndarray, size: tuple[int, int], shared: int) -> Tensor:
@@ -140,6 +148,7 @@ def together(parts: Sequence[Detections]) -> Detections:
         _joined([part.edge_std for part in parts]),
         _joined([part.edge_probs for part in parts]),
         _joined([part.levels for part in parts]),
+        calibration=parts[0].calibration,
     )
 
 

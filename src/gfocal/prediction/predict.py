@@ -73,7 +73,9 @@ def predict(
     """Find objects in image files; write a drawing of each and one ``predictions.json`` into ``out``.
 
     The JSON is in COCO's format (images, annotations, categories); each annotation also has a score and, where the
-    boxes have it, edge_std: the standard deviation of left, top, right, bottom in pixels of the image.
+    boxes have it, edge_std: the standard deviation of left, top, right, bottom in pixels of the image. A calibrated
+    detector adds score_calibrated, the chance that the box is right, and edge_interval: the lowest and the highest
+    position of left, top, right, bottom in pixels, at edge_level.
 
     Args:
         detector: what looks for objects: what :func:`gfocal.load` gives, of an exported file too.
@@ -178,7 +180,7 @@ def _predict(
             broken.append(error)
         else:
             remarks.look(path, image)
-            found = search.find(image)
+            remarks.found(found := search.find(image))
             height, width = image.shape[:2]
             image_id = len(records) + 1
             record = _Image(id=image_id, file_name=path.as_posix(), width=width, height=height)
@@ -255,6 +257,9 @@ class _Annotation(TypedDict):
     bbox: list[float]
     score: float
     edge_std: NotRequired[list[float]]
+    score_calibrated: NotRequired[float]
+    edge_interval: NotRequired[list[list[float]]]
+    edge_level: NotRequired[float]
     area: float
     iscrowd: int
 

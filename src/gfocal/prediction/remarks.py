@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from gfocal.detections import Detections
 from gfocal.errors import BrokenInputError
 from gfocal.images.decode import open_with_pillow, several_frames, wide_pixels
 from gfocal.images.depth import ValueRange, Values, share_outside, values_of
@@ -33,6 +34,11 @@ class Remarks:
         self._range = value_range
         self._several: list[Path] = []
         self._outside: list[tuple[Path, Values]] = []
+        self._unfit = ""
+
+    def found(self, found: Detections) -> None:
+        """Take note of a calibration that does not hold."""
+        self._unfit = self._unfit or ("" if found.calibration is None else found.calibration.unfit)
 
     def look(self, path: Path, image: np.ndarray) -> None:
         """Take note of a file.
@@ -50,13 +56,14 @@ class Remarks:
             return
 
     def passed_over(self) -> list[str]:
-        """A line about frames and pages that were not read, if there are any."""
+        """Lines about frames and pages that were not read, and about a calibration that was not used."""
+        unfit = [f"the calibration is left out: {self._unfit}"] if self._unfit else []
         if not self._several:
-            return []
+            return unfit
         many = counted(
             len(self._several), "picture has several frames or pages", "pictures have several frames or pages"
         )
-        return [f"{many}, of which only the first is looked at ({_names(self._several)})"]
+        return [*unfit, f"{many}, of which only the first is looked at ({_names(self._several)})"]
 
     def warnings(self) -> list[str]:
         """A line about images that another range would suit, if there are any."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 import gfocal
+from gfocal.calibration.stored import Calibration
 from gfocal.detector import DenseDetector
 from gfocal.errors import UsageError
 from gfocal.recipe import Recipe, build_recipe
@@ -50,6 +51,7 @@ class CheckpointInfo:
         category_ids: the data set's id of each class, for results in COCO's format.
         notes: further facts, JSON types: metrics, epoch, where the weights come from.
         gfocal: the version that wrote it.
+        calibration: what :meth:`gfocal.calibration.Calibration.to_dict` gives; None where it is not calibrated.
     """
 
     recipe: dict[str, object]
@@ -57,11 +59,13 @@ class CheckpointInfo:
     category_ids: list[int] | None = None
     notes: dict[str, Any] = field(default_factory=dict)
     gfocal: str = gfocal.__version__
+    calibration: dict[str, Any] | None = None
 
     def to_json(self) -> str:
         """The text that stands in the file."""
         about = {"format": FORMAT, "gfocal": self.gfocal, "recipe": self.recipe, "names": self.names}
-        return json.dumps({**about, "category_ids": self.category_ids, "notes": self.notes})
+        calibration = {} if self.calibration is None else {"calibration": self.calibration}
+        return json.dumps({**about, "category_ids": self.category_ids, "notes": self.notes, **calibration})
 
 
 def kept_weights(folder: Path, step: int) -> Path:
@@ -77,6 +81,7 @@ def save_detector(
     *,
     category_ids: Sequence[int] | None = None,
     notes: Mapping[str, object] | None = None,
+    calibration: dict[str, Any] | None = None,
 ) -> None:
     """Write a ``.safetensors`` file that :func:`load_detector` turns back into the detector.
 
@@ -87,9 +92,10 @@ def save_detector(
         names: class names.
         category_ids: the data set's id of each class, for results in COCO's format.
         notes: further facts, JSON types: metrics, epoch, where the weights come from.
+        calibration: see :class:`CheckpointInfo`.
     """
     ids = None if category_ids is None else [int(i) for i in category_ids]
-    info = CheckpointInfo(recipe.to_dict(), list(names), ids, dict(notes or {}))
+    info = CheckpointInfo(recipe.to_dict(), list(names), ids, dict(notes or {}), calibration=calibration)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     # Not save_file: it writes to a temporary file of its own, which a killed process would leave behind for good.
     content = tensor_file_bytes(tensors, {ABOUT: info.to_json()})
@@ -175,6 +181,9 @@ def load_detector(path: str | Path, overrides: Sequence[str] = ()) -> tuple[Dens
     weights = read_weights(file)
     detector = build_within(recipe, about.names, weights, file)
     load_weights(detector, weights, str(file))
+    if about.calibration is not None:
+        found = Calibration.from_dict(about.calibration, str(file))
+        detector.calibration = replace(found, resize_now=asdict(detector.resize))
     return in_layout(detector, recipe.runtime.channels_last).eval(), recipe, about
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gfocal.cli.console import PlainConsole
+from gfocal.cli.tables.calibration import print_check
 from gfocal.cli.tables.results import print_metrics
 from gfocal.commands.evaluate import EvaluationReport
 from gfocal.utils.text import counted
@@ -25,5 +26,7 @@ def print_evaluation(report: EvaluationReport) -> None:
             f"AP {beyond.AP:.3f}, AP50 {beyond.AP50:.3f}, AP75 {beyond.AP75:.3f}, AR {beyond.AR:.3f}",
             soft_wrap=True,
         )
+    if report.evaluation.calibration is not None:
+        print_check(report.evaluation.calibration)
     for line in measured.describe():
         console.print(f"note: {line}", soft_wrap=True)

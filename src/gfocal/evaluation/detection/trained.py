@@ -16,6 +16,7 @@ from gfocal.data.loading.loader import BatchLoader, DetectionDataset, make_loade
 from gfocal.detections import Detections
 from gfocal.detector import DenseDetector, to_original
 from gfocal.evaluation.measured import Evaluation, FoundPart, measure_parts
+from gfocal.evaluation.trust.samples import light
 from gfocal.runtime.distributed import ALONE, Processes
 from gfocal.runtime.failures import explained_failures
 from gfocal.runtime.precision import autocast, require_precision
@@ -101,7 +102,7 @@ def _detect_all(
         for image_id, one in zip(batch.image_ids.tolist(), found, strict=True):
             # An image that stands in for a broken one has its own turn too; a broken one never comes.
             if image_id not in part.found:
-                part.found[image_id] = replace(one, edge_probs=None)  # large, and nothing here reads them
+                part.found[image_id] = light(one)
         part.done += len(batch)
         if progress is not None:
             progress(min(part.done * processes.count, images), images)
