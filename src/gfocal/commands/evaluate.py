@@ -139,8 +139,7 @@ def evaluate_files(
     """
     which = _split_of(split)
     _check_plots(plots, score)  # before the long work
-    opened = open_any(model, overrides, tile=tile, overlap=overlap, session=session, say=say or notice)
-    opened, processes = _shared(opened)
+    opened, processes = _opened(model, overrides, session, say or notice, tile=tile, overlap=overlap)
     detector, limit, tiling = opened.detector, opened.max_detections, opened.detector.tiling
     index = open_measured(
         str(opened.path), data, which, format=format, images_dir=images_dir, skip_broken=skip_broken, say=say
@@ -179,8 +178,11 @@ def evaluate_files(
     )
 
 
-def _shared(opened: OpenedModel) -> tuple[OpenedModel, Processes | None]:
+def _opened(
+    model: str, overrides: Sequence[str], session: SessionOptions, say: Say, *, tile: int | None, overlap: float | None
+) -> tuple[OpenedModel, Processes | None]:
     """The model where this process computes, and the processes that a launcher started; None: this one is alone."""
+    opened = open_any(model, overrides, tile=tile, overlap=overlap, session=session, say=say)
     if isinstance(opened.detector, ExportedDetector):
         return opened, None
     from gfocal.runtime.distributed import launched, processes_of  # not above: an exported file does without torch
