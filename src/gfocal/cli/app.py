@@ -29,7 +29,7 @@ from gfocal.cli.terminal import (
     verb,
 )
 from gfocal.cli.training import find_lr, train
-from gfocal.cli.use import evaluate, predict
+from gfocal.cli.use import evaluate, predict, report
 from gfocal.utils.waiting import wait_briefly
 
 app = typer.Typer(
@@ -111,6 +111,7 @@ def demo(
 app.command()(train)
 app.command("find-lr")(find_lr)
 app.command("eval")(evaluate)
+app.command()(report)
 app.command()(predict)
 app.command()(models)
 app.command()(push)
