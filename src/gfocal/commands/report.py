@@ -152,7 +152,7 @@ def place_of(run: str, out: Path | None) -> Path:
         UsageError: it is a folder, or another file that was not asked for is in its place.
     """
     if out is None and not Path(run).is_dir():
-        raise UsageError(f"{run} is no run folder, where {PAGE} would go: say where to with -o FILE")
+        raise UsageError(f"there is no run folder {run}, where {PAGE} would go; for another MODEL say where: -o FILE")
     file = Path(run) / PAGE if out is None else out
     if file.is_dir():
         raise UsageError(f"cannot write {file}: it is a folder; give a file with -o FILE")

@@ -21,13 +21,14 @@ class Bar:
 
 
 @dataclass(frozen=True)
-class Changing:
-    """A text that differs from call to call: a time, a speed."""
+class Noted:
+    """A name with what it means below it."""
 
     text: str
+    note: str
 
 
-Cell = str | Bar | Changing
+Cell = str | Bar | Noted
 
 
 @dataclass(frozen=True)

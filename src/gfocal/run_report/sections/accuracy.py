@@ -13,7 +13,7 @@ from gfocal.evaluation.ground_truth import FloatArray
 from gfocal.evaluation.thresholds.curve import THRESHOLDS, Curve, Point
 from gfocal.report.numbers import NONE, points
 from gfocal.report.plot import HERE, INK, PAPER, QUIET
-from gfocal.run_report.blocks import Bar, Block, Cell, Figure, Figures, Folded, Section, Table, Words
+from gfocal.run_report.blocks import Bar, Block, Cell, Figure, Figures, Folded, Noted, Section, Table, Words
 from gfocal.run_report.charts import chart, finished, legend
 from gfocal.run_report.content import Measured
 
@@ -41,7 +41,8 @@ def numbers_section(measured: Measured) -> Section:
     """The 12 numbers and the classes."""
     found = measured.diagnosis.intervals
     rows: list[list[Cell]] = [
-        [name, Bar(points(one.value), one.value or 0), limits(one), _MEANING[name]] for name, one in _stats(found.stats)
+        [Noted(name, _MEANING[name]), Bar(points(one.value), one.value or 0), limits(one)]
+        for name, one in _stats(found.stats)
     ]
     blocks: list[Block] = [
         Words(
@@ -50,7 +51,7 @@ def numbers_section(measured: Measured) -> Section:
             "little. Another seed of the training moves the numbers too, and is not part of it.",
             quiet=True,
         ),
-        Table(["number", "value", "95 % interval", "what it is"], rows, "COCO's 12 numbers", words=(3,)),
+        Table(["number", "value", "95 % interval"], rows, "COCO's 12 numbers"),
     ]
     if any(one.value is None for one in found.stats.values()):
         blocks.append(Words(f"{NONE}: there is no object of that size to find.", quiet=True))

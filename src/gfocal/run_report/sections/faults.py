@@ -8,7 +8,7 @@ import numpy as np
 
 from gfocal.evaluation.thresholds.confusion import Confusion
 from gfocal.report.numbers import points, share
-from gfocal.run_report.blocks import Bar, Beside, Block, Cell, Matrix, Section, Table, Words
+from gfocal.run_report.blocks import Bar, Beside, Block, Cell, Matrix, Noted, Section, Table, Words
 from gfocal.run_report.content import Measured
 
 _IN_MATRIX = 12  # classes that fit into a table
@@ -36,10 +36,9 @@ def _errors(measured: Measured) -> list[Block]:
     most = max(one.gain for one in found.types) or 1.0
     rows: list[list[Cell]] = [
         [
-            FAULTS[one.kind][0],
+            Noted(*FAULTS[one.kind]),
             Bar(f"+{points(max(one.gain, 0.0))}", max(one.gain, 0.0) / most),
             f"{one.above:,}",
-            FAULTS[one.kind][1],
         ]
         for one in found.types
     ]
@@ -49,11 +48,14 @@ def _errors(measured: Measured) -> list[Block]:
         f"boxes that score higher than {found.score:.3g}, and of objects that these miss. In the manner of TIDE (Bolya "
         "et al., ECCV 2020), computed by hotcoco."
     )
-    return [Table(["kind", "AP50 would gain", "how many", "what it is"], rows, caption, words=(3,)), Words(words, True)]
+    return [Table(["kind", "AP50 would gain", "how many"], rows, caption), Words(words, True)]
 
 
 def _confusion(found: Confusion) -> list[Block]:
-    rule = f"Score above {found.score:.3g}, IoU 0.5. First each box takes an object of its own class."
+    rule = (
+        f"Score above {found.score:.3g}, IoU 0.5. First each box takes an object of its own class. Boxes of nothing are "
+        "also second boxes of an object, and badly placed ones."
+    )
     if len(found.classes) <= _IN_MATRIX:
         sums = found.matrix.sum(1, keepdims=True)
         shares = np.divide(found.matrix, sums, out=np.zeros(found.matrix.shape), where=sums > 0)

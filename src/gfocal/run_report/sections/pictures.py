@@ -40,7 +40,7 @@ class _Group:
 def pictures_section(content: Content) -> tuple[Section, int]:
     """The images, and how many bytes they take in the page."""
     groups = _groups(content)
-    halves, size = _encoded(content, list(dict.fromkeys(row for group in groups for row in group.rows)))
+    halves, size = _encoded(content, Counter(row for group in groups for row in group.rows))
     blocks: list[Block] = [
         Words(
             f"Boxes that score higher than {content.measured.score:.3g}. Blue: right. Orange, dashed: missed (truth), "
@@ -134,16 +134,16 @@ def _slowest(content: Content) -> _Group:
     return _Group("Slowest", text, [one.row for one in slow], words, changes=True)
 
 
-def _encoded(content: Content, rows: Sequence[int]) -> tuple[dict[int, tuple[Half, Half] | None], int]:
-    """Each image that fits, twice; None for one that cannot be read."""
+def _encoded(content: Content, rows: Mapping[int, int]) -> tuple[dict[int, tuple[Half, Half] | None], int]:
+    """Each image that fits, twice; None for one that cannot be read. ``rows`` say how often each is shown."""
     for side, quality in _FORMS:
         found = {row: _halves(content, row, side, quality) for row in rows}
-        size = sum(map(_size, found.values()))
+        size = sum(rows[row] * _size(halves) for row, halves in found.items())
         if size <= MOST_BYTES:
             return found, size
     while size > MOST_BYTES:  # many were asked for: the last ones have no room
-        _, dropped = found.popitem()
-        size -= _size(dropped)
+        row, dropped = found.popitem()
+        size -= rows[row] * _size(dropped)
     return found, size
 
 

@@ -33,9 +33,10 @@ def verdict(measured: Measured) -> list[str]:
     at = measured.micro.at(measured.score)
     if at.precision is None:
         return [f"It finds nothing: no box scores higher than {measured.score:.3g}."]
+    found_part, right_part = in_ten(at.recall, at.precision)
     lines = [
-        f"Above a score of {measured.score:.3g} it finds {in_ten(at.recall)} objects, and {in_ten(at.precision)} of "
-        "its boxes are right."
+        f"Above a score of {measured.score:.3g} it finds {_whole(found_part, 'objects')}, and "
+        f"{_whole(right_part, 'boxes')} are right."
     ]
     fault = _commonest(measured)
     if fault:
@@ -54,16 +55,24 @@ def verdict(measured: Measured) -> list[str]:
     return lines
 
 
-def in_ten(part: float | None) -> str:
-    """9 of 10; near the ends 97 of 100, so that neither all nor none is said where it is not true."""
-    if part is None:
-        return NONE
-    tenths = round(10 * part)
-    if part in (0.0, 1.0):
-        return "none of the" if part == 0 else "all"
-    if abs(10 * part - tenths) < 0.25 and 0 < tenths < 10:
-        return f"{tenths} of 10"
-    return f"{min(max(round(100 * part), 1), 99)} of 100"
+def in_ten(*parts: float | None) -> list[str]:
+    """ "9 of 10" of each, or "93 of 100" of all where tenths would be off; neither all nor none where it is not true."""
+    tenths = all(part is None or _near_tenth(part) for part in parts)
+    return [_of(part, 10 if tenths else 100) for part in parts]
+
+
+def _whole(part: str, what: str) -> str:
+    return f"{part} {what}" if " " in part else f"{part} of the {what}"
+
+
+def _near_tenth(part: float) -> bool:
+    return part in (0.0, 1.0) or (0.05 < part < 0.95 and abs(10 * part - round(10 * part)) < 0.25)
+
+
+def _of(part: float | None, whole: int) -> str:
+    if part is None or part == 0.0:
+        return "none"
+    return "all" if part == 1.0 else f"{min(max(round(whole * part), 1), whole - 1)} of {whole}"
 
 
 def _commonest(measured: Measured) -> str:
