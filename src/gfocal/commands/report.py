@@ -131,6 +131,10 @@ def write_report(
         value_range=measured.detector.value_range,
         timed=_timed(measured, timed),
     )
+    return _write(file, content, measured.report)
+
+
+def _write(file: Path, content: Content, evaluation: EvaluationReport) -> RunReport:
     page = render_page(content)
     text = page.text.encode("utf-8", "backslashreplace")
     write_atomically(file, lambda file: file.write_bytes(text), needed=len(text))
@@ -139,9 +143,9 @@ def write_report(
         bytes=len(text),
         image_bytes=page.image_bytes,
         verdict=page.verdict,
-        score=looked_at.score,
-        evaluation=measured.report,
-        diagnosis=looked_at.diagnosis,
+        score=content.measured.score,
+        evaluation=evaluation,
+        diagnosis=content.measured.diagnosis,
     )
 
 

@@ -91,11 +91,10 @@ def _places(card: Mapping[str, Any]) -> list[NamedData]:
     own["images_dir"] = Path(images[-1]) if images else None
     typed = [path for path in options.get("--val", []) if not _is_share(path)] or options.get("--data", [])
     places = [NamedData(Path(path), **own) for path in typed]
-    places += [
-        NamedData(Path(str(file)), rename=rename)
-        for file in (card["val"].get("annotations"), card.get("annotations"))
-        if file
-    ]
+    files = [Path(str(file)) for file in (card["val"].get("annotations"), card.get("annotations")) if file]
+    # Of VOC the annotations are a list of names, ImageSets/Main/train.txt: the data set is around it.
+    around = [parent for file in files if file.suffix == ".txt" for parent in file.parents[2:3]]
+    places += [NamedData(path, rename=rename) for path in (*files, *around)]
     return list(dict.fromkeys(places))
 
 

@@ -1,4 +1,4 @@
-"""All 12 numbers at all sizes, and how far they move: against hotcoco, and against the interval of AP that was there."""
+"""All 12 numbers at all sizes, and how far they move: against hotcoco, and the interval that eval prints."""
 
 from __future__ import annotations
 

@@ -53,8 +53,8 @@ def _errors(measured: Measured) -> list[Block]:
 
 def _confusion(found: Confusion) -> list[Block]:
     rule = (
-        f"Score above {found.score:.3g}, IoU 0.5. First each box takes an object of its own class. Boxes of nothing are "
-        "also second boxes of an object, and badly placed ones."
+        f"Score above {found.score:.3g}, IoU 0.5. First each box takes an object of its own class. Boxes of nothing "
+        "are also second boxes of an object, and badly placed ones."
     )
     if len(found.classes) <= _IN_MATRIX:
         sums = found.matrix.sum(1, keepdims=True)

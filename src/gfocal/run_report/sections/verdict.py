@@ -56,7 +56,7 @@ def verdict(measured: Measured) -> list[str]:
 
 
 def in_ten(*parts: float | None) -> list[str]:
-    """ "9 of 10" of each, or "93 of 100" of all where tenths would be off; neither all nor none where it is not true."""
+    """In words: 9 of 10 of each, or 93 of 100 of all where tenths would be off; all and none only where it is true."""
     tenths = all(part is None or _near_tenth(part) for part in parts)
     return [_of(part, 10 if tenths else 100) for part in parts]
 
