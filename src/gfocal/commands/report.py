@@ -6,7 +6,7 @@ import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -93,7 +93,7 @@ def write_report(
     run, which = str(run), _checked(split, examples, timed, score)
     file = place_of(run, None if out is None else Path(out))
     about = _about(run)
-    card = run_card.read(_folder(run)) if _folder(run).is_dir() else None
+    card = _card(run)
     named = (
         NamedData(Path(data))
         if data is not None
@@ -122,7 +122,7 @@ def write_report(
         when=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         measured=looked_at,
         splits={**_other_splits(run, named, which), split: measured.index},
-        history=_history(Path(run)),
+        history=_history(run),
         provenance=provenance_of(
             Path(measured.report.model), about, card, measured.index, _commands(run, named, split, data is None)
         ),
@@ -131,7 +131,7 @@ def write_report(
         value_range=measured.detector.value_range,
         timed=_timed(measured, timed),
     )
-    return _write(file, content, measured.report)
+    return _write(file, content, replace(measured.report, confusion=looked_at.confusion))
 
 
 def _write(file: Path, content: Content, evaluation: EvaluationReport) -> RunReport:
@@ -181,10 +181,10 @@ def _checked(split: str, examples: int, timed: int, score: float | None) -> Spli
     raise UsageError(f"--split is train, val or test, not {split!r}")
 
 
-def _folder(run: str) -> Path:
-    """The run folder, also of a file in it."""
+def _folder(run: str) -> Path | None:
+    """The run folder, also of a file in it; None of a name."""
     path = Path(run)
-    return path if path.is_dir() else path.parent
+    return path if path.is_dir() else path.parent if path.exists() else None
 
 
 def _about(run: str) -> CheckpointInfo | None:
@@ -209,9 +209,20 @@ def _other_splits(run: str, named: NamedData, which: Split) -> dict[str, DataInd
     return {}
 
 
-def _history(run: Path) -> History | None:
+def _card(run: str) -> run_card.Card | None:
+    """The run card, as far as it is one; None of a name, or where there is none."""
+    folder = _folder(run)
+    card = None if folder is None else run_card.read(folder)
+    if card is not None:
+        card["calls"] = [call for call in card["calls"] if isinstance(call, dict)]
+    return card
+
+
+def _history(run: str) -> History | None:
     """None of weights that lie in no run folder."""
-    return read_history(run) if any((run / name).exists() for name in (METRICS, run_card.CARD)) else None
+    folder = _folder(run)
+    known = folder is not None and any((folder / name).exists() for name in (METRICS, run_card.CARD))
+    return read_history(folder) if known and folder is not None else None
 
 
 def _warnings(measured: MeasuredFiles, card: Mapping[str, Any] | None, same: bool) -> list[str]:

@@ -83,7 +83,7 @@ def open_named(model: str, data: NamedData, split: Split, *, skip_broken: bool) 
 def _places(card: Mapping[str, Any]) -> list[NamedData]:
     """Where the measured data may be, the likeliest first."""
     calls = card.get("calls") or [{}]
-    options = _options(calls[-1].get("command") or ())
+    options = _options(calls[-1].get("command"))
     formats = [each for each in FORMATS if [each] == options.get("--format")]
     images = options.get("--images", [])
     rename = tuple(options.get("--rename", ()))
@@ -98,9 +98,9 @@ def _places(card: Mapping[str, Any]) -> list[NamedData]:
     return list(dict.fromkeys(places))
 
 
-def _options(command: Sequence[object]) -> dict[str, list[str]]:
+def _options(command: object) -> dict[str, list[str]]:
     """Values of the options of a command, in both spellings: ``--data X`` and ``--data=X``."""
-    words = [str(word) for word in command]
+    words = [str(word) for word in command] if isinstance(command, list) else []
     found: dict[str, list[str]] = {}
     for word, following in zip(words, [*words[1:], ""], strict=True):
         if word.startswith("--"):

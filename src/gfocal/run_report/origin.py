@@ -50,8 +50,9 @@ def _trained(about: CheckpointInfo | None, card: Card | None) -> dict[str, objec
     notes = {} if about is None else about.notes
     environment = notes.get("environment") if card is None else card.get("environment")
     found: dict[str, object] = dict(environment) if isinstance(environment, dict) else {}
-    if card is not None and card["calls"]:
-        found |= {**card["calls"][-1].get("versions", {}), **card["calls"][-1].get("host", {})}
+    last: Mapping[str, object] = card["calls"][-1] if card is not None and card["calls"] else {}
+    for facts in (last.get("versions"), last.get("host")):
+        found |= facts if isinstance(facts, dict) else {}
     return {"gfocal": about.gfocal, **found} if about is not None else found
 
 
@@ -60,7 +61,7 @@ def _packaged(card: Card | None, recipe: Mapping[str, object]) -> tuple[str | No
     if not recipe:
         return None, {}
     command = card["calls"][-1].get("command") if card is not None and card["calls"] else None
-    named = [name for name in recipe_names() if name in (command or ())]
+    named = [name for name in recipe_names() if isinstance(command, list) and name in command]
     known = {name: flat(load_recipe(name).to_dict()) for name in named or recipe_names()}
     differing = {name: sum(values.get(key) != recipe[key] for key in recipe) for name, values in known.items()}
     nearest = min(known, key=lambda name: differing[name])

@@ -137,14 +137,17 @@ def _slowest(content: Content) -> _Group:
 def _encoded(content: Content, rows: Mapping[int, int]) -> tuple[dict[int, tuple[Half, Half] | None], int]:
     """Each image that fits, twice; None for one that cannot be read. ``rows`` say how often each is shown."""
     for side, quality in _FORMS:
-        found = {row: _halves(content, row, side, quality) for row in rows}
-        size = sum(rows[row] * _size(halves) for row, halves in found.items())
-        if size <= MOST_BYTES:
-            return found, size
-    while size > MOST_BYTES:  # many were asked for: the last ones have no room
-        row, dropped = found.popitem()
-        size -= rows[row] * _size(dropped)
-    return found, size
+        found: dict[int, tuple[Half, Half] | None] = {}
+        size = 0
+        for row, times in rows.items():
+            halves = _halves(content, row, side, quality)
+            if size + times * _size(halves) > MOST_BYTES:
+                break
+            found[row] = halves
+            size += times * _size(halves)
+        if len(found) == len(rows):
+            break
+    return found, size  # many were asked for: the last ones have no room
 
 
 def _size(halves: tuple[Half, Half] | None) -> int:

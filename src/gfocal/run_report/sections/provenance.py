@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import PurePath
 from typing import Any
 
@@ -81,7 +81,9 @@ def _hashes(found: Provenance) -> Folded:
 
 def _commands(found: Provenance) -> list[Block]:
     calls = (found.card or {}).get("calls") or []
-    lines = [command_line(call["command"]) for call in calls if isinstance(call, dict) and call.get("command")]
+    lines = [
+        command_line(call["command"]) for call in calls if isinstance(call.get("command"), list) and call["command"]
+    ]
     trained = [f"# train\n{line}" for line in dict.fromkeys(lines)]
     text = "\n".join([*trained, f"# measure\n{found.measure_command}", f"# this page\n{found.command}"])
     blocks: list[Block] = [Code(text)]
@@ -101,8 +103,3 @@ def command_line(words: Sequence[Any]) -> str:
     return shlex.join(
         ["gfocal", *rest] if is_ours else ["python", program, *rest] if path.suffix == ".py" else [program, *rest]
     )
-
-
-def flattened(content: Mapping[str, Any] | None) -> dict[str, object]:
-    """Versions or facts in one level, "gpus" and such as text."""
-    return {} if content is None else {str(key): value for key, value in content.items()}

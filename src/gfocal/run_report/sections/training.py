@@ -42,8 +42,9 @@ def _calls(calls: Sequence[Mapping[str, Any]]) -> list[Block]:
     if not calls:
         return []
     last = calls[-1]
-    steps = last.get("steps") or [None, None]
-    done = f" after {counted(steps[1], 'step')}" if isinstance(steps[-1], int) else ""
+    steps = last.get("steps")
+    reached = steps[-1] if isinstance(steps, list) and steps else None
+    done = f" after {counted(reached, 'step')}" if isinstance(reached, int) else ""
     words = f"Begun {_when(calls[0].get('started'))}"
     words += f", {counted(len(calls), 'call')} in all" if len(calls) > 1 else ""
     ended = f" ({_when(last['ended'])})" if last.get("ended") else ""
