@@ -6,7 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
+from gfocal.detections import Detections
+from gfocal.evaluation import CocoEvaluator
 from gfocal.evaluation.diagnosis.edges import edge_calibration
 from gfocal.evaluation.diagnosis.reliability import reliability
 from gfocal.evaluation.thresholds.matching import match
@@ -82,3 +85,23 @@ def test_boxes_without_edges_and_without_objects() -> None:
     found = edge_calibration(lost, match(lost))
     assert found is not None
     assert (found.overall.objects, found.overall.inside, found.tenths) == (0, None, ())
+
+
+def seen(count: int, edges: bool) -> Detections:
+    boxes = torch.tensor([[0.0, 0.0, 10.0, 10.0]]).repeat(count, 1)
+    std = torch.arange(4.0).repeat(count, 1) + count if edges else None
+    return Detections(boxes, torch.full((count,), 0.5), torch.zeros(count, dtype=torch.int64), edge_std=std)
+
+
+@pytest.mark.parametrize(("without", "kept"), [(0, True), (1, False)])
+def test_every_detection_keeps_its_edges_or_none_does(without: int, kept: bool) -> None:
+    evaluator = CocoEvaluator(by_hand(["a"], [([], [])] * 4).index)
+    evaluator.update([1, 2], [seen(2, True), seen(0, False)])
+    evaluator.update([3, 4], [seen(1, True), seen(without, False)])
+    found = evaluator.findings()
+    if kept:
+        assert found.edge_std is not None
+        assert found.edge_std.tolist() == [[2, 3, 4, 5], [2, 3, 4, 5], [1, 2, 3, 4]]
+        assert found.rows.tolist() == [0, 0, 2]
+    else:
+        assert found.edge_std is None
