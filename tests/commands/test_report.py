@@ -148,7 +148,10 @@ def test_a_second_page_replaces_the_first_and_nothing_else(run: Path, tmp_path: 
         write_report(copy)
     (copy / "report.html").unlink()
     write_report(copy, examples=0)
-    assert opened(write_report(copy, examples=0).out).of("img") == []
+    page = opened(write_report(copy, examples=0).out)
+    assert page.of("img") == []
+    assert "No pictures were asked for" in page.text
+    assert "No picture has a fault" not in page.text
     assert sorted(path.name for path in copy.iterdir() if path.name not in {p.name for p in run.iterdir()}) in (
         [],
         ["report.html"],

@@ -39,6 +39,8 @@ class _Group:
 
 def pictures_section(content: Content) -> tuple[Section, int]:
     """The images, and how many bytes they take in the page."""
+    if not content.examples:
+        return Section("pictures", "Pictures", [Words("No pictures were asked for (--examples 0).")]), 0
     groups = _groups(content)
     halves, size = _encoded(content, Counter(row for group in groups for row in group.rows))
     blocks: list[Block] = [

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import PurePath
 from typing import Any
 
+from gfocal.recipe.values import flat
 from gfocal.report.numbers import NONE
 from gfocal.run_report.blocks import Block, Code, Folded, Plain, Section, Table, Words
 from gfocal.run_report.content import Provenance
@@ -35,8 +36,10 @@ def _recipe(found: Provenance) -> list[Block]:
             else Words(f"It is the packaged recipe {found.packaged}, unchanged.")
         )
     if isinstance(asked, dict) and asked:
-        rows = [[key, _plain(value), _plain(found.recipe.get(key))] for key, value in asked.items()]
-        inner.append(Table(["key", "asked for", "chosen by measuring"], rows, "Chosen by the training", words=(1, 2)))
+        own = (found.card or {}).get("recipe")
+        chosen = flat(own) if isinstance(own, dict) else {}
+        rows = [[key, _plain(value), _plain(chosen.get(key))] for key, value in asked.items()]
+        inner.append(Table(["key", "asked for", "chosen"], rows, "Chosen by the run, by measuring", words=(1, 2)))
     every = [[key, _plain(value)] for key, value in found.recipe.items()]
     summary = "The recipe" if found.packaged is None else f"The recipe: {_differing(len(changed))} {found.packaged}"
     return [Folded(summary, [*inner, Table(["key", "value"], every, "Every key", words=(1,))])]

@@ -9,7 +9,6 @@ from gfocal.report.plot import HERE, PAPER, QUIET
 from gfocal.run_report.blocks import Block, Cell, Figure, Figures, Section, Table, Words
 from gfocal.run_report.charts import COLOURS, DASHES, chart, finished, legend
 from gfocal.run_report.content import Measured
-from gfocal.utils.text import decimals
 
 _NO_EDGES = (
     "The boxes of this detector are plain numbers (Dirac boxes): they come without edge_std, and say nothing about how "
@@ -47,7 +46,7 @@ def _score_table(found: Reliability) -> Table:
         [
             f"{one.low:.1f} to {one.high:.1f}",
             f"{one.detections:,}",
-            decimals(one.score),
+            NONE if one.score is None else f"{one.score:.3f}",
             points(one.right),
             points(one.iou),
         ]
