@@ -338,6 +338,9 @@ def test_data_of_any_format_and_pictures_set_apart(kind: str, scenes: Path, tmp_
     assert val_index is not None
     assert found.evaluation.evaluation.result.num_images == len(val_index)
     assert "they have changed" not in text
+    assert ("The run set the val pictures apart from the train pictures: share 0.25, seed 0." in text) == (
+        kind == "held out"
+    )
     assert "# measure" in text
 
 

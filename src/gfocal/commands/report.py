@@ -130,6 +130,7 @@ def write_report(
         examples=examples,
         value_range=measured.detector.value_range,
         timed=_timed(measured, timed),
+        held_out=None if card is None or data is not None else card.get("held_out"),
     )
     return _write(file, content, replace(measured.report, confusion=looked_at.confusion))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +125,7 @@ class Content:
         examples: images of each kind at most.
         value_range: how values of more than 8 bits become 8.
         timed: images that were timed one by one; () where none was.
+        held_out: what the run card says of images that were set apart, where these are measured.
     """
 
     model: str
@@ -138,7 +139,8 @@ class Content:
     warnings: Sequence[str] = ()
     examples: int = 4
     value_range: ValueRange = "type"
-    timed: Sequence[Timed] = field(default=())
+    timed: Sequence[Timed] = ()
+    held_out: object = None
 
     def path(self, row: int) -> Path:
         """The file of an image that was measured."""

@@ -59,7 +59,7 @@ def render_page(content: Content) -> Page:
             scores_section(measured),
             edges_section(measured),
             *([training] if content.history is None else []),
-            data_section(content.splits, content.split),
+            data_section(content.splits, content.split, content.held_out),
             origin_section(content.provenance),
         ],
         footer=f"Made by gfocal {gfocal.__version__} report. It loads nothing and runs no script.",

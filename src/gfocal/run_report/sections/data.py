@@ -19,8 +19,8 @@ _ALL_SHOWN = 20
 _BOUNDS = (32.0, 96.0)  # COCO's small, medium, large
 
 
-def data_section(splits: Mapping[str, DataIndex], measured: str) -> Section:
-    """Counts by split, the one that was measured marked."""
+def data_section(splits: Mapping[str, DataIndex], measured: str, held_out: object = None) -> Section:
+    """Counts by split, the one that was measured marked; ``held_out``: what the run card says of images set apart."""
     rows: list[list[Cell]] = [
         _split_row(f"{name}, measured" if name == measured else name, index) for name, index in splits.items()
     ]
@@ -31,6 +31,9 @@ def data_section(splits: Mapping[str, DataIndex], measured: str) -> Section:
             "Small: below 32² pixels of the file. Large: from 96² on. Crowds and ignored boxes are not counted.", True
         ),
     ]
+    if isinstance(held_out, Mapping):
+        share, seed = held_out.get("share"), held_out.get("seed")
+        blocks.append(Words(f"The run set the val pictures apart from the train pictures: share {share}, seed {seed}."))
     if any(len(sizes(index)) for index in splits.values()):
         blocks.append(Figures([_size_chart(splits)]))
     return Section("data", "The data", [*blocks, *_classes(splits)])

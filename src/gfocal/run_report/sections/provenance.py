@@ -56,7 +56,10 @@ def _plain(value: object) -> str:
 def _versions(found: Provenance) -> Folded:
     names = dict.fromkeys([*found.trained, *found.here])
     rows = [[name, *(_known(side.get(name)) for side in (found.trained, found.here))] for name in names]
-    return Folded("Versions and machine", [Table(["", "trained with", "measured with"], rows, words=(1, 2))])
+    return Folded(
+        "Versions and machine",
+        [Table(["", "trained with", "measured with"], rows, "Versions and machine", words=(1, 2))],
+    )
 
 
 def _known(value: object) -> str:
@@ -77,7 +80,7 @@ def _hashes(found: Provenance) -> Folded:
             _known((val or {}).get("data")),
         ],
     ]
-    table = Table(["of", "file", "hash"], [row for row in rows if row[2] != NONE], words=(1, 2))
+    table = Table(["of", "file", "hash"], [row for row in rows if row[2] != NONE], "Files and hashes", words=(1, 2))
     words = "Weights: SHA-256 of the file. Data: gfocal's hashes of annotations and of picture files, as in run.json."
     return Folded("Files and hashes", [table, Words(words, quiet=True)])
 
