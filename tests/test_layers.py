@@ -41,6 +41,7 @@ TABLE: list[tuple[int, set[str]]] = [
     (6, {"runs"}),
     (7, {"interop"}),
     (7, {"hub"}),
+    (7, {"run_report"}),
     (8, {"catalogue"}),
     (9, {"training"}),
     (9, {"prediction"}),

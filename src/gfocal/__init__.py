@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gfocal import assigners, boxes, calibration, evaluation, losses, models, points, recipe, representation
     from gfocal.analysis.statistics import DataStatistics, data_statistics
+    from gfocal.commands.report import RunReport, write_report
     from gfocal.criterion import assign_batch, detection_losses
     from gfocal.data.formats.convert import write_dataset
     from gfocal.data.formats.open import open_dataset, open_splits
@@ -64,6 +65,7 @@ __all__ = [
     "MissingSplitError",
     "Points",
     "Prediction",
+    "RunReport",
     "StudyResults",
     "StudySettings",
     "Targets",
@@ -103,6 +105,7 @@ __all__ = [
     "suppress",
     "train",
     "write_dataset",
+    "write_report",
     "write_study_report",
 ]
 
@@ -121,6 +124,8 @@ _PLACES = {
     "predict": "gfocal.prediction.predict",
     "TrainResult": "gfocal.runs.folder",
     "Evaluation": "gfocal.evaluation.measured",
+    "write_report": "gfocal.commands.report",
+    "RunReport": "gfocal.commands.report",
     "Prediction": "gfocal.prediction.predict",
     "find_images": "gfocal.prediction.search",
     "draw": "gfocal.images.drawing",

@@ -30,7 +30,7 @@ from gfocal.cli.terminal import (
     verb,
 )
 from gfocal.cli.training import find_lr, train
-from gfocal.cli.use import calibrate, evaluate, predict
+from gfocal.cli.use import calibrate, evaluate, predict, report
 from gfocal.utils.waiting import wait_briefly
 
 app = typer.Typer(
@@ -112,6 +112,7 @@ def demo(
 app.command()(train)
 app.command("find-lr")(find_lr)
 app.command("eval")(evaluate)
+app.command()(report)
 app.command()(predict)
 app.command()(calibrate)
 app.command()(models)

@@ -1,4 +1,4 @@
-"""The verbs that use a trained detector: ``eval``, ``predict`` and ``calibrate``."""
+"""The verbs that use a trained detector: ``eval``, ``report``, ``predict`` and ``calibrate``."""
 
 from __future__ import annotations
 
@@ -122,6 +122,63 @@ def _show_evaluation(report: EvaluationReport, plots: Path | None, json_: bool) 
     print_evaluation(report)
     if plots is not None:
         echo(f"curves, confusion matrix and pictures: {plots}")
+
+
+@verb
+def report(
+    model: Annotated[
+        str, typer.Argument(metavar="RUN", help="A run folder, or any other MODEL; then --data and -o are needed.")
+    ],
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data",
+            metavar="PATH",
+            help="A data set; by default what the run card names as measured.",
+            show_default=False,
+        ),
+    ] = None,
+    split: Annotated[str, typer.Option("--split", help="Split to measure on: train, val or test.")] = "val",
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="FILE", help="The page; by default report.html in the run folder."),
+    ] = None,
+    examples: Annotated[
+        int, typer.Option("--examples", min=0, help="Pictures of each kind: best, worst, most uncertain, slowest.")
+    ] = 4,
+    score: Annotated[
+        float | None,
+        typer.Option("--score", help="Look at boxes that score higher; by default at those of the best F1."),
+    ] = None,
+    timed: Annotated[
+        int, typer.Option("--timed", min=0, metavar="N", help="Time N pictures one by one, and show the slowest.")
+    ] = 0,
+    skip_broken: SkipBroken = False,
+    json_: Json = False,
+) -> None:
+    """Measure a run and write one HTML page about it: numbers, curves, faults, pictures, trust, data, recipe.
+
+    Example: gfocal report runs/gfl_nano-bccd
+    """
+    with contextlib.ExitStack() as stack, own_stdout():
+        from gfocal.commands.report import place_of, write_report
+
+        stack.enter_context(claimed(place_of(model, out)))  # before the long work
+        result = write_report(
+            model,
+            out,
+            data=data,
+            split=split,
+            examples=examples,
+            score=score,
+            timed=timed,
+            skip_broken=skip_broken,
+            warn=lambda lines: warn(lines, "broken record", "left out"),
+            say=say,
+        )
+    if json_:
+        return print_json(result)
+    echo(*result.verdict, f"{result.out}: {result.bytes / 1e6:.2f} MB, {result.image_bytes / 1e6:.2f} of it pictures")
 
 
 @verb

@@ -19,7 +19,7 @@ from gfocal.data.index.data_index import DataIndex
 from gfocal.data.index.rename import keep_classes, parse_renames, rename_classes
 from gfocal.data.index.tiled import cut_into_tiles
 from gfocal.errors import UsageError
-from gfocal.evaluation import Confusion, confusion_at, write_evaluation
+from gfocal.evaluation import Confusion, Findings, confusion_at, write_evaluation
 from gfocal.evaluation.evaluator import evaluate
 from gfocal.evaluation.measured import Evaluation
 from gfocal.evaluation.thresholds.folder import claim_folder
@@ -96,6 +96,23 @@ class EvaluationReport:
     plots: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class MeasuredFiles:
+    """A measurement with all that was found, for whoever shows more of it than numbers.
+
+    Attributes:
+        report: the numbers, without ``confusion`` and ``plots``.
+        index: what was measured on, in the data's own classes.
+        findings: every detection; None in all processes but the main one.
+        detector: where it ran.
+    """
+
+    report: EvaluationReport
+    index: DataIndex
+    findings: Findings | None
+    detector: DenseDetector | ExportedDetector
+
+
 def evaluate_files(
     model: str,
     data: Path,
@@ -137,8 +154,55 @@ def evaluate_files(
         warn: called with one line for everything left out.
         say: called with lines about how the data are understood.
     """
-    which = _split_of(split)
     _check_plots(plots, score)  # before the long work
+    measured = measure_files(
+        model,
+        data,
+        split=split,
+        format=format,
+        images_dir=images_dir,
+        overrides=overrides,
+        tile=tile,
+        overlap=overlap,
+        batch_size=batch_size,
+        skip_broken=skip_broken,
+        rename=rename,
+        only_common=only_common,
+        session=session,
+        warn=warn,
+        say=say,
+    )
+    found, index, report = measured.findings, measured.index, measured.report
+    if found is None:
+        return report
+    title = f"{Path(model).name} on {index.annotations.name}, {counted(report.measured.images, 'picture')}"
+    draw = partial(
+        write_evaluation, score=score, examples=examples, title=title, value_range=measured.detector.value_range
+    )
+    drawn = [] if plots is None else draw(plots, found, index.path)
+    return replace(report, confusion=confusion_at(found, score), plots=tuple(map(str, drawn)))
+
+
+def measure_files(
+    model: str,
+    data: Path,
+    *,
+    split: str = "val",
+    format: Format | None = None,
+    images_dir: Path | None = None,
+    overrides: Sequence[str] = (),
+    tile: int | None = None,
+    overlap: float | None = None,
+    batch_size: int | None = None,
+    skip_broken: bool = False,
+    rename: Sequence[str] = (),
+    only_common: bool = False,
+    session: SessionOptions = USUAL,
+    warn: Callable[[list[str]], None] | None = None,
+    say: Callable[[str], None] | None = None,
+) -> MeasuredFiles:
+    """What :func:`evaluate_files` makes numbers and plots of; see there."""
+    which = _split_of(split)
     opened, processes = _opened(model, overrides, session, say or notice, tile=tile, overlap=overlap)
     detector, limit, tiling = opened.detector, opened.max_detections, opened.detector.tiling
     index = open_measured(
@@ -162,10 +226,7 @@ def evaluate_files(
     skipped, result, found = [*index.skipped, *measured.skipped], measured.result, measured.findings
     if warn is not None:
         warn(skipped)
-    title = f"{opened.path.name} on {index.annotations.name}, {counted(result.num_images, 'picture')}"
-    draw = partial(write_evaluation, score=score, examples=examples, title=title, value_range=detector.value_range)
-    drawn = [] if found is None or plots is None else draw(plots, found, index.path)
-    return EvaluationReport(
+    report = EvaluationReport(
         evaluation=replace(measured, skipped=tuple(skipped), calibration=_checked(measured, detector, print_of)),
         model=str(opened.file),
         data=str(index.annotations),
@@ -173,9 +234,8 @@ def evaluate_files(
         tile=None if tiling is None else tiling.side,
         tile_overlap=None if tiling is None else tiling.overlap,
         measured=replace(about, images=result.num_images, boxes=result.num_objects or 0),
-        confusion=None if found is None else confusion_at(found, score),
-        plots=tuple(map(str, drawn)),
     )
+    return MeasuredFiles(report, index, found, detector)
 
 
 def _opened(

@@ -39,14 +39,21 @@ def weighted_ap(matches: Matches, weights: IntArray) -> FloatArray:
         there = to_find > 0
         if there.any():
             own = by_class[bounds[label] : bounds[label + 1]]
-            sums[there] += _class_ap(matches, own, weights[there], to_find[there])
+            sums[there] += class_ap(matches, own, weights[there], to_find[there])
             counts[there] += 1
     with np.errstate(invalid="ignore"):
         return np.asarray(sums / counts)
 
 
-def _class_ap(matches: Matches, own: IntArray, weights: IntArray, to_find: IntArray) -> FloatArray:
-    """(B, T) of one class; ``own`` are its detections, best score first."""
+def class_ap(matches: Matches, own: IntArray, weights: IntArray, to_find: IntArray) -> FloatArray:
+    """(B, T) average precision of one class where image i counts ``weights[b, i]`` times.
+
+    Args:
+        matches: of the images.
+        own: (N,) rows of the detections of the class, best score first.
+        weights: (B, I) >= 0.
+        to_find: (B,) > 0: objects of the class, as often as their images count.
+    """
     result = np.zeros((len(weights), len(IOUS)))
     weight = weights[:, matches.images[own]]
     for t in range(len(IOUS)):

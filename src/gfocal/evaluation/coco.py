@@ -86,13 +86,17 @@ class EvalResult:
 
 @dataclass(frozen=True)
 class _Collected:
-    """All detections so far, in the order they came; ``ious`` with their own ground truth."""
+    """All detections so far, in the order they came; ``ious`` with their own ground truth.
+
+    ``edge_std`` is None unless all of them have it.
+    """
 
     rows: IntArray
     boxes: FloatArray
     scores: FloatArray
     labels: IntArray
     ious: FloatArray
+    edge_std: FloatArray | None
 
 
 class CocoEvaluator:
@@ -116,6 +120,7 @@ class CocoEvaluator:
         self._boxes: list[FloatArray] = []
         self._scores: list[FloatArray] = []
         self._labels: list[IntArray] = []
+        self._edge_std: list[FloatArray] | None = []
         self._collected: _Collected | None = None
         self._matches: Matches | None = None
 
@@ -142,12 +147,19 @@ class CocoEvaluator:
             raise ValueError(f"image id {again} was evaluated already")
         arrays = [self._checked(i, found) for i, found in zip(ids, detections, strict=True)]
         self._collected = self._matches = None
-        for image_id, (boxes, scores, labels) in zip(ids, arrays, strict=True):
+        for image_id, found, (boxes, scores, labels) in zip(ids, detections, arrays, strict=True):
             self._seen.add(image_id)
+            self._keep_edges(found)
             self._rows.append(np.full(len(boxes), self._row_of[image_id], dtype=np.int64))
             self._boxes.append(boxes)
             self._scores.append(scores)
             self._labels.append(labels)
+
+    def _keep_edges(self, found: Detections) -> None:
+        if found.edge_std is None and len(found):
+            self._edge_std = None
+        if self._edge_std is not None and found.edge_std is not None:
+            self._edge_std.append(np.array(found.numpy().edge_std, np.float32))
 
     def leave_out(self, image_ids: Sequence[int]) -> None:
         """Measure without these images and their ground truth, such as images that cannot be read.
@@ -210,7 +222,7 @@ class CocoEvaluator:
     def findings(self) -> Findings:
         """Every detection so far beside the ground truth, images that were left out marked."""
         found = self._collect()
-        return Findings(self._index, found.rows, found.boxes, found.scores, found.labels, self._kept())
+        return Findings(self._index, found.rows, found.boxes, found.scores, found.labels, self._kept(), found.edge_std)
 
     def matches(self) -> Matches:
         """Which detection found which object, over all images of the data set that were not left out.
@@ -233,7 +245,8 @@ class CocoEvaluator:
             scores = np.concatenate([np.zeros(0), *self._scores])
             labels = np.concatenate([np.zeros(0, dtype=np.int64), *self._labels])
             ious = own_ious(self._index, rows, boxes, labels)
-            self._collected = _Collected(rows, boxes, scores, labels, ious)
+            edges = None if self._edge_std is None else np.concatenate([np.zeros((0, 4), np.float32), *self._edge_std])
+            self._collected = _Collected(rows, boxes, scores, labels, ious, edges)
         return self._collected
 
 
@@ -246,7 +259,26 @@ def _coco_metrics(
     labels: IntArray,
     most: int = MOST,
 ) -> tuple[dict[Stat, float], list[float | None]]:
-    """The 12 numbers and C class APs over the images ``kept`` (I,); the only place that knows hotcoco.
+    """The 12 numbers and C class APs over the images ``kept`` (I,)."""
+    evaluation = coco_evaluation(index, kept, rows, boxes, scores, labels, most)
+    evaluation.accumulate()
+    evaluation.summary_lines()  # fills .stats as summarize() does, but prints nothing
+    stats = {name: _nan_if_absent(value) for name, value in zip(STATS, evaluation.stats, strict=True)}
+    curves: Any = evaluation.eval
+    precision = curves["precision"][:, :, :, 0, -1]  # IoU x recall x class at all areas, 100 detections
+    return stats, [_none_if_nan(_nan_if_absent(precision[:, :, c].mean())) for c in range(len(index.names))]
+
+
+def coco_evaluation(
+    index: GroundTruth,
+    kept: BoolArray,
+    rows: IntArray,
+    boxes: FloatArray,
+    scores: FloatArray,
+    labels: IntArray,
+    most: int = MOST,
+) -> hotcoco.COCOeval:
+    """What hotcoco matched over the images ``kept`` (I,); the only place that hands data to it.
 
     The evaluator gets ids of ours: images 1..I in the order of the data set's ids (COCO breaks ties between
     images by it), classes 1..C, boxes 1..N, since an annotation with id 0 counts as unmatched in COCO's code and
@@ -269,12 +301,7 @@ def _coco_metrics(
     evaluation = hotcoco.COCOeval(truth, found, "bbox")
     evaluation.params.max_dets = [1, 10, most]
     evaluation.evaluate()
-    evaluation.accumulate()
-    evaluation.summary_lines()  # fills .stats as summarize() does, but prints nothing
-    stats = {name: _nan_if_absent(value) for name, value in zip(STATS, evaluation.stats, strict=True)}
-    curves: Any = evaluation.eval
-    precision = curves["precision"][:, :, :, 0, -1]  # IoU x recall x class at all areas, 100 detections
-    return stats, [_none_if_nan(_nan_if_absent(precision[:, :, c].mean())) for c in range(len(index.names))]
+    return evaluation
 
 
 def _nan_if_absent(value: float) -> float:

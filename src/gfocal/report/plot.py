@@ -8,8 +8,17 @@ from pathlib import Path
 from typing import Any
 
 HERE, PAPER, INK, QUIET, PAGE = "#1f5fa9", "#b0480e", "#1c1d1f", "#66696e", "#fefefd"
+GREEN, RED = "#17693a", "#a92121"
 # In a page these colours become those of its light or dark form.
-_THEME = {HERE: "--here", PAPER: "--paper", INK: "--ink", QUIET: "--quiet", PAGE: "--page"}
+_THEME = {
+    HERE: "--here",
+    PAPER: "--paper",
+    INK: "--ink",
+    QUIET: "--quiet",
+    PAGE: "--page",
+    GREEN: "--holds",
+    RED: "--does-not",
+}
 
 
 UNDER_WORDS: dict[str, Any] = {"facecolor": "white", "alpha": 0.85, "edgecolor": "none", "pad": 1.5}

@@ -90,7 +90,7 @@ def curves_figure(history: History, title: str) -> Any:
     losses.sharex(rate)
     losses.tick_params(labelbottom=False)
     figure.suptitle(plain_text(title), fontsize=12)
-    an_epoch, x_label = _scale(history.epochs)
+    an_epoch, x_label = scale(history.epochs)
     _draw_losses(losses, rate, history, an_epoch)
     _draw_accuracy(accuracy, history, an_epoch)
     for panel in (losses, rate, accuracy):
@@ -102,7 +102,12 @@ def curves_figure(history: History, title: str) -> Any:
     return figure
 
 
-def _scale(epochs: Sequence[tuple[int, int]]) -> tuple[float, str]:
+def loss_names(history: History) -> list[str]:
+    """The parts of the training loss, in the order in which they are logged."""
+    return [name for line in history.train[:1] for name in line if name not in _NOT_LOSSES]
+
+
+def scale(epochs: Sequence[tuple[int, int]]) -> tuple[float, str]:
     """Steps of one unit of the x axis, and its name: epochs, once one has ended."""
     step, epoch = epochs[-1] if epochs else (1, 0)
     return (step / epoch, "epoch") if epoch else (1.0, "step")
@@ -110,9 +115,9 @@ def _scale(epochs: Sequence[tuple[int, int]]) -> tuple[float, str]:
 
 def _draw_losses(losses: Any, rate: Any, history: History, an_epoch: float) -> None:
     steps = np.array(history.steps, float) / an_epoch
-    names = dict.fromkeys(name for line in history.train[:1] for name in line if name not in _NOT_LOSSES)
+    names = loss_names(history)
     for name in ("loss", *names):
-        x, y = _thinned(steps, [line.get(name) for line in history.train])
+        x, y = thinned(steps, [line.get(name) for line in history.train])
         if name == "loss":
             losses.plot(x, y, color=_TOTAL, linewidth=1.8, label="loss", zorder=3)
         elif len(names) > 1:
@@ -124,7 +129,7 @@ def _draw_losses(losses: Any, rate: Any, history: History, an_epoch: float) -> N
         top = min(float(np.nanmax(values)), 4 * float(np.nanmedian(total)))
         losses.set_ylim(0, 1.05 * top if top > 0 else 1)
         losses.legend(frameon=False, fontsize=9)
-    rate.plot(*_thinned(steps, [line.get("lr") for line in history.train]), color=_QUIET, linewidth=1.2)
+    rate.plot(*thinned(steps, [line.get("lr") for line in history.train]), color=_QUIET, linewidth=1.2)
     rate.set_ylabel("lr")
     rate.set_ylim(bottom=0)
 
@@ -156,7 +161,7 @@ def _number(value: object) -> float:
     return float(value) if isinstance(value, int | float) else math.nan
 
 
-def _thinned(steps: np.ndarray, values: Sequence[object]) -> tuple[np.ndarray, np.ndarray]:
+def thinned(steps: np.ndarray, values: Sequence[object]) -> tuple[np.ndarray, np.ndarray]:
     """Means of parts, so that the noise of single steps does not hide the course of a long run."""
     numbers = np.array([_number(value) for value in values], float)
     if len(steps) <= _MOST:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -84,19 +84,37 @@ def draw_example(image: np.ndarray, findings: Findings, verdicts: Verdicts, row:
         row: which image.
         heading: stands above.
     """
+    return _side_by_side(draw_halves(image, findings, verdicts, row), heading)
+
+
+def draw_halves(
+    image: np.ndarray,
+    findings: Findings,
+    verdicts: Verdicts,
+    row: int,
+    *,
+    largest: int = _LARGEST,
+    named: int | None = None,
+) -> tuple[Image.Image, Image.Image]:
+    """What is there, and what was found, in images of so many pixels a side at most; see :func:`draw_example`.
+
+    ``named``: so many boxes of each have labels at most, faults first.
+    """
     canvas, factor = canvas_of(image)
-    shrink = min(1.0, _LARGEST / max(canvas.size))
+    shrink = min(1.0, largest / max(canvas.size))
     if shrink < 1:
-        canvas = canvas.resize((round(canvas.width * shrink), round(canvas.height * shrink)), Image.Resampling.LANCZOS)
+        size = max(1, round(canvas.width * shrink)), max(1, round(canvas.height * shrink))
+        canvas = canvas.resize(size, Image.Resampling.LANCZOS)
     halves = []
-    for caption, marks in (
-        ("truth", _truth_marks(findings, verdicts, row, factor * shrink)),
-        ("prediction", _found_marks(findings, verdicts, row, factor * shrink)),
+    for marks in (
+        _truth_marks(findings, verdicts, row, factor * shrink),
+        _found_marks(findings, verdicts, row, factor * shrink),
     ):
         half = canvas.copy()
+        marks = [*marks[:named], *(replace(mark, text="") for mark in marks[named:])] if named is not None else marks
         draw_marks(half, marks, Style.of(half.size, [mark.box for mark in marks]))
-        halves.append((caption, half))
-    return _side_by_side(halves, heading)
+        halves.append(half)
+    return halves[0], halves[1]
 
 
 def _truth_marks(findings: Findings, verdicts: Verdicts, row: int, scale: float) -> list[Mark]:
@@ -146,9 +164,9 @@ def _faults_first(marks: Sequence[tuple[int, float, Mark]]) -> list[Mark]:
     return [mark for _, _, mark in sorted(marks, key=lambda found: (order[found[0]], -found[1]))]
 
 
-def _side_by_side(halves: Sequence[tuple[str, Image.Image]], heading: str) -> Image.Image:
+def _side_by_side(halves: tuple[Image.Image, Image.Image], heading: str) -> Image.Image:
     """Beside each other, or wide ones one above the other, under a line that says what the colours mean."""
-    width, height = halves[0][1].size
+    width, height = halves[0].size
     stacked = width > 1.6 * height
     total = width if stacked else 2 * width + 8
     font: Any = ImageFont.load_default(min(max(13, total / 80), 22))
@@ -166,7 +184,7 @@ def _side_by_side(halves: Sequence[tuple[str, Image.Image]], heading: str) -> Im
         pen.rectangle([x, top - line + 5, x + line - 10, top - 6], fill=_COLOURS[verdict])
         pen.text((x + line - 4, top - line + 3), words, font=font, fill=(20, 20, 20))
         x += line + pen.textlength(words, font=font) + 14
-    for number, (caption, half) in enumerate(halves):
+    for number, (caption, half) in enumerate(zip(("truth", "prediction"), halves, strict=True)):
         at = (0, top + number * (line + height)) if stacked else (number * (width + 8), top)
         pen.text((at[0] + 4, at[1] + 3), caption, font=font, fill=(20, 20, 20))
         page.paste(half, (at[0], at[1] + line))

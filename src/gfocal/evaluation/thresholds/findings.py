@@ -18,6 +18,8 @@ class Findings:
         scores: (D,) in [0, 1].
         labels: (D,) in 0..C-1.
         kept: (I,) False for images that were left out, with their objects.
+        edge_std: (D, 4) float32 standard deviation in pixels of left, top, right, bottom; None where the boxes have
+            none.
     """
 
     index: GroundTruth
@@ -26,3 +28,4 @@ class Findings:
     scores: FloatArray
     labels: IntArray
     kept: BoolArray
+    edge_std: FloatArray | None = None

@@ -96,7 +96,7 @@ def confusion_at(findings: Findings, score: float | None) -> Confusion:
     """The matrix of what scores higher than ``score``; None: than the threshold of the best F1 of all classes."""
     matching = match(findings)
     _, micro = curves(findings, matching)
-    score = _score(score, micro.best())
+    score = shown_score(score, micro.best())
     return confusion(findings, judge(findings, matching, score), score)
 
 
@@ -151,7 +151,7 @@ def _write(
     matching = match(findings)
     each, micro = curves(findings, matching)
     best = best_f1(distinct(findings.index.names), each, micro)
-    score = _score(score, best.micro)
+    score = shown_score(score, best.micro)
     verdicts = judge(findings, matching, score)
     matrix = confusion(findings, verdicts, score)
     counts = tallies(findings, verdicts)
@@ -190,7 +190,8 @@ def claim_folder(out: Path) -> None:
         raise UsageError(f"{out / foreign[0]} was not written by an evaluation; name another folder")
 
 
-def _score(score: float | None, best: Point) -> float:
+def shown_score(score: float | None, best: Point) -> float:
+    """The score above which detections are shown: the one asked for, else the best, else the usual one."""
     if score is not None:
         return score
     return _USUAL_SCORE if best.threshold is None else best.threshold

@@ -1,0 +1,126 @@
+"""Which detection found which object where only objects of some size count, by COCO's rules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from gfocal.evaluation.ground_truth import BoolArray, FloatArray, IntArray
+from gfocal.evaluation.matches import IOUS, MOST, Matches
+from gfocal.evaluation.overlaps import overlaps
+from gfocal.evaluation.thresholds.findings import Findings
+
+AREAS: Mapping[str, tuple[float, float]] = {
+    "all": (0.0, 1e10),
+    "s": (0.0, 32.0**2),
+    "m": (32.0**2, 96.0**2),
+    "l": (96.0**2, 1e10),
+}
+"""COCO's sizes of objects, pixels²; both ends belong to them."""
+
+
+def match_in_areas(findings: Findings) -> dict[str, tuple[Matches, IntArray]]:
+    """Matches at each of :data:`AREAS`, of the images that were kept, as if there were no others.
+
+    An object of another size, a crowd or an ignored box is never missed, and a detection on it is neither right nor
+    wrong; nor is one that found nothing and has another size itself.
+
+    Returns:
+        By area, the matches, and (D,) the place of each detection among those of its class in its image, 0 the best.
+    """
+    index = findings.index
+    rank = np.argsort(np.argsort(index.image_ids, kind="stable"), kind="stable")
+    order = np.lexsort((rank[findings.rows], -findings.scores))  # ties between images: by their ids, as COCO has it
+    rows, labels = findings.rows[order], findings.labels[order]
+    places = _places(rows, labels, len(index.names))
+    chosen = findings.kept[rows] & (places < MOST)
+    order, rows, labels, places = order[chosen], rows[chosen], labels[chosen], places[chosen]
+    boxes, scores = np.asarray(findings.boxes[order], np.float64), findings.scores[order]
+    right, ignored = _match(findings, rows, labels, boxes)
+    row = np.cumsum(findings.kept) - 1
+    result = {}
+    for number, area in enumerate(AREAS):
+        objects = _objects(findings, AREAS[area])[findings.kept]
+        unknown = np.full(len(rows), np.nan)
+        own = Matches(row[rows], labels, right[number], ignored[number], objects, scores, unknown)
+        result[area] = own, places
+    return result
+
+
+def _places(rows: IntArray, labels: IntArray, classes: int) -> IntArray:
+    """(D,) how many detections of the same class and image come before each."""
+    key = rows.astype(np.int64) * max(classes, 1) + labels
+    order = np.argsort(key, kind="stable")
+    starts = np.flatnonzero(np.diff(key[order], prepend=-1))
+    places = np.empty(len(order), np.int64)
+    places[order] = np.arange(len(order)) - np.repeat(starts, np.diff([*starts, len(order)]))
+    return places
+
+
+def _objects(findings: Findings, area: tuple[float, float]) -> IntArray:
+    """(I, C) how many there are to find."""
+    index = findings.index
+    image_of = np.repeat(np.arange(len(index.image_ids)), np.diff(index.box_start))
+    sizes = np.asarray(index.area, np.float64)
+    counted = ~(np.asarray(index.crowd) | np.asarray(index.ignore)) & (sizes >= area[0]) & (sizes <= area[1])
+    objects = np.zeros((len(index.image_ids), len(index.names)), np.int64)
+    np.add.at(objects, (image_of[counted], np.asarray(index.labels)[counted].astype(np.int64)), 1)
+    return objects
+
+
+def _match(findings: Findings, rows: IntArray, labels: IntArray, boxes: FloatArray) -> tuple[BoolArray, BoolArray]:
+    """(A, T, D) right and ignored."""
+    index = findings.index
+    limits = np.array(list(AREAS.values()))
+    own_area = (boxes[:, 2:] - boxes[:, :2]).clip(min=0).prod(1)
+    outside = (own_area < limits[:, :1]) | (own_area > limits[:, 1:])
+    right = np.zeros((len(AREAS), len(IOUS), len(rows)), bool)
+    ignored = np.repeat(outside[:, None], len(IOUS), 1)
+    truth_labels = np.asarray(index.labels)
+    crowd = np.asarray(index.crowd) | np.asarray(index.ignore)
+    sizes = np.asarray(index.area, np.float64)
+    by_image = np.argsort(rows, kind="stable")
+    starts = np.flatnonzero(np.diff(rows[by_image], prepend=-1))
+    for mine in np.split(by_image, starts[1:]) if len(rows) else []:
+        image = rows[mine[0]]
+        own = slice(int(index.box_start[image]), int(index.box_start[image + 1]))
+        truth = np.asarray(index.boxes[own], np.float64)
+        if not len(truth):
+            continue
+        overlap = overlaps(boxes[mine], truth, crowd[own])
+        overlap[labels[mine][:, None] != truth_labels[own]] = 0
+        near = np.flatnonzero(overlap.max(1) >= IOUS[0])  # all others found nothing at any threshold
+        other = crowd[own] | (sizes[own] < limits[:, :1]) | (sizes[own] > limits[:, 1:])
+        found, on_other = _in_order(overlap[near], crowd[own], other)
+        right[:, :, mine[near]] = found
+        ignored[:, :, mine[near]] = (ignored[:, :, mine[near]] & ~found) | on_other
+    return right, ignored
+
+
+def _in_order(overlap: FloatArray, crowd: BoolArray, other: BoolArray) -> tuple[BoolArray, BoolArray]:
+    """(A, T, D) right, and on what does not count, of the detections of one image, best score first.
+
+    Args:
+        overlap: (D, G).
+        crowd: (G,).
+        other: (A, G) the object does not count at that area.
+    """
+    areas, steps, count = len(other), len(IOUS), overlap.shape[1]
+    right = np.zeros((areas, steps, len(overlap)), bool)
+    ignored = np.zeros_like(right)
+    free = np.ones((areas, steps, count), bool)
+    least = np.minimum(IOUS, 1 - 1e-10)[:, None]
+    place = np.arange(count)[::-1]
+    area, step = np.ogrid[:areas, :steps]
+    for d, ious in enumerate(overlap):
+        possible = (free | crowd) & (ious >= least)
+        counted = possible & ~other[:, None]
+        # What counts goes before what does not; of equal overlaps the last one, as in COCO's loop.
+        value = np.where(counted, ious + 2, np.where(possible, ious, -1.0))
+        best = place[value[..., ::-1].argmax(2)]
+        found = counted[area, step, best]
+        taken = possible[area, step, best]
+        right[:, :, d], ignored[:, :, d] = found, taken & ~found
+        free[area, step, best] &= ~taken
+    return right, ignored
