@@ -50,9 +50,9 @@ def save(folder: Path, text: str | None = INFO.to_text(), inputs: tuple[str, str
     return file
 
 
-def refused(file: Path, options: SessionOptions = SessionOptions()) -> str:
+def refused(file: Path) -> str:
     with pytest.raises(UsageError) as caught:
-        open_exported(file, options)
+        open_exported(file)
     assert file.stem in str(caught.value)
     assert "\n" not in str(caught.value)
     return str(caught.value)
