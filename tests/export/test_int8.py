@@ -12,6 +12,7 @@ import openvino
 import pytest
 
 import gfocal
+from gfocal.cli.tables.export import print_export
 from gfocal.commands import export as command
 from gfocal.commands.export import ExportReport, LookedAt, export_files
 from gfocal.errors import UsageError
@@ -210,3 +211,13 @@ def test_wrong_options(model: Path, options: dict[str, object], said: str) -> No
     with pytest.raises(UsageError, match=said):
         export_files(str(model), **options)  # type: ignore[arg-type]
     assert sorted(model.parent.iterdir()) == before
+
+
+def test_what_is_shown(report: ExportReport, capsys: pytest.CaptureFixture[str]) -> None:
+    print_export(report)
+    words = " ".join(capsys.readouterr().out.split())
+    how = report.proof.info.quantization
+    assert how is not None
+    assert f"{how.layers} of {how.layers + how.float_layers} convolutions in 8 bits, calibrated with 4 images" in words
+    assert "convolutions in 8 bits" in words
+    assert " any " in words

@@ -69,11 +69,11 @@ def quantized_onnx(model: Any, int8: Int8) -> tuple[Any, Quantization]:
         UsageError: there is no convolution but those of the outputs.
     """
     import onnx
-    from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType
+    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType
     from onnxruntime.quantization import quantize_static as quantize
 
-    class Reader(CalibrationDataReader):
-        """onnxruntime asks for a batch at a time."""
+    class Reader:
+        """What onnxruntime asks for batches, one at a time."""
 
         def __init__(self) -> None:
             self._batches = map(int8.batch_of, int8.images)
