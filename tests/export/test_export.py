@@ -209,7 +209,7 @@ def test_a_file_beyond_the_bar_stays_under_a_name_that_shows_it(
 ) -> None:
     """A copy of the good file takes the place of one that an exporter got wrong; the bar is what it is beyond."""
     content = exported.path.read_bytes()
-    monkeypatch.setattr(command, "write_detector", lambda *given: given[-1].write_bytes(content))
+    monkeypatch.setattr(command, "write_detector", lambda *given: given[4].write_bytes(content))
     strict = {name: BARS[name].__class__("largest", -1, -1, -1, -1, 0, 0, 1e-4) for name in BARS}
     monkeypatch.setattr(proof, "BARS", strict)
     out = tmp_path / "street.onnx"
@@ -231,7 +231,7 @@ def test_a_file_beyond_the_bar_stays_under_a_name_that_shows_it(
 
 def test_nothing_is_left_where_writing_fails(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def half(*given: Path) -> None:
-        given[-1].write_bytes(b"half")
+        given[4].write_bytes(b"half")
         raise RuntimeError("the exporter broke")
 
     monkeypatch.setattr(command, "write_detector", half)
