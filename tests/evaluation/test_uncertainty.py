@@ -11,7 +11,7 @@ import torch
 from scipy.stats import spearmanr
 
 from gfocal.evaluation import EdgeUncertainty
-from gfocal.evaluation.uncertainty import MIN_EDGES, UncertaintyResult, match_objects
+from gfocal.evaluation.uncertainty import MIN_EDGES, EdgeCoverage, UncertaintyResult, edge_coverage, match_objects
 from gfocal.structures import Detections
 from gfocal.utils.records import to_json
 
@@ -241,3 +241,23 @@ def test_of_equal_scores_the_first_chooses_first() -> None:
 def test_an_unknown_image() -> None:
     with pytest.raises(KeyError):
         EdgeUncertainty(grid_scene(), np.ones((36, 4))).update([99], [found([[0, 0, 1, 1]], [[1] * 4])])
+
+
+# --- coverage
+
+
+def test_coverage_by_hand() -> None:
+    """90 % of a normal distribution lie within 1.645 standard deviations; two of the eight edges are outside."""
+    truth = truth_of([(0, 0, 40, 40)], [(10, 10, 50, 50)])
+    one = found([[1.6, -1.6, 41.7, 40]], [[1, 1, 1, 1]])
+    other = found([[10, 10, 56, 50], [500, 500, 510, 510]], [[1, 1, 2, 0], [1, 1, 1, 1]], scores=[0.5, 0.9])
+    assert edge_coverage(truth, [10, 11], [one, other]) == EdgeCoverage(0.9, 6 / 8, 8)
+    wide = edge_coverage(truth, [10, 11], [one, other], nominal=0.99)
+    assert wide == EdgeCoverage(0.99, 7 / 8, 8)
+
+
+def test_coverage_of_nothing() -> None:
+    truth = truth_of([(0, 0, 40, 40)])
+    assert edge_coverage(truth, [10], [found([], [])]) == EdgeCoverage(0.9, None, 0)
+    assert edge_coverage(truth, [10], [found([[0, 0, 40, 40]])]) is None
+    assert edge_coverage(truth, [], []) is None

@@ -20,7 +20,7 @@ from gfocal.commands.predict import predict_patterns
 from gfocal.detector import DenseDetector
 from gfocal.errors import UsageError
 from gfocal.export import proof
-from gfocal.export.formats import ExportOptions, fixed_shape
+from gfocal.export.formats import FORMATS, ExportOptions, fixed_shape
 from gfocal.export.parity import BARS
 from gfocal.export.trace import GraphShape
 from gfocal.exported.detector import ExportedDetector
@@ -213,8 +213,8 @@ def test_a_file_beyond_the_bar_stays_under_a_name_that_shows_it(
 ) -> None:
     """A copy of the good file takes the place of one that an exporter got wrong; the bar is what it is beyond."""
     content = exported.path.read_bytes()
-    monkeypatch.setattr(command, "write_detector", lambda *given: given[-1].write_bytes(content))
-    strict = {name: BARS[name].__class__("largest", -1, -1, -1, -1, 0, 0) for name in BARS}
+    monkeypatch.setattr(command, "write_detector", lambda *given: given[4].write_bytes(content))
+    strict = {name: BARS[name].__class__("largest", -1, -1, -1, -1, 0, 0, 1e-4) for name in BARS}
     monkeypatch.setattr(proof, "BARS", strict)
     out = tmp_path / "street.onnx"
     out.write_bytes(b"what was there before")
@@ -235,7 +235,7 @@ def test_a_file_beyond_the_bar_stays_under_a_name_that_shows_it(
 
 def test_nothing_is_left_where_writing_fails(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def half(*given: Path) -> None:
-        given[-1].write_bytes(b"half")
+        given[4].write_bytes(b"half")
         raise RuntimeError("the exporter broke")
 
     monkeypatch.setattr(command, "write_detector", half)
@@ -247,7 +247,7 @@ def test_nothing_is_left_where_writing_fails(model: Path, tmp_path: Path, monkey
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"format": "tflite"}, "format must be one of onnx, pt2"),
+        ({"format": "tflite"}, "format must be one of onnx, pt2, openvino"),
         ({"opset": 11}, "takes opsets 18 to 23"),
         ({"format": "pt2", "opset": 20}, "has no opset"),
         ({"out": Path("a.pt2")}, "must end in .onnx"),
@@ -287,9 +287,7 @@ def test_fixed_shapes() -> None:
 
 
 # ssd512_vgg16 takes images of 512 pixels alone, which are too large here: benchmarks/export.py proves it.
-MATRIX = [
-    (name, format) for name in recipe_names() if name not in ("demo", "ssd512_vgg16") for format in ("onnx", "pt2")
-]
+MATRIX = [(name, format) for name in recipe_names() if name not in ("demo", "ssd512_vgg16") for format in FORMATS]
 
 
 @pytest.mark.slow
@@ -329,6 +327,8 @@ def _one_row(detector: DenseDetector) -> tuple[object, torch.Tensor]:
         ExportOptions("onnx", shape=GraphShape(2, 192, 160)),
         ExportOptions("pt2", shape=GraphShape(1, 160, 160)),
         ExportOptions("pt2", nms="out"),
+        ExportOptions("openvino", nms="out"),
+        ExportOptions("openvino", shape=GraphShape(2, 192, 160)),
     ],
     ids=str,
 )
@@ -343,7 +343,7 @@ def test_every_option(options: ExportOptions, tmp_path: Path, scenes: Path) -> N
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("format", ["onnx", "pt2"])
+@pytest.mark.parametrize("format", ["onnx", "pt2", "openvino"])
 def test_half_precision(format: str, tmp_path: Path, scenes: Path) -> None:
     recipe = small_square(*PYRAMID)
     detector = stirred(recipe)

@@ -83,7 +83,7 @@ def test_nothing_found_proves_nothing() -> None:
     assert "nothing is proved" in beyond(parity, BARS["fp32"], None)[0]
 
 
-GOOD = Parity(2, 2000, 2, 5, Difference(9e-5, 1e-5), Difference(0.019, 0.01), Difference(0.019, 0.01))
+GOOD = Parity(2, 2000, 1999, 2, 5, Difference(9e-5, 1e-5), Difference(0.019, 0.01), Difference(0.019, 0.01))
 
 
 def test_what_is_within_the_bar_passes() -> None:
@@ -111,3 +111,25 @@ def test_ap_may_not_differ_in_fp32_and_may_lose_a_tenth_of_a_point_in_fp16() -> 
     assert beyond(GOOD, BARS["fp16"], (0.5, 0.4991)) == []
     assert beyond(GOOD, BARS["fp16"], (0.5, 0.51)) == []
     assert "AP is 0.4980" in beyond(GOOD, BARS["fp16"], (0.5, 0.498))[0]
+
+
+def test_eight_bits_are_measured_by_ap_or_by_what_stays() -> None:
+    rough = replace(GOOD, unmatched=300, score=Difference(0.1, 0.08), box=Difference(40.0, 12.0))
+    assert beyond(rough, BARS["int8"], (0.5, 0.4901)) == []
+    assert (
+        "AP is 0.4890, that of the detector 0.5000, allowed 0.01 less" in beyond(rough, BARS["int8"], (0.5, 0.489))[0]
+    )
+    assert "300 detections have no counterpart" in beyond(rough, BARS["int8"], None)[0]
+    assert beyond(replace(rough, unmatched=200), BARS["int8"], None) == []
+
+
+def test_no_precision_may_lose_half_of_a_small_ap() -> None:
+    (line,) = beyond(GOOD, BARS["int8"], (0.008, 0.003))
+    assert "allowed 0.004 less" in line
+    assert beyond(GOOD, BARS["int8"], (0.0, 0.0)) == []
+
+
+def test_a_file_that_finds_nothing_is_not_proved() -> None:
+    for precision in BARS:
+        lines = beyond(replace(GOOD, found=0, unmatched=0), BARS[precision], (0.0, 0.0))
+        assert lines == ["the file finds nothing, where the detector finds 2,000 objects"], precision

@@ -11,15 +11,21 @@ from gfocal.cli.options import Json, Model, Overrides
 from gfocal.cli.terminal import own_stdout, print_json, say, verb
 
 FormatName = Annotated[
-    Literal["onnx", "pt2", "web"],
-    typer.Option("--format", help="onnx for onnxruntime and others, pt2 for torch.export, web: a page for browsers."),
+    Literal["onnx", "pt2", "openvino", "web"],
+    typer.Option(
+        "--format",
+        help="onnx for onnxruntime and others, pt2 for torch.export, openvino (.xml, .bin), web: a page for browsers.",
+    ),
 ]
 Out = Annotated[
     Path | None,
     typer.Option("--out", "-o", metavar="PATH", help="The file (web: folder); by default beside the weights."),
 ]
 PrecisionName = Annotated[
-    Literal["fp32", "fp16"], typer.Option("--precision", help="Of the network; boxes and scores are fp32.")
+    Literal["fp32", "fp16", "bf16", "int8"],
+    typer.Option(
+        "--precision", help="Of the network; boxes and scores are fp32. bf16: openvino; int8: onnx, openvino."
+    ),
 ]
 Nms = Annotated[
     Literal["in", "out", "none"] | None,
@@ -63,6 +69,10 @@ def export(
     samples: Annotated[
         int | None, typer.Option("--samples", min=1, help="Pictures of the proof; by default 16, or 100 of --data.")
     ] = None,
+    calibration: Annotated[
+        int | None,
+        typer.Option("--calibration", min=1, help="Pictures of --data that int8 is calibrated with; by default 300."),
+    ] = None,
     allow_drift: Annotated[
         bool, typer.Option("--allow-drift", help="Keep a file that is farther from the detector than it should be.")
     ] = False,
@@ -89,6 +99,7 @@ def export(
             data=data,
             split=split,
             samples=samples,
+            calibration=calibration,
             allow_drift=allow_drift,
             overrides=overrides or (),
             say=say,

@@ -70,7 +70,7 @@ DrawnParts = Annotated[
 ]
 Provider = Annotated[
     str | None,
-    typer.Option("--provider", help="What runs an exported file: cpu (by default), cuda, tensorrt, openvino, ..."),
+    typer.Option("--provider", help="What runs an exported file: cpu (by default), cuda, tensorrt, gpu, ..."),
 ]
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Of an exported file; by default one a core.")]
 RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="A name from `gfocal recipes`, or a .yaml file.")]

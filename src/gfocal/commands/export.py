@@ -6,7 +6,7 @@ import json
 import os
 import tempfile
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -19,12 +19,20 @@ from gfocal.data.index.rename import keep_classes
 from gfocal.data.scenes.generate import make_scenes
 from gfocal.detector import DenseDetector
 from gfocal.errors import UsageError, require_number
-from gfocal.export.formats import FORMATS, ExportOptions, fixed_shape, held_calibration, write_detector
+from gfocal.export.formats import (
+    FORMATS,
+    CalibrationImages,
+    ExportOptions,
+    fixed_shape,
+    held_calibration,
+    write_detector,
+)
 from gfocal.export.proof import Proof, prove
 from gfocal.export.trace import OPEN, GraphShape
 from gfocal.export.web.page import GENERATOR, PAGE, write_page
 from gfocal.export.web.runtime import WebRuntime, web_runtime
 from gfocal.exported.contract import Precision, Suppression
+from gfocal.exported.open import files_of
 from gfocal.images.resizing import Resize
 from gfocal.prediction.load import load_trained
 from gfocal.prediction.search import search_images
@@ -40,6 +48,8 @@ IMAGES = 16
 """Generated images that a proof looks at."""
 DATA_IMAGES = 100
 """Images of a data set that it looks at, at most."""
+CALIBRATION_IMAGES = 300
+"""Images that INT8 is calibrated with, at most."""
 _SCENE = 320  # pixels
 
 
@@ -76,6 +86,7 @@ def export_files(
     data: Path | None = None,
     split: Split = "val",
     samples: int | None = None,
+    calibration: int | None = None,
     allow_drift: bool = False,
     overrides: Sequence[str] = (),
     say: Say | None = None,
@@ -94,6 +105,8 @@ def export_files(
         data: a data set, or image files, to prove it on; by default generated images.
         split: of the data set.
         samples: images to prove it on, at most; by default 16 generated ones, or 100 of ``data``.
+        calibration: images that INT8 is calibrated with, at most, by default 300: of the train split of ``data`` where
+            it has one, and none that the proof looks at.
         allow_drift: keep a file under its name that is farther from the detector than it should be.
         overrides: recipe keys; of ``model`` only ``pixels``.
         say: called with lines about how the data are understood.
@@ -103,6 +116,7 @@ def export_files(
     """
     if samples is not None:
         require_number("samples", samples, least=1, whole=True)
+    _check_calibration(precision, data, calibration)
     detector, recipe, about = load_trained(model, overrides)
     if about.calibration is not None and held_calibration(about, detector) is None:
         say_lines(["note: the calibration is left out: it was made with another data.resize or other tiles"], say)
@@ -118,10 +132,13 @@ def export_files(
         stack.enter_context(locked_file(out))
         shown = stack.enter_context(tempfile.TemporaryDirectory())
         looked_at = _images(data, model, detector, Path(shown), split, samples, say)
+        chosen = None
+        if precision == "int8" and data is not None:
+            looked_at, chosen = _apart(looked_at, data, model, samples, calibration or CALIBRATION_IMAGES)
         folder = stack.enter_context(_beside(out))
         file = Path(folder) / out.name
         with explained_writing(out):
-            write_detector(detector, recipe, about, options, file)
+            write_detector(detector, recipe, about, options, file, chosen)
         with ProgressBar(len(looked_at.images), "proving") as bar:
             proof = prove(
                 detector,
@@ -142,12 +159,16 @@ def _place(model: str, out: Path | None, options: ExportOptions) -> Path:
     if out is None:
         precision = "" if options.precision == "fp32" else f"-{options.precision}"
         weights = find_weights(Path(model))
-        return weights.with_name(f"{weights.stem}{precision}{suffix}")
+        out = weights.with_name(f"{weights.stem}{precision}{suffix}")
     if out.suffix.lower() != suffix:
         raise UsageError(f"--out must end in {suffix} for format {options.format}, got {out}")
     if out.is_dir():
         raise UsageError(f"cannot write {out}: it is a folder; give a file")
-    return real_path(out)
+    out = real_path(out)
+    *others, _ = files_of(out)
+    if foreign := [part for part in others if part.exists() and not out.exists()]:
+        raise UsageError(f"{foreign[0]} is there already, without a {out.name}: it would be lost; give another --out")
+    return out
 
 
 def _check_page(web: bool, nms: Suppression | None, edge_probs: bool, runtime: Path | None) -> None:
@@ -193,10 +214,11 @@ def _keep(file: Path, proof: Proof, place: Path, kept: bool) -> ExportReport:
     parity = place.with_name(f"{place.name}.parity.json")
     report = ExportReport(proof=proof, path=place, parity=parity, kept=kept)
     with explained_writing(place):
-        os.chmod(file, 0o644)
-        with file.open("rb") as written:
-            os.fsync(written.fileno())
-        os.replace(file, place)
+        for part, goal in zip(files_of(file), files_of(place), strict=True):
+            os.chmod(part, 0o644)
+            with part.open("rb") as written:
+                os.fsync(written.fileno())
+            os.replace(part, goal)
     content = json.dumps(to_json(report), indent=2, allow_nan=False) + "\n"
     write_atomically(parity, lambda part: part.write_text(content, encoding="utf-8"))
     return report
@@ -209,6 +231,12 @@ class LookedAt:
     images: list[Path]
     words: str
     index: DataIndex | None = None  # their labels, in the detector's classes
+
+    def part(self, rows: np.ndarray, words: str) -> LookedAt:
+        """Some of the images, in their order."""
+        return LookedAt(
+            [self.images[i] for i in rows.tolist()], words, None if self.index is None else self.index.take(rows)
+        )
 
 
 def images_for_proof(data: Path | None, folder: Path, most: int | None) -> LookedAt:
@@ -252,7 +280,7 @@ def _images(
             raise error from None
     if not len(index):
         raise UsageError(f"{data} lists no pictures: there is nothing to prove the file on")
-    index = index.take(np.unique(np.linspace(0, len(index) - 1, min(most, len(index))).astype(np.int64)))
+    index = index.take(_spread(len(index), most))
     paths = [index.path(i) for i in range(len(index))]
     words = f"{counted(len(index), 'image')} of {split} of {data}"
     classes = compare_classes(index.names, np.asarray(index.labels), detector.names)
@@ -260,3 +288,61 @@ def _images(
         say_lines(["the data have none of the detector's classes: AP is not measured"], say)
         return LookedAt(paths, words)
     return LookedAt(paths, words, keep_classes(index, detector.names))
+
+
+def _check_calibration(precision: Precision, data: Path | None, calibration: int | None) -> None:
+    """Raises: UsageError: INT8 without images to calibrate with, or a number of them for another precision."""
+    if precision != "int8":
+        if calibration is not None:
+            raise UsageError("--calibration is the number of images that INT8 is calibrated with: add --precision int8")
+        return
+    if data is None:
+        raise UsageError(
+            "INT8 is calibrated with images of the kind that the detector will see: give --data, a data set or images"
+        )
+    if calibration is not None:
+        require_number("calibration", calibration, least=1, whole=True)
+
+
+def _apart(
+    looked_at: LookedAt, data: Path, model: str, samples: int | None, most: int
+) -> tuple[LookedAt, CalibrationImages]:
+    """Images of the proof, and others to calibrate INT8 with: what a file was fitted to proves nothing.
+
+    Calibrated is with the train split where there is one. Where there is none, or it is what the proof looks at, the
+    proof leaves at least half of the images over.
+
+    Raises:
+        UsageError: there are not two images.
+    """
+    pool, words = _pool(data, model)
+    if not _others(pool, looked_at.images):
+        pool, words = looked_at.images, f"{data}, those that the proof does not look at"
+        keep = min(len(pool) // 2, samples or DATA_IMAGES)
+        if not keep:
+            raise UsageError(f"{data} has one picture: INT8 is calibrated with some and proved on others")
+        looked_at = looked_at.part(_spread(len(pool), keep), f"{counted(keep, 'image')} of {data}")
+    pool = _others(pool, looked_at.images)
+    chosen = [pool[i] for i in _spread(len(pool), most).tolist()]
+    return looked_at, CalibrationImages(chosen, f"{counted(len(chosen), 'image')} of {words}")
+
+
+def _pool(data: Path, model: str) -> tuple[list[Path], str]:
+    """Images to calibrate with, and what they are: of the train split, or without labels."""
+    try:
+        index = open_measured(model, data, "train", format=None, skip_broken=True)
+    except UsageError:
+        with suppress(UsageError):
+            return list(search_images([data]).images), f"{data}, without labels"
+        return [], ""
+    return [index.path(i) for i in range(len(index))], f"train of {data}"
+
+
+def _others(pool: Sequence[Path], images: Sequence[Path]) -> list[Path]:
+    taken = {os.path.realpath(path) for path in images}
+    return [path for path in pool if os.path.realpath(path) not in taken]
+
+
+def _spread(count: int, most: int) -> np.ndarray:
+    """At most so many of 0, 1, ..., count - 1, from the first to the last."""
+    return np.unique(np.linspace(0, count - 1, min(most, count)).astype(np.int64))

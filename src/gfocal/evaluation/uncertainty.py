@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -190,6 +191,53 @@ class EdgeUncertainty:
             sizes=sizes,
             levels=_by_level(edges),
         )
+
+
+@dataclass(frozen=True)
+class EdgeCoverage:
+    """How often an edge lies within the interval that its ``edge_std`` gives.
+
+    Attributes:
+        nominal: what a normal distribution promises.
+        covered: share of the edges, in [0, 1]; None where there are none.
+        edges: of detections that found an object, see :func:`match_objects`.
+    """
+
+    nominal: float
+    covered: float | None
+    edges: int
+
+
+def edge_coverage(
+    index: GroundTruth, image_ids: Sequence[int], detections: Sequence[Detections], nominal: float = 0.9
+) -> EdgeCoverage | None:
+    """The share of annotated edges within the two-sided ``nominal`` interval around the predicted ones.
+
+    The interval is that of a normal distribution with the standard deviation ``edge_std``; nothing is calibrated here.
+
+    Args:
+        index: the ground truth.
+        image_ids: the data set's own ids.
+        detections: one an image, in original pixels.
+        nominal: in (0, 1).
+
+    Returns:
+        None if no detection comes with ``edge_std``.
+    """
+    row_of = {int(image_id): row for row, image_id in enumerate(index.image_ids)}
+    reach = NormalDist().inv_cdf((1 + nominal) / 2)
+    inside, known = list[np.ndarray](), False
+    for image_id, found in zip(image_ids, detections, strict=True):
+        if found.edge_std is None:
+            continue
+        known = True
+        mine, theirs = match_objects(index, row_of[int(image_id)], found)
+        off = np.abs(np.asarray(found.boxes, np.float64)[mine] - index.boxes[theirs])
+        inside.append(off <= reach * np.asarray(found.edge_std, np.float64)[mine])
+    if not known:
+        return None
+    every = np.concatenate([part.ravel() for part in inside])
+    return EdgeCoverage(nominal, float(every.mean()) if len(every) else None, len(every))
 
 
 def match_objects(index: GroundTruth, row: int, found: Detections) -> tuple[IntArray, IntArray]:

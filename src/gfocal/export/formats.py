@@ -6,12 +6,13 @@ import copy
 import importlib
 import importlib.metadata
 import importlib.util
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Protocol, cast
 
+import numpy as np
 from torch import Tensor
 from torch.export import ExportedProgram
 
@@ -20,11 +21,23 @@ from gfocal.calibration.stored import Calibration
 from gfocal.detector import DenseDetector
 from gfocal.errors import UsageError
 from gfocal.export.graph import DetectorGraph
+from gfocal.export.int8 import Batch, Int8
 from gfocal.export.suppression import Suppress
-from gfocal.export.trace import OPEN, GraphShape, output_names, trace
-from gfocal.exported.contract import MULTIPLE, ExportInfo, Precision, ResizeRule, Suppression, Thresholds, TileRule
+from gfocal.export.trace import OPEN, GraphShape, entering, output_names, trace
+from gfocal.exported.contract import (
+    INPUTS,
+    MULTIPLE,
+    ExportInfo,
+    Precision,
+    ResizeRule,
+    Suppression,
+    Thresholds,
+    TileRule,
+)
+from gfocal.images.io import read_image
 from gfocal.images.resizing import Resize
 from gfocal.models import PostProcess
+from gfocal.models.protocols import KINDS
 from gfocal.recipe import Recipe
 from gfocal.recipe.forms import NECKS
 from gfocal.runs.checkpoint import CheckpointInfo
@@ -43,8 +56,8 @@ class Writer(Protocol):
         """Non-maximum suppression as the format says it best."""
         ...
 
-    def write(self, program: ExportedProgram, info: ExportInfo, file: Path) -> None:
-        """Write a traced graph, with what it says about itself."""
+    def write(self, program: ExportedProgram, info: ExportInfo, file: Path, int8: Int8 | None = None) -> ExportInfo:
+        """Write a traced graph, with what it says about itself; that is given back, with what became of ``int8``."""
         ...
 
 
@@ -55,30 +68,57 @@ class ExportFormat:
     Attributes:
         suffix: of its files; what runs them is in :data:`gfocal.exported.open.SESSIONS`.
         module: what writes it, a :class:`Writer`; named, not imported.
+        precisions: that it has.
         packages: that writing and proving take.
+        int8_packages: what INT8 takes beside them.
+        extras: of gfocal, which bring them all.
         opsets: oldest, usual and newest; None where there is no such thing.
     """
 
     suffix: str
     module: str
+    precisions: tuple[Precision, ...]
     packages: tuple[str, ...] = ()
+    int8_packages: tuple[str, ...] = ()
+    extras: str = ""
     opsets: tuple[int, int, int] | None = None
 
-    @property
-    def writer(self) -> Writer:
+    def writer(self, precision: Precision) -> Writer:
         """Raises: UsageError: a package is missing."""
-        missing = [name for name in self.packages if not _has(name)]
+        needed = self.packages + (self.int8_packages if precision == "int8" else ())
+        missing = [name for name in needed if not _has(name)]
         if missing:
-            raise UsageError(f"this format needs {', '.join(missing)}: pip install 'gfocal[onnx]'")
+            raise UsageError(f"{precision} of this format needs {', '.join(missing)}: pip install '{self.extras}'")
         return cast(Writer, importlib.import_module(self.module))
 
 
 FORMATS: dict[str, ExportFormat] = {
     "onnx": ExportFormat(
-        ".onnx", "gfocal.export.onnx_file", ("onnx", "onnxscript", "onnxruntime"), opsets=(18, 20, 23)
+        ".onnx",
+        "gfocal.export.onnx_file",
+        ("fp32", "fp16", "int8"),
+        ("onnx", "onnxscript", "onnxruntime"),
+        extras="gfocal[onnx]",
+        opsets=(18, 20, 23),
     ),
-    "pt2": ExportFormat(".pt2", "gfocal.export.pt2_file"),
+    "pt2": ExportFormat(".pt2", "gfocal.export.pt2_file", ("fp32", "fp16")),
+    "openvino": ExportFormat(
+        ".xml",
+        "gfocal.export.openvino_file",
+        ("fp32", "fp16", "bf16", "int8"),
+        ("onnx", "onnxscript", "openvino"),
+        ("nncf",),
+        extras="gfocal[onnx,openvino,int8]",
+    ),
 }
+
+
+@dataclass(frozen=True)
+class CalibrationImages:
+    """Image files that INT8 is calibrated with, and what they are, in words."""
+
+    images: Sequence[Path]
+    words: str
 
 
 @dataclass(frozen=True)
@@ -107,11 +147,15 @@ class ExportOptions:
     def __post_init__(self) -> None:
         for name, value, known in (
             ("format", self.format, tuple(FORMATS)),
-            ("precision", self.precision, ("fp32", "fp16")),
             ("nms", self.nms, ("in", "out", "none")),
         ):
             if value not in known:
                 raise UsageError(f"{name} must be one of {', '.join(known)}, got {value!r}")
+        precisions = FORMATS[self.format].precisions
+        if self.precision not in precisions:
+            raise UsageError(
+                f"precision of format {self.format} is one of {', '.join(precisions)}, got {self.precision!r}"
+            )
         opsets = FORMATS[self.format].opsets
         if self.opset is not None and (opsets is None or not opsets[0] <= self.opset <= opsets[2]):
             what = "has no opset" if opsets is None else f"takes opsets {opsets[0]} to {opsets[2]}"
@@ -128,7 +172,12 @@ def held_calibration(about: CheckpointInfo, detector: DenseDetector) -> Calibrat
 
 
 def write_detector(
-    detector: DenseDetector, recipe: Recipe, about: CheckpointInfo, options: ExportOptions, file: Path
+    detector: DenseDetector,
+    recipe: Recipe,
+    about: CheckpointInfo,
+    options: ExportOptions,
+    file: Path,
+    calibration: CalibrationImages | None = None,
 ) -> ExportInfo:
     """Write a detector as one file that says what it is.
 
@@ -138,20 +187,23 @@ def write_detector(
         about: what its checkpoint says.
         options: what is asked for.
         file: the file.
+        calibration: what INT8 is calibrated with; None for other precisions.
 
     Returns:
         What the file says about itself.
 
     Raises:
         UsageError: the detector has no such form: no edge distributions, a fixed size that is another one, or a size
-            that does not hold its images; or a package is missing.
+            that does not hold its images; INT8 without images; or a package is missing.
     """
     form, thresholds = FORMATS[options.format], _thresholds(detector.postprocess)
-    writer = form.writer
+    writer = form.writer(options.precision)
+    if (options.precision == "int8") != (calibration is not None):
+        raise UsageError("images to calibrate with are what INT8 needs, and it alone")
     shape = _shape(options.shape, recipe, detector.resize)
     half = options.precision == "fp16"
-    calibration = held_calibration(about, detector)
-    needs = () if calibration is None else calibration.edges.scale.needs
+    trust = held_calibration(about, detector)
+    needs = () if trust is None else trust.edges.scale.needs
     graph = DetectorGraph(
         _halved(detector) if half else detector,
         writer.suppression(detector.postprocess, len(detector.names)) if options.nms == "in" else None,
@@ -175,16 +227,39 @@ def write_detector(
         value_range=detector.value_range,
         category_ids=None if about.category_ids is None else tuple(about.category_ids),
         recipe=recipe.to_dict(),
-        versions=_versions(("torch", *form.packages)),
+        versions=_versions(("torch", *form.packages, *(form.int8_packages if calibration else ()))),
         opset=options.opset or (None if form.opsets is None else form.opsets[1]),
         notes=about.notes,
         licence=str(about.notes.get("licence") or LICENCE),
-        calibration=None if calibration is None else about.calibration,
+        calibration=None if trust is None else about.calibration,
     )
     if options.edge_probs and "edge_probs" not in info.outputs:
         raise UsageError("the boxes of this detector have no distributions of their edges: leave --edge-probs away")
-    writer.write(program, info, file)
-    return info
+    int8 = None if calibration is None else _int8(detector, shape, calibration)
+    return writer.write(program, info, file, int8)
+
+
+def _int8(detector: DenseDetector, shape: GraphShape, calibration: CalibrationImages) -> Int8:
+    """What quantisers ask for, found through the head's own protocol."""
+    # They are views, and start inside the parameters that they are rows of.
+    starts = [layer.weight.data_ptr() for kind in KINDS for layer in detector.head.output_layers(kind)]
+
+    def batch_of(path: Path) -> Batch:
+        image, size = entering(detector, read_image(path, value_range=detector.value_range), shape)
+        many = shape.batch or 1
+        images = image.permute(0, 2, 3, 1).expand(many, -1, -1, -1).contiguous()
+        return dict(zip(INPUTS, (images.numpy(), np.array([size] * many, np.int64)), strict=True))
+
+    return Int8(
+        calibration.images,
+        calibration.words,
+        batch_of,
+        frozenset(
+            f"detector.{name}"
+            for name, weight in detector.named_parameters()
+            if any(0 <= start - weight.data_ptr() < weight.nbytes for start in starts)
+        ),
+    )
 
 
 def _thresholds(post: PostProcess) -> Thresholds:

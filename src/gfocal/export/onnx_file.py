@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from torch import Tensor
 from torch.export import ExportedProgram
 
 from gfocal.errors import UsageError
+from gfocal.export.int8 import Int8, quantized_onnx
 from gfocal.export.suppression import Suppress, greedy_mask_op
 from gfocal.export.trace import quiet
 from gfocal.exported.contract import ABOUT, INPUTS, ExportInfo
@@ -36,14 +38,32 @@ def suppression(post: PostProcess, classes: int) -> Suppress:
     )
 
 
-def write(program: ExportedProgram, info: ExportInfo, file: Path) -> None:
+def write(program: ExportedProgram, info: ExportInfo, file: Path, int8: Int8 | None = None) -> ExportInfo:
     """Write a traced graph as ONNX.
 
     Raises:
         UsageError: it is larger than such a file may be.
     """
+    model = converted(program, info)
+    if int8 is not None:
+        model, quantization = quantized_onnx(model, int8)
+        info = replace(info, quantization=quantization)
+    model.producer_name, model.producer_version = "gfocal", info.versions["gfocal"]
+    del model.metadata_props[:]
+    model.metadata_props.add(key=ABOUT, value=info.to_text())
+    _check(model, info)
+    file.write_bytes(model.SerializeToString())
+    return info
+
+
+def converted(program: ExportedProgram, info: ExportInfo) -> Any:
+    """A traced graph as ONNX, without metadata.
+
+    Raises:
+        UsageError: it is larger than such a file may be.
+    """
     with quiet():
-        converted = torch.onnx.export(
+        exported = torch.onnx.export(
             program,
             dynamo=True,
             opset_version=info.opset,
@@ -54,15 +74,12 @@ def write(program: ExportedProgram, info: ExportInfo, file: Path) -> None:
             custom_translation_table={torch.ops.gfocal.greedy_mask.default: _translated},
             verbose=False,
         )
-    assert converted is not None
-    model = converted.model_proto
+    assert exported is not None
+    model = exported.model_proto
     if model.ByteSize() > _LARGEST:
         raise UsageError(f"the network takes {model.ByteSize() / 2**30:.1f} GB: an ONNX file holds less than 2")
     _name_dimensions(model, info)
-    model.producer_name, model.producer_version = "gfocal", info.versions["gfocal"]
-    model.metadata_props.add(key=ABOUT, value=info.to_text())
-    _check(model, info)
-    file.write_bytes(model.SerializeToString())
+    return model
 
 
 def _translated(boxes: Any, scores: Any, labels: Any, classes: int, iou: float, limit: int) -> Any:

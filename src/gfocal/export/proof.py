@@ -15,11 +15,13 @@ from gfocal.data.index.data_index import DataIndex
 from gfocal.detections import Detections
 from gfocal.detector import DenseDetector, to_original
 from gfocal.evaluation import CocoEvaluator
+from gfocal.evaluation.uncertainty import EdgeCoverage, edge_coverage
 from gfocal.export.parity import BARS, Bar, Parity, beyond, compare
+from gfocal.export.trace import GraphShape, entering
 from gfocal.exported.contract import ExportInfo
 from gfocal.exported.detector import ExportedDetector
-from gfocal.exported.open import open_exported
-from gfocal.images.io import pad_batch, read_image
+from gfocal.exported.open import files_of, open_exported
+from gfocal.images.io import read_image
 from gfocal.runtime.environment import host
 from gfocal.utils.records import FLAT, IF_ANY
 
@@ -30,6 +32,14 @@ class ApOfBoth:
 
     detector: float
     exported: float
+
+
+@dataclass(frozen=True)
+class EdgesOfBoth:
+    """How often the 90 % interval of ``edge_std`` holds the annotated edge."""
+
+    detector: EdgeCoverage
+    exported: EdgeCoverage
 
 
 @dataclass(frozen=True)
@@ -49,9 +59,11 @@ class Proof:
         bar: what is allowed.
         beyond: what is not as it should be, a sentence for each thing; empty: proved.
         ap: None where no image has labels.
+        edges: None where no image has labels, or boxes have no ``edge_std``.
         ms_per_image: of both.
         data: what the images are.
-        file, bytes, sha256: of the exported file.
+        file, sha256: of the exported file.
+        bytes: of it and, where its weights are another, of that.
         info: what the file says about itself.
         processor, threads: of the machine.
     """
@@ -68,6 +80,7 @@ class Proof:
     processor: str
     threads: int
     ap: ApOfBoth | None = field(default=None, metadata=IF_ANY)
+    edges: EdgesOfBoth | None = field(default=None, metadata=IF_ANY)
 
     @property
     def holds(self) -> bool:
@@ -119,7 +132,7 @@ def prove(
         if progress is not None:
             progress(number + 1, len(images))
     bar, limits = BARS[info.precision], info.thresholds
-    parity = compare(ours, theirs, threshold=limits.score_threshold, limit=limits.max_detections, rounding=bar.score)
+    parity = compare(ours, theirs, threshold=limits.score_threshold, limit=limits.max_detections, rounding=bar.rounding)
     ap = None if index is None else _ap_of_both(index, ours, theirs)
     ms = (1000 * np.median(spent, axis=0)).round(3).tolist()
     machine = host()
@@ -128,10 +141,11 @@ def prove(
         bar=bar,
         beyond=tuple(beyond(parity, bar, None if ap is None else (ap.detector, ap.exported))),
         ap=ap,
+        edges=None if index is None else _edges_of_both(index, ours, theirs),
         ms_per_image=Milliseconds(*ms),
         data=data,
         file=file.name,
-        bytes=file.stat().st_size,
+        bytes=sum(part.stat().st_size for part in files_of(file)),
         sha256=_sha256(file),
         info=info,
         processor=machine["cpu"],
@@ -143,14 +157,7 @@ def prove(
 def _detected(detector: DenseDetector, path: Path, info: ExportInfo) -> Detections:
     """As :meth:`DenseDetector.predict`, on the size that the file has where that is fixed: padding is seen, too."""
     image = read_image(path, value_range=detector.value_range)
-    resized = detector.resize(image)
-    size = tuple(resized.shape[-2:])
-    batch = pad_batch([resized], fill=detector.resize.fill)
-    if info.height and info.width and tuple(batch.shape[-2:]) != (info.height, info.width):
-        colour = torch.tensor(detector.resize.fill, dtype=torch.uint8).view(1, 3, 1, 1)
-        larger = colour.expand(1, 3, info.height, info.width).clone()
-        larger[..., : batch.shape[-2], : batch.shape[-1]] = batch
-        batch = larger
+    batch, size = entering(detector, image, GraphShape(info.batch, info.height, info.width))
     (found,) = detector.detect(batch, torch.tensor([size]))
     return to_original(found, size, image.shape[-2:])
 
@@ -167,6 +174,11 @@ def _ap_of_both(index: DataIndex, ours: Sequence[Detections], theirs: Sequence[D
         evaluator.update(index.image_ids.tolist(), found)
         aps.append(float(evaluator.compute().stats["AP"]))
     return None if np.isnan(aps).any() else ApOfBoth(*aps)
+
+
+def _edges_of_both(index: DataIndex, ours: Sequence[Detections], theirs: Sequence[Detections]) -> EdgesOfBoth | None:
+    own, other = (edge_coverage(index, index.image_ids.tolist(), found) for found in (ours, theirs))
+    return None if own is None or other is None else EdgesOfBoth(own, other)
 
 
 def _sha256(file: Path) -> str:

@@ -8,10 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
+from gfocal.detector import DenseDetector
 from gfocal.exported.contract import MULTIPLE
+from gfocal.images.io import pad_batch
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,28 @@ class GraphShape:
 
 OPEN = GraphShape()
 """Any batch and size."""
+
+
+def entering(detector: DenseDetector, image: Tensor, shape: GraphShape) -> tuple[Tensor, tuple[int, int]]:
+    """An image as it enters the graph, on the size that is fixed there, if one is.
+
+    Args:
+        detector: whose rule brings it to its size.
+        image: (3, H, W) uint8.
+        shape: of the graph.
+
+    Returns:
+        (1, 3, H', W') uint8, and height and width of the image inside.
+    """
+    resized = detector.resize(image)
+    height, width = resized.shape[-2:]
+    batch = pad_batch([resized], fill=detector.resize.fill)
+    if shape.height and shape.width and tuple(batch.shape[-2:]) != (shape.height, shape.width):
+        colour = torch.tensor(detector.resize.fill, dtype=torch.uint8).view(1, 3, 1, 1)
+        larger = colour.expand(1, 3, shape.height, shape.width).clone()
+        larger[..., : batch.shape[-2], : batch.shape[-1]] = batch
+        batch = larger
+    return batch, (height, width)
 
 
 def trace(graph: nn.Module, shape: GraphShape, coarsest: int) -> ExportedProgram:

@@ -25,7 +25,7 @@ MULTIPLE = 32
 """Height and width of a batch are multiples of this."""
 
 Suppression = Literal["in", "out", "none"]
-Precision = Literal["fp32", "fp16"]
+Precision = Literal["fp32", "fp16", "bf16", "int8"]
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,25 @@ class TileRule:
     whole: bool
 
 
+@dataclass(frozen=True)
+class Quantization:
+    """How the INT8 numbers of a file were found.
+
+    Attributes:
+        method: in words, with its library.
+        images: that the ranges of the activations were measured on.
+        data: what these are.
+        layers: convolutions that compute in INT8.
+        float_layers: convolutions that do not: those that give the outputs, and what comes after them.
+    """
+
+    method: str
+    images: int
+    data: str
+    layers: int
+    float_layers: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class ExportInfo:
     """What an exported file says about itself.
@@ -69,7 +88,7 @@ class ExportInfo:
         names: of the classes.
         resize, thresholds, tiling: of the detector; the thresholds are part of the graph.
         nms: whether suppression is in the graph, outside (the runtime's), or nowhere.
-        precision: of the network; inputs are uint8, outputs float32.
+        precision: of the network; inputs are uint8, outputs float32. "int8": of all its convolutions but the last ones.
         outputs: those of :data:`OUTPUTS` that there are.
         batch, height, width: of the graph where they are fixed; None: any (sides in multiples of :data:`MULTIPLE`).
         value_range: how values of more than 8 bits become 8, see :mod:`gfocal.images.depth`.
@@ -80,6 +99,7 @@ class ExportInfo:
         notes: what the checkpoint says about itself: data, metrics, where the weights come from.
         licence: about the weights.
         calibration: of scores and edges, see :class:`gfocal.calibration.Calibration`; None: there is none.
+        quantization: of an INT8 file; None for others.
         layout: of ``images``.
         colours: of ``images``; the order that the network wants is the graph's matter.
     """
@@ -102,6 +122,7 @@ class ExportInfo:
     notes: dict[str, Any] = field(default_factory=dict)
     licence: str = ""
     calibration: dict[str, Any] | None = None
+    quantization: Quantization | None = None
     layout: str = "NHWC"
     colours: str = "RGB"
 

@@ -10,7 +10,11 @@ from pathlib import Path
 from gfocal.errors import UsageError
 from gfocal.exported.detector import ExportedDetector
 
-SESSIONS = {".onnx": "gfocal.exported.onnx_session:OnnxSession", ".pt2": "gfocal.exported.pt2_session:Pt2Session"}
+SESSIONS = {
+    ".onnx": "gfocal.exported.onnx_session:OnnxSession",
+    ".pt2": "gfocal.exported.pt2_session:Pt2Session",
+    ".xml": "gfocal.exported.openvino_session:OpenVinoSession",
+}
 """What runs a file of each ending. Named, not imported: each needs its own library."""
 
 
@@ -19,7 +23,8 @@ class SessionOptions:
     """How a file is run.
 
     Attributes:
-        provider: what runs an ONNX file, see :data:`gfocal.exported.onnx_session.PROVIDERS`; None: the CPU.
+        provider: what runs an ONNX file, see :data:`gfocal.exported.onnx_session.PROVIDERS`, or OpenVINO's, see
+            :data:`gfocal.exported.openvino_session.DEVICES`; None: the CPU.
         threads: of an operator; None: one a core, or what ``OMP_NUM_THREADS`` says.
     """
 
@@ -41,8 +46,8 @@ def is_exported(path: object) -> bool:
 
 
 def files_of(path: Path) -> tuple[Path, ...]:
-    """All files of an exported detector."""
-    return (path,)
+    """All files of an exported detector, the one that names it last: OpenVINO's has weights beside it."""
+    return (path.with_suffix(".bin"), path) if path.suffix.lower() == ".xml" else (path,)
 
 
 def open_exported(path: str | Path, session: SessionOptions = USUAL) -> ExportedDetector:

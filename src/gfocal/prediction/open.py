@@ -31,8 +31,8 @@ def load(
         name_or_path: a run folder (its best weights), a ``.safetensors`` file that gfocal wrote; the name of published
             weights such as "gfl_r50_coco" (`gfocal models`), or "hub:owner/name", which are fetched where they are
             not here yet; or a recipe: a name such as "gfl_nano" or a YAML file. A recipe gives an untrained detector.
-            Or a file that ``gfocal export`` wrote (``.onnx``, ``.pt2``): that finds the same, and an ``.onnx`` needs
-            no torch.
+            Or a file that ``gfocal export`` wrote (``.onnx``, ``.pt2``, ``.xml``): that finds the same, and but for a
+            ``.pt2`` needs no torch.
         overrides: "a.b=c" recipe keys, for example "data.resize.size=416"; an exported file takes none.
         names: class names, for a recipe only; by default "class 0" to "class 79".
 

@@ -26,6 +26,9 @@ EXTRAS = {
     "mlflow": ("mlflow", "runs in MLflow: --set runtime.trackers=[mlflow]"),
     "supervision": ("supervision", "Detections.to_supervision()"),
     "huggingface_hub": ("hub", "weights on the Hugging Face hub: hub:OWNER/NAME as MODEL, and gfocal push"),
+    "onnxruntime": ("onnx", "exported files without torch: gfocal predict model.onnx, and gfocal export"),
+    "openvino": ("openvino", "OpenVINO files: gfocal export --format openvino, gfocal predict model.xml"),
+    "nncf": ("int8", "OpenVINO files of 8 bits: gfocal export --format openvino --precision int8"),
     "pycocotools": (None, "a second opinion on the COCO metrics, in the tests"),
 }
 """Packages that are not required: the extra that brings each, and what it is for."""

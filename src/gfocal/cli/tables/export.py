@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import shlex
+from math import isinf
 
 from rich.table import Table
 
 from gfocal.cli.console import PlainConsole
 from gfocal.commands.export import ExportReport
 from gfocal.export.parity import Difference
+from gfocal.export.proof import EdgesOfBoth
+from gfocal.exported.contract import Quantization
 from gfocal.utils.text import counted, program
 
 
@@ -32,14 +35,21 @@ def print_export(report: ExportReport) -> None:
         ("edge_std", " px", parity.edge_std, bar.edge_std),
     ):
         table.add_row(name, *_cells(found, unit, most, bar.quantity))
+    allowed = f"{int(bar.unmatched * parity.detections)} of {parity.detections:,}"
     table.add_row(
-        "unmatched", f"{parity.unmatched}", "", f"{int(bar.unmatched * parity.detections)} of {parity.detections:,}"
+        "unmatched", f"{parity.unmatched}", "", "any: AP decides" if bar.labels_decide and proof.ap else allowed
     )
     console.print(table)
     if parity.borderline:
         console.print(f"{counted(parity.borderline, 'detection')} more at a threshold, where rounding decides")
     if proof.ap is not None:
         console.print(f"AP {proof.ap.exported:.4f}, of the detector {proof.ap.detector:.4f}")
+    elif bar.labels_decide:
+        console.print("no labels: the share of detections that stay decides, not AP")
+    if proof.edges is not None:
+        console.print(_covered(proof.edges), soft_wrap=True)
+    if proof.info.quantization is not None:
+        console.print(_quantised(proof.info.quantization), soft_wrap=True)
     ms, threads = proof.ms_per_image, counted(proof.threads, "thread")
     console.print(
         f"{ms.exported:.1f} ms per image from file to boxes, the detector {ms.detector:.1f} ({proof.processor}, "
@@ -64,8 +74,25 @@ def _shape(report: ExportReport) -> tuple[int | None, int | None, int | None]:
     return info.batch, info.height, info.width
 
 
+def _covered(edges: EdgesOfBoth) -> str:
+    own, other = (
+        "-" if found.covered is None else f"{found.covered:.1%}" for found in (edges.exported, edges.detector)
+    )
+    many = counted(edges.exported.edges, "edge")
+    return f"the {edges.exported.nominal:.0%} interval of edge_std holds {own} of {many} found, of the detector {other}"
+
+
+def _quantised(how: Quantization) -> str:
+    return (
+        f"{how.layers} of {how.layers + how.float_layers} convolutions in 8 bits, calibrated with {how.data}; "
+        f"{how.method}"
+    )
+
+
 def _cells(found: Difference | None, unit: str, most: float, quantity: str) -> tuple[str, str, str]:
     if found is None:
         return "-", "-", "no distribution: these boxes have none"
+    if isinf(most):
+        return f"{found.largest:.2g}{unit}", f"{found.p99:.2g}{unit}", "any"
     allowed = f"{most:g}{unit}" + ("" if quantity == "largest" else " (99th percentile)")
     return f"{found.largest:.2g}{unit}", f"{found.p99:.2g}{unit}", allowed
