@@ -310,6 +310,29 @@ def test_a_file_that_ends_early_is_refused(server: FileServer) -> None:
         fetched(entry(f"{server.url}/w.pth"))
 
 
+def test_another_network_is_not_kept_under_the_name(server: FileServer, home: Path) -> None:
+    """As an address, a mirror or a person mixes them up; most publishers give no sum."""
+    plus = entry(f"{server.url}/w.pth", "plus_r1_coco", detector="NanoDet-Plus", row="nanodet_plus_m")
+    server.files["/w.pth"] = Served(nanodet_file())
+    with pytest.raises(UsageError, match="is not plus_r1_coco: it holds gfl_nano, not nanodet_plus_m\n"):
+        fetched(plus)
+    assert not (home / "models" / "plus_r1_coco" / "best.safetensors").exists()
+    assert read_record("plus_r1_coco") is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "classes", "words"),
+    [
+        ((), 20, "holds 20 classes, not the 80 of COCO"),
+        (("model.backbone=shufflenet_v2_x1_5",), 80, "the backbone shufflenet_v2_x1_5, not ShuffleNetV2-1.0x"),
+    ],
+)
+def test_nor_another_size_of_it(server: FileServer, changes: tuple[str, ...], classes: int, words: str) -> None:
+    server.files["/w.pth"] = Served(nanodet_file("gfl_nano", *changes, classes=classes))
+    with pytest.raises(UsageError, match=words):
+        fetched(entry(f"{server.url}/w.pth"))
+
+
 # --- several at once
 
 

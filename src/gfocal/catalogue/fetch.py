@@ -12,6 +12,7 @@ from pathlib import Path
 
 import gfocal
 from gfocal.catalogue.addresses import Address, addresses, file_name
+from gfocal.catalogue.agree import contradictions, size_note
 from gfocal.catalogue.consent import require_consent
 from gfocal.catalogue.describe import describe_by_hand, describe_offer, describe_unreadable
 from gfocal.catalogue.download import download
@@ -98,7 +99,7 @@ def _fetch(entry: Published, file: Path, say: Say) -> None:
     size = file.stat().st_size
     compared = "as published" if entry.sha256 else "none is published to compare it with"
     say(f"fetched {size:,} bytes, SHA-256 {digest} ({compared})")
-    report = _convert(entry, file)
+    report = _convert(entry, file, say)
     write_record(
         Record(
             name=entry.name,
@@ -154,12 +155,19 @@ def _download(entry: Published, file: Path, say: Say) -> tuple[Address, str]:
     )
 
 
-def _convert(entry: Published, file: Path) -> ImportReport:
+def _convert(entry: Published, file: Path, say: Say) -> ImportReport:
+    """Import a file, and see that it is the network of the entry."""
     try:
-        return import_weights(file, model_folder(entry.name), style=entry.style, overwrite=True)
+        report = import_weights(file, model_folder(entry.name), style=entry.style, overwrite=True)
+        if problems := contradictions(entry, report):
+            report.file.unlink()
+            raise UsageError(f"{file} is not {entry.name}: it holds {'; '.join(problems)}")
     except UsageError as error:
         kept = shlex.quote(str(file))
         error.add_note(
             f"the file is kept: `{program()} import {kept} -o DIR` takes options; delete it to have it fetched again"
         )
         raise
+    if note := size_note(entry, report):
+        say(f"note: {note}")
+    return report
