@@ -60,4 +60,3 @@ def test_another_input_is_said_and_not_refused() -> None:
     assert size_note(voc, smaller) == (
         "the file asks for 600 and 1000 pixels, and gfl_r18_ld_voc was measured at 800 x 1333"
     )
-

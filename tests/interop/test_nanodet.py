@@ -94,6 +94,12 @@ def test_weights_that_are_not_finite_are_refused(state: dict[str, Tensor], tmp_p
     ):
         import_nanodet(file, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+    name = "model.backbone.conv1.1.running_var"
+    negative = save(tmp_path / "c.ckpt", {**state, name: -state[name]})
+    with pytest.raises(
+        UsageError, match=r"variances below 0: 24 of 24 in backbone\.conv1\.1\.running_var\. A detector"
+    ):
+        import_nanodet(negative, tmp_path / "out")
     unused = {"model.head.gfl_reg.0.weight": state["model.head.gfl_reg.0.weight"] * torch.nan}
     import_nanodet(save(tmp_path / "b.ckpt", {**state, **unused}), tmp_path / "out")
 

@@ -26,7 +26,7 @@ from gfocal.runs.replacement import BEST, LAST, STATE, describe_replacement
 from gfocal.runtime.build_limit import NetworkTooLarge, parameters_within
 from gfocal.runtime.layout import in_layout
 from gfocal.serialization.bounds import Unreadable
-from gfocal.serialization.sums import describe_not_finite
+from gfocal.serialization.sums import describe_unusable
 from gfocal.serialization.tensor_files import NoTensorFile, read_tensors, read_texts, tensor_file_bytes
 from gfocal.serialization.torch_files import check_torch_file
 from gfocal.utils.files import write_atomically
@@ -182,17 +182,14 @@ def read_weights(file: Path) -> dict[str, Tensor]:
     """The tensors of a checkpoint by name, as they were written.
 
     Raises:
-        UsageError: some are not, or numbers among them are not finite; the message names the tensors, and what to use.
+        UsageError: some are not, or no network can compute with them; the message names the tensors, and what to use.
     """
     try:
         weights = read_tensors(file)
     except (Unreadable, NoTensorFile) as error:
         raise _refused(file, error) from error
-    if where := describe_not_finite(weights):
-        raise UsageError(
-            f"{file} has weights that are infinite or not a number: {where}. It would find nothing. "
-            f"{describe_replacement(file)}"
-        )
+    if what := describe_unusable(weights):
+        raise UsageError(f"{file} has {what}. It would find nothing. {describe_replacement(file)}")
     return weights
 
 
@@ -302,10 +299,9 @@ def load_state(path: Path) -> StateDict:
         ) from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise UsageError(f"{path} is not the state of a run that this gfocal can resume")
-    if where := describe_not_finite(_weights_in(state)):
+    if what := describe_unusable(_weights_in(state)):
         raise UsageError(
-            f"{path} has weights that are infinite or not a number: {where}; a run that continued with them would "
-            f"learn nothing. {describe_replacement(path)}"
+            f"{path} has {what}; a run that continued with them would learn nothing. {describe_replacement(path)}"
         )
     return state
 
