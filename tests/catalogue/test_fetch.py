@@ -24,6 +24,7 @@ from gfocal.catalogue.entries import Published, find
 from gfocal.catalogue.fetch import fetch
 from gfocal.catalogue.home import cached, home, read_record, remove
 from gfocal.errors import GfocalError, UsageError, message_of
+from gfocal.runs.checkpoint import read_about
 from gfocal.utils.signals import Stopped
 from helpers.file_server import FileServer, Served
 from helpers.launched import Started
@@ -57,6 +58,11 @@ def test_weights_are_fetched_converted_and_kept(small: Published, server: FileSe
     assert record is not None
     assert (record.sha256, record.bytes, record.recipe) == (SUM, len(nanodet_file()), "gfl_nano")
     assert record.url == record.address == small.addresses[0]
+    about = read_about(folder / "best.safetensors")
+    assert about.notes["origins"] == [
+        {"words": f"small_r1_coco ({small.addresses[0]})", "licence": "Apache-2.0", "noncommercial": False}
+    ]
+    assert about.notes["imported_from"] == f"small-{SUM[:8]}.pth"
     assert (record.licence, record.noncommercial, record.gfocal) == ("Apache-2.0", False, gfocal.__version__)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from gfocal.commands.push import push
 from gfocal.errors import UsageError
 from gfocal.recipe import build_recipe
 from gfocal.runs.checkpoint import load_detector, read_about, save_detector
+from gfocal.runs.initial_weights import start_weights
 from gfocal.zoo import build_detector
 from helpers.fake_hub import Hub, Repository, fake_hub
 from helpers.small_runs import assert_identical, small
@@ -136,10 +138,43 @@ def test_the_card_names_the_weights_that_these_began_with(
     said: list[str] = []
     push(str(run), str(tmp_path / "out"), say=said.append)
     card = (tmp_path / "out" / "README.md").read_text()
-    assert (
-        "come from small_r1_coco (https://example.org/w.pth), under CC BY-NC 4.0 (their repository's licence)" in card
-    )
-    assert said == ["warning: they come from small_r1_coco, whose licence (CC BY-NC 4.0) forbids commercial use"]
+    assert "come from small\\_r1\\_coco (https://example.org/w.pth), published under CC BY-NC 4.0." in card
+    assert said == [WARNING]
+
+
+WARNING = (
+    "warning: they come from small_r1_coco (https://example.org/w.pth), whose licence (CC BY-NC 4.0) forbids "
+    "commercial use"
+)
+
+
+def test_origins_go_with_the_weights(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through a push, a copy of the file alone, a run that starts from it, and when all before is gone."""
+    monkeypatch.setenv("GFOCAL_HOME", str(tmp_path / "home"))
+    first = fetched(tmp_path / "home", "CC BY-NC 4.0", True)
+    push(str(first), str(tmp_path / "one"), licence="cc-by-nc-4.0")
+    shutil.rmtree(tmp_path / "home")
+    copied = tmp_path / "alone" / "x.safetensors"
+    copied.parent.mkdir()
+    shutil.copy(tmp_path / "one" / "best.safetensors", copied)
+    started = start_weights(build_detector(small(), ("cat",)), small(), copied)
+    (run / "run.json").write_text(json.dumps({"init": started.to_dict()}))
+    shutil.rmtree(tmp_path / "one")
+    copied.unlink()
+    said: list[str] = []
+    push(str(run), str(tmp_path / "two"), say=said.append)
+    assert said == [WARNING, "warning: they come from one, whose licence (cc-by-nc-4.0) forbids commercial use"]
+    text = (tmp_path / "two" / "README.md").read_text()
+    assert "published under CC BY-NC 4.0. These weights come from one, published under cc-by-nc-4.0." in text
+    assert "/one" not in text
+
+
+@pytest.mark.parametrize("origins", [None, 3, [3], [{"licence": "x"}], {"words": "x"}])
+def test_damaged_origins_count_as_none(run: Path, tmp_path: Path, origins: object) -> None:
+    weights = build_detector(small(), NAMES).state_dict()
+    save_detector(run / "best.safetensors", weights, small(), NAMES, notes={"origins": origins})
+    push(str(run), str(tmp_path / "out"), licence="mit")
+    assert "Origin" not in (tmp_path / "out" / "README.md").read_text()
 
 
 @pytest.mark.parametrize(
@@ -211,6 +246,8 @@ def test_a_new_repository_is_private_and_works_as_model(run: Path, hub: Hub, tmp
     assert "gfocal predict hub:me/street images/" in repository.files["README.md"].decode()
     assert "\n# street\n" in repository.files["README.md"].decode()
     assert gfocal.load("hub:me/street").names == NAMES
+    push("hub:me/street", str(tmp_path / "again"))
+    assert "These weights come from hub:me/street." in (tmp_path / "again" / "README.md").read_text()
 
 
 def test_a_repository_that_is_there_stays_as_it_is(run: Path, hub: Hub) -> None:

@@ -23,7 +23,8 @@ from gfocal.catalogue.web import CannotFetch, CutOff
 from gfocal.errors import GfocalError, UsageError
 from gfocal.interop.load import import_weights
 from gfocal.interop.report import ImportReport
-from gfocal.runs.checkpoint import BEST
+from gfocal.runs.checkpoint import BEST, add_notes
+from gfocal.runs.initial_weights import origin_notes
 from gfocal.utils.locks import InUse, locked_file
 from gfocal.utils.progress import notice
 from gfocal.utils.signals import Stopped
@@ -100,21 +101,21 @@ def _fetch(entry: Published, file: Path, say: Say) -> None:
     compared = "as published" if entry.sha256 else "none is published to compare it with"
     say(f"fetched {size:,} bytes, SHA-256 {digest} ({compared})")
     report = _convert(entry, file, say)
-    write_record(
-        Record(
-            name=entry.name,
-            address=got.published,
-            url=got.url,
-            sha256=digest,
-            bytes=size,
-            licence=entry.source.licence,
-            noncommercial=entry.source.noncommercial,
-            fetched=datetime.now(UTC).isoformat(timespec="seconds"),
-            gfocal=gfocal.__version__,
-            recipe=report.recipe,
-            changed=report.changed,
-        )
+    record = Record(
+        name=entry.name,
+        address=got.published,
+        url=got.url,
+        sha256=digest,
+        bytes=size,
+        licence=entry.source.licence,
+        noncommercial=entry.source.noncommercial,
+        fetched=datetime.now(UTC).isoformat(timespec="seconds"),
+        gfocal=gfocal.__version__,
+        recipe=report.recipe,
+        changed=report.changed,
     )
+    add_notes(report.file, origin_notes([record.origin]))
+    write_record(record)
     file.unlink()
     say_lines(report.lines(), say)
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gfocal.errors import UsageError
+from gfocal.runs.initial_weights import Origin
 from gfocal.utils.files import explained_writing, write_atomically
 from gfocal.utils.locks import locked_file
 from gfocal.utils.records import from_json, to_json
@@ -51,6 +52,11 @@ class Record:
     gfocal: str
     recipe: str
     changed: tuple[str, ...]
+
+    @property
+    def origin(self) -> Origin:
+        """What weights that are made of these carry with them."""
+        return Origin(f"{self.name} ({self.address})", self.licence, self.noncommercial)
 
 
 @dataclass(frozen=True)

@@ -96,6 +96,13 @@ def save_detector(
     write_atomically(path, lambda file: file.write_bytes(content), needed=len(content))
 
 
+def add_notes(path: Path, notes: Mapping[str, object]) -> None:
+    """Add facts to a checkpoint file, see :func:`save_detector`."""
+    about, weights = read_about(path), read_weights(path)
+    recipe, more = build_recipe(about.recipe, (), str(path)), {**about.notes, **notes}
+    save_detector(path, weights, recipe, about.names, category_ids=about.category_ids, notes=more)
+
+
 def find_weights(path: Path) -> Path:
     """The weights file that a run folder or a file stands for.
 
