@@ -211,6 +211,31 @@ def test_the_next_address_is_tried(server: FileServer) -> None:
     assert record.url.endswith("/new.pth")
 
 
+@pytest.mark.parametrize("status", [None, 503], ids=["nobody listens", "busy"])
+def test_the_next_address_is_tried_where_the_first_does_not_answer(server: FileServer, status: int | None) -> None:
+    first = "http://127.0.0.1:9/w.pth" if status is None else f"{server.url}/busy.pth"
+    server.files["/busy.pth"] = Served(status=status or 200)
+    server.files["/new.pth"] = Served(nanodet_file())
+    _, said = fetched(entry(first, addresses=(first, f"{server.url}/new.pth")))
+    assert any("failed (" in line or "asks for patience" in line for line in said)
+    record = read_record("small_r1_coco")
+    assert record is not None
+    assert record.url.endswith("/new.pth")
+
+
+def test_what_came_of_the_second_is_gone_on_with_first(server: FileServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download_module, "_TRIES", 1)
+    both = (f"{server.url}/one.pth", f"{server.url}/two.pth")
+    server.files["/one.pth"] = Served(nanodet_file(), statuses=[503])
+    server.files["/two.pth"] = Served(nanodet_file(), cuts=[1_000_000])
+    with pytest.raises(GfocalError, match=r"could not be fetched: .*patience.*; 1,000,000 of .* is kept: repeat"):
+        fetched(entry(both[0], addresses=both))
+    fetched(entry(both[0], addresses=both))
+    assert [(path, headers.get("Range")) for path, headers in server.asked] == [
+        ("/one.pth", None), ("/two.pth", None), ("/two.pth", "bytes=1000000-")
+    ]  # fmt: skip
+
+
 def test_another_file_than_the_published_one_is_not_kept(small: Published, server: FileServer, home: Path) -> None:
     server.files[f"/zoo/small-{SUM[:8]}.pth"] = Served(nanodet_file() + b"!")
     with pytest.raises(GfocalError, match=f"another file than the one that was published.*not with {SUM[:8]}"):

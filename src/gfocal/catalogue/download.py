@@ -93,6 +93,13 @@ def download(url: str, file: Path, *, sha256: str, timeout: float, say: Say) -> 
     return found
 
 
+def part_of(file: Path) -> str | None:
+    """The address that the part is of which is here of a file; None where there is none."""
+    _, part, notes = with_parts(file)
+    before = _read_notes(notes) if part.exists() else None
+    return None if before is None else before.url
+
+
 def _fetch_all(url: str, part: Path, notes: Path, timeout: float, say: Say) -> None:
     """Fetch until all of it is there."""
     tries = 0

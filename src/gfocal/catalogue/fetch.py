@@ -15,7 +15,7 @@ from gfocal.catalogue.addresses import Address, addresses, file_name
 from gfocal.catalogue.agree import contradictions, size_note
 from gfocal.catalogue.consent import require_consent
 from gfocal.catalogue.describe import describe_by_hand, describe_offer, describe_unreadable
-from gfocal.catalogue.download import download
+from gfocal.catalogue.download import download, part_of
 from gfocal.catalogue.entries import Published
 from gfocal.catalogue.home import Record, download_file, home, model_folder, read_record, with_parts, write_record
 from gfocal.catalogue.settings import is_offline, timeout
@@ -132,28 +132,24 @@ def _digest_of(entry: Published, file: Path) -> str:
 
 
 def _download(entry: Published, file: Path, say: Say) -> tuple[Address, str]:
-    """Where the file came from, and its SHA-256."""
-    problems = []
-    for address in addresses(entry):
+    """Where the file came from, and its SHA-256; where one address fails, the next is asked."""
+    problems, again, part = [], False, with_parts(file)[1]
+    begun = part_of(file)
+    for address in sorted(addresses(entry), key=lambda each: each.url != begun):  # on with what is here
         try:
             return address, download(address.url, file, sha256=entry.sha256, timeout=timeout(), say=say)
-        except CannotFetch as error:
+        except (CannotFetch, CutOff) as error:
+            again |= isinstance(error, CutOff)
             problems.append(str(error))
             say(f"note: {error}")
-        except CutOff as error:
-            kept = " What came is kept: repeat the command to go on." if with_parts(file)[1].exists() else ""
-            raise GfocalError(
-                f"{entry.name} could not be fetched: {error}.{kept} Or {describe_by_hand(entry)}"
-            ) from error
         except KeyboardInterrupt as error:
-            part = with_parts(file)[1]
             number = error.number if isinstance(error, Stopped) else signal.SIGINT
             size = part.stat().st_size if part.exists() else 0
             message = f"{Stopped(number)}; {size:,} bytes are kept in {part}: repeat the command to go on"
             raise Stopped(number, message) from error
-    raise GfocalError(
-        f"{entry.name} cannot be fetched: {'; '.join(problems)}. What can be done {describe_by_hand(entry)}"
-    )
+    why = f"{entry.name} {'could not' if again else 'cannot'} be fetched: {'; '.join(problems)}."
+    kept = " What came is kept: repeat the command to go on." if again and part.exists() else ""
+    raise GfocalError(f"{why}{kept} What else can be done {describe_by_hand(entry)}")
 
 
 def _convert(entry: Published, file: Path, say: Say) -> ImportReport:
