@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import hashlib
 import json
 import shutil
@@ -221,6 +222,18 @@ def test_a_web_page_is_no_file(call: Call) -> None:
     with pytest.raises(CannotFetch, match="a web page in the place of the file"):
         call()
     assert call.leftovers == []
+
+
+def test_a_packed_form_is_no_file(call: Call) -> None:
+    call.server.files["/w"] = Served(gzip.compress(CONTENT), packed="gzip")
+    with pytest.raises(CannotFetch, match=r"gave the file packed \(gzip\), which it was asked not to"):
+        call(sha256="")
+    assert call.leftovers == []
+    for served in (Served(CONTENT, packed="identity"), Served(CONTENT, packed="")):
+        call.server.files["/w"] = served
+        assert call() == SUM
+    call.server.files["/w.tgz"] = Served(CONTENT, packed="x-gzip")  # as some servers call a file of that name
+    assert call("/w.tgz") == SUM
 
 
 def test_a_redirect_to_another_host_is_followed_and_said(call: Call) -> None:

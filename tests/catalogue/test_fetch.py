@@ -25,6 +25,7 @@ from gfocal.catalogue.fetch import fetch
 from gfocal.catalogue.home import cached, home, read_record, remove
 from gfocal.errors import GfocalError, UsageError, message_of
 from gfocal.runs.checkpoint import read_about
+from gfocal.utils.files import DiskFull
 from gfocal.utils.signals import Stopped
 from helpers.file_server import FileServer, Served
 from helpers.launched import Started
@@ -190,7 +191,20 @@ def test_what_is_gone_says_what_a_person_can_do(small: Published, server: FileSe
     record = read_record("small_r1_coco")
     assert record is not None
     assert record.url == ""
-    assert not place.exists()
+    assert said[1] == f"took {len(nanodet_file()):,} bytes, SHA-256 {SUM} (as published)"
+    assert f"{place} is not needed any more, and stays" in said
+    assert place.read_bytes() == nanodet_file()
+
+
+def test_a_file_by_hand_that_is_of_no_use_stays(small: Published, home: Path) -> None:
+    place = home / "downloads" / "w.pth"
+    place.parent.mkdir(parents=True)
+    place.write_bytes(b"x")
+    with pytest.raises(UsageError, match=r"w\.pth is not a checkpoint") as error:
+        fetched(entry("https://example.org/w.pth"))
+    assert "the file is kept: `gfocal import" in message_of(error.value)
+    assert "put the right one there (NanoDet-m, ShuffleNetV2-1.0x), or delete it" in message_of(error.value)
+    assert place.read_bytes() == b"x"
 
 
 def test_a_file_by_hand_is_compared_too(small: Published, home: Path) -> None:
@@ -319,7 +333,7 @@ def test_a_hostile_pickle_is_refused_and_not_run(server: FileServer, tmp_path: P
     server.files["/w.pth"] = Served(pickle.dumps({"state_dict": Hostile(tmp_path / "touched")}))
     with pytest.raises(UsageError, match="nothing in it was run") as error:
         fetched(entry(f"{server.url}/w.pth"))
-    assert "delete it to have it fetched again" in message_of(error.value)
+    assert "/w.pth.bad -o DIR` takes options; repeat the command to have it fetched again" in message_of(error.value)
     assert not (tmp_path / "touched").exists()
     assert read_record("small_r1_coco") is None
 
@@ -334,11 +348,34 @@ def test_a_hostile_object_beside_the_tensors_is_left_out_and_named(server: FileS
     assert not (tmp_path / "touched").exists()
 
 
-def test_a_file_that_ends_early_is_refused(server: FileServer) -> None:
-    """By a server that believes it whole."""
-    server.files["/w.pth"] = Served(nanodet_file()[:1_000_000])
+@pytest.mark.parametrize("length", [True, False], ids=["believed whole", "no length"])
+def test_a_file_that_ends_early_does_not_stand_in_the_way(server: FileServer, home: Path, length: bool) -> None:
+    server.files["/w.pth"] = Served(nanodet_file()[:1_000_000], length=length)
+    said: list[str] = []
     with pytest.raises(UsageError, match="cut off"):
-        fetched(entry(f"{server.url}/w.pth"))
+        fetch(entry(f"{server.url}/w.pth", megabytes=4.0), say=said.append)
+    assert "note: that is 1.0 MB, and 4 MB are published" in said
+    assert [each.name for each in cached()] == ["w.pth.bad"]
+    server.files["/w.pth"] = Served(nanodet_file())
+    _, said = fetched(entry(f"{server.url}/w.pth", megabytes=4.0))
+    assert not any("are published" in line for line in said)
+    remove("small_r1_coco", "w.pth")
+    assert [path for path in home.rglob("*") if path.is_file()] == []
+
+
+def test_a_file_that_could_not_be_kept_is_taken_by_the_next_call(
+    small: Published, server: FileServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise DiskFull("no room")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("gfocal.catalogue.fetch.import_weights", full)
+        with pytest.raises(DiskFull):
+            fetched(small)
+    _, said = fetched(small)
+    assert "left by an earlier call, and taken" in said[0]
+    assert len(server.asked) == 1
 
 
 def test_another_network_is_not_kept_under_the_name(server: FileServer, home: Path) -> None:

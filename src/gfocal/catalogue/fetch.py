@@ -17,7 +17,16 @@ from gfocal.catalogue.consent import require_consent
 from gfocal.catalogue.describe import describe_by_hand, describe_offer, describe_unreadable
 from gfocal.catalogue.download import download, part_of
 from gfocal.catalogue.entries import Published
-from gfocal.catalogue.home import Record, download_file, home, model_folder, read_record, with_parts, write_record
+from gfocal.catalogue.home import (
+    Record,
+    download_file,
+    home,
+    model_folder,
+    read_record,
+    refused_file,
+    with_parts,
+    write_record,
+)
 from gfocal.catalogue.settings import is_offline, timeout
 from gfocal.catalogue.web import CannotFetch, CutOff
 from gfocal.errors import GfocalError, UsageError
@@ -25,17 +34,20 @@ from gfocal.interop.load import import_weights
 from gfocal.interop.report import ImportReport
 from gfocal.runs.checkpoint import BEST, add_notes
 from gfocal.runs.initial_weights import origin_notes
+from gfocal.utils.files import CannotWrite, DiskFull
 from gfocal.utils.locks import InUse, locked_file
 from gfocal.utils.progress import notice
 from gfocal.utils.signals import Stopped
 from gfocal.utils.text import Say, program, say_lines
+
+_NEAR = 0.75  # of the published size: people count MB in two ways, and publish them rounded
 
 
 def fetch(entry: Published, *, yes: bool = False, say: Say = notice) -> Path:
     """The folder with the converted weights of a checkpoint; fetched where it is not there yet.
 
     What is fetched, from where, under which licence and how large it is, is said before. A file that somebody put into
-    the folder for downloads is taken as it is. The published file is deleted once it is converted.
+    the folder for downloads is taken as it is, and stays. A fetched one is deleted once it is converted.
 
     Args:
         entry: what is wanted.
@@ -92,15 +104,18 @@ def _held(folder: Path, say: Say) -> Iterator[None]:
 
 
 def _fetch(entry: Published, file: Path, say: Say) -> None:
-    if file.is_file():
+    by_hand = file.is_file()
+    if by_hand:
         got, digest = Address(entry.addresses[0], ""), _digest_of(entry, file)
-        say(f"note: {file} is there, put by hand or by an earlier call, and taken")
+        say(f"note: {file} is there, put by hand or left by an earlier call, and taken")
     else:
         got, digest = _download(entry, file, say)
     size = file.stat().st_size
     compared = "as published" if entry.sha256 else "none is published to compare it with"
-    say(f"fetched {size:,} bytes, SHA-256 {digest} ({compared})")
-    report = _convert(entry, file, say)
+    say(f"{'took' if by_hand else 'fetched'} {size:,} bytes, SHA-256 {digest} ({compared})")
+    if entry.megabytes is not None and not _NEAR < size / 1e6 / entry.megabytes < 1 / _NEAR:
+        say(f"note: that is {size / 1e6:,.1f} MB, and {entry.megabytes:g} MB are published")
+    report = _convert(entry, file, by_hand, say)
     record = Record(
         name=entry.name,
         address=got.published,
@@ -116,7 +131,10 @@ def _fetch(entry: Published, file: Path, say: Say) -> None:
     )
     add_notes(report.file, origin_notes([record.origin]))
     write_record(record)
-    file.unlink()
+    if by_hand:
+        say(f"{file} is not needed any more, and stays")
+    else:
+        file.unlink()
     say_lines(report.lines(), say)
 
 
@@ -152,19 +170,27 @@ def _download(entry: Published, file: Path, say: Say) -> tuple[Address, str]:
     raise GfocalError(f"{why}{kept} What else can be done {describe_by_hand(entry)}")
 
 
-def _convert(entry: Published, file: Path, say: Say) -> ImportReport:
+def _convert(entry: Published, file: Path, by_hand: bool, say: Say) -> ImportReport:
     """Import a file, and see that it is the network of the entry."""
     try:
         report = import_weights(file, model_folder(entry.name), style=entry.style, overwrite=True)
         if problems := contradictions(entry, report):
             report.file.unlink()
             raise UsageError(f"{file} is not {entry.name}: it holds {'; '.join(problems)}")
-    except UsageError as error:
-        kept = shlex.quote(str(file))
-        error.add_note(
-            f"the file is kept: `{program()} import {kept} -o DIR` takes options; delete it to have it fetched again"
-        )
+    except (CannotWrite, DiskFull, InUse):
+        raise  # the file may be right: the next call takes it
+    except Exception as error:
+        error.add_note(_set_aside(entry, file, by_hand))
         raise
     if note := size_note(entry, report):
         say(f"note: {note}")
     return report
+
+
+def _set_aside(entry: Published, file: Path, by_hand: bool) -> str:
+    """Put a file that is of no use where it stands in nobody's way, unless a person put it there; what was done."""
+    kept, again = file, f"put the right one there ({entry.detector}, {entry.backbone}), or delete it to have it fetched"
+    if not by_hand:
+        kept, again = refused_file(file), "repeat the command to have it fetched again"
+        file.replace(kept)
+    return f"the file is kept: `{program()} import {shlex.quote(str(kept))} -o DIR` takes options; {again}"

@@ -156,7 +156,7 @@ def remove(name: str, file: str) -> int:
         CannotWrite: it cannot be removed.
     """
     folder, download = model_folder(name), download_file(file)
-    found = [place for place in (folder, *with_parts(download)) if place.exists()]
+    found = [place for place in (folder, *with_parts(download), refused_file(download)) if place.exists()]
     if not found:
         raise UsageError(f"there is nothing of {name} in {home()}")
     with locked_file(folder), explained_writing(folder):
@@ -170,3 +170,8 @@ def remove(name: str, file: str) -> int:
 def with_parts(file: Path) -> tuple[Path, Path, Path]:
     """A file, what there is of it while it is on its way, and the notes on that."""
     return file, file.with_name(f"{file.name}.part"), file.with_name(f"{file.name}.part.json")
+
+
+def refused_file(file: Path) -> Path:
+    """Where a fetched file is put that is not what it should be."""
+    return file.with_name(f"{file.name}.bad")

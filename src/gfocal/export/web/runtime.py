@@ -100,8 +100,9 @@ def _fetch(folder: Path, say: Say) -> None:
     """Fetch the package, compare it with what was published, and keep what is needed."""
     package = download_file(f"{NAME}-{VERSION}.tgz")
     by_hand = f"`npm pack {NAME}@{VERSION}` gives the same file, and --runtime FILE takes it"
-    if package.is_file():
-        say(f"note: {package} is there, and taken")
+    put_there = package.is_file()
+    if put_there:
+        say(f"note: {package} is there, and taken; it stays, and is not needed any more afterwards")
         if not _sum(package) == SHA256:
             raise UsageError(
                 f"{package} is not {NAME} {VERSION} as npm publishes it: delete it, and repeat the command"
@@ -121,8 +122,9 @@ def _fetch(folder: Path, say: Say) -> None:
     found = _read(package)
     for name, content in (("package.json", _about(found.version)), (SCRIPT, found.script), (WASM, found.wasm)):
         write_atomically(folder / name, _writes(content))  # the largest last: a folder without it is unfinished
-    with explained_writing(package):
-        package.unlink()
+    if not put_there:
+        with explained_writing(package):
+            package.unlink()
     say(f"{NAME} {VERSION} is kept in {folder}; `rm -r` of it has it fetched again by the next `{program()} export`")
 
 
