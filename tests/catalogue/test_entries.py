@@ -13,6 +13,7 @@ import pytest
 from gfocal.catalogue.addresses import Address, addresses, file_name
 from gfocal.catalogue.entries import Published, Source, find, matching, near, published, read_entries
 from gfocal.errors import UsageError
+from gfocal.interop.load import SIZED
 from gfocal.interop.mmdetection_config import check_fixed
 from gfocal.interop.mmdetection_recipe import _BACKBONES, find_row
 from gfocal.interop.nanodet import _KINDS
@@ -148,6 +149,11 @@ def test_the_rule_names_a_head_that_the_importer_takes(each: Published) -> None:
     kind = re.match(r"head type (\w+)", each.reason)
     assert kind is not None
     check_fixed(each.row, {"model": {"bbox_head": {"type": kind[1]}}}, "file")
+
+
+def test_inputs_of_files_that_do_not_say_them_are_known() -> None:
+    assert {each.row for each in READABLE} & SIZED == set(SMALL)
+    assert all(re.fullmatch(r"(\d+) x \1", each.input) for each in READABLE if each.row in SIZED)
 
 
 def test_styles_are_for_resnets_alone() -> None:

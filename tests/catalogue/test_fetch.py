@@ -378,6 +378,13 @@ def test_a_file_that_could_not_be_kept_is_taken_by_the_next_call(
     assert len(server.asked) == 1
 
 
+def test_the_list_says_the_input_size(server: FileServer) -> None:
+    server.files["/epoch_320.pth"] = Served(nanodet_file())
+    folder, said = fetched(entry(f"{server.url}/epoch_320.pth", input="416 x 416"))
+    assert gfocal.load(folder).resize.size == 416
+    assert not any("assumed" in line for line in said)
+
+
 def test_another_network_is_not_kept_under_the_name(server: FileServer, home: Path) -> None:
     """As an address, a mirror or a person mixes them up; most publishers give no sum."""
     plus = entry(f"{server.url}/w.pth", "plus_r1_coco", detector="NanoDet-Plus", row="nanodet_plus_m")
@@ -521,7 +528,8 @@ def test_a_published_name_through_a_mirror(server: FileServer, monkeypatch: pyte
     server.files["/weights/nanodet_m_416_coco.pth"] = Served(nanodet_file())
     monkeypatch.setenv("GFOCAL_MIRROR", f"{server.url}/weights")
     folder, said = fetched(which)
-    assert gfocal.load(folder).resize.size == 416, "told from the file's name"
+    assert gfocal.load(folder).resize.size == 416
+    assert not any("assumed" in line for line in said), "the list says it"
     assert f"  from {server.url}/weights/nanodet_m_416_coco.pth" in said[1]
     record = json.loads((folder / "model.json").read_text())
     assert record["changed"] == ["data.resize.size=416"]

@@ -19,6 +19,7 @@ from gfocal.errors import UsageError
 from gfocal.evaluation.evaluator import evaluate
 from gfocal.interop.load import import_weights
 from gfocal.interop.nanodet import import_nanodet
+from gfocal.interop.report import input_size
 from gfocal.recipe import load_recipe
 from gfocal.runs.checkpoint import load_detector
 from gfocal.zoo import build_detector
@@ -52,6 +53,18 @@ def val(shared: Path) -> DataIndex:
 def save(path: Path, state: dict[str, Any]) -> Path:
     torch.save({"state_dict": state, "epoch": 1}, path)
     return path
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [("m_416.ckpt", 416), ("m416x416.ckpt", 416), ("640.ckpt", 640), ("epoch_14160.ckpt", 320), ("best-4162.ckpt", 320),
+     ("20210416.ckpt", 320), ("x6400_416.ckpt", 416), ("m.ckpt", 320)],
+)  # fmt: skip
+def test_only_a_number_of_its_own_in_a_name_is_the_input_size(name: str, size: int) -> None:
+    found, (note,) = input_size(Path("416") / name, None, (640, 416))
+    assert found == size
+    assert f"{size} pixels are assumed" in note
+    assert input_size(Path(name), 96, (640, 416)) == (96, ())
 
 
 @pytest.mark.parametrize(("name", "size"), [("nanodet_m.ckpt", 320), ("nanodet_m_416.ckpt", 416)])

@@ -30,7 +30,7 @@ from gfocal.catalogue.home import (
 from gfocal.catalogue.settings import is_offline, timeout
 from gfocal.catalogue.web import CannotFetch, CutOff
 from gfocal.errors import GfocalError, UsageError
-from gfocal.interop.load import import_weights
+from gfocal.interop.load import SIZED, import_weights
 from gfocal.interop.report import ImportReport
 from gfocal.runs.checkpoint import BEST, add_notes
 from gfocal.runs.initial_weights import origin_notes
@@ -173,7 +173,8 @@ def _download(entry: Published, file: Path, say: Say) -> tuple[Address, str]:
 def _convert(entry: Published, file: Path, by_hand: bool, say: Say) -> ImportReport:
     """Import a file, and see that it is the network of the entry."""
     try:
-        report = import_weights(file, model_folder(entry.name), style=entry.style, overwrite=True)
+        size = int(entry.input.split(" x ")[0]) if entry.input and entry.row in SIZED else None
+        report = import_weights(file, model_folder(entry.name), style=entry.style, size=size, overwrite=True)
         if problems := contradictions(entry, report):
             report.file.unlink()
             raise UsageError(f"{file} is not {entry.name}: it holds {'; '.join(problems)}")

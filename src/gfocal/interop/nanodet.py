@@ -89,6 +89,8 @@ _PLUS = _Kind(
     r"head\.distribution_project\.project|aux_(fpn|head)\..+",  # for training alone
 )
 _KINDS = (_PLUS, _M)
+RECIPES = frozenset(recipe for kind in _KINDS for recipe in kind.recipes.values())
+"""That files of NanoDet are taken for."""
 
 
 def import_nanodet(

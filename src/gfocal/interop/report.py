@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -130,7 +131,7 @@ def input_size(checkpoint: Path, asked: int | None, named: Sequence[int]) -> tup
     """
     if asked is not None:
         return asked, ()
-    size = next((size for size in named if str(size) in checkpoint.name), 320)
+    size = next((size for size in named if re.search(rf"(?<!\d){size}(?!\d)", checkpoint.name)), 320)
     return size, (f"the file does not say its input size: {size} pixels are assumed; --size sets it",)
 
 
