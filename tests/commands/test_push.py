@@ -138,7 +138,7 @@ def test_the_card_names_the_weights_that_these_began_with(
     said: list[str] = []
     push(str(run), str(tmp_path / "out"), say=said.append)
     card = (tmp_path / "out" / "README.md").read_text()
-    assert "come from small\\_r1\\_coco (https://example.org/w.pth), published under CC BY-NC 4.0." in card
+    assert "come from small_r1_coco (https://example.org/w.pth), published under CC BY-NC 4.0." in card
     assert said == [WARNING]
 
 

@@ -258,7 +258,7 @@ def test_what_starting_from_another_run_did_is_told(
     total = len(load_detector(first)[0].state_dict())
     options = ("model.boxes.reg_max=8", "model.points.offset=0", "schedule.epochs=1")
     origins = [{"words": "somebody's", "licence": "MIT", "noncommercial": False}]
-    add_notes(first / "best.safetensors", {"origins": origins})
+    add_notes(first / LAST, {"origins": origins})
     train(small(*options), train_index, None, tmp_path / "second", init=first)
     assert read_about(tmp_path / "second" / "last.safetensors").notes["origins"] == origins
     said = capsys.readouterr().err

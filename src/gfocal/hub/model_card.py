@@ -105,7 +105,8 @@ def _origin(origins: Sequence[Origin], licence: str | None) -> list[str]:
     lines = []
     for origin in origins:
         under = f", published under {_inline(origin.licence)}" if origin.licence else ""
-        lines.append(f"These weights come from {_inline(origin.words)}{under}.")
+        words = _inline(origin.words).replace("\\_", "_")  # inside words they mean nothing, and addresses have them
+        lines.append(f"These weights come from {words}{under}.")
     if licence is None:
         lines.append("Their owner names no licence.")
     return ["## Origin and licence", "", " ".join(lines), ""] if lines else []
