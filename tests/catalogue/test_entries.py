@@ -219,7 +219,45 @@ def test_a_mirror_stands_in_for_every_address(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("GFOCAL_MIRROR", "https://mirror.example/weights/")
     found = addresses(entry("https://pan.baidu.com/s/1C34", code="hj8d"))
     assert [each.url for each in found] == ["https://mirror.example/weights/small_r1_coco.pth"]
-    for wrong in ("mirror.example/weights", "ftp://mirror.example", "/srv/weights"):
-        monkeypatch.setenv("GFOCAL_MIRROR", wrong)
-        with pytest.raises(UsageError, match="GFOCAL_MIRROR is the address of a folder"):
+
+
+WRONG = ["mirror.example/weights", "ftp://mirror.example", "/srv/weights", "https://", "https:///weights"]
+WRONG += [
+    "http://mirror example/w",
+    "http://a..b/w",
+    "http://[::1/w",
+    "http://mirror:port/w",
+    "http://m/w?key=1",
+    "http://m/#w",
+]
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_what_is_no_mirror(monkeypatch: pytest.MonkeyPatch, wrong: str) -> None:
+    monkeypatch.setenv("GFOCAL_MIRROR", wrong)
+    with pytest.raises(UsageError, match="GFOCAL_MIRROR is the address of a folder, such as https://example"):
+        addresses(entry("https://example.org/a.pth"))
+
+
+@pytest.mark.parametrize(
+    ("given", "folder"),
+    [
+        (" https://mirror.example:8080/a b/c%20d// ", "https://mirror.example:8080/a%20b/c%20d"),
+        ("http://[::1]:80/w", "http://[::1]:80/w"),
+        ("https://mirror.example/gewöhnlich", "https://mirror.example/gew%C3%B6hnlich"),
+        ("https://mirror.example", "https://mirror.example"),
+    ],
+)
+def test_a_mirror_is_written_as_servers_want_it(monkeypatch: pytest.MonkeyPatch, given: str, folder: str) -> None:
+    monkeypatch.setenv("GFOCAL_MIRROR", given)
+    assert addresses(entry("https://example.org/a.pth"))[0].url == f"{folder}/a.pth"
+
+
+@pytest.mark.parametrize("login", ["me:secret@", "secret@", ":secret@"])
+def test_a_password_in_a_mirror_is_refused_and_not_printed(monkeypatch: pytest.MonkeyPatch, login: str) -> None:
+    for address in (f"https://{login}mirror.example/w", f"https://{login}mirror.example:port/w"):
+        monkeypatch.setenv("GFOCAL_MIRROR", address)
+        with pytest.raises(UsageError, match="GFOCAL_MIRROR") as error:
             addresses(entry("https://example.org/a.pth"))
+        assert "secret" not in str(error.value)
+        assert "mirror.example" in str(error.value)

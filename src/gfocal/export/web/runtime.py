@@ -12,11 +12,10 @@ import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from gfocal.catalogue.download import download
 from gfocal.catalogue.home import download_file, home, with_parts
-from gfocal.catalogue.settings import is_offline, mirror, timeout
+from gfocal.catalogue.settings import is_offline, mirror, timeout, web_folder
 from gfocal.catalogue.web import CannotFetch, CutOff
 from gfocal.errors import GfocalError, UsageError
 from gfocal.utils.files import explained_writing, write_atomically
@@ -89,11 +88,7 @@ def address() -> str:
     given = next(
         (os.environ[name] for name in ("NPM_CONFIG_REGISTRY", "npm_config_registry") if name in os.environ), ""
     )
-    registry = given.strip().rstrip("/") or REGISTRY
-    parts = urlsplit(registry)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UsageError(f"NPM_CONFIG_REGISTRY is the address of a registry, such as {REGISTRY}, not {registry!r}")
-    return f"{registry}/{NAME}/-/{file}"
+    return f"{web_folder('NPM_CONFIG_REGISTRY', given.strip() or REGISTRY, REGISTRY)}/{NAME}/-/{file}"
 
 
 def _fetch(folder: Path, say: Say) -> None:
