@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +21,7 @@ from gfocal.errors import UsageError
 from gfocal.recipe import build_recipe
 from gfocal.runs.checkpoint import load_detector, read_about, save_detector
 from gfocal.runs.initial_weights import start_weights
+from gfocal.utils.text import visible
 from gfocal.zoo import build_detector
 from helpers.fake_hub import Hub, Repository, fake_hub
 from helpers.small_runs import assert_identical, small
@@ -87,6 +90,30 @@ def test_the_card(run: Path, tmp_path: Path) -> None:
     assert "## Classes (3)\n\ncat, dog\\*\\[x\\](y), newline" in body
     assert "## Measured on 1,234 images\n\n| | COCO metric |\n|---|---|\n| AP | 0.500 |\n| AP50 | 0.750 |\n\n" in body
     assert "licence" not in body
+
+
+@pytest.mark.parametrize("name", ["plain", "two words", "it's", 'a"b', "a;$(id)`id`", "me@v2", "pé", "a\nb"])
+def test_what_the_card_says_to_type_works(run: Path, tmp_path: Path, name: str) -> None:
+    target = tmp_path / name
+    push(str(run), str(target))
+    lines = (target / "README.md").read_text(encoding="utf-8").splitlines()
+    load = next(line for line in lines if line.startswith("detector = "))
+    assert ast.literal_eval(load.removeprefix("detector = gfocal.load(").removesuffix(")")) == str(target)
+    words = shlex.split(next(line for line in lines if line.startswith("    gfocal predict")))
+    assert words == ["gfocal", "predict", visible(str(target)), "images/"]
+    title = next(line for line in lines if line.startswith("# "))
+    assert title.startswith(f"# {name[0]}")
+    assert title.endswith(name[-1].replace("`", "\\`"))
+
+
+def test_a_name_that_is_no_text_is_written_as_escapes(run: Path, tmp_path: Path) -> None:
+    """As Python reads UTF-8 from a command line where LC_ALL=C."""
+    target = tmp_path / "p\udcc3\udca9"
+    push(str(run), str(target), licence="ours, p\udcc3")
+    card = (target / "README.md").read_text(encoding="utf-8")
+    assert "\n# p\\\\udcc3\\\\udca9\n" in card
+    assert f"gfocal.load({str(target)!r})" in card
+    assert yaml.safe_load(card.split("---\n")[1])["license_name"] == "ours, p\\udcc3"
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from gfocal.runs.initial_weights import Origin, hub_repository, origin_notes, or
 from gfocal.utils.files import write_atomically
 from gfocal.utils.locks import locked_folder
 from gfocal.utils.progress import notice
-from gfocal.utils.text import Say
+from gfocal.utils.text import Say, visible
 
 CARD = "README.md"
 _FILES = (BEST, RECIPE, CARD)
@@ -72,6 +72,7 @@ def push(
         UsageError: the weights cannot be read, or the target is taken or may not be written.
         GfocalError: the hub cannot be reached.
     """
+    licence, message = (None if text is None else visible(text) for text in (licence, message))
     name = parse_hub_name(target) if is_hub_name(target) else None
     path = model_path(model, say=say)
     if name is None:
@@ -100,12 +101,11 @@ def _write(path: Path, folder: Path, target: str, licence: str | None, say: Say)
     for each in origins:
         if each.noncommercial:
             say(f"warning: they come from {each.words}, whose licence ({each.licence}) forbids commercial use")
-    name = target.partition("@")[0]
-    title = name.rpartition("/")[2] or Path(target).name
-    own = _with_own(origins, name if is_hub_name(target) else title, licence)
+    name = target.partition("@")[0] if is_hub_name(target) else Path(target).resolve().name
+    own = _with_own(origins, name, licence)
     notes = {**_notes_for_others(about), **(origin_notes(own) if own else {})}
     save_detector(folder / BEST, tensors, recipe, about.names, category_ids=about.category_ids, notes=notes)
-    text = model_card(title, target, recipe, about, origins, licence)
+    text = model_card(name.rpartition("/")[2], target, recipe, about, origins, licence)
     write_atomically(folder / CARD, lambda file: file.write_text(text, encoding="utf-8"))
     plain = yaml.safe_dump(recipe.to_dict(), sort_keys=False)
     write_atomically(folder / RECIPE, lambda file: file.write_text(plain, encoding="utf-8"))

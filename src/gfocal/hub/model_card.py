@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 
 from gfocal.recipe import Recipe
 from gfocal.runs.checkpoint import CheckpointInfo
 from gfocal.runs.initial_weights import Origin
-from gfocal.utils.text import counted
+from gfocal.utils.text import counted, visible
 
 _FIGURES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100")
 _OPEN = {"apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0"}
@@ -29,23 +30,24 @@ def model_card(
         origins: of the weights; none where they were trained from random values, or from a backbone alone.
         licence: of these weights, as the one who gives them says; None where nobody did.
     """
+    typed = shlex.quote(visible(model))
     return "\n".join(
         [
             *_header(licence),
             "",
-            f"# {title}",
+            f"# {_inline(title)}",
             "",
             _what(recipe, about),
             "",
             "## Use",
             "",
-            f"    gfocal predict {model} images/",
-            f"    gfocal train recipe.yaml --data path/to/dataset --init {model}",
+            f"    gfocal predict {typed} images/",
+            f"    gfocal train recipe.yaml --data path/to/dataset --init {typed}",
             "",
             "```python",
             "import gfocal",
             "",
-            f'detector = gfocal.load("{model}")',
+            f"detector = gfocal.load({model!r})",
             'found = detector.predict("street.jpg")',
             "print(found.names, found.scores, found.boxes)",
             "```",
@@ -114,5 +116,5 @@ def _origin(origins: Sequence[Origin], licence: str | None) -> list[str]:
 
 def _inline(text: str) -> str:
     """A text from outside inside Markdown."""
-    plain = " ".join("".join(letter for letter in text if letter.isprintable()).split())
+    plain = " ".join("".join(letter for letter in visible(text, "\t\n") if letter.isprintable()).split())
     return "".join(f"\\{letter}" if letter in "\\`*_[]<>#|&" else letter for letter in plain)
