@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import hashlib
 import json
 import shutil
@@ -16,6 +17,7 @@ from gfocal.catalogue import download as module
 from gfocal.catalogue.download import download
 from gfocal.catalogue.home import with_parts
 from gfocal.catalogue.web import CannotFetch, CutOff, next_address
+from gfocal.errors import UsageError
 from gfocal.utils.files import CannotWrite, DiskFull
 from helpers.file_server import FileServer, Served
 
@@ -223,6 +225,18 @@ def test_a_web_page_is_no_file(call: Call) -> None:
     assert call.leftovers == []
 
 
+def test_a_packed_form_is_no_file(call: Call) -> None:
+    call.server.files["/w"] = Served(gzip.compress(CONTENT), packed="gzip")
+    with pytest.raises(CannotFetch, match=r"gave the file packed \(gzip\), which it was asked not to"):
+        call(sha256="")
+    assert call.leftovers == []
+    for served in (Served(CONTENT, packed="identity"), Served(CONTENT, packed="")):
+        call.server.files["/w"] = served
+        assert call() == SUM
+    call.server.files["/w.tgz"] = Served(CONTENT, packed="x-gzip")  # as some servers call a file of that name
+    assert call("/w.tgz") == SUM
+
+
 def test_a_redirect_to_another_host_is_followed_and_said(call: Call) -> None:
     port = call.server.server_port
     call.server.files["/old"] = Served(status=302, location=f"http://localhost:{port}/mid?a=b%20c")
@@ -251,12 +265,15 @@ def test_redirects_in_a_circle_end(call: Call) -> None:
         ("http://example.org/w", r"http://example\.org/w, which is not encrypted"),
         ("ftp://example.org/w", "no address of the web"),
         ("file:///etc/passwd", "no address of the web"),
+        ("https://me:secret@example.org/w", "leads to https://example.org/w, with a name or password"),
+        ("https://[::1/w", "no address of the web"),
         (None, "without saying where"),
     ],
 )
 def test_where_a_redirect_may_not_lead(location: str | None, words: str) -> None:
-    with pytest.raises(CannotFetch, match=words):
+    with pytest.raises(CannotFetch, match=words) as error:
         next_address("https://example.org/a", location)
+    assert "secret" not in str(error.value)
 
 
 def test_where_a_redirect_may_lead() -> None:
@@ -275,6 +292,44 @@ def test_a_proxy_of_the_environment_is_asked(call: Call, monkeypatch: pytest.Mon
     monkeypatch.setenv("no_proxy", "weights.invalid")
     with pytest.raises(CannotFetch, match=r"weights\.invalid is not found"):
         call("http://weights.invalid/w")
+
+
+@pytest.mark.parametrize("proxy", ["socks5h://127.0.0.1:9", "SOCKS4://me:secret@127.0.0.1:9", "ftp://x"])
+def test_a_proxy_of_another_kind_is_refused(call: Call, monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+    monkeypatch.setenv("http_proxy", proxy)
+    with pytest.raises(UsageError, match="HTTP_PROXY names a proxy of") as error:
+        call("http://weights.invalid/w")
+    assert "secret" not in str(error.value)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    assert call() == SUM
+
+
+@pytest.mark.parametrize(
+    ("url", "proxy"),
+    [
+        ("http://127.0.0.1/a b", None),
+        ("http://127.0.0.1:port/w", None),
+        ("http://a..b/w", None),
+        (f"http://{'a' * 70}/w", None),
+        ("http://example.org/w", "http:/me:secret@proxy:80"),
+        ("http://example.org/w", "http://me:secret@proxy:port"),
+    ],
+)
+def test_an_address_that_is_none_is_not_asked_again(
+    call: Call, monkeypatch: pytest.MonkeyPatch, url: str, proxy: str | None
+) -> None:
+    if proxy is not None:
+        monkeypatch.setenv("http_proxy", proxy)
+    with pytest.raises(CannotFetch, match="something wrong with an address") as error:
+        call(url)
+    assert call.said == []
+    assert "secret" not in str(error.value)
+
+
+def test_what_was_asked_for_is_shown_without_its_keys(call: Call) -> None:
+    call.server.files["/old"] = Served(status=302, location="/gone?key=secret")
+    with pytest.raises(CannotFetch, match=r"nothing any more at http://127\.0\.0\.1:\d+/gone \(404"):
+        call("/old")
 
 
 def test_a_length_that_nobody_says(call: Call) -> None:

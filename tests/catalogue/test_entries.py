@@ -13,6 +13,7 @@ import pytest
 from gfocal.catalogue.addresses import Address, addresses, file_name
 from gfocal.catalogue.entries import Published, Source, find, matching, near, published, read_entries
 from gfocal.errors import UsageError
+from gfocal.interop.load import SIZED
 from gfocal.interop.mmdetection_config import check_fixed
 from gfocal.interop.mmdetection_recipe import _BACKBONES, find_row
 from gfocal.interop.nanodet import _KINDS
@@ -150,6 +151,11 @@ def test_the_rule_names_a_head_that_the_importer_takes(each: Published) -> None:
     check_fixed(each.row, {"model": {"bbox_head": {"type": kind[1]}}}, "file")
 
 
+def test_inputs_of_files_that_do_not_say_them_are_known() -> None:
+    assert {each.row for each in READABLE} & SIZED == set(SMALL)
+    assert all(re.fullmatch(r"(\d+) x \1", each.input) for each in READABLE if each.row in SIZED)
+
+
 def test_styles_are_for_resnets_alone() -> None:
     assert {each.row for each in ALL if each.style} == {"gfl_r50", "retinanet_r50", "foveabox_r50"}
     assert {load_recipe(each.row).model.backbone.split(".")[0] for each in ALL if each.style} == {"resnet50"}
@@ -213,7 +219,45 @@ def test_a_mirror_stands_in_for_every_address(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("GFOCAL_MIRROR", "https://mirror.example/weights/")
     found = addresses(entry("https://pan.baidu.com/s/1C34", code="hj8d"))
     assert [each.url for each in found] == ["https://mirror.example/weights/small_r1_coco.pth"]
-    for wrong in ("mirror.example/weights", "ftp://mirror.example", "/srv/weights"):
-        monkeypatch.setenv("GFOCAL_MIRROR", wrong)
-        with pytest.raises(UsageError, match="GFOCAL_MIRROR is the address of a folder"):
+
+
+WRONG = ["mirror.example/weights", "ftp://mirror.example", "/srv/weights", "https://", "https:///weights"]
+WRONG += [
+    "http://mirror example/w",
+    "http://a..b/w",
+    "http://[::1/w",
+    "http://mirror:port/w",
+    "http://m/w?key=1",
+    "http://m/#w",
+]
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_what_is_no_mirror(monkeypatch: pytest.MonkeyPatch, wrong: str) -> None:
+    monkeypatch.setenv("GFOCAL_MIRROR", wrong)
+    with pytest.raises(UsageError, match="GFOCAL_MIRROR is the address of a folder, such as https://example"):
+        addresses(entry("https://example.org/a.pth"))
+
+
+@pytest.mark.parametrize(
+    ("given", "folder"),
+    [
+        (" https://mirror.example:8080/a b/c%20d// ", "https://mirror.example:8080/a%20b/c%20d"),
+        ("http://[::1]:80/w", "http://[::1]:80/w"),
+        ("https://mirror.example/gewöhnlich", "https://mirror.example/gew%C3%B6hnlich"),
+        ("https://mirror.example", "https://mirror.example"),
+    ],
+)
+def test_a_mirror_is_written_as_servers_want_it(monkeypatch: pytest.MonkeyPatch, given: str, folder: str) -> None:
+    monkeypatch.setenv("GFOCAL_MIRROR", given)
+    assert addresses(entry("https://example.org/a.pth"))[0].url == f"{folder}/a.pth"
+
+
+@pytest.mark.parametrize("login", ["me:secret@", "secret@", ":secret@"])
+def test_a_password_in_a_mirror_is_refused_and_not_printed(monkeypatch: pytest.MonkeyPatch, login: str) -> None:
+    for address in (f"https://{login}mirror.example/w", f"https://{login}mirror.example:port/w"):
+        monkeypatch.setenv("GFOCAL_MIRROR", address)
+        with pytest.raises(UsageError, match="GFOCAL_MIRROR") as error:
             addresses(entry("https://example.org/a.pth"))
+        assert "secret" not in str(error.value)
+        assert "mirror.example" in str(error.value)

@@ -24,6 +24,8 @@ from gfocal.catalogue.entries import Published, find
 from gfocal.catalogue.fetch import fetch
 from gfocal.catalogue.home import cached, home, read_record, remove
 from gfocal.errors import GfocalError, UsageError, message_of
+from gfocal.runs.checkpoint import read_about
+from gfocal.utils.files import DiskFull
 from gfocal.utils.signals import Stopped
 from helpers.file_server import FileServer, Served
 from helpers.launched import Started
@@ -57,6 +59,11 @@ def test_weights_are_fetched_converted_and_kept(small: Published, server: FileSe
     assert record is not None
     assert (record.sha256, record.bytes, record.recipe) == (SUM, len(nanodet_file()), "gfl_nano")
     assert record.url == record.address == small.addresses[0]
+    about = read_about(folder / "best.safetensors")
+    assert about.notes["origins"] == [
+        {"words": f"small_r1_coco ({small.addresses[0]})", "licence": "Apache-2.0", "noncommercial": False}
+    ]
+    assert about.notes["imported_from"] == f"small-{SUM[:8]}.pth"
     assert (record.licence, record.noncommercial, record.gfocal) == ("Apache-2.0", False, gfocal.__version__)
 
 
@@ -184,7 +191,20 @@ def test_what_is_gone_says_what_a_person_can_do(small: Published, server: FileSe
     record = read_record("small_r1_coco")
     assert record is not None
     assert record.url == ""
-    assert not place.exists()
+    assert said[1] == f"took {len(nanodet_file()):,} bytes, SHA-256 {SUM} (as published)"
+    assert f"{place} is not needed any more, and stays" in said
+    assert place.read_bytes() == nanodet_file()
+
+
+def test_a_file_by_hand_that_is_of_no_use_stays(small: Published, home: Path) -> None:
+    place = home / "downloads" / "w.pth"
+    place.parent.mkdir(parents=True)
+    place.write_bytes(b"x")
+    with pytest.raises(UsageError, match=r"w\.pth is not a checkpoint") as error:
+        fetched(entry("https://example.org/w.pth"))
+    assert "the file is kept: `gfocal import" in message_of(error.value)
+    assert "put the right one there (NanoDet-m, ShuffleNetV2-1.0x), or delete it" in message_of(error.value)
+    assert place.read_bytes() == b"x"
 
 
 def test_a_file_by_hand_is_compared_too(small: Published, home: Path) -> None:
@@ -203,6 +223,31 @@ def test_the_next_address_is_tried(server: FileServer) -> None:
     record = read_record("small_r1_coco")
     assert record is not None
     assert record.url.endswith("/new.pth")
+
+
+@pytest.mark.parametrize("status", [None, 503], ids=["nobody listens", "busy"])
+def test_the_next_address_is_tried_where_the_first_does_not_answer(server: FileServer, status: int | None) -> None:
+    first = "http://127.0.0.1:9/w.pth" if status is None else f"{server.url}/busy.pth"
+    server.files["/busy.pth"] = Served(status=status or 200)
+    server.files["/new.pth"] = Served(nanodet_file())
+    _, said = fetched(entry(first, addresses=(first, f"{server.url}/new.pth")))
+    assert any("failed (" in line or "asks for patience" in line for line in said)
+    record = read_record("small_r1_coco")
+    assert record is not None
+    assert record.url.endswith("/new.pth")
+
+
+def test_what_came_of_the_second_is_gone_on_with_first(server: FileServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download_module, "_TRIES", 1)
+    both = (f"{server.url}/one.pth", f"{server.url}/two.pth")
+    server.files["/one.pth"] = Served(nanodet_file(), statuses=[503])
+    server.files["/two.pth"] = Served(nanodet_file(), cuts=[1_000_000])
+    with pytest.raises(GfocalError, match=r"could not be fetched: .*patience.*; 1,000,000 of .* is kept: repeat"):
+        fetched(entry(both[0], addresses=both))
+    fetched(entry(both[0], addresses=both))
+    assert [(path, headers.get("Range")) for path, headers in server.asked] == [
+        ("/one.pth", None), ("/two.pth", None), ("/two.pth", "bytes=1000000-")
+    ]  # fmt: skip
 
 
 def test_another_file_than_the_published_one_is_not_kept(small: Published, server: FileServer, home: Path) -> None:
@@ -288,7 +333,7 @@ def test_a_hostile_pickle_is_refused_and_not_run(server: FileServer, tmp_path: P
     server.files["/w.pth"] = Served(pickle.dumps({"state_dict": Hostile(tmp_path / "touched")}))
     with pytest.raises(UsageError, match="nothing in it was run") as error:
         fetched(entry(f"{server.url}/w.pth"))
-    assert "delete it to have it fetched again" in message_of(error.value)
+    assert "/w.pth.bad -o DIR` takes options; repeat the command to have it fetched again" in message_of(error.value)
     assert not (tmp_path / "touched").exists()
     assert read_record("small_r1_coco") is None
 
@@ -303,10 +348,63 @@ def test_a_hostile_object_beside_the_tensors_is_left_out_and_named(server: FileS
     assert not (tmp_path / "touched").exists()
 
 
-def test_a_file_that_ends_early_is_refused(server: FileServer) -> None:
-    """By a server that believes it whole."""
-    server.files["/w.pth"] = Served(nanodet_file()[:1_000_000])
+@pytest.mark.parametrize("length", [True, False], ids=["believed whole", "no length"])
+def test_a_file_that_ends_early_does_not_stand_in_the_way(server: FileServer, home: Path, length: bool) -> None:
+    server.files["/w.pth"] = Served(nanodet_file()[:1_000_000], length=length)
+    said: list[str] = []
     with pytest.raises(UsageError, match="cut off"):
+        fetch(entry(f"{server.url}/w.pth", megabytes=4.0), say=said.append)
+    assert "note: that is 1.0 MB, and 4 MB are published" in said
+    assert [each.name for each in cached()] == ["w.pth.bad"]
+    server.files["/w.pth"] = Served(nanodet_file())
+    _, said = fetched(entry(f"{server.url}/w.pth", megabytes=4.0))
+    assert not any("are published" in line for line in said)
+    remove("small_r1_coco", "w.pth")
+    assert [path for path in home.rglob("*") if path.is_file()] == []
+
+
+def test_a_file_that_could_not_be_kept_is_taken_by_the_next_call(
+    small: Published, server: FileServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise DiskFull("no room")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("gfocal.catalogue.fetch.import_weights", full)
+        with pytest.raises(DiskFull):
+            fetched(small)
+    _, said = fetched(small)
+    assert "left by an earlier call, and taken" in said[0]
+    assert len(server.asked) == 1
+
+
+def test_the_list_says_the_input_size(server: FileServer) -> None:
+    server.files["/epoch_320.pth"] = Served(nanodet_file())
+    folder, said = fetched(entry(f"{server.url}/epoch_320.pth", input="416 x 416"))
+    assert gfocal.load(folder).resize.size == 416
+    assert not any("assumed" in line for line in said)
+
+
+def test_another_network_is_not_kept_under_the_name(server: FileServer, home: Path) -> None:
+    """As an address, a mirror or a person mixes them up; most publishers give no sum."""
+    plus = entry(f"{server.url}/w.pth", "plus_r1_coco", detector="NanoDet-Plus", row="nanodet_plus_m")
+    server.files["/w.pth"] = Served(nanodet_file())
+    with pytest.raises(UsageError, match="is not plus_r1_coco: it holds gfl_nano, not nanodet_plus_m\n"):
+        fetched(plus)
+    assert not (home / "models" / "plus_r1_coco" / "best.safetensors").exists()
+    assert read_record("plus_r1_coco") is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "classes", "words"),
+    [
+        ((), 20, "holds 20 classes, not the 80 of COCO"),
+        (("model.backbone=shufflenet_v2_x1_5",), 80, "the backbone shufflenet_v2_x1_5, not ShuffleNetV2-1.0x"),
+    ],
+)
+def test_nor_another_size_of_it(server: FileServer, changes: tuple[str, ...], classes: int, words: str) -> None:
+    server.files["/w.pth"] = Served(nanodet_file("gfl_nano", *changes, classes=classes))
+    with pytest.raises(UsageError, match=words):
         fetched(entry(f"{server.url}/w.pth"))
 
 
@@ -430,7 +528,8 @@ def test_a_published_name_through_a_mirror(server: FileServer, monkeypatch: pyte
     server.files["/weights/nanodet_m_416_coco.pth"] = Served(nanodet_file())
     monkeypatch.setenv("GFOCAL_MIRROR", f"{server.url}/weights")
     folder, said = fetched(which)
-    assert gfocal.load(folder).resize.size == 416, "told from the file's name"
+    assert gfocal.load(folder).resize.size == 416
+    assert not any("assumed" in line for line in said), "the list says it"
     assert f"  from {server.url}/weights/nanodet_m_416_coco.pth" in said[1]
     record = json.loads((folder / "model.json").read_text())
     assert record["changed"] == ["data.resize.size=416"]

@@ -112,7 +112,9 @@ def test_a_list_for_programs(server: FileServer) -> None:
     assert one["source"]["noncommercial"] is True
     assert one["asked"] == [f"{server.url}/closed.pth"]
     assert (one["folder"], one["readable"]) == (None, True)
-    assert json.loads(call("models", "nothing", "--json").stdout) == {"models": []}
+    assert json.loads(call("models", "dcn", "--json").stdout) == {"models": []}, "it is there, and cannot be read"
+    for more in ((), ("--json",), ("--json", "--all")):
+        assert "no published weights have nothing in their line" in refused("models", "nothing", *more)
 
 
 def test_download_list_and_remove(server: FileServer, home: Path) -> None:

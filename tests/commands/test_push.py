@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import shlex
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +20,8 @@ from gfocal.commands.push import push
 from gfocal.errors import UsageError
 from gfocal.recipe import build_recipe
 from gfocal.runs.checkpoint import load_detector, read_about, save_detector
+from gfocal.runs.initial_weights import start_weights
+from gfocal.utils.text import visible
 from gfocal.zoo import build_detector
 from helpers.fake_hub import Hub, Repository, fake_hub
 from helpers.small_runs import assert_identical, small
@@ -87,6 +92,30 @@ def test_the_card(run: Path, tmp_path: Path) -> None:
     assert "licence" not in body
 
 
+@pytest.mark.parametrize("name", ["plain", "two words", "it's", 'a"b', "a;$(id)`id`", "me@v2", "pé", "a\nb"])
+def test_what_the_card_says_to_type_works(run: Path, tmp_path: Path, name: str) -> None:
+    target = tmp_path / name
+    push(str(run), str(target))
+    lines = (target / "README.md").read_text(encoding="utf-8").splitlines()
+    load = next(line for line in lines if line.startswith("detector = "))
+    assert ast.literal_eval(load.removeprefix("detector = gfocal.load(").removesuffix(")")) == str(target)
+    words = shlex.split(next(line for line in lines if line.startswith("    gfocal predict")))
+    assert words == ["gfocal", "predict", visible(str(target)), "images/"]
+    title = next(line for line in lines if line.startswith("# "))
+    assert title.startswith(f"# {name[0]}")
+    assert title.endswith(name[-1].replace("`", "\\`"))
+
+
+def test_a_name_that_is_no_text_is_written_as_escapes(run: Path, tmp_path: Path) -> None:
+    """As Python reads UTF-8 from a command line where LC_ALL=C."""
+    target = tmp_path / "p\udcc3\udca9"
+    push(str(run), str(target), licence="ours, p\udcc3")
+    card = (target / "README.md").read_text(encoding="utf-8")
+    assert "\n# p\\\\udcc3\\\\udca9\n" in card
+    assert f"gfocal.load({str(target)!r})" in card
+    assert yaml.safe_load(card.split("---\n")[1])["license_name"] == "ours, p\\udcc3"
+
+
 @pytest.mark.parametrize(
     ("licence", "header", "words"),
     [
@@ -136,10 +165,43 @@ def test_the_card_names_the_weights_that_these_began_with(
     said: list[str] = []
     push(str(run), str(tmp_path / "out"), say=said.append)
     card = (tmp_path / "out" / "README.md").read_text()
-    assert (
-        "come from small_r1_coco (https://example.org/w.pth), under CC BY-NC 4.0 (their repository's licence)" in card
-    )
-    assert said == ["warning: they come from small_r1_coco, whose licence (CC BY-NC 4.0) forbids commercial use"]
+    assert "come from small_r1_coco (https://example.org/w.pth), published under CC BY-NC 4.0." in card
+    assert said == [WARNING]
+
+
+WARNING = (
+    "warning: they come from small_r1_coco (https://example.org/w.pth), whose licence (CC BY-NC 4.0) forbids "
+    "commercial use"
+)
+
+
+def test_origins_go_with_the_weights(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through a push, a copy of the file alone, a run that starts from it, and when all before is gone."""
+    monkeypatch.setenv("GFOCAL_HOME", str(tmp_path / "home"))
+    first = fetched(tmp_path / "home", "CC BY-NC 4.0", True)
+    push(str(first), str(tmp_path / "one"), licence="cc-by-nc-4.0")
+    shutil.rmtree(tmp_path / "home")
+    copied = tmp_path / "alone" / "x.safetensors"
+    copied.parent.mkdir()
+    shutil.copy(tmp_path / "one" / "best.safetensors", copied)
+    started = start_weights(build_detector(small(), ("cat",)), small(), copied)
+    (run / "run.json").write_text(json.dumps({"init": started.to_dict()}))
+    shutil.rmtree(tmp_path / "one")
+    copied.unlink()
+    said: list[str] = []
+    push(str(run), str(tmp_path / "two"), say=said.append)
+    assert said == [WARNING, "warning: they come from one, whose licence (cc-by-nc-4.0) forbids commercial use"]
+    text = (tmp_path / "two" / "README.md").read_text()
+    assert "published under CC BY-NC 4.0. These weights come from one, published under cc-by-nc-4.0." in text
+    assert "/one" not in text
+
+
+@pytest.mark.parametrize("origins", [None, 3, [3], [{"licence": "x"}], {"words": "x"}])
+def test_damaged_origins_count_as_none(run: Path, tmp_path: Path, origins: object) -> None:
+    weights = build_detector(small(), NAMES).state_dict()
+    save_detector(run / "best.safetensors", weights, small(), NAMES, notes={"origins": origins})
+    push(str(run), str(tmp_path / "out"), licence="mit")
+    assert "Origin" not in (tmp_path / "out" / "README.md").read_text()
 
 
 @pytest.mark.parametrize(
@@ -211,6 +273,8 @@ def test_a_new_repository_is_private_and_works_as_model(run: Path, hub: Hub, tmp
     assert "gfocal predict hub:me/street images/" in repository.files["README.md"].decode()
     assert "\n# street\n" in repository.files["README.md"].decode()
     assert gfocal.load("hub:me/street").names == NAMES
+    push("hub:me/street", str(tmp_path / "again"))
+    assert "These weights come from hub:me/street." in (tmp_path / "again" / "README.md").read_text()
 
 
 def test_a_repository_that_is_there_stays_as_it_is(run: Path, hub: Hub) -> None:

@@ -205,6 +205,7 @@ def test_a_package_that_was_put_there_is_taken(
     place.write_bytes((tmp_path / "made.tgz").read_bytes())
     assert web_runtime(say=lambda _: None) == RUNTIME
     assert server.asked == []
+    assert place.is_file(), "what a person put there"
 
 
 def test_addresses(server: FileServer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,6 +43,7 @@ class Served:
     location: str | None = None
     kind: str = "application/octet-stream"
     length: bool | str = True
+    packed: str | None = None
     statuses: list[int] = field(default_factory=list)
 
     @property
@@ -103,6 +104,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", served.kind)
         if served.etag is not None:
             self.send_header("ETag", served.etag)
+        if served.packed is not None:
+            self.send_header("Content-Encoding", served.packed)
         if served.date is not None:
             self.send_header("Last-Modified", served.date)
         if start:

@@ -10,7 +10,7 @@ import torch
 
 from gfocal.catalogue.entries import Published, Source
 from gfocal.data.formats.coco.classes import COCO_NAMES
-from gfocal.interop.nanodet import _M
+from gfocal.interop.nanodet import _M, _PLUS
 from gfocal.recipe import load_recipe
 from gfocal.zoo import build_detector
 
@@ -35,11 +35,12 @@ def entry(address: str, name: str = "small_r1_coco", **more: Any) -> Published:
 
 
 @functools.cache
-def nanodet_file() -> bytes:
-    """A checkpoint of NanoDet-m with random values, as its trainer writes one."""
+def nanodet_file(row: str = "gfl_nano", *changes: str, classes: int = 80) -> bytes:
+    """A checkpoint of NanoDet-m (or of NanoDet-Plus) with random values, as its trainer writes one."""
     torch.manual_seed(0)
-    detector = build_detector(load_recipe("gfl_nano"), COCO_NAMES, pretrained=False)
-    state = {f"model.{_M.names.their_name(name)}": tensor for name, tensor in detector.state_dict().items()}
+    detector = build_detector(load_recipe(row, changes), COCO_NAMES[:classes], pretrained=False)
+    theirs = (_PLUS if row.startswith("nanodet_plus") else _M).names.their_name
+    state = {f"model.{theirs(name)}": tensor for name, tensor in detector.state_dict().items()}
     file = io.BytesIO()
     torch.save({"state_dict": state, "epoch": 1}, file)
     return file.getvalue()

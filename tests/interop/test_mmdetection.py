@@ -131,6 +131,7 @@ def test_names_that_mmdetection_once_had(keys: Path, model: str, old: str) -> No
         (["fc.weight"], "fc.weight"),
         ([], "none"),
         (["bbox_head.conv_cls.weight", "bbox_head.conv_reg.weight", "bbox_head.scales.0.scale"], "conv_cls"),
+        (["fpn.lateral_convs.0.conv.weight", "head.weight"], "fpn.lateral_convs"),
         (["bad\x1b[2J.weight"], r"bad\?\[2J"),
     ],
 )
@@ -138,6 +139,7 @@ def test_other_detectors_are_refused(names: list[str], word: str) -> None:
     with pytest.raises(UsageError, match=word) as error:
         find_row(dict.fromkeys(names, torch.zeros(1)), "file")
     assert "RetinaNet" in str(error.value)
+    assert "NanoDet-m and NanoDet-Plus; PicoDet as .pdparams or .onnx" in str(error.value)
 
 
 def test_classes_and_bins_come_from_the_shapes(keys: Path) -> None:

@@ -19,6 +19,7 @@ from gfocal.errors import UsageError
 from gfocal.evaluation.evaluator import evaluate
 from gfocal.interop.load import import_weights
 from gfocal.interop.nanodet import import_nanodet
+from gfocal.interop.report import input_size
 from gfocal.recipe import load_recipe
 from gfocal.runs.checkpoint import load_detector
 from gfocal.zoo import build_detector
@@ -52,6 +53,18 @@ def val(shared: Path) -> DataIndex:
 def save(path: Path, state: dict[str, Any]) -> Path:
     torch.save({"state_dict": state, "epoch": 1}, path)
     return path
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [("m_416.ckpt", 416), ("m416x416.ckpt", 416), ("640.ckpt", 640), ("epoch_14160.ckpt", 320), ("best-4162.ckpt", 320),
+     ("20210416.ckpt", 320), ("x6400_416.ckpt", 416), ("m.ckpt", 320)],
+)  # fmt: skip
+def test_only_a_number_of_its_own_in_a_name_is_the_input_size(name: str, size: int) -> None:
+    found, (note,) = input_size(Path("416") / name, None, (640, 416))
+    assert found == size
+    assert f"{size} pixels are assumed" in note
+    assert input_size(Path(name), 96, (640, 416)) == (96, ())
 
 
 @pytest.mark.parametrize(("name", "size"), [("nanodet_m.ckpt", 320), ("nanodet_m_416.ckpt", 416)])
@@ -94,6 +107,12 @@ def test_weights_that_are_not_finite_are_refused(state: dict[str, Tensor], tmp_p
     ):
         import_nanodet(file, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+    name = "model.backbone.conv1.1.running_var"
+    negative = save(tmp_path / "c.ckpt", {**state, name: -state[name]})
+    with pytest.raises(
+        UsageError, match=r"variances below 0: 24 of 24 in backbone\.conv1\.1\.running_var\. A detector"
+    ):
+        import_nanodet(negative, tmp_path / "out")
     unused = {"model.head.gfl_reg.0.weight": state["model.head.gfl_reg.0.weight"] * torch.nan}
     import_nanodet(save(tmp_path / "b.ckpt", {**state, **unused}), tmp_path / "out")
 

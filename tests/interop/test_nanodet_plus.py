@@ -137,6 +137,11 @@ def _outputs(classes: int) -> dict[str, tuple[int, ...]]:
     ("change", "message"),
     [
         (lambda s: s.pop(REDUCE), f"missing: model.{REDUCE}"),
+        (lambda s: s.pop("fpn.reduce_layers.0.conv.weight"), "missing: model.fpn.reduce_layers.0.conv.weight"),
+        (
+            lambda s: s.pop("head.gfl_cls.0.weight"),
+            r"does not fit NanoDet-Plus; tensors 1 missing: model.head.gfl_cls.0.weight",
+        ),
         (lambda s: s.update({REDUCE: s[REDUCE][:-1]}), f"another shape: model.{REDUCE} .95, 232, 1, 1. instead of"),
         (lambda s: s.update({"fpn.extra.weight": torch.ones(1)}), "unknown: model.fpn.extra.weight"),
         (

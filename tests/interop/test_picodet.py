@@ -27,6 +27,7 @@ from helpers.mmdetection_files import rule_weights
 from helpers.paddle_files import save_paddle
 
 LATERAL = "neck.conv_t.convs.1.conv.weight"
+VARIANCE = "backbone._conv1._batch_norm._variance"
 Arrays = dict[str, Any]
 
 
@@ -183,6 +184,7 @@ def without(words: str) -> Callable[[Arrays], Any]:
         (lambda s: s.update({"epoch": 3}), "1 unknown: epoch"),
         (lambda s: s.update({LATERAL: "text"}), f"{LATERAL} str instead of"),
         (lambda s: s.update({LATERAL: s[LATERAL] * np.nan}), f"not a number: 18,432 of 18,432 in {LATERAL}"),
+        (lambda s: s.update({VARIANCE: -s[VARIANCE]}), f"variances below 0: 24 of 24 in {VARIANCE}"),
         (lambda s: s.update({"head.distribution_project.project": np.arange(40)}), "160 are of boxes.* -48 of"),
         (lambda s: s.update({"head.head_cls0.weight": np.ones(3)}), "no tensor head.head_cls0.weight of four"),
         (lambda s: s.pop("head.head_cls0.weight"), "no tensor head.head_cls0.weight of four"),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from gfocal.interop.wrappers import unwrap
+from gfocal.interop.wrappers import read_wrapped, unwrap
 from gfocal.serialization.torch_files import Checkpoint
 
 NAMES = ("backbone.layer1.0.conv1.weight", "neck.lateral_convs.0.conv.weight", "bbox_head.gfl_cls.weight")
@@ -110,6 +111,25 @@ def test_containers() -> None:
     (note,) = unwrapped(PLAIN, container="state_dict", others=("ema_state_dict", "optimizer")).notes
     assert note.startswith("the averaged weights are taken: mmengine writes them under state_dict")
     assert unwrapped(PLAIN, container="state_dict", others=("optimizer",)).notes == ()
+
+
+@pytest.mark.parametrize(
+    ("beside", "taken", "words"),
+    [
+        ({}, AVERAGED, "the weights under ema_state_dict are taken, the only ones"),
+        ({"optimizer": {}, "epoch": 3}, AVERAGED, "the weights under ema_state_dict are taken, the only ones"),
+        ({"state_dict": PLAIN}, PLAIN, "mmengine writes them under state_dict"),
+        ({"state_dict_ema": PLAIN}, PLAIN, "under state_dict_ema"),
+    ],
+)
+def test_a_file_of_averaged_weights(
+    tmp_path: Path, beside: Mapping[str, object], taken: Mapping[str, Tensor], words: str
+) -> None:
+    averaged = {**under("module.", AVERAGED), "steps": torch.tensor(7)}
+    torch.save({"ema_state_dict": averaged, **beside}, tmp_path / "w.pth")
+    read = read_wrapped(tmp_path / "w.pth")
+    assert is_set(read.state, taken)
+    assert words in read.notes[0]
 
 
 @pytest.mark.parametrize("state", [{}, {"a": torch.ones(1)}, {"model": 3}, {"ema_x": 1, "teacher.": 2, "module.": 3}])

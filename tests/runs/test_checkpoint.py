@@ -29,6 +29,7 @@ from gfocal.runs.checkpoint import (
     save_detector,
     save_state,
 )
+from gfocal.runs.replacement import intact_copies
 from gfocal.runs.transfer import start_from
 from gfocal.utils.files import remove_unfinished, write_atomically
 from gfocal.zoo import build_detector
@@ -284,6 +285,17 @@ def test_weights_that_are_not_finite_are_refused(saved: Path, value: float) -> N
         load_detector(saved)
 
 
+def test_variances_below_zero_are_refused(saved: Path) -> None:
+    about, weights = read_about(saved), read_weights(saved)
+    name = next(name for name in weights if name.endswith("running_var"))
+    weights[name][0] = -1e-3
+    save_detector(saved, weights, small("data.resize.size=96"), about.names)
+    with pytest.raises(UsageError, match=rf"has variances below 0: 1 of \d+ in {name}\. It would find nothing"):
+        load_detector(saved)
+    saved.with_name("best.safetensors").write_bytes(saved.read_bytes())
+    assert intact_copies(saved) == []
+
+
 def test_a_file_of_another_tool_loads_without_its_sums(saved: Path) -> None:
     weights = read_weights(saved)
     change(saved, **{"head.out.1.bias": weights["head.out.1.bias"] + 1})
@@ -389,6 +401,9 @@ def test_a_state_that_is_not_finite_is_refused(tmp_path: Path) -> None:
         save_state(path, {"format": 1, **part})
         with pytest.raises(UsageError, match=rf"infinite or not a number: 1 of 2 in {name}; a run"):
             load_state(path)
+    save_state(path, {"format": 1, "model": {"bn.running_var": -torch.ones(2)}})
+    with pytest.raises(UsageError, match=r"variances below 0: 2 of 2 in model\.bn\.running_var; a run"):
+        load_state(path)
     save_state(path, {"format": 1, "grad_norm": torch.nan, "optimizer": {"state": {0: {"momentum": bad}}}})
     assert load_state(path)["optimizer"]["state"][0]["momentum"].isnan().any()
 
@@ -438,6 +453,7 @@ import os, random, signal, sys, time
 from pathlib import Path
 import torch
 from gfocal.runs.checkpoint import STATE, load_state, save_state
+from gfocal.runs.replacement import intact_copies
 from gfocal.runs.transfer import start_from
 from gfocal.utils.files import remove_unfinished
 

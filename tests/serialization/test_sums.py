@@ -17,6 +17,7 @@ from gfocal.serialization.sums import (
     count_not_finite,
     describe_not_finite,
     describe_sums,
+    describe_unusable,
     sum_of_tensor,
     sum_of_text,
 )
@@ -107,3 +108,17 @@ def test_numbers_that_are_not_finite_are_counted(dtype: torch.dtype) -> None:
 def test_many_tensors_that_are_not_finite_are_named_in_part() -> None:
     tensors = {f"t{i}": torch.tensor([torch.nan, 1]) for i in range(5)}
     assert describe_not_finite(tensors) == "1 of 2 in t0, 1 of 2 in t1, 1 of 2 in t2, and in 2 more tensors"
+
+
+def test_variances_below_zero_are_no_variances() -> None:
+    bad = {"bn.running_var": torch.tensor([-1e-3, -0.0, 2]), "bn._variance": torch.tensor([-1.0])}
+    good = {
+        "bn.running_mean": torch.tensor([-1.0]),
+        "running_var": torch.tensor(0.0),
+        "n_running_var": torch.tensor(-1),
+    }
+    assert describe_unusable({**good, **bad}) == "variances below 0: 1 of 3 in bn.running_var, 1 of 1 in bn._variance"
+    assert describe_unusable(good) is None
+    assert describe_unusable({**bad, "w": torch.tensor(torch.nan)}) == (
+        "weights that are infinite or not a number: 1 of 1 in w"
+    )

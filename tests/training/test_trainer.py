@@ -17,7 +17,7 @@ from gfocal.data.formats.coco.reader import read_coco
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.loading.loader import PositionSampler
 from gfocal.errors import GfocalError, UsageError
-from gfocal.runs.checkpoint import LAST, load_detector
+from gfocal.runs.checkpoint import LAST, add_notes, load_detector, read_about
 from gfocal.training import trainer as trainer_module
 from gfocal.training.train import train
 from helpers.small_runs import EVERY_STEP, assert_same_weights, cut_run, metrics_of, rewritten, small, state_of
@@ -257,7 +257,10 @@ def test_what_starting_from_another_run_did_is_told(
     first = run(train_index, tmp_path / "first", "schedule.epochs=1")
     total = len(load_detector(first)[0].state_dict())
     options = ("model.boxes.reg_max=8", "model.points.offset=0", "schedule.epochs=1")
+    origins = [{"words": "somebody's", "licence": "MIT", "noncommercial": False}]
+    add_notes(first / LAST, {"origins": origins})
     train(small(*options), train_index, None, tmp_path / "second", init=first)
+    assert read_about(tmp_path / "second" / "last.safetensors").notes["origins"] == origins
     said = capsys.readouterr().err
     assert f"init: 6 of {total} tensors start from scratch: head.out.0." in said
     assert "trained for other inputs than this run has: model.points.offset 0.5 -> 0.0" in said

@@ -17,12 +17,13 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from gfocal.catalogue.home import with_parts
 from gfocal.catalogue.web import CannotFetch, CutOff, ask, explained, host_of, not_that_part
 from gfocal.utils.files import DiskFull, explained_writing
 from gfocal.utils.progress import ProgressBar
-from gfocal.utils.text import Say
+from gfocal.utils.text import Say, visible
 
 _TRIES = 5  # without a single new byte in between
 _PAUSE = 1.0  # seconds before the second try, twice as many before each further one
@@ -93,6 +94,13 @@ def download(url: str, file: Path, *, sha256: str, timeout: float, say: Say) -> 
     return found
 
 
+def part_of(file: Path) -> str | None:
+    """The address that the part is of which is here of a file; None where there is none."""
+    _, part, notes = with_parts(file)
+    before = _read_notes(notes) if part.exists() else None
+    return None if before is None else before.url
+
+
 def _fetch_all(url: str, part: Path, notes: Path, timeout: float, say: Say) -> None:
     """Fetch until all of it is there."""
     tries = 0
@@ -128,7 +136,7 @@ def _fetch(url: str, part: Path, notes: Path, timeout: float, say: Say) -> None:
             raise not_that_part(url)
         if have and not start:
             say("note: the server gives the whole file again")
-        _refuse_page(url, answer)
+        _refuse_other(url, answer)
         with explained_writing(part, now.total):
             _check_room(part, start, now)
             notes.write_text(json.dumps(vars(now)), encoding="utf-8")
@@ -150,9 +158,17 @@ def _version(url: str, answer: Any) -> tuple[int, Version]:
     return 0, Version(url, tag, int(length) if length.isdigit() else None)
 
 
-def _refuse_page(url: str, answer: Any) -> None:
+def _refuse_other(url: str, answer: Any) -> None:
+    """Refuse what is not the file as it was published.
+
+    Raises:
+        CannotFetch: a page for people, or a packed form that nobody asked for.
+    """
     if answer.headers.get_content_type() in ("text/html", "application/xhtml+xml"):
         raise CannotFetch(f"{url} gave a web page in the place of the file: it asks for a person")
+    packed = answer.headers.get("Content-Encoding", "").strip().casefold()
+    if packed not in ("", "identity") and not urlsplit(url).path.endswith((".gz", ".tgz")):  # there it means the file
+        raise CannotFetch(f"{url} gave the file packed ({visible(packed)[:40]}), which it was asked not to")
 
 
 def _take(answer: Any, part: Path, start: int, now: Version) -> None:

@@ -12,28 +12,42 @@ from pathlib import Path
 
 import gfocal
 from gfocal.catalogue.addresses import Address, addresses, file_name
+from gfocal.catalogue.agree import contradictions, size_note
 from gfocal.catalogue.consent import require_consent
 from gfocal.catalogue.describe import describe_by_hand, describe_offer, describe_unreadable
-from gfocal.catalogue.download import download
+from gfocal.catalogue.download import download, part_of
 from gfocal.catalogue.entries import Published
-from gfocal.catalogue.home import Record, download_file, home, model_folder, read_record, with_parts, write_record
+from gfocal.catalogue.home import (
+    Record,
+    download_file,
+    home,
+    model_folder,
+    read_record,
+    refused_file,
+    with_parts,
+    write_record,
+)
 from gfocal.catalogue.settings import is_offline, timeout
 from gfocal.catalogue.web import CannotFetch, CutOff
 from gfocal.errors import GfocalError, UsageError
-from gfocal.interop.load import import_weights
+from gfocal.interop.load import SIZED, import_weights
 from gfocal.interop.report import ImportReport
-from gfocal.runs.checkpoint import BEST
+from gfocal.runs.checkpoint import BEST, add_notes
+from gfocal.runs.initial_weights import origin_notes
+from gfocal.utils.files import CannotWrite, DiskFull
 from gfocal.utils.locks import InUse, locked_file
 from gfocal.utils.progress import notice
 from gfocal.utils.signals import Stopped
 from gfocal.utils.text import Say, program, say_lines
+
+_NEAR = 0.75  # of the published size: people count MB in two ways, and publish them rounded
 
 
 def fetch(entry: Published, *, yes: bool = False, say: Say = notice) -> Path:
     """The folder with the converted weights of a checkpoint; fetched where it is not there yet.
 
     What is fetched, from where, under which licence and how large it is, is said before. A file that somebody put into
-    the folder for downloads is taken as it is. The published file is deleted once it is converted.
+    the folder for downloads is taken as it is, and stays. A fetched one is deleted once it is converted.
 
     Args:
         entry: what is wanted.
@@ -90,31 +104,37 @@ def _held(folder: Path, say: Say) -> Iterator[None]:
 
 
 def _fetch(entry: Published, file: Path, say: Say) -> None:
-    if file.is_file():
+    by_hand = file.is_file()
+    if by_hand:
         got, digest = Address(entry.addresses[0], ""), _digest_of(entry, file)
-        say(f"note: {file} is there, put by hand or by an earlier call, and taken")
+        say(f"note: {file} is there, put by hand or left by an earlier call, and taken")
     else:
         got, digest = _download(entry, file, say)
     size = file.stat().st_size
     compared = "as published" if entry.sha256 else "none is published to compare it with"
-    say(f"fetched {size:,} bytes, SHA-256 {digest} ({compared})")
-    report = _convert(entry, file)
-    write_record(
-        Record(
-            name=entry.name,
-            address=got.published,
-            url=got.url,
-            sha256=digest,
-            bytes=size,
-            licence=entry.source.licence,
-            noncommercial=entry.source.noncommercial,
-            fetched=datetime.now(UTC).isoformat(timespec="seconds"),
-            gfocal=gfocal.__version__,
-            recipe=report.recipe,
-            changed=report.changed,
-        )
+    say(f"{'took' if by_hand else 'fetched'} {size:,} bytes, SHA-256 {digest} ({compared})")
+    if entry.megabytes is not None and not _NEAR < size / 1e6 / entry.megabytes < 1 / _NEAR:
+        say(f"note: that is {size / 1e6:,.1f} MB, and {entry.megabytes:g} MB are published")
+    report = _convert(entry, file, by_hand, say)
+    record = Record(
+        name=entry.name,
+        address=got.published,
+        url=got.url,
+        sha256=digest,
+        bytes=size,
+        licence=entry.source.licence,
+        noncommercial=entry.source.noncommercial,
+        fetched=datetime.now(UTC).isoformat(timespec="seconds"),
+        gfocal=gfocal.__version__,
+        recipe=report.recipe,
+        changed=report.changed,
     )
-    file.unlink()
+    add_notes(report.file, origin_notes([record.origin]))
+    write_record(record)
+    if by_hand:
+        say(f"{file} is not needed any more, and stays")
+    else:
+        file.unlink()
     say_lines(report.lines(), say)
 
 
@@ -130,36 +150,48 @@ def _digest_of(entry: Published, file: Path) -> str:
 
 
 def _download(entry: Published, file: Path, say: Say) -> tuple[Address, str]:
-    """Where the file came from, and its SHA-256."""
-    problems = []
-    for address in addresses(entry):
+    """Where the file came from, and its SHA-256; where one address fails, the next is asked."""
+    problems, again, part = [], False, with_parts(file)[1]
+    begun = part_of(file)
+    for address in sorted(addresses(entry), key=lambda each: each.url != begun):  # on with what is here
         try:
             return address, download(address.url, file, sha256=entry.sha256, timeout=timeout(), say=say)
-        except CannotFetch as error:
+        except (CannotFetch, CutOff) as error:
+            again |= isinstance(error, CutOff)
             problems.append(str(error))
             say(f"note: {error}")
-        except CutOff as error:
-            kept = " What came is kept: repeat the command to go on." if with_parts(file)[1].exists() else ""
-            raise GfocalError(
-                f"{entry.name} could not be fetched: {error}.{kept} Or {describe_by_hand(entry)}"
-            ) from error
         except KeyboardInterrupt as error:
-            part = with_parts(file)[1]
             number = error.number if isinstance(error, Stopped) else signal.SIGINT
             size = part.stat().st_size if part.exists() else 0
             message = f"{Stopped(number)}; {size:,} bytes are kept in {part}: repeat the command to go on"
             raise Stopped(number, message) from error
-    raise GfocalError(
-        f"{entry.name} cannot be fetched: {'; '.join(problems)}. What can be done {describe_by_hand(entry)}"
-    )
+    why = f"{entry.name} {'could not' if again else 'cannot'} be fetched: {'; '.join(problems)}."
+    kept = " What came is kept: repeat the command to go on." if again and part.exists() else ""
+    raise GfocalError(f"{why}{kept} What else can be done {describe_by_hand(entry)}")
 
 
-def _convert(entry: Published, file: Path) -> ImportReport:
+def _convert(entry: Published, file: Path, by_hand: bool, say: Say) -> ImportReport:
+    """Import a file, and see that it is the network of the entry."""
     try:
-        return import_weights(file, model_folder(entry.name), style=entry.style, overwrite=True)
-    except UsageError as error:
-        kept = shlex.quote(str(file))
-        error.add_note(
-            f"the file is kept: `{program()} import {kept} -o DIR` takes options; delete it to have it fetched again"
-        )
+        size = int(entry.input.split(" x ")[0]) if entry.input and entry.row in SIZED else None
+        report = import_weights(file, model_folder(entry.name), style=entry.style, size=size, overwrite=True)
+        if problems := contradictions(entry, report):
+            report.file.unlink()
+            raise UsageError(f"{file} is not {entry.name}: it holds {'; '.join(problems)}")
+    except (CannotWrite, DiskFull, InUse):
+        raise  # the file may be right: the next call takes it
+    except Exception as error:
+        error.add_note(_set_aside(entry, file, by_hand))
         raise
+    if note := size_note(entry, report):
+        say(f"note: {note}")
+    return report
+
+
+def _set_aside(entry: Published, file: Path, by_hand: bool) -> str:
+    """Put a file that is of no use where it stands in nobody's way, unless a person put it there; what was done."""
+    kept, again = file, f"put the right one there ({entry.detector}, {entry.backbone}), or delete it to have it fetched"
+    if not by_hand:
+        kept, again = refused_file(file), "repeat the command to have it fetched again"
+        file.replace(kept)
+    return f"the file is kept: `{program()} import {shlex.quote(str(kept))} -o DIR` takes options; {again}"

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gfocal.errors import UsageError
+from gfocal.runs.initial_weights import Origin
 from gfocal.utils.files import explained_writing, write_atomically
 from gfocal.utils.locks import locked_file
 from gfocal.utils.records import from_json, to_json
@@ -51,6 +52,11 @@ class Record:
     gfocal: str
     recipe: str
     changed: tuple[str, ...]
+
+    @property
+    def origin(self) -> Origin:
+        """What weights that are made of these carry with them."""
+        return Origin(f"{self.name} ({self.address})", self.licence, self.noncommercial)
 
 
 @dataclass(frozen=True)
@@ -150,7 +156,7 @@ def remove(name: str, file: str) -> int:
         CannotWrite: it cannot be removed.
     """
     folder, download = model_folder(name), download_file(file)
-    found = [place for place in (folder, *with_parts(download)) if place.exists()]
+    found = [place for place in (folder, *with_parts(download), refused_file(download)) if place.exists()]
     if not found:
         raise UsageError(f"there is nothing of {name} in {home()}")
     with locked_file(folder), explained_writing(folder):
@@ -164,3 +170,8 @@ def remove(name: str, file: str) -> int:
 def with_parts(file: Path) -> tuple[Path, Path, Path]:
     """A file, what there is of it while it is on its way, and the notes on that."""
     return file, file.with_name(f"{file.name}.part"), file.with_name(f"{file.name}.part.json")
+
+
+def refused_file(file: Path) -> Path:
+    """Where a fetched file is put that is not what it should be."""
+    return file.with_name(f"{file.name}.bad")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import re
 import socket
 import ssl
 from collections.abc import Mapping
@@ -17,13 +18,16 @@ from urllib.request import (
     OpenerDirector,
     ProxyHandler,
     Request,
+    getproxies,
+    proxy_bypass,
 )
 
 import gfocal
-from gfocal.errors import GfocalError
+from gfocal.errors import GfocalError, UsageError
 from gfocal.utils.text import Say, visible
 
 _REDIRECTS = (301, 302, 303, 307, 308)
+_LOGIN = re.compile(r"[^\s/@'\"]+@")
 _MOST_REDIRECTS = 10
 _GONE = (404, 410)
 _OTHER_RANGE = 416
@@ -58,8 +62,10 @@ def ask(url: str, headers: Mapping[str, str], timeout: float, say: Say) -> Any:
     Raises:
         CannotFetch: nothing is there, or it may not be had.
         CutOff: the server did not answer, or asks for patience.
+        UsageError: the environment names a proxy that is none of http.
     """
     opener = _opener()
+    _check_proxy(url)
     own = {"User-Agent": f"gfocal/{gfocal.__version__}", "Accept-Encoding": "identity", **headers}
     for _ in range(_MOST_REDIRECTS):
         try:
@@ -72,9 +78,10 @@ def ask(url: str, headers: Mapping[str, str], timeout: float, say: Say) -> Any:
             if host_of(target) != host_of(url):
                 say(f"note: {host_of(url)} leads to {host_of(target)}")
             url = target
-        except (OSError, http.client.HTTPException) as error:
+            _check_proxy(url)
+        except (OSError, http.client.HTTPException, ValueError) as error:
             raise explained(url, error) from error
-    raise CannotFetch(f"{url} leads from address to address ({_MOST_REDIRECTS} times)")
+    raise CannotFetch(f"{shown(url)} leads from address to address ({_MOST_REDIRECTS} times)")
 
 
 def host_of(url: str) -> str:
@@ -82,21 +89,37 @@ def host_of(url: str) -> str:
     return visible(urlsplit(url).hostname or "")
 
 
+def shown(url: str) -> str:
+    """An address for messages and records: without name and password, and without a question, which may be a key."""
+    return visible(_LOGIN.sub("", url.partition("?")[0]))
+
+
+def quoted(path: str) -> str:
+    """An address, or its path, with what no address may hold as %..; what is written so already stays."""
+    return quote(path, safe="%/:=&?~#+!$,;'@()*[]")
+
+
 def next_address(url: str, location: str | None) -> str:
     """Where a redirect leads.
 
     Raises:
-        CannotFetch: nowhere, to something else than the web, or from https to http, where anybody on the way could
-            change what comes.
+        CannotFetch: nowhere, to something else than the web, to an address with a password, or from https to http,
+            where anybody on the way could change what comes.
     """
     if not location:
-        raise CannotFetch(f"{url} leads elsewhere without saying where")
-    target = quote(urljoin(url, location), safe="%/:=&?~#+!$,;'@()*[]")
-    before, after = urlsplit(url), urlsplit(target)
+        raise CannotFetch(f"{shown(url)} leads elsewhere without saying where")
+    leads = f"{shown(url)} leads to {shown(location)}"
+    try:
+        target = quoted(urljoin(url, location))
+        before, after = urlsplit(url), urlsplit(target)
+    except ValueError as error:
+        raise CannotFetch(f"{leads}, which is no address of the web") from error
     if after.scheme not in ("http", "https") or not after.hostname:
-        raise CannotFetch(f"{url} leads to {visible(target)}, which is no address of the web")
+        raise CannotFetch(f"{leads}, which is no address of the web")
+    if "@" in after.netloc:
+        raise CannotFetch(f"{leads}, with a name or password before the host: nothing is fetched from there")
     if before.scheme == "https" and after.scheme == "http":
-        raise CannotFetch(f"{url} leads to {visible(target)}, which is not encrypted: nothing is fetched from there")
+        raise CannotFetch(f"{leads}, which is not encrypted: nothing is fetched from there")
     return target
 
 
@@ -113,8 +136,25 @@ def explained(url: str, error: BaseException) -> GfocalError:
         return CannotFetch(f"the host {host} is not found: there is no network here, or the host is gone")
     if isinstance(reason, TimeoutError):
         return CutOff(f"{host} did not answer in time (GFOCAL_TIMEOUT: seconds that it may be silent)")
-    words = str(reason) or type(reason).__name__
-    return CutOff(f"the connection to {host} failed ({visible(' '.join(words.split()))[:200]})")
+    words = visible(_LOGIN.sub("", " ".join(str(reason).split())) or type(reason).__name__)[:200]
+    if isinstance(reason, http.client.InvalidURL | ValueError):  # of the address, or of the proxy's
+        return CannotFetch(f"{shown(url)} cannot be asked for: there is something wrong with an address ({words})")
+    return CutOff(f"the connection to {host} failed ({words})")
+
+
+def _check_proxy(url: str) -> None:
+    """Refuse a proxy that would be spoken to in a language that it does not know.
+
+    Raises:
+        UsageError: naming the variable.
+    """
+    parts = urlsplit(url)
+    kind, mark, _ = getproxies().get(parts.scheme, "").partition("://")
+    if mark and kind.casefold() not in ("http", "https") and not proxy_bypass(parts.netloc):
+        raise UsageError(
+            f"{parts.scheme.upper()}_PROXY names a proxy of {visible(kind)[:20]}, and gfocal speaks to those of http "
+            f"and https alone: name one of these, or go without one (NO_PROXY={host_of(url)})"
+        )
 
 
 def not_that_part(url: str) -> CutOff:
@@ -131,8 +171,8 @@ def _by_status(url: str, error: HTTPError) -> GfocalError:
     if error.code in _LATER:
         return CutOff(f"{host} asks for patience ({said})")
     if error.code in _GONE:
-        return CannotFetch(f"there is nothing any more at {url} ({said})")
-    return CannotFetch(f"{host} does not give out {url} ({said})")
+        return CannotFetch(f"there is nothing any more at {shown(url)} ({said})")
+    return CannotFetch(f"{host} does not give out {shown(url)} ({said})")
 
 
 def _opener() -> OpenerDirector:

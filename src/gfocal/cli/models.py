@@ -70,12 +70,12 @@ def _list(words: list[str], all_: bool, json_: bool) -> None:
     from gfocal.errors import UsageError
 
     found = matching(words)
-    shown = [entry for entry in found if all_ or entry.is_readable]
-    if json_:
-        return print_json({"models": [entry_json(entry) for entry in shown]})
     if not found:
         close = near(words[0]) if len(words) == 1 else []
         raise UsageError(f"no published weights have {' and '.join(words)} in their line{describe_near(close)}")
+    shown = [entry for entry in found if all_ or entry.is_readable]
+    if json_:
+        return print_json({"models": [entry_json(entry) for entry in shown]})
     print_models(shown, hidden=len(found) - len(shown))
 
 

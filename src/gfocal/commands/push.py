@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,20 +13,22 @@ import yaml
 from gfocal.catalogue.home import record_in
 from gfocal.catalogue.resolve import model_path
 from gfocal.errors import UsageError
-from gfocal.hub.model_card import Origin, model_card
+from gfocal.hub.model_card import model_card
 from gfocal.hub.names import is_hub_name, parse_hub_name
 from gfocal.hub.upload import upload
 from gfocal.recipe import Recipe, build_recipe
 from gfocal.runs import card
 from gfocal.runs.checkpoint import BEST, CheckpointInfo, find_weights, read_about, read_weights, save_detector
 from gfocal.runs.folder import RECIPE
+from gfocal.runs.initial_weights import Origin, hub_repository, origin_notes, origins_of
 from gfocal.utils.files import write_atomically
 from gfocal.utils.locks import locked_folder
 from gfocal.utils.progress import notice
-from gfocal.utils.text import Say
+from gfocal.utils.text import Say, visible
 
 CARD = "README.md"
 _FILES = (BEST, RECIPE, CARD)
+_FORBIDS = re.compile(r"\bnc\b|non-?commercial", re.IGNORECASE)
 _GENERATIONS = 8  # of runs that started from each other's weights
 
 
@@ -69,6 +72,7 @@ def push(
         UsageError: the weights cannot be read, or the target is taken or may not be written.
         GfocalError: the hub cannot be reached.
     """
+    licence, message = (None if text is None else visible(text) for text in (licence, message))
     name = parse_hub_name(target) if is_hub_name(target) else None
     path = model_path(model, say=say)
     if name is None:
@@ -93,18 +97,23 @@ def _write(path: Path, folder: Path, target: str, licence: str | None, say: Say)
     weights = find_weights(path)
     about, tensors = read_about(weights), read_weights(weights)
     recipe = _without_paths(build_recipe(about.recipe, (), str(weights)))
-    origin = _origin(path, say)
+    origins = _origins(path)
+    for each in origins:
+        if each.noncommercial:
+            say(f"warning: they come from {each.words}, whose licence ({each.licence}) forbids commercial use")
+    name = target.partition("@")[0] if is_hub_name(target) else Path(target).resolve().name
+    own = _with_own(origins, name, licence)
+    notes = {**_notes_for_others(about), **(origin_notes(own) if own else {})}
     save_detector(
         folder / BEST,
         tensors,
         recipe,
         about.names,
         category_ids=about.category_ids,
-        notes=_notes_for_others(about),
+        notes=notes,
         calibration=about.calibration,
     )
-    title = target.partition("@")[0].rpartition("/")[2] or Path(target).name
-    text = model_card(title, target, recipe, about, origin, licence)
+    text = model_card(name.rpartition("/")[2], target, recipe, about, origins, licence)
     write_atomically(folder / CARD, lambda file: file.write_text(text, encoding="utf-8"))
     plain = yaml.safe_dump(recipe.to_dict(), sort_keys=False)
     write_atomically(folder / RECIPE, lambda file: file.write_text(plain, encoding="utf-8"))
@@ -125,23 +134,32 @@ def _notes_for_others(about: CheckpointInfo) -> dict[str, object]:
     return {**about.notes, "metrics": {**metrics, "skipped": []}} if isinstance(metrics, dict) else dict(about.notes)
 
 
-def _origin(path: Path, say: Say) -> Origin | None:
-    """Other people's weights that these are, or that their run began with, or the run that it began with ..."""
+def _origins(path: Path) -> list[Origin]:
+    """Other people's weights that these are, or that their run began with, or the run that it began with ...
+
+    Weights say it themselves; the rest is for those of earlier versions.
+    """
     for _ in range(_GENERATIONS):
         folder = path if path.is_dir() else path.parent
         if (record := record_in(folder)) is not None:
-            if record.noncommercial:
-                say(f"warning: they come from {record.name}, whose licence ({record.licence}) forbids commercial use")
-            return Origin(f"{record.name} ({record.address})", record.licence)
-        if hub := next((part for part in path.parts if part.startswith("models--")), None):  # its cache's folders
-            return Origin(f"hub:{'/'.join(hub.split('--')[1:])}")
+            return [record.origin]
+        if path.exists() and (found := origins_of(path)):
+            return found
+        if (repository := hub_repository(path)) is not None:
+            return [Origin(repository)]
         if not path.exists():
-            return Origin(f"other weights ({path.name}), which are not here any more")
-        if imported := read_about(find_weights(path)).notes.get("imported_from"):
-            return Origin(f"the file {imported} of another project")
+            return [Origin(f"other weights ({path.name}), which are not here any more")]
         run = card.read(folder)
         began = None if run is None or run.get("init") is None else run["init"]
         if not began or not began.get("from"):
-            return None
+            return []
         path = Path(str(began["from"]))
-    return None
+    return []
+
+
+def _with_own(origins: Sequence[Origin], name: str, licence: str | None) -> list[Origin]:
+    """What whoever starts from these weights has to know: where they come from, and their own licence."""
+    if licence is None:
+        return list(origins)
+    own = Origin(name, licence, noncommercial=_FORBIDS.search(licence) is not None)
+    return [*(each for each in origins if each != own), own]

@@ -4,33 +4,21 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+import shlex
+from collections.abc import Mapping, Sequence
 
 from gfocal.recipe import Recipe
 from gfocal.runs.checkpoint import CheckpointInfo
-from gfocal.utils.text import counted
+from gfocal.runs.initial_weights import Origin
+from gfocal.utils.text import counted, visible
 
 _FIGURES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100")
 _OPEN = {"apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0"}
 """Licences that the hub knows by these names; others are "other", with their name beside it."""
 
 
-@dataclass(frozen=True)
-class Origin:
-    """Other people's weights that these started from or were made of.
-
-    Attributes:
-        words: which, and from where.
-        licence: of the repository that publishes them; "" where it is not known.
-    """
-
-    words: str
-    licence: str = ""
-
-
 def model_card(
-    title: str, model: str, recipe: Recipe, about: CheckpointInfo, origin: Origin | None, licence: str | None
+    title: str, model: str, recipe: Recipe, about: CheckpointInfo, origins: Sequence[Origin], licence: str | None
 ) -> str:
     """Markdown with the hub's header: what the weights are, how they are used, what they reach, where they come from.
 
@@ -39,26 +27,27 @@ def model_card(
         model: what a person types as MODEL: "hub:owner/name", or the folder.
         recipe: what the detector is.
         about: what the checkpoint says about itself.
-        origin: of the weights; None where they were trained from random values, or from a backbone alone.
+        origins: of the weights; none where they were trained from random values, or from a backbone alone.
         licence: of these weights, as the one who gives them says; None where nobody did.
     """
+    typed = shlex.quote(visible(model))
     return "\n".join(
         [
             *_header(licence),
             "",
-            f"# {title}",
+            f"# {_inline(title)}",
             "",
             _what(recipe, about),
             "",
             "## Use",
             "",
-            f"    gfocal predict {model} images/",
-            f"    gfocal train recipe.yaml --data path/to/dataset --init {model}",
+            f"    gfocal predict {typed} images/",
+            f"    gfocal train recipe.yaml --data path/to/dataset --init {typed}",
             "",
             "```python",
             "import gfocal",
             "",
-            f'detector = gfocal.load("{model}")',
+            f"detector = gfocal.load({model!r})",
             'found = detector.predict("street.jpg")',
             "print(found.names, found.scores, found.boxes)",
             "```",
@@ -68,7 +57,7 @@ def model_card(
             ", ".join(_inline(name) for name in about.names),
             "",
             *_measured(about),
-            *_origin(origin, licence),
+            *_origin(origins, licence),
             "## Files",
             "",
             "| file | what |",
@@ -114,11 +103,12 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _origin(origin: Origin | None, licence: str | None) -> list[str]:
+def _origin(origins: Sequence[Origin], licence: str | None) -> list[str]:
     lines = []
-    if origin is not None:
-        under = f", under {origin.licence} (their repository's licence)" if origin.licence else ""
-        lines.append(f"These weights come from {origin.words}{under}.")
+    for origin in origins:
+        under = f", published under {_inline(origin.licence)}" if origin.licence else ""
+        words = _inline(origin.words).replace("\\_", "_")  # inside words they mean nothing, and addresses have them
+        lines.append(f"These weights come from {words}{under}.")
     if licence is None:
         lines.append("Their owner names no licence.")
     return ["## Origin and licence", "", " ".join(lines), ""] if lines else []
@@ -126,5 +116,5 @@ def _origin(origin: Origin | None, licence: str | None) -> list[str]:
 
 def _inline(text: str) -> str:
     """A text from outside inside Markdown."""
-    plain = " ".join("".join(letter for letter in text if letter.isprintable()).split())
+    plain = " ".join("".join(letter for letter in visible(text, "\t\n") if letter.isprintable()).split())
     return "".join(f"\\{letter}" if letter in "\\`*_[]<>#|&" else letter for letter in plain)

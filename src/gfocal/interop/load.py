@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Literal
 
 from gfocal.errors import UsageError, require_path, require_texts
+from gfocal.interop import picodet
 from gfocal.interop.mmdetection import import_mmdetection
-from gfocal.interop.nanodet import import_nanodet, is_nanodet
+from gfocal.interop.nanodet import RECIPES, import_nanodet, is_nanodet
 from gfocal.interop.picodet import import_picodet
 from gfocal.interop.report import ImportReport, free_place
 from gfocal.interop.wrappers import read_wrapped, unwrap
@@ -18,6 +19,8 @@ from gfocal.serialization.paddle_files import read_paddle
 from gfocal.utils.locks import locked_folder
 
 Style = Literal["pytorch", "caffe"]
+SIZED = RECIPES | frozenset(picodet.RECIPES.values())
+"""Recipes of files that do not say their input size, so that ``size`` is for them."""
 _INFERENCE = (".pdiparams", ".pdmodel")
 
 

@@ -17,7 +17,7 @@ from gfocal.interop.report import (
     folded_note,
     free_place,
     refuse_misfits,
-    refuse_not_finite,
+    refuse_unusable,
     save_import,
     shape_of,
 )
@@ -94,7 +94,7 @@ def import_mmdetection(
     row = find_row(state, where)
     found = recipe_of(row, state, content.meta, style, where)
     class_list, note = class_names(found.names, found.classes, names)
-    refuse_not_finite(checkpoint, {name: value for name, value in state.items() if not _UNUSED.fullmatch(name)})
+    refuse_unusable(checkpoint, {name: value for name, value in state.items() if not _UNUSED.fullmatch(name)})
     detector = build_within(found.recipe, class_list, state, checkpoint)
     detector.load_state_dict(fit(state, detector.state_dict(), f"{checkpoint} does not fit {row}"))
     weights = detector.state_dict()

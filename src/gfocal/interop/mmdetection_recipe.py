@@ -73,8 +73,8 @@ def find_row(state: Mapping[str, object], where: str) -> str:
     kind = "a two-stage detector" if any(name.startswith("roi_head.") for name in state) else "its tensors are"
     few = ", ".join(printable(name) for name in list(state)[:3]) or "none"
     raise UsageError(
-        f"{where} holds no detector that can be imported ({kind}: {few}, ...); what can: NanoDet-m, and of mmdetection "
-        "GFL, GFL v2, ATSS, FCOS, RetinaNet, FoveaBox, SSD512"
+        f"{where} holds no detector that can be imported ({kind}: {few}, ...); what can: of mmdetection GFL, GFL v2, "
+        "ATSS, FCOS, RetinaNet, FoveaBox, SSD512; NanoDet-m and NanoDet-Plus; PicoDet as .pdparams or .onnx"
     )
 
 

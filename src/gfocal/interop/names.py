@@ -15,7 +15,7 @@ from gfocal.interop.report import (
     class_names,
     folded_note,
     refuse_misfits,
-    refuse_not_finite,
+    refuse_unusable,
     save_import,
     shape_of,
 )
@@ -143,7 +143,7 @@ def import_by_names(
     recipe = load_recipe(found.row, found.changed)
     class_list, note = class_names(None, found.classes, names)
     used = by.used(state)
-    refuse_not_finite(checkpoint, used)
+    refuse_unusable(checkpoint, used)
     detector = build_within(recipe, class_list, state, checkpoint)
     detector.load_state_dict(by.place(state, detector.state_dict(), str(checkpoint)))
     save_import(file, detector.state_dict(), recipe, class_list, source=checkpoint, format=by.format)

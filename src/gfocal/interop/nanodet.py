@@ -19,6 +19,7 @@ from gfocal.serialization.torch_files import Checkpoint
 
 _OUTPUT = "head.gfl_cls.0.weight"
 _PROJECT = "head.distribution_project.project"
+_STAGE = "backbone.stage2.0.branch1.0.weight"
 _DEPTHWISE = re.compile(r"head\.cls_convs\.0\.\d+\.depthwise\.weight")
 
 
@@ -67,6 +68,11 @@ class _Kind:
     unused: str
 
     @property
+    def pyramid(self) -> str:
+        """What the names of its lateral convolutions begin with."""
+        return self.lateral.partition("{")[0]
+
+    @property
     def names(self) -> NameMap:
         theirs = partial(rename, by=self.rules)
         return NameMap("nanodet", self.network, theirs, re.compile(self.unused), "model.")
@@ -89,6 +95,8 @@ _PLUS = _Kind(
     r"head\.distribution_project\.project|aux_(fpn|head)\..+",  # for training alone
 )
 _KINDS = (_PLUS, _M)
+RECIPES = frozenset(recipe for kind in _KINDS for recipe in kind.recipes.values())
+"""That files of NanoDet are taken for."""
 
 
 def import_nanodet(
@@ -119,7 +127,7 @@ def import_nanodet(
     if not is_nanodet(content.state):
         raise UsageError(f"{checkpoint} is not a NanoDet checkpoint: it has no tensor model.{_OUTPUT}")
     state = {name.removeprefix("model."): value for name, value in content.state.items()}
-    kind = next((kind for kind in _KINDS if kind.lateral.format(0) in state), _M)
+    kind = next((kind for kind in _KINDS if any(name.startswith(kind.pyramid) for name in state)), _M)
     side, notes = input_size(checkpoint, size, (416,))
     found = _recognised(kind, state, side, checkpoint)
     found = replace(found, notes=(*content.notes, *notes))
@@ -127,12 +135,22 @@ def import_nanodet(
 
 
 def is_nanodet(state: Mapping[str, object]) -> bool:
-    """Whether these are tensors of NanoDet, with or without the ``model.`` that its trainer puts before them."""
-    return any(isinstance(state.get(prefix + _OUTPUT), Tensor) for prefix in ("model.", ""))
+    """Whether these are tensors of NanoDet, with or without the ``model.`` that its trainer puts before them.
+
+    One that lacks some is one, too: what is missing shall be named.
+    """
+    for prefix in ("model.", ""):
+        pyramids = tuple(prefix + kind.pyramid for kind in _KINDS)
+        own = any(name.startswith(pyramids) for name in state)
+        if isinstance(state.get(prefix + _OUTPUT), Tensor) or (own and f"{prefix}{_STAGE}" in state):
+            return True
+    return False
 
 
 def _recognised(kind: _Kind, state: Mapping[str, object], size: int, checkpoint: Path) -> Recognised:
     """The recipe that the shapes ask for, the keys that they set, and the number of classes."""
+    if _OUTPUT not in state:
+        raise UsageError(f"{checkpoint} does not fit {kind.network}; tensors 1 missing: model.{_OUTPUT}")
     outputs, project = _rows(state, _OUTPUT), state.get(_PROJECT)
     bins = project.numel() if isinstance(project, Tensor) else 8
     classes = outputs - 4 * bins
@@ -169,7 +187,7 @@ def _backbone(kind: _Kind, state: Mapping[str, object], checkpoint: Path) -> str
     """
     laterals = [state.get(kind.lateral.format(i)) for i in range(3)]
     widths = tuple(w.shape[1] for w in laterals if isinstance(w, Tensor) and w.ndim == 4)
-    if "backbone.stage2.0.branch1.0.weight" in state:
+    if _STAGE in state:
         # Where a lateral convolution is missing or damaged, that is said of it and not of the backbone.
         known = [name for name, own in WIDTHS.items() if len(widths) < 3 or widths[0] == own[0]]
         if known:

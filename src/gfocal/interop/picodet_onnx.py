@@ -23,7 +23,7 @@ from gfocal.interop.report import (
     folded_note,
     free_place,
     input_size,
-    refuse_not_finite,
+    refuse_unusable,
     save_import,
 )
 from gfocal.models.backbones.esnet import SIZES
@@ -73,7 +73,7 @@ def import_picodet_onnx(
     folded = [node.weights for node in convolutions]
     detector = build_within(recipe, class_list, _tensors(folded), checkpoint).eval()
     taken = _taken(detector, outputs, forms, checkpoint)
-    refuse_not_finite(checkpoint, {name: value for name, value in taken.items() if not name.endswith("running_var")})
+    refuse_unusable(checkpoint, {name: value for name, value in taken.items() if not name.endswith("running_var")})
     detector.load_state_dict({**detector.state_dict(), **taken})
     save_import(file, detector.state_dict(), recipe, class_list, source=checkpoint, format="picodet")
     return ImportReport(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from gfocal.interop.config_text import find
 from gfocal.recipe import Recipe, load_recipe
 from gfocal.runs.checkpoint import BEST, save_detector
 from gfocal.runtime.norm_statistics import norms_without_statistics
-from gfocal.serialization.sums import describe_not_finite
+from gfocal.serialization.sums import describe_unusable
 from gfocal.utils.text import counted, join_some
 
 _LISTED, _FEW = 12, 3  # names without a place that are listed one by one; of many, those of a part
@@ -130,7 +131,7 @@ def input_size(checkpoint: Path, asked: int | None, named: Sequence[int]) -> tup
     """
     if asked is not None:
         return asked, ()
-    size = next((size for size in named if str(size) in checkpoint.name), 320)
+    size = next((size for size in named if re.search(rf"(?<!\d){size}(?!\d)", checkpoint.name)), 320)
     return size, (f"the file does not say its input size: {size} pixels are assumed; --size sets it",)
 
 
@@ -155,17 +156,16 @@ def save_import(
     save_detector(file, dict(state), recipe, names, category_ids=ids, notes=notes)
 
 
-def refuse_not_finite(source: Path, state: Mapping[str, object]) -> None:
-    """Name the weights that are infinite or not a number.
+def refuse_unusable(source: Path, state: Mapping[str, object]) -> None:
+    """Name the weights that no network can compute with.
 
     Raises:
         UsageError: there are some.
     """
     tensors = {printable(name): value for name, value in state.items() if isinstance(value, Tensor)}
-    if where := describe_not_finite(tensors):
+    if what := describe_unusable(tensors):
         raise UsageError(
-            f"{source} has weights that are infinite or not a number: {where}. A detector with them finds nothing: get "
-            "the file again, or one of an earlier epoch"
+            f"{source} has {what}. A detector with them finds nothing: get the file again, or one of an earlier epoch"
         )
 
 

@@ -16,6 +16,8 @@ _AVERAGED = ("teacher.", "avg_model.", "ema_model.", "model_ema.", "ema.", "ema_
 """Prefixes of averaged weights: semi-supervised mmdetection, NanoDet, others."""
 _CARRIERS = ("module.", "_orig_mod.")
 """What modules are wrapped in for several devices or averaging, and to be compiled."""
+_COUNTS = ("n_averaged", "steps")
+"""What torch and mmengine count by how often they averaged."""
 _EARLY = ("HIGHEST", "VERY_HIGH", "HIGH", "ABOVE_NORMAL")
 
 
@@ -90,7 +92,7 @@ def _without_carriers(state: Mapping[str, object]) -> dict[str, object]:
         while inner.startswith("module."):
             inner = inner.removeprefix("module.")
         names[name] = inner
-    return {names[name]: value for name, value in state.items() if names[name] != "n_averaged"}
+    return {names[name]: value for name, value in state.items() if names[name] not in _COUNTS}
 
 
 def _without_flat_averages(state: Mapping[str, object]) -> tuple[dict[str, object], int]:
@@ -110,6 +112,8 @@ def _alike(averaged: Mapping[str, object], plain: Mapping[str, object]) -> bool:
 
 
 def _container_note(content: Checkpoint) -> str | None:
+    if content.container == "ema_state_dict":
+        return "the weights under ema_state_dict are taken, the only ones; mmengine writes the plain ones there"
     if content.container.endswith("_ema"):
         return f"the averaged weights are taken, under {content.container}"
     if "ema_state_dict" in content.others:  # mmengine's hook changes the two when it writes a file

@@ -27,7 +27,7 @@ from gfocal.runs.replacement import BEST, LAST, STATE, describe_replacement
 from gfocal.runtime.build_limit import NetworkTooLarge, parameters_within
 from gfocal.runtime.layout import in_layout
 from gfocal.serialization.bounds import Unreadable
-from gfocal.serialization.sums import describe_not_finite
+from gfocal.serialization.sums import describe_unusable
 from gfocal.serialization.tensor_files import NoTensorFile, read_tensors, read_texts, tensor_file_bytes
 from gfocal.serialization.torch_files import check_torch_file
 from gfocal.utils.files import write_atomically
@@ -100,6 +100,13 @@ def save_detector(
     # Not save_file: it writes to a temporary file of its own, which a killed process would leave behind for good.
     content = tensor_file_bytes(tensors, {ABOUT: info.to_json()})
     write_atomically(path, lambda file: file.write_bytes(content), needed=len(content))
+
+
+def add_notes(path: Path, notes: Mapping[str, object]) -> None:
+    """Add facts to a checkpoint file, see :func:`save_detector`."""
+    about, weights = read_about(path), read_weights(path)
+    recipe, more = build_recipe(about.recipe, (), str(path)), {**about.notes, **notes}
+    save_detector(path, weights, recipe, about.names, category_ids=about.category_ids, notes=more)
 
 
 def find_weights(path: Path) -> Path:
@@ -191,17 +198,14 @@ def read_weights(file: Path) -> dict[str, Tensor]:
     """The tensors of a checkpoint by name, as they were written.
 
     Raises:
-        UsageError: some are not, or numbers among them are not finite; the message names the tensors, and what to use.
+        UsageError: some are not, or no network can compute with them; the message names the tensors, and what to use.
     """
     try:
         weights = read_tensors(file)
     except (Unreadable, NoTensorFile) as error:
         raise _refused(file, error) from error
-    if where := describe_not_finite(weights):
-        raise UsageError(
-            f"{file} has weights that are infinite or not a number: {where}. It would find nothing. "
-            f"{describe_replacement(file)}"
-        )
+    if what := describe_unusable(weights):
+        raise UsageError(f"{file} has {what}. It would find nothing. {describe_replacement(file)}")
     return weights
 
 
@@ -311,10 +315,9 @@ def load_state(path: Path) -> StateDict:
         ) from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise UsageError(f"{path} is not the state of a run that this gfocal can resume")
-    if where := describe_not_finite(_weights_in(state)):
+    if what := describe_unusable(_weights_in(state)):
         raise UsageError(
-            f"{path} has weights that are infinite or not a number: {where}; a run that continued with them would "
-            f"learn nothing. {describe_replacement(path)}"
+            f"{path} has {what}; a run that continued with them would learn nothing. {describe_replacement(path)}"
         )
     return state
 

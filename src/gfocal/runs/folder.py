@@ -31,7 +31,7 @@ from gfocal.runs.checkpoint import (
     save_detector,
     save_state,
 )
-from gfocal.runs.initial_weights import Start
+from gfocal.runs.initial_weights import Start, origin_notes, origins_in
 from gfocal.runs.measured_data import MeasuredData, differ, measured_data, other_classes, read_measured
 from gfocal.runs.metrics_log import METRICS, MetricsLog
 from gfocal.runs.replacement import check_unused
@@ -339,7 +339,8 @@ class Run:
             return
         self.check()
         ids = self.train_index.category_ids.tolist()
-        notes = {**notes, **self._facts}
+        origins = origins_in(None if self._card is None else self._card["init"])
+        notes = {**notes, **self._facts, **(origin_notes(origins) if origins else {})}
         # How a network is computed is chosen for a machine, and weights go to others.
         own = {key: value for key, value in self._asked.items() if key.startswith("runtime.")}
         recipe = with_values(self.recipe, own)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -15,7 +15,11 @@ from gfocal.runs.card import read
 from gfocal.runs.checkpoint import find_weights, read_about
 from gfocal.runs.class_mapping import ClassMatch, describe_classes, match_classes
 from gfocal.runs.transfer import PARTS, Group, Taken, changed_keys, other_inputs, start_from
+from gfocal.utils.records import from_json, to_json
 from gfocal.utils.text import counted
+
+_ORIGINS = "origins"
+_HUB_CACHE = "models--"  # and owner--name: a folder of huggingface_hub's cache
 
 
 def check_start(model: ModelRecipe) -> None:
@@ -36,6 +40,57 @@ def check_start(model: ModelRecipe) -> None:
             f"good: give it weights (model.pretrained, --init), or let all of it learn with {RANDOM_START}"
             + (" --set model.frozen=[]" if model.frozen else "")
         )
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Other people's weights that some weights started from or were made of.
+
+    Attributes:
+        words: which, and from where.
+        licence: that they were published under; "" where it is not known.
+        noncommercial: that licence forbids commercial use.
+    """
+
+    words: str
+    licence: str = ""
+    noncommercial: bool = False
+
+
+def origins_of(weights: Path) -> list[Origin]:
+    """The origins that a run folder or a checkpoint names; a repository of the hub is one, too.
+
+    Raises:
+        UsageError: it is no checkpoint.
+    """
+    file = find_weights(weights)
+    notes, card = read_about(file).notes, read(file.parent)
+    found = origins_in(notes) or origins_in({} if card is None else card.get("init"))
+    if not found and (imported := notes.get("imported_from")):
+        found = [Origin(f"the file {imported} of another project")]
+    repository = hub_repository(weights)
+    known = repository is None or any(each.words == repository for each in found)
+    return found if known else [*found, Origin(str(repository))]
+
+
+def origins_in(content: object) -> list[Origin]:
+    """Those that a checkpoint's notes, or what run.json has under ``init``, hold; what is damaged is passed over."""
+    listed = content.get(_ORIGINS) if isinstance(content, Mapping) else None
+    try:
+        return [from_json(Origin, each) for each in listed or ()]
+    except (ValueError, TypeError):
+        return []
+
+
+def origin_notes(origins: Iterable[Origin]) -> dict[str, object]:
+    """What :func:`origins_in` reads."""
+    return {_ORIGINS: [to_json(each) for each in origins]}
+
+
+def hub_repository(path: Path) -> str | None:
+    """hub:owner/name of a file in the cache of huggingface_hub; None for any other."""
+    folder = next((part for part in path.parts if part.startswith(_HUB_CACHE)), None)
+    return None if folder is None else f"hub:{'/'.join(folder.split('--')[1:])}"
 
 
 @dataclass(frozen=True)
@@ -65,6 +120,7 @@ class Start:
         other_inputs: what the weights were trained for and the recipe has otherwise, a text for each.
         classes: whose outputs were kept; None where the head starts from scratch.
         statistics: what batch norms without statistics were given; None where all have them, or keep what they have.
+        origins: of the weights.
     """
 
     source: Path
@@ -76,6 +132,7 @@ class Start:
     other_inputs: tuple[str, ...]
     classes: ClassMatch | None
     statistics: NormStatistics | None = None
+    origins: tuple[Origin, ...] = ()
 
     def to_dict(self) -> dict[str, object]:
         """JSON types, as run.json holds them."""
@@ -90,6 +147,7 @@ class Start:
             "other_inputs": list(self.other_inputs),
             "classes": None if self.classes is None else self.classes.to_dict(),
             "norm_statistics": None if self.statistics is None else asdict(self.statistics),
+            **origin_notes(self.origins),
         }
 
 
@@ -106,6 +164,7 @@ def start_weights(detector: DenseDetector, recipe: Recipe, init: Path, parts: Se
         reasons={group: changed_keys(recipe, init, group) for group, count in taken.new.items() if count},
         other_inputs=tuple(other_inputs(recipe, init, parts)),
         classes=match_classes(detector.names, theirs) if "head" in parts else None,
+        origins=tuple(origins_of(init)),
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from gfocal.errors import UsageError
 from gfocal.runs.metrics_log import METRICS
 from gfocal.serialization.bounds import Unreadable
-from gfocal.serialization.sums import count_not_finite
+from gfocal.serialization.sums import describe_unusable
 from gfocal.serialization.tensor_files import NoTensorFile, read_tensors
 
 BEST, LAST, STATE = "best.safetensors", "last.safetensors", "state.pt"
@@ -41,7 +41,7 @@ def describe_replacement(path: Path) -> str:
 
 def _is_intact(file: Path) -> bool:
     try:
-        return not count_not_finite(read_tensors(file))
+        return not describe_unusable(read_tensors(file))
     except (Unreadable, NoTensorFile):
         return False
 

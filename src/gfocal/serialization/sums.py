@@ -16,6 +16,7 @@ from torch import Tensor
 
 from gfocal.serialization.bounds import Unreadable
 
+_VARIANCES = ("running_var", "._variance")
 ALGORITHM = "crc32"
 KEY = "sums"
 """Where sums stand among a safetensors file's texts."""
@@ -85,7 +86,22 @@ def count_not_finite(tensors: Mapping[str, Tensor]) -> dict[str, int]:
 
 def describe_not_finite(tensors: Mapping[str, Tensor]) -> str | None:
     """Which numbers are not finite, in words; None if all are."""
-    found = count_not_finite(tensors)
+    return _described(tensors, count_not_finite(tensors))
+
+
+def describe_unusable(tensors: Mapping[str, Tensor]) -> str | None:
+    """Which weights no network can compute with, in words; None if it can with all.
+
+    They are infinite, or not a number, or variances of batch norms (``running_var``, in files of paddle ``_variance``)
+    below 0: their square root is no number, and the network finds nothing.
+    """
+    if where := describe_not_finite(tensors):
+        return f"weights that are infinite or not a number: {where}"
+    below = {name: count for name, tensor in tensors.items() if (count := _below_zero(name, tensor))}
+    return f"variances below 0: {where}" if (where := _described(tensors, below)) else None
+
+
+def _described(tensors: Mapping[str, Tensor], found: Mapping[str, int]) -> str | None:
     if not found:
         return None
     parts = [f"{count:,} of {tensors[name].numel():,} in {name}" for name, count in list(found.items())[:3]]
@@ -99,6 +115,11 @@ def _not_finite(tensor: Tensor) -> int:
     if not tensor.is_floating_point() or bool(tensor.sum(dtype=wide).isfinite()):
         return 0
     return int((~tensor.isfinite()).sum())
+
+
+def _below_zero(name: str, tensor: Tensor) -> int:
+    is_variance = name.endswith(_VARIANCES) and tensor.is_floating_point()
+    return int((tensor < 0).sum()) if is_variance else 0
 
 
 def _read(texts: Mapping[str, str]) -> dict[str, dict[str, str]]:

@@ -39,8 +39,8 @@ _DTYPES = {
     "ByteStorage": torch.uint8,
     "BoolStorage": torch.bool,
 }
-_CONTAINERS = ("state_dict_ema", "model_ema", "state_dict", "model")
-"""Where tensors stand, the averaged ones of timm and torchvision first."""
+_CONTAINERS = ("state_dict_ema", "model_ema", "state_dict", "ema_state_dict", "model")
+"""Where tensors stand, the averaged ones of timm and torchvision first; mmengine has those under ``state_dict``."""
 _STORAGE_MODULES = ("torch", "torch.cuda", "torch.storage")
 
 
@@ -90,8 +90,8 @@ def read_checkpoint(file: Path) -> Checkpoint:
     """The tensors and the description that a ``.pth``, ``.pt`` or ``.ckpt`` file of torch holds.
 
     The tensors are those under ``state_dict`` (averaged ones under ``state_dict_ema`` or ``model_ema`` go before, those
-    under ``model`` come after), or all of them where the file is a state dict itself. Optimizer state and the like
-    stays unread.
+    under ``ema_state_dict`` or ``model`` come after), or all of them where the file is a state dict itself. Optimizer
+    state and the like stays unread.
 
     Raises:
         UsageError: there is no such file, or it is damaged or of another kind (TorchScript, safetensors, tar, ...).

@@ -12,11 +12,10 @@ import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from gfocal.catalogue.download import download
 from gfocal.catalogue.home import download_file, home, with_parts
-from gfocal.catalogue.settings import is_offline, mirror, timeout
+from gfocal.catalogue.settings import is_offline, mirror, timeout, web_folder
 from gfocal.catalogue.web import CannotFetch, CutOff
 from gfocal.errors import GfocalError, UsageError
 from gfocal.utils.files import explained_writing, write_atomically
@@ -89,19 +88,16 @@ def address() -> str:
     given = next(
         (os.environ[name] for name in ("NPM_CONFIG_REGISTRY", "npm_config_registry") if name in os.environ), ""
     )
-    registry = given.strip().rstrip("/") or REGISTRY
-    parts = urlsplit(registry)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UsageError(f"NPM_CONFIG_REGISTRY is the address of a registry, such as {REGISTRY}, not {registry!r}")
-    return f"{registry}/{NAME}/-/{file}"
+    return f"{web_folder('NPM_CONFIG_REGISTRY', given.strip() or REGISTRY, REGISTRY)}/{NAME}/-/{file}"
 
 
 def _fetch(folder: Path, say: Say) -> None:
     """Fetch the package, compare it with what was published, and keep what is needed."""
     package = download_file(f"{NAME}-{VERSION}.tgz")
     by_hand = f"`npm pack {NAME}@{VERSION}` gives the same file, and --runtime FILE takes it"
-    if package.is_file():
-        say(f"note: {package} is there, and taken")
+    put_there = package.is_file()
+    if put_there:
+        say(f"note: {package} is there, and taken; it stays, and is not needed any more afterwards")
         if not _sum(package) == SHA256:
             raise UsageError(
                 f"{package} is not {NAME} {VERSION} as npm publishes it: delete it, and repeat the command"
@@ -121,8 +117,9 @@ def _fetch(folder: Path, say: Say) -> None:
     found = _read(package)
     for name, content in (("package.json", _about(found.version)), (SCRIPT, found.script), (WASM, found.wasm)):
         write_atomically(folder / name, _writes(content))  # the largest last: a folder without it is unfinished
-    with explained_writing(package):
-        package.unlink()
+    if not put_there:
+        with explained_writing(package):
+            package.unlink()
     say(f"{NAME} {VERSION} is kept in {folder}; `rm -r` of it has it fetched again by the next `{program()} export`")
 
 
