@@ -203,7 +203,7 @@ def test_a_file_by_hand_that_is_of_no_use_stays(small: Published, home: Path) ->
     with pytest.raises(UsageError, match=r"w\.pth is not a checkpoint") as error:
         fetched(entry("https://example.org/w.pth"))
     assert "the file is kept: `gfocal import" in message_of(error.value)
-    assert "put the right one there (NanoDet-m, ShuffleNetV2-1.0x), or delete it" in message_of(error.value)
+    assert "put the right one there, or delete it to have it fetched" in message_of(error.value)
     assert place.read_bytes() == b"x"
 
 
@@ -393,6 +393,16 @@ def test_another_network_is_not_kept_under_the_name(server: FileServer, home: Pa
         fetched(plus)
     assert not (home / "models" / "plus_r1_coco" / "best.safetensors").exists()
     assert read_record("plus_r1_coco") is None
+
+
+def test_another_project_says_what_was_expected(server: FileServer) -> None:
+    """Where what the list says of the one does not apply to the other."""
+    server.files["/w.pth"] = Served(nanodet_file())
+    gfl = entry(f"{server.url}/w.pth", detector="GFL", backbone="ResNet-50", row="gfl_r50", style="pytorch")
+    with pytest.raises(
+        UsageError, match=r"NanoDet's network has only one\nsmall_r1_coco is GFL, ResNet-50; the file is"
+    ):
+        fetched(gfl)
 
 
 @pytest.mark.parametrize(

@@ -190,8 +190,11 @@ def _convert(entry: Published, file: Path, by_hand: bool, say: Say) -> ImportRep
 
 def _set_aside(entry: Published, file: Path, by_hand: bool) -> str:
     """Put a file that is of no use where it stands in nobody's way, unless a person put it there; what was done."""
-    kept, again = file, f"put the right one there ({entry.detector}, {entry.backbone}), or delete it to have it fetched"
+    kept, again = file, "put the right one there, or delete it to have it fetched"
     if not by_hand:
         kept, again = refused_file(file), "repeat the command to have it fetched again"
         file.replace(kept)
-    return f"the file is kept: `{program()} import {shlex.quote(str(kept))} -o DIR` takes options; {again}"
+    return (
+        f"{entry.name} is {entry.detector}, {entry.backbone}; the file is kept: `{program()} import "
+        f"{shlex.quote(str(kept))} -o DIR` takes options; {again}"
+    )
