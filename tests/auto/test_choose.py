@@ -9,12 +9,13 @@ import pytest
 
 from gfocal.auto import candidates, choose
 from gfocal.auto.candidates import CANDIDATES, choose_begin, network_of
-from gfocal.auto.choose import EPOCHS, SEEN, SIZES, Chosen
+from gfocal.auto.choose import SEEN, SIZES, Chosen
 from gfocal.auto.facts import DataFacts
+from gfocal.auto.known import EPOCHS, MINUTES
 from gfocal.catalogue.entries import find
 from gfocal.data.index.data_index import DataIndex
 from gfocal.errors import GfocalError, UsageError
-from gfocal.recipe import load_recipe
+from gfocal.recipe import Recipe, load_recipe
 from gfocal.runs.checkpoint import BEST, save_detector
 from gfocal.zoo import build_detector
 
@@ -89,9 +90,54 @@ def test_few_images_are_not_shown_without_end(chosen_at: Callable[..., Chosen]) 
     assert (recipe.schedule.epochs, recipe.schedule.minutes) == (EPOCHS[1], None)
 
 
+def test_a_typed_time_stays_the_most_that_a_run_takes(chosen_at: Callable[..., Chosen]) -> None:
+    """60 epochs of 30 images would take 18 s at this pace, if it were right; the run has its own clock."""
+    chosen = chosen_at(0.01, index_of(30, [[0, 0, 100, 100]]), "schedule.minutes=2")
+    assert (chosen.recipe.schedule.minutes, chosen.recipe.schedule.most_epochs) == (2, EPOCHS[1])
+    assert any(line.startswith("60 epochs, in 2 minutes at most") for line in chosen.reasons)
+
+
+def test_a_typed_time_that_is_none_gives_epochs(chosen_at: Callable[..., Chosen]) -> None:
+    index = index_of(4000, [[0, 0, 100, 100]])
+    schedule = chosen_at(0.02, index, "schedule.minutes=null").recipe.schedule
+    assert schedule.minutes is None
+    assert 1 <= schedule.epochs < EPOCHS[1]
+    # Short epochs that are typed stay, and are counted as they are.
+    schedule = chosen_at(0.02, index, "schedule.epoch_steps=5").recipe.schedule
+    assert (schedule.minutes, schedule.epoch_steps, schedule.epochs) == (None, 5, EPOCHS[1])
+
+
+def test_a_typed_most_stays(chosen_at: Callable[..., Chosen]) -> None:
+    given = ("schedule.minutes=2", "schedule.most_epochs=7")
+    assert chosen_at(0.01, index_of(30, [[0, 0, 100, 100]]), *given).recipe.schedule.most_epochs == 7
+
+
+def test_the_pace_is_that_of_the_batches_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    batches = []
+
+    def pace(recipe: Recipe, classes: int) -> float:
+        batches.append(recipe.schedule.batch_size)
+        return 0.01
+
+    monkeypatch.setattr(choose, "seconds_per_image", pace)
+    for images in (1, 5, 300):
+        chosen = choose.choose(index_of(images, [[0, 0, 100, 100]]), say=said)
+        assert chosen.recipe.schedule.batch_size == 16
+    assert batches == [1, 5, 16]
+
+
+def test_epochs_of_tiles_are_counted_in_tiles(chosen_at: Callable[..., Chosen]) -> None:
+    """100 images are 5,100 tiles, half of them whole ones' parts: not 60 epochs of 100."""
+    index = index_of(100, [[8.0 * i, 0, 8.0 * i + 7, 400] for i in range(100)], 800)
+    given = ("data.tile=128", "schedule.minutes=5")
+    plain, tiled = chosen_at(0.01, index, given[1]), chosen_at(0.01, index, *given)
+    assert any(line.startswith("60 epochs") for line in plain.reasons)
+    assert not any(line.startswith("60 epochs") for line in tiled.reasons)
+
+
 def test_many_images_take_the_time_that_there_is(chosen_at: Callable[..., Chosen]) -> None:
     index = index_of(4000, [[0, 0, 100, 100]])
-    assert chosen_at(0.02, index).recipe.schedule.minutes == choose.MINUTES
+    assert chosen_at(0.02, index).recipe.schedule.minutes == MINUTES
     chosen = chosen_at(0.02, index, "schedule.minutes=40")
     assert chosen.recipe.schedule.minutes == 40
     assert any(line.startswith("40 minutes") for line in chosen.reasons)
