@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,14 +10,16 @@ import pytest
 
 from gfocal.auto import candidates, choose
 from gfocal.auto.candidates import CANDIDATES, choose_begin, network_of
-from gfocal.auto.choose import SEEN, SIZES, Chosen
+from gfocal.auto.choose import Chosen
 from gfocal.auto.facts import DataFacts
 from gfocal.auto.known import EPOCHS, MINUTES
+from gfocal.auto.size import SEEN, SHORT_SIDES, SIZES
 from gfocal.catalogue.entries import find
 from gfocal.data.index.data_index import DataIndex
 from gfocal.errors import GfocalError, UsageError
 from gfocal.recipe import Recipe, load_recipe
 from gfocal.runs.checkpoint import BEST, save_detector
+from gfocal.runtime.memory import largest_size
 from gfocal.zoo import build_detector
 
 
@@ -34,13 +37,12 @@ def no_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def chosen_at(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Chosen]:
     """What is chosen where an image of 320 pixels takes so many seconds."""
 
-    def at(seconds: float, index: DataIndex, *given: str) -> Chosen:
-        def pace(recipe: object, classes: int) -> float:
-            size = recipe.data.resize.size  # type: ignore[attr-defined]
-            return seconds * (size / 320) ** 2
+    def at(seconds: float, index: DataIndex, *given: str, init: Path | None = None) -> Chosen:
+        def pace(recipe: Recipe, classes: int) -> float:
+            return seconds * math.prod(largest_size(recipe.data)) / 320**2
 
         monkeypatch.setattr(choose, "seconds_per_image", pace)
-        return choose.choose(index, given=given, say=said)
+        return choose.choose(index, given=given, init=init, say=said)
 
     return at
 
@@ -64,6 +66,7 @@ def index_of(images: int, boxes: list[list[float]], side: int = 400) -> DataInde
 def test_facts_by_hand() -> None:
     facts = DataFacts.of(index_of(3, [[0, 0, 40, 20], [0, 0, 400, 200], [10, 10, 410, 60]]))
     assert (facts.images, facts.objects, facts.classes, facts.longer_side, facts.largest) == (3, 9, 1, 400, 3)
+    assert facts.shorter_side == 200
     # Sides as shares: 0.1, 1, and of what is inside the image sqrt(390 / 400 * 50 / 200); a tenth of nine lies between.
     assert facts.small_share == pytest.approx(0.1)
 
@@ -141,6 +144,76 @@ def test_many_images_take_the_time_that_there_is(chosen_at: Callable[..., Chosen
     chosen = chosen_at(0.02, index, "schedule.minutes=40")
     assert chosen.recipe.schedule.minutes == 40
     assert any(line.startswith("40 minutes") for line in chosen.reasons)
+
+
+@pytest.fixture(scope="module")
+def shaped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of a recipe whose images keep their shape."""
+    return saved(tmp_path_factory.mktemp("shaped"), "gfl_nano", "model.channels=32", "data.resize.kind=short_long")
+
+
+def saved(folder: Path, name: str, *changes: str) -> Path:
+    """A run folder with random weights of a recipe."""
+    recipe = load_recipe(name, changes)
+    save_detector(folder / BEST, build_detector(recipe, ["a"], pretrained=False).state_dict(), recipe, ["a"])
+    return folder
+
+
+def test_images_that_keep_their_shape_get_two_sides(shaped: Path, chosen_at: Callable[..., Chosen]) -> None:
+    index = index_of(200, [[0, 0, 100, 100]], 3000)
+    shorts = []
+    for pace in (1, 0.05, 0.02, 0.001):
+        chosen = chosen_at(pace, index, init=shaped)
+        resize = chosen.recipe.data.resize
+        shorts.append(resize.short_side)
+        assert resize.kind == "short_long"
+        assert resize.long_side == round(resize.short_side * 1333 / 800)
+        words = f"shorter side {resize.short_side} pixels, longer side {resize.long_side} at most"
+        assert any(line.startswith(words) for line in chosen.reasons)
+    assert shorts == sorted(set(shorts))
+    assert (shorts[0], shorts[-1]) == (SHORT_SIDES[0], SHORT_SIDES[-1])
+
+
+def test_the_time_of_images_that_keep_their_shape_is_that_of_their_pixels(
+    shaped: Path, chosen_at: Callable[..., Chosen]
+) -> None:
+    """256 x 427 pixels are 256 x 448 as they enter: 6,000 of them in 12 minutes, and no larger ones."""
+    pace = 60 * 15 * 0.8 / SEEN / (256 * 448 / 320**2)
+    index = index_of(100, [[0, 0, 100, 100]], 3000)
+    for share, short, words in ((0.99, 256, "the largest"), (1.01, 256, "the smallest")):
+        chosen = chosen_at(share * pace, index, init=shaped)
+        assert chosen.recipe.data.resize.short_side == short
+        assert any(f"at most: {words}" in line for line in chosen.reasons)
+
+
+def test_images_that_keep_their_shape_are_not_enlarged(shaped: Path, chosen_at: Callable[..., Chosen]) -> None:
+    # 300 x 150: at 256 the longer side would be 427, and both are reached.
+    assert chosen_at(1e-4, index_of(9, [[0, 0, 50, 50]], 300), init=shaped).recipe.data.resize.short_side == 256
+    # 600 x 300: at 320 the longer side is held to 533; 416 shows all of it.
+    assert chosen_at(1e-4, index_of(9, [[0, 0, 50, 50]], 600), init=shaped).recipe.data.resize.short_side == 416
+
+
+@pytest.mark.parametrize("given", ["data.resize.short_side=600", "data.resize.long_side=1000"])
+def test_a_side_that_is_given_stays(shaped: Path, chosen_at: Callable[..., Chosen], given: str) -> None:
+    resize = chosen_at(0.001, index_of(9, [[0, 0, 50, 50]]), given, init=shaped).recipe.data.resize
+    assert (resize.short_side, resize.long_side) in ((600, 1333), (800, 1000))
+
+
+def test_a_square_side_is_refused_for_images_that_keep_their_shape(
+    shaped: Path, chosen_at: Callable[..., Chosen]
+) -> None:
+    index = index_of(9, [[0, 0, 50, 50]])
+    with pytest.raises(UsageError, match=r"--set data\.resize\.short_side=416 --set data\.resize\.long_side=693"):
+        chosen_at(0.001, index, "data.resize.size=416", init=shaped)
+    given = ("data.resize.kind=square", "data.resize.size=416")
+    assert chosen_at(0.001, index, *given, init=shaped).recipe.data.resize.size == 416
+
+
+def test_a_network_of_one_size_keeps_it(tmp_path: Path, chosen_at: Callable[..., Chosen]) -> None:
+    run = saved(tmp_path, "ssd512_vgg16")
+    chosen = chosen_at(1, index_of(200, [[0, 0, 100, 100]], 640), init=run)
+    assert chosen.recipe.data.resize.size == 512
+    assert "512 x 512 pixels: neck ssd takes no other" in chosen.reasons
 
 
 def test_each_image_is_seen_often_enough(chosen_at: Callable[..., Chosen]) -> None:

@@ -9,20 +9,18 @@ from pathlib import Path
 from gfocal.analysis.statistics import data_statistics
 from gfocal.auto.candidates import choose_begin
 from gfocal.auto.facts import DataFacts
-from gfocal.auto.known import EPOCHS, Known, Values, budget, pixels
+from gfocal.auto.known import Known, Values, pixels
 from gfocal.auto.length import choose_length
+from gfocal.auto.size import choose_size
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.pipeline import images_per_epoch, in_tiles
 from gfocal.recipe import Recipe, build_recipe
+from gfocal.recipe.flags import check_square
 from gfocal.recipe.forms import BOXES
 from gfocal.recipe.values import with_values
 from gfocal.training.fitting.step_time import seconds_per_image
 from gfocal.utils.text import Say
 
-SIZES = (256, 320, 416, 512, 640)
-"""Sides of the square that images enter in, in pixels."""
-SEEN = 6000
-"""Images that fine-tuning should see at least, counted each time: fewer leave accuracy behind."""
 _REACH_IMAGES = 1000
 
 
@@ -59,11 +57,18 @@ def choose(index: DataIndex, *, given: Sequence[str] = (), init: str | Path | No
     facts = DataFacts.of(index)  # before anything is fetched
     begin = choose_begin(init, say)
     recipe, reasons = build_recipe(begin.recipe.to_dict(), given), [begin.reason]
+    if "data.resize.size" in _keys_of(given):
+        check_square(recipe, begin.base, recipe.data.resize.size)
     known = _known(index, facts, begin.recipe, recipe, given)
     for choice in _CHOICES:
         values, lines = choice(recipe, known)
         recipe, reasons = with_values(recipe, values), [*reasons, *lines]
     return Chosen(begin.base, recipe, begin.init, tuple(reasons))
+
+
+def _keys_of(given: Sequence[str]) -> frozenset[str]:
+    """The keys of "a.b=c" overrides."""
+    return frozenset(own.partition("=")[0].strip() for own in given)
 
 
 def _known(index: DataIndex, facts: DataFacts, began: Recipe, recipe: Recipe, given: Sequence[str]) -> Known:
@@ -73,29 +78,7 @@ def _known(index: DataIndex, facts: DataFacts, began: Recipe, recipe: Recipe, gi
     shown = images_per_epoch(recipe, learnt)
     batch = with_values(recipe, {"schedule.batch_size": min(recipe.schedule.batch_size, shown)})
     pace = seconds_per_image(batch, facts.classes) / pixels(recipe)
-    return Known(facts, index, shown, pace, frozenset(own.partition("=")[0].strip() for own in given), began)
-
-
-def _size(recipe: Recipe, known: Known) -> Values:
-    """The largest size that the time allows, and that the images have."""
-    if known.is_given("data.resize.size"):
-        return {}, []
-    wanted = max(SEEN, EPOCHS[0] * known.shown)
-    affordable = {size: budget(recipe) / (known.pace * size * size) for size in SIZES}
-    enough = next((size for size in SIZES if size >= known.facts.longer_side), SIZES[-1])
-    fitting = [size for size in SIZES if size <= enough and affordable[size] >= wanted]
-    size = fitting[-1] if fitting else SIZES[0]
-    seen = f"{affordable[size]:,.0f} pictures, {affordable[size] / known.shown:.0f} times each"
-    if size == enough:
-        why = f"no larger than the pictures ({known.facts.longer_side:.0f}); the time shows {seen}"
-    elif fitting:
-        why = f"the largest at which the time shows {wanted:,} pictures or more: {seen}"
-    else:
-        why = f"the smallest, since the time shows only {seen}; --minutes gives it more"
-    small = known.facts.small_share * size
-    return {"data.resize.size": size}, [
-        f"{size} x {size} pixels: {why}; a tenth of the objects is below {small:.0f} pixels"
-    ]
+    return Known(facts, index, shown, pace, _keys_of(given), began)
 
 
 def _bins(recipe: Recipe, known: Known) -> Values:
@@ -124,4 +107,4 @@ def _crowds(recipe: Recipe, known: Known) -> Values:
     ]
 
 
-_CHOICES: tuple[Callable[[Recipe, Known], Values], ...] = (_size, _bins, choose_length, _crowds)
+_CHOICES: tuple[Callable[[Recipe, Known], Values], ...] = (choose_size, _bins, choose_length, _crowds)
