@@ -258,11 +258,45 @@ def test_a_network_of_ones_own_keeps_its_recipe(tmp_path: Path) -> None:
     assert begin.base == str(tmp_path / BEST)
 
 
-def test_weights_that_are_here_go_before_better_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    here = CANDIDATES[-1].weights[0]
-    monkeypatch.setattr(candidates, "read_record", lambda name: True if name == here else None)
+def are_here(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    monkeypatch.setattr(candidates, "is_here", lambda name: name in names)
+
+
+def test_better_weights_are_fetched_beside_worse_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    are_here(monkeypatch, *CANDIDATES[-1].weights)
+    monkeypatch.setattr(candidates, "model_path", lambda name, say: Path("weights"))
     begin = choose_begin(None, said)
-    assert (begin.base, begin.init) == (CANDIDATES[-1].recipe, here)
+    assert (begin.base, begin.init) == (CANDIDATES[0].recipe, CANDIDATES[0].weights[0])
+    assert "the best weights for small data" in begin.reason
+
+
+def test_where_better_ones_cannot_be_fetched_those_that_are_here_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = CANDIDATES[1].weights[0]
+
+    def fetch(name: str, *, say: Callable[[str], None]) -> Path:
+        raise GfocalError(f"{name} is gone")
+
+    are_here(monkeypatch, here, CANDIDATES[-1].weights[0])
+    monkeypatch.setattr(candidates, "model_path", fetch)
+    monkeypatch.delenv("GFOCAL_OFFLINE")
+    lines: list[str] = []
+    begin = choose_begin(None, lines.append)
+    assert (begin.base, begin.init) == (CANDIDATES[1].recipe, here)
+    assert lines == [
+        f"note: {CANDIDATES[0].weights[0]} is gone",
+        f"note: nor can {CANDIDATES[0].weights[1]} be fetched",
+    ]
+
+
+@pytest.mark.parametrize("place", [0, 2])
+def test_offline_it_is_said_what_would_be_better(monkeypatch: pytest.MonkeyPatch, place: int) -> None:
+    here = CANDIDATES[place].weights[0]
+    are_here(monkeypatch, here)
+    lines: list[str] = []
+    begin = choose_begin(None, lines.append)
+    assert begin.init == here
+    assert lines == []
+    assert (f"models {CANDIDATES[0].weights[0]} --download" in begin.reason) == (place > 0)
 
 
 def test_what_can_be_fetched_is(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -276,6 +310,7 @@ def test_what_can_be_fetched_is(monkeypatch: pytest.MonkeyPatch) -> None:
         return Path("weights")
 
     monkeypatch.setattr(candidates, "model_path", fetch)
+    monkeypatch.delenv("GFOCAL_OFFLINE")
     lines: list[str] = []
     assert choose_begin(None, lines.append).init == wanted
     assert asked == list(CANDIDATES[0].weights)

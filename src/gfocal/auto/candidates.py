@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from gfocal.auto.weights import is_here
 from gfocal.catalogue.entries import find
-from gfocal.catalogue.home import read_record
 from gfocal.catalogue.resolve import model_path
+from gfocal.catalogue.settings import is_offline
 from gfocal.errors import GfocalError
 from gfocal.recipe import Recipe, build_recipe, load_recipe
 from gfocal.runs.checkpoint import find_weights, read_about
@@ -53,7 +54,7 @@ class Begin:
 
 
 def choose_begin(init: str | Path | None, say: Say) -> Begin:
-    """The detector, by the weights that there are: those given, those fetched before, those that can be fetched now.
+    """The detector, by the weights that there are: those given, else the best that are here or can be fetched now.
 
     Raises:
         UsageError: ``init`` is no MODEL.
@@ -61,26 +62,28 @@ def choose_begin(init: str | Path | None, say: Say) -> Begin:
     """
     if init is not None:
         return _of_given(init, say)
+    missed: list[tuple[str, GfocalError]] = []
     for candidate, name in _all_weights():
-        if read_record(name) is not None:
-            return _begin(candidate, name, f"the best of the weights that are here ({_published_ap(name)})")
-    return _fetched(say) or _untrained()
+        where = "that are here"
+        if not is_here(name):
+            where = "that can be fetched"
+            try:
+                model_path(name, say=say)
+            except GfocalError as error:
+                missed.append((name, error))
+                continue
+        _say_missed(missed, say, here=is_offline() is not None)
+        return _begin(candidate, name, where, [each for each, _ in missed])
+    _say_missed(missed, say)
+    return _untrained()
 
 
-def _fetched(say: Say) -> Begin | None:
-    """The best that can be fetched now; None where nothing can, and a note says why."""
-    missed = []
-    for candidate, name in _all_weights():
-        try:
-            model_path(name, say=say)
-        except GfocalError as error:
-            missed.append(name)
-            if len(missed) == 1:  # what helps one helps all
-                say(f"note: {error}")
-        else:
-            return _begin(candidate, name, f"the best weights for small data ({_published_ap(name)})")
-    say(f"note: nor can {join_some(missed[1:])} be fetched")
-    return None
+def _say_missed(missed: list[tuple[str, GfocalError]], say: Say, *, here: bool = False) -> None:
+    """Why the better ones are not taken; ``here``: where nothing was asked and others are, the reason says it."""
+    if missed and not here:
+        say(f"note: {missed[0][1]}")  # what helps one helps all
+        if len(missed) > 1:
+            say(f"note: nor can {join_some([name for name, _ in missed[1:]])} be fetched")
 
 
 def _untrained() -> Begin:
@@ -98,8 +101,13 @@ def _all_weights() -> list[tuple[Candidate, str]]:
     return [(candidate, name) for candidate in CANDIDATES for name in candidate.weights]
 
 
-def _begin(candidate: Candidate, name: str, reason: str) -> Begin:
-    return Begin(candidate.recipe, load_recipe(candidate.recipe), name, f"{candidate.recipe} from {name}: {reason}")
+def _begin(candidate: Candidate, name: str, where: str, better: list[str]) -> Begin:
+    """From published weights; ``better`` could not be had."""
+    reason = f"{candidate.recipe} from {name}: the best weights {where if better else 'for small data'}"
+    reason += f" ({_published_ap(name)})"
+    if better:
+        reason += f"; better, where there is a network: `{program()} models {better[0]} --download`"
+    return Begin(candidate.recipe, load_recipe(candidate.recipe), name, reason)
 
 
 def _published_ap(name: str) -> str:
