@@ -14,7 +14,9 @@ from gfocal.auto.choose import Chosen
 from gfocal.auto.facts import DataFacts
 from gfocal.auto.known import EPOCHS, MINUTES
 from gfocal.auto.size import SEEN, SHORT_SIDES, SIZES
-from gfocal.catalogue.entries import find
+from gfocal.auto.weights import hosts_of
+from gfocal.catalogue.entries import Published, find
+from gfocal.catalogue.web import CannotFetch, CutOff
 from gfocal.data.index.data_index import DataIndex
 from gfocal.errors import GfocalError, UsageError
 from gfocal.recipe import Recipe, load_recipe
@@ -286,6 +288,41 @@ def test_where_better_ones_cannot_be_fetched_those_that_are_here_do(monkeypatch:
         f"note: {CANDIDATES[0].weights[0]} is gone",
         f"note: nor can {CANDIDATES[0].weights[1]} be fetched",
     ]
+
+
+def test_a_host_that_does_not_answer_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind a firewall each try takes half a minute, and there are five of each name."""
+    asked = []
+
+    def no_answer(entry: Published, file: Path, say: Callable[[str], None]) -> None:
+        asked.append(entry.name)
+        raise GfocalError(f"{entry.name} could not be fetched") from CutOff("no answer")
+
+    monkeypatch.delenv("GFOCAL_OFFLINE")
+    monkeypatch.setattr("gfocal.catalogue.fetch._download", no_answer)
+    lines: list[str] = []
+    assert choose_begin(None, lines.append).init is None
+    hosts = [hosts_of(entry) for name in asked if (entry := find(name)) is not None]
+    assert len(hosts) == len(set(hosts)) >= 2
+    assert any(line.startswith("note: nor can ") for line in lines)
+    # A mirror stands in for all of them.
+    asked.clear()
+    monkeypatch.setenv("GFOCAL_MIRROR", "https://mirror.test/weights")
+    choose_begin(None, said)
+    assert asked == [CANDIDATES[0].weights[0]]
+
+
+def test_a_host_that_says_no_is_asked_for_the_next_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def gone(entry: Published, file: Path, say: Callable[[str], None]) -> None:
+        asked.append(entry.name)
+        raise CannotFetch("nothing there")
+
+    monkeypatch.delenv("GFOCAL_OFFLINE")
+    monkeypatch.setattr("gfocal.catalogue.fetch._download", gone)
+    assert choose_begin(None, said).init is None
+    assert asked == [name for candidate in CANDIDATES for name in candidate.weights]
 
 
 @pytest.mark.parametrize("place", [0, 2])

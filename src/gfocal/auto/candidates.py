@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from gfocal.auto.weights import is_here
+from gfocal.auto.weights import hosts_of, is_here, is_silent
 from gfocal.catalogue.entries import find
 from gfocal.catalogue.resolve import model_path
 from gfocal.catalogue.settings import is_offline
 from gfocal.errors import GfocalError
 from gfocal.recipe import Recipe, build_recipe, load_recipe
 from gfocal.runs.checkpoint import find_weights, read_about
-from gfocal.utils.text import Say, join_some, program
+from gfocal.utils.text import Say, join_some, listed, program
 
 
 @dataclass(frozen=True)
@@ -63,19 +63,33 @@ def choose_begin(init: str | Path | None, say: Say) -> Begin:
     if init is not None:
         return _of_given(init, say)
     missed: list[tuple[str, GfocalError]] = []
+    silent: set[str] = set()
     for candidate, name in _all_weights():
         where = "that are here"
         if not is_here(name):
             where = "that can be fetched"
-            try:
-                model_path(name, say=say)
-            except GfocalError as error:
+            if (error := _not_fetched(name, silent, say)) is not None:
                 missed.append((name, error))
                 continue
         _say_missed(missed, say, here=is_offline() is not None)
         return _begin(candidate, name, where, [each for each, _ in missed])
     _say_missed(missed, say)
     return _untrained()
+
+
+def _not_fetched(name: str, silent: set[str], say: Say) -> GfocalError | None:
+    """Fetch published weights; why they cannot be. Hosts that did not answer are not asked again, and added."""
+    entry = find(name)
+    hosts = hosts_of(entry) if entry is not None and silent else frozenset()
+    if hosts and hosts <= silent:
+        return GfocalError(f"{name} is not asked for: {listed(sorted(hosts))} did not answer before")
+    try:
+        model_path(name, say=say)
+    except GfocalError as error:
+        if entry is not None and is_silent(error):
+            silent |= hosts_of(entry)
+        return error
+    return None
 
 
 def _say_missed(missed: list[tuple[str, GfocalError]], say: Say, *, here: bool = False) -> None:
