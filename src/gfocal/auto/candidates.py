@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from gfocal.auto.weights import hosts_of, is_here, is_silent
+from gfocal.auto.weights import hosts_of, is_here, is_silent, weights_here
 from gfocal.catalogue.entries import find
 from gfocal.catalogue.resolve import model_path
 from gfocal.catalogue.settings import is_offline
-from gfocal.errors import GfocalError
+from gfocal.errors import GfocalError, UsageError
 from gfocal.recipe import Recipe, build_recipe, load_recipe
 from gfocal.runs.checkpoint import find_weights, read_about
 from gfocal.utils.text import Say, join_some, listed, program
@@ -53,22 +53,27 @@ class Begin:
     reason: str
 
 
-def choose_begin(init: str | Path | None, say: Say) -> Begin:
+def choose_begin(init: str | Path | None, say: Say, *, fetch: bool = True) -> Begin:
     """The detector, by the weights that there are: those given, else the best that are here or can be fetched now.
+
+    Args:
+        init: MODEL, or None.
+        say: gets lines about fetching.
+        fetch: what is not here; without, nobody is asked, and lines say what would be fetched.
 
     Raises:
         UsageError: ``init`` is no MODEL.
         GfocalError: it cannot be fetched.
     """
     if init is not None:
-        return _of_given(init, say)
+        return _of_given(init, say, fetch=fetch)
     missed: list[tuple[str, GfocalError]] = []
     silent: set[str] = set()
     for candidate, name in _all_weights():
         where = "that are here"
         if not is_here(name):
             where = "that can be fetched"
-            if (error := _not_fetched(name, silent, say)) is not None:
+            if (error := _not_fetched(name, silent, say, fetch=fetch)) is not None:
                 missed.append((name, error))
                 continue
         _say_missed(missed, say, here=is_offline() is not None)
@@ -77,14 +82,14 @@ def choose_begin(init: str | Path | None, say: Say) -> Begin:
     return _untrained()
 
 
-def _not_fetched(name: str, silent: set[str], say: Say) -> GfocalError | None:
+def _not_fetched(name: str, silent: set[str], say: Say, *, fetch: bool) -> GfocalError | None:
     """Fetch published weights; why they cannot be. Hosts that did not answer are not asked again, and added."""
     entry = find(name)
     hosts = hosts_of(entry) if entry is not None and silent else frozenset()
     if hosts and hosts <= silent:
         return GfocalError(f"{name} is not asked for: {listed(sorted(hosts))} did not answer before")
     try:
-        model_path(name, say=say)
+        model_path(name, say=say) if fetch else weights_here(name, say=say)
     except GfocalError as error:
         if entry is not None and is_silent(error):
             silent |= hosts_of(entry)
@@ -129,16 +134,34 @@ def _published_ap(name: str) -> str:
     return "" if entry is None or entry.ap is None else f"published AP {entry.ap:g} on COCO"
 
 
-def _of_given(init: str | Path, say: Say) -> Begin:
+def _of_given(init: str | Path, say: Say, *, fetch: bool) -> Begin:
     """Their network with the training of the packaged recipe that has such a network, or else their own recipe."""
-    file = find_weights(model_path(init, say=say))
-    theirs = build_recipe(read_about(file).recipe)
+    base, theirs = _recipe_of(init, say, fetch=fetch)
     for candidate in CANDIDATES:
         packaged = load_recipe(candidate.recipe)
         if network_of(packaged) == network_of(theirs):
             mixed = build_recipe({**packaged.to_dict(), "model": theirs.to_dict()["model"]})
             return Begin(candidate.recipe, mixed, str(init), f"{candidate.recipe}, the network that {init} is of")
-    return Begin(str(file), theirs, str(init), f"the recipe of {init}, whose network no other recipe has")
+    return Begin(base, theirs, str(init), f"the recipe of {init}, whose network no other recipe has")
+
+
+def _recipe_of(init: str | Path, say: Say, *, fetch: bool) -> tuple[str, Recipe]:
+    """Where the recipe of some weights stands, and the recipe.
+
+    Raises:
+        UsageError: it stands in a file that is not here and may not be fetched.
+    """
+    path = model_path(init, say=say) if fetch else weights_here(init, say=say)
+    if path is not None:
+        file = find_weights(path)
+        return str(file), build_recipe(read_about(file).recipe)
+    entry = find(str(init))
+    if entry is None or not entry.row:
+        raise UsageError(
+            f"auto chooses by the recipe in {init}, which is not here, and --dry-run fetches nothing: leave out "
+            "--dry-run, or name a recipe in the place of auto"
+        )
+    return entry.row, load_recipe(entry.row)
 
 
 def network_of(recipe: Recipe) -> tuple[object, ...]:

@@ -41,7 +41,9 @@ class Chosen:
     reasons: tuple[str, ...]
 
 
-def choose(index: DataIndex, *, given: Sequence[str] = (), init: str | Path | None = None, say: Say) -> Chosen:
+def choose(
+    index: DataIndex, *, given: Sequence[str] = (), init: str | Path | None = None, say: Say, fetch: bool = True
+) -> Chosen:
     """What to train on some data on this machine.
 
     Args:
@@ -49,13 +51,14 @@ def choose(index: DataIndex, *, given: Sequence[str] = (), init: str | Path | No
         given: "a.b=c" recipe keys that a person has set: they stay.
         init: MODEL to start from; by default the best that is here or can be fetched.
         say: gets lines about fetching.
+        fetch: weights that are not here; without, lines say which these would be.
 
     Raises:
         UsageError: there is nothing to learn, or ``init`` is no MODEL, or a key does not fit.
         GfocalError: ``init`` cannot be fetched.
     """
     facts = DataFacts.of(index)  # before anything is fetched
-    begin = choose_begin(init, say)
+    begin = choose_begin(init, say, fetch=fetch)
     recipe, reasons = build_recipe(begin.recipe.to_dict(), given), [begin.reason]
     if "data.resize.size" in _keys_of(given):
         check_square(recipe, begin.base, recipe.data.resize.size)

@@ -110,7 +110,7 @@ def train(
 
         asked = _asked(recipe, seed, overrides, epochs=epochs, minutes=minutes, batch=batch, lr=lr, size=size)
         folder = out or default_run_folder(recipe, data)
-        plan = _typed_plan(recipe, asked, init, resume=resume)
+        plan = _typed_plan(recipe, asked, init, resume=resume, fetch=not dry_run)
         train_index, val_index, held_out = open_run_data(
             data,
             parse_val(val),
@@ -122,7 +122,7 @@ def train(
             rename=rename or (),
             say=say,
         )
-        plan = plan or _chosen_plan(train_index, asked, init, folder if resume else None)
+        plan = plan or _chosen_plan(train_index, asked, init, folder if resume else None, fetch=not dry_run)
         train_index, val_index = with_used_classes(plan.recipe, train_index, val_index)
         left_out, described = _say_data(train_index, val_index)
         if not dry_run:
@@ -188,18 +188,22 @@ def _run(
     )
 
 
-def _typed_plan(recipe: str, asked: list[str], init: str | None, *, resume: bool) -> _Plan | None:
+def _typed_plan(recipe: str, asked: list[str], init: str | None, *, resume: bool, fetch: bool) -> _Plan | None:
     """What is typed, weights fetched, before any data are read; None where gfocal shall choose by the data."""
+    from gfocal.auto.weights import weights_here
     from gfocal.recipe import load_recipe
 
     if recipe == AUTO:
         return None
     plan = _Plan(load_recipe(recipe, asked), init)
-    plan.start(resume)
+    if fetch or resume:
+        plan.start(resume)
+    elif init is not None:
+        weights_here(init, say=say)  # or a line about what would be fetched
     return plan
 
 
-def _chosen_plan(index: DataIndex, asked: list[str], init: str | None, resumed: Path | None) -> _Plan:
+def _chosen_plan(index: DataIndex, asked: list[str], init: str | None, resumed: Path | None, *, fetch: bool) -> _Plan:
     """What suits the data, this machine and the time; of a run that continues what it chose when it began."""
     from gfocal.auto.choose import choose
     from gfocal.recipe import load_recipe
@@ -207,7 +211,7 @@ def _chosen_plan(index: DataIndex, asked: list[str], init: str | None, resumed: 
 
     if resumed is not None and (resumed / RECIPE).is_file():
         return _Plan(load_recipe(str(resumed / RECIPE), asked), init)
-    chosen = choose(index, given=asked, init=init, say=say)
+    chosen = choose(index, given=asked, init=init, say=say, fetch=fetch)
     say(*(f"auto: {line}" for line in chosen.reasons))
     return _Plan(chosen.recipe, chosen.init, chosen.reasons)
 
