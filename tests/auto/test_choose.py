@@ -22,6 +22,8 @@ from gfocal.errors import GfocalError, UsageError
 from gfocal.recipe import Recipe, load_recipe
 from gfocal.runs.checkpoint import BEST, save_detector
 from gfocal.runtime.memory import largest_size
+from gfocal.training.optimizer import idle_settings
+from gfocal.training.step_plan import StepPlan
 from gfocal.zoo import build_detector
 
 
@@ -129,6 +131,45 @@ def test_the_pace_is_that_of_the_batches_there_are(monkeypatch: pytest.MonkeyPat
         chosen = choose.choose(index_of(images, [[0, 0, 100, 100]]), say=said)
         assert chosen.recipe.schedule.batch_size == 16
     assert batches == [1, 5, 16]
+
+
+@pytest.mark.parametrize("images", [1, 4, 30, 700])
+@pytest.mark.parametrize("epochs", [1, 2, 7, 59, 60, 200])
+def test_nothing_lies_beyond_the_end_of_a_run(chosen_at: Callable[..., Chosen], images: int, epochs: int) -> None:
+    recipe = chosen_at(0.01, index_of(images, [[0, 0, 100, 100]]), f"schedule.epochs={epochs}").recipe
+    assert idle_settings(recipe.schedule, StepPlan.of(recipe.schedule, images).total) == []
+    static = load_recipe(CANDIDATES[0].recipe).model.assigner.static_epochs
+    assert recipe.model.assigner.static_epochs == (static * epochs // 60 if epochs < 60 else static)
+
+
+def test_what_is_fitted_is_said_and_what_is_given_stays(chosen_at: Callable[..., Chosen]) -> None:
+    index = index_of(30, [[0, 0, 100, 100]])
+    chosen = chosen_at(0.01, index, "schedule.epochs=24")
+    line = "static_epochs 2 instead of 5, warmup_steps 4 instead of 50, since the recipe is made for 60 epochs"
+    assert line in chosen.reasons
+    given = ("schedule.epochs=24", "model.assigner.static_epochs=5", "schedule.warmup_steps=9")
+    chosen = chosen_at(0.01, index, *given)
+    assert (chosen.recipe.model.assigner.static_epochs, chosen.recipe.schedule.warmup_steps) == (5, 9)
+    assert not any("instead of 50" in reason for reason in chosen.reasons)
+
+
+def test_a_short_time_leaves_no_epoch_to_a_static_assigner(chosen_at: Callable[..., Chosen]) -> None:
+    """Of 12 seconds measuring, validations and saved states leave two."""
+    chosen = chosen_at(0.01, index_of(4, [[0, 0, 100, 100]]), "schedule.minutes=0.2")
+    assert chosen.recipe.model.assigner.static_epochs == 0
+    chosen = chosen_at(0.01, index_of(4, [[0, 0, 100, 100]]), "schedule.minutes=5")
+    assert chosen.recipe.model.assigner.static_epochs == 5
+
+
+def test_milestones_stay_at_their_share_of_the_run(tmp_path: Path, chosen_at: Callable[..., Chosen]) -> None:
+    steps = ("schedule.kind=multistep", "schedule.epochs=12", "schedule.milestones=[8, 11]", "model.channels=32")
+    run = saved(tmp_path, "gfl_nano", *steps)
+    index = index_of(30, [[0, 0, 100, 100]])
+    schedule = chosen_at(0.01, index, init=run).recipe.schedule
+    assert (schedule.epochs, schedule.milestones) == (EPOCHS[1], (40, 55))
+    assert chosen_at(0.01, index, "schedule.epochs=1", init=run).recipe.schedule.milestones == ()
+    given = ("schedule.epochs=30", "schedule.milestones=[9]")
+    assert chosen_at(0.01, index, *given, init=run).recipe.schedule.milestones == (9,)
 
 
 def test_epochs_of_tiles_are_counted_in_tiles(chosen_at: Callable[..., Chosen]) -> None:

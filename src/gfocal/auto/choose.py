@@ -10,7 +10,7 @@ from gfocal.analysis.statistics import data_statistics
 from gfocal.auto.candidates import choose_begin
 from gfocal.auto.facts import DataFacts
 from gfocal.auto.known import Known, Values, pixels
-from gfocal.auto.length import choose_length
+from gfocal.auto.length import choose_length, fit_to_length
 from gfocal.auto.size import choose_size
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.pipeline import images_per_epoch, in_tiles
@@ -110,4 +110,4 @@ def _crowds(recipe: Recipe, known: Known) -> Values:
     ]
 
 
-_CHOICES: tuple[Callable[[Recipe, Known], Values], ...] = (choose_size, _bins, choose_length, _crowds)
+_CHOICES: tuple[Callable[[Recipe, Known], Values], ...] = (choose_size, _bins, choose_length, fit_to_length, _crowds)
