@@ -294,11 +294,33 @@ def test_the_bins_of_the_weights_stay(tmp_path: Path, chosen_at: Callable[..., C
 
 
 def test_a_network_of_ones_own_keeps_its_recipe(tmp_path: Path) -> None:
-    recipe = load_recipe("gfl_nano", ["model.channels=32"])
-    save_detector(tmp_path / BEST, build_detector(recipe, ["a"], pretrained=False).state_dict(), recipe, ["a"])
-    begin = choose_begin(tmp_path, said)
-    assert begin.recipe == recipe
+    run = saved(tmp_path, "gfl_nano", "model.channels=32", "data.mix=[1, 2]", "schedule.epoch_steps=3")
+    begin = choose_begin(run, said)
+    assert begin.recipe == load_recipe("gfl_nano", ["model.channels=32"])  # not what was of that run alone
     assert begin.base == str(tmp_path / BEST)
+    assert "no recipe of gfocal has its network (gfl, backbone shufflenet_v2_x1_0" in begin.reason
+
+
+@pytest.mark.parametrize("name", ["picodet_s_lcnet", "fcos_nano", "ssd_nano", "atss_nano", "gfl_r18", "demo"])
+def test_weights_of_every_recipe_are_of_that_detector(tmp_path: Path, name: str) -> None:
+    begin = choose_begin(saved(tmp_path, name), said)
+    assert begin.base == {"demo": "gfl_nano"}.get(name, name)  # demo is gfl_nano with another schedule
+    assert begin.recipe.model == load_recipe(name).model
+    assert begin.reason.startswith(f"{begin.base}, the detector that {tmp_path} is of")
+
+
+def test_what_a_recipe_says_of_data_and_predictions_stays(tmp_path: Path) -> None:
+    data = ("data.tile=300", "data.resize.pad=mean", "data.range=[0, 4095]", "predict.nms_iou=0.4", "data.mix=[1, 2]")
+    begin = choose_begin(saved(tmp_path, "gfl_nano", *data, "optim.lr=0.5", "schedule.epoch_steps=9"), said)
+    assert begin.recipe == load_recipe("gfl_nano", data[:-1])
+    for words in (
+        "stay data.resize.pad=",
+        "data.tile=300",
+        "data.range=[0.0, 4095.0]",
+        "predict.nms_iou=0.4",
+        "as gfl_nano has them are optim.lr=0.5",
+    ):
+        assert words in begin.reason, begin.reason
 
 
 def are_here(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:

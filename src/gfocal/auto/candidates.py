@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,8 @@ from gfocal.catalogue.entries import find
 from gfocal.catalogue.resolve import model_path
 from gfocal.catalogue.settings import is_offline
 from gfocal.errors import GfocalError, UsageError
-from gfocal.recipe import Recipe, build_recipe, load_recipe
+from gfocal.recipe import Recipe, build_recipe, load_recipe, recipe_names
+from gfocal.recipe.values import flat, with_values
 from gfocal.runs.checkpoint import find_weights, read_about
 from gfocal.utils.text import Say, join_some, listed, program
 
@@ -135,14 +137,49 @@ def _published_ap(name: str) -> str:
 
 
 def _of_given(init: str | Path, say: Say, *, fetch: bool) -> Begin:
-    """Their network with the training of the packaged recipe that has such a network, or else their own recipe."""
+    """Their network, data and predict keys with the training of the packaged recipe that has such a network.
+
+    Where none has, their own recipe. What belongs to the data sets and to the length of their run does not stay.
+    """
     base, theirs = _recipe_of(init, say, fetch=fetch)
-    for candidate in CANDIDATES:
-        packaged = load_recipe(candidate.recipe)
-        if network_of(packaged) == network_of(theirs):
-            mixed = build_recipe({**packaged.to_dict(), "model": theirs.to_dict()["model"]})
-            return Begin(candidate.recipe, mixed, str(init), f"{candidate.recipe}, the network that {init} is of")
-    return Begin(base, theirs, str(init), f"the recipe of {init}, whose network no other recipe has")
+    theirs = with_values(theirs, _OF_A_RUN)
+    name = next((name for name in _packaged() if network_of(load_recipe(name)) == network_of(theirs)), None)
+    if name is None:
+        model = theirs.model
+        network = f"{model.detector}, backbone {model.backbone}, neck {model.neck}, head {model.head}"
+        return Begin(base, theirs, str(init), f"the recipe of {init}: no recipe of gfocal has its network ({network})")
+    packaged, own = load_recipe(name), theirs.to_dict()
+    mixed = build_recipe({**packaged.to_dict(), **{section: own[section] for section in ("model", "data", "predict")}})
+    reason = f"{name}, the detector that {init} is of"
+    if kept := _differing(mixed, packaged, ("data.", "predict.")):
+        reason += f"; of its recipe stay {join_some(kept)}"
+    if left := _differing(theirs, packaged, ("optim.", "schedule.", "runtime.")):
+        reason += f"; as {name} has them are {join_some(left)}"
+    return Begin(name, mixed, str(init), reason)
+
+
+_OF_A_RUN: dict[str, object] = {"data.mix": None, "schedule.epoch_steps": None, "schedule.keep_steps": []}
+"""Keys that fit one run alone, and what they are where nothing is asked for."""
+
+
+def _packaged() -> list[str]:
+    """Recipes of gfocal, those that are best measured first."""
+    first = [candidate.recipe for candidate in CANDIDATES]
+    return [*first, *(name for name in recipe_names() if name not in first)]
+
+
+def _differing(one: Recipe, other: Recipe, sections: tuple[str, ...]) -> list[str]:
+    """Keys of some sections, each with its value in the first recipe, that two recipes have otherwise."""
+    ours, theirs = flat(one.to_dict()), flat(other.to_dict())
+    return [
+        f"{key}={json.dumps(value)}"
+        for key, value in ours.items()
+        if key.startswith(sections) and key not in _CHOSEN and value != theirs[key]
+    ]
+
+
+_CHOSEN = ("data.resize.size", "data.resize.short_side", "data.resize.long_side", "schedule.epochs")
+"""Keys that are chosen anyway, with a reason."""
 
 
 def _recipe_of(init: str | Path, say: Say, *, fetch: bool) -> tuple[str, Recipe]:
@@ -165,6 +202,6 @@ def _recipe_of(init: str | Path, say: Say, *, fetch: bool) -> tuple[str, Recipe]
 
 
 def network_of(recipe: Recipe) -> tuple[object, ...]:
-    """What weights must share to be continued: backbone, neck, head and their widths."""
+    """What weights must share to be continued: detector, backbone, neck, head and their widths."""
     model = recipe.model
-    return model.backbone, model.neck, model.head, model.channels, model.head_depth, model.strides
+    return model.detector, model.backbone, model.neck, model.head, model.channels, model.head_depth, model.strides
