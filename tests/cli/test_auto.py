@@ -53,6 +53,20 @@ def test_a_dry_run_of_a_recipe(scenes: Path) -> None:
     assert not text.startswith("#")
 
 
+@pytest.mark.parametrize("recipe", ["auto", "gfl_nano"])
+def test_a_dry_run_has_the_batch_that_a_run_finds(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: str
+) -> None:
+    monkeypatch.setattr("gfocal.training.batch_size.find_batch_size", lambda recipe, index: 6)
+    words = ("train", recipe, "--data", scenes, "--batch", "auto", "--out", tmp_path / "run", *SMALL[:4])
+    found = json.loads(call(*words, "--dry-run", "--json").stdout)
+    assert found["recipe"]["schedule"]["batch_size"] == 6
+    assert not (tmp_path / "run").exists()
+    call(*words, "--size", "64", "--epochs", "1", "--set", "data.workers=0", "--no-plots")
+    assert load_recipe(str(tmp_path / "run" / "recipe.yaml")).schedule.batch_size == 6
+    assert list(tmp_path.glob("run*")) == [tmp_path / "run"]
+
+
 @pytest.fixture
 def online(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever asks a server fails."""
