@@ -266,6 +266,53 @@ def test_each_image_is_seen_often_enough(chosen_at: Callable[..., Chosen]) -> No
     assert chosen_at(pace, index_of(4000, [[0, 0, 100, 100]])).recipe.data.resize.size == SIZES[0]
 
 
+VANISHING = "and nothing of that size can be learnt"
+
+
+def test_objects_that_vanish_are_warned_of(chosen_at: Callable[..., Chosen]) -> None:
+    """40 x 20 pixels of 12,000 x 6,000 are 0.85 x 0.85 at 256: of tiles of 896 pixels 8 and more."""
+    index = index_of(20, [[100, 100, 140, 120], [0, 0, 6000, 3000]] * 3, 12000)
+    chosen = chosen_at(10, index)
+    (line,) = [reason for reason in chosen.reasons if VANISHING in reason]
+    assert "below 0.9 pixels" in line
+    assert "--set data.tile=896, which shows it 8 large" in line
+    assert "--minutes" not in line  # 640 x 640 pixels would be too few as well
+    tiled = chosen_at(10, index, "data.tile=896")
+    assert not any(VANISHING in reason for reason in tiled.reasons)
+    assert any("a tenth of the objects is below 8 pixels" in reason for reason in tiled.reasons)
+
+
+def test_the_warning_names_the_time_in_which_larger_images_are_learnt(chosen_at: Callable[..., Chosen]) -> None:
+    index = index_of(20, [[10, 10, 16, 16]], 800)  # 6 x 6 of 800 x 400: 2.7 x 2.7 at 256, 4.2 or more from 416 on
+    (line,) = [reason for reason in chosen_at(1, index).reasons if VANISHING in reason]
+    minutes = math.ceil(SEEN * (416 / 320) ** 2 / 48)
+    assert f"or --minutes {minutes} for 416 x 416 pixels" in line
+    enough = chosen_at(1, index, f"schedule.minutes={minutes}")
+    assert enough.recipe.data.resize.size == 416
+    assert not any(VANISHING in reason for reason in enough.reasons)
+
+
+def test_a_typed_size_is_warned_of_too(chosen_at: Callable[..., Chosen]) -> None:
+    index = index_of(20, [[10, 10, 16, 16]], 800)
+    for size, found in ((128, True), (640, False)):
+        reasons = chosen_at(0.01, index, f"data.resize.size={size}").reasons
+        assert any(VANISHING in reason for reason in reasons) == found
+    # No tile makes one pixel larger than a pixel of the file; nor does any time.
+    tiny = chosen_at(0.01, index_of(20, [[10, 10, 11, 11]], 100), "schedule.epochs=3")
+    (line,) = [reason for reason in tiny.reasons if VANISHING in reason]
+    assert "--minutes" not in line
+
+
+def test_a_time_that_shows_not_all_images_is_said(chosen_at: Callable[..., Chosen]) -> None:
+    index = index_of(4000, [[0, 0, 100, 100]])
+    lines = [chosen_at(0.1, index, f"schedule.minutes={minutes}").reasons[1] for minutes in (0.1, 6, 20)]
+    minutes = math.ceil(10 * 4000 * 0.1 * 0.64 / 48)
+    assert f"75 pictures, not each of the 4,000 once; --minutes {minutes} shows 40,000;" in lines[0]
+    assert "4,500 pictures, each once;" in lines[1]
+    assert "15,000 pictures, each 4 times;" in lines[2]
+    assert "--minutes" not in chosen_at(0.1, index, "schedule.epochs=3").reasons[1]
+
+
 def test_what_is_given_stays(chosen_at: Callable[..., Chosen]) -> None:
     given = ("data.resize={kind: square, size: 192}", "model.boxes.reg_max=3", "schedule.epochs=7")
     recipe = chosen_at(0.01, index_of(30, [[0, 0, 400, 200]]), *given).recipe

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gfocal.analysis.statistics import data_statistics
@@ -77,11 +77,18 @@ def _keys_of(given: Sequence[str]) -> frozenset[str]:
 def _known(index: DataIndex, facts: DataFacts, began: Recipe, recipe: Recipe, given: Sequence[str]) -> Known:
     """What the choices are made by: the data as the run learns from them, and the pace of batches as it has them."""
     learnt = in_tiles(recipe, index)
-    facts = facts if learnt is index else DataFacts.of(learnt)
+    if learnt is not index:
+        facts = _facts_of_tiles(index, recipe, learnt)
     shown = images_per_epoch(recipe, learnt)
     batch = with_values(recipe, {"schedule.batch_size": min(recipe.schedule.batch_size, shown)})
     pace = seconds_per_image(batch, facts.classes) / pixels(recipe)
     return Known(facts, index, shown, pace, _keys_of(given), began)
+
+
+def _facts_of_tiles(index: DataIndex, recipe: Recipe, learnt: DataIndex) -> DataFacts:
+    """Of the tiles; objects are as large as there, not as in whole images, which are learnt for the large ones."""
+    alone = DataFacts.of(in_tiles(with_values(recipe, {"data.tile_whole": False}), index))
+    return replace(alone, largest=DataFacts.of(learnt).largest)
 
 
 def _bins(recipe: Recipe, known: Known) -> Values:
