@@ -35,7 +35,7 @@ CANDIDATES = (
     Candidate("picodet_s", ("picodet_s_416_coco", "picodet_s_320_coco")),
     Candidate("gfl_nano", ("nanodet_m_416_coco", "nanodet_m_320_coco")),
 )
-"""Best first, as benchmarks/own_data.py measures them on five small sets (docs/auto.md)."""
+"""In the order in which they are wanted; benchmarks/own_data.py compares them (docs/train-your-data.md)."""
 
 
 @dataclass(frozen=True)
