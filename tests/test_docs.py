@@ -78,3 +78,13 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
 def test_a_link_is_found() -> None:
     text = "[a](other.md#part) and [b](https://x.org) and [c](#here) and ![d](picture.png)"
     assert LINK.findall(text) == ["other.md", "picture.png"]
+
+
+NAMED = re.compile(r"\b(?:docs|benchmarks)/[\w./-]*\w\.(?:md|py)\b")
+
+
+def test_pages_and_scripts_that_the_code_names_are_there() -> None:
+    sources = sorted(path for folder in ("src", "benchmarks") for path in (ROOT / folder).rglob("*.py"))
+    named = {(path, name) for path in sources for name in NAMED.findall(path.read_text(encoding="utf-8"))}
+    assert len(named) > 10
+    assert sorted(f"{path.relative_to(ROOT)}: {name}" for path, name in named if not (ROOT / name).is_file()) == []

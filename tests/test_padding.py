@@ -11,6 +11,7 @@ from gfocal.criterion import assign_batch, detection_losses
 from gfocal.detector import DenseDetector
 from gfocal.points import Points, grid_sizes, make_points
 from gfocal.recipe import load_recipe
+from gfocal.recipe.forms import BACKBONES, HEADS
 from gfocal.representation import GeneralBoxes, JointQuality
 from gfocal.structures import Batch, HeadOutput, Targets
 from gfocal.training.optimizer import make_optimizer
@@ -147,3 +148,39 @@ def test_a_step_leaves_the_padding_out(batches: int) -> None:
     alone = positives_in((128, 192), size)
     assert positives_in((256, 384), size) == alone > 0
     assert positives_in((256, 384), (256, 384)) > alone
+
+
+# --- networks that look at the whole map ----------------------------------------------------------------------------
+
+
+def differs(one: Tensor, other: Tensor) -> bool:
+    """Whether two float64 maps or rows are more apart than other kernels for another size make them."""
+    return float((one - other).abs().max()) > 1e-9 * float(one.std())
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_backbones_that_see_the_padding_are_marked(name: str) -> None:
+    """Far from the padding a map changes only where all of it is looked at."""
+    base = {"vgg16": "ssd512_vgg16"}.get(name, "gfl_nano")
+    torch.manual_seed(0)
+    recipe = load_recipe(base, [f"model.backbone={name}"])
+    network = build_detector(recipe, ["a"], pretrained=False).eval().backbone.double()
+    for weight in (each for each in network.parameters() if each.ndim == 4):
+        torch.nn.init.kaiming_normal_(weight)  # so that maps do not fade on the way
+    image = torch.rand(1, 3, 32, 1536, dtype=torch.float64)
+    with torch.inference_mode():
+        alone, padded = network(image), network(torch.nn.functional.pad(image, (0, 1536)))
+    found = any(differs(one[..., :1], other[..., :1]) for one, other in zip(alone, padded, strict=True))
+    assert found == BACKBONES[name].pools
+
+
+@pytest.mark.parametrize("name", [name for name in HEADS if name != "conv"])
+def test_heads_that_see_the_padding_are_marked(name: str) -> None:
+    torch.manual_seed(0)
+    detector = build_detector(load_recipe("gfl_nano", [f"model.head={name}"]), ["a"], pretrained=False).eval()
+    detector.head.double()
+    levels = [torch.randn(1, 96, 2, 48, dtype=torch.float64) for _ in detector.strides]
+    with torch.inference_mode():
+        alone = detector.head(levels)
+        padded = detector.head([torch.nn.functional.pad(level, (0, 48)) for level in levels])
+    assert differs(alone.class_logits[:, :4], padded.class_logits[:, :4]) == HEADS[name].pools

@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gfocal.analysis.statistics import data_statistics
 from gfocal.auto.candidates import choose_begin
 from gfocal.auto.facts import DataFacts
+from gfocal.auto.known import Known, Values, pixels
+from gfocal.auto.length import choose_length, fit_to_length
+from gfocal.auto.size import choose_size
 from gfocal.data.index.data_index import DataIndex
+from gfocal.data.pipeline import images_per_epoch, in_tiles
 from gfocal.recipe import Recipe, build_recipe
+from gfocal.recipe.flags import check_square
 from gfocal.recipe.forms import BOXES
 from gfocal.recipe.values import with_values
 from gfocal.training.fitting.step_time import seconds_per_image
-from gfocal.utils.text import Say, counted, duration
+from gfocal.utils.text import Say
 
-SIZES = (256, 320, 416, 512, 640)
-"""Sides of the square that images enter in, in pixels."""
-SEEN = 6000
-"""Images that fine-tuning should see at least, counted each time: fewer leave accuracy behind."""
-EPOCHS = (10, 60)
-"""Passes over the data: no fewer where time allows it, and no more, since more only overfits."""
-MINUTES = 15.0
-"""What a training may take where nobody says it."""
-_SHARE = 0.8  # of a time in which steps are taken; the rest goes to reading, validation and saved states
 _REACH_IMAGES = 1000
 
 
@@ -45,28 +41,9 @@ class Chosen:
     reasons: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class _Known:
-    """What the choices are made by.
-
-    Attributes:
-        facts: of the data.
-        index: the data.
-        pace: seconds a pixel of an image in training.
-        given: recipe keys that a person has set: they stay.
-    """
-
-    facts: DataFacts
-    index: DataIndex
-    pace: float
-    given: frozenset[str]
-
-    def is_given(self, key: str) -> bool:
-        """Whether a person has set it, or a section that it is in."""
-        return any(key == own or key.startswith(f"{own}.") for own in self.given)
-
-
-def choose(index: DataIndex, *, given: Sequence[str] = (), init: str | Path | None = None, say: Say) -> Chosen:
+def choose(
+    index: DataIndex, *, given: Sequence[str] = (), init: str | Path | None = None, say: Say, fetch: bool = True
+) -> Chosen:
     """What to train on some data on this machine.
 
     Args:
@@ -74,58 +51,47 @@ def choose(index: DataIndex, *, given: Sequence[str] = (), init: str | Path | No
         given: "a.b=c" recipe keys that a person has set: they stay.
         init: MODEL to start from; by default the best that is here or can be fetched.
         say: gets lines about fetching.
+        fetch: weights that are not here; without, lines say which these would be.
 
     Raises:
         UsageError: there is nothing to learn, or ``init`` is no MODEL, or a key does not fit.
         GfocalError: ``init`` cannot be fetched.
     """
-    facts = DataFacts.of(index)
-    begin = choose_begin(init, say)
+    facts = DataFacts.of(index)  # before anything is fetched
+    begin = choose_begin(init, say, fetch=fetch)
     recipe, reasons = build_recipe(begin.recipe.to_dict(), given), [begin.reason]
-    pace = seconds_per_image(recipe, facts.classes) / _pixels(recipe)
-    known = _Known(facts, index, pace, frozenset(own.partition("=")[0].strip() for own in given))
+    if "data.resize.size" in _keys_of(given):
+        check_square(recipe, begin.base, recipe.data.resize.size)
+    known = _known(index, facts, begin.recipe, recipe, given)
     for choice in _CHOICES:
         values, lines = choice(recipe, known)
         recipe, reasons = with_values(recipe, values), [*reasons, *lines]
     return Chosen(begin.base, recipe, begin.init, tuple(reasons))
 
 
-_Values = tuple[dict[str, object], list[str]]
-"""Recipe keys with their values, and the reasons."""
+def _keys_of(given: Sequence[str]) -> frozenset[str]:
+    """The keys of "a.b=c" overrides."""
+    return frozenset(own.partition("=")[0].strip() for own in given)
 
 
-def _pixels(recipe: Recipe) -> int:
-    return recipe.data.resize.size**2
+def _known(index: DataIndex, facts: DataFacts, began: Recipe, recipe: Recipe, given: Sequence[str]) -> Known:
+    """What the choices are made by: the data as the run learns from them, and the pace of batches as it has them."""
+    learnt = in_tiles(recipe, index)
+    if learnt is not index:
+        facts = _facts_of_tiles(index, recipe, learnt)
+    shown = images_per_epoch(recipe, learnt)
+    batch = with_values(recipe, {"schedule.batch_size": min(recipe.schedule.batch_size, shown)})
+    pace = seconds_per_image(batch, facts.classes) / pixels(recipe)
+    return Known(facts, index, shown, pace, _keys_of(given), began)
 
 
-def _budget(recipe: Recipe) -> float:
-    """Seconds of training steps."""
-    return 60 * _SHARE * (recipe.schedule.minutes or MINUTES)
+def _facts_of_tiles(index: DataIndex, recipe: Recipe, learnt: DataIndex) -> DataFacts:
+    """Of the tiles; objects are as large as there, not as in whole images, which are learnt for the large ones."""
+    alone = DataFacts.of(in_tiles(with_values(recipe, {"data.tile_whole": False}), index))
+    return replace(alone, largest=DataFacts.of(learnt).largest)
 
 
-def _size(recipe: Recipe, known: _Known) -> _Values:
-    """The largest size that the time allows, and that the images have."""
-    if known.is_given("data.resize.size"):
-        return {}, []
-    wanted = max(SEEN, EPOCHS[0] * known.facts.images)
-    affordable = {size: _budget(recipe) / (known.pace * size * size) for size in SIZES}
-    enough = next((size for size in SIZES if size >= known.facts.longer_side), SIZES[-1])
-    fitting = [size for size in SIZES if size <= enough and affordable[size] >= wanted]
-    size = fitting[-1] if fitting else SIZES[0]
-    seen = f"{affordable[size]:,.0f} pictures, {affordable[size] / known.facts.images:.0f} times each"
-    if size == enough:
-        why = f"no larger than the pictures ({known.facts.longer_side:.0f}); the time shows {seen}"
-    elif fitting:
-        why = f"the largest at which the time shows {wanted:,} pictures or more: {seen}"
-    else:
-        why = f"the smallest, since the time shows only {seen}; --minutes gives it more"
-    small = known.facts.small_share * size
-    return {"data.resize.size": size}, [
-        f"{size} x {size} pixels: {why}; a tenth of the objects is below {small:.0f} pixels"
-    ]
-
-
-def _bins(recipe: Recipe, known: _Known) -> _Values:
+def _bins(recipe: Recipe, known: Known) -> Values:
     """More bins where objects reach beyond them; those that the weights have otherwise."""
     boxes = recipe.model.boxes
     if known.is_given("model.boxes.reg_max") or not BOXES[boxes.kind].bins:
@@ -140,23 +106,7 @@ def _bins(recipe: Recipe, known: _Known) -> _Values:
     ]
 
 
-def _length(recipe: Recipe, known: _Known) -> _Values:
-    """A time budget, or epochs where it would only repeat the images."""
-    if known.is_given("schedule.epochs"):
-        return {}, []
-    minutes = recipe.schedule.minutes or MINUTES
-    if (epochs := _budget(recipe) / (known.pace * _pixels(recipe) * known.facts.images)) > EPOCHS[1]:
-        took = duration(60 * minutes * EPOCHS[1] / epochs)
-        return {"schedule.minutes": None, "schedule.epochs": EPOCHS[1]}, [
-            f"{EPOCHS[1]} epochs: more of so few pictures would only be learnt by heart; about {took} on this machine"
-        ]
-    return {"schedule.minutes": minutes}, [
-        f"{minutes:g} minutes, about {counted(max(round(epochs), 1), 'epoch')}: a step takes "
-        f"{1000 * known.pace * _pixels(recipe):.0f} ms a picture here"
-    ]
-
-
-def _crowds(recipe: Recipe, known: _Known) -> _Values:
+def _crowds(recipe: Recipe, known: Known) -> Values:
     """As many detections as the fullest image has objects."""
     limit = recipe.predict.max_detections
     if known.is_given("predict.max_detections") or known.facts.largest <= limit:
@@ -167,4 +117,4 @@ def _crowds(recipe: Recipe, known: _Known) -> _Values:
     ]
 
 
-_CHOICES: tuple[Callable[[Recipe, _Known], _Values], ...] = (_size, _bins, _length, _crowds)
+_CHOICES: tuple[Callable[[Recipe, Known], Values], ...] = (choose_size, _bins, choose_length, fit_to_length, _crowds)

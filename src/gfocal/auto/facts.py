@@ -19,7 +19,7 @@ class DataFacts:
         images: to learn from.
         objects: to learn.
         classes: to tell apart.
-        longer_side: of the images in pixels, the median.
+        longer_side, shorter_side: of the images in pixels, the medians.
         small_share: side of an object as a share of its image's, the square root of both areas' quotient, that a tenth
             of the objects does not reach; in (0, 1].
         largest: number of objects in the fullest image.
@@ -29,6 +29,7 @@ class DataFacts:
     objects: int
     classes: int
     longer_side: float
+    shorter_side: float
     small_share: float
     largest: int
 
@@ -49,6 +50,7 @@ class DataFacts:
             objects=len(boxes),
             classes=len(index.names),
             longer_side=float(np.median(np.maximum(index.widths, index.heights))),
+            shorter_side=float(np.median(np.minimum(index.widths, index.heights))),
             small_share=float(np.quantile(np.sqrt(areas), 0.1)),
             largest=int(np.bincount(image).max()),
         )

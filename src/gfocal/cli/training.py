@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import shlex
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -59,8 +59,6 @@ LearningRate = Annotated[
 Size = Annotated[
     int | None, typer.Option("--size", help="Side in pixels of the square that pictures enter in (data.resize.size).")
 ]
-
-
 AUTO = "auto"
 """In the place of a recipe: chosen by the data, this machine and the time."""
 DryRun = Annotated[
@@ -110,7 +108,7 @@ def train(
 
         asked = _asked(recipe, seed, overrides, epochs=epochs, minutes=minutes, batch=batch, lr=lr, size=size)
         folder = out or default_run_folder(recipe, data)
-        plan = _typed_plan(recipe, asked, init, resume=resume)
+        plan = _typed_plan(recipe, asked, init, resume=resume, fetch=not dry_run)
         train_index, val_index, held_out = open_run_data(
             data,
             parse_val(val),
@@ -122,10 +120,12 @@ def train(
             rename=rename or (),
             say=say,
         )
-        plan = plan or _chosen_plan(train_index, asked, init, folder if resume else None)
+        plan = plan or _chosen_plan(train_index, asked, init, folder if resume else None, fetch=not dry_run)
         train_index, val_index = with_used_classes(plan.recipe, train_index, val_index)
         left_out, described = _say_data(train_index, val_index)
-        if not dry_run:
+        if dry_run:
+            plan = _with_batch(plan, train_index, folder, batch, resume)
+        else:
             parts = [part.strip() for part in init_parts.split(",")]
             result = _run(plan, train_index, val_index, held_out, folder, batch, parts, resume, skip_broken, plots)
             warn(result.skipped, "broken picture", "replaced by others")
@@ -188,18 +188,29 @@ def _run(
     )
 
 
-def _typed_plan(recipe: str, asked: list[str], init: str | None, *, resume: bool) -> _Plan | None:
+def _with_batch(plan: _Plan, index: DataIndex, folder: Path, batch: str | None, resume: bool) -> _Plan:
+    """A plan with the size of a batch that a run would find; nothing is written."""
+    from gfocal.training.batch_size import with_batch
+
+    return replace(plan, recipe=with_batch(plan.recipe, batch, index, folder, resume=resume, write=False))
+
+
+def _typed_plan(recipe: str, asked: list[str], init: str | None, *, resume: bool, fetch: bool) -> _Plan | None:
     """What is typed, weights fetched, before any data are read; None where gfocal shall choose by the data."""
+    from gfocal.auto.weights import weights_here
     from gfocal.recipe import load_recipe
 
     if recipe == AUTO:
         return None
     plan = _Plan(load_recipe(recipe, asked), init)
-    plan.start(resume)
+    if fetch or resume:
+        plan.start(resume)
+    elif init is not None:
+        weights_here(init, say=say)  # or a line about what would be fetched
     return plan
 
 
-def _chosen_plan(index: DataIndex, asked: list[str], init: str | None, resumed: Path | None) -> _Plan:
+def _chosen_plan(index: DataIndex, asked: list[str], init: str | None, resumed: Path | None, *, fetch: bool) -> _Plan:
     """What suits the data, this machine and the time; of a run that continues what it chose when it began."""
     from gfocal.auto.choose import choose
     from gfocal.recipe import load_recipe
@@ -207,7 +218,7 @@ def _chosen_plan(index: DataIndex, asked: list[str], init: str | None, resumed: 
 
     if resumed is not None and (resumed / RECIPE).is_file():
         return _Plan(load_recipe(str(resumed / RECIPE), asked), init)
-    chosen = choose(index, given=asked, init=init, say=say)
+    chosen = choose(index, given=asked, init=init, say=say, fetch=fetch)
     say(*(f"auto: {line}" for line in chosen.reasons))
     return _Plan(chosen.recipe, chosen.init, chosen.reasons)
 
@@ -219,12 +230,6 @@ def _print_plan(plan: _Plan, json_: bool) -> None:
         return print_json({"recipe": plan.recipe.to_dict(), "init": plan.init, "reasons": list(plan.reasons)})
     start = [] if plan.init is None else [f"train it with --init {shlex.quote(plan.init)}"]
     echo(*(f"# {line}" for line in (*plan.reasons, *start)), *annotated_yaml(plan.recipe).splitlines())
-
-
-def _interrupted(result: TrainResult) -> NoReturn:
-    again = f"--resume (--out {shlex.quote(str(result.out))})"
-    by = Stopped(result.signal or signal.SIGINT)
-    fail(f"{by} after step {result.steps}; to continue, repeat the command with {again}", exit_code(by))
 
 
 def _say_data(train_index: DataIndex, val_index: DataIndex | None) -> tuple[list[str], dict[str, dict[str, int]]]:
@@ -254,7 +259,9 @@ def _asked(recipe: str, seed: int | None, overrides: list[str] | None, **flags: 
 def _print_trained(result: TrainResult, more: dict[str, object], json_: bool) -> None:
     """``more``: what the run itself does not know, or not all of, for JSON."""
     if result.interrupted:
-        _interrupted(result)
+        again = f"--resume (--out {shlex.quote(str(result.out))})"
+        by = Stopped(result.signal or signal.SIGINT)
+        fail(f"{by} after step {result.steps}; to continue, repeat the command with {again}", exit_code(by))
     if json_:
         print_json({**result.to_dict(), **more})
     elif is_main_process():

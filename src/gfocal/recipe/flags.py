@@ -9,6 +9,7 @@ import yaml
 
 from gfocal.errors import UsageError
 from gfocal.recipe.reading import load_recipe
+from gfocal.recipe.sections import Recipe
 
 FLAGS = {
     "epochs": "schedule.epochs",
@@ -65,7 +66,7 @@ def with_flags(recipe: str, overrides: Sequence[str], flags: Mapping[str, object
         own = {one.key for one in length}
         found += [f"{key}=null" for key in ("schedule.minutes", "schedule.epoch_steps") if key not in own]
     if flags.get("size") is not None:
-        _check_square(recipe, found, flags["size"])
+        check_square(load_recipe(recipe, found), recipe, flags["size"])
     return found
 
 
@@ -79,12 +80,22 @@ def _typed(overrides: Sequence[str]) -> Iterator[_Given]:
             yield _Given(key.strip(), f"--set {override}", text)
 
 
-def _check_square(recipe: str, overrides: Sequence[str], size: object) -> None:
-    resize = load_recipe(recipe, overrides).data.resize
+def check_square(recipe: Recipe, called: str, size: object) -> None:
+    """Refuse a side of square images for a recipe whose images keep their shape.
+
+    Args:
+        recipe: with everything that is set.
+        called: what the person calls it.
+        size: in pixels.
+
+    Raises:
+        UsageError: naming the keys that are meant.
+    """
+    resize = recipe.data.resize
     if resize.kind != "square":
         longer = round(int(str(size)) * resize.long_side / resize.short_side)
         raise UsageError(
-            f"--size is the side of square pictures, and {recipe} keeps their shape: "
+            f"--size is the side of square pictures, and {called} keeps their shape: "
             f"--set data.resize.short_side={size} --set data.resize.long_side={longer}, or --set data.resize.kind="
             "square beside it"
         )

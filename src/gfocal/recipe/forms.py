@@ -45,11 +45,14 @@ class BackboneForm(Form):
             its ``name`` too.
         stages: that can be frozen.
         styles: of ``model.style``.
+        pools: it weighs channels by their mean over all places (squeeze and excitation), padding included: what it
+            says of an image of another size than its batch would depend on the others.
     """
 
     strides: tuple[int, ...] = ()
     stages: int = 4
     styles: tuple[str, ...] = ("pytorch",)
+    pools: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,10 +83,12 @@ class HeadForm(Form):
     Attributes:
         mixed_widths: it takes levels of different widths.
         groups: of its norms with ``head_norm`` group, of which ``channels`` must be a multiple.
+        pools: as of a backbone.
     """
 
     mixed_widths: bool = False
     groups: int = 1
+    pools: bool = False
 
 
 @dataclass(frozen=True)
@@ -102,7 +107,7 @@ _LCNET = "models.backbones.lcnet:lc_net"
 _WITH_NORMS = ("frozen_stages", "norm_eval")
 BACKBONES: dict[str, BackboneForm] = {
     **{
-        name: BackboneForm(place, _WITH_NORMS, {"name": name}, strides=(8, 16, 32))
+        name: BackboneForm(place, _WITH_NORMS, {"name": name}, strides=(8, 16, 32), pools=place is not _SHUFFLENET)
         for place, names in {
             _SHUFFLENET: ("shufflenet_v2_x1_0", "shufflenet_v2_x1_5"),
             _ESNET: ("esnet_x0_75", "esnet_x1_0", "esnet_x1_25"),
@@ -141,7 +146,7 @@ HEADS: dict[str, HeadForm] = {
     "pico": HeadForm(
         "models.heads:DepthwiseHead", ("channels", "head_depth"), {"kernel": 5, "activation": "hard_swish"}
     ),
-    "pico_se": HeadForm("models.attention_head:AttentionHead", ("channels", "head_depth")),
+    "pico_se": HeadForm("models.attention_head:AttentionHead", ("channels", "head_depth"), pools=True),
     "plain": HeadForm("models.heads:PlainHead", mixed_widths=True),
 }
 ASSIGNERS: dict[str, Form] = {

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import model_validator
 
 from gfocal.recipe.base import Section
-from gfocal.recipe.forms import NECKS
+from gfocal.recipe.forms import HEADS, NECKS, backbone_form
 from gfocal.recipe.network import ModelRecipe
 from gfocal.recipe.rows import with_row_defaults
 from gfocal.recipe.training import DataRecipe, OptimRecipe, PredictRecipe, RuntimeRecipe, ScheduleRecipe
@@ -48,12 +48,25 @@ class Recipe(Section):
                 f"neck {self.model.neck} makes its {len(neck.strides)} levels of {neck.image_size} pixels, "
                 f"not {resize.size}: data.resize.size={neck.image_size}"
             )
+        self._padding_fits()
         if self.predict.voting is not None and self.model.boxes.kind == "dirac":
             raise ValueError(
                 "predict.voting moves edges by how sure they are, which boxes.kind dirac does not say: "
                 "set predict.voting=null"
             )
         return self
+
+    def _padding_fits(self) -> None:
+        """Refuse images of several sizes where what is said of one would depend on its padding."""
+        backbone, head = backbone_form(self.model.backbone), HEADS[self.model.head]
+        pooling = [f"backbone {self.model.backbone}"] if backbone.pools else []
+        pooling += [f"head {self.model.head}"] if head.pools else []
+        if pooling and self.data.resize.kind != "square":
+            raise ValueError(
+                f"{' and '.join(pooling)} {'weigh' if len(pooling) > 1 else 'weighs'} channels by their mean over the "
+                "whole picture, padding included, so that a picture would be seen otherwise beside other ones: "
+                "set data.resize.kind=square"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types; ``Recipe.model_validate`` reads it back."""

@@ -132,6 +132,7 @@ class ScheduleRecipe(Section):
     minutes: Annotated[float, Field(gt=0, le=1e6)] | None = Field(
         None, description="time that a run may take: epochs, their length and what depends on them are laid out to fit"
     )
+    most_epochs: PositiveInt | None = Field(None, description="epochs that are laid out at most (minutes)")
     epoch_steps: PositiveInt | None = Field(None, description="optimizer steps of an epoch at most")
     kind: Literal["multistep", "cosine"] = "multistep"
     milestones: tuple[PositiveInt, ...] = Field((8, 11), description="epochs after which lr falls (multistep)")

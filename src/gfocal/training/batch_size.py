@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -152,10 +153,13 @@ def batch_number(batch: str) -> int:
     return int(batch)
 
 
-def with_batch(recipe: Recipe, batch: str | None, index: DataIndex, out: Path, *, resume: bool) -> Recipe:
+def with_batch(
+    recipe: Recipe, batch: str | None, index: DataIndex, out: Path, *, resume: bool, write: bool = True
+) -> Recipe:
     """The recipe with the batch size that ``--batch`` asks for: a number, or "auto" for one that fits.
 
-    A run that is resumed has found its size before: it is in the run folder.
+    A run that is resumed has found its size before: it is in the run folder. Without ``write`` that is not held, and
+    not made, while the size is looked for.
 
     Raises:
         UsageError: neither, or "auto" in several processes.
@@ -170,6 +174,6 @@ def with_batch(recipe: Recipe, batch: str | None, index: DataIndex, out: Path, *
     elif launched():
         raise UsageError("--batch auto works in a single process: find the size there, then give the number to all")
     else:
-        with locked_folder(out):  # where another command trains, nothing is measured
+        with locked_folder(out) if write else nullcontext():  # where another command trains, nothing is measured
             size = find_batch_size(recipe, index)
     return recipe.model_copy(update={"schedule": recipe.schedule.model_copy(update={"batch_size": size})})

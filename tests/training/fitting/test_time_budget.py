@@ -57,6 +57,17 @@ def test_less_than_an_epoch() -> None:
     assert (found.epochs, found.epoch_steps, found.eval_every, found.seconds) == (1, 72, 1, 92.0)
 
 
+def test_no_more_epochs_than_are_wanted() -> None:
+    # Time for 920 steps: 92 epochs of ten. Seven are wanted.
+    few = COSINE.model_copy(update={"most_epochs": 7})
+    found = lay_out(few, 10, Pace(1.0, 0.0, 0.0, 5), 1000.0)
+    assert (found.epochs, found.epoch_steps, found.seconds) == (7, 10, 70.0)
+    # Milestones do not bring more; a time that is too short for them counts as before.
+    found = lay_out(STEPS.model_copy(update={"most_epochs": 7}), 10, Pace(1.0, 0.0, 0.0, 5), 1000.0)
+    assert (found.epochs, found.epoch_steps, found.milestones) == (7, 10, (5, 6))
+    assert lay_out(few, 1000, Pace(1.0, 0.0, 0.0, 5), 1000.0) == lay_out(COSINE, 1000, Pace(1.0, 0.0, 0.0, 5), 1000.0)
+
+
 def test_what_is_said() -> None:
     pace = Pace(0.34, 20.0, 0.0, 5)
     found = of_steps(COSINE, 125, 500, pace, 1000.0)

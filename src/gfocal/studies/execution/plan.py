@@ -275,7 +275,7 @@ def _identity(recipe: Recipe, facts: str) -> str:
     # Younger than many a study's folder: left out where a run is what it was before there were such keys.
     if not recipe.data.drop_empty_classes:
         content["data"].pop("drop_empty_classes")
-    for key in ("keep_steps", "minutes", "epoch_steps"):
+    for key in ("keep_steps", "minutes", "most_epochs", "epoch_steps"):
         if not schedule[key]:
             schedule.pop(key)
     if not recipe.model.deformable:

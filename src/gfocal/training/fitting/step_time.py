@@ -24,11 +24,13 @@ def seconds_per_image(recipe: Recipe, classes: int) -> float:
     # On a CPU a large image is as quick alone; a batch would only take long.
     square = recipe.data.resize.kind == "square"
     batch = min(recipe.schedule.batch_size, 16) if device.type == "cuda" or square else 1
+    size = largest_size(recipe.data)
+    batch = max(batch, 2) if max(size) <= max(detector.strides) else batch  # batch norm cannot learn from a single cell
     taken = []
     for _ in range(_STEPS):
         begin = time.perf_counter()
         with autocast(device, real_precision(recipe.runtime.precision)):
-            loss = synthetic_loss(detector, largest_size(recipe.data), batch)
+            loss = synthetic_loss(detector, size, batch)
         loss.backward()
         if device.type == "cuda":
             torch.cuda.synchronize()

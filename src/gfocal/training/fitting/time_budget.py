@@ -65,7 +65,8 @@ def lay_out(schedule: ScheduleRecipe, most: int, pace: Pace, seconds: float) -> 
 
     Epochs have equal lengths, so that the learning rate ends where the last one does. They are as long as the data
     give, or a little shorter. Under milestones there are at least as many epochs as the recipe has, or as steps: the
-    milestones stay where they are in the run.
+    milestones stay where they are in the run. With
+    ``schedule.most_epochs`` there are no more than these, and the run may end early.
 
     Args:
         schedule: of the recipe.
@@ -87,7 +88,9 @@ def lay_out(schedule: ScheduleRecipe, most: int, pace: Pace, seconds: float) -> 
         )
         error.together = True  # all processes have the same numbers
         raise error
-    low, high = 1, max(int(usable / max(pace.step, 1e-6)), 1) + 1  # low fits, high does not
+    low, high = 1, max(int(usable / max(pace.step, 1e-6)), 1) + 1  # low fits, high does not, or is not wanted
+    if schedule.most_epochs is not None:
+        high = min(high, schedule.most_epochs * most + 1)
     while high - low > 1:
         middle = (low + high) // 2
         if of_steps(schedule, most, middle, pace, usable).seconds <= usable:
@@ -99,7 +102,7 @@ def lay_out(schedule: ScheduleRecipe, most: int, pace: Pace, seconds: float) -> 
 
 def of_steps(schedule: ScheduleRecipe, most: int, steps: int, pace: Pace, usable: float) -> Layout:
     """The schedule of at most so many steps, with no more validations than their share of ``usable`` seconds allows."""
-    least = min(schedule.epochs, steps) if schedule.kind == "multistep" else 1
+    least = min(schedule.epochs, steps, schedule.most_epochs or steps) if schedule.kind == "multistep" else 1
     lengths = {max(epochs, least) for epochs in (steps // most, -(-steps // most))}
     epochs, each = max(((epochs, min(steps // epochs, most)) for epochs in sorted(lengths)), key=math.prod)
     total = epochs * each
