@@ -1,0 +1,368 @@
+"""`gfocal audit`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gfocal.catalogue.resolve import planned_path
+from gfocal.commands.trust.folds import in_classes, look_by_folds
+from gfocal.commands.trust.look import look
+from gfocal.commands.trust.seen import learnt_from
+from gfocal.data.formats.common import Format, Split
+from gfocal.data.formats.open import open_dataset
+from gfocal.data.index.data_index import DataIndex
+from gfocal.data.index.rename import keep_classes, parse_renames, rename_classes
+from gfocal.detections import Detections
+from gfocal.errors import UsageError, require_number
+from gfocal.evaluation.audit.candidates import candidates
+from gfocal.evaluation.audit.evidence import weigh
+from gfocal.evaluation.audit.exchange import to_coco, to_csv, to_label_studio
+from gfocal.evaluation.audit.labels import Labels
+from gfocal.evaluation.audit.planting import KINDS
+from gfocal.evaluation.audit.suspects import Suspect, by_kind, list_suspects
+from gfocal.evaluation.audit.suspicion import suspicion
+from gfocal.evaluation.audit.trial import Expectation, learn
+from gfocal.evaluation.measured import check_names
+from gfocal.exported.open import is_exported
+from gfocal.images.depth import ValueRange
+from gfocal.prediction.load import open_model
+from gfocal.recipe import load_recipe
+from gfocal.run_report.review.page import TITLES, Review, render_review
+from gfocal.runs.checkpoint import find_weights
+from gfocal.runs.datasets import open_measured
+from gfocal.runtime.precision import usable_precision
+from gfocal.utils.files import write_atomically
+from gfocal.utils.locks import is_empty, locked_folder
+from gfocal.utils.records import to_json
+from gfocal.utils.text import Say, counted, say_lines
+
+NUMBERS, PAGE, TABLE, COCO, LABEL_STUDIO = "audit.json", "review.html", "suspects.csv", "coco.json", "label-studio.json"
+GENERATOR = "gfocal audit"
+RUNS = "folds"
+MISSED = (
+    "Most errors may be missed: the best published methods miss up to 66 % of those in real data "
+    "(REC√D, arXiv 2508.06556). A label that is not listed is not thereby right"
+)
+
+
+@dataclass(frozen=True)
+class AuditReport:
+    """Which labels a model contradicts.
+
+    Attributes:
+        out: the folder.
+        model: what looked at the images.
+        data: the annotations.
+        split: "train", "val" or "test".
+        images, labels: how many were looked at.
+        level: of the intervals.
+        intervals: where they come from.
+        least: score that a suspect has at least.
+        expectation: what the first are worth on planted faults; None without a label.
+        promise: that in words.
+        notes: what to know.
+        skipped: images and records that were left out.
+        kinds: suspects of each kind.
+        suspects: best score first.
+        generator, files: by which a later call knows what it may replace.
+    """
+
+    out: str
+    model: str
+    data: str
+    split: str
+    images: int
+    labels: int
+    level: float
+    intervals: str
+    least: float
+    expectation: Expectation | None
+    promise: tuple[str, ...]
+    notes: tuple[str, ...]
+    skipped: tuple[str, ...]
+    kinds: dict[str, int]
+    suspects: tuple[Suspect, ...]
+    generator: str = GENERATOR
+    files: tuple[str, ...] = (PAGE, TABLE, NUMBERS, COCO, LABEL_STUDIO)
+
+
+@dataclass(frozen=True)
+class AuditOptions:
+    """How labels are looked at.
+
+    Attributes:
+        level: of the intervals of edges.
+        least: suspects of at least this score are written.
+        shown: so many have a crop on the page.
+        planted: share of labels that get a fault in a copy, to see what the list is worth.
+        seed: of folds and faults.
+    """
+
+    level: float = 0.9
+    least: float = 0.2
+    shown: int = 100
+    planted: float = 0.1
+    seed: int = 0
+
+    def check(self) -> None:
+        """Refuse what is out of range."""
+        require_number("least", self.least, least=0, most=1)
+        require_number("shown", self.shown, least=0, whole=True)
+        require_number("seed", self.seed, least=0, whole=True)
+        require_number("planted", self.planted, least=0.001, most=0.5)
+
+
+@dataclass(frozen=True)
+class _Looked:
+    index: DataIndex
+    found: dict[int, Detections]
+    model: str
+    warnings: list[str]
+    skipped: list[str]
+    value_range: ValueRange = "type"
+
+
+def audit_files(
+    data: Path,
+    out: Path,
+    *,
+    model: str | None = None,
+    folds: int | None = None,
+    recipe: str | None = None,
+    init: str | None = None,
+    split: Split | None = None,
+    format: Format | None = None,
+    images_dir: Path | None = None,
+    overrides: Sequence[str] = (),
+    tile: int | None = None,
+    overlap: float | None = None,
+    batch_size: int = 8,
+    rename: Sequence[str] = (),
+    only_common: bool = False,
+    skip_broken: bool = False,
+    options: AuditOptions = AuditOptions(),
+    warn: Callable[[list[str]], None] | None = None,
+    say: Say | None = None,
+) -> AuditReport:
+    """Rank labels of a data set that a model contradicts, and write them for review; the data stay as they are.
+
+    Args:
+        data, format, images_dir, rename, only_common, skip_broken: see
+            :func:`gfocal.commands.evaluate.evaluate_files`.
+        out: the folder to write, outside of the data set's.
+        model: run folder, checkpoint or name. Or:
+        folds: so many models are trained, each on all images but those that it looks at; needs ``recipe``.
+        recipe: of these models.
+        init: MODEL that they start from.
+        split: by default "val" for a model, "train" for folds.
+        overrides: recipe keys, of the model or of the folds' recipe.
+        tile, overlap, batch_size: of the model.
+        options: see :class:`AuditOptions`.
+        warn: called with what was left out.
+        say: called with lines about how the data are understood.
+
+    Raises:
+        UsageError: both or none of model and folds, nothing to look at, or a folder that must not be written.
+    """
+    options.check()
+    _check_choice(model, folds, recipe, init)
+    if model is not None and is_exported(model):
+        raise UsageError(f"{model} is an exported file: give the checkpoint that it was made of")
+    _check_apart(out, data, images_dir)
+    _check_free(out)
+    with locked_folder(out):
+        if model is not None:
+            index = open_measured(
+                model, data, split or "val", format=format, images_dir=images_dir, skip_broken=skip_broken, say=say
+            )
+        else:
+            index = open_dataset(data, split or "train", format=format, images_dir=images_dir, skip_broken=skip_broken)
+        _check_apart(out, data, index.images_dir)
+        if not len(index):
+            raise UsageError(f"{index.annotations} lists no pictures: there is nothing to look at")
+        renamed = rename_classes(index, parse_renames(rename, index.names))
+        if model is not None:
+            looked = _by_model(model, renamed, index, overrides, tile, overlap, batch_size, only_common, skip_broken)
+        else:
+            assert folds is not None
+            assert recipe is not None
+            found, skipped = look_by_folds(
+                renamed,
+                load_recipe(recipe, overrides),
+                folds,
+                out / RUNS,
+                init=init,
+                seed=options.seed,
+                batch_size=batch_size,
+                skip_broken=skip_broken,
+                say=say,
+            )
+            looked = _Looked(renamed, found, f"{recipe}, {folds} folds", [], skipped)
+        say_lines(looked.warnings, say)
+        if warn is not None:
+            warn([*index.skipped, *looked.skipped])
+        report, page = _judged(looked, split or ("val" if model is not None else "train"), out, options)
+        _write(out, report, looked, page)
+    return report
+
+
+def _check_choice(model: str | None, folds: int | None, recipe: str | None, init: str | None) -> None:
+    if (model is None) == (folds is None):
+        raise UsageError("give either --model MODEL, or --folds K with --recipe RECIPE")
+    if folds is None and (recipe is not None or init is not None):
+        raise UsageError("--recipe and --init are for --folds; a --model is looked with as it is")
+    if folds is not None and recipe is None:
+        raise UsageError("--folds trains models: say of which recipe, e.g. --recipe gfl_nano")
+    if folds is not None:
+        require_number("folds", folds, least=2, whole=True)
+
+
+def _check_apart(out: Path, data: Path, images: Path | None) -> None:
+    """Refuse the data set's folder, and those inside and around it.
+
+    Raises:
+        UsageError: it is one of these.
+    """
+    place = out.resolve()
+    own = [folder.resolve() for folder in (data if data.is_dir() else data.parent, images) if folder is not None]
+    beside = data.parent.resolve() if not data.is_dir() else None
+    for folder in own:
+        inside = place != folder and place.is_relative_to(folder) and folder != beside
+        if place == folder or folder.is_relative_to(place) or inside:
+            raise UsageError(
+                f"--out {out} is in the data set's folder or around it, which is never written: give another"
+            )
+
+
+def _check_free(out: Path) -> None:
+    """Refuse a folder of something else.
+
+    Raises:
+        UsageError: it is one.
+    """
+    place = out.resolve()
+    if place.is_file():
+        raise UsageError(f"--out {out} is a file: give a folder")
+    if place.is_dir() and not is_empty(place):
+        try:
+            known = json.loads((place / NUMBERS).read_bytes()).get("generator") == GENERATOR
+        except (OSError, ValueError, AttributeError):
+            known = False
+        if not known:
+            raise UsageError(f"--out {out} holds other files, which are not replaced: give a new folder")
+
+
+def _by_model(
+    model: str,
+    index: DataIndex,
+    opened: DataIndex,
+    overrides: Sequence[str],
+    tile: int | None,
+    overlap: float | None,
+    batch_size: int,
+    only_common: bool,
+    skip_broken: bool,
+) -> _Looked:
+    detector, recipe, _ = open_model(model, overrides, tile=tile, overlap=overlap)
+    file = find_weights(Path(model) if Path(model).exists() else planned_path(model))
+    learnt, lines = learnt_from(file, opened)
+    warnings = list(lines or ())
+    if learnt is not None:
+        warnings.append(
+            f"warning: {learnt}: a model repeats the errors that it learnt and finds few of them. --folds 5 has each "
+            "picture looked at by a model that has not seen it"
+        )
+    elif lines is None:
+        warnings.append(
+            f"note: {file} does not say what it learnt from: were these pictures among it, few errors would be found"
+        )
+    index = check_names(detector, keep_classes(index, detector.names) if only_common else index)
+    looked = look(detector, index, usable_precision(detector, recipe), batch_size, skip_broken, what="audit")
+    found = {image: in_classes(one, index.names) for image, one in looked.found.items()}
+    return _Looked(index, found, model, warnings, list(looked.skipped), detector.value_range)
+
+
+def _judged(looked: _Looked, split: str, out: Path, options: AuditOptions) -> tuple[AuditReport, str]:
+    """The report, and the page as text."""
+    index, labels = looked.index, Labels.of(looked.index)
+    scale, expectation = learn(labels, looked.found, options.planted, options.seed, level=options.level)
+    evidence = weigh(labels, looked.found, level=options.level, seed=options.seed)
+    found = suspicion(evidence)
+    suspects = list_suspects(index, evidence, found, candidates(evidence, found), scale, options.least)
+    report = AuditReport(
+        out=str(out),
+        model=looked.model,
+        data=str(index.annotations),
+        split=split,
+        images=len(looked.found),
+        labels=int((labels.real & evidence.kept[labels.rows]).sum()),
+        level=options.level,
+        intervals=evidence.intervals,
+        least=options.least,
+        expectation=expectation,
+        promise=tuple(promise(expectation)),
+        notes=(*looked.warnings, *evidence.notes),
+        skipped=(*index.skipped, *looked.skipped),
+        kinds=by_kind(suspects),
+        suspects=tuple(suspects),
+    )
+    review = Review(
+        model=report.model,
+        data=index.annotations.name,
+        subject=subject(report),
+        lines=[f"{line}." for line in report.promise],
+        warnings=[line.partition(": ")[2] for line in report.notes],
+        table=[(TITLES[kind], str(report.kinds.get(kind, 0)), _worth(expectation, kind)) for kind in KINDS],
+        total=len(suspects),
+    )
+    return report, render_review(review, suspects[: options.shown], index.path, looked.value_range)
+
+
+def subject(report: AuditReport) -> str:
+    """What was looked at, in words."""
+    return (
+        f"{report.model} on {report.split} of {report.data}: {counted(report.images, 'picture')}, "
+        f"{counted(report.labels, 'label')}; {counted(len(report.suspects), 'suspect')} with a score of at least "
+        f"{report.least:g}. Intervals of {100 * report.level:g} %: {report.intervals}."
+    )
+
+
+def promise(expectation: Expectation | None) -> list[str]:
+    """What to expect, and what not."""
+    lines = []
+    if expectation is None or not expectation.first:
+        lines.append("What the list is worth is not known: no fault could be planted and looked for")
+    else:
+        lines.append(
+            f"Expect about {expectation.right:.0f} of the first {expectation.first} to be faults, if as many labels "
+            f"are wrong as were planted into a copy ({100 * expectation.planted:g} %, {expectation.faults:,} faults, "
+            "as many of each kind); with fewer faults in the data, fewer"
+        )
+    return [*lines, MISSED]
+
+
+def _worth(expectation: Expectation | None, kind: str) -> str:
+    own = None if expectation is None else expectation.per_kind.get(kind)
+    return "-" if own is None else f"about {own.right:.0f} of the first {own.first}"
+
+
+def _write(out: Path, report: AuditReport, looked: _Looked, page: str) -> None:
+    """Each file whole or not at all; the one that says whose folder it is first."""
+    index, suspects = looked.index, report.suspects
+    texts = {
+        NUMBERS: _json(to_json(report)),
+        TABLE: to_csv(suspects),
+        COCO: _json(to_coco(index, suspects)),
+        LABEL_STUDIO: _json(to_label_studio(index, suspects, report.model)),
+        PAGE: page,
+    }
+    for name, text in texts.items():
+        content = text.encode("utf-8", "backslashreplace")
+        write_atomically(out / name, lambda file, content=content: file.write_bytes(content), needed=len(content))  # type: ignore[misc]
+
+
+def _json(content: object) -> str:
+    return json.dumps(content, indent=1, allow_nan=False, ensure_ascii=True) + "\n"
