@@ -341,6 +341,8 @@ def promise(expectation: Expectation | None) -> list[str]:
             f"are wrong as were planted into a copy ({100 * expectation.planted:g} %, {expectation.faults:,} faults, "
             "as many of each kind); with fewer faults in the data, fewer"
         )
+        each = [f"{TITLES[kind].lower()} {own.right:.0f} of {own.first}" for kind, own in expectation.per_kind.items()]
+        lines.append(f"Of the first of each kind alone: {', '.join(each)}. Some kinds are far easier than others")
     return [*lines, MISSED]
 
 

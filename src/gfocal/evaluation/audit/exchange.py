@@ -77,18 +77,22 @@ def _source(index: DataIndex) -> dict[str, Any]:
     wanted = set(np.asarray(index.annotation_ids).tolist())
     if index.annotations.suffix.lower() == ".json" and index.annotations.is_file():
         try:
-            content = json.loads(index.annotations.read_bytes())
+            content = json.loads(index.annotations.read_bytes(), parse_constant=_refuse)
             ids = [one["id"] for one in content["annotations"]]
             categories = {one["id"]: one["name"] for one in content["categories"]}
         except (ValueError, KeyError, TypeError, OSError):
-            content = ids = categories = None
+            return _rebuilt(index)
         used = np.unique(np.asarray(index.labels)).tolist()
         ids_of = np.asarray(index.category_ids).tolist()
         known: dict[str, Any] = content
-        same = categories is not None and all(categories.get(ids_of[i]) == index.names[i] for i in used)
+        same = all(categories.get(ids_of[i]) == index.names[i] for i in used)
         if same and len(set(ids)) == len(ids) and wanted <= set(ids):
             return known
     return _rebuilt(index)
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number of JSON")
 
 
 def _category_ids(categories: list[dict[str, Any]], suspects: Sequence[Suspect]) -> dict[str, int]:

@@ -12,6 +12,7 @@ from gfocal.evaluation.audit.candidates import Candidates, Scale, outside, ranke
 from gfocal.evaluation.audit.evidence import Evidence
 from gfocal.evaluation.audit.planting import KINDS, Kind
 from gfocal.evaluation.audit.suspicion import NONE, Suspicion
+from gfocal.evaluation.overlaps import box_ious
 from gfocal.utils.text import counted
 
 EDGES = ("left", "top", "right", "bottom")
@@ -33,7 +34,7 @@ class Suspect:
         model_class: of the detection; None without one.
         label_box, model_box: xyxy in pixels of the image.
         model_score: of the detection, in [0, 1].
-        twin_id: the other label of the object, of a duplicate.
+        twin_id, twin_box: the other label of the object, of a duplicate.
         row: of the image in the index.
         label: row of the label in the index; -1 of a missing one.
     """
@@ -51,6 +52,7 @@ class Suspect:
     model_box: Box | None
     model_score: float | None
     twin_id: int | None
+    twin_box: Box | None
     row: int
     label: int
 
@@ -93,6 +95,7 @@ def _suspect(
         model_box=None if by == NONE else _box(evidence.boxes[by]),
         model_score=None if by == NONE else round(float(evidence.scores[by]), 4),
         twin_id=None if twin == NONE else _id(index, twin),
+        twin_box=None if twin == NONE else _box(evidence.labels.boxes[twin]),
         row=row,
         label=label,
     )
@@ -118,12 +121,17 @@ def _reason(evidence: Evidence, found: Suspicion, kind: Kind, label: int, by: in
     if kind == "duplicate":
         return (
             f"overlaps label {_id(index, int(found.twin[label]))} of its class with an IoU of "
-            f"{found.duplicate[label]:.2f} or more; the model finds one object"
+            f"{_iou(evidence, label, int(found.twin[label])):.2f}; the model finds one object"
         )
     if kind == "missing":
         return f"the model finds {model}, and no label covers it"
     near = f"; the nearest is {model}, which covers little of it" if model else ""
     return f"the model finds little or nothing there, where it finds most objects of that size and class{near}"
+
+
+def _iou(evidence: Evidence, label: int, other: int) -> float:
+    boxes = evidence.labels.clipped
+    return float(box_ious(boxes[label : label + 1], boxes[other : other + 1])[0, 0])
 
 
 def _edge_reason(evidence: Evidence, found: Suspicion, label: int, by: int) -> str:

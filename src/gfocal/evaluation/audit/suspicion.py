@@ -13,13 +13,12 @@ from gfocal.evaluation.thresholds.matching import IOU, Pairs, take_in_order
 
 NONE = -1
 NEAR = 0.3
-"""From this IoU on a detection is about a label, whose edges may be wrong."""
+"""From this IoU on a detection of its class is about a label, whose edges may be wrong."""
 SHIFTS = np.linspace(0.1, 0.6, 11)
 """Of the side of its box: how far a wrong edge is thought to be off, either way, each as likely as the others."""
 _TAIL = 3.0  # degrees of freedom of Student's t: errors of edges are small, and seldom large
 _T_90 = 2.353  # its 95 % quantile: how many scales a half-width of 90 % is
 _UNHEARD = 0.05  # the chance that an object is of another class, where no detection says so
-_OTHER_CLASS = 0.5  # what the chance of a detection of another class counts, when edges are compared
 _ALIKE = 200  # labels of like size that tell how well such objects are found
 _PRIOR = 20  # labels of a class that its own share of found objects must outweigh
 
@@ -99,7 +98,7 @@ def suspicion(evidence: Evidence) -> Suspicion:
         weaker=weaker,
         spurious=np.where(asked, _spurious(evidence, asked, support), 0),
         near=near,
-        missing=_missing(evidence, pairs),
+        missing=_missing(evidence, pairs, partner),
     )
 
 
@@ -123,9 +122,8 @@ def _overlaps(evidence: Evidence) -> _Overlaps:
 
 def _partners(evidence: Evidence, about: _Overlaps) -> IntArray:
     """(N,) the detection whose edges each label is compared with: the likeliest and nearest first, each once."""
-    near = about.only(about.iou >= NEAR)
-    worth = near.chance * near.iou * np.where(near.same, 1.0, _OTHER_CLASS)
-    order = np.argsort(-worth, kind="stable")
+    near = about.only((about.iou >= NEAR) & about.same)
+    order = np.argsort(-near.chance * near.iou, kind="stable")
     pairs = Pairs(near.detection[order], near.label[order])
     taken = take_in_order(pairs, len(evidence.rows), len(evidence.labels))
     partner = np.full(len(evidence.labels), NONE)
@@ -166,7 +164,12 @@ def _wrong_class(evidence: Evidence, about: _Overlaps) -> tuple[FloatArray, IntA
     explained = np.zeros(len(evidence.rows), bool)
     explained[near.detection[near.same]] = True
     others = near.only(~near.same & ~explained[near.detection])
-    other, by = others.best(others.chance * others.iou, count)
+    worth = others.chance * others.iou
+    order = np.argsort(-worth, kind="stable")
+    pairs = Pairs(others.detection[order], others.label[order])
+    taken = take_in_order(pairs, len(evidence.rows), count)  # one object has one class: it speaks of one label
+    mine = taken[others.detection] == others.label
+    other, by = others.only(mine).best(worth[mine], count)
     return (other + _UNHEARD) * (1 - own) / (1 + _UNHEARD), by
 
 
@@ -224,13 +227,14 @@ def _spurious(evidence: Evidence, asked: BoolArray, support: FloatArray) -> Floa
     return suspected
 
 
-def _missing(evidence: Evidence, pairs: _Overlaps) -> FloatArray:
-    """Best first: a detection that a better one covers is no second object."""
+def _missing(evidence: Evidence, pairs: _Overlaps, partner: IntArray) -> FloatArray:
+    """Neither what a label is compared with, nor what a better detection covers, is an object without a label."""
     covered = np.zeros(len(evidence.rows))
     np.maximum.at(covered, pairs.detection, pairs.iou)
     regions = ~evidence.labels.real[pairs.label]
     np.maximum.at(covered, pairs.detection[regions], _share_inside(evidence, pairs.only(regions)))
     chances = evidence.chances * (1 - covered)
+    chances[partner[partner >= 0]] = 0
     ends = np.searchsorted(evidence.rows, np.arange(len(evidence.kept) + 1))
     for row in range(len(evidence.kept)):
         mine = np.arange(ends[row], ends[row + 1])

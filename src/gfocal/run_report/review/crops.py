@@ -19,6 +19,7 @@ from gfocal.run_report.blocks import Half
 
 _LABEL: Colour = (255, 125, 0)
 _MODEL: Colour = (30, 120, 255)
+_TWIN: Colour = (190, 60, 190)
 _SIDE = 420  # pixels of the longer side of a crop
 _LEAST = 160  # of what a small crop is enlarged to
 _AROUND = 0.6  # of the boxes' longer side, on each side of them
@@ -47,6 +48,7 @@ def _crop(image: Image.Image, factor: int, one: Suspect) -> Image.Image:
         (np.asarray(box) * factor, colour, text, dashed)
         for box, colour, text, dashed in (
             (one.label_box, _LABEL, f"label: {shortened(one.class_name or '')}", False),
+            (one.twin_box, _TWIN, f"label {one.twin_id}", False),
             (one.model_box, _MODEL, f"model: {shortened(one.model_class or '')}", True),
         )
         if box is not None
