@@ -25,13 +25,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from trust import look
 
 from gfocal.evaluation.audit.labels import Labels
 from gfocal.evaluation.audit.measure import auroc, precision_at
 from gfocal.evaluation.audit.planting import KINDS, NONE
 from gfocal.evaluation.audit.trial import Trial, attempt
 from gfocal.evaluation.overlaps import box_ious
+from trust import look
 
 RESULTS = Path(__file__).parent / "results" / "audit.json"
 METHODS = ("gfocal", "iou", "score", "objectlab")
@@ -47,7 +47,8 @@ found = {
     "class": rank.compute_swap_box_scores(**options),
     "overlooked": rank.compute_overlooked_box_scores(**options),
 }
-pickle.dump({name: [[float(v) for v in one] for one in values] for name, values in found.items()}, open(sys.argv[2], "wb"))
+plain = {name: [[float(value) for value in one] for one in values] for name, values in found.items()}
+pickle.dump(plain, open(sys.argv[2], "wb"))
 """
 
 
@@ -181,8 +182,8 @@ def objectlab(trial: Trial, python: str) -> dict[str, np.ndarray]:
     with tempfile.TemporaryDirectory() as folder:
         one, two = Path(folder) / "given", Path(folder) / "found"
         one.write_bytes(pickle.dumps(given))
-        subprocess.run([python, "-W", "ignore", "-c", _OBJECTLAB, str(one), str(two)], check=True)  # noqa: S603
-        found = pickle.loads(two.read_bytes())  # noqa: S301 - written by the line above
+        subprocess.run([python, "-W", "ignore", "-c", _OBJECTLAB, str(one), str(two)], check=True)
+        found = pickle.loads(two.read_bytes())  # written by the line above
     missing = np.ones(len(evidence.rows))
     for rows, values in zip(order, found["overlooked"], strict=True):
         missing[rows] = np.nan_to_num(np.array(values, float), nan=1.0) if len(values) == len(rows) else 1.0

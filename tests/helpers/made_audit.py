@@ -91,7 +91,9 @@ def random_case(
         kinds = [next(label for known, label in own if known == tuple(box)) for box in boxes.tolist()]
         spread = noise * np.tile(boxes[:, 2:] - boxes[:, :2], 2) * random.uniform(0.5, 2, boxes.shape)
         extra = random.uniform(0, 60, (int(random.integers(0, 3)), 2))
-        boxes = np.concatenate([boxes + spread * random.normal(size=boxes.shape), np.tile(extra, 2) + [0, 0, 20, 20]])
+        boxes = np.concatenate(
+            [boxes + spread * random.normal(size=boxes.shape), np.tile(extra, 2) + np.array([0, 0, 20, 20])]
+        )
         spread = np.concatenate([spread, np.full((len(extra), 4), 3.0)])
         scores = np.concatenate([random.uniform(0.5, 0.95, len(kinds)), random.uniform(0.05, 0.4, len(extra))])
         kinds += random.integers(0, classes, len(extra)).tolist()
