@@ -14,7 +14,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from gfocal.cli.app import app
-from gfocal.commands.trust.audit import COCO, LABEL_STUDIO, MISSED, NUMBERS, PAGE, TABLE, AuditOptions, audit_files
+from gfocal.commands.trust.audit import AuditOptions, audit_files
+from gfocal.commands.trust.audit_report import COCO, LABEL_STUDIO, MISSED, NUMBERS, PAGE, TABLE
 from gfocal.commands.trust.calibrate import calibrate_files
 from gfocal.commands.trust.folds import deal_folds
 from gfocal.data.formats.open import open_dataset

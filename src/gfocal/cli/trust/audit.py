@@ -22,7 +22,7 @@ from gfocal.cli.options import (
 from gfocal.cli.terminal import echo, own_stdout, print_json, say, verb, warn
 
 if TYPE_CHECKING:  # it takes longer to load than --help may
-    from gfocal.commands.trust.audit import AuditReport
+    from gfocal.commands.trust.audit_report import AuditReport
 
 _SHOWN = 10  # suspects on the screen
 
@@ -115,7 +115,7 @@ def audit(
 
 
 def _print(report: AuditReport) -> None:
-    from gfocal.commands.trust.audit import PAGE, subject
+    from gfocal.commands.trust.audit_report import PAGE, subject
     from gfocal.evaluation.audit.suspects import in_words
     from gfocal.utils.text import visible
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from gfocal.catalogue.resolve import planned_path
+from gfocal.commands.trust.audit_folder import check_apart, check_free, write_files
+from gfocal.commands.trust.audit_report import RUNS, AuditReport, promise, subject, worth
 from gfocal.commands.trust.folds import in_classes, look_by_folds
 from gfocal.commands.trust.look import look
 from gfocal.commands.trust.seen import learnt_from
@@ -19,12 +20,11 @@ from gfocal.detections import Detections
 from gfocal.errors import UsageError, require_number
 from gfocal.evaluation.audit.candidates import candidates
 from gfocal.evaluation.audit.evidence import weigh
-from gfocal.evaluation.audit.exchange import to_coco, to_csv, to_label_studio
 from gfocal.evaluation.audit.labels import Labels
 from gfocal.evaluation.audit.planting import KINDS
-from gfocal.evaluation.audit.suspects import Suspect, by_kind, list_suspects
+from gfocal.evaluation.audit.suspects import by_kind, list_suspects
 from gfocal.evaluation.audit.suspicion import suspicion
-from gfocal.evaluation.audit.trial import Expectation, learn
+from gfocal.evaluation.audit.trial import learn
 from gfocal.evaluation.measured import check_names
 from gfocal.exported.open import is_exported
 from gfocal.images.depth import ValueRange
@@ -34,59 +34,8 @@ from gfocal.run_report.review.page import TITLES, Review, render_review
 from gfocal.runs.checkpoint import find_weights
 from gfocal.runs.datasets import open_measured
 from gfocal.runtime.precision import usable_precision
-from gfocal.utils.files import write_atomically
-from gfocal.utils.locks import is_empty, locked_folder
-from gfocal.utils.records import to_json
-from gfocal.utils.text import Say, counted, say_lines
-
-NUMBERS, PAGE, TABLE, COCO, LABEL_STUDIO = "audit.json", "review.html", "suspects.csv", "coco.json", "label-studio.json"
-GENERATOR = "gfocal audit"
-RUNS = "folds"
-MISSED = (
-    "Most errors may be missed: the best published methods miss up to 66 % of those in real data "
-    "(REC√D, arXiv 2508.06556). A label that is not listed is not thereby right"
-)
-
-
-@dataclass(frozen=True)
-class AuditReport:
-    """Which labels a model contradicts.
-
-    Attributes:
-        out: the folder.
-        model: what looked at the images.
-        data: the annotations.
-        split: "train", "val" or "test".
-        images, labels: how many were looked at.
-        level: of the intervals.
-        intervals: where they come from.
-        least: score that a suspect has at least.
-        expectation: what the first are worth on planted faults; None without a label.
-        promise: that in words.
-        notes: what to know.
-        skipped: images and records that were left out.
-        kinds: suspects of each kind.
-        suspects: best score first.
-        generator, files: by which a later call knows what it may replace.
-    """
-
-    out: str
-    model: str
-    data: str
-    split: str
-    images: int
-    labels: int
-    level: float
-    intervals: str
-    least: float
-    expectation: Expectation | None
-    promise: tuple[str, ...]
-    notes: tuple[str, ...]
-    skipped: tuple[str, ...]
-    kinds: dict[str, int]
-    suspects: tuple[Suspect, ...]
-    generator: str = GENERATOR
-    files: tuple[str, ...] = (PAGE, TABLE, NUMBERS, COCO, LABEL_STUDIO)
+from gfocal.utils.locks import locked_folder
+from gfocal.utils.text import Say, say_lines
 
 
 @dataclass(frozen=True)
@@ -171,8 +120,8 @@ def audit_files(
     _check_choice(model, folds, recipe, init)
     if model is not None and is_exported(model):
         raise UsageError(f"{model} is an exported file: give the checkpoint that it was made of")
-    _check_apart(out, data, images_dir)
-    _check_free(out)
+    check_apart(out, data, images_dir)
+    check_free(out)
     with locked_folder(out):
         if model is not None:
             index = open_measured(
@@ -180,7 +129,7 @@ def audit_files(
             )
         else:
             index = open_dataset(data, split or "train", format=format, images_dir=images_dir, skip_broken=skip_broken)
-        _check_apart(out, data, index.images_dir)
+        check_apart(out, data, index.images_dir)
         if not len(index):
             raise UsageError(f"{index.annotations} lists no pictures: there is nothing to look at")
         renamed = rename_classes(index, parse_renames(rename, index.names))
@@ -205,7 +154,7 @@ def audit_files(
         if warn is not None:
             warn([*index.skipped, *looked.skipped])
         report, page = _judged(looked, split or ("val" if model is not None else "train"), out, options)
-        _write(out, report, looked, page)
+        write_files(out, report, looked.index, page)
     return report
 
 
@@ -218,41 +167,6 @@ def _check_choice(model: str | None, folds: int | None, recipe: str | None, init
         raise UsageError("--folds trains models: say of which recipe, e.g. --recipe gfl_nano")
     if folds is not None:
         require_number("folds", folds, least=2, whole=True)
-
-
-def _check_apart(out: Path, data: Path, images: Path | None) -> None:
-    """Refuse the data set's folder, and those inside and around it.
-
-    Raises:
-        UsageError: it is one of these.
-    """
-    place = out.resolve()
-    own = [folder.resolve() for folder in (data if data.is_dir() else data.parent, images) if folder is not None]
-    beside = data.parent.resolve() if not data.is_dir() else None
-    for folder in own:
-        inside = place != folder and place.is_relative_to(folder) and folder != beside
-        if place == folder or folder.is_relative_to(place) or inside:
-            raise UsageError(
-                f"--out {out} is in the data set's folder or around it, which is never written: give another"
-            )
-
-
-def _check_free(out: Path) -> None:
-    """Refuse a folder of something else.
-
-    Raises:
-        UsageError: it is one.
-    """
-    place = out.resolve()
-    if place.is_file():
-        raise UsageError(f"--out {out} is a file: give a folder")
-    if place.is_dir() and not is_empty(place):
-        try:
-            known = json.loads((place / NUMBERS).read_bytes()).get("generator") == GENERATOR
-        except (OSError, ValueError, AttributeError):
-            known = False
-        if not known:
-            raise UsageError(f"--out {out} holds other files, which are not replaced: give a new folder")
 
 
 def _by_model(
@@ -315,56 +229,7 @@ def _judged(looked: _Looked, split: str, out: Path, options: AuditOptions) -> tu
         subject=subject(report),
         lines=[f"{line}." for line in report.promise],
         warnings=[line.partition(": ")[2] for line in report.notes],
-        table=[(TITLES[kind], str(report.kinds.get(kind, 0)), _worth(expectation, kind)) for kind in KINDS],
+        table=[(TITLES[kind], str(report.kinds.get(kind, 0)), worth(expectation, kind)) for kind in KINDS],
         total=len(suspects),
     )
     return report, render_review(review, suspects[: options.shown], index.path, looked.value_range)
-
-
-def subject(report: AuditReport) -> str:
-    """What was looked at, in words."""
-    return (
-        f"{report.model} on {report.split} of {report.data}: {counted(report.images, 'picture')}, "
-        f"{counted(report.labels, 'label')}; {counted(len(report.suspects), 'suspect')} with a score of at least "
-        f"{report.least:g}. Intervals of {100 * report.level:g} %: {report.intervals}."
-    )
-
-
-def promise(expectation: Expectation | None) -> list[str]:
-    """What to expect, and what not."""
-    lines = []
-    if expectation is None or not expectation.first:
-        lines.append("What the list is worth is not known: no fault could be planted and looked for")
-    else:
-        lines.append(
-            f"Expect about {expectation.right:.0f} of the first {expectation.first} to be faults, if as many labels "
-            f"are wrong as were planted into a copy ({100 * expectation.planted:g} %, {expectation.faults:,} faults, "
-            "as many of each kind); with fewer faults in the data, fewer"
-        )
-        each = [f"{TITLES[kind].lower()} {own.right:.0f} of {own.first}" for kind, own in expectation.per_kind.items()]
-        lines.append(f"Of the first of each kind alone: {', '.join(each)}. Some kinds are far easier than others")
-    return [*lines, MISSED]
-
-
-def _worth(expectation: Expectation | None, kind: str) -> str:
-    own = None if expectation is None else expectation.per_kind.get(kind)
-    return "-" if own is None else f"about {own.right:.0f} of the first {own.first}"
-
-
-def _write(out: Path, report: AuditReport, looked: _Looked, page: str) -> None:
-    """Each file whole or not at all; the one that says whose folder it is first."""
-    index, suspects = looked.index, report.suspects
-    texts = {
-        NUMBERS: _json(to_json(report)),
-        TABLE: to_csv(suspects),
-        COCO: _json(to_coco(index, suspects)),
-        LABEL_STUDIO: _json(to_label_studio(index, suspects, report.model)),
-        PAGE: page,
-    }
-    for name, text in texts.items():
-        content = text.encode("utf-8", "backslashreplace")
-        write_atomically(out / name, lambda file, content=content: file.write_bytes(content), needed=len(content))  # type: ignore[misc]
-
-
-def _json(content: object) -> str:
-    return json.dumps(content, indent=1, allow_nan=False, ensure_ascii=True) + "\n"

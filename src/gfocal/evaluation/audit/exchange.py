@@ -35,7 +35,7 @@ _STARTS_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "�
 def to_csv(suspects: Sequence[Suspect]) -> str:
     """A line each; boxes as ``x y x y``. No text starts as a formula of a spreadsheet: an apostrophe goes before it."""
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
+    writer = csv.writer(out, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)  # a lone \r would end a line
     writer.writerow(COLUMNS)
     for one in suspects:
         writer.writerow([_cell(getattr(one, name)) for name in COLUMNS])
