@@ -156,6 +156,8 @@ def test_other_files_are_not_replaced(model: Path, data: Path, tmp_path: Path) -
         {"model": "a", "recipe": "gfl_nano"},
         {"model": "a", "init": "b"},
         {"folds": 1, "recipe": "gfl_nano"},
+        {"folds": 2, "recipe": "gfl_nano", "tile": 64},
+        {"folds": 2, "recipe": "gfl_nano", "only_common": True},
     ],
 )
 def test_either_a_model_or_folds(data: Path, tmp_path: Path, asked: dict) -> None:
@@ -275,3 +277,9 @@ def test_a_model_that_learnt_from_them_is_said_so(tmp_path: Path) -> None:
     assert any(line.startswith("warning: ") and "--folds" in line for line in heard)
     assert any("learnt from these very pictures" in line for line in report.notes)
     assert "learnt from these very pictures" in (tmp_path / "out" / PAGE).read_text()
+    heard.clear()
+    recipe = tmp_path / "tiny.yaml"
+    recipe.write_text(json.dumps(small("schedule.epochs=1").to_dict()))
+    run = str(tmp_path / "run")
+    audit_files(scenes, tmp_path / "folds", folds=2, recipe=str(recipe), init=run, say=heard.append)
+    assert any("learnt from these very pictures" in line for line in heard)

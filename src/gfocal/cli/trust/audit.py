@@ -27,54 +27,66 @@ if TYPE_CHECKING:  # it takes longer to load than --help may
 _SHOWN = 10  # suspects on the screen
 
 
+Labels = Annotated[Path, typer.Argument(metavar="PATH", help="A data set, or a COCO annotation file.")]
+Looking = Annotated[
+    str | None,
+    typer.Option("--model", metavar="MODEL", help="Looks at the pictures; best one that did not learn from them."),
+]
+Folds = Annotated[
+    int | None,
+    typer.Option(
+        "--folds",
+        min=2,
+        metavar="K",
+        help="Instead of --model: train K models, each on all pictures but those it looks at.",
+    ),
+]
+FoldRecipe = Annotated[
+    str | None, typer.Option("--recipe", metavar="RECIPE", help="With --folds: what the models are trained by.")
+]
+OutFolder = Annotated[
+    Path, typer.Option("--out", "-o", metavar="DIR", help="Folder to write, outside of the data set's.")
+]
+Level = Annotated[float, typer.Option("--level", help="Of the intervals that edges must lie in.")]
+LeastScore = Annotated[float, typer.Option("--score", min=0, max=1, help="Suspects of a lower score are not written.")]
+Shown = Annotated[int, typer.Option("--show", min=0, help="Suspects with a crop on the page: the first.")]
+PlantedShare = Annotated[
+    float,
+    typer.Option(
+        "--planted",
+        min=0.001,
+        max=0.5,
+        help="Share of labels that get a fault in a copy, to see what the list is worth.",
+    ),
+]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Of the planted faults, and of the folds.")]
+AnySplit = Annotated[
+    Literal["train", "val", "test"] | None,
+    typer.Option("--split", help="Split to look at; by default val with --model, train with --folds."),
+]
+TilesPerPass = Annotated[int, typer.Option("--batch-size", min=1, help="Tiles per forward pass.")]
+
+
 @verb
 def audit(
-    data: Annotated[Path, typer.Argument(metavar="PATH", help="A data set, or a COCO annotation file.")],
-    model: Annotated[
-        str | None,
-        typer.Option("--model", metavar="MODEL", help="Looks at the pictures; best one that did not learn from them."),
-    ] = None,
-    folds: Annotated[
-        int | None,
-        typer.Option(
-            "--folds",
-            min=2,
-            metavar="K",
-            help="Instead of --model: train K models, each on all pictures but those it looks at.",
-        ),
-    ] = None,
-    recipe: Annotated[
-        str | None, typer.Option("--recipe", metavar="RECIPE", help="With --folds: what the models are trained by.")
-    ] = None,
+    data: Labels,
+    model: Looking = None,
+    folds: Folds = None,
+    recipe: FoldRecipe = None,
     init: Init = None,
-    out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="DIR", help="Folder to write, outside of the data set's.")
-    ] = Path("audit"),
-    split: Annotated[
-        Literal["train", "val", "test"] | None,
-        typer.Option("--split", help="Split to look at; by default val with --model, train with --folds."),
-    ] = None,
-    level: Annotated[float, typer.Option("--level", help="Of the intervals that edges must lie in.")] = 0.9,
-    score: Annotated[
-        float, typer.Option("--score", min=0, max=1, help="Suspects of a lower score are not written.")
-    ] = 0.2,
-    show: Annotated[int, typer.Option("--show", min=0, help="Suspects with a crop on the page: the first.")] = 100,
-    planted: Annotated[
-        float,
-        typer.Option(
-            "--planted",
-            min=0.001,
-            max=0.5,
-            help="Share of labels that get a fault in a copy, to see what the list is worth.",
-        ),
-    ] = 0.1,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the planted faults, and of the folds.")] = 0,
+    out: OutFolder = Path("audit"),
+    split: AnySplit = None,
+    level: Level = 0.9,
+    score: LeastScore = 0.2,
+    show: Shown = 100,
+    planted: PlantedShare = 0.1,
+    seed: Seed = 0,
     format_: DataFormat = None,
     images_dir: ImagesDir = None,
     overrides: Overrides = None,
     tile: Tile = None,
     overlap: Overlap = None,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Tiles per forward pass.")] = 8,
+    batch_size: TilesPerPass = 8,
     rename: Rename = None,
     only_common: OnlyCommon = False,
     skip_broken: SkipBroken = False,

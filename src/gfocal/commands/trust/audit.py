@@ -118,17 +118,12 @@ def audit_files(
     """
     options.check()
     _check_choice(model, folds, recipe, init)
-    if model is not None and is_exported(model):
-        raise UsageError(f"{model} is an exported file: give the checkpoint that it was made of")
+    if folds is not None and (tile is not None or overlap is not None or only_common):
+        raise UsageError("--tile, --overlap and --only-common are for --model; folds have data.tile of their recipe")
     check_apart(out, data, images_dir)
     check_free(out)
     with locked_folder(out):
-        if model is not None:
-            index = open_measured(
-                model, data, split or "val", format=format, images_dir=images_dir, skip_broken=skip_broken, say=say
-            )
-        else:
-            index = open_dataset(data, split or "train", format=format, images_dir=images_dir, skip_broken=skip_broken)
+        index = _opened(model, data, split, format=format, images_dir=images_dir, skip_broken=skip_broken, say=say)
         check_apart(out, data, index.images_dir)
         if not len(index):
             raise UsageError(f"{index.annotations} lists no pictures: there is nothing to look at")
@@ -138,6 +133,7 @@ def audit_files(
         else:
             assert folds is not None
             assert recipe is not None
+            begun = [] if init is None else _warnings(init, index)
             found, skipped = look_by_folds(
                 renamed,
                 load_recipe(recipe, overrides),
@@ -149,7 +145,7 @@ def audit_files(
                 skip_broken=skip_broken,
                 say=say,
             )
-            looked = _Looked(renamed, found, f"{recipe}, {folds} folds", [], skipped)
+            looked = _Looked(renamed, found, f"{recipe}, {folds} folds", begun, skipped)
         say_lines(looked.warnings, say)
         if warn is not None:
             warn([*index.skipped, *looked.skipped])
@@ -161,12 +157,48 @@ def audit_files(
 def _check_choice(model: str | None, folds: int | None, recipe: str | None, init: str | None) -> None:
     if (model is None) == (folds is None):
         raise UsageError("give either --model MODEL, or --folds K with --recipe RECIPE")
+    if model is not None and is_exported(model):
+        raise UsageError(f"{model} is an exported file: give the checkpoint that it was made of")
     if folds is None and (recipe is not None or init is not None):
         raise UsageError("--recipe and --init are for --folds; a --model is looked with as it is")
     if folds is not None and recipe is None:
         raise UsageError("--folds trains models: say of which recipe, e.g. --recipe gfl_nano")
     if folds is not None:
         require_number("folds", folds, least=2, whole=True)
+
+
+def _opened(
+    model: str | None,
+    data: Path,
+    split: Split | None,
+    *,
+    format: Format | None,
+    images_dir: Path | None,
+    skip_broken: bool,
+    say: Say | None,
+) -> DataIndex:
+    if model is None:
+        return open_dataset(data, split or "train", format=format, images_dir=images_dir, skip_broken=skip_broken)
+    return open_measured(
+        model, data, split or "val", format=format, images_dir=images_dir, skip_broken=skip_broken, say=say
+    )
+
+
+def _warnings(model: str, index: DataIndex) -> list[str]:
+    """Whether weights learnt from these images, as far as they say."""
+    file = find_weights(Path(model) if Path(model).exists() else planned_path(model))
+    learnt, lines = learnt_from(file, index)
+    if learnt is not None:
+        return [
+            *(lines or ()),
+            f"warning: {learnt}: a model repeats the errors that it learnt and finds few of them. --folds 5 has each "
+            "picture looked at by a model that has not seen it, if it begins with other weights",
+        ]
+    if lines is None:
+        return [
+            f"note: {file} does not say what it learnt from: were these pictures among it, few errors would be found"
+        ]
+    return lines
 
 
 def _by_model(
@@ -181,18 +213,7 @@ def _by_model(
     skip_broken: bool,
 ) -> _Looked:
     detector, recipe, _ = open_model(model, overrides, tile=tile, overlap=overlap)
-    file = find_weights(Path(model) if Path(model).exists() else planned_path(model))
-    learnt, lines = learnt_from(file, opened)
-    warnings = list(lines or ())
-    if learnt is not None:
-        warnings.append(
-            f"warning: {learnt}: a model repeats the errors that it learnt and finds few of them. --folds 5 has each "
-            "picture looked at by a model that has not seen it"
-        )
-    elif lines is None:
-        warnings.append(
-            f"note: {file} does not say what it learnt from: were these pictures among it, few errors would be found"
-        )
+    warnings = _warnings(model, opened)
     index = check_names(detector, keep_classes(index, detector.names) if only_common else index)
     looked = look(detector, index, usable_precision(detector, recipe), batch_size, skip_broken, what="audit")
     found = {image: in_classes(one, index.names) for image, one in looked.found.items()}
