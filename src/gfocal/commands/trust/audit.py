@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gfocal.catalogue.resolve import planned_path
+from gfocal.catalogue.resolve import model_path
 from gfocal.commands.trust.audit_folder import check_apart, check_free, write_files
 from gfocal.commands.trust.audit_report import RUNS, AuditReport, promise, subject, worth
 from gfocal.commands.trust.folds import in_classes, look_by_folds
@@ -186,7 +186,7 @@ def _opened(
 
 def _warnings(model: str, index: DataIndex) -> list[str]:
     """Whether weights learnt from these images, as far as they say."""
-    file = find_weights(Path(model) if Path(model).exists() else planned_path(model))
+    file = find_weights(model_path(model))
     learnt, lines = learnt_from(file, index)
     if learnt is not None:
         return [
