@@ -51,6 +51,20 @@ def choose_val(
     """
     if not 0 < share < 1:
         raise UsageError(f"the share of pictures to measure on must be above 0 and below 1, got {share:g}")
+    groups, alike, unread = look_alikes(index, progress)
+    chosen = deal_out(groups, classes_of(index), share, seed)
+    return np.flatnonzero(chosen), _lines(index, chosen, alike, unread, share, seed)
+
+
+def look_alikes(
+    index: DataIndex, progress: Callable[[int, int], None] | None = None
+) -> tuple[np.ndarray, list[list[int]], int]:
+    """Which images look like others, see :func:`choose_val`.
+
+    Returns:
+        ((I,) a number for each image, the same for those that look alike, the rows of each group of several, and how
+        many images cannot be read).
+    """
     hashes, reasons = image_hashes([index.path(i) for i in range(len(index))], progress)
     unread = np.array([reason is not None for reason in reasons], bool)
     readable = np.flatnonzero(~unread & (hashes != 0))  # 0: of one colour, which says nothing of what is on it
@@ -58,12 +72,11 @@ def choose_val(
     groups = np.arange(len(index))
     for group in alike:
         groups[group] = group[0]
-    chosen = deal_out(groups, _classes_of(index), share, seed)
-    return np.flatnonzero(chosen), _lines(index, chosen, alike, int(unread.sum()), share, seed)
+    return groups, alike, int(unread.sum())
 
 
-def _classes_of(index: DataIndex) -> np.ndarray:
-    """(P, 2) pairs of image and class, each once; crowds and ignored boxes do not count."""
+def classes_of(index: DataIndex) -> np.ndarray:
+    """(P, 2) pairs of image and class, each once, for :func:`deal_out`; crowds and ignored boxes do not count."""
     owner = np.repeat(np.arange(len(index)), np.diff(np.asarray(index.box_start)))
     counts = ~(np.asarray(index.crowd) | np.asarray(index.ignore))
     pairs = np.stack([owner[counts], np.asarray(index.labels)[counts]], 1)
@@ -170,7 +183,7 @@ def _lines(
             f"warning: {largest:,} of {len(index):,} pictures look alike, as frames of one film, and the run learns "
             "from all of them: give pictures of another scene with --val PATH"
         )
-    pairs = _classes_of(index)
+    pairs = classes_of(index)
     both = [set(pairs[chosen[pairs[:, 0]] == side, 1].tolist()) for side in (False, True)]
     for there, absent, what in ((both[0], both[1], "measured"), (both[1], both[0], "learnt")):
         if missing := sorted(there - absent):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from gfocal.calibration.scores_fit import ScoreSamples
 from gfocal.data.index.data_index import DataIndex
@@ -10,7 +10,7 @@ from gfocal.detections import Detections
 from gfocal.detector import DenseDetector
 from gfocal.errors import BrokenInputError
 from gfocal.evaluation.coco import CocoEvaluator
-from gfocal.evaluation.trust.samples import MatchedSamples, matched_samples, score_samples
+from gfocal.evaluation.trust.samples import MatchedSamples, light, matched_samples, score_samples
 from gfocal.runtime.precision import autocast
 from gfocal.utils.progress import ProgressBar
 
@@ -27,21 +27,29 @@ class Looked:
     skipped: tuple[str, ...]
 
 
-def look(detector: DenseDetector, index: DataIndex, precision: str, batch_size: int, skip_broken: bool) -> Looked:
+def look(
+    detector: DenseDetector,
+    index: DataIndex,
+    precision: str,
+    batch_size: int,
+    skip_broken: bool,
+    *,
+    what: str = "calibration",
+) -> Looked:
     """Image by image, with the distributions of the edges of what found an object alone."""
     found: dict[int, Detections] = {}
     parts, skipped = [], list[str]()
-    with ProgressBar(len(index), "calibrating") as bar, autocast(detector.device, precision):
+    with ProgressBar(len(index), what) as bar, autocast(detector.device, precision):
         for i, image_id in enumerate(index.image_ids.tolist()):
             try:
                 one = detector.predict(index.path(i), batch_size=batch_size).numpy()
             except BrokenInputError as error:
                 if not skip_broken:
                     raise
-                skipped.append(f"{error} (left out of the calibration)")
+                skipped.append(f"{error} (left out of the {what})")
             else:
                 parts.append(matched_samples(index, [image_id], [one]))
-                found[image_id] = replace(one, edge_probs=None)
+                found[image_id] = light(one)
             bar.callback(i + 1, len(index))
     matched = MatchedSamples.joined([part for part in parts if part is not None])
     evaluator = evaluated(index, found)

@@ -1,4 +1,4 @@
-"""Whether a detector learnt from the images that it is to be calibrated on."""
+"""Whether a detector learnt from the images that it is to be calibrated on, or whose labels it is to doubt."""
 
 from __future__ import annotations
 
@@ -39,31 +39,42 @@ def check_unseen(file: Path, index: DataIndex) -> list[str]:
     Raises:
         UsageError: they did; the message says how to get others.
     """
+    learnt, lines = learnt_from(file, index)
+    if learnt is not None:
+        raise UsageError(f"{learnt}: its errors on them are too small. {HOW}")
+    if lines is None:
+        return [
+            f"note: {file} does not say what it learnt from: intervals hold only if these pictures were not among it"
+        ]
+    return lines
+
+
+def learnt_from(file: Path, index: DataIndex) -> tuple[str | None, list[str] | None]:
+    """What the weights, or those that they began with, say of images.
+
+    Returns:
+        (what learnt from them, in words, or None), and lines about what was chosen by them; None instead of lines
+        where nothing is recorded.
+    """
     data, images = fingerprint(index), images_fingerprint(index)
-    known, lines = False, []
+    known = False
+    lines: list[str] = []
     for each in _lineage(file):
         notes = read_about(each).notes
         own = _card(each)
         learnt = {str(value) for key in ("data", "pictures") for value in (notes.get(key), own.get(key)) if value}
         known |= bool(learnt)
         if learnt & {data, images}:
-            raise UsageError(f"{each} learnt from these very pictures: its errors on them are too small. {HOW}")
+            return f"{each} learnt from these very pictures", lines
         if shared := _shared_files(each, index):
-            raise UsageError(
-                f"{each} learnt from {counted(shared, 'picture')} of these {len(index):,}: its errors on them are too "
-                f"small. {HOW}"
-            )
+            return f"{each} learnt from {counted(shared, 'picture')} of these {len(index):,}", lines
         val = own.get("val")
         if isinstance(val, dict) and val.get("pictures") == images:
             lines.append(
                 "note: the best weights of the run were chosen on these pictures, so that errors on them are a little "
                 "too small; pictures that nothing was chosen on (--split test) are better"
             )
-    if not known:
-        lines.append(
-            f"note: {file} does not say what it learnt from: intervals hold only if these pictures were not among it"
-        )
-    return lines
+    return None, lines if known else None
 
 
 def _card(weights: Path) -> Mapping[str, Any]:
