@@ -30,6 +30,7 @@ from gfocal.cli.terminal import (
     verb,
 )
 from gfocal.cli.training import find_lr, train
+from gfocal.cli.trust.explain import explain
 from gfocal.cli.use import calibrate, evaluate, predict, report
 from gfocal.utils.waiting import wait_briefly
 
@@ -115,6 +116,7 @@ app.command("eval")(evaluate)
 app.command()(report)
 app.command()(predict)
 app.command()(calibrate)
+app.command()(explain)
 app.command()(models)
 app.command()(push)
 app.command()(export)

@@ -1,0 +1,1 @@
+"""The verbs about what a detector knows of itself: their options."""
