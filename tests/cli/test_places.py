@@ -32,6 +32,7 @@ VERBS: dict[str, tuple[str, ...]] = {
     "demo": ("demo", "--train", "2", "--val", "2", "--size", "64", "-o", "OUT"),
     "eval": ("eval", "MODEL", "--data", "DATA", "-o", "FILE"),
     "calibrate": ("calibrate", "MODEL", "--data", "DATA", "-o", "FILE"),
+    "explain": ("explain", "MODEL", "DATA/images", "-o", "OUT"),
     "plots": ("eval", "MODEL", "--data", "DATA", "--plots", "OUT"),
     "preview": ("data", "preview", "DATA", "-o", "FILE"),
     "convert": ("data", "convert", "DATA", "--to", "yolo", "-o", "FILE"),

@@ -226,7 +226,7 @@ def _card(one: Explained, image: np.ndarray, told: Explanation) -> Card:
     spreads = [one.spread(edge) or 0.0 for edge in one.edges]
     return Card(
         id=one.id,
-        title=f"{one.label}, score {one.score:.3f}",
+        title=f"{one.label}, score {one.score:.3f}" + ("" if one.chance is None else f", calibrated {one.chance:.3f}"),
         view=drawn,
         hits=hits(one, part),
         edges=edges,
@@ -248,7 +248,7 @@ def _numbers(edge: EdgeFacts, told: Explanation) -> list[tuple[str, str]]:
     if edge.std is not None:
         rows.append(("σ", f"{edge.std:.2f} px"))
     if edge.before is not None:
-        rows.append((f"{level} before calibration", _span(edge.before)))
+        rows.append((f"{level} before", _span(edge.before)))
     if edge.after is not None:
         rows.append((f"{level} calibrated", _span(edge.after)))
     if edge.label is not None and edge.error is not None:
@@ -266,7 +266,7 @@ def _facts(one: Explained, told: Explanation) -> list[tuple[str, str]]:
     parts = "; ".join(f"{part.name} {part.value:.3f}" for part in one.score_parts)
     rows.append(("score", f"{one.score:.3f}: {told.score_rule}" + (f" ({parts})" if parts else "")))
     if one.chance is not None:
-        rows.append(("calibrated score", f"{one.chance:.3f}"))
+        rows.append(("calibrated score", f"{one.chance:.3f}: the chance that it is right"))
     if one.other_classes:
         rows.append(("next classes here", ", ".join(f"{part.name} {part.value:.3f}" for part in one.other_classes)))
     if one.point is not None:

@@ -41,9 +41,9 @@ def steps_by_spread(edge_std: FloatArray, probs: FloatArray) -> FloatArray | Non
     spread = np.sqrt((probs * (bins - (probs @ bins)[..., None]) ** 2).sum(-1))
     known = spread > _LEAST
     steps = np.divide(edge_std, spread, out=np.full_like(spread, np.nan), where=known)
-    for edge in range(4):  # the edge across has the same steps; where that tells nothing, the widest known ones
-        for other in ((edge + 2) % 4, (edge + 1) % 4):
-            steps[:, edge] = np.where(np.isnan(steps[:, edge]), steps[:, other], steps[:, edge])
+    # The edge across has the same steps; where that tells nothing either, those of the other axis are the best guess.
+    for other in ([2, 3, 0, 1], [1, 0, 3, 2]):
+        steps = np.where(np.isnan(steps), steps[:, other], steps)
     return None if np.isnan(steps).any() else steps * np.array([-1.0, -1, 1, 1])
 
 
