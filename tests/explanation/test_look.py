@@ -14,6 +14,8 @@ from gfocal.explanation.places import bins_by_edge, bins_by_origin, steps_by_spr
 from gfocal.models import PostProcess
 from gfocal.models.postprocess import Choice
 from gfocal.prediction.open import load
+from gfocal.representation.quality.mined import MinedSoftmax
+from gfocal.structures import HeadOutput
 from helpers.exporting import NAMES, checkpoint, small_square, stirred
 
 KINDS = ("none", "centerness", "iou", "centerness_guided", "joint", "joint_v2", "varifocal", "varifocal_aligned")
@@ -42,6 +44,17 @@ def test_scores_come_from_their_parts(kind: str) -> None:
     for score, parts in zip(look.found.scores.tolist(), look.parts, strict=True):
         named = {part.name: part.value for part in parts}
         assert score == pytest.approx(COMBINED.get(kind, lambda own: own["class"])(named), rel=1e-5)
+
+
+def test_a_softmax_has_a_part_for_the_background() -> None:
+    logits = torch.tensor([[2.0, 0.0, 1.0], [0.0, 0.0, 0.0]])
+    out = HeadOutput(logits, torch.zeros(2, 4))
+    parts = MinedSoftmax().score_parts(torch.tensor([0, 1]), out)
+    shares = logits.softmax(-1)
+    assert parts["class"].tolist() == pytest.approx([float(shares[0, 0]), 1 / 3])
+    assert parts["background"].tolist() == pytest.approx([float(shares[0, 2]), 1 / 3])
+    candidates = MinedSoftmax().class_logits(out).sigmoid()
+    assert candidates[[0, 1], [0, 1]].tolist() == pytest.approx(parts["class"].tolist(), rel=1e-5)
 
 
 @pytest.mark.parametrize("boxes", ["general_dfl", "general", "gaussian", "dirac"])

@@ -18,6 +18,8 @@ from gfocal.report.plot import plain_text
 
 _COLUMNS = 3
 _DPI = 90
+_MOST = 30  # detections: a higher drawing is more than programs open
+_WHOLE = 1400  # longer side of the image above them, in its own pixels
 
 
 def with_boxes(picture: PictureFacts, image: np.ndarray) -> Image.Image:
@@ -48,22 +50,25 @@ def picture_figure(picture: PictureFacts, image: np.ndarray, whole: Image.Image,
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    rows = -(-len(picture.detections) // _COLUMNS)
+    told = picture.detections[:_MOST]
+    rows = -(-len(told) // _COLUMNS)
     tall = float(np.clip(4.4 * _COLUMNS * whole.height / whole.width, 2.0, 8.0))
     figure = Figure(figsize=(4.4 * _COLUMNS, 0.9 + tall + 4.7 * rows), layout="constrained")
-    figure.suptitle(plain_text(f"{picture.name}: {len(picture.detections)} of {picture.found} detections"), fontsize=12)
+    figure.suptitle(plain_text(f"{picture.name}: {len(told)} of {picture.found} detections"), fontsize=12)
     bands: Any = figure.subfigures(rows + 1, 1, squeeze=False, height_ratios=[tall, *[4.7] * rows])
     panel = bands[0, 0].subplots()
-    panel.imshow(whole)
+    small = whole.copy()
+    small.thumbnail((_WHOLE, _WHOLE))
+    panel.imshow(small)
     panel.set_axis_off()
     for row, band in enumerate(bands[1:, 0]):
-        some = picture.detections[row * _COLUMNS : (row + 1) * _COLUMNS]
+        some = told[row * _COLUMNS : (row + 1) * _COLUMNS]
         for cell, one in zip(band.subfigures(1, _COLUMNS), some, strict=False):
             _draw(cell, one, image)
     handles: list[Any] = [Line2D([], [], color=FOUND, linewidth=2, label="predicted box")]
     if picture.labelled:
         handles.append(Line2D([], [], color=TRUE, linewidth=1.6, linestyle="--", label="label"))
-    edges = [edge for one in picture.detections for edge in one.edges]
+    edges = [edge for one in told for edge in one.edges]
     if any(edge.std is not None for edge in edges):
         handles.append(Patch(color=BELIEVED, label="distribution of the edge"))
     if any(edge.after or edge.before for edge in edges):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from gfocal.calibration.quantiles import FloatArray
 from gfocal.report.plot import bare
@@ -16,6 +17,7 @@ TRUE, FOUND = "#222222", "#D55E00"
 """Colours of an object's box and of the predicted one."""
 BELIEVED = "#0072B2"
 """Of a distribution."""
+_SHOWN = 500  # pixels: more than that of a crop are averaged
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,9 @@ def draw_box(cell: Any, image: np.ndarray, drawn: DrawnBox, part: Window) -> Any
     shown_x, shown_y = ((low + high - side) / 2 for low, high in ((x1, x2), (y1, y2)))
     left, top, right, bottom = int(x1), int(y1), int(np.ceil(x2)), int(np.ceil(y2))
     extent = (left, min(right, width), min(bottom, height), top)
-    crop.imshow(image[top:bottom, left:right], extent=extent, interpolation="nearest")
+    shown = Image.fromarray(np.ascontiguousarray(image[top:bottom, left:right]))
+    shown = shown.reduce(max(1, min(shown.size) // _SHOWN))  # crops of large images would fill the memory
+    crop.imshow(shown, extent=extent, interpolation="nearest")
     boxes = [(drawn.box, FOUND, "-")] if drawn.truth is None else [(drawn.truth, TRUE, "--"), (drawn.box, FOUND, "-")]
     for corners, colour, style in boxes:
         start, sides = corners[:2].tolist(), (corners[2:] - corners[:2]).tolist()
