@@ -121,17 +121,18 @@ def test_bins_by_their_origin() -> None:
 
 
 def test_who_removed_whom() -> None:
-    boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 9], [50, 50, 60, 60], [0, 0, 10, 10], [50, 50, 60, 59]])
+    near, far = [0.0, 0, 10, 10], [50.0, 50, 60, 60]
+    boxes = torch.tensor([near, [0, 0, 10, 9], far, near, [50, 50, 60, 59], near])
     choice = Choice(
-        place=torch.arange(5),
-        label=torch.tensor([0, 0, 0, 1, 0]),
+        place=torch.arange(6),
+        label=torch.tensor([0, 0, 0, 1, 0, 1]),
         boxes=boxes,
-        scores=torch.tensor([0.9, 0.8, 0.7, 0.6, 0.5]),
+        scores=torch.tensor([0.9, 0.8, 0.7, 0.6, 0.5, 0.4]),
         kept=torch.tensor([0, 2, 3]),
     )
-    assert PostProcess().removed_by(choice).tolist() == [-1, 0, -1, -1, 1]
+    assert PostProcess().removed_by(choice).tolist() == [-1, 0, -1, -1, 1, 2]
     agnostic = Choice(choice.place, choice.label, boxes, choice.scores, torch.tensor([0, 2]))
-    assert PostProcess(class_agnostic=True).removed_by(agnostic).tolist() == [-1, 0, -1, 0, 1]
+    assert PostProcess(class_agnostic=True).removed_by(agnostic).tolist() == [-1, 0, -1, 0, 1, 0]
     none = Choice(choice.place[:0], choice.label[:0], boxes[:0], choice.scores[:0], torch.zeros(0, dtype=torch.int64))
     assert PostProcess().removed_by(none).tolist() == []
 
