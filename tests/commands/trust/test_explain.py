@@ -246,7 +246,7 @@ def test_names_are_text(tmp_path: Path) -> None:
     file = tmp_path / "tiny.safetensors"
     save_detector(file, stirred(recipe, HOSTILE).state_dict(), recipe, HOSTILE)
     photo = picture(tmp_path / 'a<b onload="x">{{ 7*7 }}&$.png')
-    other = picture(tmp_path / os.fsdecode(b"caf\xe9.png"))
+    other = picture(tmp_path / os.fsdecode(b"na\xefve.png"))
     report = explain_files(
         str(file), [str(photo), str(other)], tmp_path / "out", settings=ExplainSettings(score=0.05, top=20)
     )
@@ -258,7 +258,7 @@ def test_names_are_text(tmp_path: Path) -> None:
     assert HOSTILE[1] in page.text
     assert "{{ 7*7 }}" in page.text
     assert "\x1b" not in page.text
-    assert [file.name for file in report.drawings] == ["0001-a-b-onload-x-7-7.png", "0002-caf.png"]
+    assert [file.name for file in report.drawings] == ["0001-a-b-onload-x-7-7.png", "0002-na-ve.png"]
     json.loads(report.numbers.read_text())
 
 
