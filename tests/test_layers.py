@@ -42,6 +42,7 @@ TABLE: list[tuple[int, set[str]]] = [
     (7, {"interop"}),
     (7, {"hub"}),
     (7, {"run_report"}),
+    (7, {"explanation"}),
     (8, {"catalogue"}),
     (9, {"training"}),
     (9, {"prediction"}),

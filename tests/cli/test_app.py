@@ -31,7 +31,7 @@ from helpers.known_answers import keys_of, names_of
 from helpers.mmdetection_files import empty_weights, save_as
 from helpers.small_runs import TINY
 
-VERBS = ("demo", "train", "eval", "predict", "calibrate", "models", "push", "import", "recipes", "doctor")
+VERBS = ("demo", "train", "eval", "predict", "calibrate", "explain", "models", "push", "import", "recipes", "doctor")
 QUICK = ["schedule.batch_size=4", "schedule.epochs=1", "data.workers=0", "runtime.threads=1"]
 SMALL = [*TINY, "data.resize.size=64", *QUICK]
 STATS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")

@@ -33,6 +33,7 @@ VERBS: dict[str, tuple[str, ...]] = {
     "eval": ("eval", "MODEL", "--data", "DATA", "-o", "FILE"),
     "calibrate": ("calibrate", "MODEL", "--data", "DATA", "-o", "FILE"),
     "audit": ("audit", "DATA", "--model", "MODEL", "-o", "OUT"),
+    "explain": ("explain", "MODEL", "DATA/images", "-o", "OUT"),
     "plots": ("eval", "MODEL", "--data", "DATA", "--plots", "OUT"),
     "preview": ("data", "preview", "DATA", "-o", "FILE"),
     "convert": ("data", "convert", "DATA", "--to", "yolo", "-o", "FILE"),

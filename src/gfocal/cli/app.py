@@ -31,6 +31,7 @@ from gfocal.cli.terminal import (
 )
 from gfocal.cli.training import find_lr, train
 from gfocal.cli.trust.audit import audit
+from gfocal.cli.trust.explain import explain
 from gfocal.cli.use import calibrate, evaluate, predict, report
 from gfocal.utils.waiting import wait_briefly
 
@@ -117,6 +118,7 @@ app.command()(report)
 app.command()(predict)
 app.command()(calibrate)
 app.command()(audit)
+app.command()(explain)
 app.command()(models)
 app.command()(push)
 app.command()(export)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from gfocal.boxes import clip_boxes
+from gfocal.boxes import aligned_iou, clip_boxes
 from gfocal.errors import UsageError, require_number
 from gfocal.models.voting import vote_edges
 from gfocal.points import Points
@@ -18,6 +18,25 @@ from gfocal.structures import Detections, HeadOutput
 
 _LEAST_SCALE = 1e-6  # of voting: below it only copies of a box have a say
 _PREFIX = 300  # boxes that the first round of suppression looks at
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What suppression chose from, and what it kept.
+
+    Attributes:
+        place: (N,) int64 point of each candidate.
+        label: (N,) int64 its class.
+        boxes: (N, 4) xyxy in input pixels, inside the image.
+        scores: (N,) final.
+        kept: (K,) int64 candidates that stay, best score first.
+    """
+
+    place: Tensor
+    label: Tensor
+    boxes: Tensor
+    scores: Tensor
+    kept: Tensor
 
 
 @dataclass(frozen=True)
@@ -76,6 +95,21 @@ class PostProcess:
             height, width: boxes are clipped to them.
             names: of the classes, handed on.
         """
+        choice = self.choose(out, points, box_coder, quality, height=height, width=width)
+        return self.detections(choice, out, points, box_coder, names)
+
+    @torch.no_grad()
+    def choose(
+        self,
+        out: HeadOutput,
+        points: Points,
+        box_coder: BoxRepresentation,
+        quality: Quality,
+        *,
+        height: int,
+        width: int,
+    ) -> Choice:
+        """The candidates of one image and what suppression keeps of them; the arguments are those of a call."""
         place, label, candidate = self.candidates(out, points, quality)
         decoded = clip_boxes(
             box_coder.decode(points[place], out.box[place]), height - self.clip_margin, width - self.clip_margin
@@ -83,7 +117,7 @@ class PostProcess:
         solid = (decoded[:, 2:] > decoded[:, :2]).all(1)  # no object is without width or height, nor suppressed by one
         place, label, decoded = place[solid], label[solid], decoded[solid]
         scores = quality.scores(candidate[solid], out[place])
-        keep = suppress(
+        kept = suppress(
             decoded,
             scores,
             label,
@@ -91,25 +125,61 @@ class PostProcess:
             limit=self.max_detections,
             class_agnostic=self.class_agnostic,
         )
+        return Choice(place, label, decoded, scores, kept)
+
+    @torch.no_grad()
+    def detections(
+        self,
+        choice: Choice,
+        out: HeadOutput,
+        points: Points,
+        box_coder: BoxRepresentation,
+        names: tuple[str, ...] = (),
+    ) -> Detections:
+        """What was kept, in input pixels; ``out`` and ``points`` are those that it was chosen from."""
+        place, keep = choice.place, choice.kept
         winners, at = out[place[keep]], points[place[keep]]
-        boxes = decoded[keep]
+        boxes = choice.boxes[keep]
         if self.voting is not None:
             edge_std = box_coder.edge_std(points[place], out.box[place])
             if edge_std is None:
                 raise UsageError(
                     "predict.voting needs boxes that say how sure their edges are (not dirac): set it to null"
                 )
-            groups = torch.zeros_like(label) if self.class_agnostic else label
-            boxes = vote_edges(decoded, edge_std, groups, keep, scale=self.voting)
+            boxes = vote_edges(choice.boxes, edge_std, self._groups(choice.label), keep, scale=self.voting)
         return Detections(
             boxes,
-            scores[keep],
-            label[keep],
+            choice.scores[keep],
+            choice.label[keep],
             names,
             edge_std=box_coder.edge_std(at, winners.box),
             edge_probs=box_coder.edge_probs(winners.box),
             levels=at.level,
         )
+
+    @torch.no_grad()
+    def removed_by(self, choice: Choice) -> Tensor:
+        """(N,) position in ``kept`` of the box that each candidate had to go for.
+
+        -1 for those that are kept, and those that no box was in the way of: beyond ``max_detections`` they are cut off.
+        Nothing of this is computed for a prediction; it takes N times K overlaps.
+        """
+        kept, count = choice.kept, len(choice.place)
+        found = torch.full((count,), -1, dtype=torch.int64, device=choice.place.device)
+        if not len(kept):
+            return found
+        groups = self._groups(choice.label)
+        boxes = choice.boxes.double()
+        over = aligned_iou(boxes[:, None], boxes[kept][None]) > self.nms_iou
+        over &= groups[:, None] == groups[kept][None]
+        first = over.to(torch.uint8).argmax(1)  # kept boxes are sorted by score: the first one removed it
+        found = torch.where(over.any(1), first, found)
+        found[kept] = -1
+        return found
+
+    def _groups(self, labels: Tensor) -> Tensor:
+        """(N,) boxes of different ones do not suppress each other."""
+        return torch.zeros_like(labels) if self.class_agnostic else labels
 
     def candidates(self, out: HeadOutput, points: Points, quality: Quality) -> tuple[Tensor, Tensor, Tensor]:
         """(K,) points, (K,) classes and (K,) scores of the best (point, class) pairs of every level.

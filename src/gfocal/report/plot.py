@@ -31,6 +31,11 @@ def plain_text(text: str) -> str:
     return f" {plain}" if plain.startswith("_") else plain
 
 
+def bare(panel: Any) -> None:
+    """No frame above and at the right."""
+    panel.spines[["top", "right"]].set_visible(False)
+
+
 def write_png(figure: Any, file: Path, dpi: int = 130) -> None:
     """Write a matplotlib figure as a PNG file, whatever the name of the file ends with."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg

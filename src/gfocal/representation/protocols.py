@@ -201,6 +201,8 @@ class Quality(Protocol):
 
     sums: Callable[[LearningRows], Tensor] | None = None
     """(S,) detached numbers of a batch that the step adds up before :meth:`losses`, as a method; None: none are."""
+    score_rule: str = "the class score alone"
+    """How the score comes from :meth:`score_parts`, in words."""
 
     def num_logits(self, num_classes: int) -> int:
         """Class logits a place: ``num_classes``, or one more for a softmax."""
@@ -221,6 +223,20 @@ class Quality(Protocol):
     def scores(self, candidate_scores: Tensor, out: HeadOutput) -> Tensor:
         """(K,) final scores of K winners from their candidate scores; ``out`` holds their K rows."""
         return candidate_scores
+
+    def score_parts(self, labels: Tensor, out: HeadOutput) -> dict[str, Tensor]:
+        """By name (K,) numbers in [0, 1] that the scores of K winners are made of, see :attr:`score_rule`.
+
+        Args:
+            labels: (K,) class of each.
+            out: their K rows.
+        """
+        return {"class": class_part(labels, out)}
+
+
+def class_part(labels: Tensor, out: HeadOutput) -> Tensor:
+    """(K,) sigmoid of the raw logit of each one's class."""
+    return out.class_logits.float().gather(-1, labels[:, None])[:, 0].sigmoid()
 
 
 class BoxWeight(Protocol):

@@ -9,7 +9,7 @@ from torch import Tensor
 from gfocal.boxes import aligned_iou, centerness
 from gfocal.losses import centerness_loss
 from gfocal.losses.reduction import at_least_float32
-from gfocal.representation.protocols import LearningRows, PositiveRows, Quality
+from gfocal.representation.protocols import LearningRows, PositiveRows, Quality, class_part
 from gfocal.representation.quality.none import NoQuality
 from gfocal.structures import HeadOutput
 
@@ -57,6 +57,7 @@ class BranchQuality(Quality):
         self.kind: QualityKind = kind
         self.meaning = (kind,)
         self.classes = NoQuality(alpha, gamma)
+        self.score_rule = f"class × {'IoU' if kind == 'iou' else kind}"
 
     def target(self, positives: PositiveRows) -> Tensor:
         return measure(self.kind, positives)
@@ -68,6 +69,10 @@ class BranchQuality(Quality):
 
     def scores(self, candidate_scores: Tensor, out: HeadOutput) -> Tensor:
         return candidate_scores * _branch(out).sigmoid()
+
+    def score_parts(self, labels: Tensor, out: HeadOutput) -> dict[str, Tensor]:
+        name = "IoU" if self.kind == "iou" else self.kind
+        return {"class": class_part(labels, out), name: _branch(out).sigmoid()}
 
 
 def _branch(out: HeadOutput) -> Tensor:

@@ -23,6 +23,8 @@ class JointQuality(Quality):
         Generalized Focal Loss, arXiv 2006.04388, section 3 (joint representation).
     """
 
+    score_rule = "one number for class and quality: the IoU that the detector expects of this class"
+
     def __init__(self, beta: float = 2.0) -> None:
         if not beta >= 0:
             raise ValueError(f"beta must be >= 0, got {beta}")

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gfocal.losses.reduction import at_least_float32
-from gfocal.representation.protocols import LearningRows, PositiveRows, Quality
+from gfocal.representation.protocols import LearningRows, PositiveRows, Quality, class_part
 from gfocal.representation.quality.joint import JointQuality
 from gfocal.structures import HeadOutput
 
@@ -37,6 +37,8 @@ class JointV2(nn.Module, Quality):
         biases 0 as in the authors' code.
     """
 
+    score_rule = "class × quality of the distributions"
+
     def __init__(self, num_bins: int, beta: float = 2.0) -> None:
         super().__init__()
         if num_bins < 2:
@@ -57,6 +59,10 @@ class JointV2(nn.Module, Quality):
 
     def class_logits(self, out: HeadOutput) -> Tensor:
         return product_logits(out.class_logits, self.quality_logits(out.box))
+
+    def score_parts(self, labels: Tensor, out: HeadOutput) -> dict[str, Tensor]:
+        quality = self.quality_logits(out.box)[..., 0].sigmoid()
+        return {"class": class_part(labels, out), "quality of the distributions": quality}
 
     def quality_logits(self, box: Tensor) -> Tensor:
         """(..., 1) logit of the quality that the distributions (..., 4 * num_bins) speak of."""

@@ -25,6 +25,8 @@ class MinedSoftmax(Quality):
         SSD, arXiv 1512.02325, section 2.2 (confidence loss, hard negative mining).
     """
 
+    score_rule = "the class's share of a softmax over all classes and the background"
+
     def __init__(self, negatives: int = 3) -> None:
         if negatives < 1:
             raise ValueError(f"negatives must be >= 1, got {negatives}")
@@ -46,6 +48,10 @@ class MinedSoftmax(Quality):
         # A probability that rounds to 1 would have an infinite logit.
         rest = (1 - log_p.exp()).clamp(min=torch.finfo(log_p.dtype).eps)
         return log_p - rest.log()
+
+    def score_parts(self, labels: Tensor, out: HeadOutput) -> dict[str, Tensor]:
+        shares = at_least_float32(out.class_logits).softmax(-1)
+        return {"class": shares.gather(-1, labels[:, None])[:, 0], "background": shares[:, -1]}
 
     def _mine(self, loss: Tensor, rows: LearningRows) -> Tensor:
         """Indices of the negatives that count."""

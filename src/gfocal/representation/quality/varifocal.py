@@ -23,6 +23,8 @@ class VarifocalQuality(Quality):
         VarifocalNet, arXiv 2008.13367, section 3.2; PicoDet, arXiv 2111.00902, section 3.3.
     """
 
+    score_rule = "one number for class and quality: the IoU that the detector expects of this class"
+
     def __init__(self, alpha: float = 0.75, gamma: float = 2.0) -> None:
         if not (alpha >= 0 and gamma >= 0):
             raise ValueError(f"alpha and gamma must be >= 0, got {alpha} and {gamma}")

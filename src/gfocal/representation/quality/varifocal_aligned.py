@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gfocal.losses.reduction import at_least_float32
-from gfocal.representation.protocols import LearningRows, PositiveRows, Quality
+from gfocal.representation.protocols import LearningRows, PositiveRows, Quality, class_part
 from gfocal.representation.quality.joint_v2 import product_logits
 from gfocal.representation.quality.varifocal import VarifocalQuality
 from gfocal.structures import HeadOutput
@@ -33,6 +33,7 @@ class VarifocalAligned(Quality):
     """
 
     quality_channels = 1
+    score_rule = "√(class × quality)"
 
     def __init__(self, alpha: float = 0.75, gamma: float = 2.0) -> None:
         self._varifocal = VarifocalQuality(alpha, gamma)
@@ -48,6 +49,12 @@ class VarifocalAligned(Quality):
         if out.quality_logits is None:
             raise ValueError("an aligned score needs quality_logits; build the head with quality_outputs=1")
         return geometric_mean_logits(at_least_float32(out.class_logits), at_least_float32(out.quality_logits))
+
+    def score_parts(self, labels: Tensor, out: HeadOutput) -> dict[str, Tensor]:
+        if out.quality_logits is None:
+            raise ValueError("an aligned score needs quality_logits; build the head with quality_outputs=1")
+        quality = at_least_float32(out.quality_logits[..., 0]).sigmoid()
+        return {"class": class_part(labels, out), "quality": quality}
 
 
 def geometric_mean_logits(class_logits: Tensor, quality_logits: Tensor) -> Tensor:

@@ -22,7 +22,8 @@ from gfocal.errors import MissingSplitError
 from gfocal.images.depth import ValueRange
 from gfocal.images.io import read_image
 from gfocal.recipe import Recipe
-from gfocal.studies.figures.theory import BLACK, BLUE, ORANGE, RED, bare
+from gfocal.report.plot import bare
+from gfocal.studies.figures.theory import BLACK, BLUE, ORANGE, RED
 from gfocal.utils.files import real_path
 from gfocal.utils.text import percent
 

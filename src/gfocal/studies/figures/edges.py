@@ -10,20 +10,21 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch, Rectangle
+from matplotlib.patches import Patch
 
 from gfocal.detector import DenseDetector
 from gfocal.evaluation.uncertainty import match_objects
+from gfocal.explanation.panels import FOUND, TRUE, DrawnBox, DrawnEdge, draw_box
+from gfocal.explanation.places import bins_by_edge, window
 from gfocal.structures import Detections
 from gfocal.studies.figures.data import Source
-from gfocal.studies.figures.theory import BLACK, BLUE, ORANGE, RED, bare
+from gfocal.studies.figures.theory import BLUE, ORANGE
 
 IMAGES = 100
 """Predicted on, at most."""
 _MIN_SCORE = 0.3
 _COLUMNS = 3
 _SIDES = ("left", "top", "right", "bottom")
-_TRUE, _FOUND = BLACK, RED  # the object's box and the predicted one
 
 
 @dataclass(frozen=True)
@@ -119,15 +120,13 @@ def bins_in_pixels(one: Found, detector: DenseDetector, image_size: tuple[int, i
     detection = one.detection
     assert detection.edge_probs is not None, "only General boxes have bins"
     assert detection.levels is not None
-    probs = detection.edge_probs[0].double().numpy()
+    probs = detection.edge_probs.double().numpy()
     delta = float(getattr(detector.box_coder, "delta", 1.0))
-    bins = np.arange(probs.shape[1]) * delta
     stride = detector.strides[int(detection.levels[0])]
     height, width = detector.resize.target_size(*image_size)
     y, x = image_size[0] / height, image_size[1] / width
-    outwards = stride * np.array([-x, -y, x, y])
-    edges = detection.boxes[0].double().numpy()
-    return edges[:, None] + (bins - (probs @ bins)[:, None]) * outwards[:, None]
+    outwards = delta * stride * np.array([[-x, -y, x, y]])
+    return bins_by_edge(detection.boxes.double().numpy(), probs, outwards)[0]
 
 
 def edges_figure(detector: DenseDetector, source: Source) -> Figure | None:
@@ -172,8 +171,8 @@ def _described(found: Sequence[Found], source: Source) -> str:
 
 def _legend(known: bool) -> list[Any]:
     handles: list[Any] = [
-        Line2D([], [], color=_FOUND, linewidth=2, label="predicted box (mean of the bins)"),
-        Line2D([], [], color=_TRUE, linewidth=1.6, linestyle="--", label="ground truth"),
+        Line2D([], [], color=FOUND, linewidth=2, label="predicted box (mean of the bins)"),
+        Line2D([], [], color=TRUE, linewidth=1.6, linestyle="--", label="ground truth"),
         Patch(color=BLUE, label="probability of the bins" + (" of a sharp edge" if known else "")),
     ]
     return [*handles, Patch(color=ORANGE, label="of an uncertain edge")] if known else handles
@@ -181,38 +180,16 @@ def _legend(known: bool) -> list[Any]:
 
 def _draw_object(cell: Any, one: Found, detector: DenseDetector, source: Source) -> None:
     """The crop, above it the distributions of left and right, beside it those of top and bottom."""
-    image = source.image(one.image)
-    height, width = image.shape[-2:]
-    panels = cell.subplots(2, 2, width_ratios=[3, 1], height_ratios=[1, 3])
-    above, corner, crop, beside = panels.flat
-    corner.set_axis_off()
-    box, truth = one.detection.boxes[0].numpy(), one.truth
-    x1, y1, x2, y2 = _window(np.stack((box, truth)), height, width)
-    crop.imshow(image.permute(1, 2, 0).numpy(), extent=(0, width, height, 0), interpolation="nearest")
-    for corners, colour, style in ((truth, _TRUE, "--"), (box, _FOUND, "-")):
-        left, top, right, bottom = corners.tolist()
-        place = (left, top), right - left, bottom - top
-        # White round it: seen on any colour.
-        crop.add_patch(Rectangle(*place, fill=False, edgecolor="white", linewidth=3.4))
-        crop.add_patch(Rectangle(*place, fill=False, edgecolor=colour, linewidth=1.8, linestyle=style))
-    crop.set(xlim=(x1, x2), ylim=(y2, y1), aspect="auto")
+    image = source.image(one.image).permute(1, 2, 0).numpy()
+    height, width = image.shape[:2]
+    box = one.detection.boxes[0].double().numpy()
     assert one.detection.edge_probs is not None
-    probs = one.detection.edge_probs[0].numpy()
+    probs = one.detection.edge_probs[0].double().numpy()
     places = bins_in_pixels(one, detector, (height, width))
-    for side in range(4):
-        panel, across = (above, False) if side % 2 == 0 else (beside, True)
-        colour = ORANGE if one.known and one.ambiguity[side] > 0 else BLUE
-        step = 0.86 * abs(places[side, 1] - places[side, 0])
-        draw, line = (panel.barh, panel.axhline) if across else (panel.bar, panel.axvline)
-        draw(places[side], probs[side], step, color=colour, alpha=0.85)
-        line(box[side], color=_FOUND, linewidth=1.6)
-        line(truth[side], color=_TRUE, linewidth=1.4, linestyle="--")
-    above.set(xlim=(x1, x2), ylim=(0, 1), xticks=[], yticks=[0, 0.5, 1], ylabel="probability")
-    beside.set(ylim=(y2, y1), xlim=(0, 1), yticks=[], xticks=[0, 0.5, 1], xlabel="probability")
-    crop.set_xlabel("x in pixels")
-    crop.set_ylabel("y in pixels")
-    bare(above)
-    bare(beside)
+    unclear = [one.known and one.ambiguity[side] > 0 for side in range(4)]
+    edges = [DrawnEdge(places[side], probs[side], ORANGE if unclear[side] else BLUE) for side in range(4)]
+    part = window(np.stack((box, one.truth)), height, width)
+    above = draw_box(cell, image, DrawnBox(box, edges, one.truth), part)
     above.set_title(_caption(one), fontsize=10, loc="left")
 
 
@@ -221,13 +198,3 @@ def _caption(one: Found) -> str:
     title = f"{name}, score {float(one.detection.scores[0]):.2f}"
     unclear = [f"{_SIDES[i]} (σ {one.ambiguity[i]:.1f} px)" for i in range(4) if one.known and one.ambiguity[i] > 0]
     return f"{title}\nuncertain: {', '.join(unclear)}" if unclear else title
-
-
-def _window(boxes: np.ndarray, height: int, width: int) -> tuple[float, float, float, float]:
-    """A square crop round some boxes with room for what lies beside them, inside the image."""
-    low, high = boxes[:, :2].min(0), boxes[:, 2:].max(0)
-    side = min(1.7 * float((high - low).max()) + 12, float(min(height, width)))
-    centre = (low + high) / 2
-    x1 = float(np.clip(centre[0] - side / 2, 0, width - side))
-    y1 = float(np.clip(centre[1] - side / 2, 0, height - side))
-    return x1, y1, x1 + side, y1 + side

@@ -14,8 +14,9 @@ from torchvision.ops import box_iou
 from gfocal.detector import DenseDetector
 from gfocal.evaluation import spearman
 from gfocal.images.io import pad_batch
+from gfocal.report.plot import bare
 from gfocal.studies.figures.data import Source
-from gfocal.studies.figures.theory import BLUE, ORANGE, bare
+from gfocal.studies.figures.theory import BLUE, ORANGE
 
 IMAGES = 100
 """Predicted on, at most."""

@@ -9,6 +9,7 @@ import torch
 from matplotlib.figure import Figure
 
 from gfocal.losses import focal_loss, quality_focal_loss
+from gfocal.report.plot import bare
 from gfocal.representation import GeneralBoxes
 
 # Okabe and Ito's colours, which people with any kind of colour vision tell apart.
@@ -24,11 +25,6 @@ BLUE, ORANGE, GREEN, RED, PURPLE, SKY, BLACK = (
 BETAS = (0.0, 1.0, 2.0, 2.5, 4.0)
 _NEAR, _FAR = 4.6, 7.6  # strides: where the object of the example may end, before and after its shadow
 _REG_MAX = 12
-
-
-def bare(panel: Any) -> None:
-    """No frame above and at the right."""
-    panel.spines[["top", "right"]].set_visible(False)
 
 
 def example_edge() -> tuple[np.ndarray, float, float]:
