@@ -139,7 +139,7 @@ def prove(
     return Proof(
         parity=parity,
         bar=bar,
-        beyond=tuple(beyond(parity, bar, None if ap is None else (ap.detector, ap.exported))),
+        beyond=tuple(beyond(parity, bar, None if ap is None else (ap.detector, ap.exported), _objects(index))),
         ap=ap,
         edges=None if index is None else _edges_of_both(index, ours, theirs),
         ms_per_image=Milliseconds(*ms),
@@ -165,6 +165,10 @@ def _detected(detector: DenseDetector, path: Path, info: ExportInfo) -> Detectio
 def _exported(exported: ExportedDetector, path: Path) -> Detections:
     found: Detections = exported.predict(path, tile=0)
     return found
+
+
+def _objects(index: DataIndex | None) -> int:
+    return 0 if index is None else int((~(index.crowd | index.ignore)).sum())
 
 
 def _ap_of_both(index: DataIndex, ours: Sequence[Detections], theirs: Sequence[Detections]) -> ApOfBoth | None:
