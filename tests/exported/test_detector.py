@@ -80,11 +80,11 @@ def test_a_list_gives_a_list() -> None:
     assert [len(one) for one in detector().predict([image(9, 9), image(50, 20)])] == [2, 2]
 
 
-def test_suppression_outside_the_file() -> None:
-    assert len(detector(nms="out").predict(image(40, 40))) == 1
-    assert len(detector(nms="none").predict(image(40, 40))) == 2
+@pytest.mark.parametrize("nms", ["out", "none"])
+def test_suppression_outside_the_file(nms: str) -> None:
+    assert len(detector(nms=nms).predict(image(40, 40))) == 1
     limits = replace(INFO.thresholds, nms_iou=0.95)
-    assert len(detector(nms="out", thresholds=limits).predict(image(40, 40))) == 2
+    assert len(detector(nms=nms, thresholds=limits).predict(image(40, 40))) == 2
 
 
 def test_a_fixed_batch_is_filled_up_and_bounded() -> None:
@@ -111,8 +111,9 @@ def test_what_the_file_has_fixed_is_refused(changes: dict[str, Any], options: di
         detector(**changes).predict(image(60, 60), **options)
 
 
-def test_classes_may_suppress_each_other_outside_the_file() -> None:
-    assert len(detector(nms="out").predict(image(40, 40), class_agnostic=True)) == 1
+@pytest.mark.parametrize("nms", ["out", "none"])
+def test_classes_may_suppress_each_other_outside_the_file(nms: str) -> None:
+    assert len(detector(nms=nms).predict(image(40, 40), class_agnostic=True)) == 1
 
 
 def test_tiles_find_what_lies_in_them() -> None:

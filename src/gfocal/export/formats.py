@@ -128,7 +128,7 @@ class ExportOptions:
     Attributes:
         format: a name of :data:`FORMATS`.
         precision: of the network.
-        nms: suppression in the graph, out of it (the runtime's), or none.
+        nms: suppression, see :class:`gfocal.exported.contract.ExportInfo`.
         shape: what is fixed of the batch.
         opset: of ONNX; None: the usual one.
         edge_probs: give the distributions of the edges, too.

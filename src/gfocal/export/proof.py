@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -113,8 +113,6 @@ def prove(
     """
     exported = open_exported(file)
     info = exported.info
-    if info.nms == "none":  # the runtime suppresses what the file leaves, or there were nothing to compare
-        exported.info = replace(info, nms="out")
     ours, theirs, spent = list[Detections](), list[Detections](), list[tuple[float, float]]()
     for number, path in enumerate(images):
         first = number == 0
