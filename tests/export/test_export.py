@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import stat
 import subprocess
 import sys
 import tomllib
@@ -221,8 +223,13 @@ def test_a_file_beyond_the_bar_stays_under_a_name_that_shows_it(
     monkeypatch.setattr(proof, "BARS", strict)
     out = tmp_path / "street.onnx"
     out.write_bytes(b"what was there before")
-    report = export_files(str(model), out=out, samples=1)
+    umask = os.umask(0o027)
+    try:
+        report = export_files(str(model), out=out, samples=1)
+    finally:
+        os.umask(umask)
     assert not report.kept
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (report.path, report.parity)} == {0o640}
     assert out.read_bytes() == b"what was there before"
     assert report.path == tmp_path / "street.drift.onnx"
     assert sorted(path.name for path in tmp_path.iterdir()) == [

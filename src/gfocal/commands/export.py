@@ -38,7 +38,7 @@ from gfocal.images.resizing import Resize
 from gfocal.prediction.search import search_images
 from gfocal.runs.checkpoint import load_detector
 from gfocal.runs.datasets import open_measured
-from gfocal.utils.files import explained_writing, write_atomically
+from gfocal.utils.files import explained_writing, new_file_mode, write_atomically
 from gfocal.utils.locks import locked_file
 from gfocal.utils.progress import ProgressBar, notice
 from gfocal.utils.records import FLAT, IF_ANY, to_json
@@ -189,7 +189,7 @@ def _keep(file: Path, proof: Proof, place: Path, kept: bool) -> ExportReport:
     report = ExportReport(proof=proof, path=place, parity=parity, kept=kept)
     with explained_writing(place):
         for part, goal in zip(files_of(file), files_of(place), strict=True):
-            os.chmod(part, 0o644)
+            os.chmod(part, new_file_mode())
             with part.open("rb") as written:
                 os.fsync(written.fileno())
             os.replace(part, goal)
