@@ -10,8 +10,11 @@ import gfocal
 from gfocal.catalogue import entries
 from gfocal.catalogue.entries import Published
 from gfocal.catalogue.resolve import model_path, planned_path
+from gfocal.commands.export import export_files
 from gfocal.data.scenes.generate import make_scenes
 from gfocal.errors import UsageError
+from gfocal.export.formats import ExportOptions
+from gfocal.export.places import named_after, page_place, place_of
 from gfocal.runs.card import read
 from helpers.file_server import FileServer, Served
 from helpers.published_files import entry, nanodet_file
@@ -65,6 +68,45 @@ def test_a_path_goes_before_a_name(
 def test_what_is_nothing(small: Published, model: str, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         model_path(model)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("best.onnx", "best.onnx is an exported file, which is fixed: give the checkpoint"),
+        ("best.PT2", "best.PT2 is an exported file"),
+        ("best.xml", "best.xml is an exported file"),
+        ("best.bin", "best.bin holds the weights of .*best.xml: give that"),
+    ],
+)
+def test_exported_files_have_no_weights_to_take(name: str, words: str, tmp_path: Path) -> None:
+    for each in {name, "best.xml"}:
+        (tmp_path / each).write_bytes(b"x")
+    with pytest.raises(UsageError, match=words):
+        model_path(tmp_path / name)
+    with pytest.raises(UsageError, match=words):
+        export_files(str(tmp_path / name))
+
+
+def test_only_what_was_exported_is_taken_for_it(tmp_path: Path) -> None:
+    run, other = tmp_path / "street.onnx", tmp_path / "pytorch_model.bin"
+    run.mkdir()
+    other.write_bytes(b"x")
+    assert (model_path(run), model_path(other)) == (run, other)
+
+
+@pytest.mark.parametrize("name", ["small_r1_coco", "SMALL-R1"])
+def test_an_export_of_a_name_goes_into_the_current_folder(
+    small: Published, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    beside = named_after(name, model_path(name))
+    options = ExportOptions(precision="fp16")
+    assert place_of(beside, None, options) == tmp_path / "small_r1_coco-fp16.onnx"
+    assert page_place(beside, None, ExportOptions()) == tmp_path / "small_r1_coco-web" / "small_r1_coco.onnx"
+    Path("small_r1_coco").symlink_to(model_path(name))  # a path goes before a name
+    beside = named_after("small_r1_coco", model_path("small_r1_coco"))
+    assert beside == Path("small_r1_coco/best.safetensors")
 
 
 def test_python_takes_names(small: Published) -> None:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import stat
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +23,11 @@ from gfocal.commands.export import ExportReport, export_files
 from gfocal.commands.predict import predict_patterns
 from gfocal.detector import DenseDetector
 from gfocal.errors import UsageError
-from gfocal.export import proof
+from gfocal.export import formats, proof
 from gfocal.export.formats import FORMATS, ExportOptions, fixed_shape
 from gfocal.export.parity import BARS
 from gfocal.export.trace import GraphShape
+from gfocal.exported.contract import Precision
 from gfocal.exported.detector import ExportedDetector
 from gfocal.exported.open import SessionOptions
 from gfocal.images.resizing import Resize
@@ -218,8 +223,13 @@ def test_a_file_beyond_the_bar_stays_under_a_name_that_shows_it(
     monkeypatch.setattr(proof, "BARS", strict)
     out = tmp_path / "street.onnx"
     out.write_bytes(b"what was there before")
-    report = export_files(str(model), out=out, samples=1)
+    umask = os.umask(0o027)
+    try:
+        report = export_files(str(model), out=out, samples=1)
+    finally:
+        os.umask(umask)
     assert not report.kept
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (report.path, report.parity)} == {0o640}
     assert out.read_bytes() == b"what was there before"
     assert report.path == tmp_path / "street.drift.onnx"
     assert sorted(path.name for path in tmp_path.iterdir()) == [
@@ -275,6 +285,29 @@ def test_edges_without_distributions(tmp_path: Path) -> None:
     recipe = small_square("model.boxes.kind=dirac")
     with pytest.raises(UsageError, match="leave --edge-probs away"):
         written(tmp_path, stirred(recipe), recipe, ExportOptions("pt2", edge_probs=True))
+
+
+@pytest.mark.parametrize(
+    ("format", "precision", "lacks", "said"),
+    [
+        ("openvino", "fp32", {"openvino"}, r"fp32 of this format needs openvino: pip install 'gfocal\[openvino\]'"),
+        ("openvino", "int8", {"nncf", "onnx"}, r"needs onnx, nncf: pip install 'gfocal\[onnx,int8\]'"),
+        ("onnx", "fp32", {"onnx", "onnxruntime"}, r"needs onnx, onnxruntime: pip install 'gfocal\[onnx\]'"),
+    ],
+)
+def test_only_what_is_missing_is_asked_for(
+    format: str, precision: Precision, lacks: set[str], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(formats, "_has", lambda name: name not in lacks)
+    with pytest.raises(UsageError, match=said):
+        FORMATS[format].writer(precision)
+
+
+def test_every_package_is_brought_by_an_extra() -> None:
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    for form in FORMATS.values():
+        for name in form.packages + form.int8_packages:
+            assert any(re.match(rf"{name}\b", one) for one in declared[formats.EXTRAS[name]]), name
 
 
 def test_fixed_shapes() -> None:

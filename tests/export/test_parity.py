@@ -9,6 +9,7 @@ import pytest
 
 from gfocal.detections import Detections
 from gfocal.export.parity import BARS, Difference, Parity, beyond, compare
+from gfocal.exported.contract import Precision
 
 BOXES = [[0.0, 0, 10, 10], [20, 20, 60, 60], [100, 0, 140, 40]]
 
@@ -115,12 +116,33 @@ def test_ap_may_not_differ_in_fp32_and_may_lose_a_tenth_of_a_point_in_fp16() -> 
 
 def test_eight_bits_are_measured_by_ap_or_by_what_stays() -> None:
     rough = replace(GOOD, unmatched=300, score=Difference(0.1, 0.08), box=Difference(40.0, 12.0))
-    assert beyond(rough, BARS["int8"], (0.5, 0.4901)) == []
+    assert beyond(rough, BARS["int8"], (0.5, 0.4901), 100) == []
     assert (
-        "AP is 0.4890, that of the detector 0.5000, allowed 0.01 less" in beyond(rough, BARS["int8"], (0.5, 0.489))[0]
+        "AP is 0.4890, that of the detector 0.5000, allowed 0.01 less"
+        in beyond(rough, BARS["int8"], (0.5, 0.489), 100)[0]
     )
     assert "300 detections have no counterpart" in beyond(rough, BARS["int8"], None)[0]
     assert beyond(replace(rough, unmatched=200), BARS["int8"], None) == []
+
+
+@pytest.mark.parametrize("precision", ["int8", "bf16"])
+@pytest.mark.parametrize(
+    ("ap", "objects", "why"),
+    [
+        ((0.0, 0.0), 500, "that of the detector is 0.0000 on these images, and 0.05 is needed"),
+        ((0.004, 0.0021), 500, "that of the detector is 0.0040 on these images"),
+        ((0.5, 0.5), 99, "the images have 99 labelled objects, and 100 are needed"),
+    ],
+)
+def test_labels_that_say_nothing_do_not_decide(
+    precision: Precision, ap: tuple[float, float], objects: int, why: str
+) -> None:
+    other = replace(GOOD, detections=1000, found=1000, unmatched=1900)
+    (line,) = beyond(other, BARS[precision], ap, objects)
+    assert line.startswith("1,900 detections have no counterpart, of 1,000")
+    assert f"; AP alone does not decide: {why}" in line
+    assert beyond(replace(other, unmatched=20), BARS[precision], ap, objects) == []
+    assert beyond(other, BARS[precision], (0.05, 0.05), 100) == []
 
 
 def test_no_precision_may_lose_half_of_a_small_ap() -> None:

@@ -123,6 +123,7 @@ console.log(JSON.stringify({ asked, found }));
     [
         (replace(INFO, nms="out"), 30, True),
         (replace(INFO, nms="out", batch=2, height=96, width=64), 20, True),
+        (replace(INFO, nms="none"), 30, True),
         (replace(INFO, nms="in"), 11, False),
         (replace(INFO, nms="out", resize=ResizeRule("square", 50, 40, 60, (9, 8, 7))), 0, True),
     ],

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from gfocal.errors import UsageError
+from gfocal.exported.checks import check_outputs
 from gfocal.exported.contract import ExportInfo
 from gfocal.exported.detector import ExportedDetector
 from helpers.calibrated import calibration
@@ -80,11 +81,11 @@ def test_a_list_gives_a_list() -> None:
     assert [len(one) for one in detector().predict([image(9, 9), image(50, 20)])] == [2, 2]
 
 
-def test_suppression_outside_the_file() -> None:
-    assert len(detector(nms="out").predict(image(40, 40))) == 1
-    assert len(detector(nms="none").predict(image(40, 40))) == 2
+@pytest.mark.parametrize("nms", ["out", "none"])
+def test_suppression_outside_the_file(nms: str) -> None:
+    assert len(detector(nms=nms).predict(image(40, 40))) == 1
     limits = replace(INFO.thresholds, nms_iou=0.95)
-    assert len(detector(nms="out", thresholds=limits).predict(image(40, 40))) == 2
+    assert len(detector(nms=nms, thresholds=limits).predict(image(40, 40))) == 2
 
 
 def test_a_fixed_batch_is_filled_up_and_bounded() -> None:
@@ -111,14 +112,34 @@ def test_what_the_file_has_fixed_is_refused(changes: dict[str, Any], options: di
         detector(**changes).predict(image(60, 60), **options)
 
 
-def test_classes_may_suppress_each_other_outside_the_file() -> None:
-    assert len(detector(nms="out").predict(image(40, 40), class_agnostic=True)) == 1
+@pytest.mark.parametrize("nms", ["out", "none"])
+def test_classes_may_suppress_each_other_outside_the_file(nms: str) -> None:
+    assert len(detector(nms=nms).predict(image(40, 40), class_agnostic=True)) == 1
 
 
 def test_tiles_find_what_lies_in_them() -> None:
     found = detector().predict(image(64, 100), tile=64, overlap=0.2)
     assert isinstance(found.boxes, np.ndarray)
     assert found.boxes[:, 2].max() == pytest.approx(100)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "said"),
+    [
+        ("levels", np.zeros((1, 2), np.int64), r"levels of shape \(1, 2\)"),
+        ("levels", np.zeros((1, 3, 1), np.int64), r"levels of shape \(1, 3, 1\)"),
+        ("levels", np.zeros((1, 3), np.float32), "levels of shape .* and type float32"),
+        ("levels", np.int64([[0, -1, 0]]), "levels below 0"),
+        ("labels", np.int64([[0, 2, -1]]), "labels of a class it lacks"),
+        ("scores", np.float32([[0.9, np.nan, 0]]), "scores that are infinite"),
+    ],
+)
+def test_what_no_detections_can_be_made_of_is_refused(name: str, values: np.ndarray, said: str) -> None:
+    right = detector().session.run(np.zeros((1, 32, 32, 3), np.uint8), np.int64([[32, 32]]))
+    right["levels"] = np.int64([[0, 4, -1]])  # behind the count anything may stand
+    check_outputs(right, INFO, 1, "model.onnx")
+    with pytest.raises(UsageError, match=f"model.onnx gives {said}"):
+        check_outputs({**right, name: values}, INFO, 1, "model.onnx")
 
 
 def test_the_text_of_a_file_comes_back() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import sys
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -44,6 +45,17 @@ def test_a_truncated_file(tmp_path: Path) -> None:
     file = save(tmp_path, graph(), INFO.to_text())
     file.write_bytes(file.read_bytes()[:-40])
     assert "is damaged" in refused(file)
+
+
+@pytest.mark.parametrize(("suffix", "package"), [(".onnx", "onnxruntime"), (".xml", "openvino")])
+def test_a_machine_without_the_runtime_is_told_the_runtime_alone(
+    suffix: str, package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """gfocal's extras bring torch, which running a file does not need."""
+    monkeypatch.setitem(sys.modules, package, None)
+    file = tmp_path / f"model{suffix}"
+    file.write_bytes(b"x")
+    assert f"needs {package}: pip install {package} (" in refused(file)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a graph", b"\x00" * 1000])

@@ -10,6 +10,7 @@ import pytest
 
 import gfocal
 from gfocal.catalogue.resolve import model_path, planned_path
+from gfocal.commands.export import export_files
 from gfocal.errors import GfocalError, UsageError
 from gfocal.hub.download import hub_file
 from gfocal.hub.names import HubName, parse_hub_name
@@ -106,6 +107,17 @@ def test_a_model_by_its_name(hub: Hub, weights: bytes) -> None:
     hub.repositories["me/street"] = Repository({"best.safetensors": weights})
     assert gfocal.load("hub:me/street").names == ("cat", "dog")
     assert planned_path("hub:me/street") == model_path("hub:me/street")
+
+
+def test_an_export_goes_into_the_current_folder(
+    hub: Hub, weights: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.repositories["me/street.v2"] = Repository({"best.safetensors": weights})
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    report = export_files("hub:me/street.v2", format="pt2", samples=1, allow_drift=True)
+    assert report.path == tmp_path / "here" / "street.v2.pt2"
+    assert sorted(path.name for path in Path().iterdir()) == ["street.v2.pt2", "street.v2.pt2.parity.json"]
 
 
 def test_offline_what_is_here_works(hub: Hub, weights: bytes, monkeypatch: pytest.MonkeyPatch) -> None:

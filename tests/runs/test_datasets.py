@@ -12,6 +12,7 @@ import pytest
 
 from gfocal.commands.evaluate import evaluate_files
 from gfocal.data.fingerprint import fingerprint
+from gfocal.data.formats.common import Format
 from gfocal.data.formats.convert import write_dataset
 from gfocal.data.formats.open import open_dataset
 from gfocal.data.index.data_index import DataIndex
@@ -157,6 +158,26 @@ def test_joined_data_may_move_and_each_part_is_measured(unsplit: Path, scenes: P
         assert not set(names(rest)) & set(own.val)
     for line, data in zip(said, (scenes, moved), strict=True):
         assert line.startswith(f"val: as the run divided {data} ")
+
+
+@pytest.mark.parametrize("kind", ["coco", "yolo", "voc"])
+@pytest.mark.parametrize("left", ["nothing", "an empty folder"])
+def test_a_run_that_set_images_apart_is_measured_on_data_without_train(
+    unsplit: Path, scenes: Path, tmp_path: Path, kind: Format, left: str
+) -> None:
+    _, _, held_out = open_run_data(unsplit, 0.25)
+    assert held_out is not None
+    (tmp_path / "run.json").write_text(json.dumps({"held_out": held_out.to_dict()}))
+    val = open_dataset(scenes, "val")
+    write_dataset({"val": val}, tmp_path / "data", kind)
+    if kind == "yolo":  # as written for both splits, of which one was copied
+        (tmp_path / "data" / "data.yaml").write_text(f"train: images/train\nval: images/val\nnames: {list(val.names)}")
+    if left == "an empty folder":
+        (tmp_path / "data" / "images" / "train").mkdir(parents=True)
+    measured = open_measured(str(tmp_path), tmp_path / "data", "val", format=None, skip_broken=False)
+    assert len(measured) == len(val)
+    with pytest.raises(UsageError, match="train"):
+        open_measured(str(tmp_path), tmp_path / "data", "train", format=None, skip_broken=False)
 
 
 def test_what_was_set_apart_is_found_to_the_last_image(unsplit: Path) -> None:

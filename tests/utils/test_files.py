@@ -21,6 +21,17 @@ def write(path: Path, text: str = "new") -> None:
         write_atomically(path, lambda file: file.write_text(text, encoding="utf-8"))
 
 
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664), (0, 0o666)])
+def test_rights_are_those_of_any_new_file(umask: int, mode: int, tmp_path: Path) -> None:
+    before = os.umask(umask)
+    try:
+        write(tmp_path / "a.json")
+        after = os.umask(umask)
+    finally:
+        os.umask(before)
+    assert (stat.S_IMODE((tmp_path / "a.json").stat().st_mode), after) == (mode, umask)
+
+
 def test_a_link_stays_one_and_its_file_is_written(tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     real, link = tmp_path / "there" / "real.json", tmp_path / "link.json"

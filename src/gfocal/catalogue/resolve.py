@@ -11,6 +11,7 @@ from gfocal.catalogue.entries import find, near
 from gfocal.catalogue.home import model_folder
 from gfocal.catalogue.settings import is_offline
 from gfocal.errors import UsageError
+from gfocal.exported.open import is_exported
 from gfocal.hub.names import is_hub_name, parse_hub_name
 from gfocal.recipe import recipe_names
 from gfocal.utils.progress import notice
@@ -28,7 +29,8 @@ def model_path(model: str | Path, *, say: Say = notice) -> Path:
         say: gets lines about what is taken, and about fetching it.
 
     Raises:
-        UsageError: there is no such thing, or it has no weights (a recipe), or it may not be fetched.
+        UsageError: there is no such thing, or it has no weights (a recipe), or they are those of an exported file; or
+            it may not be fetched.
         GfocalError: it cannot be fetched.
     """
     text, path = str(model), Path(model)
@@ -46,6 +48,7 @@ def model_path(model: str | Path, *, say: Say = notice) -> Path:
         if entry is not None:
             kind = "folder" if path.is_dir() else "file"
             say(f"note: the {kind} {path} here is taken, not the published weights of that name")
+        _refuse_exported(path)
         return path
     if entry is None:
         close = difflib.get_close_matches(text, recipe_names(), n=1, cutoff=0.8)
@@ -54,6 +57,18 @@ def model_path(model: str | Path, *, say: Say = notice) -> Path:
     from gfocal.catalogue.fetch import fetch
 
     return fetch(entry, say=say)
+
+
+def _refuse_exported(path: Path) -> None:
+    if path.is_dir():
+        return
+    if is_exported(path):
+        raise UsageError(f"{path} is an exported file, which is fixed: give the checkpoint that it was made of")
+    graph = path.with_suffix(".xml")
+    if path.suffix.lower() == ".bin" and graph.is_file():
+        raise UsageError(
+            f"{path} holds the weights of {graph}: give that to run it, and else the checkpoint that they were made of"
+        )
 
 
 def planned_path(model: str | Path) -> Path:

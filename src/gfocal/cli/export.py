@@ -19,7 +19,9 @@ FormatName = Annotated[
 ]
 Out = Annotated[
     Path | None,
-    typer.Option("--out", "-o", metavar="PATH", help="The file (web: folder); by default beside the weights."),
+    typer.Option(
+        "--out", "-o", metavar="PATH", help="The file (web: folder); by default beside the weights, of a name here."
+    ),
 ]
 PrecisionName = Annotated[
     Literal["fp32", "fp16", "bf16", "int8"],

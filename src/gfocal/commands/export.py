@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from gfocal.catalogue.resolve import model_path
 from gfocal.data.formats.open import Split
 from gfocal.data.index.class_match import compare_classes
 from gfocal.data.index.data_index import DataIndex
@@ -20,25 +21,24 @@ from gfocal.data.scenes.generate import make_scenes
 from gfocal.detector import DenseDetector
 from gfocal.errors import UsageError, require_number
 from gfocal.export.formats import (
-    FORMATS,
     CalibrationImages,
     ExportOptions,
     fixed_shape,
     held_calibration,
     write_detector,
 )
+from gfocal.export.places import named_after, page_place, place_of
 from gfocal.export.proof import Proof, prove
 from gfocal.export.trace import OPEN, GraphShape
-from gfocal.export.web.page import GENERATOR, PAGE, write_page
+from gfocal.export.web.page import write_page
 from gfocal.export.web.runtime import WebRuntime, web_runtime
 from gfocal.exported.contract import Precision, Suppression
 from gfocal.exported.open import files_of
 from gfocal.images.resizing import Resize
-from gfocal.prediction.load import load_trained
 from gfocal.prediction.search import search_images
-from gfocal.runs.checkpoint import find_weights
+from gfocal.runs.checkpoint import load_detector
 from gfocal.runs.datasets import open_measured
-from gfocal.utils.files import explained_writing, real_path, write_atomically
+from gfocal.utils.files import explained_writing, new_file_mode, write_atomically
 from gfocal.utils.locks import locked_file
 from gfocal.utils.progress import ProgressBar, notice
 from gfocal.utils.records import FLAT, IF_ANY, to_json
@@ -94,8 +94,9 @@ def export_files(
     """Write a detector for another runtime, run the file by that beside the detector, and say how far they are apart.
 
     Args:
-        model: run folder or checkpoint.
-        out: the file, or the folder of a page; by default beside the weights, with the ending of the format.
+        model: a MODEL, see :func:`gfocal.catalogue.resolve.model_path`.
+        out: the file, or the folder of a page; by default beside the weights, with the ending of the format; of
+            published weights and of the hub in the current folder, with their name.
         format: "web" for a page with an ONNX file inside; else as ``precision``, ``opset`` and ``edge_probs`` see
             :class:`gfocal.export.formats.ExportOptions`.
         nms: as there; None: in the graph, but for a page, which suppresses by itself.
@@ -117,7 +118,8 @@ def export_files(
     if samples is not None:
         require_number("samples", samples, least=1, whole=True)
     _check_calibration(precision, data, calibration)
-    detector, recipe, about = load_trained(model, overrides)
+    found = model_path(model)
+    detector, recipe, about = load_detector(found, overrides)
     if about.calibration is not None and held_calibration(about, detector) is None:
         say_lines(["note: the calibration is left out: it was made with another data.resize or other tiles"], say)
     web = format == "web"
@@ -126,15 +128,17 @@ def export_files(
     options = ExportOptions(
         "onnx" if web else format, precision, nms or ("out" if web else "in"), shape, opset, edge_probs
     )
-    out = _page_place(model, out, options) if web else _place(model, out, options)
+    beside = named_after(model, found)
+    title = Path(model).name if Path(model).is_dir() else beside.stem
+    out = page_place(beside, out, options) if web else place_of(beside, out, options)
     runs_it = web_runtime(runtime, say or notice) if web else None
     with ExitStack() as stack:
         stack.enter_context(locked_file(out))
         shown = stack.enter_context(tempfile.TemporaryDirectory())
-        looked_at = _images(data, model, detector, Path(shown), split, samples, say)
+        looked_at = _images(data, found, detector, Path(shown), split, samples, say)
         chosen = None
         if precision == "int8" and data is not None:
-            looked_at, chosen = _apart(looked_at, data, model, samples, calibration or CALIBRATION_IMAGES)
+            looked_at, chosen = _apart(looked_at, data, found, samples, calibration or CALIBRATION_IMAGES)
         folder = stack.enter_context(_beside(out))
         file = Path(folder) / out.name
         with explained_writing(out):
@@ -151,24 +155,7 @@ def export_files(
         kept = proof.holds or allow_drift
         place = out if kept else out.with_name(f"{out.stem}.drift{out.suffix}")
         report = _keep(file, proof, place, kept)
-        return report if runs_it is None or not kept else _with_page(report, runs_it, Path(model))
-
-
-def _place(model: str, out: Path | None, options: ExportOptions) -> Path:
-    suffix = FORMATS[options.format].suffix
-    if out is None:
-        precision = "" if options.precision == "fp32" else f"-{options.precision}"
-        weights = find_weights(Path(model))
-        out = weights.with_name(f"{weights.stem}{precision}{suffix}")
-    if out.suffix.lower() != suffix:
-        raise UsageError(f"--out must end in {suffix} for format {options.format}, got {out}")
-    if out.is_dir():
-        raise UsageError(f"cannot write {out}: it is a folder; give a file")
-    out = real_path(out)
-    *others, _ = files_of(out)
-    if foreign := [part for part in others if part.exists() and not out.exists()]:
-        raise UsageError(f"{foreign[0]} is there already, without a {out.name}: it would be lost; give another --out")
-    return out
+        return report if runs_it is None or not kept else _with_page(report, runs_it, title)
 
 
 def _check_page(web: bool, nms: Suppression | None, edge_probs: bool, runtime: Path | None) -> None:
@@ -187,20 +174,7 @@ def _shape(static: str | None, resize: Resize, web: bool) -> GraphShape:
     return OPEN if static is None else fixed_shape(static, resize)
 
 
-def _page_place(model: str, out: Path | None, options: ExportOptions) -> Path:
-    """The file inside the folder of a page."""
-    weights = find_weights(Path(model))
-    folder = weights.with_name(f"{weights.stem}-web") if out is None else out
-    if (folder.exists() and not folder.is_dir()) or folder.suffix.lower() in (".html", ".onnx"):
-        raise UsageError(f"format web writes a folder, and {folder} is a file or named like one: give another --out")
-    page = folder / PAGE
-    if page.exists() and GENERATOR.encode() not in page.read_bytes()[:4096]:
-        raise UsageError(f"{page} is there, and gfocal did not write it: give another folder")
-    return _place(model, folder / f"{weights.stem}{FORMATS[options.format].suffix}", options)
-
-
-def _with_page(report: ExportReport, runs_it: WebRuntime, model: Path) -> ExportReport:
-    title = model.name if model.is_dir() else model.stem
+def _with_page(report: ExportReport, runs_it: WebRuntime, title: str) -> ExportReport:
     return replace(report, page=write_page(report.path, report.proof.info, runs_it, title or report.path.stem))
 
 
@@ -215,7 +189,7 @@ def _keep(file: Path, proof: Proof, place: Path, kept: bool) -> ExportReport:
     report = ExportReport(proof=proof, path=place, parity=parity, kept=kept)
     with explained_writing(place):
         for part, goal in zip(files_of(file), files_of(place), strict=True):
-            os.chmod(part, 0o644)
+            os.chmod(part, new_file_mode())
             with part.open("rb") as written:
                 os.fsync(written.fileno())
             os.replace(part, goal)
@@ -261,7 +235,7 @@ def images_for_proof(data: Path | None, folder: Path, most: int | None) -> Looke
 
 def _images(
     data: Path | None,
-    model: str,
+    model: Path,
     detector: DenseDetector,
     folder: Path,
     split: Split,
@@ -272,7 +246,7 @@ def _images(
         return images_for_proof(None, folder, most)
     most = most or DATA_IMAGES
     try:
-        index = open_measured(model, data, split, format=None, skip_broken=False, say=say)
+        index = open_measured(str(model), data, split, format=None, skip_broken=False, say=say)
     except UsageError as error:
         try:  # images without labels are enough for all but AP
             return images_for_proof(data, folder, most)
@@ -305,7 +279,7 @@ def _check_calibration(precision: Precision, data: Path | None, calibration: int
 
 
 def _apart(
-    looked_at: LookedAt, data: Path, model: str, samples: int | None, most: int
+    looked_at: LookedAt, data: Path, model: Path, samples: int | None, most: int
 ) -> tuple[LookedAt, CalibrationImages]:
     """Images of the proof, and others to calibrate INT8 with: what a file was fitted to proves nothing.
 
@@ -327,10 +301,10 @@ def _apart(
     return looked_at, CalibrationImages(chosen, f"{counted(len(chosen), 'image')} of {words}")
 
 
-def _pool(data: Path, model: str) -> tuple[list[Path], str]:
+def _pool(data: Path, model: Path) -> tuple[list[Path], str]:
     """Images to calibrate with, and what they are: of the train split, or without labels."""
     try:
-        index = open_measured(model, data, "train", format=None, skip_broken=True)
+        index = open_measured(str(model), data, "train", format=None, skip_broken=True)
     except UsageError:
         with suppress(UsageError):
             return list(search_images([data]).images), f"{data}, without labels"

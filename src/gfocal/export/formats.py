@@ -45,6 +45,10 @@ from gfocal.runs.checkpoint import CheckpointInfo
 LICENCE = "the licence of the weights is that of what they were trained from; gfocal itself is Apache-2.0"
 
 
+EXTRAS = {"onnx": "onnx", "onnxscript": "onnx", "onnxruntime": "onnx", "openvino": "openvino", "nncf": "int8"}
+"""Of gfocal, by the package that they bring."""
+
+
 class Writer(Protocol):
     """A module that writes a format."""
 
@@ -71,7 +75,6 @@ class ExportFormat:
         precisions: that it has.
         packages: that writing and proving take.
         int8_packages: what INT8 takes beside them.
-        extras: of gfocal, which bring them all.
         opsets: oldest, usual and newest; None where there is no such thing.
     """
 
@@ -80,7 +83,6 @@ class ExportFormat:
     precisions: tuple[Precision, ...]
     packages: tuple[str, ...] = ()
     int8_packages: tuple[str, ...] = ()
-    extras: str = ""
     opsets: tuple[int, int, int] | None = None
 
     def writer(self, precision: Precision) -> Writer:
@@ -88,7 +90,8 @@ class ExportFormat:
         needed = self.packages + (self.int8_packages if precision == "int8" else ())
         missing = [name for name in needed if not _has(name)]
         if missing:
-            raise UsageError(f"{precision} of this format needs {', '.join(missing)}: pip install '{self.extras}'")
+            extras = ",".join(dict.fromkeys(EXTRAS[name] for name in missing))
+            raise UsageError(f"{precision} of this format needs {', '.join(missing)}: pip install 'gfocal[{extras}]'")
         return cast(Writer, importlib.import_module(self.module))
 
 
@@ -98,7 +101,6 @@ FORMATS: dict[str, ExportFormat] = {
         "gfocal.export.onnx_file",
         ("fp32", "fp16", "int8"),
         ("onnx", "onnxscript", "onnxruntime"),
-        extras="gfocal[onnx]",
         opsets=(18, 20, 23),
     ),
     "pt2": ExportFormat(".pt2", "gfocal.export.pt2_file", ("fp32", "fp16")),
@@ -108,7 +110,6 @@ FORMATS: dict[str, ExportFormat] = {
         ("fp32", "fp16", "bf16", "int8"),
         ("onnx", "onnxscript", "openvino"),
         ("nncf",),
-        extras="gfocal[onnx,openvino,int8]",
     ),
 }
 
@@ -128,7 +129,7 @@ class ExportOptions:
     Attributes:
         format: a name of :data:`FORMATS`.
         precision: of the network.
-        nms: suppression in the graph, out of it (the runtime's), or none.
+        nms: suppression, see :class:`gfocal.exported.contract.ExportInfo`.
         shape: what is fixed of the batch.
         opset: of ONNX; None: the usual one.
         edge_probs: give the distributions of the edges, too.

@@ -16,6 +16,9 @@ from gfocal.utils.text import counted
 _FAR_PIXELS, _FAR_SHARE, _FAR_SCORE = 2.0, 0.1, 0.1
 """Of two detections of one class that are farther apart, in pixels and as a share of the box, neither is the other."""
 
+_LEAST_AP, _LEAST_OBJECTS = 0.05, 100
+"""Of labels that decide: of a lower AP a file may lose most within the bar; of fewer objects one is a point of AP."""
+
 
 @dataclass(frozen=True)
 class Bar:
@@ -29,7 +32,7 @@ class Bar:
         ap_lost: how much lower AP may be, of 1; in no case by half.
         ap_gained: how much higher.
         rounding: scores that are no farther apart may change places, and sides of a threshold.
-        labels_decide: where there are labels, only AP counts.
+        labels_decide: where there are labels that say enough, only AP counts.
     """
 
     quantity: str
@@ -129,15 +132,18 @@ def compare(
     )
 
 
-def beyond(parity: Parity, bar: Bar, ap: tuple[float, float] | None) -> list[str]:
+def beyond(parity: Parity, bar: Bar, ap: tuple[float, float] | None, objects: int = 0) -> list[str]:
     """What is not as it should be, a sentence for each thing; none if all is.
 
     Args:
         parity: what was found.
         bar: what is allowed.
         ap: of both on labelled images, the original's first.
+        objects: that these images have. Where the original hardly finds them, or they are few, AP says nothing, and
+            detections without counterpart count whatever the precision.
     """
     lines = []
+    silent = None if ap is None else _silent(ap[0], objects)
     if not parity.detections:
         lines.append("nothing was found on these images, so nothing is proved: give --data with images of its kind")
     elif not parity.found:
@@ -152,13 +158,23 @@ def beyond(parity: Parity, bar: Bar, ap: tuple[float, float] | None) -> list[str
             which = "the largest difference" if bar.quantity == "largest" else "the 99th percentile of the differences"
             lines.append(f"{name}: {which} is {value:.3g}{unit}, allowed {most:g}{unit}")
     most = int(bar.unmatched * parity.detections)
-    if parity.unmatched > most and not (bar.labels_decide and ap is not None):
+    if parity.unmatched > most and (not bar.labels_decide or ap is None or silent is not None):
         many = counted(parity.unmatched, "detection has", "detections have")
-        lines.append(f"{many} no counterpart, of {parity.detections:,}, allowed {most}")
+        why = f"; AP alone does not decide: {silent}" if bar.labels_decide and silent is not None else ""
+        lines.append(f"{many} no counterpart, of {parity.detections:,}, allowed {most}{why}")
     less = 0.0 if ap is None else min(bar.ap_lost, ap[0] / 2)
     if ap is not None and not -bar.ap_gained <= ap[0] - ap[1] <= less:
         lines.append(f"AP is {ap[1]:.4f}, that of the detector {ap[0]:.4f}, allowed {less:g} less")
     return lines
+
+
+def _silent(ap: float, objects: int) -> str | None:
+    """Why AP does not tell a good file from a bad one; None: it does."""
+    if objects < _LEAST_OBJECTS:
+        return f"the images have {counted(objects, 'labelled object')}, and {_LEAST_OBJECTS} are needed"
+    if not ap >= _LEAST_AP:
+        return f"that of the detector is {ap:.4f} on these images, and {_LEAST_AP:g} is needed"
+    return None
 
 
 def _pairs(one: Detections, other: Detections) -> tuple[np.ndarray, np.ndarray]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -113,8 +113,6 @@ def prove(
     """
     exported = open_exported(file)
     info = exported.info
-    if info.nms == "none":  # the runtime suppresses what the file leaves, or there were nothing to compare
-        exported.info = replace(info, nms="out")
     ours, theirs, spent = list[Detections](), list[Detections](), list[tuple[float, float]]()
     for number, path in enumerate(images):
         first = number == 0
@@ -139,7 +137,7 @@ def prove(
     return Proof(
         parity=parity,
         bar=bar,
-        beyond=tuple(beyond(parity, bar, None if ap is None else (ap.detector, ap.exported))),
+        beyond=tuple(beyond(parity, bar, None if ap is None else (ap.detector, ap.exported), _objects(index))),
         ap=ap,
         edges=None if index is None else _edges_of_both(index, ours, theirs),
         ms_per_image=Milliseconds(*ms),
@@ -165,6 +163,10 @@ def _detected(detector: DenseDetector, path: Path, info: ExportInfo) -> Detectio
 def _exported(exported: ExportedDetector, path: Path) -> Detections:
     found: Detections = exported.predict(path, tile=0)
     return found
+
+
+def _objects(index: DataIndex | None) -> int:
+    return 0 if index is None else int((~(index.crowd | index.ignore)).sum())
 
 
 def _ap_of_both(index: DataIndex, ours: Sequence[Detections], theirs: Sequence[Detections]) -> ApOfBoth | None:

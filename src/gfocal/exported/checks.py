@@ -78,8 +78,9 @@ def _require(holds: bool, words: str) -> None:
         raise ValueError(words)
 
 
-_SHAPES = {"boxes": (4,), "scores": (), "labels": (), "edge_std": (4,), "edge_probs": (4, None)}
+_SHAPES = {"boxes": (4,), "scores": (), "labels": (), "edge_std": (4,), "edge_probs": (4, None), "levels": ()}
 """Behind (B, N); None: any."""
+_WHOLE = {"labels", "levels"}
 
 
 def check_outputs(outputs: Mapping[str, np.ndarray], info: ExportInfo, images: int, where: str) -> None:
@@ -105,10 +106,12 @@ def check_outputs(outputs: Mapping[str, np.ndarray], info: ExportInfo, images: i
         values = outputs[name]
         wanted = (images, rows, *rest)
         same = len(wanted) == values.ndim and all(n in (None, m) for n, m in zip(wanted, values.shape, strict=True))
-        _fits(where, name, same and values.dtype.kind == ("i" if name == "labels" else "f"), values)
+        _fits(where, name, same and values.dtype.kind == ("i" if name in _WHOLE else "f"), values)
         if name == "labels":
             labels = values[real]
             _fits(where, name, bool(((labels >= 0) & (labels < len(info.names))).all()), values, "of a class it lacks")
+        elif name == "levels":
+            _fits(where, name, bool((values[real] >= 0).all()), values, "below 0")
         else:
             _fits(where, name, bool(np.isfinite(values[real]).all()), values, "that are infinite or no numbers")
 

@@ -87,7 +87,8 @@ class ExportInfo:
     Attributes:
         names: of the classes.
         resize, thresholds, tiling: of the detector; the thresholds are part of the graph.
-        nms: whether suppression is in the graph, outside (the runtime's), or nowhere.
+        nms: "in" the graph; "out" of it, left to the runtime; or "none", for a program with a suppression of its own.
+            gfocal suppresses where the graph does not, by ``thresholds``.
         precision: of the network; inputs are uint8, outputs float32. "int8": of all its convolutions but the last ones.
         outputs: those of :data:`OUTPUTS` that there are.
         batch, height, width: of the graph where they are fixed; None: any (sides in multiples of :data:`MULTIPLE`).

@@ -77,7 +77,7 @@ class ExportedDetector:
             tile, overlap: as there; tiles are put together by torch's part of gfocal, which has to be there.
             batch_size: tiles a run.
             class_agnostic: whether boxes of different classes suppress each other; that of the file, or None, unless
-                the file leaves suppression to its user (``--nms out``).
+                suppression is not in the file (``--nms out`` or ``none``): then it is done here.
 
         Returns:
             Detections; a list of them for a list or tuple.
@@ -145,7 +145,7 @@ class ExportedDetector:
 
     def _agnostic(self, asked: bool | None) -> bool:
         own = self.info.thresholds.class_agnostic
-        if asked is None or asked == own or self.info.nms == "out":
+        if asked is None or asked == own or self.info.nms != "in":
             return own if asked is None else asked
         raise UsageError(
             f"suppression is part of the exported file, with class_agnostic={own}: export it again with --nms out, or "
@@ -177,7 +177,7 @@ class ExportedDetector:
         own: dict[str, Any] = {name: values[:count] for name, values in outputs.items() if name != "count"}
         limits = self.info.thresholds
         found = Detections(names=self.names, calibration=self.calibration, **own)
-        if self.info.nms != "out":
+        if self.info.nms == "in":
             return found
         kept = suppress_arrays(
             own["boxes"],

@@ -44,7 +44,7 @@ class OnnxSession:
         try:
             import onnxruntime
         except ImportError as error:
-            raise UsageError(f"{path} needs onnxruntime: pip install 'gfocal[onnx]' ({error})") from None
+            raise UsageError(f"{path} needs onnxruntime: pip install onnxruntime ({error})") from None
         chosen = _provider(provider or "cpu", onnxruntime.get_available_providers())
         content = path.read_bytes()
         check_onnx(content, path)

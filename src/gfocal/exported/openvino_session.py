@@ -43,7 +43,7 @@ class OpenVinoSession:
         try:
             import openvino
         except ImportError as error:
-            raise UsageError(f"{path} needs openvino: pip install 'gfocal[openvino]' ({error})") from None
+            raise UsageError(f"{path} needs openvino: pip install openvino ({error})") from None
         graph = _read(path, _LARGEST_GRAPH)
         texts = _texts(path, graph)
         self.info = ExportInfo.from_texts(texts, str(path))

@@ -20,7 +20,7 @@ from gfocal.data.index.data_index import DataIndex
 from gfocal.data.index.rename import empty_classes, parse_renames, rename_classes
 from gfocal.data.problems import Problems
 from gfocal.data.split import HeldOut, divide, set_apart
-from gfocal.errors import MissingSplitError, UsageError
+from gfocal.errors import EmptySplitError, MissingSplitError, UsageError
 from gfocal.utils.files import real_path
 from gfocal.utils.text import Say, counted, join_some, say_lines
 
@@ -275,10 +275,10 @@ def open_measured(
     lines = []
     index = None
     if held_out is not None and split != "test":
-        whole = open_dataset(data, "train", format=format, images_dir=images_dir, whole=True, problems=problems)
-        print_of = fingerprint(whole)
+        whole = _divisible(data, format, images_dir, problems)
+        print_of = None if whole is None else fingerprint(whole)
         apart = next((part for part in held_out.parts if part.of == print_of), None)
-        if apart is not None:
+        if whole is not None and apart is not None:
             if split == "val" and not apart.val:
                 raise UsageError(f"the run set no picture of {data} apart; --split train measures what it learnt")
             index = divide(whole, apart.chosen(whole))[int(split == "val")]
@@ -297,6 +297,15 @@ def open_measured(
             lines = [f"{data} is not split: all of it is measured"]
     say_lines([*problems.notes, *lines], say)
     return index
+
+
+def _divisible(data: Path, format: Format | None, images_dir: Path | None, problems: Problems) -> DataIndex | None:
+    """What a run would set images apart from; None where there is nothing to learn from, as in data to measure on."""
+    if not {"train", WHOLE} & find_data(data, format, images_dir).splits.keys():
+        return None
+    with suppress(EmptySplitError):
+        return open_dataset(data, "train", format=format, images_dir=images_dir, whole=True, problems=problems)
+    return None
 
 
 def open_parts(

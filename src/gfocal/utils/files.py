@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import count
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from gfocal.errors import UsageError
 
+_UMASK = threading.Lock()
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _ELSEWHERE = "choose another place"
 _AWAY = "the disk or network drive does not answer: see whether it is there (ls, dmesg), then repeat the command"
@@ -73,10 +75,18 @@ def write_atomically(path: Path, write: Callable[[Path], object], *, needed: int
             write(temporary)
             with temporary.open("rb") as written:
                 os.fsync(written.fileno())
-            os.chmod(temporary, 0o644)
+            os.chmod(temporary, new_file_mode())
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def new_file_mode() -> int:
+    """The rights of a new file, as the user's umask has them; those of temporary files are narrower."""
+    with _UMASK:  # it can only be read by setting it, of the whole process
+        mask = os.umask(0o077)
+        os.umask(mask)
+    return 0o666 & ~mask
 
 
 def real_path(path: Path) -> Path:

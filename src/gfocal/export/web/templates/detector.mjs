@@ -126,9 +126,9 @@ export function detections(outputs, info, size, image) {
   const boxes = outputs.boxes.data, scores = outputs.scores.data, std = outputs.edge_std?.data;
   const labels = Array.from(outputs.labels.data, Number), count = Number(outputs.count.data[0]);
   const { nms_iou: iou, max_detections: limit, class_agnostic: classAgnostic } = info.thresholds;
-  const kept = info.nms === "out"
-    ? suppress(boxes, labels, count, { iou, limit, classAgnostic })
-    : Array.from({ length: count }, (_, i) => i);
+  const kept = info.nms === "in"
+    ? Array.from({ length: count }, (_, i) => i)
+    : suppress(boxes, labels, count, { iou, limit, classAgnostic });
   const scale = [image.width / size[1], image.height / size[0]].map(Math.fround);
   const edge = (values, row, i) => Math.fround(values[4 * row + i] * scale[i % 2]);
   const inside = (value, i) => Math.min(Math.max(value, 0), i % 2 ? image.height : image.width);
