@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gfocal.commands.evaluate import EvaluationReport, MeasuredFiles, measure_files
 from gfocal.data.fingerprint import fingerprint
@@ -24,12 +24,14 @@ from gfocal.run_report.html import render_page
 from gfocal.run_report.named_data import NamedData, find_named, open_named
 from gfocal.run_report.origin import provenance_of
 from gfocal.runs import card as run_card
-from gfocal.runs.checkpoint import CheckpointInfo, find_weights, read_about
 from gfocal.runs.curves import History, read_history
 from gfocal.runs.metrics_log import METRICS
 from gfocal.utils.files import write_atomically
 from gfocal.utils.records import FLAT
 from gfocal.utils.text import Say, counted
+
+if TYPE_CHECKING:  # it loads torch, which an exported file does without
+    from gfocal.runs.checkpoint import CheckpointInfo
 
 PAGE = "report.html"
 """Of a run, in its folder."""
@@ -113,7 +115,7 @@ def write_report(
     if measured.findings is None:
         raise GfocalError("only the main process can write a report")
     if about is None and not is_exported(run):  # a name, whose file is here by now
-        about = read_about(Path(measured.report.model))
+        about = _about(measured.report.model)
     looked_at = Measured.of(measured.report.evaluation, measured.findings, score)
     content = Content(
         model=Path(run).name or run,
@@ -191,7 +193,11 @@ def _folder(run: str) -> Path | None:
 def _about(run: str) -> CheckpointInfo | None:
     """What the weights say of themselves; None of an exported file, and of a name, which is resolved later."""
     path = Path(run)
-    return None if is_exported(run) or not path.exists() else read_about(find_weights(path))
+    if is_exported(run) or not path.exists():
+        return None
+    from gfocal.runs.checkpoint import find_weights, read_about
+
+    return read_about(find_weights(path))
 
 
 def _data_name(index: DataIndex) -> str:
