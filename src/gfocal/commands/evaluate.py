@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -259,7 +259,7 @@ def _calibrated_print(detector: DenseDetector | ExportedDetector, index: DataInd
     own, tiling = detector.calibration, detector.tiling
     if own is None:
         return None
-    unfit = own.used_with(tile=None if tiling is None else tiling.side).unfit
+    unfit = own.resized_by(asdict(detector.resize)).used_with(tile=None if tiling is None else tiling.side).unfit
     say_lines([f"note: the calibration is not measured: {unfit}"] if unfit else [], say)
     return fingerprint(index)
 

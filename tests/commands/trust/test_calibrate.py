@@ -14,7 +14,7 @@ import torch
 from typer.testing import CliRunner
 
 from gfocal.cli.app import app
-from gfocal.commands.evaluate import evaluate_files
+from gfocal.commands.evaluate import _calibrated_print, evaluate_files
 from gfocal.commands.trust import calibrate
 from gfocal.commands.trust.calibrate import calibrate_files
 from gfocal.data.fingerprint import fingerprint, images_fingerprint
@@ -216,6 +216,20 @@ def test_tiles_have_a_calibration_of_their_own(model: Path, data: Path) -> None:
 
 
 # --- what the detector learnt from
+
+
+def test_a_resize_that_is_set_later_is_noticed(calibrated: Path, data: Path) -> None:
+    image, detector = next((data / "images").iterdir()), trained(calibrated)
+    first = detector.resize
+    assert len(detector.predict(image).edge_interval(0.9))
+    detector.resize = replace(first, size=96)
+    with pytest.raises(UsageError, match=r"does not hold for this detector: data\.resize has another size"):
+        detector.predict(image).edge_interval(0.9)
+    said: list[str] = []
+    assert _calibrated_print(detector, open_dataset(data, "val"), said.append)
+    assert "another size" in said[0]
+    detector.resize = first
+    assert len(detector.predict(image).edge_interval(0.9))
 
 
 def learnt(model: Path, **notes: Any) -> Path:
