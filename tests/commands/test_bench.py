@@ -198,6 +198,7 @@ def test_ap_of_each_where_there_are_data(told: type[Told], scenes: Path) -> None
         (["a.onnx"], {"samples": 0}, "samples must be"),
         (["a.onnx"], {"size": "31"}, "--size takes"),
         (["a.onnx"], {"size": "x320"}, "--size takes"),
+        (["a.onnx"], {"size": "416x320"}, "pictures keep their shape .* give --size 320x416"),
         (["a.onnx"], {"size": "320x320x3"}, "--size takes"),
         (["a.onnx"], {"size": "100000"}, "--size takes"),
         (["a.onnx"], {"size": "٣٢٠٠٠"}, "--size takes"),

@@ -25,7 +25,10 @@ Samples = Annotated[
     int | None, typer.Option("--samples", help="Pictures for AP, at most; by default all of the split.")
 ]
 Size = Annotated[
-    str | None, typer.Option("--size", metavar="SIZE", help="Input of all models: 320, or 480x640 (height, width).")
+    str | None,
+    typer.Option(
+        "--size", metavar="SIZE", help="Input of all models: a side (320), or SHORTxLONG that pictures fit into."
+    ),
 ]
 Repeats = Annotated[int | None, typer.Option("--repeats", help="Rounds in which the models take turns.")]
 Seconds = Annotated[float | None, typer.Option("--seconds", help="Of measuring, for each model; by default 5.")]

@@ -82,7 +82,7 @@ def bench_models(
         data: a data set: its images are timed, and AP is measured on it. None: generated images.
         split, samples: of the data; at most so many images for AP.
         batch: images at a time.
-        size: "320" or "480x640" (height, width) in place of each model's own input size.
+        size: "320", or "480x640" (shorter and longer side that images fit into) in place of each model's own input size.
         repeats: rounds.
         seconds: of measuring, for each model, in place of ``repeats``.
         threads: of each model; by default ``OMP_NUM_THREADS``, or one a processor.
@@ -184,18 +184,26 @@ def _check_options(
 
 
 def _input_size(text: str | None) -> tuple[Resize | None, tuple[int, int]]:
-    """The rule of ``--size`` and the (height, width) of generated images, which it leaves as they are."""
+    """The rule of ``--size`` and the (height, width) of generated images, which it leaves as they are.
+
+    Two sides are the shorter and the longer one of what images fit into: which of them is the height is each image's.
+    """
     if text is None:
         return None, GENERATED_SIZE
-    height, cross, width = text.lower().strip().partition("x")
-    sides = [int(side) for side in (height, width if cross else height) if side.isdecimal() and len(side) < 6]
+    short, cross, long = text.lower().strip().partition("x")
+    sides = [int(side) for side in (short, long if cross else short) if side.isdecimal() and len(side) < 6]
     if len(sides) != 2 or not 32 <= min(sides) <= max(sides) <= LARGEST:
         raise UsageError(
-            f"--size takes a side or HEIGHTxWIDTH of 32 to {LARGEST} pixels, such as 320 or 480x640, not {text!r}"
+            f"--size takes a side or SHORTxLONG of 32 to {LARGEST} pixels, such as 320 or 480x640, not {text!r}"
         )
     if not cross:
         return Resize("square", size=sides[0]), (sides[0], sides[0])
-    return Resize("short_long", short_side=min(sides), long_side=max(sides)), (sides[0], sides[1])
+    if sides[0] > sides[1]:
+        raise UsageError(
+            f"--size takes SHORTxLONG, not {text!r}: pictures keep their shape and fit into it, upright ones too; give "
+            f"--size {sides[1]}x{sides[0]}"
+        )
+    return Resize("short_long", short_side=sides[0], long_side=sides[1]), (sides[0], sides[1])
 
 
 def _resolved(models: Sequence[str], say: Say) -> tuple[list[str], list[bool]]:
