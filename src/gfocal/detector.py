@@ -277,10 +277,8 @@ class DenseDetector(nn.Module):
                 post(out[i], points, self.box_coder, self.quality, height=int(h), width=int(w), names=self.names)
                 for i, (h, w) in enumerate(all_sizes)
             ]
-        if self.calibration is None:
-            return found
-        own = self.calibration.resized_by(asdict(self.resize))  # as it is now: it may be set
-        return [replace(one, calibration=own) for one in found]
+        own = None if self.calibration is None else self.calibration.resized_by(asdict(self.resize))  # as it is now
+        return found if own is None else [replace(one, calibration=own) for one in found]
 
     @overload
     def predict(self, source: list[Any] | tuple[Any, ...], **options: Unpack[PredictOptions]) -> list[Detections]: ...
