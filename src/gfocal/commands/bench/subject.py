@@ -104,6 +104,10 @@ class Subject:
             fixed_batch=detector.info.batch if isinstance(detector, ExportedDetector) else None,
         )
 
+    def names(self) -> tuple[str, ...]:
+        """Of its classes."""
+        return tuple(self.model.detector.names)
+
     def call(self, number: int) -> Call:
         """Time one batch: images from ``number * batch`` on, round and round."""
         first = number * self.job.how.batch
