@@ -330,6 +330,21 @@ def test_an_image_that_cannot_be_read(exported: Path, tmp_path: Path) -> None:
         Subject(job(exported, images=(broken,)))
 
 
+def test_what_is_broken_may_be_left_out(exported: Path, scenes: Path, tmp_path: Path) -> None:
+    index = rename_classes(open_dataset(scenes, "val"), dict(zip(("disc", "square", "star"), NAMES, strict=True)))
+    gfocal.write_dataset({"val": keep_classes(index, NAMES)}, tmp_path / "own", "coco")
+    files = open_dataset(tmp_path / "own", "val")
+    paths = tuple(files.path(i) for i in range(len(files)))
+    paths[1].write_bytes(b"no image")
+    lines: list[str] = []
+    subject = Subject(job(exported, data=tmp_path / "own", images=paths, skip_broken=True))
+    assert len(subject.images) == 3
+    assert subject.accuracy(lambda done, total: None, lines.append).images == 3
+    assert [line for line in lines if line.startswith("left out: ") and paths[1].name in line]
+    with pytest.raises(BrokenInputError):
+        Subject(job(exported, images=paths[1:2], skip_broken=True))
+
+
 def test_a_recipe_has_random_weights_and_no_file() -> None:
     keys = (*TINY, "data.resize.size=64")
     subject = Subject(job("gfl_nano", True, overrides=keys))

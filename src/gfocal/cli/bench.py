@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from gfocal.cli.options import Json, Overrides, Provider
+from gfocal.cli.options import Json, Overrides, Provider, SkipBroken
 from gfocal.cli.terminal import fail, own_stdout, print_json, say, verb
 
 Models = Annotated[
@@ -55,6 +55,7 @@ def bench(
     device: Device = None,
     provider: Provider = None,
     overrides: Overrides = None,
+    skip_broken: SkipBroken = False,
     json_: Json = False,
 ) -> None:
     """Time models of any kind in turns, each in a process of its own: latency, size, memory, and AP with --data.
@@ -77,6 +78,7 @@ def bench(
             device=device,
             provider=provider,
             overrides=overrides or (),
+            skip_broken=skip_broken,
             say=say,
         )
     if json_:

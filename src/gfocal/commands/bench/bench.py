@@ -79,6 +79,7 @@ def bench_models(
     device: str | None = None,
     provider: str | None = None,
     overrides: Sequence[str] = (),
+    skip_broken: bool = False,
     say: Say | None = None,
 ) -> BenchReport:
     """Time, size, memory and accuracy of models, each in a process of its own; they take turns.
@@ -95,6 +96,7 @@ def bench_models(
         device: of torch's models, "cpu" or "cuda".
         provider: of exported files, see :data:`gfocal.exported.onnx_session.PROVIDERS`.
         overrides: recipe keys, for torch's models.
+        skip_broken: leave out what is broken of the data, and say what.
         say: gets lines about the models and data.
 
     Returns:
@@ -117,7 +119,7 @@ def bench_models(
     _check_options([is_exported(model) for model in models], device=device, provider=provider, overrides=overrides)
     resize, generated = input_size(size)
     paths, untrained = _resolved(models, say)
-    index = open_index(paths[0], data, split)
+    index = open_index(paths[0], data, split, skip_broken=skip_broken)
     how = How(
         overrides=tuple(overrides),
         device=device,
@@ -130,6 +132,7 @@ def bench_models(
         data=data,
         split=split,
         samples=samples,
+        skip_broken=skip_broken,
     )
     jobs = [Job(path, random, how) for path, random in zip(paths, untrained, strict=True)]
     index = None if index is None else spread(index, samples)

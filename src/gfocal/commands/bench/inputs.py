@@ -39,11 +39,11 @@ def input_size(text: str | None) -> tuple[Resize | None, tuple[int, int]]:
     return Resize("short_long", short_side=sides[0], long_side=sides[1]), (sides[0], sides[1])
 
 
-def open_index(model: str, data: Path | None, split: Split) -> DataIndex | None:
+def open_index(model: str, data: Path | None, split: Split, *, skip_broken: bool) -> DataIndex | None:
     """What AP is measured on; None without data."""
     if data is None:
         return None
-    index = open_measured(model, data, split, format=None, skip_broken=False)
+    index = open_measured(model, data, split, format=None, skip_broken=skip_broken)
     if not len(index):
         raise UsageError(f"{data} lists no pictures: there is nothing to measure on")
     return index
