@@ -11,12 +11,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gfocal.commands.evaluate import EvaluationReport, MeasuredFiles, measure_files
+from gfocal.commands.evaluate import EvaluationReport, MeasuredFiles, calibration_misfit, measure_files
 from gfocal.data.fingerprint import fingerprint
 from gfocal.data.formats.common import SPLITS, Split
 from gfocal.data.index.data_index import DataIndex
 from gfocal.errors import BrokenInputError, GfocalError, UsageError, require_number
 from gfocal.evaluation.diagnosis.diagnose import Diagnosis
+from gfocal.exported.detector import ExportedDetector
 from gfocal.exported.open import is_exported
 from gfocal.images.reading import read_array
 from gfocal.run_report.content import Content, Measured, Timed
@@ -31,6 +32,7 @@ from gfocal.utils.records import FLAT
 from gfocal.utils.text import Say, counted
 
 if TYPE_CHECKING:  # it loads torch, which an exported file does without
+    from gfocal.detector import DenseDetector
     from gfocal.runs.checkpoint import CheckpointInfo
 
 PAGE = "report.html"
@@ -132,6 +134,7 @@ def write_report(
         examples=examples,
         value_range=measured.detector.value_range,
         timed=_timed(measured, timed),
+        uncalibrated=_uncalibrated(measured.detector),
         held_out=None if card is None or data is not None else card.get("held_out"),
     )
     return _write(file, content, replace(measured.report, confusion=looked_at.confusion))
@@ -244,6 +247,14 @@ def _warnings(measured: MeasuredFiles, card: Mapping[str, Any] | None, same: boo
     if skipped := measured.report.evaluation.skipped:
         lines.append(f"{counted(len(skipped), 'broken record')} left out, the first: {skipped[0]}")
     return lines
+
+
+def _uncalibrated(detector: DenseDetector | ExportedDetector) -> str:
+    """Why no calibration is measured; "" where one is."""
+    if detector.calibration is None:
+        return "This detector is not calibrated: gfocal calibrate makes intervals of its edges, chances of its scores."
+    unfit = calibration_misfit(detector)
+    return f"The calibration is not measured: {unfit}." if unfit else ""
 
 
 def _timed(measured: MeasuredFiles, count: int) -> Sequence[Timed]:
