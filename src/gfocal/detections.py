@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NotRequired, Protocol, SupportsIndex, TypedDict
 
@@ -50,6 +50,9 @@ class Calibrated(Protocol):
 
     def used_with(self, *, tile: int | None = None) -> Calibrated:
         """The same for tiles of that side, None for whole images."""
+
+    def resized_by(self, rule: Mapping[str, Any]) -> Calibrated:
+        """The same for images that enter by these fields of a resize."""
 
     def edge_interval(self, found: Detections, level: float | None = None, *, whole_box: bool = False) -> np.ndarray:
         """(N, 4, 2)."""

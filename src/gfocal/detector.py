@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any, Protocol, Self, TypedDict, Unpack, overload
 
@@ -277,7 +277,8 @@ class DenseDetector(nn.Module):
                 post(out[i], points, self.box_coder, self.quality, height=int(h), width=int(w), names=self.names)
                 for i, (h, w) in enumerate(all_sizes)
             ]
-        return found if self.calibration is None else [replace(one, calibration=self.calibration) for one in found]
+        own = None if self.calibration is None else self.calibration.resized_by(asdict(self.resize))  # as it is now
+        return found if own is None else [replace(one, calibration=own) for one in found]
 
     @overload
     def predict(self, source: list[Any] | tuple[Any, ...], **options: Unpack[PredictOptions]) -> list[Detections]: ...

@@ -54,6 +54,19 @@ class EmptySplitError(UsageError):
     """A split is there or named, but no image of it can be used."""
 
 
+_OF_TORCH = ("torch", "torchvision", "timm", "accelerate", "safetensors")
+
+
+def needs_torch(error: BaseException) -> UsageError | None:
+    """What to say where torch, or a package that works with it alone, is not installed; None for another error."""
+    name = getattr(error, "name", None) if isinstance(error, ModuleNotFoundError) else None
+    if name not in _OF_TORCH:
+        return None
+    return UsageError(
+        f"this needs {name}, which is not installed: pip install {name}; predict and eval run exported files without it"
+    )
+
+
 def message_of(error: BaseException) -> str:
     """What an error says, with the notes that were added to it on its way."""
     return "; ".join([str(error), *getattr(error, "__notes__", ())])

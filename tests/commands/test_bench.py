@@ -80,6 +80,8 @@ class Told:
 
     spent: dict[str, list[float]]
     stops_at: int | None = None
+    names: tuple[str, ...] = ("disc", "square", "triangle", "star", "ring", "cross")
+    fails: GfocalError | None = None
     asked: list[tuple[str, str, object]]
 
     def __init__(self, label: str, job: Job, say: object) -> None:
@@ -102,7 +104,11 @@ class Told:
                 raise KeyboardInterrupt
             ms = Told.spent[self.label][args[0]]
             return Call(ms, ms / 2, (320, 32 * (args[0] + 1)), 3)
+        if method == "names":
+            return Told.names
         if method == "accuracy":
+            if Told.fails is not None:
+                raise Told.fails
             return Accuracy(0.5, 0.7, 9)
         return Memory(1000, None) if method == "memory" else Cost(7, 5)
 
@@ -185,6 +191,28 @@ def test_ap_of_each_where_there_are_data(told: type[Told], scenes: Path) -> None
     assert report.shown == f"4 images of {scenes}"
 
 
+def test_other_classes_are_told_of_before_and_cost_no_timings(
+    told: type[Told], scenes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Told, "names", ("cat", "disc"))
+    asked_when_said: list[int] = []
+    report = bench_models(["a.onnx"], repeats=3, data=scenes, say=lambda line: asked_when_said.append(len(told.asked)))
+    assert asked_when_said[-1] == 1, "before the first call"
+    assert not [method for _, method, _ in told.asked if method == "accuracy"]
+    (row,) = report.rows
+    assert (row.latency.p50_ms, row.accuracy) == (20, None)
+    assert any(note.startswith("AP of a.onnx is not measured: the classes of ") for note in report.notes)
+
+
+def test_an_image_that_cannot_be_read_costs_no_timings(
+    told: type[Told], scenes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Told, "fails", BrokenInputError("x.jpg is broken", "x.jpg", "is broken"))
+    report = bench_models(["a.onnx"], repeats=3, data=scenes)
+    assert report.rows[0].latency.p50_ms == 20
+    assert "AP of a.onnx is not measured: x.jpg is broken" in report.notes
+
+
 @pytest.mark.parametrize(
     ("models", "options", "said"),
     [
@@ -198,6 +226,7 @@ def test_ap_of_each_where_there_are_data(told: type[Told], scenes: Path) -> None
         (["a.onnx"], {"samples": 0}, "samples must be"),
         (["a.onnx"], {"size": "31"}, "--size takes"),
         (["a.onnx"], {"size": "x320"}, "--size takes"),
+        (["a.onnx"], {"size": "416x320"}, "pictures keep their shape .* give --size 320x416"),
         (["a.onnx"], {"size": "320x320x3"}, "--size takes"),
         (["a.onnx"], {"size": "100000"}, "--size takes"),
         (["a.onnx"], {"size": "٣٢٠٠٠"}, "--size takes"),
@@ -299,6 +328,21 @@ def test_an_image_that_cannot_be_read(exported: Path, tmp_path: Path) -> None:
     broken.write_bytes(b"no image")
     with pytest.raises(BrokenInputError, match=r"broken\.jpg"):
         Subject(job(exported, images=(broken,)))
+
+
+def test_what_is_broken_may_be_left_out(exported: Path, scenes: Path, tmp_path: Path) -> None:
+    index = rename_classes(open_dataset(scenes, "val"), dict(zip(("disc", "square", "star"), NAMES, strict=True)))
+    gfocal.write_dataset({"val": keep_classes(index, NAMES)}, tmp_path / "own", "coco")
+    files = open_dataset(tmp_path / "own", "val")
+    paths = tuple(files.path(i) for i in range(len(files)))
+    paths[1].write_bytes(b"no image")
+    lines: list[str] = []
+    subject = Subject(job(exported, data=tmp_path / "own", images=paths, skip_broken=True))
+    assert len(subject.images) == 3
+    assert subject.accuracy(lambda done, total: None, lines.append).images == 3
+    assert [line for line in lines if line.startswith("left out: ") and paths[1].name in line]
+    with pytest.raises(BrokenInputError):
+        Subject(job(exported, images=paths[1:2], skip_broken=True))
 
 
 def test_a_recipe_has_random_weights_and_no_file() -> None:

@@ -115,7 +115,18 @@ def test_a_run_needs_nothing_but_its_folder(run: Path) -> None:
     page = opened(found.out)
     assert found.bytes == found.out.stat().st_size
     sections = [one["id"] for one in page.of("section")]
-    assert sections == ["training", "numbers", "curves", "faults", "pictures", "scores", "edges", "data", "origin"]
+    assert sections == [
+        "training",
+        "numbers",
+        "curves",
+        "faults",
+        "pictures",
+        "scores",
+        "edges",
+        "calibration",
+        "data",
+        "origin",
+    ]
     for words in (
         *found.verdict,
         "Loss.",

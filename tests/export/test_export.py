@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import stat
 import subprocess
 import sys
@@ -153,7 +154,7 @@ import sys
 class Nothing:
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in ("torch", "torchvision", "timm", "accelerate", "safetensors"):
-            raise ImportError(f"there is no {name} here")
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 sys.meta_path.insert(0, Nothing())
 """
@@ -208,6 +209,47 @@ main()
     assert {key: found[key] for key in ("AP", "AP50", "AR100")} == pytest.approx(
         {key: wanted[key] for key in ("AP", "AP50", "AR100")}, abs=1e-6
     )
+
+
+def named_alike(scenes: Path, tmp_path: Path) -> Path:
+    """The scenes with their first class alone, under the name of the model's."""
+    copy = Path(shutil.copytree(scenes, tmp_path / "named"))
+    for file in (copy / "annotations").glob("*.json"):
+        content = json.loads(file.read_text(encoding="utf-8"))
+        first = {**content["categories"][0], "name": NAMES[0]}
+        content["categories"] = [first]
+        content["annotations"] = [one for one in content["annotations"] if one["category_id"] == first["id"]]
+        file.write_text(json.dumps(content), encoding="utf-8")
+    return copy
+
+
+def test_so_does_report(exported: ExportReport, scenes: Path, tmp_path: Path) -> None:
+    source = "from gfocal.cli import main\nmain()\n"
+    words = ["--data", named_alike(scenes, tmp_path), "--out", tmp_path / "page.html", "--timed", "1"]
+    done = without_torch(source, "report", exported.path, *words)
+    assert done.returncode == 0, done.stderr
+    assert "<html" in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
+WITHOUT_IT = {
+    "predict": ["predict", "best.safetensors", "images"],
+    "bench": ["bench", "best.safetensors"],
+    "export": ["export", "best.safetensors"],
+    "calibrate": ["calibrate", "best.safetensors", "--data", "scenes"],
+    "train": ["train", "gfl_nano", "--data", "scenes"],
+    "doctor": ["doctor"],
+}
+
+
+@pytest.mark.parametrize("words", WITHOUT_IT.values(), ids=WITHOUT_IT.keys())
+def test_what_needs_torch_says_so(words: list[str], model: Path, scenes: Path) -> None:
+    source = "from gfocal.cli import main\nmain()\n"
+    there = {"best.safetensors": str(model), "scenes": str(scenes), "images": str(scenes / "images")}
+    done = without_torch(source, *[there.get(word, word) for word in words])
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == ""
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert line.startswith("error: this needs torch, which is not installed: pip install torch; ")
 
 
 # --- what fails

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -64,13 +64,17 @@ def test_boxes_come_back_in_pixels_of_the_image_by_hand() -> None:
 
 
 def test_a_calibration_comes_with_what_is_found() -> None:
-    own = detector(calibration=calibration("size").to_dict())
+    made = replace(calibration("size"), resize=asdict(detector().resize))
+    own = detector(calibration=made.to_dict())
     found = own.predict(image(80, 200))
-    assert found.calibration == own.calibration == calibration("size")
+    assert found.calibration == own.calibration is not None
     low, high = np.moveaxis(found.edge_interval(0.9), -1, 0)
     assert (low.min(), high[0].tolist()[2:]) == (0, [200, 80])
     with pytest.raises(UsageError, match="the exported file was calibrated by a newer gfocal"):
         detector(calibration={"format": 99})
+    own.resize = replace(own.resize, short_side=50)
+    with pytest.raises(UsageError, match=r"data\.resize has another short_side than"):
+        own.predict(image(80, 200)).edge_interval(0.9)
 
 
 def test_a_threshold_leaves_the_better_ones() -> None:

@@ -95,6 +95,10 @@ class Calibration:
         """The same for tiles of that side, None for whole images; :attr:`unfit` says whether that is as it was."""
         return replace(self, tile_now=tile)
 
+    def resized_by(self, rule: Mapping[str, Any]) -> Calibration:
+        """The same for images that enter by these fields of a resize; :attr:`unfit` says whether that is as it was."""
+        return replace(self, resize_now=dict(rule))
+
     def edge_interval(self, found: Detections, level: float | None = None, *, whole_box: bool = False) -> FloatArray:
         """(N, 4, 2) float64, see :meth:`gfocal.Detections.edge_interval`."""
         self._check_fit()

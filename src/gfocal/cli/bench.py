@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from gfocal.cli.options import Json, Overrides, Provider
+from gfocal.cli.options import Json, Overrides, Provider, SkipBroken
 from gfocal.cli.terminal import fail, own_stdout, print_json, say, verb
 
 Models = Annotated[
@@ -25,7 +25,10 @@ Samples = Annotated[
     int | None, typer.Option("--samples", help="Pictures for AP, at most; by default all of the split.")
 ]
 Size = Annotated[
-    str | None, typer.Option("--size", metavar="SIZE", help="Input of all models: 320, or 480x640 (height, width).")
+    str | None,
+    typer.Option(
+        "--size", metavar="SIZE", help="Input of all models: a side (320), or SHORTxLONG that pictures fit into."
+    ),
 ]
 Repeats = Annotated[int | None, typer.Option("--repeats", help="Rounds in which the models take turns.")]
 Seconds = Annotated[float | None, typer.Option("--seconds", help="Of measuring, for each model; by default 5.")]
@@ -52,6 +55,7 @@ def bench(
     device: Device = None,
     provider: Provider = None,
     overrides: Overrides = None,
+    skip_broken: SkipBroken = False,
     json_: Json = False,
 ) -> None:
     """Time models of any kind in turns, each in a process of its own: latency, size, memory, and AP with --data.
@@ -74,6 +78,7 @@ def bench(
             device=device,
             provider=provider,
             overrides=overrides or (),
+            skip_broken=skip_broken,
             say=say,
         )
     if json_:

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 import typer
 
-from gfocal.errors import GfocalError, UsageError, message_of
+from gfocal.errors import GfocalError, UsageError, message_of, needs_torch
 from gfocal.utils.files import describe_system_error, is_stream
 from gfocal.utils.locks import locked_file, locked_folder
 from gfocal.utils.records import to_json
@@ -76,6 +76,8 @@ def verb(function: Callable[..., None], *, together: bool = False) -> Callable[.
                 fail(error, 1)
             fail(UsageError(line), 2)
         except Exception as error:
+            if (missing := needs_torch(error)) is not None:
+                fail(missing, 2)
             _fail_unexpectedly(error)
 
     return guarded

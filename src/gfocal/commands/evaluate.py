@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -254,12 +254,19 @@ def _opened(
     return replace(opened, detector=opened.detector.to(processes.device)), processes
 
 
-def _calibrated_print(detector: DenseDetector | ExportedDetector, index: DataIndex, say: Say | None) -> str | None:
-    """Fingerprint of what a calibrated detector is measured on; a line where its calibration does not hold."""
+def calibration_misfit(detector: DenseDetector | ExportedDetector) -> str:
+    """Why the calibration of a detector does not hold as it is used now; "" where it does, or there is none."""
     own, tiling = detector.calibration, detector.tiling
     if own is None:
+        return ""
+    return own.resized_by(asdict(detector.resize)).used_with(tile=None if tiling is None else tiling.side).unfit
+
+
+def _calibrated_print(detector: DenseDetector | ExportedDetector, index: DataIndex, say: Say | None) -> str | None:
+    """Fingerprint of what a calibrated detector is measured on; a line where its calibration does not hold."""
+    if detector.calibration is None:
         return None
-    unfit = own.used_with(tile=None if tiling is None else tiling.side).unfit
+    unfit = calibration_misfit(detector)
     say_lines([f"note: the calibration is not measured: {unfit}"] if unfit else [], say)
     return fingerprint(index)
 

@@ -9,14 +9,15 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from gfocal.commands.evaluate import EvaluationReport, MeasuredFiles, measure_files
+from gfocal.commands.evaluate import EvaluationReport, MeasuredFiles, calibration_misfit, measure_files
 from gfocal.data.fingerprint import fingerprint
 from gfocal.data.formats.common import SPLITS, Split
 from gfocal.data.index.data_index import DataIndex
 from gfocal.errors import BrokenInputError, GfocalError, UsageError, require_number
 from gfocal.evaluation.diagnosis.diagnose import Diagnosis
+from gfocal.exported.detector import ExportedDetector
 from gfocal.exported.open import is_exported
 from gfocal.images.reading import read_array
 from gfocal.run_report.content import Content, Measured, Timed
@@ -24,12 +25,15 @@ from gfocal.run_report.html import render_page
 from gfocal.run_report.named_data import NamedData, find_named, open_named
 from gfocal.run_report.origin import provenance_of
 from gfocal.runs import card as run_card
-from gfocal.runs.checkpoint import CheckpointInfo, find_weights, read_about
 from gfocal.runs.curves import History, read_history
 from gfocal.runs.metrics_log import METRICS
 from gfocal.utils.files import write_atomically
 from gfocal.utils.records import FLAT
 from gfocal.utils.text import Say, counted
+
+if TYPE_CHECKING:  # it loads torch, which an exported file does without
+    from gfocal.detector import DenseDetector
+    from gfocal.runs.checkpoint import CheckpointInfo
 
 PAGE = "report.html"
 """Of a run, in its folder."""
@@ -113,7 +117,7 @@ def write_report(
     if measured.findings is None:
         raise GfocalError("only the main process can write a report")
     if about is None and not is_exported(run):  # a name, whose file is here by now
-        about = read_about(Path(measured.report.model))
+        about = _about(measured.report.model)
     looked_at = Measured.of(measured.report.evaluation, measured.findings, score)
     content = Content(
         model=Path(run).name or run,
@@ -130,6 +134,7 @@ def write_report(
         examples=examples,
         value_range=measured.detector.value_range,
         timed=_timed(measured, timed),
+        uncalibrated=_uncalibrated(measured.detector),
         held_out=None if card is None or data is not None else card.get("held_out"),
     )
     return _write(file, content, replace(measured.report, confusion=looked_at.confusion))
@@ -191,7 +196,11 @@ def _folder(run: str) -> Path | None:
 def _about(run: str) -> CheckpointInfo | None:
     """What the weights say of themselves; None of an exported file, and of a name, which is resolved later."""
     path = Path(run)
-    return None if is_exported(run) or not path.exists() else read_about(find_weights(path))
+    if is_exported(run) or not path.exists():
+        return None
+    from gfocal.runs.checkpoint import find_weights, read_about
+
+    return read_about(find_weights(path))
 
 
 def _data_name(index: DataIndex) -> str:
@@ -238,6 +247,14 @@ def _warnings(measured: MeasuredFiles, card: Mapping[str, Any] | None, same: boo
     if skipped := measured.report.evaluation.skipped:
         lines.append(f"{counted(len(skipped), 'broken record')} left out, the first: {skipped[0]}")
     return lines
+
+
+def _uncalibrated(detector: DenseDetector | ExportedDetector) -> str:
+    """Why no calibration is measured; "" where one is."""
+    if detector.calibration is None:
+        return "This detector is not calibrated: gfocal calibrate makes intervals of its edges, chances of its scores."
+    unfit = calibration_misfit(detector)
+    return f"The calibration is not measured: {unfit}." if unfit else ""
 
 
 def _timed(measured: MeasuredFiles, count: int) -> Sequence[Timed]:

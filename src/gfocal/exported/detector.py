@@ -171,12 +171,16 @@ class ExportedDetector:
         missing = (self.info.batch or len(sizes)) - len(sizes)
         return np.array([*sizes, *[(MULTIPLE, MULTIPLE)] * missing], np.int64)
 
+    def _calibration_now(self) -> Calibration | None:
+        """For the resize as it is now: it may be set."""
+        return None if self.calibration is None else self.calibration.resized_by(asdict(self.resize))
+
     def _detections(self, outputs: dict[str, np.ndarray], class_agnostic: bool) -> Detections:
         """Of one image, in input pixels."""
         count = int(outputs["count"])
         own: dict[str, Any] = {name: values[:count] for name, values in outputs.items() if name != "count"}
         limits = self.info.thresholds
-        found = Detections(names=self.names, calibration=self.calibration, **own)
+        found = Detections(names=self.names, calibration=self._calibration_now(), **own)
         if self.info.nms == "in":
             return found
         kept = suppress_arrays(

@@ -126,6 +126,7 @@ class Content:
         value_range: how values of more than 8 bits become 8.
         timed: images that were timed one by one; () where none was.
         held_out: what the run card says of images that were set apart, where these are measured.
+        uncalibrated: why no calibration was measured; "" where one was.
     """
 
     model: str
@@ -141,6 +142,7 @@ class Content:
     value_range: ValueRange = "type"
     timed: Sequence[Timed] = ()
     held_out: object = None
+    uncalibrated: str = ""
 
     def path(self, row: int) -> Path:
         """The file of an image that was measured."""

@@ -9,6 +9,7 @@ import gfocal
 from gfocal.report.html import render
 from gfocal.run_report.content import Content
 from gfocal.run_report.sections.accuracy import curves_section, numbers_section
+from gfocal.run_report.sections.calibration import calibration_section
 from gfocal.run_report.sections.data import data_section
 from gfocal.run_report.sections.faults import faults_section
 from gfocal.run_report.sections.pictures import pictures_section
@@ -58,6 +59,7 @@ def render_page(content: Content) -> Page:
             pictures,
             scores_section(measured),
             edges_section(measured),
+            calibration_section(measured.evaluation.calibration, content.uncalibrated),
             *([training] if content.history is None else []),
             data_section(content.splits, content.split, content.held_out),
             origin_section(content.provenance),

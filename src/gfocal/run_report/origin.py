@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gfocal.data.fingerprint import fingerprint
 from gfocal.data.index.data_index import DataIndex
@@ -12,8 +13,10 @@ from gfocal.recipe import build_recipe, load_recipe, recipe_names
 from gfocal.recipe.values import flat
 from gfocal.run_report.content import Provenance
 from gfocal.runs.card import Card
-from gfocal.runs.checkpoint import CheckpointInfo
 from gfocal.runtime.environment import host, versions
+
+if TYPE_CHECKING:  # it loads torch, which an exported file does without
+    from gfocal.runs.checkpoint import CheckpointInfo
 
 
 def provenance_of(

@@ -7,13 +7,15 @@ import sys
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NotRequired, TypedDict, cast
+from typing import TYPE_CHECKING, NotRequired, TypedDict, cast
 
-from gfocal.data.split import HeldOutJson
 from gfocal.errors import GfocalError
-from gfocal.runs.measured_data import MeasuredData, differ, read_measured
-from gfocal.runtime.environment import Environment, Host, host, versions
 from gfocal.utils.files import write_atomically
+
+if TYPE_CHECKING:  # they load torch, and a report of an exported file reads cards without it
+    from gfocal.data.split import HeldOutJson
+    from gfocal.runs.measured_data import MeasuredData
+    from gfocal.runtime.environment import Environment, Host
 
 CARD = "run.json"
 
@@ -79,6 +81,9 @@ def begin(folder: Path, card: Card, step: int, *, resumed: bool) -> Card:
     Returns:
         The card, with this call as its last.
     """
+    from gfocal.runs.measured_data import differ, read_measured
+    from gfocal.runtime.environment import host, versions
+
     call = Call(
         command=sys.argv,
         started=_now(),

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -190,7 +190,7 @@ def load_detector(path: str | Path, overrides: Sequence[str] = ()) -> tuple[Dens
     load_weights(detector, weights, str(file))
     if about.calibration is not None:
         found = Calibration.from_dict(about.calibration, str(file))
-        detector.calibration = replace(found, resize_now=asdict(detector.resize))
+        detector.calibration = found.resized_by(asdict(detector.resize))
     return in_layout(detector, recipe.runtime.channels_last).eval(), recipe, about
 
 

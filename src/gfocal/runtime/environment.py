@@ -1,4 +1,4 @@
-"""Versions, machine and settings that results depend on."""
+"""Versions, machine and settings that results depend on; of an exported file's measuring also where torch is not."""
 
 from __future__ import annotations
 
@@ -8,14 +8,9 @@ import platform
 from contextlib import suppress
 from typing import TypedDict
 
-import torch
-import torchvision
-
 import gfocal
 from gfocal.recipe import Recipe
-from gfocal.runtime.layout import real_layout
-from gfocal.runtime.precision import real_precision
-from gfocal.utils.processor import processor_name
+from gfocal.utils.processor import processor_name, usual_threads
 
 _PACKAGES = ("torch", "torchvision", "timm", "accelerate", "numpy", "pillow", "hotcoco", "safetensors", "pydantic")
 
@@ -55,6 +50,12 @@ class Host(TypedDict):
 
 def environment(recipe: Recipe, processes: int = 1) -> Environment:
     """The environment of this process, as one of so many that train together."""
+    import torch
+    import torchvision
+
+    from gfocal.runtime.layout import real_layout
+    from gfocal.runtime.precision import real_precision
+
     return {
         "gfocal": gfocal.__version__,
         "torch": str(torch.__version__),
@@ -76,9 +77,14 @@ def versions() -> dict[str, str | None]:
         found[name] = None
         with suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
-    found |= {"torch": str(torch.__version__), "torchvision": str(torchvision.__version__)}  # with the build
-    found["cuda"] = torch.version.cuda
-    found["cudnn"] = str(torch.backends.cudnn.version()) if torch.backends.cudnn.is_available() else None
+    found["cuda"] = found["cudnn"] = None
+    with suppress(ModuleNotFoundError):
+        import torch
+        import torchvision
+
+        found |= {"torch": str(torch.__version__), "torchvision": str(torchvision.__version__)}  # with the build
+        found["cuda"] = torch.version.cuda
+        found["cudnn"] = str(torch.backends.cudnn.version()) if torch.backends.cudnn.is_available() else None
     return found
 
 
@@ -87,12 +93,18 @@ def host() -> Host:
     memory = None
     with suppress(AttributeError, ValueError, OSError):
         memory = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
-    gpus = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
+    gpus, threads = list[Gpu](), usual_threads()
+    with suppress(ModuleNotFoundError):
+        import torch
+
+        devices = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
+        gpus = [{"name": gpu.name, "memory_gb": round(gpu.total_memory / 2**30, 1)} for gpu in devices]
+        threads = torch.get_num_threads()
     return {
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "cpu": processor_name(),
         "cpus": os.cpu_count(),
         "memory_gb": memory,
-        "gpus": [{"name": gpu.name, "memory_gb": round(gpu.total_memory / 2**30, 1)} for gpu in gpus],
-        "threads": torch.get_num_threads(),
+        "gpus": gpus,
+        "threads": threads,
     }

@@ -14,7 +14,8 @@ import torch
 from typer.testing import CliRunner
 
 from gfocal.cli.app import app
-from gfocal.commands.evaluate import evaluate_files
+from gfocal.commands.evaluate import _calibrated_print, evaluate_files
+from gfocal.commands.report import write_report
 from gfocal.commands.trust import calibrate
 from gfocal.commands.trust.calibrate import calibrate_files
 from gfocal.data.fingerprint import fingerprint, images_fingerprint
@@ -134,6 +135,35 @@ def test_eval_measures_what_it_is_worth_and_flags_a_drop(
     assert "calibration" not in to_json(plain)
 
 
+def test_report_shows_what_it_is_worth(calibrated: Path, data: Path, made: tuple[Path, Path], tmp_path: Path) -> None:
+    worse = data_for(made[0], tmp_path / "worse", seed=5, spread=0.12, pictures=5)
+    file = tmp_path / "page.html"
+
+    def page(model: Path, data: Path) -> str:
+        write_report(model, file, data=data, examples=0)
+        text = file.read_text(encoding="utf-8")
+        return " ".join(text[text.index("Does the calibration hold?") :].split())  # some spaces do not break
+
+    check = evaluate_files(str(calibrated), worse).evaluation.calibration
+    assert check is not None
+    assert check.intervals is not None
+    assert check.after is not None
+    there = page(calibrated, worse)
+    assert f"{100 * check.intervals.levels[2].edges.share:.1f} (" in there
+    assert f"{check.after.d_ece:.4f}" in there
+    assert "ntervals of 90 % hold" in there
+    here = page(calibrated, data)
+    assert "These are the pictures of the calibration itself" in here
+    assert "ntervals of 90 % hold" not in here
+    assert "This detector is not calibrated: gfocal calibrate makes" in page(made[0], data)
+    recipe = load_detector(calibrated, ["data.tile=64"])[1]
+    detector, about = load_detector(calibrated)[0], read_about(calibrated)
+    other = tmp_path / "tiles.safetensors"
+    save_detector(other, detector.state_dict(), recipe, about.names, calibration=about.calibration)
+    words = "The calibration is not measured: it was calibrated on whole pictures and looks at tiles"
+    assert words in page(other, data)
+
+
 def test_predict_writes_them(calibrated: Path, data: Path, tmp_path: Path) -> None:
     words = ["predict", str(calibrated), str(data / "images"), "-o", str(tmp_path / "out"), "--score", "0.1"]
     assert CliRunner().invoke(app, words, catch_exceptions=False).exit_code == 0
@@ -216,6 +246,20 @@ def test_tiles_have_a_calibration_of_their_own(model: Path, data: Path) -> None:
 
 
 # --- what the detector learnt from
+
+
+def test_a_resize_that_is_set_later_is_noticed(calibrated: Path, data: Path) -> None:
+    image, detector = next((data / "images").iterdir()), trained(calibrated)
+    first = detector.resize
+    assert len(detector.predict(image).edge_interval(0.9))
+    detector.resize = replace(first, size=96)
+    with pytest.raises(UsageError, match=r"does not hold for this detector: data\.resize has another size"):
+        detector.predict(image).edge_interval(0.9)
+    said: list[str] = []
+    assert _calibrated_print(detector, open_dataset(data, "val"), said.append)
+    assert "another size" in said[0]
+    detector.resize = first
+    assert len(detector.predict(image).edge_interval(0.9))
 
 
 def learnt(model: Path, **notes: Any) -> Path:

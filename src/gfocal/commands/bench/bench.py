@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from gfocal.commands.bench.inputs import input_size, open_index, timed_images
 from gfocal.commands.bench.records import (
     Accuracy,
     BenchReport,
@@ -24,11 +25,12 @@ from gfocal.commands.bench.records import (
 )
 from gfocal.commands.bench.worker import Worker
 from gfocal.data.formats.common import Split
-from gfocal.errors import UsageError, require_number
+from gfocal.data.index.data_index import DataIndex
+from gfocal.errors import GfocalError, UsageError, require_number
+from gfocal.evaluation.measured import check_names
 from gfocal.evaluation.speed import paired_ratio, turns
 from gfocal.exported.open import is_exported
-from gfocal.images.resizing import Resize
-from gfocal.runs.datasets import open_measured, spread
+from gfocal.runs.datasets import spread
 from gfocal.utils.processor import processor_name, usual_threads
 from gfocal.utils.progress import ProgressBar, notice
 from gfocal.utils.signals import exit_code
@@ -40,15 +42,11 @@ WARMUP = 3
 """Rounds that do not count."""
 LEAST, MOST = 5, 10_000
 """Rounds, where the seconds decide."""
-TIMED = 16
-"""Images of the data that the calls go round."""
-LARGEST = 4096  # pixels
-GENERATED_SIZE = (480, 640)  # pixels, height and width: as many photos have
 
 
 @dataclass
 class _Measured:
-    """A model while it is measured."""
+    """A model while it is measured; ``no_ap`` says why its AP cannot be."""
 
     label: str
     worker: Worker
@@ -57,6 +55,14 @@ class _Measured:
     memory: Memory | None = None
     cost: Cost | None = None
     accuracy: Accuracy | None = None
+    no_ap: str = ""
+
+
+@dataclass
+class _Names:
+    """Of a model's classes."""
+
+    names: Sequence[str]
 
 
 def bench_models(
@@ -73,6 +79,7 @@ def bench_models(
     device: str | None = None,
     provider: str | None = None,
     overrides: Sequence[str] = (),
+    skip_broken: bool = False,
     say: Say | None = None,
 ) -> BenchReport:
     """Time, size, memory and accuracy of models, each in a process of its own; they take turns.
@@ -82,13 +89,14 @@ def bench_models(
         data: a data set: its images are timed, and AP is measured on it. None: generated images.
         split, samples: of the data; at most so many images for AP.
         batch: images at a time.
-        size: "320" or "480x640" (height, width) in place of each model's own input size.
+        size: "320", or "480x640" (shorter and longer side that images fit into), in place of each model's own.
         repeats: rounds.
         seconds: of measuring, for each model, in place of ``repeats``.
         threads: of each model; by default ``OMP_NUM_THREADS``, or one a processor.
         device: of torch's models, "cpu" or "cuda".
         provider: of exported files, see :data:`gfocal.exported.onnx_session.PROVIDERS`.
         overrides: recipe keys, for torch's models.
+        skip_broken: leave out what is broken of the data, and say what.
         say: gets lines about the models and data.
 
     Returns:
@@ -109,8 +117,9 @@ def bench_models(
     if seconds is not None:
         require_number("seconds", seconds, least=0, below=86_400)
     _check_options([is_exported(model) for model in models], device=device, provider=provider, overrides=overrides)
-    resize, generated = _input_size(size)
+    resize, generated = input_size(size)
     paths, untrained = _resolved(models, say)
+    index = open_index(paths[0], data, split, skip_broken=skip_broken)
     how = How(
         overrides=tuple(overrides),
         device=device,
@@ -118,14 +127,16 @@ def bench_models(
         threads=threads or usual_threads(),
         batch=batch,
         resize=resize,
-        images=_images(paths[0], data, split),
+        images=timed_images(index),
         generated=generated,
         data=data,
         split=split,
         samples=samples,
+        skip_broken=skip_broken,
     )
     jobs = [Job(path, random, how) for path, random in zip(paths, untrained, strict=True)]
-    measured, ended = _in_processes(distinct(models), jobs, repeats, seconds, say)
+    index = None if index is None else spread(index, samples)
+    measured, ended = _in_processes(distinct(models), jobs, index, repeats, seconds, say)
     rounds = min(len(one.calls) for one in measured)
     return BenchReport(
         rows=tuple(_row(one, measured[0], batch, rounds) for one in measured),
@@ -140,7 +151,12 @@ def bench_models(
 
 
 def _in_processes(
-    labels: Sequence[str], jobs: Sequence[Job], repeats: int | None, seconds: float | None, say: Say
+    labels: Sequence[str],
+    jobs: Sequence[Job],
+    index: DataIndex | None,
+    repeats: int | None,
+    seconds: float | None,
+    say: Say,
 ) -> tuple[list[_Measured], int | None]:
     """Measure each model in its process; and the signal that ended this early."""
     measured: list[_Measured] = []
@@ -148,8 +164,9 @@ def _in_processes(
         workers = [stack.enter_context(Worker(label, job, say)) for label, job in zip(labels, jobs, strict=True)]
         try:
             measured += [_Measured(worker.label, worker, worker.opened()) for worker in workers]
+            _check_classes(measured, index, say)
             _measure(measured, repeats, seconds)
-            _finish(measured, jobs[0].how.data is not None)
+            _finish(measured, index is not None)
         except KeyboardInterrupt as error:
             if not measured or not measured[-1].calls:
                 raise
@@ -183,21 +200,6 @@ def _check_options(
         raise UsageError(f"--device is cpu or cuda, not {device!r}")
 
 
-def _input_size(text: str | None) -> tuple[Resize | None, tuple[int, int]]:
-    """The rule of ``--size`` and the (height, width) of generated images, which it leaves as they are."""
-    if text is None:
-        return None, GENERATED_SIZE
-    height, cross, width = text.lower().strip().partition("x")
-    sides = [int(side) for side in (height, width if cross else height) if side.isdecimal() and len(side) < 6]
-    if len(sides) != 2 or not 32 <= min(sides) <= max(sides) <= LARGEST:
-        raise UsageError(
-            f"--size takes a side or HEIGHTxWIDTH of 32 to {LARGEST} pixels, such as 320 or 480x640, not {text!r}"
-        )
-    if not cross:
-        return Resize("square", size=sides[0]), (sides[0], sides[0])
-    return Resize("short_long", short_side=min(sides), long_side=max(sides)), (sides[0], sides[1])
-
-
 def _resolved(models: Sequence[str], say: Say) -> tuple[list[str], list[bool]]:
     """The paths that the models stand for, fetched where they must be; and which of them are recipes."""
     paths, untrained = list[str](), list[bool]()
@@ -213,14 +215,18 @@ def _resolved(models: Sequence[str], say: Say) -> tuple[list[str], list[bool]]:
     return paths, untrained
 
 
-def _images(model: str, data: Path | None, split: Split) -> tuple[Path, ...]:
-    if data is None:
-        return ()
-    index = open_measured(model, data, split, format=None, skip_broken=False)
-    if not len(index):
-        raise UsageError(f"{data} lists no pictures: there is nothing to measure on")
-    index = spread(index, TIMED)
-    return tuple(index.path(i) for i in range(len(index)))
+def _check_classes(measured: Sequence[_Measured], index: DataIndex | None, say: Say) -> None:
+    """Say before the long work whose classes are not those of the data; its time is measured all the same.
+
+    Here and not in the model's process, where the index would count as memory of the model.
+    """
+    for one in measured if index is not None else ():
+        assert index is not None
+        try:
+            check_names(_Names(one.worker.ask("names")), index)
+        except UsageError as error:
+            one.no_ap = str(error)
+            say(f"note: AP of {one.label} is not measured: {error}")
 
 
 def _measure(measured: Sequence[_Measured], repeats: int | None, seconds: float | None) -> None:
@@ -257,8 +263,13 @@ def _finish(measured: Sequence[_Measured], labelled: bool) -> None:
     for one in measured:
         one.cost = one.worker.ask("cost", _size(one))
     for one in measured if labelled else ():
-        with ProgressBar(1, f"AP of {one.label}") as bar:
-            one.accuracy = one.worker.ask("accuracy", progress=bar.callback)
+        if one.no_ap:
+            continue
+        try:
+            with ProgressBar(1, f"AP of {one.label}") as bar:
+                one.accuracy = one.worker.ask("accuracy", progress=bar.callback)
+        except GfocalError as error:  # what was timed is not lost with it
+            one.no_ap = str(error)
 
 
 def _size(one: _Measured) -> tuple[int, int]:
@@ -305,6 +316,8 @@ def _notes(measured: Sequence[_Measured], untrained: Sequence[bool], how: How, r
     if rounds < 100:
         notes.append(f"{counted(rounds, 'round')}: p99 is next to the longest; --repeats 300 tells more")
     for one in measured:
+        if one.no_ap:
+            notes.append(f"AP of {one.label} is not measured: {one.no_ap}")
         if one.opened.fixed_batch not in (None, how.batch):
             notes.append(f"{one.label} takes {one.opened.fixed_batch} images a run, whatever --batch says")
         if one.opened.tiles:

@@ -25,6 +25,7 @@ class How:
         images: files; without any, generated ones.
         generated: (height, width) of those.
         data, split, samples: what AP is measured on; None: it is not, or on all images.
+        skip_broken: leave out what is broken of it.
     """
 
     overrides: tuple[str, ...]
@@ -38,6 +39,7 @@ class How:
     data: Path | None
     split: Split
     samples: int | None
+    skip_broken: bool = False
 
 
 @dataclass(frozen=True)

@@ -13,20 +13,21 @@ from typing import Any
 
 import numpy as np
 
-from gfocal.commands.bench.records import Accuracy, Call, Cost, Job, Memory, Opened
+from gfocal.commands.bench.records import Accuracy, Call, Cost, How, Job, Memory, Opened
 from gfocal.data.scenes.drawing import example_scene
 from gfocal.detections import Detections
-from gfocal.errors import UsageError
+from gfocal.errors import BrokenInputError, UsageError
 from gfocal.evaluation.evaluator import evaluate
 from gfocal.evaluation.speed import wait_for_device
 from gfocal.exported.contract import MULTIPLE, ExportInfo
 from gfocal.exported.detector import ExportedDetector, Session
 from gfocal.exported.open import SessionOptions, files_of, is_exported
+from gfocal.images.depth import ValueRange
 from gfocal.images.reading import read_array
 from gfocal.images.resizing import padded_size
 from gfocal.prediction.open import OpenedModel, open_any, open_untrained
 from gfocal.runs.datasets import open_measured, spread
-from gfocal.utils.text import Say
+from gfocal.utils.text import Say, say_lines
 
 GENERATED = 4
 """Generated images that the calls go round."""
@@ -85,7 +86,7 @@ class Subject:
             _check_fixed(detector, job)
             detector.resize = replace(job.how.resize, fill=detector.resize.fill)
         if job.how.images:
-            self.images = [read_array(path, value_range=detector.value_range) for path in job.how.images]
+            self.images = _readable(job.how, detector.value_range)
         else:
             self.images = [example_scene(*job.how.generated, seed=1 + i) for i in range(GENERATED)]
         self._find = _timed(self.model, job, self.watch)
@@ -103,6 +104,10 @@ class Subject:
             tiles=detector.tiling is not None,
             fixed_batch=detector.info.batch if isinstance(detector, ExportedDetector) else None,
         )
+
+    def names(self) -> tuple[str, ...]:
+        """Of its classes."""
+        return tuple(self.model.detector.names)
 
     def call(self, number: int) -> Call:
         """Time one batch: images from ``number * batch`` on, round and round."""
@@ -154,10 +159,17 @@ class Subject:
         job, model = self.job, self.model
         if job.how.data is None:
             raise UsageError("AP needs --data")
-        index = open_measured(str(model.path), job.how.data, job.how.split, format=None, skip_broken=False, say=say)
-        options = {**model.measured_by, "workers": 0}  # no more processes beside those that are measured
+        index = open_measured(
+            str(model.path), job.how.data, job.how.split, format=None, skip_broken=job.how.skip_broken, say=say
+        )
+        options = {
+            **model.measured_by,
+            "workers": 0,
+            "skip_broken": job.how.skip_broken,
+        }  # no more processes beside those that are measured
         index = spread(index, job.how.samples)
         found = evaluate(model.detector, index, batch_size=model.usual_batch, progress=progress, **options)
+        say_lines([f"left out: {line}" for line in found.skipped], say)
         stats = found.result.stats
         return Accuracy(float(stats["AP"]), float(stats["AP50"]), found.result.num_images)
 
@@ -173,6 +185,21 @@ def peak_of_process() -> int | None:
 
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return None
+
+
+def _readable(how: How, value_range: ValueRange) -> list[np.ndarray]:
+    """The images; without those that cannot be read, where these are to be left out; one has to be left."""
+    found, broken = list[np.ndarray](), None
+    for path in how.images:
+        try:
+            found.append(read_array(path, value_range=value_range))
+        except BrokenInputError as error:
+            if not how.skip_broken:
+                raise
+            broken = error
+    if broken is not None and not found:
+        raise broken
+    return found
 
 
 def _open(job: Job) -> OpenedModel:

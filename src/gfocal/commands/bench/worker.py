@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection
 from typing import Any, Self
 
 from gfocal.commands.bench.records import Job
-from gfocal.errors import BrokenInputError, GfocalError, UsageError
+from gfocal.errors import BrokenInputError, GfocalError, UsageError, needs_torch
 from gfocal.utils.text import Say
 
 _END = 2.0  # seconds that an idle process has to end by itself
@@ -142,6 +142,8 @@ def _told(error: Exception) -> GfocalError:
         return UsageError(str(error))
     if isinstance(error, GfocalError):
         return GfocalError(str(error))
+    if (missing := needs_torch(error)) is not None:
+        return missing
     if isinstance(error, MemoryError) or "memory" in str(error).lower():
         return GfocalError(f"not enough memory ({_first_line(error)}): use a smaller --batch or --size")
     return GfocalError(f"failed with {_first_line(error)}")
