@@ -177,13 +177,19 @@ def measured(title: str, data: Path, seed: int, options: argparse.Namespace) -> 
         if (out / "state.pt").exists():
             words.append("--resume")
         gfocal("train", planned["recipe"], *words)
-        found = json.loads(gfocal("eval", str(out), "--data", str(data), "--split", "val", "--json"))
+        # Its file: "--split val" is what the run set apart to choose on.
+        held_out = data / "annotations" / "val.json"
+        found, last = (
+            json.loads(gfocal("eval", str(out / name), "--data", str(held_out), "--json"))
+            for name in ("best.safetensors", "last.safetensors")
+        )
         lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
         trained = [line for line in lines if line["kind"] == "val"]
         numbers = {key: round(found[key], 4) for key in ("AP", "AP50", "AP75")}
         best = max(trained, key=lambda line: line["AP"])
         chosen = {"epoch": best["epoch"], "of": planned["epochs"], "AP_of_choosing": round(best["AP"], 4)}
-        file.write_text(json.dumps({**numbers, **chosen, "seed": seed}, indent=1))
+        content = {**numbers, "AP_of_last": round(last["AP"], 4), **chosen, "seed": seed}
+        file.write_text(json.dumps(content, indent=1))
     return dict(json.loads(file.read_text()))
 
 
