@@ -410,6 +410,7 @@ def test_one_that_cannot_open_its_model_says_why(tmp_path: Path) -> None:
     assert not process.is_alive()
 
 
+@pytest.mark.slow
 def test_the_command(model: Path, one_box: Path) -> None:
     words = ["bench", str(model), str(one_box), "--repeats", "3", "--json", "--threads", "1"]
     result = CliRunner().invoke(app, words)

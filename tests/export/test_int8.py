@@ -29,7 +29,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return checkpoint(tmp_path_factory.mktemp("model"))
 
 
-@pytest.fixture(scope="module", params=["onnx", "openvino"])
+@pytest.fixture(scope="module", params=[pytest.param(name, marks=pytest.mark.slow) for name in ("onnx", "openvino")])
 def report(request: pytest.FixtureRequest, model: Path, scenes: Path) -> ExportReport:
     return export_files(str(model), format=request.param, data=scenes, **OPTIONS)  # type: ignore[arg-type]
 

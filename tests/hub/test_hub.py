@@ -109,6 +109,7 @@ def test_a_model_by_its_name(hub: Hub, weights: bytes) -> None:
     assert planned_path("hub:me/street") == model_path("hub:me/street")
 
 
+@pytest.mark.slow
 def test_an_export_goes_into_the_current_folder(
     hub: Hub, weights: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

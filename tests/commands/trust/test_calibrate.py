@@ -177,7 +177,8 @@ def test_predict_writes_them(calibrated: Path, data: Path, tmp_path: Path) -> No
         assert 0 <= entry["score_calibrated"] <= 1
 
 
-@pytest.mark.parametrize("form", ["onnx", pytest.param("pt2", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["onnx", "pt2"])
 def test_exported_files_carry_it(calibrated: Path, data: Path, tmp_path: Path, form: str) -> None:
     file = tmp_path / f"model.{form}"
     words = ["export", str(calibrated), "--format", form, "-o", str(file), "--samples", "2"]

@@ -217,7 +217,8 @@ def test_dirac_boxes_with_a_calibration(tmp_path: Path) -> None:
     assert "of the calibration" in read_page(report.page.read_text()).text
 
 
-@pytest.mark.parametrize("probs", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("probs", [False, True])
 def test_exported_files_show_what_they_have(probs: bool, photo: Path, tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     recipe = small_square()
@@ -241,6 +242,7 @@ def test_exported_files_show_what_they_have(probs: bool, photo: Path, tmp_path: 
 HOSTILE = ("<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "\x1b[31m\u202e{{ 7*7 }} $x$ &amp;")
 
 
+@pytest.mark.slow
 def test_names_are_text(tmp_path: Path) -> None:
     recipe = small_square()
     file = tmp_path / "tiny.safetensors"
@@ -282,6 +284,7 @@ def test_pictures_of_a_pixel_or_a_row(size: tuple[int, int], model: Path, tmp_pa
     assert report.explanation.pictures[0].detections
 
 
+@pytest.mark.slow
 def test_objects_of_a_pixel(model: Path, data: Path, tmp_path: Path) -> None:
     content = json.loads((data / "annotations" / "val.json").read_text())
     content["annotations"] = [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [5, 5, 1, 1]}]
@@ -330,6 +333,7 @@ def test_broken_pictures_are_left_out(model: Path, photo: Path, tmp_path: Path) 
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.slow
 def test_a_second_call_replaces_the_first(model: Path, data: Path, photo: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     first = explain_files(str(model), [], out, data=data, settings=LOW)
@@ -380,6 +384,7 @@ def test_nothing_to_explain(model: Path, tmp_path: Path) -> None:
         explain_files(str(model), [], tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_a_page_has_an_end(calibrated: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(page_module, "_OTHERS", 60_000)
     settings = ExplainSettings(score=0.1, top=10, pictures=4)
