@@ -299,6 +299,7 @@ def verbs(file: Path, image: Path, out: Path) -> list[list[str]]:
     ]
 
 
+@pytest.mark.slow  # four verbs each, and bench starts processes
 @pytest.mark.parametrize(
     "kind", ["truncated", "empty", "other", "external", "folder", "missing", "no box", "unreadable"]
 )
