@@ -393,3 +393,13 @@ def test_a_run_is_told_of_objects_beyond_the_limit() -> None:
     (only,) = (line for line in lines if "more than" in line)
     assert only.startswith("warning: val: 1 picture has more than 100 objects of one class, up to 144: COCO's AP")
     assert not [line for line in before_training(index.take([1]), recipe, index.take([1])) if "more than" in line]
+
+
+@pytest.mark.parametrize("side", [2**20, 2**31 - 1])
+@pytest.mark.parametrize(
+    "moves", ["data.scale=[0.3,2.0]", "data.mosaic=1.0", "data.zoom_out=1.0", "data.iou_crop=1.0", "data.scale=null"]
+)
+def test_no_pixel_is_made_of_a_size_that_annotations_claim(moves: str, side: int) -> None:
+    # 3 TB and more: an image of that size is refused when it is read, later.
+    index = made_index([(side, side, [(0, 0, side / 2, side / 2)])])
+    assert before_training(index, small(moves, "data.flip=0.5"))[0].startswith("in 1 pictures 0 % of the edges")

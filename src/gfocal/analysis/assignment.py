@@ -28,6 +28,7 @@ ALLOWED = 0.001
 """Share of a level's edges that may lie beyond the reach before gfocal warns: 0.1 %."""
 PADDED_TO = 32  # pixels, as batches are
 _SAMPLE = 3  # a stream of random numbers that neither the order of an epoch nor its augmentation uses
+_LONGEST = 2**30  # pixels of a side: torch counts those of the image in 63 bits
 _SIZES_KEPT = 64  # image sizes whose points are kept
 
 Progress = Callable[[int, int], None]
@@ -159,8 +160,9 @@ def as_trained(index: DataIndex, recipe: Recipe, count: int) -> Iterator[Learnin
 
 
 def _blank(index: DataIndex, i: int) -> Tensor:
-    """(3, H, W) uint8 of the size of image ``i``, in the memory of one pixel."""
-    return torch.zeros(1, dtype=torch.uint8).expand(3, int(index.heights[i]), int(index.widths[i]))
+    """(3, H, W) uint8 of the size of image ``i``, without memory: annotations may claim any size, and it is not read."""
+    height, width = (min(int(side[i]), _LONGEST) for side in (index.heights, index.widths))
+    return torch.empty(1, dtype=torch.uint8, device="meta").expand(3, height, width)
 
 
 def assign(

@@ -147,7 +147,7 @@ def paint(
     first_y, last_y, y, new_height = _axis(window.top, window.height, image.shape[-2], size[0])
     if first_x >= last_x or first_y >= last_y:  # nothing of the image is to be seen
         factors = torch.tensor([size[1] / window.width, size[0] / window.height]).repeat(2)
-        return blank(size, fill), (boxes - window.corner) * factors
+        return blank(size, fill, image.device), (boxes - window.corner) * factors
     part = image[:, first_y:last_y, first_x:last_x]
     # A copy in channels-last order, since torchvision would take the strides of a view for the other order.
     part = part.permute(1, 2, 0).contiguous().permute(2, 0, 1)
@@ -207,14 +207,14 @@ def on_canvas(
 ) -> tuple[Tensor, Tensor]:
     """An image (3, h, w) with its corner at ``place`` = (y, x) of a canvas of ``size``, and its boxes."""
     (y, x), (height, width) = place, image.shape[-2:]
-    canvas = blank(size, fill)
+    canvas = blank(size, fill, image.device)
     canvas[:, y : y + height, x : x + width] = image
     return canvas, boxes + torch.tensor([x, y, x, y])
 
 
-def blank(size: tuple[int, int], fill: Sequence[int]) -> Tensor:
+def blank(size: tuple[int, int], fill: Sequence[int], device: torch.device | None = None) -> Tensor:
     """(3, *size) uint8 of one colour, in channels-last memory."""
     height, width = size
     # A row first: repeating three numbers over the whole image takes forty times as long.
-    row = torch.tensor(fill, dtype=torch.uint8).repeat(width)
+    row = torch.tensor(fill, dtype=torch.uint8, device=device).repeat(width)
     return row.repeat(height, 1).view(height, width, 3).permute(2, 0, 1)

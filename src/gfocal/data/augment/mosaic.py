@@ -111,7 +111,7 @@ class Mosaic:
             (3, h, w) uint8 in channels-last memory, and the boxes left in its pixels.
         """
         height, width = resize.target_size(*tiles[0][0].shape[-2:])
-        canvas = blank((height, width), self.fill)
+        canvas = blank((height, width), self.fill, tiles[0][0].device)
         y, x = (min(max(round(c * s), 1), s - 1) for c, s in zip(plan.centre, (height, width), strict=True))
         boxes, labels = [torch.zeros(0, 4)], [torch.zeros(0, dtype=torch.int64)]
         for i, (image, targets) in enumerate(tiles):
