@@ -160,7 +160,7 @@ def as_trained(index: DataIndex, recipe: Recipe, count: int) -> Iterator[Learnin
 
 
 def _blank(index: DataIndex, i: int) -> Tensor:
-    """(3, H, W) uint8 of the size of image ``i``, without memory: annotations may claim any size, and it is not read."""
+    """(3, H, W) uint8 of the size of image ``i``, without memory: annotations may claim any size."""
     height, width = (min(int(side[i]), _LONGEST) for side in (index.heights, index.widths))
     return torch.empty(1, dtype=torch.uint8, device="meta").expand(3, height, width)
 

@@ -45,7 +45,7 @@ def fit_edges(samples: EdgeSamples, *, kinds: Sequence[ScaleKind] | None = None,
     if len(samples) < LEAST_MATCHES or len(np.unique(samples.images)) < 2:
         raise UsageError(
             f"{counted(len(samples), 'found object')} on {counted(len(np.unique(samples.images)), 'picture')} are too "
-            f"few to calibrate edges: it takes {LEAST_MATCHES} on two pictures, and some hundreds for a level of 0.99"
+            f"few to calibrate edges: it takes {LEAST_MATCHES} on two pictures"
         )
     scales = {kind: _unseen_scale(samples, kind, seed) for kind in kinds or possible_kinds(samples.features)}
     base = _costs(samples, np.ones_like(samples.errors))

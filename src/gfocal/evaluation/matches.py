@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -103,7 +104,7 @@ def match_detections(
     # Ties between images: by their ids, as COCO has it.
     rank = np.argsort(np.argsort(index.image_ids, kind="stable"), kind="stable")
     order = np.lexsort((rank[rows], -scores))
-    order = order[_among_the_first(rows[order], labels[order], len(index.names))]
+    order = order[places_in_class(rows[order], labels[order], len(index.names)) < MOST]
     rows, boxes, labels, scores, ious = rows[order], boxes[order], labels[order], scores[order], ious[order]
     right = np.zeros((len(IOUS), len(rows)), bool)
     ignored = np.zeros_like(right)
@@ -111,32 +112,55 @@ def match_detections(
     crowd = np.asarray(index.crowd) | np.asarray(index.ignore)
     image_of = np.repeat(np.arange(len(index.image_ids)), np.diff(index.box_start))
     found = FoundObjects(image_of, np.full(len(image_of), np.nan), np.full(len(image_of), np.nan))
-    by_image = np.argsort(rows, kind="stable")
-    starts = np.flatnonzero(np.diff(rows[by_image], prepend=-1))
-    for mine in np.split(by_image, starts[1:]) if len(rows) else []:
-        image = rows[mine[0]]
-        own = slice(index.box_start[image], index.box_start[image + 1])
-        truth = np.asarray(index.boxes[own], np.float64)
-        if not len(truth):
-            continue
-        overlap = overlaps(boxes[mine], truth, crowd[own])
-        overlap[labels[mine][:, None] != truth_labels[own]] = 0
-        near = np.flatnonzero(overlap.max(1) >= IOUS[0])  # all others found nothing at any threshold
-        right[:, mine[near]], ignored[:, mine[near]], taken = _in_order(overlap[near], crowd[own])
-        near, taken = near[taken >= 0], taken[taken >= 0]
-        found.scores[own][taken], found.ious[own][taken] = scores[mine[near]], overlap[near, taken]
+    for mine, own, overlap in near_objects(index, rows, boxes, labels):
+        right[:, mine], ignored[:, mine], taken = _in_order(overlap, crowd[own])
+        mine, overlap, taken = mine[taken >= 0], overlap[taken >= 0], taken[taken >= 0]
+        found.scores[own][taken] = scores[mine]
+        found.ious[own][taken] = overlap[np.arange(len(mine)), taken]
     objects = np.zeros((len(index.image_ids), len(index.names)), np.int64)
     np.add.at(objects, (image_of[~crowd], truth_labels[~crowd].astype(np.int64)), 1)
     return Matches(rows, labels, right, ignored, objects, scores, ious, found)
 
 
-def _among_the_first(rows: IntArray, labels: IntArray, classes: int) -> IntArray:
-    """Of detections in the order of their scores, those that are among the first of their class in their image."""
-    key = rows.astype(np.int64) * classes + labels
+def places_in_class(rows: IntArray, labels: IntArray, classes: int) -> IntArray:
+    """(D,) how many detections of the same class and image come before each, in the order given."""
+    key = rows.astype(np.int64) * max(classes, 1) + labels
     order = np.argsort(key, kind="stable")
     starts = np.flatnonzero(np.diff(key[order], prepend=-1))
-    place = np.arange(len(order)) - np.repeat(starts, np.diff([*starts, len(order)]))
-    return np.sort(order[place < MOST])
+    places = np.empty(len(order), np.int64)
+    places[order] = np.arange(len(order)) - np.repeat(starts, np.diff([*starts, len(order)]))
+    return places
+
+
+def near_objects(
+    index: GroundTruth, rows: IntArray, boxes: FloatArray, labels: IntArray
+) -> Iterator[tuple[IntArray, slice, FloatArray]]:
+    """Image by image, the detections that may find an object of their class at some threshold.
+
+    Args:
+        index: the ground truth; boxes marked ``ignore`` count as crowds.
+        rows: (D,) row of each detection's image.
+        boxes: (D, 4) float64 xyxy in original pixels.
+        labels: (D,) in 0..C-1.
+
+    Yields:
+        (K,) these detections in the order given, the objects of the image, and (K, G) how far they overlap: 0 with
+        those of another class.
+    """
+    truth_labels = np.asarray(index.labels)
+    crowd = np.asarray(index.crowd) | np.asarray(index.ignore)
+    by_image = np.argsort(rows, kind="stable")
+    starts = np.flatnonzero(np.diff(rows[by_image], prepend=-1))
+    for mine in np.split(by_image, starts[1:]) if len(rows) else []:
+        image = rows[mine[0]]
+        own = slice(int(index.box_start[image]), int(index.box_start[image + 1]))
+        truth = np.asarray(index.boxes[own], np.float64)
+        if not len(truth):
+            continue
+        overlap = overlaps(boxes[mine], truth, crowd[own])
+        overlap[labels[mine][:, None] != truth_labels[own]] = 0
+        near = overlap.max(1) >= IOUS[0]  # all others found nothing at any threshold
+        yield mine[near], own, overlap[near]
 
 
 def _in_order(overlap: FloatArray, crowd: BoolArray) -> tuple[BoolArray, BoolArray, IntArray]:

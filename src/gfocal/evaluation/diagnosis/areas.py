@@ -7,8 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from gfocal.evaluation.ground_truth import BoolArray, FloatArray, IntArray
-from gfocal.evaluation.matches import IOUS, MOST, Matches
-from gfocal.evaluation.overlaps import overlaps
+from gfocal.evaluation.matches import IOUS, MOST, Matches, near_objects, places_in_class
 from gfocal.evaluation.thresholds.findings import Findings
 
 AREAS: Mapping[str, tuple[float, float]] = {
@@ -33,7 +32,7 @@ def match_in_areas(findings: Findings) -> dict[str, tuple[Matches, IntArray]]:
     rank = np.argsort(np.argsort(index.image_ids, kind="stable"), kind="stable")
     order = np.lexsort((rank[findings.rows], -findings.scores))  # ties between images: by their ids, as COCO has it
     rows, labels = findings.rows[order], findings.labels[order]
-    places = _places(rows, labels, len(index.names))
+    places = places_in_class(rows, labels, len(index.names))
     chosen = findings.kept[rows] & (places < MOST)
     order, rows, labels, places = order[chosen], rows[chosen], labels[chosen], places[chosen]
     boxes, scores = np.asarray(findings.boxes[order], np.float64), findings.scores[order]
@@ -46,16 +45,6 @@ def match_in_areas(findings: Findings) -> dict[str, tuple[Matches, IntArray]]:
         own = Matches(row[rows], labels, right[number], ignored[number], objects, scores, unknown)
         result[area] = own, places
     return result
-
-
-def _places(rows: IntArray, labels: IntArray, classes: int) -> IntArray:
-    """(D,) how many detections of the same class and image come before each."""
-    key = rows.astype(np.int64) * max(classes, 1) + labels
-    order = np.argsort(key, kind="stable")
-    starts = np.flatnonzero(np.diff(key[order], prepend=-1))
-    places = np.empty(len(order), np.int64)
-    places[order] = np.arange(len(order)) - np.repeat(starts, np.diff([*starts, len(order)]))
-    return places
 
 
 def _objects(findings: Findings, area: tuple[float, float]) -> IntArray:
@@ -77,24 +66,13 @@ def _match(findings: Findings, rows: IntArray, labels: IntArray, boxes: FloatArr
     outside = (own_area < limits[:, :1]) | (own_area > limits[:, 1:])
     right = np.zeros((len(AREAS), len(IOUS), len(rows)), bool)
     ignored = np.repeat(outside[:, None], len(IOUS), 1)
-    truth_labels = np.asarray(index.labels)
     crowd = np.asarray(index.crowd) | np.asarray(index.ignore)
     sizes = np.asarray(index.area, np.float64)
-    by_image = np.argsort(rows, kind="stable")
-    starts = np.flatnonzero(np.diff(rows[by_image], prepend=-1))
-    for mine in np.split(by_image, starts[1:]) if len(rows) else []:
-        image = rows[mine[0]]
-        own = slice(int(index.box_start[image]), int(index.box_start[image + 1]))
-        truth = np.asarray(index.boxes[own], np.float64)
-        if not len(truth):
-            continue
-        overlap = overlaps(boxes[mine], truth, crowd[own])
-        overlap[labels[mine][:, None] != truth_labels[own]] = 0
-        near = np.flatnonzero(overlap.max(1) >= IOUS[0])  # all others found nothing at any threshold
+    for mine, own, overlap in near_objects(index, rows, boxes, labels):
         other = crowd[own] | (sizes[own] < limits[:, :1]) | (sizes[own] > limits[:, 1:])
-        found, on_other = _in_order(overlap[near], crowd[own], other)
-        right[:, :, mine[near]] = found
-        ignored[:, :, mine[near]] = (ignored[:, :, mine[near]] & ~found) | on_other
+        found, on_other = _in_order(overlap, crowd[own], other)
+        right[:, :, mine] = found
+        ignored[:, :, mine] = (ignored[:, :, mine] & ~found) | on_other
     return right, ignored
 
 
