@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import openvino
 import pytest
 
 import gfocal
@@ -18,6 +17,7 @@ from gfocal.commands.export import ExportReport, LookedAt, export_files
 from gfocal.errors import UsageError
 from gfocal.export.int8 import _before, _delicate, _Operation, _quantisable
 from gfocal.exported.detector import ExportedDetector
+from gfocal.exported.openvino_session import openvino_core
 from helpers.exporting import checkpoint
 
 # Untrained networks are more sensitive than trained ones: these proofs do not hold, and need not.
@@ -78,7 +78,7 @@ def _onnx(file: Path) -> list[tuple[str, set[str], set[str]]]:
 
 
 def _openvino(file: Path) -> list[tuple[str, set[str], set[str]]]:
-    operations = openvino.Core().read_model(file).get_ordered_ops()
+    operations = openvino_core().read_model(file).get_ordered_ops()
     return [
         (
             op.get_type_name(),

@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import openvino
 import pytest
 import torch
 
@@ -21,6 +20,7 @@ from gfocal.export import openvino_file, proof
 from gfocal.export.formats import ExportOptions
 from gfocal.export.parity import BARS
 from gfocal.exported.detector import ExportedDetector
+from gfocal.exported.openvino_session import openvino_core
 from helpers.exporting import checkpoint, small_square, stirred, written
 
 PYRAMID = ("model.neck=fpn", "model.strides=[16,32,64]", "data.resize.size=160")
@@ -51,7 +51,7 @@ def test_the_files_and_their_proof(model: Path, exported: ExportReport) -> None:
     assert content["score"]["largest"] <= 1e-4
     assert {"openvino", "onnx", "torch"} <= set(content["info"]["versions"])
     assert content["info"]["opset"] is None
-    read = openvino.Core().read_model(exported.path)
+    read = openvino_core().read_model(exported.path)
     assert [port.get_any_name() for port in read.inputs] == ["images", "sizes"]
     assert read.input(0).partial_shape.to_string() == "[?,?,?,3]"
     assert read.get_rt_info("gfocal").value == gfocal.load(exported.path).info.to_text()  # type: ignore[union-attr]
@@ -140,7 +140,7 @@ def test_a_processor_without_bfloat16_proves_nothing(tmp_path: Path, monkeypatch
         def get_property(self, device: str, name: str) -> list[str]:
             return ["FP32", "INT8"]
 
-    monkeypatch.setattr(openvino, "Core", Core)
+    monkeypatch.setattr(openvino_file, "openvino_core", Core)
     info = type("Info", (), {"precision": "bf16"})
     with pytest.raises(UsageError, match="this processor has no bfloat16"):
         openvino_file.write(None, info, tmp_path / "a.xml")  # type: ignore[arg-type]
@@ -148,7 +148,7 @@ def test_a_processor_without_bfloat16_proves_nothing(tmp_path: Path, monkeypatch
 
 @pytest.mark.slow
 def test_bfloat16(tmp_path: Path, scenes: Path) -> None:
-    if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+    if "BF16" not in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         pytest.skip("this processor has no bfloat16")
     recipe = small_square(*PYRAMID)
     detector = stirred(recipe)

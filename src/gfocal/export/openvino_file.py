@@ -11,7 +11,7 @@ from gfocal.errors import UsageError
 from gfocal.export import onnx_file
 from gfocal.export.int8 import Int8, quantized_openvino
 from gfocal.exported.contract import ABOUT, ExportInfo
-from gfocal.exported.openvino_session import WEIGHTS, digest_of
+from gfocal.exported.openvino_session import WEIGHTS, digest_of, openvino_core
 
 # OpenVINO reads the graph as ONNX: its operators do the same there, suppression and the first of equal scores too.
 best = onnx_file.best
@@ -24,9 +24,7 @@ def write(program: ExportedProgram, info: ExportInfo, file: Path, int8: Int8 | N
     Raises:
         UsageError: it is larger than 2 GB, or this processor has no bfloat16 to prove such a file with.
     """
-    import openvino
-
-    core = openvino.Core()
+    core = openvino_core()
     if info.precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         raise UsageError("this processor has no bfloat16, so that nothing could be proved here: export as fp32")
     graph = onnx_file.converted(program, replace(info, opset=onnx_file.OPSET))

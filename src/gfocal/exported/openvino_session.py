@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,8 @@ class OpenVinoSession:
     def __init__(self, path: Path, *, provider: str | None = None, threads: int | None = None) -> None:
         try:
             import openvino
+
+            core = openvino_core()
         except ImportError as error:
             raise UsageError(f"{path} needs openvino: pip install openvino ({error})") from None
         graph = _read(path, _LARGEST_GRAPH)
@@ -49,7 +52,6 @@ class OpenVinoSession:
         self.info = ExportInfo.from_texts(texts, str(path))
         # An array that lives as long as the session: OpenVINO may use the weights where they are.
         self._weights = np.frombuffer(_weights(path, texts.get(WEIGHTS, "")), np.uint8)
-        core = openvino.Core()
         device = _device(provider or "cpu", core.available_devices)
         try:
             # From bytes, not from the path: nothing else is read, whatever the graph says.
@@ -70,6 +72,18 @@ class OpenVinoSession:
         self._request.infer(dict(zip(INPUTS, (images, sizes), strict=True)))
         # Copies: the next run writes into the same memory.
         return {name: self._request.get_tensor(name).data.copy() for name in self.info.outputs}
+
+
+@cache
+def openvino_core() -> Any:
+    """The ``openvino.Core`` of this process: each thing that runs or reads such files here shares it.
+
+    With more than one, a signal kills the process: for its CPU each sets a stack that signal handlers run on, and the
+    one that goes last puts back the stack of one that is gone (openvino 2025 and 2026). Ctrl-C is such a signal.
+    """
+    import openvino
+
+    return openvino.Core()
 
 
 def _settings(device: str, precision: Precision, threads: int | None) -> dict[str, Any]:
