@@ -37,7 +37,7 @@ from gfocal.exported.open import files_of
 from gfocal.images.resizing import Resize
 from gfocal.prediction.search import search_images
 from gfocal.runs.checkpoint import load_detector
-from gfocal.runs.datasets import open_measured
+from gfocal.runs.datasets import open_measured, spread_rows
 from gfocal.utils.files import explained_writing, new_file_mode, write_atomically
 from gfocal.utils.locks import locked_file
 from gfocal.utils.progress import ProgressBar, notice
@@ -118,12 +118,12 @@ def export_files(
     if samples is not None:
         require_number("samples", samples, least=1, whole=True)
     _check_calibration(precision, data, calibration)
+    web = format == "web"
+    _check_page(web, nms, edge_probs, runtime)
     found = model_path(model)
     detector, recipe, about = load_detector(found, overrides)
     if about.calibration is not None and held_calibration(about, detector) is None:
         say_lines(["note: the calibration is left out: it was made with another data.resize or other tiles"], say)
-    web = format == "web"
-    _check_page(web, nms, edge_probs, runtime)
     shape = _shape(static, detector.resize, web)
     options = ExportOptions(
         "onnx" if web else format, precision, nms or ("out" if web else "in"), shape, opset, edge_probs
@@ -254,7 +254,7 @@ def _images(
             raise error from None
     if not len(index):
         raise UsageError(f"{data} lists no pictures: there is nothing to prove the file on")
-    index = index.take(_spread(len(index), most))
+    index = index.take(spread_rows(len(index), most))
     paths = [index.path(i) for i in range(len(index))]
     words = f"{counted(len(index), 'image')} of {split} of {data}"
     classes = compare_classes(index.names, np.asarray(index.labels), detector.names)
@@ -295,9 +295,9 @@ def _apart(
         keep = min(len(pool) // 2, samples or DATA_IMAGES)
         if not keep:
             raise UsageError(f"{data} has one picture: INT8 is calibrated with some and proved on others")
-        looked_at = looked_at.part(_spread(len(pool), keep), f"{counted(keep, 'image')} of {data}")
+        looked_at = looked_at.part(spread_rows(len(pool), keep), f"{counted(keep, 'image')} of {data}")
     pool = _others(pool, looked_at.images)
-    chosen = [pool[i] for i in _spread(len(pool), most).tolist()]
+    chosen = [pool[i] for i in spread_rows(len(pool), most).tolist()]
     return looked_at, CalibrationImages(chosen, f"{counted(len(chosen), 'image')} of {words}")
 
 
@@ -315,8 +315,3 @@ def _pool(data: Path, model: Path) -> tuple[list[Path], str]:
 def _others(pool: Sequence[Path], images: Sequence[Path]) -> list[Path]:
     taken = {os.path.realpath(path) for path in images}
     return [path for path in pool if os.path.realpath(path) not in taken]
-
-
-def _spread(count: int, most: int) -> np.ndarray:
-    """At most so many of 0, 1, ..., count - 1, from the first to the last."""
-    return np.unique(np.linspace(0, count - 1, min(most, count)).astype(np.int64))

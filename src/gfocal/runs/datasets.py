@@ -328,6 +328,9 @@ def open_parts(
 
 def spread(index: DataIndex, most: int | None) -> DataIndex:
     """At most so many of the images, evenly spread; None: all."""
-    if most is None or most >= len(index):
-        return index
-    return index.take(np.linspace(0, len(index) - 1, most).astype(np.int64))
+    return index if most is None or most >= len(index) else index.take(spread_rows(len(index), most))
+
+
+def spread_rows(count: int, most: int) -> np.ndarray:
+    """At most so many of 0, 1, ..., count - 1, evenly spread, from the first to the last."""
+    return np.linspace(0, count - 1, min(most, count)).astype(np.int64)
