@@ -7,6 +7,7 @@ import time
 import torch
 
 from gfocal.recipe import Recipe
+from gfocal.runtime.layout import in_layout
 from gfocal.runtime.memory import largest_size, synthetic_loss
 from gfocal.runtime.precision import autocast, real_precision
 from gfocal.zoo import add_assistant, build_detector
@@ -20,7 +21,7 @@ def seconds_per_image(recipe: Recipe, classes: int) -> float:
     names = [f"class {number}" for number in range(classes)]
     detector = build_detector(recipe, names, pretrained=False)
     add_assistant(detector, recipe)
-    detector.to(device).train()
+    detector = in_layout(detector.to(device), recipe.runtime.channels_last).train()
     # On a CPU a large image is as quick alone; a batch would only take long.
     square = recipe.data.resize.kind == "square"
     batch = min(recipe.schedule.batch_size, 16) if device.type == "cuda" or square else 1
