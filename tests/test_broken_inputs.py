@@ -236,13 +236,13 @@ def survives(mutate: Mutation) -> None:
         assert bool(result.skipped) == bool(report.left_out["train"].images)
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=8, deadline=None, derandomize=True)
 @given(records())
 def test_mutated_records(mutate: Mutation) -> None:
     survives(mutate)
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=8, deadline=None, derandomize=True)
 @given(splices())
 def test_spliced_files(mutate: Mutation) -> None:
     survives(mutate)

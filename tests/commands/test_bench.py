@@ -64,6 +64,11 @@ def exported(model: Path) -> Path:
     return written(model.parent, detector, recipe)[0]
 
 
+@pytest.fixture(params=["torch", pytest.param("exported", marks=pytest.mark.slow)])
+def either(request: pytest.FixtureRequest, model: Path) -> Path:
+    return model if request.param == "torch" else Path(request.getfixturevalue("exported"))
+
+
 @pytest.fixture
 def one_box(tmp_path: Path) -> Path:
     """An exported file that does nearly nothing, and needs no torch."""
@@ -250,19 +255,18 @@ def test_wrong_options_are_refused_before_any_process_starts(
 # --- a model that is measured
 
 
-def test_it_finds_what_predict_finds_and_the_network_is_part_of_it(model: Path, exported: Path) -> None:
-    for path in (model, exported):
-        subject = Subject(job(path))
-        call = subject.call(0)
-        detector = gfocal.load(path)
-        assert call.detections == len(detector.predict(subject.images[0])) > 0
-        assert 0 < call.network_ms < call.ms
-        assert call.size == (64, 64)
-        assert subject.call(1).detections == len(detector.predict(subject.images[1]))
+def test_it_finds_what_predict_finds_and_the_network_is_part_of_it(either: Path) -> None:
+    subject = Subject(job(either))
+    call = subject.call(0)
+    detector = gfocal.load(either)
+    assert call.detections == len(detector.predict(subject.images[0])) > 0
+    assert 0 < call.network_ms < call.ms
+    assert call.size == (64, 64)
+    assert subject.call(1).detections == len(detector.predict(subject.images[1]))
 
 
-def test_batches_go_round_the_images(exported: Path) -> None:
-    subject = Subject(job(exported, batch=3))
+def test_batches_go_round_the_images(one_box: Path) -> None:
+    subject = Subject(job(one_box, batch=3))
     seen: list[list[int]] = []
     images = subject.images
     subject._find = lambda batch: seen.append([next(i for i, o in enumerate(images) if o is b) for b in batch]) or []
@@ -271,21 +275,18 @@ def test_batches_go_round_the_images(exported: Path) -> None:
     assert seen == [[0, 1, 2], [3, 0, 1], [2, 3, 0]]
 
 
-def test_a_batch_costs_one_run(model: Path, exported: Path) -> None:
-    for path in (model, exported):
-        subject = Subject(job(path, batch=3))
-        detector = gfocal.load(path)
-        assert subject.call(0).detections == sum(len(detector.predict(image)) for image in subject.images[:3])
+def test_a_batch_costs_one_run(either: Path) -> None:
+    subject = Subject(job(either, batch=3))
+    detector = gfocal.load(either)
+    assert subject.call(0).detections == sum(len(detector.predict(image)) for image in subject.images[:3])
 
 
-def test_the_size_that_is_asked_for_is_the_size_that_enters(model: Path, exported: Path) -> None:
+def test_the_size_that_is_asked_for_is_the_size_that_enters(either: Path) -> None:
     wide = Resize("short_long", short_side=96, long_side=160)
-    for path in (model, exported):
-        subject = Subject(job(path, resize=wide, generated=(96, 160)))
-        assert subject.call(0).size == (96, 160)
+    assert Subject(job(either, resize=wide, generated=(96, 160))).call(0).size == (96, 160)
 
 
-def test_a_static_file_takes_its_size_alone(exported: Path, tmp_path: Path) -> None:
+def test_a_static_file_takes_its_size_alone(tmp_path: Path) -> None:
     info = replace(INFO, height=64, width=64, resize=replace(INFO.resize, kind="square", size=64))
     file = save(tmp_path, graph(), info.to_text())
     assert Subject(job(file, resize=Resize("square", size=64), generated=(64, 64))).call(0).size == (64, 64)
@@ -293,9 +294,8 @@ def test_a_static_file_takes_its_size_alone(exported: Path, tmp_path: Path) -> N
         Subject(job(file, resize=Resize("square", size=32), generated=(32, 32)))
 
 
-def test_flops_and_parameters_of_a_file_are_those_of_its_recipe(model: Path, exported: Path) -> None:
-    ours, theirs = (Subject(job(path)).cost((64, 64)) for path in (model, exported))
-    assert ours == theirs
+def test_flops_and_parameters_of_a_file_are_those_of_its_recipe(model: Path, either: Path) -> None:
+    ours = Subject(job(either)).cost((64, 64))
     assert ours.parameters == sum(p.numel() for p in load_trained(model)[0].parameters())
     assert ours.flops is not None
     assert Subject(job(model)).cost((128, 64)).flops == 2 * ours.flops
@@ -310,39 +310,38 @@ def test_a_recipe_in_a_file_may_be_anything(recipe: dict[str, Any], tmp_path: Pa
     assert subject.cost((64, 64)) == Cost(None, None), "none of them is that of so small a file"
 
 
-def test_ap_is_that_of_eval(model: Path, exported: Path, scenes: Path, tmp_path: Path) -> None:
+def test_ap_is_that_of_eval(model: Path, either: Path, scenes: Path, tmp_path: Path) -> None:
     lines: list[str] = []
     renamed = tmp_path / "own"
     index = rename_classes(open_dataset(scenes, "val"), dict(zip(("disc", "square", "star"), NAMES, strict=True)))
     gfocal.write_dataset({"val": keep_classes(index, NAMES)}, renamed, "coco")
     wanted = evaluate_files(str(model), renamed).evaluation.result
-    for path in (model, exported):
-        found = Subject(job(path, data=renamed)).accuracy(lambda done, total: None, lines.append)
-        assert (found.ap, found.images) == (pytest.approx(wanted.stats["AP"], abs=1e-6), 4)
-        some = Subject(job(path, data=renamed, samples=2))
-        assert some.accuracy(lambda done, total: None, lines.append).images == 2
+    found = Subject(job(either, data=renamed)).accuracy(lambda done, total: None, lines.append)
+    assert (found.ap, found.images) == (pytest.approx(wanted.stats["AP"], abs=1e-6), 4)
+    some = Subject(job(either, data=renamed, samples=2))
+    assert some.accuracy(lambda done, total: None, lines.append).images == 2
 
 
-def test_an_image_that_cannot_be_read(exported: Path, tmp_path: Path) -> None:
+def test_an_image_that_cannot_be_read(one_box: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"no image")
     with pytest.raises(BrokenInputError, match=r"broken\.jpg"):
-        Subject(job(exported, images=(broken,)))
+        Subject(job(one_box, images=(broken,)))
 
 
-def test_what_is_broken_may_be_left_out(exported: Path, scenes: Path, tmp_path: Path) -> None:
+def test_what_is_broken_may_be_left_out(model: Path, scenes: Path, tmp_path: Path) -> None:
     index = rename_classes(open_dataset(scenes, "val"), dict(zip(("disc", "square", "star"), NAMES, strict=True)))
     gfocal.write_dataset({"val": keep_classes(index, NAMES)}, tmp_path / "own", "coco")
     files = open_dataset(tmp_path / "own", "val")
     paths = tuple(files.path(i) for i in range(len(files)))
     paths[1].write_bytes(b"no image")
     lines: list[str] = []
-    subject = Subject(job(exported, data=tmp_path / "own", images=paths, skip_broken=True))
+    subject = Subject(job(model, data=tmp_path / "own", images=paths, skip_broken=True))
     assert len(subject.images) == 3
     assert subject.accuracy(lambda done, total: None, lines.append).images == 3
     assert [line for line in lines if line.startswith("left out: ") and paths[1].name in line]
     with pytest.raises(BrokenInputError):
-        Subject(job(exported, images=paths[1:2], skip_broken=True))
+        Subject(job(model, images=paths[1:2], skip_broken=True))
 
 
 def test_a_recipe_has_random_weights_and_no_file() -> None:

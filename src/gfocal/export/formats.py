@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Protocol, cast
 
 import numpy as np
+import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
@@ -201,6 +202,8 @@ def write_detector(
     writer = form.writer(options.precision)
     if (options.precision == "int8") != (calibration is not None):
         raise UsageError("images to calibrate with are what INT8 needs, and it alone")
+    if options.edge_probs and detector.box_coder.edge_probs(torch.zeros(1, detector.box_coder.channels)) is None:
+        raise UsageError("the boxes of this detector have no distributions of their edges: leave --edge-probs away")
     shape = _shape(options.shape, recipe, detector.resize)
     half = options.precision == "fp16"
     trust = held_calibration(about, detector)
@@ -234,8 +237,6 @@ def write_detector(
         licence=str(about.notes.get("licence") or LICENCE),
         calibration=None if trust is None else about.calibration,
     )
-    if options.edge_probs and "edge_probs" not in info.outputs:
-        raise UsageError("the boxes of this detector have no distributions of their edges: leave --edge-probs away")
     int8 = None if calibration is None else _int8(detector, shape, calibration)
     return writer.write(program, info, file, int8)
 

@@ -209,7 +209,10 @@ def test_an_export_with_other_images_or_tiles_leaves_it_out(calibrated: Path) ->
     assert held_calibration(replace(about, calibration=None), detector) is None
 
 
-@pytest.mark.parametrize("kind", ["gaussian", "general", "dirac"])
+_SLOW = [pytest.param(kind, marks=pytest.mark.slow) for kind in ("gaussian", "general")]
+
+
+@pytest.mark.parametrize("kind", [*_SLOW, "dirac"])
 def test_every_kind_of_boxes(kind: str, tmp_path: Path) -> None:
     model = checkpoint(tmp_path, f"model.boxes.kind={kind}")
     data = data_for(model, tmp_path / "data")
