@@ -133,7 +133,7 @@ def test_the_pace_is_that_of_the_batches_there_are(monkeypatch: pytest.MonkeyPat
     assert batches == [1, 5, 16]
 
 
-@pytest.mark.parametrize("images", [1, 4, 30, 700])
+@pytest.mark.parametrize("images", [1, 4, 30, pytest.param(700, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("epochs", [1, 2, 7, 59, 60, 200])
 def test_nothing_lies_beyond_the_end_of_a_run(chosen_at: Callable[..., Chosen], images: int, epochs: int) -> None:
     recipe = chosen_at(0.01, index_of(images, [[0, 0, 100, 100]]), f"schedule.epochs={epochs}").recipe

@@ -846,6 +846,7 @@ def test_demo_from_nothing_to_drawings_and_again(tmp_path: Path) -> None:
     assert (out / "run/best.safetensors").stat().st_mtime_ns != weights
 
 
+@pytest.mark.slow
 def test_demo_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "demo"
 
@@ -864,7 +865,7 @@ def test_demo_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.Monke
     ("step", "epochs", "planned"),
     [
         (0.01, 4, "all of the schedule, within 4 min 0 s"),
-        (99.0, 3, "the shortest schedule, more than 4 min 0 s on this"),
+        pytest.param(99.0, 3, "the shortest schedule, more than 4 min 0 s on this", marks=pytest.mark.slow),
     ],
 )
 def test_demo_goes_by_the_pace_of_the_machine(

@@ -334,7 +334,9 @@ def test_what_the_run_card_names(run: Path, scenes: Path, tmp_path: Path) -> Non
     assert "is not known: there is no run card" in opened(write_report(copy, data=scenes).out).text
 
 
-@pytest.mark.parametrize("kind", ["held out", "yolo", "voc"])
+@pytest.mark.parametrize(
+    "kind", ["held out", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("yolo", "voc"))]
+)
 def test_data_of_any_format_and_pictures_set_apart(kind: str, scenes: Path, tmp_path: Path) -> None:
     place, out = tmp_path / "set", tmp_path / "run"
     if kind == "held out":

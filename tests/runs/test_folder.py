@@ -271,8 +271,8 @@ def test_the_best_starts_again_on_other_validation_data(
     ("setting", "said"),
     [
         ("max_detections=1", "max_detections 100 -> 1"),
-        ("class_agnostic=true", "class_agnostic False -> True"),
-        ("score_threshold=0.2", "score_threshold 0.05 -> 0.2"),
+        pytest.param("class_agnostic=true", "class_agnostic False -> True", marks=pytest.mark.slow),
+        pytest.param("score_threshold=0.2", "score_threshold 0.05 -> 0.2", marks=pytest.mark.slow),
         ("nms_iou=0.3", "nms_iou 0.6 -> 0.3"),
     ],
 )
@@ -338,7 +338,7 @@ def with_class(index: DataIndex, folder: Path, boxes: int) -> DataIndex:
     return rewritten(index, folder, change)
 
 
-@pytest.mark.parametrize(("before", "now"), [(0, 3), (3, 0), (3, None)])
+@pytest.mark.parametrize(("before", "now"), [(0, 3), (3, 0), pytest.param(3, None, marks=pytest.mark.slow)])
 def test_val_with_other_classes_is_named_where_empty_ones_are_dropped(
     before: int, now: int | None, train_index: DataIndex, val_index: DataIndex, tmp_path: Path
 ) -> None:

@@ -117,6 +117,7 @@ def assert_like(whole: Path, cut: Path) -> None:
         assert_identical(*(load_file(out / file) for out in (whole, cut)), file)
 
 
+@pytest.mark.slow
 def test_killed_twice(whole: Path, scenes: Path, tmp_path: Path, train_index: DataIndex, val_index: DataIndex) -> None:
     out = tmp_path / "run"
     draw = random.Random()
@@ -180,7 +181,9 @@ def test_twenty_kills(scenes: Path, tmp_path: Path, train_index: DataIndex, val_
 
 
 @pytest.mark.parametrize(
-    "number", [signal.SIGINT, signal.SIGTERM, pytest.param(signal.SIGHUP, marks=pytest.mark.slow)], ids=lambda n: n.name
+    "number",
+    [signal.SIGTERM, *(pytest.param(each, marks=pytest.mark.slow) for each in (signal.SIGINT, signal.SIGHUP))],
+    ids=lambda n: n.name,
 )
 def test_asked_to_end(
     number: signal.Signals, whole: Path, scenes: Path, tmp_path: Path, train_index: DataIndex, val_index: DataIndex

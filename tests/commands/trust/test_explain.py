@@ -180,7 +180,7 @@ def test_a_wrong_label_is_sure_but_wrong(calibrated: Path, data: Path, tmp_path:
     ("boxes", "kind", "words"),
     [
         ("general_dfl", "bins", "distribution over bins"),
-        ("general", "bins", "distribution over bins"),
+        pytest.param("general", "bins", "distribution over bins", marks=pytest.mark.slow),
         ("gaussian", "normal", "a normal distribution"),
         ("dirac", "none", "no distributions of their edges"),
     ],
