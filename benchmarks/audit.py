@@ -4,7 +4,8 @@
 
 A model looks once at every image of a split; what it finds is kept in --out, and a second call reads it. Then faults
 are planted into 10 % of the labels, five times: each kind's AUROC against labels without a fault, and precision among
-the 50 most suspect. Prints Markdown; writes benchmarks/results/audit.json.
+the 50 most suspect. Prints Markdown; benchmarks/results/audit.json gets the
+model by name.
 
 `--objectlab PYTHON` names an interpreter that has cleanlab (AGPL: it is run as a program of its own, on the same
 detections and labels; nothing here imports it). Its scores of boxes are taken: of places, of classes, of overlooked
@@ -64,7 +65,7 @@ def main() -> None:
     parser.add_argument("--objectlab", metavar="PYTHON")
     options = parser.parse_args()
     name, _, path = options.model.partition("=")
-    index, found = look(path, options.data, options.split, options.out / f"{name}-{options.data.name}.npz")
+    index, found = look(path, options.data, options.split, options.out / f"{name}-{options.data.name}-{options.split}.npz")
     by_id = dict(zip(index.image_ids.tolist(), found, strict=True))
     results: dict[str, dict[str, list[tuple[float | None, float | None]]]] = {
         kind: {method: [] for method in METHODS} for kind in KINDS
@@ -86,7 +87,8 @@ def main() -> None:
     }
     print(f"{name} on {options.split} of {options.data.name}, {len(index)} pictures, {len(SEEDS)} plantings\n")
     print_table(table)
-    RESULTS.write_text(json.dumps({name: table}, indent=1) + "\n")
+    known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    RESULTS.write_text(json.dumps(known | {name: table}, indent=1) + "\n")
 
 
 def means(values: list[tuple[float | None, float | None]], which: int) -> float | None:

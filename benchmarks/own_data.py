@@ -61,7 +61,7 @@ ROWS = {
 }
 MOST = 60
 """Epochs at most, as many as the recipes have: more only repeats so few images."""
-_SHARE = 0.85  # of the time in which steps are taken; validation, reading and saving take the rest
+SHARE = 0.85  # of the time in which steps are taken; validation, reading and saving take the rest
 
 GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
     "animals": {
@@ -127,9 +127,10 @@ def init_of(row: Row, weights: Path) -> list[str]:
     return [] if row.weights is None else [f"--init={weights / row.weights}"]
 
 
-def pace_of(recipe: str, data: Path, out: Path) -> float:
+def pace_of(recipe: str, data: Path, out: Path, size: int | None = None) -> float:
     """Images a second of `gfocal train`: three epochs without an evaluation."""
-    words = ["--set", "schedule.epochs=3", "--set", "schedule.eval_every=100", "--no-plots", "--json"]
+    words = [] if size is None else ["--size", str(size)]
+    words += ["--set", "schedule.epochs=3", "--set", "schedule.eval_every=100", "--no-plots", "--json"]
     found = json.loads(gfocal("train", recipe, "--data", str(data), "--out", str(out), *words))
     return float(found["pictures_per_second"])
 
@@ -157,7 +158,7 @@ def plan(sets: dict[str, Path], options: argparse.Namespace) -> None:
         size = build_recipe(load_recipe(recipe).to_dict(), row.settings).data.resize.size
         pace = paces[base] * (load_recipe(base).data.resize.size / size) ** 2
         images = round(0.8 * len(json.loads((data / "annotations" / "train.json").read_text())["images"]))
-        epochs = min(MOST, int(60 * _SHARE * options.minutes * pace / images))
+        epochs = min(MOST, int(60 * SHARE * options.minutes * pace / images))
         planned[title][name] = {"recipe": recipe, "init": init, "epochs": epochs, "size": size}
         print(title, name, planned[title][name], flush=True)
     (options.out / "plan.json").write_text(json.dumps({"pace": paces, "rows": planned}, indent=1) + "\n")

@@ -4,7 +4,8 @@
 
 Each model looks once at every image of a split; what it finds is kept in --out, and a second call reads it. Then, 20
 times: half of the images, drawn at random, calibrate; the other half measures. Tables have the means over the 20
-halves, and the smallest and largest coverage of single halves. Prints Markdown; writes benchmarks/results/trust.json.
+halves, and the smallest and largest coverage of single halves. Prints Markdown; benchmarks/results/trust.json gets
+the models by name.
 
 `signed` has two quantiles an edge, for errors to either side, on the scale that was taken: what asymmetric intervals
 would gain. `score >= 0.3` counts the boxes that `gfocal predict` shows.
@@ -48,10 +49,11 @@ def main() -> None:
     results = {}
     for given in options.model:
         name, _, path = given.partition("=")
-        index, found = look(path, options.data, options.split, options.out / f"{name}-{options.data.name}.npz")
+        index, found = look(path, options.data, options.split, options.out / f"{name}-{options.data.name}-{options.split}.npz")
         results[name] = measure(index, found, options.halves)
     print_tables(results)
-    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    RESULTS.write_text(json.dumps(known | results, indent=1) + "\n")
 
 
 def look(path: str, data: Path, split: str, cache: Path) -> tuple[DataIndex, list[Detections]]:
