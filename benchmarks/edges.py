@@ -7,8 +7,8 @@ Each is trained by the `gfocal` command as `gfocal demo` trains, on the same 2,0
 measured on 500 others. Runs that are finished are not done again. Prints a Markdown table and writes
 benchmarks/results/edges.json. Scenes know how ambiguous each edge was drawn, mostly 1 to 3 pixels. Bins of a stride
 (8 pixels and more) are too coarse for that, since a distribution over bins is never narrower than the distance to its
-two neighbours; so General has bins of a quarter of a stride, and General + DFL is shown with both. Sharp edges all tie,
-which is why there is a ceiling below 1 (gfocal/evaluation/uncertainty.py).
+two neighbours; so General has the bins of the recipe gfl_nano_fine, four a stride; General + DFL has both.
+Sharp edges all tie, which is why there is a ceiling below 1 (gfocal/evaluation/uncertainty.py).
 """
 
 from __future__ import annotations
@@ -27,9 +27,11 @@ from gfocal.data.formats.open import open_dataset
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.scenes.generate import make_scenes
 from gfocal.evaluation import spearman
+from gfocal.recipe import load_recipe
 
 RESULTS = Path(__file__).parent / "results" / "edges.json"
-FINE = ["model.boxes.delta=0.25", "model.boxes.reg_max=28"]
+BINS = load_recipe("gfl_nano_fine").model.boxes
+FINE = [f"model.boxes.delta={BINS.delta}", f"model.boxes.reg_max={BINS.reg_max}"]
 ROWS: dict[str, list[str]] = {
     "general_dfl": ["model.boxes.kind=general_dfl", *FINE],
     "gaussian": ["model.boxes.kind=gaussian"],

@@ -90,6 +90,14 @@ def test_the_published_settings() -> None:
     assert parameters == pytest.approx(0.95e6, rel=0.01)
 
 
+def test_the_fine_recipe_is_the_usual_one_with_four_bins_a_stride() -> None:
+    usual, fine = load_recipe("gfl_nano"), load_recipe("gfl_nano_fine")
+    assert (fine.model.boxes.delta, fine.model.boxes.reg_max) == (0.25, 28)
+    reach = [one.model.boxes.delta * one.model.boxes.reg_max for one in (usual, fine)]
+    assert reach == [7, 7]  # strides
+    assert load_recipe("gfl_nano_fine", ["model.boxes.delta=1.0", "model.boxes.reg_max=7"]) == usual
+
+
 @pytest.mark.parametrize("name", recipe_names())
 def test_a_recipe_survives_json(name: str) -> None:
     recipe = load_recipe(name, ["data.scale=[0.5, 2]", "model.quality.alpha=null"])

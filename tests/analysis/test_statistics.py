@@ -402,4 +402,4 @@ def test_a_run_is_told_of_objects_beyond_the_limit() -> None:
 def test_no_pixel_is_made_of_a_size_that_annotations_claim(moves: str, side: int) -> None:
     # 3 TB and more: an image of that size is refused when it is read, later.
     index = made_index([(side, side, [(0, 0, side / 2, side / 2)])])
-    assert before_training(index, small(moves, "data.flip=0.5"))[0].startswith("in 1 pictures 0 % of the edges")
+    assert before_training(index, small(moves, "data.flip=0.5"))[0].startswith("in 1 picture 0 % of the edges")

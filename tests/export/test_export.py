@@ -22,6 +22,7 @@ from gfocal.commands import export as command
 from gfocal.commands.evaluate import evaluate_files
 from gfocal.commands.export import ExportReport, export_files
 from gfocal.commands.predict import predict_patterns
+from gfocal.data.index.data_index import DataIndex
 from gfocal.detector import DenseDetector
 from gfocal.errors import UsageError
 from gfocal.export import formats, proof
@@ -33,6 +34,7 @@ from gfocal.exported.detector import ExportedDetector
 from gfocal.exported.open import SessionOptions
 from gfocal.images.resizing import Resize
 from gfocal.recipe.reading import recipe_names
+from gfocal.training.train import train
 from helpers.exporting import NAMES, checkpoint, rounding_of, small_square, stirred, written
 from helpers.paths import ROOT
 from helpers.small_runs import TINY, small
@@ -356,6 +358,20 @@ def test_fixed_shapes() -> None:
     assert fixed_shape("4", Resize("square", size=300)) == GraphShape(4, 320, 320)
     assert fixed_shape("1", Resize("short_long", short_side=800, long_side=1333)) == GraphShape(1, 1344, 1344)
     assert fixed_shape("2x64x96", Resize("square", size=64)) == GraphShape(2, 64, 96)
+
+
+def test_fine_bins_are_trained_and_exported(tmp_path: Path, train_index: DataIndex) -> None:
+    keys = "model.pretrained=false", "data.resize.size=64", "predict.score_threshold=1e-4"
+    recipe = small(*keys, name="gfl_nano_fine")
+    train(recipe, train_index, None, tmp_path / "run", progress=False)
+    trained = gfocal.load(tmp_path / "run")
+    assert isinstance(trained, DenseDetector)
+    assert trained.box_coder.channels == 4 * 29
+    report = export_files(str(tmp_path / "run"), out=tmp_path / "fine.onnx", edge_probs=True, samples=2)
+    assert report.proof.holds
+    found = gfocal.load(report.path).predict(noise(64, 64)).numpy()
+    assert found.edge_probs is not None
+    assert found.edge_probs.shape[1:] == (4, 29)
 
 
 # --- the matrix

@@ -14,7 +14,9 @@ import pytest
 from PIL import Image
 
 import gfocal
-from gfocal.export.web import page
+from gfocal.commands.export import export_files
+from gfocal.commands.trust.calibrate import calibrate_files
+from gfocal.export.web import page as page_module
 from gfocal.export.web.runtime import web_runtime
 from gfocal.exported.detector import ExportedDetector
 from helpers.browser import Browser, browsing
@@ -177,6 +179,46 @@ def test_a_second_picture_takes_the_place_of_one_that_is_looked_at(
     check_same(exported, second, browser.evaluate("window.all[0].found"))
 
 
+def test_a_calibrated_page_shows_the_intervals_that_python_gives(
+    nanodet: Path, web_package: Path, shared: Path, tmp_path: Path
+) -> None:
+    """The scale of each edge is a model's: it looks at the level of the pyramid, too, which the file then gives."""
+    weights, page = tmp_path / "weights" / "best.safetensors", tmp_path / "page"
+    weights.parent.mkdir()
+    coco = shared / "data" / "coco_mini"
+    calibrate_files(str(nanodet), coco, out=weights)
+    export_files(str(weights), format="web", out=page, runtime=web_package, data=coco, samples=4)
+    exported = gfocal.load(page / "best.onnx")
+    assert isinstance(exported, ExportedDetector)
+    photo = coco / "images" / "000000000036.jpg"
+    ours = exported.predict(photo)
+    (tmp_path / "profile").mkdir()
+    with browsing(tmp_path / "profile") as browser:
+        browser.screen(1280, 900)
+        opened(browser, (page / "index.html").as_uri())
+        found = look_at(browser, photo)
+        check_same(exported, photo, found)
+        np.testing.assert_allclose([one["interval"] for one in found], ours.edge_interval(), atol=5e-3)
+        np.testing.assert_allclose([one["chance"] for one in found], ours.score_calibrated, atol=1e-4)
+        assert browser.evaluate("document.getElementById('bands').value") == "interval"
+        browser.evaluate("document.querySelector('#list button').click()")
+        low, high = found[0]["interval"][0]
+        assert text(browser, "interval-left") == f"{low:.1f} – {high:.1f}"
+        assert text(browser, "numbers-chance") == f"right in {100 * found[0]['chance']:.0f} % of such cases"
+        widths = "[...document.querySelectorAll('#boxes .selected .band')].map((one) => +one.getAttribute('width'))"
+        assert len(browser.evaluate(widths)) == 4
+        for width in (400, 1280):
+            browser.screen(width, 900, phone=width < 500)
+            inside = "document.getElementById('numbers').scrollWidth <= document.getElementById('numbers').clientWidth"
+            assert browser.wait(inside, 5)
+        deviations = (
+            "Object.assign(document.getElementById('bands'), { value: '2' }).dispatchEvent(new Event('change'))"
+        )
+        before = browser.evaluate(widths)
+        browser.evaluate(deviations)
+        assert browser.evaluate(widths) != before
+
+
 def test_it_fits_phones_and_screens(browser: Browser, shared: Path, tmp_path: Path) -> None:
     look_at(browser, shared / "data" / "coco_mini" / "images" / "000000000025.jpg")
     pictures = []
@@ -268,11 +310,11 @@ def test_webgpu_is_tried_and_compared(
     """By SwiftShader, which computes on the processor: slower, so that a page goes on without unless it is changed."""
     photo = shared / "data" / "coco_mini" / "images" / "000000000025.jpg"
     if change is not None:
-        read = page._text
+        read = page_module._text
         assert change[0] in read("worker.js")
-        monkeypatch.setattr(page, "_text", lambda name: read(name).replace(*change))
+        monkeypatch.setattr(page_module, "_text", lambda name: read(name).replace(*change))
     shutil.copy(nanodet_page / "best.onnx", tmp_path)
-    made = page.write_page(tmp_path / "best.onnx", exported.info, web_runtime(web_package), "changed")
+    made = page_module.write_page(tmp_path / "best.onnx", exported.info, web_runtime(web_package), "changed")
     flags = ("--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--enable-features=Vulkan")
     with browsing(tmp_path, *flags, "--use-angle=swiftshader") as browser:
         opened(browser, made.as_uri())

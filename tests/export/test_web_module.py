@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gfocal.calibration import Calibration
+from gfocal.detections import Detections
 from gfocal.export.web.page import MODULE
 from gfocal.exported.contract import ExportInfo, ResizeRule
 from gfocal.exported.detector import ExportedDetector
 from gfocal.exported.suppression import suppress_arrays
 from gfocal.images.resizing import Resize, resize_to
 from gfocal.utils.records import to_json
+from helpers.calibrated import calibration, edge_samples
 from helpers.javascript import run_module
 from helpers.made_exports import INFO
 from helpers.paths import PACKAGE
@@ -151,6 +155,105 @@ def test_from_an_image_to_its_detections(info: ExportInfo, count: int, edges: bo
     assert np.float32([one["score"] for one in found]).tolist() == ours.scores.tolist()
     assert [one["box"] for one in found] == ours.boxes.tolist()
     assert [one["std"] for one in found] == (ours.edge_std.tolist() if edges else [None] * len(found))
+
+
+# ---- calibrations -------------------------------------------------------------------------------------------------
+
+
+def stored(kind: Any, **changes: Any) -> tuple[Calibration, dict[str, Any]]:
+    """A calibration with a class of its own, and what a file's metadata have of it."""
+    own = calibration(kind, **changes)
+    groups = own.edges.groups
+    if len(groups) == 1:
+        wider = tuple(tuple(2 * value for value in row) for row in groups[0].edges)
+        groups = (replace(groups[0], name="dog", edges=wider), *groups)
+    own = replace(own, edges=replace(own.edges, groups=groups))
+    return own, {"names": ["cat", "dog"], "calibration": json.loads(json.dumps(own.to_dict(), allow_nan=False))}
+
+
+def some(own: Calibration, count: int = 40) -> Detections:
+    features = edge_samples(count, seed=9).features
+    boxes, std = np.float32(features.boxes), np.float32(features.edge_std)
+    boxes[0, 2], std[1], boxes[2] = boxes[0, 0], 0, [0, 0, 800, 900]  # no width; sure edges; all of the image
+    probs = np.float32(np.random.default_rng(0).dirichlet(np.ones(32), (count, 4)))
+    probs[3], probs[4] = np.eye(32)[:4], 0  # all in one bin
+    probs[4, :, 0], probs[4, :, 31] = 0.95, 0.05  # quantiles near each other, and a large deviation
+    scores = np.float32(np.linspace(0, 1, count))
+    labels, levels = np.arange(count) % 2, np.arange(count) % 3
+    return Detections(boxes, scores, labels, ("cat", "dog"), std, probs, levels, (900, 800), own)  # type: ignore[arg-type]
+
+
+def as_given(found: Detections) -> list[dict[str, Any]]:
+    own = found.numpy()
+    columns = (own.labels, own.scores, own.boxes, own.edge_std, own.levels, own.edge_probs)
+    names = ("label", "score", "box", "std", "level", "probs")
+    return [
+        {name: values[i].tolist() for name, values in zip(names, columns, strict=True)}  # type: ignore[index]
+        for i in range(len(own))
+    ]
+
+
+@pytest.mark.parametrize("kind", ["constant", "size", "edge_std", "quantiles", "model"])
+def test_intervals_are_those_of_python(kind: Any, tmp_path: Path) -> None:
+    own, info = stored(kind)
+    assert own.edges.scale.kind == kind
+    found = some(own)
+    levels = [0.001, 0.05, 0.29, 0.9, 0.905, 0.95, 0.999]
+    script = """const image = { width: 800, height: 900 }, all = [];
+    for (const level of given.levels) for (const wholeBox of [false, true])
+      all.push(given.found.map((one) => gfocal.edgeIntervals(given.info, one, image, { level, wholeBox })));
+    const usual = given.found.map((one) => gfocal.edgeIntervals(given.info, one, image));
+    console.log(JSON.stringify({ all, usual }));"""
+    theirs = run_module(IMPORT + script, tmp_path, {"info": info, "found": as_given(found), "levels": levels})
+    ours = [found.edge_interval(level, whole_box=whole) for level in levels for whole in (False, True)]
+    np.testing.assert_allclose(theirs["all"], ours, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(theirs["usual"], found.edge_interval(), rtol=1e-9, atol=1e-9)
+    assert not np.allclose(ours[0], ours[1])
+
+
+@pytest.mark.parametrize("kind", ["isotonic", "platt"])
+def test_chances_are_those_of_python(kind: Any, tmp_path: Path) -> None:
+    own, _ = stored("constant")
+    own = replace(own, scores=replace(own.scores, kind=kind, slope=1.3, offset=-0.4))
+    scores = np.float32([0, 1e-9, 0.05, *own.scores.x[:5], 0.3, 0.77, own.scores.x[-1], 1])
+    script = "console.log(JSON.stringify(given.scores.map((one) => gfocal.chance(given.info, one))));"
+    given = {"info": {"calibration": own.to_dict()}, "scores": scores.tolist()}
+    theirs = run_module(IMPORT + script, tmp_path, given)
+    np.testing.assert_allclose(theirs, own.scores.of(scores), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("tile", [None, 640])
+def test_a_calibrated_file_gives_intervals_where_they_hold(tile: int | None, tmp_path: Path) -> None:
+    resize = {key: value for key, value in asdict(INFO.resize).items() if key != "method"}
+    _, content = stored("model", resize=resize, tile=tile)
+    info = replace(INFO, nms="out", calibration=content["calibration"], outputs=(*INFO.outputs, "levels"))
+    image, made = noise(75, 100, 3), {**outputs(30, True), "levels": np.arange(30)[None] % 3}
+    (ours,) = ExportedDetector(Given(info, made)).find([image])
+    given: dict[str, Any] = {
+        "info": to_json(info),
+        "outputs": {name: values.ravel().tolist() for name, values in made.items()},
+        "image": {"data": image.ravel().tolist(), "channels": 3, "height": 75, "width": 100},
+    }
+    wrap = "for (const [name, data] of Object.entries(given.outputs)) given.outputs[name] = "
+    wrap += '["labels", "count", "levels"].includes(name) ? BigInt64Array.from(data.map(BigInt))'
+    wrap += " : Float32Array.from(data);\n"
+    found = run_module(IMPORT + wrap + RUN, tmp_path, given)["found"]
+    assert len(found) == len(ours) > 5
+    if tile is not None:
+        assert not any("interval" in one or "chance" in one for one in found)
+        return
+    np.testing.assert_allclose([one["interval"] for one in found], ours.edge_interval(), rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose([one["chance"] for one in found], ours.score_calibrated, rtol=1e-6)
+
+
+def test_what_does_not_hold_is_said(tmp_path: Path) -> None:
+    infos = [{"calibration": own} for own in (None, {"tile": None}, {"tile": 640})]
+    script = "console.log(JSON.stringify(given.map((info) => gfocal.calibrationMisfit(info))));"
+    assert run_module(IMPORT + script, tmp_path, infos) == [
+        "the detector is not calibrated",
+        "",
+        "it was calibrated on tiles of 640 pixels, and this looks at whole pictures",
+    ]
 
 
 def test_an_image_that_does_not_fit_is_said(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from gfocal.export.web import runtime as module
 from gfocal.export.web.page import GENERATOR, page_text, write_page
 from gfocal.export.web.runtime import NAME, SCRIPT, VERSION, WASM, WebRuntime, address, web_runtime
 from gfocal.exported.contract import TileRule
+from helpers.calibrated import calibration
 from helpers.exporting import checkpoint
 from helpers.file_server import FileServer, Served, running
 from helpers.made_exports import INFO
@@ -80,6 +81,37 @@ def test_a_page_says_what_it_shows() -> None:
     assert 'min="0.6"' in page(thresholds=replace(INFO.thresholds, score_threshold=0.6))
     many = page(names=tuple(f"kind {i}" for i in range(300)))
     assert "300 kinds of objects" in many
+
+
+def test_a_calibrated_page_shows_intervals_at_the_stored_level() -> None:
+    own = calibration("edge_std", level=0.8, image_hashes=("aa", "bb"))
+    groups = (replace(own.edges.groups[-1], name="\udcff"), *own.edges.groups)
+    own = replace(own, edges=replace(own.edges, groups=groups))
+    text = page(names=("\udcff", "dog"), calibration=own.to_dict())
+    assert '<option value="interval" selected>80 % interval</option>' in text
+    assert 'id="interval-left"' in text
+    assert 'id="std-left"' not in text
+    assert '<option value="1">' in text
+    assert f"100 pictures with {own.edges.matches} found objects" in text
+    kept = json.loads(element(text, "about-data"))["info"]
+    assert kept["names"] == ["?", "dog"]
+    assert kept["calibration"]["names"] == ["\udcff", "dog"]  # what groups go by
+    assert kept["calibration"].keys() == {"level", "tile", "names", "edges", "scores"}
+    without = page(calibration=own.to_dict(), outputs=("boxes", "scores", "labels", "count"))
+    assert 'value="interval"' in without
+    assert 'value="1"' not in without
+
+
+@pytest.mark.parametrize("own", [None, calibration("edge_std", tile=640).to_dict()])
+def test_a_page_without_intervals_is_as_before_and_says_why(own: dict[str, object] | None) -> None:
+    text = page(calibration=own)
+    assert 'value="interval"' not in text
+    assert 'id="interval-left"' not in text
+    assert 'id="std-left"' in text
+    assert '<option value="1" selected>' in text
+    assert json.loads(element(text, "about-data"))["info"]["calibration"] is None
+    words = "not shown: it was calibrated on tiles of 640 pixels and looks at whole pictures"
+    assert (words in text) == (own is not None)
 
 
 @pytest.mark.parametrize(

@@ -133,6 +133,25 @@ def test_damaged_weights_of_a_backbone_are_refused(
 
 
 @pytest.mark.parametrize(
+    ("make", "load"),
+    [
+        (lambda: TimmBackbone("resnet18").body, lambda p: TimmBackbone("resnet18", pretrained=p)),
+        (ShuffleNetBackbone, lambda p: ShuffleNetBackbone(pretrained=p)),
+    ],
+    ids=["timm", "shufflenet"],
+)
+def test_variances_below_0_of_a_backbone_are_refused(
+    make: Callable[[], nn.Module], load: Callable[[str], nn.Module], tmp_path: Path
+) -> None:
+    path, state = tmp_path / "weights.pth", make().state_dict()
+    name = next(name for name in state if name.endswith("running_var"))
+    state[name][2] = -1e-3
+    torch.save(state, path)
+    with pytest.raises(UsageError, match=rf"model\.pretrained: .*variances below 0: 1 of \d+ in {name}"):
+        load(str(path))
+
+
+@pytest.mark.parametrize(
     "build",
     [lambda path: TimmBackbone("resnet18", pretrained=path), lambda path: ShuffleNetBackbone(pretrained=path)],
     ids=["timm", "torchvision"],

@@ -23,11 +23,11 @@ def _counted_lines(recipe: Recipe, now: Assigned, of: str) -> list[str]:
     missed, kind = f"{percent(now.missed_share)} of the objects get no point", recipe.model.assigner.kind
     if now.dynamic:
         return [
-            f"in {of} pictures {missed}; {kind} chooses the points of the others by predictions: training counts the "
+            f"in {of} {missed}; {kind} chooses the points of the others by predictions: training counts the "
             "edges beyond what the boxes can reach, after each epoch"
         ]
     beyond = f"{percent(now.truncated_share)} of the edges lie beyond what the boxes can reach"
-    lines = [f"in {of} pictures {beyond}, {missed}"]
+    lines = [f"in {of} {beyond}, {missed}"]
     if ASSIGNERS[kind].dynamic:
         early, epochs = recipe.model.assigner.static_epochs, recipe.schedule.epochs
         setting = f"model.assigner.static_epochs={early}"
@@ -64,7 +64,8 @@ def before_training(
     moved = bool(data.scale or data.multi_scale or data.zoom_out or data.iou_crop or data.mosaic)
     chosen = choose_images(len(index), START_IMAGES, recipe.runtime.seed)
     now = assign(index, recipe, chosen, augmented=moved, start=True)
-    of = f"{len(chosen):,}" if len(chosen) == len(index) else f"{len(chosen):,} of {len(index):,}"
+    every = counted(len(index), "picture")
+    of = every if len(chosen) == len(index) else f"{len(chosen):,} of {every}"
     lines = _counted_lines(recipe, now, of)
     if reasons := reach_reasons(recipe, now):
         n = least_reach(now, recipe.model.boxes.delta)

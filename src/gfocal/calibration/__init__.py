@@ -12,6 +12,7 @@ from gfocal.calibration.quantiles import box_table, conformal_quantile, edge_tab
 from gfocal.calibration.scores import ScoreCalibration, Threshold
 from gfocal.calibration.scores_fit import ScoreSamples, cross_fitted_scores, fit_scores
 from gfocal.calibration.stored import Calibration
+from gfocal.calibration.tracking import box_covariance, box_measurement, measurement_noise
 
 __all__ = [
     "Calibration",
@@ -22,6 +23,8 @@ __all__ = [
     "ScoreCalibration",
     "ScoreSamples",
     "Threshold",
+    "box_covariance",
+    "box_measurement",
     "box_table",
     "calibrate_distributions",
     "conformal_quantile",
@@ -34,5 +37,6 @@ __all__ = [
     "interval_score",
     "la_ece",
     "lrp",
+    "measurement_noise",
     "share_of",
 ]

@@ -17,6 +17,8 @@ from gfocal.errors import UsageError
 from gfocal.utils.records import fields_from_json, fields_to_json
 
 FORMAT = 1
+MOST_HASHES = 2000
+"""Of images that a calibration keeps, the smallest ones: 28 KB of text."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +37,8 @@ class Calibration:
         resize: the detector's, which it holds for.
         tile: side of tiles in pixels; None for whole images.
         gfocal: the version that fitted it.
+        image_hashes: of the images, see :func:`gfocal.data.fingerprint.image_hashes`, at most :data:`MOST_HASHES`; none
+            in what an earlier version fitted.
         resize_now, tile_now: how the detector is used; None: its images as then, and without tiles. Not stored.
     """
 
@@ -50,6 +54,7 @@ class Calibration:
     resize: dict[str, Any]
     tile: int | None
     gfocal: str
+    image_hashes: tuple[str, ...] = ()
     resize_now: dict[str, Any] | None = field(default=None, compare=False)
     tile_now: int | None = field(default=None, compare=False)
 

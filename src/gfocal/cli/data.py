@@ -9,6 +9,7 @@ import typer
 
 from gfocal.cli.options import DataFormat, ImagesDir, Json, Overrides, SkipBroken
 from gfocal.cli.terminal import claimed, echo, own_stdout, print_json, say, verb, warn
+from gfocal.utils.text import counted
 
 data_app = typer.Typer(
     name="data",
@@ -169,7 +170,7 @@ def preview(
         warn(result["skipped"], "broken record", "left out")
     if json_:
         return print_json(result)
-    echo(f"{out}: {result['pictures']} pictures, {result['boxes']} boxes")
+    echo(f"{out}: {counted(result['pictures'], 'picture')}, {counted(result['boxes'], 'box', 'boxes')}")
 
 
 @data_app.command()
@@ -211,7 +212,7 @@ def convert(
     if json_:
         return print_json(result)
     for split, counts in result["splits"].items():
-        echo(f"{split}: {counts['pictures']:,} pictures, {counts['boxes']:,} boxes")
+        echo(f"{split}: {counted(counts['pictures'], 'picture')}, {counted(counts['boxes'], 'box', 'boxes')}")
     if result["lost"]:
         beside = f"kept in {result['sidecar']}, which other programs do not read" if result["sidecar"] else "lost"
         echo(f"the format cannot hold these; they are {beside}:", *(f"  {line}" for line in result["lost"]))

@@ -13,6 +13,7 @@ import typer
 from gfocal.cli.options import DataFormat, DataSets, ImagesDir, Init, Json, Overrides, RecipeName, Rename, SkipBroken
 from gfocal.cli.terminal import echo, fail, is_main_process, own_stdout, print_json, say, verb, verb_of_many, warn
 from gfocal.utils.signals import Stopped, exit_code
+from gfocal.utils.text import counted
 
 if TYPE_CHECKING:
     from gfocal.data.index.data_index import DataIndex
@@ -324,7 +325,7 @@ def find_lr(
                     progress=bar.update,
                 )
             report = finder.sweep_report(sweep, loaded, len(index))
-            files = write_sweep(report, out, f"{Path(recipe).stem}, {len(index):,} pictures")
+            files = write_sweep(report, out, f"{Path(recipe).stem}, {counted(len(index), 'picture')}")
     if json_:
         return print_json({**report.to_dict(), "files": files})
     echo(

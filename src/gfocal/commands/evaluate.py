@@ -12,7 +12,7 @@ import numpy as np
 
 from gfocal.calibration.stored import Calibration
 from gfocal.data.checks.crowding import COCO_DETECTIONS, Crowding, crowding, describe_crowding
-from gfocal.data.fingerprint import fingerprint
+from gfocal.data.fingerprint import fingerprint, image_hashes
 from gfocal.data.formats.open import SPLITS, Format, Split
 from gfocal.data.index.class_match import ClassComparison, compare_classes, describe_comparison
 from gfocal.data.index.data_index import DataIndex
@@ -24,6 +24,7 @@ from gfocal.evaluation.evaluator import evaluate
 from gfocal.evaluation.measured import Evaluation
 from gfocal.evaluation.thresholds.folder import claim_folder
 from gfocal.evaluation.trust.check import CalibrationCheck
+from gfocal.evaluation.trust.overlap import overlap_of
 from gfocal.exported.detector import ExportedDetector
 from gfocal.exported.open import USUAL, SessionOptions
 from gfocal.prediction.open import OpenedModel, open_any
@@ -227,7 +228,7 @@ def measure_files(
     if warn is not None:
         warn(skipped)
     report = EvaluationReport(
-        evaluation=replace(measured, skipped=tuple(skipped), calibration=_checked(measured, detector, print_of)),
+        evaluation=replace(measured, skipped=tuple(skipped), calibration=_checked(measured, detector, index, print_of)),
         model=str(opened.file),
         data=str(index.annotations),
         split=split,
@@ -272,13 +273,14 @@ def _calibrated_print(detector: DenseDetector | ExportedDetector, index: DataInd
 
 
 def _checked(
-    measured: Evaluation, detector: DenseDetector | ExportedDetector, print_of: str | None
+    measured: Evaluation, detector: DenseDetector | ExportedDetector, index: DataIndex, print_of: str | None
 ) -> CalibrationCheck | None:
-    """What the calibration is worth here, and whether it was made of these very images."""
+    """What the calibration is worth here, and whether it was made of these very images, or some of them."""
     check, own = measured.calibration, detector.calibration
     if check is None or not isinstance(own, Calibration):
         return check
-    return replace(check, seen=own.data == print_of)
+    overlap = overlap_of(own, image_hashes(index)) if own.image_hashes else None
+    return replace(check, seen=own.data == print_of, overlap=overlap)
 
 
 def _split_of(name: str) -> Split:

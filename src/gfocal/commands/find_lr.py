@@ -14,7 +14,7 @@ from gfocal.recipe import Recipe
 from gfocal.runs.datasets import open_parts, open_run_data
 from gfocal.training.lr_finder import SweepReport
 from gfocal.utils.files import write_atomically
-from gfocal.utils.text import Say
+from gfocal.utils.text import Say, counted
 
 PLOT, NUMBERS = "lr.png", "lr.json"
 
@@ -92,7 +92,7 @@ def describe_sweep(report: SweepReport, command: Sequence[str]) -> list[str]:
         ]
     lines = [
         f"the loss fell from {found.begin:.2g} to {found.end:.2g} and {end}",
-        f"learning rate {found.lr:.2g} for {report.images_per_step} pictures per step; "
+        f"learning rate {found.lr:.2g} for {counted(report.images_per_step, 'picture')} per step; "
         f"the recipe's is {report.recipe_lr:.2g}",
     ]
     return [*lines, f"next: {shlex.join([*command, '--set', override])}"]

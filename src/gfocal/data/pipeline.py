@@ -16,6 +16,7 @@ from gfocal.errors import UsageError
 from gfocal.images.from_recipe import tiling_of
 from gfocal.images.resizing import Resize
 from gfocal.recipe import Recipe
+from gfocal.utils.text import counted
 
 
 def train_transform(recipe: Recipe, resize: Resize) -> TrainTransform:
@@ -78,8 +79,9 @@ def tile_lines(recipe: Recipe, index: DataIndex) -> list[str]:
         return []
     empty, shown = int(tiles.empty.sum()), images_per_epoch(recipe, index)
     lines = [
-        f"tiles: {len(tiles.of):,} pictures are {len(index):,} tiles of {tiles.tiling.side} pixels"
-        f"{' (whole pictures included)' if tiles.tiling.whole else ''}, {empty:,} of them without objects; "
+        f"tiles: {counted(len(tiles.of), 'picture is', 'pictures are')} {counted(len(index), 'tile')} of "
+        f"{tiles.tiling.side} pixels{' (whole pictures included)' if tiles.tiling.whole else ''}, "
+        f"{empty:,} of them without objects; "
         f"an epoch shows {shown:,}"
     ]
     if tiles.cut:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gfocal.recipe import OptimRecipe, ScheduleRecipe
+from gfocal.utils.text import counted
 
 
 def make_optimizer(detector: nn.Module, recipe: OptimRecipe) -> torch.optim.Optimizer:
@@ -42,7 +43,8 @@ def scaled_lr(recipe: OptimRecipe, images_per_step: int) -> float:
 def lr_line(recipe: OptimRecipe, images_per_step: int) -> str:
     """What is said about the learning rate of a run."""
     origin = f" (optim.lr={recipe.lr:g} is for {recipe.reference_batch})" if recipe.reference_batch else ""
-    return f"{images_per_step} pictures per step, learning rate {scaled_lr(recipe, images_per_step):.3g}{origin}"
+    rate = f"learning rate {scaled_lr(recipe, images_per_step):.3g}{origin}"
+    return f"{counted(images_per_step, 'picture')} per step, {rate}"
 
 
 def lr_factor(schedule: ScheduleRecipe, step: int, steps_an_epoch: int) -> float:

@@ -23,6 +23,7 @@ from gfocal.data.formats.open import open_dataset
 from gfocal.data.split import Apart, HeldOut
 from gfocal.detector import DenseDetector
 from gfocal.errors import BrokenInputError, UsageError
+from gfocal.evaluation.trust.overlap import Overlap
 from gfocal.export.formats import held_calibration
 from gfocal.exported.detector import ExportedDetector
 from gfocal.images.tiling import Tiling
@@ -133,6 +134,65 @@ def test_eval_measures_what_it_is_worth_and_flags_a_drop(
     plain = evaluate_files(str(made[0]), data)
     assert plain.evaluation.calibration is None
     assert "calibration" not in to_json(plain)
+
+
+def part_of(data: Path, folder: Path, images: int) -> Path:
+    """The first images of a data set under other names, with their boxes."""
+    content = json.loads((data / "annotations" / "val.json").read_text())
+    (folder / "annotations").mkdir(parents=True)
+    (folder / "images").mkdir()
+    content["images"] = content["images"][:images]
+    for image in content["images"]:
+        shutil.copy(data / "images" / image["file_name"], folder / "images" / f"copy_{image['file_name']}")
+        image["file_name"] = f"copy_{image['file_name']}"
+    content["annotations"] = [one for one in content["annotations"] if one["image_id"] <= images]
+    (folder / "annotations" / "val.json").write_text(json.dumps(content))
+    return folder
+
+
+def test_eval_finds_images_of_the_calibration_in_other_data(
+    calibrated: Path, data: Path, made: tuple[Path, Path], tmp_path: Path
+) -> None:
+    def check(data: Path) -> Any:
+        return evaluate_files(str(calibrated), data).evaluation.calibration
+
+    same, part = check(data), check(part_of(data, tmp_path / "part", 9))
+    assert (same.seen, same.overlap) == (True, Overlap(24, 24, False))
+    assert (part.seen, part.overlap) == (False, Overlap(9, 9, False))
+    mixed = data_for(made[0], tmp_path / "mixed", images=10, pictures=5)
+    for i in (2, 3, 8):
+        shutil.copy(data / "images" / f"{i}.png", mixed / "images" / f"{i}.png")
+    report = evaluate_files(str(calibrated), mixed)
+    assert report.evaluation.calibration is not None
+    assert report.evaluation.calibration.overlap == Overlap(10, 3, False)
+    assert to_json(report)["calibration"]["overlap"] == {"pictures": 10, "seen": 3, "at_least": False}
+    shown = CliRunner().invoke(app, ["eval", str(calibrated), "--data", str(mixed)], catch_exceptions=False)
+    assert (
+        "note: the calibration was fitted on 3 of these 10 pictures: on others it holds a little less" in shown.stdout
+    )
+    page = tmp_path / "page.html"
+    write_report(calibrated, page, data=mixed, examples=0)
+    assert "The calibration was fitted on 3 of these 10 pictures" in " ".join(page.read_text(encoding="utf-8").split())
+    other = check(data_for(made[0], tmp_path / "other", images=6, pictures=6))
+    assert (other.overlap, other.describe_seen()) == (Overlap(6, 0, False), "")
+
+
+def test_a_calibration_of_an_earlier_version_says_nothing_of_single_images(
+    calibrated: Path, data: Path, tmp_path: Path
+) -> None:
+    about = read_about(calibrated)
+    assert about.calibration is not None
+    earlier = {key: value for key, value in about.calibration.items() if key != "image_hashes"}
+    detector, recipe, _ = load_detector(calibrated)
+    file = tmp_path / "earlier.safetensors"
+    save_detector(file, detector.state_dict(), recipe, about.names, calibration=earlier)
+    same, part = (
+        evaluate_files(str(file), place).evaluation.calibration for place in (data, part_of(data, tmp_path / "part", 9))
+    )
+    assert same is not None
+    assert part is not None
+    assert (same.seen, same.overlap, part.seen, part.overlap) == (True, None, False, None)
+    assert part.describe_seen() == ""
 
 
 def test_report_shows_what_it_is_worth(calibrated: Path, data: Path, made: tuple[Path, Path], tmp_path: Path) -> None:

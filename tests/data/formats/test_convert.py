@@ -155,7 +155,7 @@ def test_a_label_file_that_was_changed_counts(tmp_path: Path, fmt: Any) -> None:
     assert np.asarray(back.labels)[2] == 1
     assert np.asarray(back.annotation_ids).tolist() == [5, 2, 6]
     assert len(notes) == 1
-    assert "1 pictures changed after it was written" in notes[0]
+    assert "1 picture changed after it was written" in notes[0]
     assert "sub/a.png" in notes[0]
 
 
@@ -303,7 +303,7 @@ def test_yolo_turns_what_exif_turns(tmp_path: Path) -> None:
     exif[0x0112] = 6
     Image.new("RGB", (40, 30)).save(tmp_path / "in" / "b ä.png", exif=exif)
     lost = write_dataset({"train": index}, tmp_path / "out", "yolo")
-    assert any("1 pictures are annotated as they are stored" in line for line in lost)
+    assert any("1 picture is annotated as stored" in line for line in lost)
     back, _ = read(tmp_path / "out")
     assert (int(back.widths[0]), int(back.heights[0])) == (40, 30)
     (tmp_path / "out" / NAME).unlink()

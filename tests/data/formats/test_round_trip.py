@@ -80,7 +80,7 @@ def test_what_is_lost_is_listed(trip: ModuleType, first: DataIndex, tmp_path: Pa
     steps = trip.steps(first, tmp_path, sidecar=True)
     crowds = int(np.asarray(first.crowd).sum())
     assert crowds == 7
-    both = ["area of 2525 boxes", "1 boxes reach beyond", "ids of pictures, boxes, classes"]
+    both = ["area of 2525 boxes", "1 box reaches beyond", "ids of pictures, boxes, classes"]
     starts = {
         "YOLO": [f"{crowds} crowds", *both, "the last digits"],
         "VOC": [f"{crowds} crowds", *both, "order of the classes", "1 classes without boxes"],

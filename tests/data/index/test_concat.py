@@ -65,7 +65,7 @@ def test_nothing_but_labels_and_ids_changes(tmp_path: Path) -> None:
     assert lines == [
         f"joined {tmp_path}/a/a.json: 3 pictures; classes 2: cat, dog",
         f"joined {tmp_path}/deep/b/a.json: 2 pictures; classes 1 shared, 2 new: bird, fish",
-        f"joined {tmp_path}/c/a.json: 1 pictures; classes 1 shared",
+        f"joined {tmp_path}/c/a.json: 1 picture; classes 1 shared",
         "joined: pictures are renumbered from 1, since two data sets share ids",
     ]
 

@@ -64,8 +64,8 @@ def print_check(found: CalibrationCheck) -> None:
         console.print(_group_table(found.intervals))
     if found.before is not None and found.after is not None:
         console.print(_score_table(found.before, found.after, None, None))
-    if found.seen:
-        console.print("note: these are the pictures of the calibration itself: on others it holds a little less")
+    if seen := found.describe_seen():
+        console.print(f"note: {seen}", soft_wrap=True)
     for line in found.drops:
         console.print(f"warning: {line}", soft_wrap=True)
 

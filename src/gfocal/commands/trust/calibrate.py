@@ -20,12 +20,13 @@ from gfocal.catalogue.resolve import planned_path
 from gfocal.commands.trust.calibration_report import CalibrationReport, Source, report_of
 from gfocal.commands.trust.look import Looked, look
 from gfocal.commands.trust.seen import check_unseen
-from gfocal.data.fingerprint import fingerprint
+from gfocal.data.fingerprint import fingerprint, image_hashes
 from gfocal.data.formats.common import Format, Split
 from gfocal.data.index.rename import keep_classes, parse_renames, rename_classes
 from gfocal.detector import DenseDetector
 from gfocal.errors import UsageError
 from gfocal.evaluation.measured import check_names
+from gfocal.evaluation.trust.overlap import kept_hashes
 from gfocal.exported.open import is_exported
 from gfocal.hub.names import is_hub_name
 from gfocal.prediction.load import open_model
@@ -108,6 +109,7 @@ def calibrate_files(
             data=print_of,
             annotations=index.annotations.name,
             split=split,
+            image_hashes=kept_hashes(image_hashes(index)),
         )
         more = [
             *([NO_DISTRIBUTION] if looked.matched.edges.features.edge_std is None else []),

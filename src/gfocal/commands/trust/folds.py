@@ -84,7 +84,7 @@ def look_by_folds(
         learnt, held = divide(index, apart)
         run = runs / f"fold-{number}-of-{folds}"
         if say is not None:
-            say(f"fold {number} of {folds}: learns from {len(learnt):,} pictures, looks at {len(held):,}")
+            say(f"fold {number} of {folds}: learns from {counted(len(learnt), 'picture')}, looks at {len(held):,}")
         # The run is told nothing of the images that it will look at: not even its best weights are chosen by them.
         train(recipe, learnt, None, run, init=init, resume=(run / CARD).exists(), skip_broken=skip_broken, plots=False)
         detector, own, _ = open_model(str(run), ())

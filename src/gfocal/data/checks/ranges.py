@@ -11,6 +11,7 @@ from gfocal.data.index.data_index import DataIndex
 from gfocal.data.kinds import Finding, Kind
 from gfocal.images.decode import ForeignError, TooLargeError, UndecodableError, says_wide, wide_values
 from gfocal.images.depth import Values, suggested_range
+from gfocal.utils.text import counted
 
 _LEAST_SHARE = 0.5  # of its type's range that a data set uses, or it is worth a range of its own
 
@@ -24,7 +25,7 @@ def range_findings(splits: Mapping[str, DataIndex], facts: Mapping[str, Sequence
     """
     wide = {split: [own.values for own in facts[split] if own.values is not None] for split in splits}
     values = [one for own in wide.values() for one in own]
-    message = describe_range(values, f"{sum(map(len, facts.values())):,} pictures")
+    message = describe_range(values, counted(sum(map(len, facts.values())), "picture"))
     if message is None:
         return []
     split = next(split for split, own in wide.items() if own)

@@ -19,6 +19,7 @@ from gfocal.data.index.build import Record
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.problems import Problems
 from gfocal.errors import UsageError
+from gfocal.utils.text import counted
 
 NAME = "gfocal.json"
 _VERSION = 1
@@ -130,8 +131,8 @@ class Sidecar:
         if self.changed:
             first = ", ".join(self.changed[:3]) + (", ..." if len(self.changed) > 3 else "")
             problems.note(
-                f"{NAME}: the label files of {len(self.changed)} pictures changed after it was written; gfocal uses "
-                f"them without crowds, areas and ids: {first}"
+                f"{NAME}: the label files of {counted(len(self.changed), 'picture')} changed after it was written; "
+                f"gfocal uses them without crowds, areas and ids: {first}"
             )
 
 

@@ -11,6 +11,7 @@ from gfocal.data.formats.image_size import image_size
 from gfocal.data.index.columns import Column
 from gfocal.data.index.data_index import DataIndex
 from gfocal.errors import BrokenInputError
+from gfocal.utils.text import counted
 
 _MANY = 20_000
 """Images up to which the EXIF turns are looked for."""
@@ -26,7 +27,11 @@ def lost_lines(splits: Mapping[str, DataIndex], names: Mapping[str, Sequence[str
     """
     indexes = list(splits.values())
     renamed = sum(name != index.file_name(i) for split, index in splits.items() for i, name in enumerate(names[split]))
-    lines = [f"{renamed} pictures are renamed: names of others, or of folders outside"] if renamed else []
+    lines = (
+        [f"{counted(renamed, 'picture is', 'pictures are')} renamed: names of others, or of folders outside"]
+        if renamed
+        else []
+    )
     if fmt == "coco":
         return lines
     lines += _marks(indexes, fmt)
@@ -35,13 +40,15 @@ def lost_lines(splits: Mapping[str, DataIndex], names: Mapping[str, Sequence[str
             f"area of {count} boxes: becomes width x height, which moves the border of small, medium and large"
         )
     if (count := _sum(_outside(index) for index in indexes)) > 0:
-        lines.append(f"{count} boxes reach beyond their picture: they are cut at its edge")
+        lines.append(f"{counted(count, 'box reaches', 'boxes reach')} beyond the picture, and cut at its edge")
     if any(index.edge_ambiguity is not None for index in indexes):
         lines.append("edge_ambiguity")
     lines += _ids(indexes, fmt)
     lines += _classes(indexes) if fmt == "voc" else ["the last digits of boxes: shares have 12 decimals"]
     if fmt == "yolo" and (count := _sum(_turned(index) for index in indexes)) > 0:
-        lines.append(f"{count} pictures are annotated as they are stored; YOLO programs turn them as EXIF says")
+        lines.append(
+            f"{counted(count, 'picture is', 'pictures are')} annotated as stored; YOLO programs turn them as EXIF says"
+        )
     return lines
 
 

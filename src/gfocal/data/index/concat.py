@@ -9,7 +9,7 @@ import numpy as np
 
 from gfocal.data.index.data_index import DataIndex
 from gfocal.errors import UsageError
-from gfocal.utils.text import fold_name
+from gfocal.utils.text import counted, fold_name
 
 
 def join(indices: Sequence[DataIndex]) -> tuple[DataIndex, list[str]]:
@@ -59,7 +59,7 @@ def _lines(indices: Sequence[DataIndex], names: Sequence[str], kept: bool) -> li
         classes = f"{shared} shared" + (f", {len(new)} new: {added}" if new else "")
         if not known:
             classes = f"{len(new)}: {added}" if new else "none"
-        lines.append(f"joined {index.annotations}: {len(index):,} pictures; classes {classes}")
+        lines.append(f"joined {index.annotations}: {counted(len(index), 'picture')}; classes {classes}")
         known |= set(new)
     if not kept:
         lines.append("joined: pictures are renumbered from 1, since two data sets share ids")

@@ -13,6 +13,7 @@ from gfocal.calibration.stored import Calibration
 from gfocal.detections import Detections
 from gfocal.evaluation.ground_truth import GroundTruth
 from gfocal.evaluation.thresholds.findings import Findings
+from gfocal.evaluation.trust.overlap import Overlap
 from gfocal.evaluation.trust.samples import matched_samples, score_samples
 from gfocal.evaluation.trust.tables import IntervalTable, ScoreRow, interval_table, score_row
 
@@ -31,7 +32,8 @@ class CalibrationCheck:
         intervals: what they hold here; None where nothing was found.
         before, after: scores as they are and calibrated; None without detections.
         drops: a line for each promise that does not hold here, beyond chance.
-        seen: whether these are the very images of the calibration, on which it looks too good.
+        seen: whether this is the very data set of the calibration, on which it looks too good.
+        overlap: how many of these images are of the calibration; None where it does not say which it has seen.
     """
 
     intervals: IntervalTable | None
@@ -39,6 +41,13 @@ class CalibrationCheck:
     after: ScoreRow | None
     drops: tuple[str, ...]
     seen: bool = False
+    overlap: Overlap | None = None
+
+    def describe_seen(self) -> str:
+        """What to know where the calibration has seen images of these; "" where it has not, as far as is known."""
+        if self.seen:
+            return "these are the pictures of the calibration itself: on others it holds a little less"
+        return "" if self.overlap is None else self.overlap.describe()
 
 
 def check_calibration(

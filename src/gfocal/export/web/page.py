@@ -14,12 +14,15 @@ from typing import Any
 
 from markupsafe import Markup
 
+from gfocal.calibration.scores import RULES
+from gfocal.calibration.stored import Calibration
 from gfocal.export.web.runtime import NAME, WebRuntime
 from gfocal.exported.contract import ExportInfo
 from gfocal.images.drawing import colour_of, drawable, shortened, text_colour
 from gfocal.report.html import render
 from gfocal.utils.files import write_atomically
 from gfocal.utils.records import to_json
+from gfocal.utils.text import counted
 
 PAGE = "index.html"
 MODULE = "detector.mjs"
@@ -71,6 +74,8 @@ def page_text(parts: Mapping[str, bytes], info: ExportInfo, title: str, licences
         title: of the page.
         licences: of what is inside.
     """
+    trust, unfit = _calibration(info)
+    names = info.names
     info = replace(info, names=tuple(drawable(name) or f"class {i}" for i, name in enumerate(info.names)))
     script = "\n".join(map(_text, _SCRIPTS))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -92,9 +97,10 @@ def page_text(parts: Mapping[str, bytes], info: ExportInfo, title: str, licences
         least=least,
         usual=max(USUAL_SCORE, least),
         edges="edge_std" in info.outputs,
-        facts=_facts(info),
+        level="" if trust is None else f"{100 * trust.level:g} %",
+        facts=[*_facts(info, trust is not None), *_trust_facts(trust, unfit)],
         licences=licences,
-        about=_data(_about(info)),
+        about=_data(_about(info, None if trust is None else _needed(trust, names))),
         parts=[(name, Markup(_packed(content))) for name, content in parts.items()],
         script=Markup(script),
     )
@@ -113,10 +119,31 @@ def _packed(content: bytes) -> str:
     return base64.b64encode(gzip.compress(content, 6, mtime=0)).decode("ascii")
 
 
-def _about(info: ExportInfo) -> dict[str, Any]:
+def _about(info: ExportInfo, calibration: dict[str, Any] | None) -> dict[str, Any]:
     known = to_json(info)
     colours = [["#" + bytes(colour).hex() for colour in _colours(label)] for label in range(len(info.names))]
-    return {"info": {key: known[key] for key in _KEPT}, "colours": colours}
+    return {"info": {**{key: known[key] for key in _KEPT}, "calibration": calibration}, "colours": colours}
+
+
+def _calibration(info: ExportInfo) -> tuple[Calibration | None, str]:
+    """That of the file where it holds on whole images, which are all that a page looks at; else None, and why."""
+    if info.calibration is None:
+        return None, ""
+    found = Calibration.from_dict(info.calibration, "the exported file").used_with(tile=None)
+    return (None, found.unfit) if found.unfit else (found, "")
+
+
+def _needed(trust: Calibration, names: Sequence[str]) -> dict[str, Any]:
+    """What ``detector.mjs`` looks at, with the names that groups of classes go by: those shown may be others."""
+    known = trust.to_dict()
+    edges, scores = known["edges"], known["scores"]
+    return {
+        "level": known["level"],
+        "tile": known["tile"],
+        "names": list(names),
+        "edges": {key: edges[key] for key in ("scale", "groups")},
+        "scores": {key: scores[key] for key in ("kind", "rule", "x", "y", "slope", "offset")},
+    }
 
 
 def _colours(label: int) -> Sequence[tuple[int, int, int]]:
@@ -130,7 +157,22 @@ def _data(content: Any) -> Markup:
     return Markup(json.dumps(content).replace("<", "\\u003c"))
 
 
-def _facts(info: ExportInfo) -> list[tuple[str, str]]:
+def _trust_facts(trust: Calibration | None, unfit: str) -> list[tuple[str, str]]:
+    """What intervals promise, or why there are none."""
+    if trust is None:
+        return [("Calibration", f"not shown: {unfit}")] if unfit else []
+    fitted = f"{counted(trust.images, 'picture')} with {counted(trust.edges.matches, 'found object')}"
+    return [
+        (
+            "Calibration",
+            f"of objects that are found, {100 * trust.level:g} % of edges lie in their interval, on average over "
+            f"pictures like those of the calibration ({fitted}); the calibrated score is the mean of: "
+            f"{RULES[trust.scores.rule]}",
+        )
+    ]
+
+
+def _facts(info: ExportInfo, calibrated: bool) -> list[tuple[str, str]]:
     rule, limits = info.resize, info.thresholds
     size = (
         f"{rule.size} × {rule.size} pixels"
@@ -153,14 +195,13 @@ def _facts(info: ExportInfo) -> list[tuple[str, str]]:
         ("Written by", ", ".join(f"{name} {version}" for name, version in info.versions.items())),
     ]
     if "edge_std" in info.outputs:
-        facts.insert(
-            3,
-            (
-                "Edges",
-                "the detector gives each edge a distribution; its standard deviation is the ± of an "
-                "edge, and a bar across an edge reaches one or two of them to either side",
-            ),
+        shown = (
+            "bars reach one or two of its standard deviations to either side where that is chosen"
+            if calibrated
+            else "its standard deviation is the ± of an edge, and a bar across an edge reaches one or two of them to "
+            "either side"
         )
+        facts.insert(3, ("Edges", f"the detector gives each edge a distribution; {shown}"))
     if info.tiling is not None:
         facts.insert(
             2,

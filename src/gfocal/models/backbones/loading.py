@@ -8,21 +8,21 @@ import torch
 from torch import nn
 
 from gfocal.errors import UsageError
-from gfocal.serialization.sums import describe_not_finite
+from gfocal.serialization.sums import describe_unusable
 from gfocal.serialization.torch_files import check_weights_file
 
 RANDOM_START = "--set model.pretrained=false --set model.frozen_stages=0 --set model.norm_eval=false"
 """Frozen parts with random values would never learn."""
 
 
-def refuse_not_finite(body: nn.Module) -> None:
-    """Refuse weights that are infinite or not a number: nothing can be learnt from them.
+def refuse_unusable(body: nn.Module) -> None:
+    """Refuse weights that no network can compute with: infinite, not a number, or variances below 0.
 
     Raises:
         ValueError: naming them.
     """
-    if where := describe_not_finite(body.state_dict()):
-        raise ValueError(f"infinite or not a number: {where}")
+    if what := describe_unusable(body.state_dict()):
+        raise ValueError(what)
 
 
 def load_file(
@@ -46,7 +46,7 @@ def load_file(
     try:
         check_weights_file(Path(pretrained))
         body.load_state_dict(torch.load(pretrained, map_location="cpu", weights_only=True))
-        refuse_not_finite(body)
+        refuse_unusable(body)
     except Exception as error:  # torch raises many kinds for a file that is none
         raise no_weights(name, pretrained, first_line(error)) from error
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gfocal.errors import UsageError
-from gfocal.models.backbones.loading import first_line, no_weights, refuse_not_finite
+from gfocal.models.backbones.loading import first_line, no_weights, refuse_unusable
 from gfocal.models.freezing import freeze, norms_in_eval
 from gfocal.serialization.torch_files import check_weights_file
 
@@ -61,7 +61,7 @@ class ShuffleNetBackbone(nn.Module):
                 check_weights_file(Path(pretrained))
                 state = torch.load(pretrained, map_location="cpu", weights_only=True)
                 self.load_state_dict({k: v for k, v in state.items() if not k.startswith(("conv5.", "fc."))})
-                refuse_not_finite(self)
+                refuse_unusable(self)
             except Exception as error:  # torch raises many kinds for a file that is none
                 raise no_weights(name, pretrained, first_line(error)) from error
         freeze((self.conv1, self.stage2, self.stage3, self.stage4)[:frozen_stages])

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gfocal.errors import UsageError
-from gfocal.models.backbones.loading import first_line, no_weights, refuse_not_finite
+from gfocal.models.backbones.loading import first_line, no_weights, refuse_unusable
 from gfocal.models.deformable import DeformableConv
 from gfocal.models.freezing import norms_in_eval
 from gfocal.serialization.torch_files import check_weights_file
@@ -152,7 +152,7 @@ def _timm_features(name: str, pretrained: bool | str, **options: Any) -> nn.Modu
         )
         # timm takes what fits and leaves the rest random, without a word.
         fits = overlay is None or _comes_from(body, weights)
-        refuse_not_finite(body)
+        refuse_unusable(body)
     except Exception as error:  # many kinds: damaged files, no network, networks that give no features
         if not pretrained:
             raise UsageError(f"model.backbone: {name} gives no features ({first_line(error)})") from error

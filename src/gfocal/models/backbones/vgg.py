@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gfocal.errors import UsageError
-from gfocal.models.backbones.loading import first_line, no_weights, refuse_not_finite
+from gfocal.models.backbones.loading import first_line, no_weights, refuse_unusable
 from gfocal.models.freezing import freeze
 from gfocal.serialization.torch_files import check_weights_file
 
@@ -60,7 +60,7 @@ class VggBackbone(nn.Module):
         if pretrained:
             try:
                 self._load(_read(pretrained))
-                refuse_not_finite(self)
+                refuse_unusable(self)
             except Exception as error:  # no network, damaged files: many kinds
                 raise no_weights("vgg16", pretrained, first_line(error)) from error
 

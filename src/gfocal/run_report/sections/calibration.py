@@ -30,8 +30,8 @@ def calibration_section(check: CalibrationCheck | None, without: str) -> Section
         blocks.append(_levels(check.intervals))
     if check.before is not None and check.after is not None:
         blocks.append(_scores(check.before, check.after))
-    if check.seen:
-        blocks.append(Words("These are the pictures of the calibration itself: on others it holds a little less."))
+    if seen := check.describe_seen():
+        blocks.append(Words(f"{seen[:1].upper()}{seen[1:]}."))
     blocks.append(Words(f"{PROMISE}. D-ECE and LaECE of 25 bins; LRP at its best threshold.", quiet=True))
     return Section("calibration", title, blocks)
 

@@ -25,7 +25,7 @@ from gfocal.recipe import Recipe
 from gfocal.report.plot import bare
 from gfocal.studies.figures.theory import BLACK, BLUE, ORANGE, RED
 from gfocal.utils.files import real_path
-from gfocal.utils.text import percent
+from gfocal.utils.text import counted, percent
 
 SCENES = 200
 """Scenes that are generated where no data are given."""
@@ -69,7 +69,7 @@ def open_source(
         index = open_dataset(data, "val", whole=True, images_dir=images_dir)
     except MissingSplitError:
         index = open_dataset(data, "train", images_dir=images_dir)
-    title = f"{real_path(data).name}, {len(index):,} pictures"
+    title = f"{real_path(data).name}, {counted(len(index), 'picture')}"
     return Source(index, lambda i: read_image(index.path(i), value_range=value_range), title)
 
 

@@ -12,30 +12,27 @@ function shape(name, attributes, parent) {
   return element;
 }
 
-/** The band of each edge: from `times` standard deviations before it to as many behind it, along all of it. */
-function bands(box, std, times) {
+/** The band of each edge: between the two ends of where it may lie, along all of it. */
+function bands(box, ends) {
   const [x1, y1, x2, y2] = box;
-  return std.map((deviation, i) => {
-    const reach = deviation * times, at = box[i];
-    return i % 2
-      ? { x: x1, y: at - reach, width: x2 - x1, height: 2 * reach }
-      : { x: at - reach, y: y1, width: 2 * reach, height: y2 - y1 };
-  });
+  return ends.map(([low, high], i) =>
+    i % 2 ? { x: x1, y: low, width: x2 - x1, height: high - low } : { x: low, y: y1, width: high - low, height: y2 - y1 },
+  );
 }
 
 /** An error bar across the middle of each edge that is long enough to be seen, as `gfocal predict` draws them. */
-function errorBars(box, std, times) {
+function errorBars(box, ends) {
   const [x1, y1, x2, y2] = box, sides = [x2 - x1, y2 - y1], middle = [(x1 + x2) / 2, (y1 + y2) / 2];
   let path = "";
-  std.forEach((deviation, i) => {
-    const reach = deviation * times, axis = i % 2, cap = Math.min(5, 0.2 * sides[1 - axis]);
-    if (!(reach > Math.max(0.02 * sides[axis], LEAST))) return;
+  ends.forEach(([low, high], i) => {
+    const axis = i % 2, cap = Math.min(5, 0.2 * sides[1 - axis]);
+    if (!((high - low) / 2 > Math.max(0.02 * sides[axis], LEAST))) return;
     const place = (along, across) => {
-      const at = [box[i] + along, middle[1 - axis] + across];
+      const at = [along, middle[1 - axis] + across];
       return (axis ? at.reverse() : at).map((value) => value.toFixed(1)).join(" ");
     };
-    path += `M${place(-reach, 0)}L${place(reach, 0)}`;
-    for (const end of [-reach, reach]) path += `M${place(end, -cap)}L${place(end, cap)}`;
+    path += `M${place(low, 0)}L${place(high, 0)}`;
+    for (const end of [low, high]) path += `M${place(end, -cap)}L${place(end, cap)}`;
   });
   return path;
 }
@@ -63,8 +60,8 @@ function labelPlace(box, width, height, limits, taken) {
   return null;
 }
 
-/** Draw the boxes, best last so that it lies on top. Each group has its row as `data-row`. */
-function drawBoxes(svg, found, { scale, times, names, colours, selected }) {
+/** Draw the boxes, best last so that it lies on top. Each group has its row as `data-row`; `endsOf`: where edges may lie. */
+function drawBoxes(svg, found, { scale, endsOf, names, colours, selected }) {
   const limits = { width: svg.clientWidth, height: svg.clientHeight }, taken = [];
   svg.replaceChildren();
   svg.setAttribute("viewBox", `0 0 ${limits.width} ${limits.height}`);
@@ -74,7 +71,8 @@ function drawBoxes(svg, found, { scale, times, names, colours, selected }) {
     const frame = { x: box[0], y: box[1], width: box[2] - box[0], height: box[3] - box[1] };
     shape("rect", { ...frame, class: "halo" }, group);
     shape("rect", { ...frame, stroke: colour, class: "line" }, group);
-    if (one.std && times) drawEdges(group, box, one.std.map((value) => value * scale), times, colour, row === selected);
+    const ends = endsOf(one)?.map((pair) => pair.map((end) => end * scale));
+    if (ends) drawEdges(group, box, ends, colour, row === selected);
     return group;
   });
   svg.append(...groups.reverse());
@@ -89,9 +87,9 @@ function drawBoxes(svg, found, { scale, times, names, colours, selected }) {
   }
 }
 
-function drawEdges(group, box, std, times, colour, all) {
-  if (all) for (const band of bands(box, std, times)) group.prepend(shape("rect", { ...band, fill: colour, class: "band" }));
-  const d = errorBars(box, std, times);
+function drawEdges(group, box, ends, colour, all) {
+  if (all) for (const band of bands(box, ends)) group.prepend(shape("rect", { ...band, fill: colour, class: "band" }));
+  const d = errorBars(box, ends);
   if (!d) return;
   shape("path", { d, class: "halo" }, group);
   shape("path", { d, stroke: colour, class: "line" }, group);

@@ -121,7 +121,12 @@ export function inputs(info, image) {
   return { images, dims, sizes, size: [height, width] };
 }
 
-/** Detections of the first image in its own pixels, best first: [{ label, score, box: [x1, y1, x2, y2], std }]. */
+/**
+ * Detections of the first image in its own pixels, best first: [{ label, score, box: [x1, y1, x2, y2], std }].
+ *
+ * Of a calibrated detector also `interval`, the lowest and highest position of left, top, right and bottom at the level
+ * `info.calibration.level`, and `chance`, the calibrated score.
+ */
 export function detections(outputs, info, size, image) {
   const boxes = outputs.boxes.data, scores = outputs.scores.data, std = outputs.edge_std?.data;
   const labels = Array.from(outputs.labels.data, Number), count = Number(outputs.count.data[0]);
@@ -132,13 +137,116 @@ export function detections(outputs, info, size, image) {
   const scale = [image.width / size[1], image.height / size[0]].map(Math.fround);
   const edge = (values, row, i) => Math.fround(values[4 * row + i] * scale[i % 2]);
   const inside = (value, i) => Math.min(Math.max(value, 0), i % 2 ? image.height : image.width);
-  return kept.map((row) => ({
+  const found = kept.map((row) => ({
     label: labels[row],
     score: scores[row],
     box: [0, 1, 2, 3].map((i) => inside(edge(boxes, row, i), i)),
     std: std ? [0, 1, 2, 3].map((i) => edge(std, row, i)) : null,
   }));
+  if (!info.calibration || calibrationMisfit(info)) return found;
+  const levels = outputs.levels?.data, probs = outputs.edge_probs?.data, bins = probs && probs.length / boxes.length;
+  return found.map((one, i) => {
+    const row = kept[i], level = levels && Number(levels[row]);
+    const spread = probs && [0, 1, 2, 3].map((k) => Array.from(probs.subarray((4 * row + k) * bins, (4 * row + k + 1) * bins)));
+    return { ...one, interval: edgeIntervals(info, { ...one, level, probs: spread }, image), chance: chance(info, one.score) };
+  });
 }
+
+// ---- what `gfocal calibrate` found out, as gfocal/calibration has it ----
+
+const LEVELS = [...Array.from({ length: 99 }, (_, i) => (i + 1) / 100), 0.995, 0.999];
+const AXES = ["edge_std", "score", "aspect", "size"];
+
+/** Why `info.calibration` does not hold where whole images are looked at; "" where it does. */
+export function calibrationMisfit(info) {
+  const own = info.calibration;
+  if (!own) return "the detector is not calibrated";
+  return own.tile === null ? "" : `it was calibrated on tiles of ${own.tile} pixels, and this looks at whole pictures`;
+}
+
+/**
+ * Where each edge of a detection lies: [[low, high], ...] of left, top, right and bottom, in pixels of the image.
+ *
+ * `one` is { label, score, box, std, level, probs }: the last three as far as the calibration looks at them (level of the
+ * pyramid; the probabilities of each edge's bins). `wholeBox`: all four edges together, not each by itself.
+ */
+export function edgeIntervals(info, one, image, { level = info.calibration.level, wholeBox = false } = {}) {
+  const { groups, scale } = info.calibration.edges, names = info.calibration.names ?? info.names;
+  const last = groups.length - 1, own = groups.findIndex((group, i) => i < last && group.name === names[one.label]);
+  const table = groups[own < 0 ? last : own][wholeBox ? "box" : "edges"];
+  const at = LEVELS.findIndex((each) => each + 1e-9 >= level), limits = [image.width, image.height];
+  if (at < 0 || !(level > 0)) throw new Error(`level must be above 0 and at most 0.999, got ${level}`);
+  const scales = edgeScales(scale, one, image);
+  return one.box.map((edge, i) => {
+    const half = (table[i][at] ?? Infinity) * scales[i]; // null: too few objects for this level
+    return [edge - half, edge + half].map((end) => clamp(end, 0, limits[i % 2]));
+  });
+}
+
+/** What the intervals of the four edges are proportional to. */
+function edgeScales({ kind, model }, one, image) {
+  const [x1, y1, x2, y2] = one.box, side = [x2 - x1, y2 - y1].map((length) => Math.max(length, 1e-3));
+  const std = (i) => Math.max(one.std[i], 1e-4 * side[i % 2]);
+  const four = [0, 1, 2, 3];
+  if (kind === "constant") return four.map(() => 1);
+  if (kind === "size") return four.map(() => Math.sqrt(side[0] * side[1]));
+  if (kind === "edge_std") return four.map(std);
+  if (kind === "quantiles") return four.map((i) => halfSpread(one.probs[i], std(i)));
+  const odds = logOdds(one.score, 1e-4), limits = [image.width, image.height];
+  return four.map((i) => {
+    const axis = i % 2, own = side[axis];
+    const logarithms = {
+      edge_std: one.std && Math.log(std(i) / own),
+      score: odds,
+      aspect: Math.log(side[1 - axis] / own),
+      size: Math.log(own / Math.max(limits[axis], 1)),
+    };
+    const knots = Object.fromEntries(AXES.filter((name) => model.columns.includes(`${name} <`)).map((name, k) => [name, model.knots[k]]));
+    const column = (name) => {
+      const [what, side_] = name.split(" ");
+      if (what === "level") return one.level === Number(side_) ? 1 : 0;
+      return side_ === "<" ? Math.min(logarithms[what] - knots[what], 0) : Math.max(logarithms[what] - knots[what], 0);
+    };
+    const sum = model.columns.reduce(
+      (total, name, k) => total + model.weights[k] * clamp(column(name), model.lows[k], model.highs[k]), model.offset,
+    );
+    return own * Math.exp(clamp(sum, -50, 50));
+  });
+}
+
+/** Half of what lies between the 10 % and the 90 % quantile of a distribution over bins with this deviation in pixels. */
+function halfSpread(probs, std) {
+  const mean = probs.reduce((sum, share, bin) => sum + share * bin, 0);
+  const deviation = Math.sqrt(probs.reduce((sum, share, bin) => sum + share * (bin - mean) ** 2, 0));
+  if (!(deviation > 1e-9)) return std;
+  let total = 0;
+  const below = probs.map((share) => (total += share));
+  const quantile = (share) => {
+    const found = below.findIndex((sum) => sum >= share * total), place = found < 0 ? probs.length - 1 : found;
+    const before = place ? below[place - 1] : 0, own = below[place] - before;
+    return place - 0.5 + (own > 0 ? clamp((share * total - before) / Math.max(own, 1e-12), 0, 1) : 0.5);
+  };
+  return Math.max((std / deviation) * ((quantile(0.9) - quantile(0.1)) / 2), 0.1 * std);
+}
+
+/** The calibrated score: what `info.calibration.scores.rule` says, the chance to be right or the expected IoU. */
+export function chance(info, score) {
+  const { kind, x, y, slope, offset } = info.calibration.scores;
+  let mapped;
+  if (kind === "platt") mapped = 1 / (1 + Math.exp(-clamp(slope * logOdds(score, 1e-7) + offset, -60, 60)));
+  else {
+    const at = x.findLastIndex((each) => each <= score);
+    if (at < 0 || at === x.length - 1) mapped = y[Math.max(at, 0)];
+    else mapped = y[at] + ((y[at + 1] - y[at]) / (x[at + 1] - x[at])) * (score - x[at]);
+  }
+  return (1 - 1e-6) * mapped + 1e-6 * score;
+}
+
+const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
+const logOdds = (score, least) => {
+  const inner = clamp(score, least, 1 - least);
+  return Math.log(inner / (1 - inner));
+};
 
 /**
  * What is found on an image.

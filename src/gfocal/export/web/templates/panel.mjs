@@ -16,6 +16,7 @@ const state = {
 const threshold = () => Number(get("threshold").value);
 const visible = () => state.found.filter((one) => one.score > threshold());
 const digits = (value) => value.toFixed(1);
+const percent = (share) => `${(100 * share).toFixed(share < 0.095 ? 1 : 0)} %`;
 const sentence = (text) => text && text[0].toUpperCase() + text.slice(1);
 const say = (text) => (get("status").textContent = sentence(text));
 
@@ -69,14 +70,19 @@ function render() {
 
 function paint(found) {
   const scale = stage.clientWidth / canvas.width;
-  drawBoxes(svg, found, {
-    scale, names: info.names, colours, selected: state.selected, times: Number(get("bands")?.value ?? 0),
-  });
+  drawBoxes(svg, found, { scale, names: info.names, colours, selected: state.selected, endsOf });
   svg.classList.toggle("one", state.selected !== null);
   const counts = new Map();
   for (const one of found) counts.set(one.label, (counts.get(one.label) ?? 0) + 1);
   const words = [...counts].map(([name, count]) => `${count} ${info.names[name]}`).join(", ");
   svg.setAttribute("aria-label", state.shown ? `Found: ${words || "nothing"}` : "No picture yet");
+}
+
+/** Where the edges of a detection may lie, as the bars show it: [[low, high], ...], null for no bars. */
+function endsOf({ box, std, interval }) {
+  const what = get("bands")?.value ?? "0", times = Number(what);
+  if (what === "interval") return interval;
+  return std && times ? box.map((edge, i) => [edge - times * std[i], edge + times * std[i]]) : null;
 }
 
 function showList(found) {
@@ -115,10 +121,14 @@ function showNumbers(found) {
   const [x1, y1, x2, y2] = one.box;
   get("numbers-name").textContent = `${info.names[one.label]}, score ${one.score.toFixed(3)}`;
   get("numbers-size").textContent = `${digits(x2 - x1)} × ${digits(y2 - y1)} px`;
+  const right = get("numbers-chance");
+  if (right) right.textContent = info.calibration.scores.rule === "iou" ? `expected IoU ${one.chance.toFixed(2)}` : `right in ${percent(one.chance)} of such cases`;
   EDGES.forEach((edge, i) => {
     get(`edge-${edge}`).textContent = digits(one.box[i]);
     const spread = get(`std-${edge}`);
     if (spread) spread.textContent = one.std ? `± ${digits(one.std[i])}` : "";
+    const interval = get(`interval-${edge}`);
+    if (interval) interval.textContent = one.interval[i].map(digits).join(" – ");
   });
 }
 
