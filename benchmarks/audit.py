@@ -65,7 +65,7 @@ def main() -> None:
     parser.add_argument("--objectlab", metavar="PYTHON")
     options = parser.parse_args()
     name, _, path = options.model.partition("=")
-    index, found = look(path, options.data, options.split, options.out / f"{name}-{options.data.name}-{options.split}.npz")
+    index, found = look(path, options.data, options.split, options.out, name)
     by_id = dict(zip(index.image_ids.tolist(), found, strict=True))
     results: dict[str, dict[str, list[tuple[float | None, float | None]]]] = {
         kind: {method: [] for method in METHODS} for kind in KINDS

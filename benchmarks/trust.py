@@ -49,15 +49,16 @@ def main() -> None:
     results = {}
     for given in options.model:
         name, _, path = given.partition("=")
-        index, found = look(path, options.data, options.split, options.out / f"{name}-{options.data.name}-{options.split}.npz")
+        index, found = look(path, options.data, options.split, options.out, name)
         results[name] = measure(index, found, options.halves)
     print_tables(results)
     known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     RESULTS.write_text(json.dumps(known | results, indent=1) + "\n")
 
 
-def look(path: str, data: Path, split: str, cache: Path) -> tuple[DataIndex, list[Detections]]:
-    """What a model finds on each image, from the cache where it is there."""
+def look(path: str, data: Path, split: str, out: Path, name: str) -> tuple[DataIndex, list[Detections]]:
+    """What a model finds on each image, from the cache in ``out`` where it is there."""
+    cache = out / f"{name}-{data.name}-{split}.npz"
     detector = gfocal.load(path)
     index = gfocal.open_dataset(data, split).with_classes(detector.names)
     if not cache.exists():
