@@ -131,7 +131,7 @@ def of_a_detector(path: str, data: Path, out: Path, name: str) -> Iterator[tuple
     from gfocal.evaluation.trust.samples import matched_samples
     from trust import look  # benchmarks/trust.py; not above: it needs torch
 
-    index, found = look(path, data, "val", out / f"{name}-{data.name}.npz")
+    index, found = look(path, data, "val", out, name)
     matched = matched_samples(index, index.image_ids.tolist(), found)
     assert matched is not None
     first = np.random.default_rng(0).random(len(index)) < 0.5
