@@ -175,9 +175,10 @@ def rich() -> Aligned:
     return next(p for p in map(Aligned, range(1000)) if not p.ties and len(p.targets) == 9 and len(p.points) > 50)
 
 
-def test_equal_to_the_slow_loop_on_a_thousand_problems() -> None:
+@pytest.mark.parametrize("count", [200, pytest.param(1000, marks=pytest.mark.slow)])
+def test_equal_to_the_slow_loop(count: int) -> None:
     tied = positive = left = 0
-    for seed in range(1000):
+    for seed in range(count):
         p = Aligned(seed)
         found = TaskAlignedAssigner(**p.settings).assign(p.points, p.targets, p.scores, p.boxes)
         index, alignment = slow_task_aligned(
@@ -190,9 +191,9 @@ def test_equal_to_the_slow_loop_on_a_thousand_problems() -> None:
         positive += len(own)
         left += len(set(range(len(p.targets))) - set(index))
     # The problems are what they should be: with ties, many positives, and objects without a point.
-    assert tied > 250
-    assert positive > 10_000
-    assert left > 1000
+    assert tied > count / 4
+    assert positive > 10 * count
+    assert left > count
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 10**9])

@@ -26,7 +26,7 @@ def test_by_hand() -> None:
     assert conformal_rank(19, 0.95) == 19, "20 x 0.95 is 19, not 19.000000000000004"
 
 
-@pytest.mark.parametrize("count", [1, 2, 5, 19, 20, 99, 100, 101, 200])
+@pytest.mark.parametrize("count", [1, 2, 5, 19, 20, 99, 100, pytest.param(200, marks=pytest.mark.slow)])
 def test_tables_are_those_of_loops(count: int) -> None:
     random = np.random.default_rng(count)
     scores = np.round(random.exponential(size=(count, 4)), 1)  # ties, and zeros
