@@ -1,17 +1,37 @@
 // What a file of `gfocal export MODEL --static 1` finds on a picture, by OpenVINO's C++ library, which reads ONNX.
-// For detectors that look at squares (`"kind": "square"` in the file's resize rule) of a multiple of 32 pixels.
+// For detectors that look at squares (`"kind": "square"` in the file's resize rule) of a multiple of 32 pixels; other
+// files are refused, since boxes of an image that was resized by another rule would be wrong.
+#include <algorithm>
 #include <cstring>
 #include <fstream>
 #include <iostream>
 #include <openvino/openvino.hpp>
 #include "resize.hpp"
 
+// What the file takes, (1, side, side, 3), if it wants images resized as this program does it, and suppresses itself.
+ov::Shape checked(const ov::Model& model) {
+    if (!model.has_rt_info("framework", "gfocal")) throw std::runtime_error("this is no .onnx of `gfocal export`");
+    const auto about = model.get_rt_info<std::string>("framework", "gfocal");  // JSON; this looks for two things in it
+    const auto takes = model.input("images").get_partial_shape();
+    if (takes.is_dynamic() || takes[0] != 1)
+        throw std::runtime_error("the file takes " + takes.to_string() + ": export it with --static 1");
+    const auto begin = std::min(about.find("\"resize\": {"), about.size());
+    const auto rule = about.substr(begin, about.find('}', begin) - begin), side = takes[1].to_string();
+    const auto known = "\"resize\": {\"kind\": \"square\", \"size\": " + side + ", ";
+    if (rule.compare(0, known.size(), known) != 0 || takes[1] != takes[2] || rule.find("8 bits") == rule.npos)
+        throw std::runtime_error("this program resizes to squares of the file's size, and the file has " + rule + "}");
+    if (about.find("\"nms\": \"in\"") == about.npos)
+        throw std::runtime_error("this program leaves suppression to the file: export it with --nms in");
+    return takes.to_shape();
+}
+
 int main(int argc, char** argv) try {
     if (argc != 3) throw std::runtime_error("usage: detect MODEL.onnx PICTURE.ppm");
     ov::Core core;
+    const auto graph = core.read_model(argv[1]);
+    const auto shape = checked(*graph);
     // In float32: processors with bfloat16 would be faster, and a little off.
-    auto model = core.compile_model(argv[1], "CPU", ov::hint::inference_precision(ov::element::f32));
-    const auto shape = model.input("images").get_shape();  // 1, height, width, 3
+    auto model = core.compile_model(graph, "CPU", ov::hint::inference_precision(ov::element::f32));
 
     // The simplest of image files; with OpenCV: cv::imread, then cv::cvtColor to RGB.
     std::ifstream file(argv[2], std::ios::binary);

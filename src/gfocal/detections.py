@@ -172,6 +172,11 @@ class Detections:
         """
         return self._like_boxes(self._calibrated().chances(self))
 
+    @property
+    def calibrated(self) -> bool:
+        """Whether there is a calibration, and it holds for the detector as it is used now."""
+        return self.calibration is not None and not self.calibration.unfit
+
     def _calibrated(self) -> Calibrated:
         if self.calibration is None:
             raise UsageError("these detections are not calibrated: run `gfocal calibrate MODEL --data DATA` once")
@@ -188,7 +193,7 @@ class Detections:
         """What goes beside boxes and scores, as arrays of N rows."""
         found = self.numpy()
         extras: dict[str, Any] = {} if found.edge_std is None else {"edge_std": found.edge_std}
-        if self.calibration is not None and not self.calibration.unfit:
+        if self.calibration is not None and self.calibrated:
             extras["score_calibrated"] = self.calibration.chances(found)
             extras["edge_interval"] = self.calibration.edge_interval(found)
         return extras

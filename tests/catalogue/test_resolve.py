@@ -63,6 +63,7 @@ def test_a_path_goes_before_a_name(
         ("gfl_nano", "gfl_nano is a recipe, a detector without training; train it"),
         ("my.yaml", "my.yaml is a recipe"),
         ("hub:street", "hub:street names no repository"),
+        ("", "MODEL is an empty text: give a run folder"),
     ],
 )
 def test_what_is_nothing(small: Published, model: str, words: str) -> None:

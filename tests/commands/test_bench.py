@@ -228,6 +228,7 @@ def test_an_image_that_cannot_be_read_costs_no_timings(
         (["a.onnx"], {"seconds": -1}, "seconds must be"),
         (["a.onnx"], {"seconds": float("nan")}, "seconds must be"),
         (["a.onnx"], {"threads": 0}, "threads must be"),
+        (["a.onnx"], {"threads": 99_999_999}, "threads must be between 1 and 4096"),
         (["a.onnx"], {"samples": 0}, "samples must be"),
         (["a.onnx"], {"size": "31"}, "--size takes"),
         (["a.onnx"], {"size": "x320"}, "--size takes"),
@@ -471,6 +472,8 @@ def test_the_tables(report: BenchReport, capsys: pytest.CaptureFixture[str], mon
 def test_threads_are_those_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "7,2")
     assert usual_threads() == 7
+    monkeypatch.setenv("OMP_NUM_THREADS", "99999999")
+    assert usual_threads() == 4096
     for nothing in ("", "0", "many"):
         monkeypatch.setenv("OMP_NUM_THREADS", nothing)
         assert usual_threads() >= 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,17 @@ import torch
 from scipy.stats import spearmanr
 
 from gfocal.evaluation import EdgeUncertainty
-from gfocal.evaluation.uncertainty import MIN_EDGES, EdgeCoverage, UncertaintyResult, edge_coverage, match_objects
+from gfocal.evaluation.uncertainty import (
+    MIN_EDGES,
+    EdgeCoverage,
+    UncertaintyResult,
+    edge_coverage,
+    interval_coverage,
+    match_objects,
+)
 from gfocal.structures import Detections
 from gfocal.utils.records import to_json
+from helpers.calibrated import Reach
 
 
 @dataclass(frozen=True)
@@ -261,3 +269,22 @@ def test_coverage_of_nothing() -> None:
     assert edge_coverage(truth, [10], [found([], [])]) == EdgeCoverage(0.9, None, 0)
     assert edge_coverage(truth, [10], [found([[0, 0, 40, 40]])]) is None
     assert edge_coverage(truth, [], []) is None
+
+
+def test_coverage_of_a_calibration_by_hand() -> None:
+    """Intervals reach 2 pixels to either side, ends included; three of the eight edges are outside."""
+    truth = truth_of([(0, 0, 40, 40)], [(10, 10, 50, 50)])
+    one = replace(found([[2, -2, 42.5, 40]]), calibration=Reach(2, level=0.8))
+    other = replace(found([[10, 13, 50, 53], [500, 500, 510, 510]], scores=[0.5, 0.9]), calibration=Reach(2, level=0.8))
+    assert interval_coverage(truth, [10, 11], [one, other]) == EdgeCoverage(0.8, 5 / 8, 8)
+    endless = [replace(each, calibration=Reach(np.inf)) for each in (one, other)]
+    assert interval_coverage(truth, [10, 11], endless) == EdgeCoverage(0.9, 1.0, 8)
+
+
+def test_coverage_without_a_calibration_that_holds() -> None:
+    truth = truth_of([(0, 0, 40, 40)])
+    plain = found([[0, 0, 40, 40]], [[1, 1, 1, 1]])
+    assert interval_coverage(truth, [10], [plain]) is None
+    assert interval_coverage(truth, [10], [replace(plain, calibration=Reach(1, unfit="tiles"))]) is None
+    assert interval_coverage(truth, [10], [replace(found([], []), calibration=Reach(1))]) == EdgeCoverage(0.9, None, 0)
+    assert interval_coverage(truth, [], []) is None

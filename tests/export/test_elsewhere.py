@@ -6,9 +6,11 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from PIL import Image
 
@@ -16,6 +18,7 @@ import gfocal
 from gfocal.commands.export import export_files
 from gfocal.detections import Detections
 from gfocal.export.web.page import MODULE
+from gfocal.exported.contract import ExportInfo
 from gfocal.images.resizing import resize_to
 from helpers.javascript import node, npm
 from helpers.paths import ROOT
@@ -94,6 +97,36 @@ def test_cpp_finds_what_gfocal_finds(nanodet: Path, shared: Path, tmp_path: Path
         done = subprocess.run([program, *words], capture_output=True, text=True, timeout=60)
         assert done.returncode == 1
         assert "error: " in done.stderr  # OpenVINO may log before it
+    check_refusals(program, file, tmp_path)
+
+
+def check_refusals(program: Path, file: Path, folder: Path) -> None:
+    """Files that want another resize, or a suppression of one's own: boxes would be wrong."""
+    model, static, other = onnx.load(file), onnx.load(file), folder / "other.onnx"
+    (entry,) = (entry for entry in model.metadata_props if entry.key == "gfocal")
+    info = ExportInfo.from_texts({"gfocal": entry.value}, "it")
+    for changes, said in (
+        ({"resize": replace(info.resize, kind="short_long")}, '"kind": "short_long"'),
+        ({"resize": replace(info.resize, size=32)}, '"size": 32,'),
+        ({"resize": replace(info.resize, size=3200)}, '"size": 3200,'),
+        ({"resize": replace(info.resize, method="nearest")}, '"method": "nearest"'),
+        ({"nms": "out"}, "export it with --nms in"),
+        ({"batch": None}, "export it with --static 1"),
+        ({}, "no .onnx of `gfocal export`"),
+    ):
+        entry.value = replace(info, **changes).to_text()
+        if not changes:
+            model.metadata_props.remove(entry)
+        shape = model.graph.input[0].type.tensor_type.shape
+        shape.CopyFrom(static.graph.input[0].type.tensor_type.shape)
+        if "batch" in changes:
+            shape.dim[0].dim_param = "batch"
+        onnx.save(model, other)
+        done = subprocess.run([program, other, folder / "picture.ppm"], capture_output=True, text=True, timeout=60)
+        assert (done.returncode, done.stdout) == (1, "")
+        line = done.stderr.strip().splitlines()[-1]
+        assert line.startswith("error: ")
+        assert said in line
 
 
 @pytest.mark.slow
@@ -112,6 +145,21 @@ def test_node_finds_what_gfocal_finds(nanodet_page: Path, shared: Path, tmp_path
         rows = [json.loads(line) for line in done.stdout.splitlines()]
         labels = [detector.names.index(row["class"]) for row in rows]
         check_same(detector.predict(photo), labels, [r["score"] for r in rows], [r["box"] + r["std"] for r in rows])
+    own = shutil.copy(model, tmp_path)
+    parity = json.loads(model.with_name("best.onnx.parity.json").read_text())
+    for changes, sha256, said in (
+        ({"kind": "letterbox"}, parity["sha256"], 'resized by "letterbox"'),
+        ({"method": "nearest"}, parity["sha256"], 'resized "nearest"'),
+        ({}, "0" * 64, "best.onnx.parity.json is of another file"),
+    ):
+        info = {**parity["info"], "resize": {**parity["info"]["resize"], **changes}}
+        (tmp_path / "best.onnx.parity.json").write_text(json.dumps({**parity, "info": info, "sha256": sha256}))
+        words = [program, str(tmp_path / "detect.mjs"), own, str(photo)]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=120)
+        assert (done.returncode, done.stdout) == (1, "")
+        (line,) = done.stderr.splitlines()
+        assert line.startswith("error: ")
+        assert said in line
 
 
 def test_the_page_shows_the_examples_as_they_are() -> None:

@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +19,13 @@ import pytest
 import torch
 
 import gfocal
+from gfocal.cli.tables.export import print_export
 from gfocal.commands import export as command
 from gfocal.commands.evaluate import evaluate_files
 from gfocal.commands.export import ExportReport, export_files
 from gfocal.commands.predict import predict_patterns
+from gfocal.commands.trust.calibrate import calibrate_files
+from gfocal.data.formats.open import open_dataset
 from gfocal.data.index.data_index import DataIndex
 from gfocal.detector import DenseDetector
 from gfocal.errors import UsageError
@@ -35,6 +39,8 @@ from gfocal.exported.open import SessionOptions
 from gfocal.images.resizing import Resize
 from gfocal.recipe.reading import recipe_names
 from gfocal.training.train import train
+from gfocal.utils.records import to_json
+from helpers.calibrated import Reach, data_for
 from helpers.exporting import NAMES, checkpoint, rounding_of, small_square, stirred, written
 from helpers.paths import ROOT
 from helpers.small_runs import TINY, small
@@ -252,6 +258,71 @@ def test_what_needs_torch_says_so(words: list[str], model: Path, scenes: Path) -
     assert done.stdout == ""
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert line.startswith("error: this needs torch, which is not installed: pip install torch; ")
+
+
+# --- a calibration
+
+
+@pytest.fixture(scope="module")
+def labelled(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return data_for(model, tmp_path_factory.mktemp("labelled") / "data", images=6)
+
+
+def calibrated(file: Path, labelled: Path, reach: tuple[float, float]) -> proof.Proof:
+    """The proof of a file and a detector whose intervals reach so far; the bar is that of fp32."""
+    ours, theirs = gfocal.load(file.with_suffix(".safetensors")), gfocal.load(file)
+    ours.calibration, theirs.calibration = (Reach(pixels) for pixels in reach)
+    index = open_dataset(labelled, "val")
+    paths = [index.path(i) for i in range(len(index))]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(proof, "open_exported", lambda path: theirs)
+        return proof.prove(ours, file, paths, data="images", index=index)
+
+
+def test_intervals_of_a_calibration_are_compared(
+    exported: ExportReport, labelled: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = calibrated(exported.path, labelled, (3, 3))
+    assert found.holds
+    assert found.parity.edge_interval is not None
+    assert found.parity.edge_interval.largest <= 0.02
+    assert found.intervals is not None
+    assert found.intervals.detector == found.intervals.exported
+    assert (found.intervals.detector.nominal, found.intervals.detector.edges > 40) == (0.9, True)
+    share = found.intervals.detector.covered
+    assert share is not None
+    assert 0.2 < share < 1
+    wider = calibrated(exported.path, labelled, (3, 3.5))
+    assert [line.split(":")[0] for line in wider.beyond] == ["edge_interval"]
+    assert wider.intervals is not None
+    assert (wider.intervals.exported.covered or 0) > share
+    content = to_json(replace(exported, proof=wider))
+    assert content["edge_interval"]["largest"] == pytest.approx(0.5, abs=0.02)
+    assert content["intervals"]["detector"]["covered"] == share
+    print_export(replace(exported, proof=wider))
+    words = " ".join(capsys.readouterr().out.split())
+    assert "edge_interval │" in words
+    assert f"the 90 % interval of the calibration holds {wider.intervals.exported.covered:.1%} of" in words
+    assert f"of the detector {share:.1%}" in words
+
+
+def test_without_a_calibration_none_is_shown(exported: ExportReport, capsys: pytest.CaptureFixture[str]) -> None:
+    assert not {"edge_interval", "intervals"} & set(json.loads(exported.parity.read_text()))
+    print_export(exported)
+    assert "interval of the calibration" not in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_calibrated_detector_is_proved_with_its_intervals(model: Path, labelled: Path, tmp_path: Path) -> None:
+    """From the command that calibrates to the file's own text; the intervals look at levels of the pyramid, too."""
+    own = tmp_path / "own.safetensors"
+    calibrate_files(str(model), labelled, out=own)
+    report = export_files(str(own), data=labelled)
+    content = json.loads(report.parity.read_text())
+    assert report.proof.holds
+    assert content["info"]["calibration"]["level"] == content["intervals"]["exported"]["nominal"]
+    assert content["edge_interval"]["largest"] <= 0.02
+    assert content["intervals"]["exported"]["covered"] > 0.8
 
 
 # --- what fails

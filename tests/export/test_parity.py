@@ -10,6 +10,7 @@ import pytest
 from gfocal.detections import Detections
 from gfocal.export.parity import BARS, Difference, Parity, beyond, compare
 from gfocal.exported.contract import Precision
+from helpers.calibrated import Reach
 
 BOXES = [[0.0, 0, 10, 10], [20, 20, 60, 60], [100, 0, 140, 40]]
 
@@ -78,6 +79,22 @@ def test_boxes_without_edges() -> None:
     assert compared(found(edge_std=None), found(edge_std=None)).edge_std is None
 
 
+def test_intervals_of_a_calibration() -> None:
+    other = found()
+    other.boxes[1, 2] += 0.5
+    parity = compared(replace(found(), calibration=Reach(4)), replace(other, calibration=Reach(4.25)))
+    assert parity.edge_interval is not None
+    assert parity.edge_interval.largest == pytest.approx(0.75)  # the upper end of the edge that moved
+    for without in (None, Reach(4, unfit="tiles")):
+        one = replace(found(), calibration=without)
+        assert compared(one, replace(found(), calibration=Reach(4))).edge_interval is None
+
+
+def test_intervals_without_an_end() -> None:
+    endless = replace(found(), calibration=Reach(np.inf))
+    assert compared(endless, endless).edge_interval == Difference(0.0, 0.0)
+
+
 def test_nothing_found_proves_nothing() -> None:
     parity = compared(found([], ()), found([], ()))
     assert parity.score == Difference(0.0, 0.0)
@@ -98,6 +115,7 @@ def test_what_is_within_the_bar_passes() -> None:
         ({"score": Difference(2e-4, 0)}, "score: the largest difference is 0.0002, allowed 0.0001"),
         ({"box": Difference(0.03, 0)}, "box: the largest difference is 0.03 px, allowed 0.02 px"),
         ({"edge_std": Difference(float("nan"), 0)}, "edge_std: the largest difference is nan px"),
+        ({"edge_interval": Difference(0.03, 0)}, "edge_interval: the largest difference is 0.03 px, allowed 0.02 px"),
         ({"unmatched": 3}, "3 detections have no counterpart, of 2,000, allowed 2"),
     ],
 )

@@ -56,6 +56,25 @@ def test_images_are_resized_as_arrays_are(channels: int, tmp_path: Path) -> None
         assert found == ours.ravel().tolist()
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"kind": "letterbox"}, 'wants images resized by "letterbox", and this module knows square and short_long'),
+        ({"method": "nearest"}, 'wants images resized "nearest", and this module does it "bilinear with antialiasing'),
+    ],
+)
+def test_another_resize_is_refused(changes: dict[str, str], said: str, tmp_path: Path) -> None:
+    info = to_json(INFO)
+    info["resize"].update(changes)
+    script = """
+const image = { data: new Uint8Array(12), channels: 3, height: 2, width: 2 };
+let said = "nothing";
+try { gfocal.inputs(given, image); } catch (error) { said = error.message; }
+console.log(JSON.stringify(said));
+"""
+    assert said in run_module(IMPORT + script, tmp_path, info)
+
+
 def test_sizes_are_those_of_the_rule(tmp_path: Path) -> None:
     rules = [Resize("square", size=320), Resize("short_long", short_side=800, long_side=1333)]
     sizes = [(480, 640), (640, 480), (1, 5000), (5000, 1), (333, 999), (801, 1201), (427, 641)]

@@ -23,7 +23,7 @@ from gfocal.errors import UsageError
 from gfocal.exported.contract import ExportInfo
 from gfocal.exported.detector import ExportedDetector
 from gfocal.exported.onnx_file import check_onnx
-from gfocal.exported.open import is_exported, open_exported
+from gfocal.exported.open import SessionOptions, is_exported, open_exported
 from helpers.made_exports import INFO, graph, save
 
 
@@ -384,3 +384,16 @@ def test_a_pt2_file_with_our_text_and_nothing_else(tmp_path: Path) -> None:
 
 def test_files_are_known_by_their_endings() -> None:
     assert [is_exported(name) for name in ("a.onnx", Path("a.PT2"), "a.pt", "runs/a", 3)] == [True, True] + [False] * 3
+
+
+@pytest.mark.parametrize("threads", [0, -1, 4097, 99_999_999, 1.5, True])
+def test_threads_out_of_range(threads: Any) -> None:
+    """Runtimes start as many as they are told, until no memory is left."""
+    with pytest.raises(UsageError, match="threads must be"):
+        SessionOptions(threads=threads)
+
+
+def test_an_empty_name_is_no_provider(tmp_path: Path) -> None:
+    file = save(tmp_path, graph(), INFO.to_text())
+    with pytest.raises(UsageError, match=r"--provider is one of cpu, .* not ''"):
+        open_exported(file, SessionOptions(provider=""))

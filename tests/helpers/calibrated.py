@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,31 @@ from PIL import Image
 
 from gfocal.calibration import Calibration, EdgeFeatures, EdgeSamples, ScoreSamples, fit_edges, fit_scores
 from gfocal.calibration.scale import ScaleKind
+from gfocal.detections import Detections
 from gfocal.prediction.open import load
+
+
+@dataclass(frozen=True)
+class Reach:
+    """What :class:`gfocal.detections.Calibrated` is: intervals of as many pixels to either side of every edge."""
+
+    reach: float
+    level: float = 0.9
+    unfit: str = ""
+
+    def used_with(self, *, tile: int | None = None) -> Reach:
+        return self
+
+    def resized_by(self, rule: Mapping[str, Any]) -> Reach:
+        return self
+
+    def edge_interval(self, found: Detections, level: float | None = None, *, whole_box: bool = False) -> np.ndarray:
+        boxes = np.asarray(found.boxes, np.float64)
+        return np.stack([boxes - self.reach, boxes + self.reach], -1)
+
+    def chances(self, found: Detections) -> np.ndarray:
+        return np.asarray(found.scores, np.float64)
+
 
 RESIZE = {"kind": "square", "size": 64, "short_side": 800, "long_side": 1333, "fill": [0, 0, 0]}
 

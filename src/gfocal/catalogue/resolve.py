@@ -34,6 +34,8 @@ def model_path(model: str | Path, *, say: Say = notice) -> Path:
         GfocalError: it cannot be fetched.
     """
     text, path = str(model), Path(model)
+    if not text:  # as of a variable of a shell that is not set; the path would be the folder that this runs in
+        raise UsageError("MODEL is an empty text: give a run folder, a checkpoint or a published name")
     if is_hub_name(text):
         from gfocal.hub.download import hub_file
 

@@ -9,7 +9,7 @@ of like size.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from statistics import NormalDist
 from typing import Any
@@ -195,10 +195,10 @@ class EdgeUncertainty:
 
 @dataclass(frozen=True)
 class EdgeCoverage:
-    """How often an edge lies within the interval that its ``edge_std`` gives.
+    """How often an edge lies within its interval: what its ``edge_std`` gives, or a calibration.
 
     Attributes:
-        nominal: what a normal distribution promises.
+        nominal: the share that is promised.
         covered: share of the edges, in [0, 1]; None where there are none.
         edges: of detections that found an object, see :func:`match_objects`.
     """
@@ -224,17 +224,58 @@ def edge_coverage(
     Returns:
         None if no detection comes with ``edge_std``.
     """
-    row_of = {int(image_id): row for row, image_id in enumerate(index.image_ids)}
     reach = NormalDist().inv_cdf((1 + nominal) / 2)
-    inside, known = list[np.ndarray](), False
-    for image_id, found in zip(image_ids, detections, strict=True):
+
+    def interval(found: Detections) -> FloatArray | None:
         if found.edge_std is None:
-            continue
-        known = True
-        mine, theirs = match_objects(index, row_of[int(image_id)], found)
-        off = np.abs(np.asarray(found.boxes, np.float64)[mine] - index.boxes[theirs])
-        inside.append(off <= reach * np.asarray(found.edge_std, np.float64)[mine])
-    if not known:
+            return None
+        half = reach * np.asarray(found.edge_std, np.float64)
+        boxes = np.asarray(found.boxes, np.float64)
+        return np.stack([boxes - half, boxes + half], -1)
+
+    return _coverage(index, image_ids, detections, nominal, interval)
+
+
+def interval_coverage(
+    index: GroundTruth, image_ids: Sequence[int], detections: Sequence[Detections]
+) -> EdgeCoverage | None:
+    """The share of annotated edges within the intervals of the calibration, at the calibration's own level.
+
+    Args:
+        index: the ground truth.
+        image_ids: the data set's own ids.
+        detections: one an image, in original pixels.
+
+    Returns:
+        None if none comes with a calibration that holds for the detector as it is used.
+    """
+    calibration = next((found.calibration for found in detections if found.calibrated), None)
+    if calibration is None:
+        return None
+
+    def interval(found: Detections) -> FloatArray | None:
+        return np.asarray(found.edge_interval()) if found.calibrated else None
+
+    return _coverage(index, image_ids, detections, calibration.level, interval)
+
+
+def _coverage(
+    index: GroundTruth,
+    image_ids: Sequence[int],
+    detections: Sequence[Detections],
+    nominal: float,
+    interval: Callable[[Detections], FloatArray | None],
+) -> EdgeCoverage | None:
+    """``interval``: (N, 4, 2) lowest and highest position of each edge; None where detections have none."""
+    row_of = {int(image_id): row for row, image_id in enumerate(index.image_ids)}
+    inside = list[np.ndarray]()
+    for image_id, found in zip(image_ids, detections, strict=True):
+        ends = interval(found)
+        if ends is not None:
+            mine, theirs = match_objects(index, row_of[int(image_id)], found)
+            edges = index.boxes[theirs].astype(np.float64)
+            inside.append((ends[mine, :, 0] <= edges) & (edges <= ends[mine, :, 1]))
+    if not inside:
         return None
     every = np.concatenate([part.ravel() for part in inside])
     return EdgeCoverage(nominal, float(every.mean()) if len(every) else None, len(every))

@@ -27,7 +27,7 @@ class Bar:
     Attributes:
         quantity: "largest" or "p99": which of the differences must stay below.
         score: of scores; infinite: any.
-        box, edge_std: in pixels of the image; infinite: any.
+        box, edge_std: in pixels of the image; infinite: any. Ends of a calibration's intervals have the bar of boxes.
         unmatched: share of the detections that only one of the two has, those at a threshold aside.
         ap_lost: how much lower AP may be, of 1; in no case by half.
         ap_gained: how much higher.
@@ -82,6 +82,7 @@ class Parity:
         borderline: that one has alone, with a score so near to a threshold, or to the last that was kept, that rounding
             decides.
         score, box, edge_std: differences of those that both have; ``edge_std`` is None where there is none.
+        edge_interval: of the ends of the calibration's intervals, at its own level; None without a calibration.
     """
 
     images: int
@@ -92,6 +93,7 @@ class Parity:
     score: Difference
     box: Difference
     edge_std: Difference | None = field(default=None, metadata=IF_ANY)
+    edge_interval: Difference | None = field(default=None, metadata=IF_ANY)
 
 
 def compare(
@@ -105,7 +107,7 @@ def compare(
         limit: detections an image at most.
         rounding: scores that are no farther apart may change places, and sides of a threshold.
     """
-    score, box, edge_std = list[np.ndarray](), list[np.ndarray](), list[np.ndarray]()
+    score, box, edge_std, edge_interval = (list[np.ndarray]() for _ in range(4))
     alone = borderline = 0
     for one, other in zip((found.numpy() for found in ones), (found.numpy() for found in others), strict=True):
         left, right = _pairs(one, other)
@@ -114,6 +116,8 @@ def compare(
         box.append(_apart(a.boxes, b.boxes))
         if a.edge_std is not None and b.edge_std is not None:
             edge_std.append(_apart(a.edge_std, b.edge_std))
+        if a.calibrated and b.calibrated:
+            edge_interval.append(_apart(a.edge_interval(), b.edge_interval()))
         for found, used in ((one, left), (other, right)):
             least = threshold if len(found) < limit else max(threshold, float(np.min(found.scores)))
             single = np.delete(np.asarray(found.scores), used)
@@ -129,6 +133,7 @@ def compare(
         score=Difference.of(score),
         box=Difference.of(box),
         edge_std=Difference.of(edge_std) if edge_std else None,
+        edge_interval=Difference.of(edge_interval) if edge_interval else None,
     )
 
 
@@ -152,8 +157,11 @@ def beyond(parity: Parity, bar: Bar, ap: tuple[float, float] | None, objects: in
         ("score", "", parity.score, bar.score),
         ("box", " px", parity.box, bar.box),
         ("edge_std", " px", parity.edge_std, bar.edge_std),
+        ("edge_interval", " px", parity.edge_interval, bar.box),
     ):
-        value = 0.0 if found is None else getattr(found, bar.quantity)
+        if found is None:
+            continue
+        value = getattr(found, bar.quantity)
         if not value <= most:  # NaN too
             which = "the largest difference" if bar.quantity == "largest" else "the 99th percentile of the differences"
             lines.append(f"{name}: {which} is {value:.3g}{unit}, allowed {most:g}{unit}")
@@ -199,4 +207,6 @@ def _pairs(one: Detections, other: Detections) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _apart(one: object, other: object) -> np.ndarray:
-    return np.abs(np.asarray(one, np.float64) - np.asarray(other, np.float64))
+    ours, theirs = np.asarray(one, np.float64), np.asarray(other, np.float64)
+    with np.errstate(invalid="ignore"):  # intervals without an end are the same, not undefined
+        return np.where(ours == theirs, 0.0, np.abs(ours - theirs))

@@ -15,7 +15,7 @@ from gfocal.data.index.data_index import DataIndex
 from gfocal.detections import Detections
 from gfocal.detector import DenseDetector, to_original
 from gfocal.evaluation import CocoEvaluator
-from gfocal.evaluation.uncertainty import EdgeCoverage, edge_coverage
+from gfocal.evaluation.uncertainty import EdgeCoverage, edge_coverage, interval_coverage
 from gfocal.export.parity import BARS, Bar, Parity, beyond, compare
 from gfocal.export.trace import GraphShape, entering
 from gfocal.exported.contract import ExportInfo
@@ -36,7 +36,7 @@ class ApOfBoth:
 
 @dataclass(frozen=True)
 class EdgesOfBoth:
-    """How often the 90 % interval of ``edge_std`` holds the annotated edge."""
+    """How often the interval of an edge holds the annotated one."""
 
     detector: EdgeCoverage
     exported: EdgeCoverage
@@ -59,7 +59,8 @@ class Proof:
         bar: what is allowed.
         beyond: what is not as it should be, a sentence for each thing; empty: proved.
         ap: None where no image has labels.
-        edges: None where no image has labels, or boxes have no ``edge_std``.
+        edges: of the 90 % interval of ``edge_std``; None where no image has labels, or boxes have no ``edge_std``.
+        intervals: of those of the calibration, at its own level; None where no image has labels, or there is none.
         ms_per_image: of both.
         data: what the images are.
         file, sha256: of the exported file.
@@ -81,6 +82,7 @@ class Proof:
     threads: int
     ap: ApOfBoth | None = field(default=None, metadata=IF_ANY)
     edges: EdgesOfBoth | None = field(default=None, metadata=IF_ANY)
+    intervals: EdgesOfBoth | None = field(default=None, metadata=IF_ANY)
 
     @property
     def holds(self) -> bool:
@@ -139,7 +141,8 @@ def prove(
         bar=bar,
         beyond=tuple(beyond(parity, bar, None if ap is None else (ap.detector, ap.exported), _objects(index))),
         ap=ap,
-        edges=None if index is None else _edges_of_both(index, ours, theirs),
+        edges=None if index is None else _edges_of_both(edge_coverage, index, ours, theirs),
+        intervals=None if index is None else _edges_of_both(interval_coverage, index, ours, theirs),
         ms_per_image=Milliseconds(*ms),
         data=data,
         file=file.name,
@@ -178,8 +181,13 @@ def _ap_of_both(index: DataIndex, ours: Sequence[Detections], theirs: Sequence[D
     return None if np.isnan(aps).any() else ApOfBoth(*aps)
 
 
-def _edges_of_both(index: DataIndex, ours: Sequence[Detections], theirs: Sequence[Detections]) -> EdgesOfBoth | None:
-    own, other = (edge_coverage(index, index.image_ids.tolist(), found) for found in (ours, theirs))
+def _edges_of_both(
+    coverage: Callable[[DataIndex, Sequence[int], Sequence[Detections]], EdgeCoverage | None],
+    index: DataIndex,
+    ours: Sequence[Detections],
+    theirs: Sequence[Detections],
+) -> EdgesOfBoth | None:
+    own, other = (coverage(index, index.image_ids.tolist(), found) for found in (ours, theirs))
     return None if own is None or other is None else EdgesOfBoth(own, other)
 
 

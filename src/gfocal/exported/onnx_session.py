@@ -45,7 +45,7 @@ class OnnxSession:
             import onnxruntime
         except ImportError as error:
             raise UsageError(f"{path} needs onnxruntime: pip install onnxruntime ({error})") from None
-        chosen = _provider(provider or "cpu", onnxruntime.get_available_providers())
+        chosen = _provider("cpu" if provider is None else provider, onnxruntime.get_available_providers())
         content = path.read_bytes()
         check_onnx(content, path)
         options = onnxruntime.SessionOptions()

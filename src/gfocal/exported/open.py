@@ -7,8 +7,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from gfocal.errors import UsageError
+from gfocal.errors import UsageError, require_number
 from gfocal.exported.detector import ExportedDetector
+from gfocal.utils.processor import MOST_THREADS
 
 SESSIONS = {
     ".onnx": "gfocal.exported.onnx_session:OnnxSession",
@@ -26,10 +27,17 @@ class SessionOptions:
         provider: what runs an ONNX file, see :data:`gfocal.exported.onnx_session.PROVIDERS`, or OpenVINO's, see
             :data:`gfocal.exported.openvino_session.DEVICES`; None: the CPU.
         threads: of an operator; None: one a core, or what ``OMP_NUM_THREADS`` says.
+
+    Raises:
+        UsageError: ``threads`` is not in 1 to :data:`gfocal.utils.processor.MOST_THREADS`.
     """
 
     provider: str | None = None
     threads: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.threads is not None:
+            require_number("threads", self.threads, least=1, most=MOST_THREADS, whole=True)
 
     @property
     def asked(self) -> bool:

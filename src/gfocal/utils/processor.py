@@ -17,10 +17,14 @@ def processor_name() -> str:
     return platform.processor()
 
 
+MOST_THREADS = 4096
+"""Of a computation. Runtimes start as many as they are told, and some millions take all memory of a machine."""
+
+
 def asked_threads() -> int | None:
-    """What ``OMP_NUM_THREADS`` says, of its levels the outermost; None: nothing."""
+    """What ``OMP_NUM_THREADS`` says, of its levels the outermost, at most :data:`MOST_THREADS`; None: nothing."""
     asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
-    return int(asked) if asked.isdecimal() and int(asked) else None
+    return min(int(asked), MOST_THREADS) if asked.isdecimal() and int(asked) else None
 
 
 def usual_threads() -> int:

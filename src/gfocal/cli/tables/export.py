@@ -33,8 +33,10 @@ def print_export(report: ExportReport) -> None:
         ("score", "", parity.score, bar.score),
         ("box", " px", parity.box, bar.box),
         ("edge_std", " px", parity.edge_std, bar.edge_std),
+        ("edge_interval", " px", parity.edge_interval, bar.box),
     ):
-        table.add_row(name, *_cells(found, unit, most, bar.quantity))
+        if found is not None or name != "edge_interval":
+            table.add_row(name, *_cells(found, unit, most, bar.quantity))
     allowed = f"{int(bar.unmatched * parity.detections)} of {parity.detections:,}"
     table.add_row(
         "unmatched", f"{parity.unmatched}", "", "any: AP decides" if bar.labels_decide and proof.ap else allowed
@@ -47,7 +49,9 @@ def print_export(report: ExportReport) -> None:
     elif bar.labels_decide:
         console.print("no labels: the share of detections that stay decides, not AP")
     if proof.edges is not None:
-        console.print(_covered(proof.edges), soft_wrap=True)
+        console.print(_covered(proof.edges, "interval of edge_std"), soft_wrap=True)
+    if proof.intervals is not None:
+        console.print(_covered(proof.intervals, "interval of the calibration"), soft_wrap=True)
     if proof.info.quantization is not None:
         console.print(_quantised(proof.info.quantization), soft_wrap=True)
     ms, threads = proof.ms_per_image, counted(proof.threads, "thread")
@@ -74,12 +78,12 @@ def _shape(report: ExportReport) -> tuple[int | None, int | None, int | None]:
     return info.batch, info.height, info.width
 
 
-def _covered(edges: EdgesOfBoth) -> str:
+def _covered(edges: EdgesOfBoth, which: str) -> str:
     own, other = (
         "-" if found.covered is None else f"{found.covered:.1%}" for found in (edges.exported, edges.detector)
     )
     many = counted(edges.exported.edges, "edge")
-    return f"the {edges.exported.nominal:.0%} interval of edge_std holds {own} of {many} found, of the detector {other}"
+    return f"the {100 * edges.exported.nominal:g} % {which} holds {own} of {many} found, of the detector {other}"
 
 
 def _quantised(how: Quantization) -> str:

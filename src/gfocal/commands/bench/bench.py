@@ -31,7 +31,7 @@ from gfocal.evaluation.measured import check_names
 from gfocal.evaluation.speed import paired_ratio, turns
 from gfocal.exported.open import is_exported
 from gfocal.runs.datasets import spread
-from gfocal.utils.processor import processor_name, usual_threads
+from gfocal.utils.processor import MOST_THREADS, processor_name, usual_threads
 from gfocal.utils.progress import ProgressBar, notice
 from gfocal.utils.signals import exit_code
 from gfocal.utils.text import Say, counted, distinct, join_some
@@ -113,7 +113,8 @@ def bench_models(
         raise UsageError("give --repeats or --seconds, not both")
     for name, value in {"batch": batch, "repeats": repeats, "threads": threads, "samples": samples}.items():
         if value is not None:
-            require_number(name, value, least=1, whole=True)
+            most = MOST_THREADS if name == "threads" else None
+            require_number(name, value, least=1, most=most, whole=True)
     if seconds is not None:
         require_number("seconds", seconds, least=0, below=86_400)
     _check_options([is_exported(model) for model in models], device=device, provider=provider, overrides=overrides)

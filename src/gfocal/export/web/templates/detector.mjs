@@ -1,12 +1,16 @@
 // What is to be done around a file of `gfocal export --nms out`: resize before it, suppress after it, as gfocal does.
 // For browsers and Node; nothing is imported. Written by gfocal, Apache-2.0.
 
+export const METHOD = "bilinear with antialiasing, 8 bits"; // of `resize`, as `info.resize` names it
 export const MULTIPLE = 32; // height and width of what enters the network are multiples of this
 const MOST_BITS = 22; // of a weight: 255 times their sum fits 32 bits
 
-/** [height, width] that an image gets by the rule `info.resize`. */
+/** [height, width] that an image gets by the rule `info.resize`; another rule than those here is an error. */
 export function targetSize(rule, height, width) {
   if (rule.kind === "square") return [rule.size, rule.size];
+  if (rule.kind !== "short_long") {
+    throw new Error(`the file wants images resized by "${rule.kind}", and this module knows square and short_long`);
+  }
   const scale = Math.min(rule.short_side / Math.min(height, width), rule.long_side / Math.max(height, width));
   return [Math.max(1, Math.trunc(height * scale + 0.5)), Math.max(1, Math.trunc(width * scale + 0.5))];
 }
@@ -106,6 +110,9 @@ export function suppress(boxes, labels, count, { iou, limit, classAgnostic }) {
 
 /** The inputs of the graph for one image: it is resized and put at the top left of what fills the network's size. */
 export function inputs(info, image) {
+  if (info.resize.method !== METHOD) {
+    throw new Error(`the file wants images resized "${info.resize.method}", and this module does it "${METHOD}"`);
+  }
   const [height, width] = targetSize(info.resize, image.height, image.width);
   const full = (fixed, side) => fixed ?? Math.ceil(side / MULTIPLE) * MULTIPLE;
   const dims = [info.batch ?? 1, full(info.height, height), full(info.width, width), 3];
