@@ -74,7 +74,7 @@ def stirred(name: str, image: Path, class_mean: float = SPREAD["class"][0]) -> D
     for module in detector.modules():  # a channel that hardly varies would make rounding large
         if isinstance(module, nn.BatchNorm2d) and module.running_var is not None:
             module.running_var.clamp_(min=0.1 * float(module.running_var.mean()))
-    for step in ("spread", "mean"):
+    for step in ("spread", "again", "again", "mean"):
         out = detector(batch)
         for kind, values in zip(KINDS, (out.class_logits, out.box, out.quality_logits), strict=True):
             if values is None:
@@ -83,9 +83,10 @@ def stirred(name: str, image: Path, class_mean: float = SPREAD["class"][0]) -> D
             mean = class_mean if kind == "class" else mean
             varies, size = values.std(1).mean(), values.square().mean().sqrt()
             for layer in detector.head.output_layers(kind):
-                if step == "spread":  # not without end: what hardly varies is mostly rounding
+                # Not without end: what hardly varies is mostly rounding. Deep towers without norms need it again.
+                if step == "spread" or (step == "again" and varies < 0.2 * std):
                     layer.weight.mul_(std / (varies + 0.01 * size))
-                elif kind != "box":
+                elif step == "mean" and kind != "box":
                     layer.bias.add_(mean - values.mean((0, 1)))
     return detector
 
