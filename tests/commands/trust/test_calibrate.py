@@ -401,6 +401,8 @@ def test_what_is_not_known_is_said(model: Path, data: Path) -> None:
     card(model.parent, val=val, annotations="gone", data="0123")
     (note,) = calibrate_files(str(model), data).notes
     assert "were chosen on these pictures" in note
+    last = shutil.copy(model, model.with_name("last.safetensors"))
+    assert calibrate_files(str(last), data).notes == (), "nothing chooses the last weights"
 
 
 # --- what is refused, and what is left behind

@@ -17,6 +17,7 @@ from gfocal.errors import GfocalError, UsageError
 from gfocal.runs import card
 from gfocal.runs.checkpoint import find_weights, read_about
 from gfocal.runs.datasets import recorded
+from gfocal.runs.replacement import LAST
 from gfocal.utils.text import counted
 
 _MOST = 10  # weights that weights began with, and so on
@@ -69,7 +70,7 @@ def learnt_from(file: Path, index: DataIndex) -> tuple[str | None, list[str] | N
         if shared := _shared_files(each, index):
             return f"{each} learnt from {counted(shared, 'picture')} of these {len(index):,}", lines
         val = own.get("val")
-        if isinstance(val, dict) and val.get("pictures") == images:
+        if each.name != LAST and isinstance(val, dict) and val.get("pictures") == images:
             lines.append(
                 "note: the best weights of the run were chosen on these pictures, so that errors on them are a little "
                 "too small; pictures that nothing was chosen on (--split test) are better"
