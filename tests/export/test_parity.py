@@ -101,7 +101,7 @@ def test_nothing_found_proves_nothing() -> None:
     assert "nothing is proved" in beyond(parity, BARS["fp32"], None)[0]
 
 
-GOOD = Parity(2, 2000, 1999, 2, 5, Difference(9e-5, 1e-5), Difference(0.019, 0.01), Difference(0.019, 0.01))
+GOOD = Parity(2, 2000, 1999, 2, 5, Difference(9e-5, 1e-5), Difference(0.019, 0.01), Difference(0.019, 0.01), clear=2000)
 
 
 def test_what_is_within_the_bar_passes() -> None:
@@ -133,14 +133,14 @@ def test_ap_may_not_differ_in_fp32_and_may_lose_a_tenth_of_a_point_in_fp16() -> 
 
 
 def test_eight_bits_are_measured_by_ap_or_by_what_stays() -> None:
-    rough = replace(GOOD, unmatched=300, score=Difference(0.1, 0.08), box=Difference(40.0, 12.0))
+    rough = replace(GOOD, unmatched=600, score=Difference(0.1, 0.08), box=Difference(40.0, 12.0))
     assert beyond(rough, BARS["int8"], (0.5, 0.4901), 100) == []
     assert (
         "AP is 0.4890, that of the detector 0.5000, allowed 0.01 less"
         in beyond(rough, BARS["int8"], (0.5, 0.489), 100)[0]
     )
-    assert "300 detections have no counterpart" in beyond(rough, BARS["int8"], None)[0]
-    assert beyond(replace(rough, unmatched=200), BARS["int8"], None) == []
+    assert "600 detections have no counterpart" in beyond(rough, BARS["int8"], None)[0]
+    assert beyond(replace(rough, unmatched=500), BARS["int8"], None) == []
 
 
 @pytest.mark.parametrize("precision", ["int8", "bf16"])
@@ -155,7 +155,7 @@ def test_eight_bits_are_measured_by_ap_or_by_what_stays() -> None:
 def test_labels_that_say_nothing_do_not_decide(
     precision: Precision, ap: tuple[float, float], objects: int, why: str
 ) -> None:
-    other = replace(GOOD, detections=1000, found=1000, unmatched=1900)
+    other = replace(GOOD, detections=9000, found=9000, clear=1000, unmatched=1900)
     (line,) = beyond(other, BARS[precision], ap, objects)
     assert line.startswith("1,900 detections have no counterpart, of 1,000")
     assert f"; AP alone does not decide: {why}" in line
@@ -167,6 +167,23 @@ def test_no_precision_may_lose_half_of_a_small_ap() -> None:
     (line,) = beyond(GOOD, BARS["int8"], (0.008, 0.003))
     assert "allowed 0.004 less" in line
     assert beyond(GOOD, BARS["int8"], (0.0, 0.0)) == []
+
+
+def test_what_rounding_decides_counts_on_neither_side() -> None:
+    """A thousand boxes near the threshold do not hide that half of the clear ones are gone."""
+    clear, near = [[0, 0, 9, 9 + i] for i in range(20)], [[50, 50, 99, 60 + i] for i in range(1000)]
+    detector = found([*clear, *near], [0.6] * 20 + [0.1] * 1000)
+    parity = compare([detector], [detector[np.arange(10, 1020)]], threshold=0.05, limit=10**4, rounding=0.1)
+    assert (parity.detections, parity.clear, parity.unmatched) == (1020, 20, 10)
+    assert beyond(parity, BARS["int8"], None) == ["10 detections have no counterpart, of 20, allowed 5"]
+
+
+@pytest.mark.parametrize("precision", ["int8", "bf16"])
+def test_where_rounding_decides_everything_nothing_is_proved(precision: Precision) -> None:
+    other = replace(GOOD, clear=0, unmatched=0)
+    (line,) = beyond(other, BARS[precision], None)
+    assert "nothing is proved: give --data" in line
+    assert beyond(other, BARS[precision], (0.5, 0.5), 100) == [], "labels say enough"
 
 
 def test_a_file_that_finds_nothing_is_not_proved() -> None:

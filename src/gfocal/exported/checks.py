@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from gfocal.errors import UsageError
-from gfocal.exported.contract import MULTIPLE, OUTPUTS, ExportInfo
+from gfocal.exported.contract import MULTIPLE, OUTPUTS, RESIZE_METHOD, ExportInfo
 from gfocal.images.depth import check_range
 from gfocal.images.resizing import Resize
 from gfocal.images.tiling import Tiling
@@ -44,6 +44,7 @@ def _check_ranges(info: ExportInfo) -> None:
     _require(ids is None or len(ids) == len(info.names), "category_ids: not one for each class")
     rule = info.resize
     resize_of(info)
+    _require(rule.method == RESIZE_METHOD, f"resize.method: {rule.method!r}, which this gfocal does not have")
     for name, side in {"size": rule.size, "short_side": rule.short_side, "long_side": rule.long_side}.items():
         _require(side <= MOST_PIXELS, f"resize.{name}: {side} pixels")
     for name, fixed in {"height": info.height, "width": info.width}.items():

@@ -28,6 +28,10 @@ Suppression = Literal["in", "out", "none"]
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 
 
+RESIZE_METHOD = "bilinear with antialiasing, 8 bits"
+"""How images are resized, in words that a file carries: the only method there is."""
+
+
 @dataclass(frozen=True)
 class ResizeRule:
     """How large an image enters the network, see :class:`gfocal.images.resizing.Resize`."""
@@ -37,7 +41,7 @@ class ResizeRule:
     short_side: int
     long_side: int
     fill: tuple[int, int, int]
-    method: str = "bilinear with antialiasing, 8 bits"
+    method: str = RESIZE_METHOD
 
 
 @dataclass(frozen=True)

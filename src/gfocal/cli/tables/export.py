@@ -37,7 +37,7 @@ def print_export(report: ExportReport) -> None:
     ):
         if found is not None or name != "edge_interval":
             table.add_row(name, *_cells(found, unit, most, bar.quantity))
-    allowed = f"{int(bar.unmatched * parity.detections)} of {parity.detections:,}"
+    allowed = f"{int(bar.unmatched * parity.clear)} of {parity.clear:,}"
     table.add_row(
         "unmatched", f"{parity.unmatched}", "", "any: AP decides" if bar.labels_decide and proof.ap else allowed
     )
@@ -47,7 +47,11 @@ def print_export(report: ExportReport) -> None:
     if proof.ap is not None:
         console.print(f"AP {proof.ap.exported:.4f}, of the detector {proof.ap.detector:.4f}")
     elif bar.labels_decide:
-        console.print("no labels: the share of detections that stay decides, not AP")
+        console.print(
+            "no labels: the share of clear detections that stay decides. What this precision costs in AP is not known: "
+            "--data with labels says it",
+            soft_wrap=True,
+        )
     if proof.edges is not None:
         console.print(_covered(proof.edges, "interval of edge_std"), soft_wrap=True)
     if proof.intervals is not None:
@@ -63,7 +67,8 @@ def print_export(report: ExportReport) -> None:
     for line in proof.beyond:
         console.print(f"beyond the bar: {line}", soft_wrap=True)
     if report.kept:
-        said = "proved" if proof.holds else "kept all the same (--allow-drift)"
+        alike = "proved without labels" if bar.labels_decide and proof.ap is None else "proved"
+        said = alike if proof.holds else "kept all the same (--allow-drift)"
         console.print(f"{said}; next: {program()} predict {shlex.quote(str(report.path))} PICTURES", soft_wrap=True)
     console.print(f"the proof: {report.parity}", soft_wrap=True)
     if report.page is not None:
