@@ -17,6 +17,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from PIL import Image
 
 import gfocal
 from gfocal.cli.tables.export import print_export
@@ -396,7 +397,8 @@ def test_a_recipe_has_no_weights_to_export() -> None:
         export_files("gfl_nano")
 
 
-def test_edges_without_distributions(tmp_path: Path) -> None:
+def test_edges_without_distributions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(formats, "trace", None)  # said before the long work
     recipe = small_square("model.boxes.kind=dirac")
     with pytest.raises(UsageError, match="leave --edge-probs away"):
         written(tmp_path, stirred(recipe), recipe, ExportOptions("pt2", edge_probs=True))
@@ -539,3 +541,11 @@ def test_trained_weights_on_photos(shared: Path, tmp_path: Path) -> None:
     assert ap is not None
     assert ap.detector > 0.15
     assert ap.exported == pytest.approx(ap.detector, abs=5e-5)
+
+
+def test_images_without_labels_are_taken_from_everywhere(tmp_path: Path) -> None:
+    for number in range(9):
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{number}.png")
+    looked = command.images_for_proof(tmp_path, tmp_path, 3)
+    assert [path.stem for path in looked.images] == ["0", "4", "8"]
+    assert len(command.images_for_proof(tmp_path, tmp_path, None).images) == 9

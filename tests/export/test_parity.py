@@ -169,6 +169,10 @@ def test_no_precision_may_lose_half_of_a_small_ap() -> None:
     assert beyond(GOOD, BARS["int8"], (0.0, 0.0)) == []
 
 
+def test_a_detector_beside_itself_is_counted_once() -> None:
+    assert compared(own := found(), own).clear == 3
+
+
 def test_what_rounding_decides_counts_on_neither_side() -> None:
     """A thousand boxes near the threshold do not hide that half of the clear ones are gone."""
     clear, near = [[0, 0, 9, 9 + i] for i in range(20)], [[50, 50, 99, 60 + i] for i in range(1000)]

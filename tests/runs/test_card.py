@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from gfocal.data.fingerprint import fingerprint, image_hashes, images_fingerprint
+from gfocal.data.fingerprint import file_hashes, fingerprint, images_fingerprint
 from gfocal.data.index.data_index import DataIndex
 from gfocal.errors import UsageError
 from gfocal.runs.card import CARD, begin, end
@@ -144,17 +144,17 @@ def test_content_counts_and_nothing_else(copied: DataIndex, train_index: DataInd
 
 
 def test_each_image_has_a_hash_of_its_content(copied: DataIndex, train_index: DataIndex) -> None:
-    before = image_hashes(train_index)
-    assert image_hashes(copied) == before
+    before = file_hashes(train_index)
+    assert file_hashes(copied) == before
     assert len(set(before)) == len(before) == 12
     file = copied.path(5)
     file.write_bytes(file.read_bytes() + b"x")
     copied.path(7).unlink()
-    after = image_hashes(copied)
+    after = file_hashes(copied)
     assert [i for i in range(12) if after[i] != before[i]] == [5, 7]
     assert after[5] not in (None, *before)
     assert after[7] is None
-    assert image_hashes(replace(train_index, image_ids=train_index.image_ids[:0])) == []
+    assert file_hashes(replace(train_index, image_ids=train_index.image_ids[:0])) == []
 
 
 def test_of_many_images_two_thousand_are_looked_into(train_index: DataIndex, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,7 +37,7 @@ class Calibration:
         resize: the detector's, which it holds for.
         tile: side of tiles in pixels; None for whole images.
         gfocal: the version that fitted it.
-        image_hashes: of the images, see :func:`gfocal.data.fingerprint.image_hashes`, at most :data:`MOST_HASHES`; none
+        image_hashes: of the images, see :func:`gfocal.data.fingerprint.file_hashes`, at most :data:`MOST_HASHES`; none
             in what an earlier version fitted.
         resize_now, tile_now: how the detector is used; None: its images as then, and without tiles. Not stored.
     """

@@ -12,7 +12,7 @@ import numpy as np
 
 from gfocal.calibration.stored import Calibration
 from gfocal.data.checks.crowding import COCO_DETECTIONS, Crowding, crowding, describe_crowding
-from gfocal.data.fingerprint import fingerprint, image_hashes
+from gfocal.data.fingerprint import file_hashes, fingerprint
 from gfocal.data.formats.open import SPLITS, Format, Split
 from gfocal.data.index.class_match import ClassComparison, compare_classes, describe_comparison
 from gfocal.data.index.data_index import DataIndex
@@ -279,7 +279,7 @@ def _checked(
     check, own = measured.calibration, detector.calibration
     if check is None or not isinstance(own, Calibration):
         return check
-    overlap = overlap_of(own, image_hashes(index)) if own.image_hashes else None
+    overlap = overlap_of(own, file_hashes(index)) if own.image_hashes else None
     return replace(check, seen=own.data == print_of, overlap=overlap)
 
 

@@ -225,7 +225,8 @@ def images_for_proof(data: Path | None, folder: Path, most: int | None) -> Looke
         UsageError: there are none.
     """
     if data is not None:
-        found = list(search_images([data]).images)[: most or DATA_IMAGES]
+        every = list(search_images([data]).images)  # by name: the first ones may be of one day, or one camera
+        found = [every[i] for i in spread_rows(len(every), most or DATA_IMAGES).tolist()]
         return LookedAt(found, f"{counted(len(found), 'image')} of {data}, without labels")
     count = most or IMAGES
     make_scenes(folder / "scenes", train=0, val=count, size=_SCENE)

@@ -55,7 +55,7 @@ def images_fingerprint(index: DataIndex) -> str:
     return digest.hexdigest()[:16]
 
 
-def image_hashes(index: DataIndex) -> list[str | None]:
+def file_hashes(index: DataIndex) -> list[str | None]:
     """A hash of each image's file, by its size and 12 KiB of its content; None for what is no file that can be read.
 
     Names, dates and places do not count: a copy has the same one, an image that was encoded again has not.

@@ -120,11 +120,11 @@ def compare(
             edge_std.append(_apart(a.edge_std, b.edge_std))
         if a.calibrated and b.calibrated:
             edge_interval.append(_apart(a.edge_interval(), b.edge_interval()))
+        clear += int((one.scores > _least(one, threshold, limit) + rounding).sum())
         for found, used in ((one, left), (other, right)):
-            least = threshold if len(found) < limit else max(threshold, float(np.min(found.scores)))
+            least = _least(found, threshold, limit)
             single = np.delete(np.asarray(found.scores), used)
             near = int((single <= least + rounding).sum())
-            clear += int((np.asarray(found.scores) > least + rounding).sum()) if found is one else 0
             borderline += near
             alone += len(single) - near
     return Parity(
@@ -139,6 +139,11 @@ def compare(
         edge_interval=Difference.of(edge_interval) if edge_interval else None,
         clear=clear,
     )
+
+
+def _least(found: Detections, threshold: float, limit: int) -> float:
+    """The score that detections of an image lie above: of a full image the last one that was kept."""
+    return threshold if len(found) < limit else max(threshold, float(np.min(found.scores)))
 
 
 def beyond(parity: Parity, bar: Bar, ap: tuple[float, float] | None, objects: int = 0) -> list[str]:
@@ -169,18 +174,17 @@ def beyond(parity: Parity, bar: Bar, ap: tuple[float, float] | None, objects: in
         if not value <= most:  # NaN too
             which = "the largest difference" if bar.quantity == "largest" else "the 99th percentile of the differences"
             lines.append(f"{name}: {which} is {value:.3g}{unit}, allowed {most:g}{unit}")
-    most = int(bar.unmatched * parity.clear)
-    why = f"; AP alone does not decide: {silent}" if bar.labels_decide and silent is not None else ""
-    if bar.labels_decide and ap is not None and silent is None:
-        pass  # labels say enough
-    elif parity.unmatched > most:
-        many = counted(parity.unmatched, "detection has", "detections have")
-        lines.append(f"{many} no counterpart, of {parity.clear:,}, allowed {most}{why}")
-    elif parity.detections and not parity.clear:
-        lines.append(
-            f"no score is {bar.rounding:g} above the threshold, so that rounding decides about every detection and "
-            f"nothing is proved: give --data with images of its kind{why}"
-        )
+    if not bar.labels_decide or ap is None or silent is not None:
+        most = int(bar.unmatched * parity.clear)
+        why = f"; AP alone does not decide: {silent}" if bar.labels_decide and silent is not None else ""
+        if parity.unmatched > most:
+            many = counted(parity.unmatched, "detection has", "detections have")
+            lines.append(f"{many} no counterpart, of {parity.clear:,}, allowed {most}{why}")
+        elif parity.detections and not parity.clear:
+            lines.append(
+                f"no score is {bar.rounding:g} above the threshold, so that rounding decides about every detection and "
+                f"nothing is proved: give --data with images of its kind{why}"
+            )
     less = 0.0 if ap is None else min(bar.ap_lost, ap[0] / 2)
     if ap is not None and not -bar.ap_gained <= ap[0] - ap[1] <= less:
         lines.append(f"AP is {ap[1]:.4f}, that of the detector {ap[0]:.4f}, allowed {less:g} less")

@@ -80,7 +80,7 @@ def openvino_core() -> Any:
     """The ``openvino.Core`` of this process: each thing that runs or reads such files here shares it.
 
     With more than one, a signal kills the process: for its CPU each sets a stack that signal handlers run on, and the
-    one that goes last puts back the stack of one that is gone (openvino 2025 and 2026). Ctrl-C is such a signal.
+    one that goes last puts back the stack of one that is gone (seen with openvino 2026.4). Ctrl-C is such a signal.
     """
     import openvino
 

@@ -29,6 +29,7 @@ from gfocal.prediction.open import OpenedModel, open_any, open_untrained
 from gfocal.runs.datasets import open_measured, spread
 from gfocal.utils.text import Say, say_lines
 
+_RUNTIMES = {".onnx": "onnx", ".pt2": "pt2", ".xml": "openvino"}
 GENERATED = 4
 """Generated images that the calls go round."""
 
@@ -97,7 +98,7 @@ class Subject:
         exported = isinstance(detector, ExportedDetector)
         files = files_of(model.path) if exported else (model.file,)
         return Opened(
-            runtime=model.path.suffix[1:].lower() if exported else "torch",
+            runtime=_RUNTIMES[model.path.suffix.lower()] if exported else "torch",
             device=(job.how.provider or "cpu") if isinstance(detector, ExportedDetector) else detector.device.type,
             precision=detector.info.precision if isinstance(detector, ExportedDetector) else model.precision,
             bytes=None if job.untrained else sum(file.stat().st_size for file in files),

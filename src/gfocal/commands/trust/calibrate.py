@@ -20,7 +20,7 @@ from gfocal.catalogue.resolve import planned_path
 from gfocal.commands.trust.calibration_report import CalibrationReport, Source, report_of
 from gfocal.commands.trust.look import Looked, look
 from gfocal.commands.trust.seen import check_unseen
-from gfocal.data.fingerprint import fingerprint, image_hashes
+from gfocal.data.fingerprint import file_hashes, fingerprint
 from gfocal.data.formats.common import Format, Split
 from gfocal.data.index.rename import keep_classes, parse_renames, rename_classes
 from gfocal.detector import DenseDetector
@@ -109,7 +109,7 @@ def calibrate_files(
             data=print_of,
             annotations=index.annotations.name,
             split=split,
-            image_hashes=kept_hashes(image_hashes(index)),
+            image_hashes=kept_hashes(file_hashes(index)),
         )
         more = [
             *([NO_DISTRIBUTION] if looked.matched.edges.features.edge_std is None else []),

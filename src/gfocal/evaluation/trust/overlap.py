@@ -45,7 +45,7 @@ def overlap_of(calibration: Calibration, hashes: Sequence[str | None]) -> Overla
 
     Args:
         calibration: that was measured.
-        hashes: of each image of the measurement, see :func:`gfocal.data.fingerprint.image_hashes`.
+        hashes: of each image of the measurement, see :func:`gfocal.data.fingerprint.file_hashes`.
     """
     if not calibration.image_hashes:
         return None
