@@ -281,6 +281,13 @@ def test_coverage_of_a_calibration_by_hand() -> None:
     assert interval_coverage(truth, [10, 11], endless) == EdgeCoverage(0.9, 1.0, 8)
 
 
+def test_an_edge_may_be_off_to_either_side() -> None:
+    """Left and right lie too low, top and bottom too high: none is within 2 pixels."""
+    truth, off = truth_of([(0, 0, 40, 40)]), found([[-3, 3, 37, 43]], [[1, 1, 1, 1]])
+    assert edge_coverage(truth, [10], [off]) == EdgeCoverage(0.9, 0.0, 4)
+    assert interval_coverage(truth, [10], [replace(off, calibration=Reach(2))]) == EdgeCoverage(0.9, 0.0, 4)
+
+
 def test_coverage_without_a_calibration_that_holds() -> None:
     truth = truth_of([(0, 0, 40, 40)])
     plain = found([[0, 0, 40, 40]], [[1, 1, 1, 1]])

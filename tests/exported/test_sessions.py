@@ -24,6 +24,7 @@ from gfocal.exported.contract import ExportInfo
 from gfocal.exported.detector import ExportedDetector
 from gfocal.exported.onnx_file import check_onnx
 from gfocal.exported.open import SessionOptions, is_exported, open_exported
+from gfocal.utils.processor import asked_threads
 from helpers.made_exports import INFO, graph, save
 
 
@@ -398,3 +399,9 @@ def test_an_empty_name_is_no_provider(tmp_path: Path) -> None:
     file = save(tmp_path, graph(), INFO.to_text())
     with pytest.raises(UsageError, match=r"--provider is one of cpu, .* not ''"):
         open_exported(file, SessionOptions(provider=""))
+
+
+def test_an_environment_that_asks_for_millions_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    for asked, taken in {"99999999": 4096, "4097,2": 4096, "3,2": 3, "0": None, "many": None}.items():
+        monkeypatch.setenv("OMP_NUM_THREADS", asked)
+        assert asked_threads() == taken
