@@ -10,7 +10,7 @@ import gfocal
 from gfocal.catalogue import entries
 from gfocal.catalogue.entries import Published
 from gfocal.catalogue.resolve import model_path, planned_path
-from gfocal.commands.export import export_files
+from gfocal.commands.export.export import export_files
 from gfocal.data.scenes.generate import make_scenes
 from gfocal.errors import UsageError
 from gfocal.export.formats import ExportOptions

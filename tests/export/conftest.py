@@ -31,7 +31,7 @@ def nanodet(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def nanodet_page(nanodet: Path, web_package: Path, shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of its page."""
-    from gfocal.commands.export import export_files
+    from gfocal.commands.export.export import export_files
 
     folder = tmp_path_factory.mktemp("pages") / "nanodet_m"
     report = export_files(

@@ -12,8 +12,9 @@ import pytest
 
 import gfocal
 from gfocal.cli.tables.export import print_export
-from gfocal.commands import export as command
-from gfocal.commands.export import ExportReport, LookedAt, export_files
+from gfocal.commands.export import export as command
+from gfocal.commands.export.export import ExportReport, export_files
+from gfocal.commands.export.images import LookedAt
 from gfocal.errors import UsageError
 from gfocal.export.int8 import _before, _delicate, _Operation, _quantisable
 from gfocal.exported.detector import ExportedDetector
@@ -153,14 +154,14 @@ def test_no_image_is_both_fitted_to_and_proved_on(
         raise RuntimeError("enough")
 
     monkeypatch.setattr(command, "write_detector", write)
-    original = command._apart
+    original = command.calibration_images
 
     def apart(*given: object) -> object:
         looked_at, chosen = original(*given)  # type: ignore[arg-type]
         seen.append(({path.resolve() for path in looked_at.images}, {path.resolve() for path in chosen.images}))
         return looked_at, chosen
 
-    monkeypatch.setattr(command, "_apart", apart)
+    monkeypatch.setattr(command, "calibration_images", apart)
     cases: list[Mapping[str, object]] = [
         {"data": scenes},
         {"data": scenes, "split": "train"},

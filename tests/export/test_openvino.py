@@ -12,8 +12,8 @@ import pytest
 import torch
 
 import gfocal
-from gfocal.commands import export as command
-from gfocal.commands.export import ExportReport, export_files
+from gfocal.commands.export import export as command
+from gfocal.commands.export.export import ExportReport, export_files
 from gfocal.detector import DenseDetector
 from gfocal.errors import UsageError
 from gfocal.export import openvino_file, proof

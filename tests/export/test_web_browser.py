@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 import gfocal
-from gfocal.commands.export import export_files
+from gfocal.commands.export.export import export_files
 from gfocal.commands.trust.calibrate import calibrate_files
 from gfocal.export.web import page as page_module
 from gfocal.export.web.runtime import web_runtime

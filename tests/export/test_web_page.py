@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from gfocal.commands.export import export_files
+from gfocal.commands.export.export import export_files
 from gfocal.errors import GfocalError, UsageError
 from gfocal.export.web import runtime as module
 from gfocal.export.web.page import GENERATOR, page_text, write_page

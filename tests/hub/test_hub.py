@@ -10,7 +10,7 @@ import pytest
 
 import gfocal
 from gfocal.catalogue.resolve import model_path, planned_path
-from gfocal.commands.export import export_files
+from gfocal.commands.export.export import export_files
 from gfocal.errors import GfocalError, UsageError
 from gfocal.hub.download import hub_file
 from gfocal.hub.names import HubName, parse_hub_name

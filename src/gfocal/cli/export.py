@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from gfocal.cli.options import Json, Model, Overrides
+from gfocal.cli.options import Json, Model, Overrides, SkipBroken
 from gfocal.cli.terminal import own_stdout, print_json, say, verb
 
 FormatName = Annotated[
@@ -22,6 +22,9 @@ Out = Annotated[
     typer.Option(
         "--out", "-o", metavar="PATH", help="The file (web: folder); by default beside the weights, of a name here."
     ),
+]
+Samples = Annotated[
+    int | None, typer.Option("--samples", min=1, help="Pictures of the proof; by default 16, or 100 of --data.")
 ]
 PrecisionName = Annotated[
     Literal["fp32", "fp16", "bf16", "int8"],
@@ -68,13 +71,12 @@ def export(
     runtime: Runtime = None,
     data: ProofData = None,
     split: Annotated[Literal["train", "val", "test"], typer.Option("--split", help="Split of the data set.")] = "val",
-    samples: Annotated[
-        int | None, typer.Option("--samples", min=1, help="Pictures of the proof; by default 16, or 100 of --data.")
-    ] = None,
+    samples: Samples = None,
     calibration: Annotated[
         int | None,
         typer.Option("--calibration", min=1, help="Pictures of --data that int8 is calibrated with; by default 300."),
     ] = None,
+    skip_broken: SkipBroken = False,
     allow_drift: Annotated[
         bool, typer.Option("--allow-drift", help="Keep a file that is farther from the detector than it should be.")
     ] = False,
@@ -86,7 +88,7 @@ def export(
     Example: gfocal export runs/gfl_nano-bccd --data bccd
     """
     with own_stdout():
-        from gfocal.commands.export import export_files
+        from gfocal.commands.export.export import export_files
 
         report = export_files(
             model,
@@ -102,6 +104,7 @@ def export(
             split=split,
             samples=samples,
             calibration=calibration,
+            skip_broken=skip_broken,
             allow_drift=allow_drift,
             overrides=overrides or (),
             say=say,

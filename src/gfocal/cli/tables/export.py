@@ -8,7 +8,7 @@ from math import isinf
 from rich.table import Table
 
 from gfocal.cli.console import PlainConsole
-from gfocal.commands.export import ExportReport
+from gfocal.commands.export.export import ExportReport
 from gfocal.export.parity import Difference
 from gfocal.export.proof import EdgesOfBoth
 from gfocal.exported.contract import Quantization

@@ -6,27 +6,24 @@ import json
 import os
 import tempfile
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
-
 from gfocal.catalogue.resolve import model_path
+from gfocal.commands.export.images import (
+    CALIBRATION_IMAGES,
+    LookedAt,
+    ProofData,
+    calibration_images,
+    check_calibration,
+    generated_images,
+    proof_images,
+)
 from gfocal.data.formats.open import Split
-from gfocal.data.index.class_match import compare_classes
-from gfocal.data.index.data_index import DataIndex
-from gfocal.data.index.rename import keep_classes
-from gfocal.data.scenes.generate import make_scenes
 from gfocal.detector import DenseDetector
 from gfocal.errors import UsageError, require_number
-from gfocal.export.formats import (
-    CalibrationImages,
-    ExportOptions,
-    fixed_shape,
-    held_calibration,
-    write_detector,
-)
+from gfocal.export.formats import ExportOptions, fixed_shape, held_calibration, write_detector
 from gfocal.export.places import named_after, page_place, place_of
 from gfocal.export.proof import Proof, prove
 from gfocal.export.trace import OPEN, GraphShape
@@ -35,22 +32,12 @@ from gfocal.export.web.runtime import WebRuntime, web_runtime
 from gfocal.exported.contract import Precision, Suppression
 from gfocal.exported.open import files_of
 from gfocal.images.resizing import Resize
-from gfocal.prediction.search import search_images
 from gfocal.runs.checkpoint import load_detector
-from gfocal.runs.datasets import open_measured, spread_rows
 from gfocal.utils.files import explained_writing, new_file_mode, write_atomically
 from gfocal.utils.locks import locked_file
 from gfocal.utils.progress import ProgressBar, notice
 from gfocal.utils.records import FLAT, IF_ANY, to_json
-from gfocal.utils.text import Say, counted, say_lines
-
-IMAGES = 16
-"""Generated images that a proof looks at."""
-DATA_IMAGES = 100
-"""Images of a data set that it looks at, at most."""
-CALIBRATION_IMAGES = 300
-"""Images that INT8 is calibrated with, at most."""
-_SCENE = 320  # pixels
+from gfocal.utils.text import Say, say_lines
 
 
 @dataclass(frozen=True)
@@ -87,6 +74,7 @@ def export_files(
     split: Split = "val",
     samples: int | None = None,
     calibration: int | None = None,
+    skip_broken: bool = False,
     allow_drift: bool = False,
     overrides: Sequence[str] = (),
     say: Say | None = None,
@@ -108,16 +96,18 @@ def export_files(
         samples: images to prove it on, at most; by default 16 generated ones, or 100 of ``data``.
         calibration: images that INT8 is calibrated with, at most, by default 300: of the train split of ``data`` where
             it has one, and none that the proof looks at.
+        skip_broken: leave out annotations and images of ``data`` that are broken, and say so, instead of stopping.
         allow_drift: keep a file under its name that is farther from the detector than it should be.
         overrides: recipe keys; of ``model`` only ``pixels``.
         say: called with lines about how the data are understood.
 
     Raises:
+        BrokenInputError: an annotation or image of ``data`` is broken, unless ``skip_broken``.
         UsageError: the model, options or data do not fit; or a package is missing. Nothing is written then.
     """
     if samples is not None:
         require_number("samples", samples, least=1, whole=True)
-    _check_calibration(precision, data, calibration)
+    check_calibration(precision, data, calibration)
     web = format == "web"
     _check_page(web, nms, edge_probs, runtime)
     found = model_path(model)
@@ -135,27 +125,29 @@ def export_files(
     with ExitStack() as stack:
         stack.enter_context(locked_file(out))
         shown = stack.enter_context(tempfile.TemporaryDirectory())
-        looked_at = _images(data, found, detector, Path(shown), split, samples, say)
         chosen = None
-        if precision == "int8" and data is not None:
-            looked_at, chosen = _apart(looked_at, data, found, samples, calibration or CALIBRATION_IMAGES)
+        if data is None:
+            looked_at = generated_images(Path(shown), samples)
+        else:
+            asked = ProofData(data, found, split, samples, skip_broken)
+            looked_at = proof_images(asked, detector, say)
+            if precision == "int8":
+                most = calibration or CALIBRATION_IMAGES
+                looked_at, chosen = calibration_images(looked_at, asked, most, detector, say)
         folder = stack.enter_context(_beside(out))
         file = Path(folder) / out.name
         with explained_writing(out):
             write_detector(detector, recipe, about, options, file, chosen)
-        with ProgressBar(len(looked_at.images), "proving") as bar:
-            proof = prove(
-                detector,
-                file,
-                looked_at.images,
-                data=looked_at.words,
-                index=looked_at.index,
-                progress=bar.callback,
-            )
+        proof = _proved(detector, file, looked_at)
         kept = proof.holds or allow_drift
         place = out if kept else out.with_name(f"{out.stem}.drift{out.suffix}")
         report = _keep(file, proof, place, kept)
         return report if runs_it is None or not kept else _with_page(report, runs_it, title)
+
+
+def _proved(detector: DenseDetector, file: Path, on: LookedAt) -> Proof:
+    with ProgressBar(len(on.images), "proving") as bar:
+        return prove(detector, file, on.images, data=on.words, index=on.index, progress=bar.callback)
 
 
 def _check_page(web: bool, nms: Suppression | None, edge_probs: bool, runtime: Path | None) -> None:
@@ -196,123 +188,3 @@ def _keep(file: Path, proof: Proof, place: Path, kept: bool) -> ExportReport:
     content = json.dumps(to_json(report), indent=2, allow_nan=False) + "\n"
     write_atomically(parity, lambda part: part.write_text(content, encoding="utf-8"))
     return report
-
-
-@dataclass(frozen=True)
-class LookedAt:
-    """Images to prove a file on."""
-
-    images: list[Path]
-    words: str
-    index: DataIndex | None = None  # their labels, in the detector's classes
-
-    def part(self, rows: np.ndarray, words: str) -> LookedAt:
-        """Some of the images, in their order."""
-        return LookedAt(
-            [self.images[i] for i in rows.tolist()], words, None if self.index is None else self.index.take(rows)
-        )
-
-
-def images_for_proof(data: Path | None, folder: Path, most: int | None) -> LookedAt:
-    """Images without labels to prove a file on.
-
-    Args:
-        data: files, folders or patterns; None generates them.
-        folder: where generated ones go.
-        most: their number.
-
-    Raises:
-        UsageError: there are none.
-    """
-    if data is not None:
-        every = list(search_images([data]).images)  # by name: the first ones may be of one day, or one camera
-        found = [every[i] for i in spread_rows(len(every), most or DATA_IMAGES).tolist()]
-        return LookedAt(found, f"{counted(len(found), 'image')} of {data}, without labels")
-    count = most or IMAGES
-    make_scenes(folder / "scenes", train=0, val=count, size=_SCENE)
-    images = sorted((folder / "scenes" / "images").glob("*.jpg"))
-    return LookedAt(images, f"{counted(count, 'generated image')} of {_SCENE}x{_SCENE} pixels")
-
-
-def _images(
-    data: Path | None,
-    model: Path,
-    detector: DenseDetector,
-    folder: Path,
-    split: Split,
-    most: int | None,
-    say: Say | None,
-) -> LookedAt:
-    if data is None:
-        return images_for_proof(None, folder, most)
-    most = most or DATA_IMAGES
-    try:
-        index = open_measured(str(model), data, split, format=None, skip_broken=False, say=say)
-    except UsageError as error:
-        try:  # images without labels are enough for all but AP
-            return images_for_proof(data, folder, most)
-        except UsageError:
-            raise error from None
-    if not len(index):
-        raise UsageError(f"{data} lists no pictures: there is nothing to prove the file on")
-    index = index.take(spread_rows(len(index), most))
-    paths = [index.path(i) for i in range(len(index))]
-    words = f"{counted(len(index), 'image')} of {split} of {data}"
-    classes = compare_classes(index.names, np.asarray(index.labels), detector.names)
-    if not classes.common:
-        say_lines(["the data have none of the detector's classes: AP is not measured"], say)
-        return LookedAt(paths, words)
-    return LookedAt(paths, words, keep_classes(index, detector.names))
-
-
-def _check_calibration(precision: Precision, data: Path | None, calibration: int | None) -> None:
-    """Raises: UsageError: INT8 without images to calibrate with, or a number of them for another precision."""
-    if precision != "int8":
-        if calibration is not None:
-            raise UsageError("--calibration is the number of images that INT8 is calibrated with: add --precision int8")
-        return
-    if data is None:
-        raise UsageError(
-            "INT8 is calibrated with images of the kind that the detector will see: give --data, a data set or images"
-        )
-    if calibration is not None:
-        require_number("calibration", calibration, least=1, whole=True)
-
-
-def _apart(
-    looked_at: LookedAt, data: Path, model: Path, samples: int | None, most: int
-) -> tuple[LookedAt, CalibrationImages]:
-    """Images of the proof, and others to calibrate INT8 with: what a file was fitted to proves nothing.
-
-    Calibrated is with the train split where there is one. Where there is none, or it is what the proof looks at, the
-    proof leaves at least half of the images over.
-
-    Raises:
-        UsageError: there are not two images.
-    """
-    pool, words = _pool(data, model)
-    if not _others(pool, looked_at.images):
-        pool, words = looked_at.images, f"{data}, those that the proof does not look at"
-        keep = min(len(pool) // 2, samples or DATA_IMAGES)
-        if not keep:
-            raise UsageError(f"{data} has one picture: INT8 is calibrated with some and proved on others")
-        looked_at = looked_at.part(spread_rows(len(pool), keep), f"{counted(keep, 'image')} of {data}")
-    pool = _others(pool, looked_at.images)
-    chosen = [pool[i] for i in spread_rows(len(pool), most).tolist()]
-    return looked_at, CalibrationImages(chosen, f"{counted(len(chosen), 'image')} of {words}")
-
-
-def _pool(data: Path, model: Path) -> tuple[list[Path], str]:
-    """Images to calibrate with, and what they are: of the train split, or without labels."""
-    try:
-        index = open_measured(str(model), data, "train", format=None, skip_broken=True)
-    except UsageError:
-        with suppress(UsageError):
-            return list(search_images([data]).images), f"{data}, without labels"
-        return [], ""
-    return [index.path(i) for i in range(len(index))], f"train of {data}"
-
-
-def _others(pool: Sequence[Path], images: Sequence[Path]) -> list[Path]:
-    taken = {os.path.realpath(path) for path in images}
-    return [path for path in pool if os.path.realpath(path) not in taken]
