@@ -8,6 +8,7 @@ import shutil
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -118,8 +119,12 @@ def visible(text: str, keep: str = "") -> str:
         text: one line.
         keep: characters that stay: a newline where the text has several lines.
     """
-    table = {code: shown for code, shown in _ESCAPED.items() if chr(code) not in keep} if keep else _ESCAPED
-    return text.translate(table)
+    return text.translate(_escapes_without(keep))
+
+
+@cache  # of a few thousand codes: a page asks for each of its words
+def _escapes_without(keep: str) -> dict[int, str]:
+    return {code: shown for code, shown in _ESCAPED.items() if chr(code) not in keep}
 
 
 def say_lines(lines: Iterable[str], say: Say | None) -> None:
