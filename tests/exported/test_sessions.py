@@ -352,6 +352,15 @@ def test_an_opset_of_the_future(tmp_path: Path) -> None:
     assert "--opset" in refused(save(tmp_path, model, INFO.to_text()))
 
 
+@pytest.mark.parametrize("version", [0, 7, 17])
+def test_an_opset_that_gfocal_never_wrote(tmp_path: Path, version: int) -> None:
+    """onnxruntime would run some of these graphs, and of others say what no user understands."""
+    model = graph()
+    model.opset_import[0].version = version
+    said = refused(save(tmp_path, model, INFO.to_text()))
+    assert f"has operators of ONNX's opset {version}, and gfocal writes 18 or later" in said
+
+
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     assert "there is no exported file" in refused(tmp_path / "model.onnx")
 

@@ -35,6 +35,7 @@ from gfocal.exported.contract import (
     Thresholds,
     TileRule,
 )
+from gfocal.exported.onnx_file import OLDEST_OPSET
 from gfocal.images.io import read_image
 from gfocal.images.resizing import Resize
 from gfocal.models import PostProcess
@@ -102,7 +103,7 @@ FORMATS: dict[str, ExportFormat] = {
         "gfocal.export.onnx_file",
         ("fp32", "fp16", "int8"),
         ("onnx", "onnxscript", "onnxruntime"),
-        opsets=(18, 20, 23),
+        opsets=(OLDEST_OPSET, 20, 23),
     ),
     "pt2": ExportFormat(".pt2", "gfocal.export.pt2_file", ("fp32", "fp16")),
     "openvino": ExportFormat(

@@ -14,10 +14,12 @@ from gfocal.errors import UsageError
 
 DOMAINS = ("", "ai.onnx", "com.microsoft")
 """Whose operators a graph may use: ONNX's own, and those that onnxruntime brings."""
+OLDEST_OPSET = 18
+"""Of ONNX, that gfocal writes."""
 
 # Which fields of a message hold messages to look at.
 _INNER = {
-    "model": {7: "graph", 20: "training", 25: "function"},
+    "model": {7: "graph", 8: "opset", 20: "training", 25: "function"},
     "graph": {1: "node", 5: "tensor", 15: "sparse"},
     "function": {7: "node", 11: "attribute"},
     "training": {1: "graph", 2: "graph"},
@@ -27,6 +29,7 @@ _INNER = {
 }
 _TENSOR_DIMS, _TENSOR_EXTERNAL, _TENSOR_LOCATION = 1, 13, 14
 _NODE_KIND, _NODE_DOMAIN = 4, 7
+_OPSET_DOMAIN, _OPSET_VERSION = 1, 2
 _MOST_MESSAGES = 5_000_000
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _Field = tuple[int, int, int, int]  # number, type, and where the value lies, or the number that it is and 0
@@ -44,8 +47,8 @@ def check_onnx(content: bytes, path: Path) -> None:
         path: for the message.
 
     Raises:
-        UsageError: numbers lie in other files, operators are those of another program, a tensor is larger than the
-            file, or it is no message at all.
+        UsageError: numbers lie in other files, operators are those of another program or older than gfocal's, a tensor
+            is larger than the file, or it is no message at all.
     """
     try:
         _walk(memoryview(content), path)
@@ -64,6 +67,9 @@ def _walk(content: memoryview, path: Path) -> None:
         fields = list(_fields(content, begin, end))
         if kind == "tensor":
             _check_tensor(content, fields, path)
+            continue
+        if kind == "opset":
+            _check_opset(fields, path)
             continue
         if kind == "node":
             _check_node(content, fields, path)
@@ -84,6 +90,16 @@ def _check_tensor(content: memoryview, fields: list[_Field], path: Path) -> None
             dims += [a] if of == _VARINT else _packed(content, a, b)
     if prod(dims) > 2 * len(content):  # the smallest numbers take half a byte
         raise _Damaged(f"one of its tensors has {' x '.join(map(str, dims[:8]))} numbers, more than the file can hold")
+
+
+def _check_opset(fields: list[_Field], path: Path) -> None:
+    domain = next((b - a for number, _, a, b in fields if number == _OPSET_DOMAIN), 0)
+    version = next((a for number, _, a, _ in fields if number == _OPSET_VERSION), 0)
+    if not domain and version < OLDEST_OPSET:
+        raise UsageError(
+            f"{path} has operators of ONNX's opset {version}, and gfocal writes {OLDEST_OPSET} or later: "
+            "another program wrote it, or changed it; export it again"
+        )
 
 
 def _check_node(content: memoryview, fields: list[_Field], path: Path) -> None:
