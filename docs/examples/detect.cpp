@@ -53,12 +53,16 @@ int main(int argc, char** argv) try {
     const auto* labels = request.get_tensor("labels").data<int64_t>();
     const auto* scores = request.get_tensor("scores").data<float>();
     const auto* boxes = request.get_tensor("boxes").data<float>();
-    const auto* spread = request.get_tensor("edge_std").data<float>();
+    const auto& out = graph->outputs();  // boxes of some detectors say nothing of their edges (`dirac`)
+    const bool sure = std::any_of(out.begin(), out.end(), [](auto& o) { return o.get_names().count("edge_std") > 0; });
+    const auto* spread = sure ? request.get_tensor("edge_std").data<float>() : nullptr;
     const float factor[2] = {float(width) / shape[2], float(height) / shape[1]};  // back to the picture's pixels
     for (int64_t i = 0; i < count; ++i) {
         std::cout << labels[i] << ' ' << scores[i];
-        for (int edge = 0; edge < 4; ++edge)  // left, top, right, bottom
-            std::cout << ' ' << boxes[4 * i + edge] * factor[edge % 2] << ' ' << spread[4 * i + edge] * factor[edge % 2];
+        for (int edge = 0; edge < 4; ++edge) {  // left, top, right, bottom
+            std::cout << ' ' << boxes[4 * i + edge] * factor[edge % 2];
+            if (sure) std::cout << ' ' << spread[4 * i + edge] * factor[edge % 2];
+        }
         std::cout << '\n';
     }
 } catch (const std::exception& error) {

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 import gfocal
-from gfocal.commands.export import export_files
+from gfocal.commands.export.export import export_files
 from gfocal.detections import Detections
 from gfocal.export.web.page import MODULE
 from gfocal.exported.contract import ExportInfo
@@ -93,6 +93,11 @@ def test_cpp_finds_what_gfocal_finds(nanodet: Path, shared: Path, tmp_path: Path
         rows = [line.split() for line in done.stdout.splitlines()]
         numbers = [list(map(float, row[2::2] + row[3::2])) for row in rows]
         check_same(detector.predict(picture), [int(row[0]) for row in rows], [float(row[1]) for row in rows], numbers)
+    model = onnx.load(file)  # as of boxes that say nothing of their edges
+    model.graph.output.remove(next(value for value in model.graph.output if value.name == "edge_std"))
+    onnx.save(model, tmp_path / "dirac.onnx")
+    done = subprocess.run([program, tmp_path / "dirac.onnx", picture], capture_output=True, text=True, timeout=60)
+    assert [line.split() for line in done.stdout.splitlines()] == [[*row[:2], *row[2::2]] for row in rows]
     for words in ((), (str(file), str(file)), (str(PAGE), str(tmp_path / "picture.ppm"))):
         done = subprocess.run([program, *words], capture_output=True, text=True, timeout=60)
         assert done.returncode == 1
