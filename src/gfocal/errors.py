@@ -54,17 +54,20 @@ class EmptySplitError(UsageError):
     """A split is there or named, but no image of it can be used."""
 
 
-_OF_TORCH = ("torch", "torchvision", "timm", "accelerate", "safetensors")
+OF_TORCH = ("torch", "torchvision", "timm", "accelerate", "safetensors")
 
 
 def needs_torch(error: BaseException) -> UsageError | None:
     """What to say where torch, or a package that works with it alone, is not installed; None for another error."""
     name = getattr(error, "name", None) if isinstance(error, ModuleNotFoundError) else None
-    if name not in _OF_TORCH:
+    if name not in OF_TORCH:
         return None
-    return UsageError(
-        f"this needs {name}, which is not installed: pip install {name}; predict and eval run exported files without it"
-    )
+    import importlib.metadata  # here: every start of gfocal imports this module, and few come this far
+
+    how = f"is not installed: pip install {name}"
+    if any(importlib.metadata.distributions(name="gfocal-runtime")):
+        how = "gfocal-runtime leaves out: pip uninstall gfocal-runtime, then pip install gfocal"
+    return UsageError(f"this needs {name}, which {how}; predict and eval run exported files without it")
 
 
 def message_of(error: BaseException) -> str:
