@@ -37,7 +37,8 @@ from onnx import ModelProto
 from torch import nn
 
 import gfocal
-from gfocal.commands.export import LookedAt, export_files, images_for_proof
+from gfocal.commands.export.export import export_files
+from gfocal.commands.export.images import LookedAt, generated_images, unlabelled_images
 from gfocal.detector import DenseDetector
 from gfocal.export import formats, onnx_file
 from gfocal.export.formats import FORMATS, CalibrationImages, ExportOptions, write_detector
@@ -64,10 +65,14 @@ def stirred(name: str, image: Path, class_mean: float = SPREAD["class"][0]) -> D
     torch.manual_seed(0)
     detector = gfocal.build_detector(gfocal.load_recipe(name), NAMES, pretrained=False)
     picture = detector.resize(read_image(image))
-    # Batch norms get the statistics of an image and its mirror: through new ones signals of deep networks die out.
+    # Batch norms get the statistics of an image and its mirror, those of a head that all levels share of all of them:
+    # through new ones signals of deep networks die out. Centred on 0 they would cut half of each channel, layer after
+    # layer, and small differences would grow to a thousand times their size, as they do in no trained network.
     for module in detector.modules():
         if isinstance(module, nn.BatchNorm2d):
-            module.momentum = 1.0
+            module.reset_running_stats()
+            module.momentum = None  # the mean of all calls
+            module.bias.fill_(1.0)
     batch = pad_batch([picture, picture.flip(-1)])
     detector.train()(batch)
     detector.eval()
@@ -217,7 +222,7 @@ def print_speed(name: str, size: tuple[int, int], rounds: int, formats: list[str
     """Medians of a run from uint8 pixels to detections, and how many times as fast as the detector each file is."""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        shown = images_for_proof(None, Path(folder), 3)
+        shown = generated_images(Path(folder), 3)
         detector = stirred(name, shown.images[0], class_mean=-7.0)
         recipe = gfocal.load_recipe(name)
         images = np.random.default_rng(0).integers(0, 256, (1, *size, 3), np.uint8)
@@ -270,7 +275,8 @@ def print_recipes(
             asked = formats or [f for f in FORMATS if f != "openvino" or not large or name == "gfl_r50"]
             left = [format for format in asked if f"| `{name}` | {format} |" not in done]
             if left:
-                looked_at = images_for_proof(data, Path(folder), samples or (5 if large else 100))
+                most = samples or (5 if large else 100)
+                looked_at = generated_images(Path(folder), most) if data is None else unlabelled_images(data, most)
                 print_recipe(name, looked_at, Path(folder), left, tell)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +11,7 @@ from torch import nn
 from gfocal.detector import DenseDetector
 from gfocal.export.formats import FORMATS, ExportOptions, write_detector
 from gfocal.exported.contract import ExportInfo
-from gfocal.images.io import pad_batch, read_image, resize_to
+from gfocal.images.io import pad_batch, resize_to
 from gfocal.models.protocols import KINDS
 from gfocal.recipe import Recipe
 from gfocal.runs.checkpoint import CheckpointInfo, save_detector
@@ -32,10 +30,13 @@ def stirred(recipe: Recipe, names: tuple[str, ...] = NAMES, seed: int = 0) -> De
     # Rough and smooth: statistics of one kind would let the other saturate every score.
     noise = [torch.randint(0, 256, (3, *size), dtype=torch.uint8) for size in ((64, 96), (64, 96), (8, 12), (5, 7))]
     batch = pad_batch([resize_to(image, (64, 96)) for image in noise])
-    # Statistics of 0 and 1 would hide an export that forgets them, and signals of deep networks die out.
+    # Statistics of 0 and 1 would hide an export that forgets them, and signals of deep networks die out. Centred on 0,
+    # half of each channel would be cut, layer after layer: small differences grow to a thousand times their size then.
     for module in detector.modules():
         if isinstance(module, nn.BatchNorm2d):
-            module.momentum = 1.0
+            module.reset_running_stats()
+            module.momentum = None  # the mean of all calls: levels share the norms of a head
+            module.bias.fill_(1.0)
     detector.train()(batch)
     detector.eval()
     for module in detector.modules():  # a channel that hardly varies would make rounding large
@@ -48,31 +49,6 @@ def stirred(recipe: Recipe, names: tuple[str, ...] = NAMES, seed: int = 0) -> De
             if kind == "class":
                 layer.bias.add_(1.5)
     return detector
-
-
-@torch.no_grad()
-def rounding_of(detector: DenseDetector, images: Sequence[Path]) -> tuple[float, float]:
-    """How far the detector in float32 is from itself in float64: largest difference of a score, and of a box in pixels.
-
-    Untrained deep networks may be so sensitive that no two orders of summation agree to the bar of a proof.
-    """
-    exact = copy.deepcopy(detector)
-    for part in (exact.backbone, exact.neck, exact.head):
-        part.double()  # type: ignore[union-attr]
-    score = box = 0.0
-    for image in images:
-        batch = pad_batch([detector.resize(read_image(image))])
-        pixels = detector.pixels(batch)
-        one, other = (
-            each.head(each.neck(each.backbone(given)))[0]
-            for each, given in ((detector, pixels), (exact, pixels.double()))
-        )
-        points = detector.points(*batch.shape[-2:])
-        logits = [detector.quality.class_logits(out) for out in (one, other.map(lambda tensor: tensor.float()))]
-        boxes = [detector.box_coder.decode(points, out.box.float()) for out in (one, other)]
-        score = max(score, float((logits[0].sigmoid() - logits[1].sigmoid()).abs().max()))
-        box = max(box, float((boxes[0] - boxes[1]).abs().max()))
-    return score, box
 
 
 def written(
