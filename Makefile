@@ -12,7 +12,7 @@ INSTALL := $(BIN)/python -m pip -qq --disable-pip-version-check install --constr
 SPELLED := src tests benchmarks docs scripts .ci .github $(wildcard *.md *.toml *.cff) Makefile .pre-commit-config.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint bench wheel-test clean
+.PHONY: help demo test test-all lint bench wheels wheel-test clean
 # A target that failed half-way must not look made.
 .DELETE_ON_ERROR:
 
@@ -38,6 +38,10 @@ lint: $(VENV)/.dev ## style, format, types, spelling
 
 bench: $(VENV)/.dev ## speed beside a peer's, in the same run
 	$(BIN)/python benchmarks/run.py
+
+wheels: $(VENV)/.dev ## build gfocal, and gfocal-runtime of it, into dist
+	$(BIN)/python -m build --no-isolation --outdir dist > /dev/null
+	@ls -t dist/gfocal-*.whl | head -n 1 | tee /dev/stderr | xargs $(BIN)/python scripts/runtime_wheel.py
 
 wheel-test: $(VENV)/.dev ## build the wheel, install it elsewhere, use it
 	@scripts/wheel_smoke.sh $(BIN)/python

@@ -48,6 +48,7 @@ from gfocal.exported.contract import Precision
 from gfocal.exported.open import SessionOptions, open_exported
 from gfocal.images.io import pad_batch, read_image
 from gfocal.models.protocols import KINDS, OutputKind
+from gfocal.recipe import Recipe
 from gfocal.recipe.reading import recipe_names
 from gfocal.runs.checkpoint import CheckpointInfo
 
@@ -55,15 +56,21 @@ NAMES = [f"class {i}" for i in range(20)]
 SPREAD: dict[OutputKind, tuple[float, float]] = {"class": (-4.0, 1.0), "box": (0.0, 1.0), "quality": (0.0, 1.0)}
 """Mean and standard deviation that the outputs get; the mean of the boxes stays as it is."""
 
+VARIANTS = {
+    "gfl_nano, GFL v2": ("gfl_nano", ("model.quality.kind=joint_v2",)),
+    "gfl_r50, GFL v2": ("gfl_r50", ("model.quality.kind=joint_v2",)),
+    "gfl_r50, deformable": ("gfl_r50", ("model.deformable=[3,4,5]",)),
+}
+"""Detectors that checkpoints of others hold and no recipe has: its recipe, and the keys that differ."""
 LARGE = ("_r18", "_r50", "_vgg16")
 """What is in the names of recipes of networks that take seconds an image."""
 
 
 @torch.no_grad()
-def stirred(name: str, image: Path, class_mean: float = SPREAD["class"][0]) -> DenseDetector:
+def stirred(recipe: Recipe, image: Path, class_mean: float = SPREAD["class"][0]) -> DenseDetector:
     """A detector whose outputs differ from place to place, found through the head's own protocol."""
     torch.manual_seed(0)
-    detector = gfocal.build_detector(gfocal.load_recipe(name), NAMES, pretrained=False)
+    detector = gfocal.build_detector(recipe, NAMES, pretrained=False)
     picture = detector.resize(read_image(image))
     # Batch norms get the statistics of an image and its mirror, those of a head that all levels share of all of them:
     # through new ones signals of deep networks die out. Centred on 0 they would cut half of each channel, layer after
@@ -167,8 +174,9 @@ def print_startup(files: list[Path], picture: Path, python: str, rounds: int) ->
 
 def print_recipe(name: str, looked_at: LookedAt, folder: Path, formats: list[str], tell: Callable[[str], None]) -> None:
     """The rows of a recipe."""
-    recipe = gfocal.load_recipe(name)
-    detector = stirred(name, looked_at.images[0])
+    base, keys = VARIANTS.get(name, (name, ()))
+    recipe = gfocal.load_recipe(base, keys)
+    detector = stirred(recipe, looked_at.images[0])
     for format in sorted(formats):  # onnx and openvino share a conversion
         file = folder / f"{name}{FORMATS[format].suffix}"
         write_detector(detector, recipe, CheckpointInfo(recipe.to_dict(), NAMES), ExportOptions(format), file)
@@ -223,8 +231,8 @@ def print_speed(name: str, size: tuple[int, int], rounds: int, formats: list[str
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         shown = generated_images(Path(folder), 3)
-        detector = stirred(name, shown.images[0], class_mean=-7.0)
         recipe = gfocal.load_recipe(name)
+        detector = stirred(recipe, shown.images[0], class_mean=-7.0)
         images = np.random.default_rng(0).integers(0, 256, (1, *size, 3), np.uint8)
         sizes = np.array([size], np.int64)
         batch, whole = torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(sizes)
@@ -285,7 +293,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="images; by default generated ones")
     parser.add_argument("--samples", type=int, help="images, at most; by default 100, or 5 of a large recipe")
     parser.add_argument("--into", type=Path, help="a table that is made, or gone on with")
-    parser.add_argument("--recipes", nargs="+", default=[n for n in recipe_names() if n != "demo"])
+    parser.add_argument("--recipes", nargs="+", default=[*(n for n in recipe_names() if n != "demo"), *VARIANTS])
     parser.add_argument(
         "--formats",
         nargs="+",
