@@ -158,7 +158,9 @@ def differs(one: Tensor, other: Tensor) -> bool:
     return float((one - other).abs().max()) > 1e-9 * float(one.std())
 
 
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize(
+    "name", [pytest.param("vgg16", marks=pytest.mark.slow), *(name for name in BACKBONES if name != "vgg16")]
+)
 def test_backbones_that_see_the_padding_are_marked(name: str) -> None:
     """Far from the padding a map changes only where all of it is looked at."""
     base = {"vgg16": "ssd512_vgg16"}.get(name, "gfl_nano")

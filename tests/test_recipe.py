@@ -43,9 +43,14 @@ def test_the_recipes_of_the_package() -> None:
     assert recipe_names() == sorted(recipe_names())
 
 
-@pytest.mark.parametrize("name", recipe_names())
+LARGEST = "ssd512_vgg16"
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(LARGEST, marks=pytest.mark.slow), *(name for name in recipe_names() if name != LARGEST)]
+)
 def test_every_recipe_builds_a_detector_that_sees(name: str) -> None:
-    ssd512 = name == "ssd512_vgg16"
+    ssd512 = name == LARGEST
     recipe = load_recipe(name, ["model.pretrained=false", *([] if ssd512 else ["data.resize.size=64"])])
     height, width = (512, 512) if ssd512 else (64, 96)
     detector = build_detector(recipe, ["a", "b", "c"]).eval()

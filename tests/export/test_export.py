@@ -434,6 +434,7 @@ def test_fixed_shapes() -> None:
     assert fixed_shape("2x64x96", Resize("square", size=64)) == GraphShape(2, 64, 96)
 
 
+@pytest.mark.slow
 def test_fine_bins_are_trained_and_exported(tmp_path: Path, train_index: DataIndex) -> None:
     keys = "model.pretrained=false", "data.resize.size=64", "predict.score_threshold=1e-4"
     recipe = small(*keys, name="gfl_nano_fine")

@@ -248,6 +248,7 @@ def test_detections_on_a_real_image_are_the_annotated_objects(
         assert float(((own.boxes[0] - box).abs() / own.edge_std[0]).max()) < 3
 
 
+@pytest.mark.slow
 def test_accuracy_on_real_images(detector: DenseDetector, val: DataIndex) -> None:
     # Measured elsewhere with an independent runner: 0.196; a prototype with antialiased resizing: 0.199.
     result = evaluate(detector, val, workers=0).result

@@ -94,7 +94,15 @@ def theirs(detector: DenseDetector, model: ModelRecipe) -> Arrays:
 
 
 @pytest.mark.parametrize(
-    "recipe", ["picodet_s", "picodet_l", "picodet_xs_lcnet", "picodet_s_lcnet", "picodet_m_lcnet", "picodet_l_lcnet"]
+    "recipe",
+    [
+        "picodet_s",
+        "picodet_xs_lcnet",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("picodet_l", "picodet_s_lcnet", "picodet_m_lcnet", "picodet_l_lcnet")
+        ),
+    ],
 )
 def test_sizes_classes_and_bins_come_from_the_shapes(tmp_path: Path, recipe: str) -> None:
     of_recipe = load_recipe(recipe, ["model.boxes.reg_max=9"])

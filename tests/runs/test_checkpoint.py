@@ -483,6 +483,7 @@ print(leftovers, steps[-1])
 """
 
 
+@pytest.mark.slow
 def test_killed_while_writing_a_state(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     folder.mkdir()

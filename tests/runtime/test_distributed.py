@@ -202,6 +202,7 @@ def test_killed_and_resumed(whole: tuple[Path, list[Any]], scenes: Path, tmp_pat
     assert len(state_of(out)["generators"]) == 2
 
 
+@pytest.mark.slow
 def test_faults_are_told_by_those_who_met_them(scenes: Path, tmp_path: Path) -> None:
     make_scenes(tmp_path / "data", train=12, val=4, size=64)
     rows = [key[0] for key in PositionSampler(12, seed=0, epoch=0)]

@@ -75,6 +75,7 @@ def test_every_fault_planted_in_generated_scenes_is_found(
     assert_all_found(*planted_copy(scenes, tmp_path / "data", 2, monkeypatch), times=2)
 
 
+@pytest.mark.slow
 def test_every_fault_planted_in_real_images_is_found(
     shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
