@@ -44,6 +44,7 @@ from gfocal.training.train import train
 from gfocal.utils.records import to_json
 from helpers.calibrated import Reach, data_for
 from helpers.exporting import NAMES, checkpoint, small_square, stirred, written
+from helpers.made_exports import INFO
 from helpers.paths import ROOT
 from helpers.small_runs import TINY, small
 
@@ -382,6 +383,7 @@ def test_nothing_is_left_where_writing_fails(model: Path, tmp_path: Path, monkey
         ({"static": "1x30x30"}, "multiples of 32"),
         ({"static": "1x96x160"}, "does not hold every image"),
         ({"samples": 0}, "samples must be"),
+        ({"out": Path(f"{'a' * 240}.onnx")}, "File name too long"),
         ({"overrides": ["predict.voting=0.02"]}, "predict.voting=null"),
         ({"data": Path("nowhere")}, "nowhere"),
     ],
@@ -391,6 +393,41 @@ def test_wrong_options_are_refused_at_once(model: Path, options: dict[str, objec
     with pytest.raises(UsageError, match=said):
         export_files(str(model), **options)  # type: ignore[arg-type]
     assert sorted(model.parent.iterdir()) == before
+
+
+def test_deformable_convolutions_need_a_later_opset(tmp_path: Path) -> None:
+    keys = "model.deformable=[5]", "model.pretrained=false", "data.resize.size=64"
+    recipe = gfocal.load_recipe("gfl_r50", keys)
+    detector = gfocal.build_detector(recipe, ["a"]).eval()
+    with pytest.raises(UsageError, match="operators of opset 19 and later, got 18"):
+        written(tmp_path, detector, recipe, ExportOptions("onnx", opset=18))
+
+
+def test_what_a_fixed_size_costs_is_told(scenes: Path) -> None:
+    """Networks see padding: the file beside a detector that is padded likewise is no proof for those who use it."""
+    recipe = small_square()
+    detector = stirred(recipe)
+    index = open_dataset(scenes, "val")
+    images = [index.path(i) for i in range(2)]
+    info = replace(INFO, resize=replace(INFO.resize, kind="square", size=64), batch=1, height=64, width=64)
+    alike = [proof._detected(detector, path, GraphShape(1, 64, 64)) for path in images]
+    assert proof._fixed_size(detector, images, info, None, alike) is None
+    wide = [proof._detected(detector, path, GraphShape(1, 64, 160)) for path in images]
+    found = proof._fixed_size(detector, images, replace(info, width=160), None, wide)
+    assert found is not None
+    assert found.images == 2
+    assert found.parity.score.largest > 1e-3
+    assert found.ap is None
+
+
+def test_what_runs_a_file_is_chosen_in_python_too(model: Path, exported: ExportReport) -> None:
+    assert gfocal.load(exported.path, provider="cpu", threads=1)
+    with pytest.raises(UsageError, match="has no provider cuda"):
+        gfocal.load(exported.path, provider="cuda")
+    with pytest.raises(UsageError, match="threads"):
+        gfocal.load(exported.path, threads=0)
+    with pytest.raises(UsageError, match="provider and threads are for exported files"):
+        gfocal.load(model, threads=1)
 
 
 def test_a_recipe_has_no_weights_to_export() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gfocal.detections import Detections
-from gfocal.export.parity import BARS, Difference, Parity, beyond, compare
+from gfocal.export.parity import BARS, Difference, Parity, beyond, compare, undecided
 from gfocal.exported.contract import Precision
 from helpers.calibrated import Reach
 
@@ -161,6 +161,22 @@ def test_labels_that_say_nothing_do_not_decide(
     assert f"; AP alone does not decide: {why}" in line
     assert beyond(replace(other, unmatched=20), BARS[precision], ap, objects) == []
     assert beyond(other, BARS[precision], (0.05, 0.05), 100) == []
+
+
+@pytest.mark.parametrize(("clear", "proved"), [(1, False), (49, False), (50, True)])
+def test_few_detections_prove_nothing_about_rough_precisions(clear: int, proved: bool) -> None:
+    other = replace(GOOD, detections=clear, found=clear, clear=clear, unmatched=0)
+    for precision in ("int8", "bf16"):
+        lines = beyond(other, BARS[precision], None)  # type: ignore[index]
+        assert lines == [] if proved else "50 are needed: give --data with more images, or with labels" in lines[0]
+        assert beyond(other, BARS[precision], (0.5, 0.5), 100) == [], "labels say enough"  # type: ignore[index]
+    assert beyond(other, BARS["fp32"], None) == []
+
+
+def test_it_is_told_whether_labels_decide() -> None:
+    assert undecided(BARS["fp32"], None, 0) is undecided(BARS["int8"], (0.5, 0.5), 100) is None
+    assert undecided(BARS["int8"], None, 0) == "the images have no labels"
+    assert undecided(BARS["int8"], (0.5, 0.5), 99) == "the images have 99 labelled objects, and 100 are needed"
 
 
 def test_no_precision_may_lose_half_of_a_small_ap() -> None:

@@ -163,3 +163,31 @@ def test_the_text_of_a_file_comes_back() -> None:
 def test_other_texts_are_refused(texts: dict[str, str], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         ExportInfo.from_texts(texts, "model.onnx")
+
+
+@pytest.mark.parametrize(("batch_size", "runs"), [(8, [3, 2]), (2, [1, 1, 1, 1, 1]), (1, [1] * 5)])
+def test_images_of_one_size_share_a_run(batch_size: int, runs: list[int]) -> None:
+    """Others do not: with more padding a network finds something else."""
+    own = detector()
+    shapes = [(80, 200), (40, 40), (80, 200), (40, 41), (160, 400)]  # enter as 24 x 60, 40 x 40, 40 x 41
+    own_shapes = [(80, 200), (40, 40), (80, 200), (40, 40), (160, 400)]
+    found = own.predict([image(*shape) for shape in own_shapes], batch_size=batch_size)
+    assert sorted(len(images) for images, _ in own.session.given) == sorted(runs)  # type: ignore[attr-defined]
+    alone = [detector().predict(image(*shape)) for shape in own_shapes]
+    for one, other in zip(found, alone, strict=True):
+        np.testing.assert_array_equal(one.boxes, other.boxes)
+        assert one.image_size == other.image_size
+    own = detector()
+    own.predict([image(*shape) for shape in shapes])
+    for images, sizes in own.session.given:  # type: ignore[attr-defined]
+        assert len({tuple(size) for size in sizes.tolist()}) == 1
+        assert len(images) == len(sizes)
+
+
+def test_a_fixed_batch_is_filled() -> None:
+    own = detector(batch=4, height=64, width=64)
+    assert len(own.predict([image(40, 40)] * 6)) == 6
+    assert [sizes.tolist() for _, sizes in own.session.given] == [  # type: ignore[attr-defined]
+        [[40, 40]] * 4,
+        [[40, 40]] * 2 + [[32, 32]] * 2,
+    ]

@@ -193,6 +193,7 @@ RESIZE, LIMITS = json.loads(INFO.to_text())["resize"], json.loads(INFO.to_text()
         (own(names=[]), "names: 0 classes"),
         (own(category_ids=[1]), "category_ids"),
         (own(resize={**RESIZE, "size": 10**9}), "resize.size"),
+        (own(resize={**RESIZE, "kind": "square", "size": 640}, height=320, width=320), "takes a height of 320"),
         (own(resize={**RESIZE, "short_side": 0}), "short_side"),
         (own(resize={**RESIZE, "method": "bicubic"}), "method: 'bicubic'"),
         (own(resize={**RESIZE, "fill": [300, 0, 0]}), "fill"),

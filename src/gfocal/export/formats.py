@@ -39,11 +39,14 @@ from gfocal.exported.onnx_file import OLDEST_OPSET
 from gfocal.images.io import read_image
 from gfocal.images.resizing import Resize
 from gfocal.models import PostProcess
+from gfocal.models.deformable import DeformableConv
 from gfocal.models.protocols import KINDS
 from gfocal.recipe import Recipe
 from gfocal.recipe.forms import NECKS
 from gfocal.runs.checkpoint import CheckpointInfo
 
+DEFORMABLE_OPSET = 19
+"""Of ONNX, that has deformable convolutions first."""
 LICENCE = "the licence of the weights is that of what they were trained from; gfocal itself is Apache-2.0"
 
 
@@ -165,6 +168,11 @@ class ExportOptions:
             raise UsageError(f"format {self.format} {what}, got {self.opset}")
 
 
+def _check_operators(detector: DenseDetector, opset: int) -> None:
+    if opset < DEFORMABLE_OPSET and any(isinstance(module, DeformableConv) for module in detector.modules()):
+        raise UsageError(f"deformable convolutions are operators of opset {DEFORMABLE_OPSET} and later, got {opset}")
+
+
 def held_calibration(about: CheckpointInfo, detector: DenseDetector) -> Calibration | None:
     """What is exported of a checkpoint's calibration: nothing where the detector is used in another way than then."""
     if about.calibration is None:
@@ -205,6 +213,8 @@ def write_detector(
         raise UsageError("images to calibrate with are what INT8 needs, and it alone")
     if options.edge_probs and detector.box_coder.edge_probs(torch.zeros(1, detector.box_coder.channels)) is None:
         raise UsageError("the boxes of this detector have no distributions of their edges: leave --edge-probs away")
+    if form.opsets is not None:
+        _check_operators(detector, options.opset or form.opsets[1])
     shape = _shape(options.shape, recipe, detector.resize)
     half = options.precision == "fp16"
     trust = held_calibration(about, detector)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,7 +20,6 @@ from gfocal.models import PostProcess
 
 OPSET = 20
 """Of ONNX, by default: ONNX Runtime 1.17 (January 2024) and later read it."""
-OLDEST, NEWEST = 18, 23
 _LARGEST = 2**31 - 1  # bytes of a file of protobuf
 
 
@@ -141,8 +139,3 @@ def _check(model: Any, info: ExportInfo) -> None:
 
 def _dimensions(value: Any) -> tuple[int | str, ...]:
     return tuple(dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim)
-
-
-def texts_of(model: Any) -> Mapping[str, str]:
-    """The metadata of an ONNX model."""
-    return {entry.key: entry.value for entry in model.metadata_props}

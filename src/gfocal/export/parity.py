@@ -18,6 +18,8 @@ _FAR_PIXELS, _FAR_SHARE, _FAR_SCORE = 2.0, 0.1, 0.1
 
 _LEAST_AP, _LEAST_OBJECTS = 0.05, 100
 """Of labels that decide: of a lower AP a file may lose most within the bar; of fewer objects one is a point of AP."""
+_LEAST_CLEAR = 50
+"""Detections that decide in their place: of fewer, a file that lost a fifth of them may stay within the bar by luck."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,7 @@ def beyond(parity: Parity, bar: Bar, ap: tuple[float, float] | None, objects: in
             detections without counterpart count whatever the precision.
     """
     lines = []
-    silent = None if ap is None else _silent(ap[0], objects)
+    silent = undecided(bar, ap, objects)
     if not parity.detections:
         lines.append("nothing was found on these images, so nothing is proved: give --data with images of its kind")
     elif not parity.found:
@@ -174,9 +176,9 @@ def beyond(parity: Parity, bar: Bar, ap: tuple[float, float] | None, objects: in
         if not value <= most:  # NaN too
             which = "the largest difference" if bar.quantity == "largest" else "the 99th percentile of the differences"
             lines.append(f"{name}: {which} is {value:.3g}{unit}, allowed {most:g}{unit}")
-    if not bar.labels_decide or ap is None or silent is not None:
+    if not bar.labels_decide or silent is not None:
         most = int(bar.unmatched * parity.clear)
-        why = f"; AP alone does not decide: {silent}" if bar.labels_decide and silent is not None else ""
+        why = "" if silent is None or ap is None else f"; AP alone does not decide: {silent}"
         if parity.unmatched > most:
             many = counted(parity.unmatched, "detection has", "detections have")
             lines.append(f"{many} no counterpart, of {parity.clear:,}, allowed {most}{why}")
@@ -185,18 +187,27 @@ def beyond(parity: Parity, bar: Bar, ap: tuple[float, float] | None, objects: in
                 f"no score is {bar.rounding:g} above the threshold, so that rounding decides about every detection and "
                 f"nothing is proved: give --data with images of its kind{why}"
             )
+        elif bar.labels_decide and parity.detections and parity.clear < _LEAST_CLEAR:
+            lines.append(
+                f"the images have {counted(parity.clear, 'clear detection')}, and without labels {_LEAST_CLEAR} are "
+                f"needed: give --data with more images, or with labels{why}"
+            )
     less = 0.0 if ap is None else min(bar.ap_lost, ap[0] / 2)
     if ap is not None and not -bar.ap_gained <= ap[0] - ap[1] <= less:
         lines.append(f"AP is {ap[1]:.4f}, that of the detector {ap[0]:.4f}, allowed {less:g} less")
     return lines
 
 
-def _silent(ap: float, objects: int) -> str | None:
-    """Why AP does not tell a good file from a bad one; None: it does."""
+def undecided(bar: Bar, ap: tuple[float, float] | None, objects: int) -> str | None:
+    """Why AP does not tell a good file from a bad one, where a bar leaves it to that; None: it does, or need not."""
+    if not bar.labels_decide:
+        return None
+    if ap is None:
+        return "the images have no labels"
     if objects < _LEAST_OBJECTS:
         return f"the images have {counted(objects, 'labelled object')}, and {_LEAST_OBJECTS} are needed"
-    if not ap >= _LEAST_AP:
-        return f"that of the detector is {ap:.4f} on these images, and {_LEAST_AP:g} is needed"
+    if not ap[0] >= _LEAST_AP:
+        return f"that of the detector is {ap[0]:.4f} on these images, and {_LEAST_AP:g} is needed"
     return None
 
 

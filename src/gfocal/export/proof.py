@@ -16,8 +16,8 @@ from gfocal.detections import Detections
 from gfocal.detector import DenseDetector, to_original
 from gfocal.evaluation import CocoEvaluator
 from gfocal.evaluation.uncertainty import EdgeCoverage, edge_coverage, interval_coverage
-from gfocal.export.parity import BARS, Bar, Parity, beyond, compare
-from gfocal.export.trace import GraphShape, entering
+from gfocal.export.parity import BARS, Bar, Parity, beyond, compare, undecided
+from gfocal.export.trace import OPEN, GraphShape, entering
 from gfocal.exported.contract import ExportInfo
 from gfocal.exported.detector import ExportedDetector
 from gfocal.exported.open import files_of, open_exported
@@ -44,10 +44,30 @@ class EdgesOfBoth:
 
 @dataclass(frozen=True)
 class Milliseconds:
-    """Per image, from the file to the boxes: medians of images that both took in turn."""
+    """From the image file to the boxes: medians of images that both took in turn.
+
+    Attributes:
+        detector: an image.
+        exported: a run, which is an image, but of a file with a fixed batch as many as that.
+    """
 
     detector: float
     exported: float
+
+
+@dataclass(frozen=True)
+class FixedSize:
+    """What a fixed size costs: images get more padding than the detector gives them by itself, and networks see it.
+
+    Attributes:
+        images: that get more.
+        parity: from the detector as it predicts by itself.
+        ap: of both; None where no image has labels.
+    """
+
+    images: int
+    parity: Parity = field(metadata=FLAT)
+    ap: ApOfBoth | None = field(default=None, metadata=IF_ANY)
 
 
 @dataclass(frozen=True)
@@ -61,6 +81,8 @@ class Proof:
         ap: None where no image has labels.
         edges: of the 90 % interval of ``edge_std``; None where no image has labels, or boxes have no ``edge_std``.
         intervals: of those of the calibration, at its own level; None where no image has labels, or there is none.
+        fixed_size: None where the file takes images as the detector does.
+        without_labels: why labels do not decide, where the bar leaves it to them; None: they do, or need not.
         ms_per_image: of both.
         data: what the images are.
         file, sha256: of the exported file.
@@ -83,6 +105,8 @@ class Proof:
     ap: ApOfBoth | None = field(default=None, metadata=IF_ANY)
     edges: EdgesOfBoth | None = field(default=None, metadata=IF_ANY)
     intervals: EdgesOfBoth | None = field(default=None, metadata=IF_ANY)
+    fixed_size: FixedSize | None = field(default=None, metadata=IF_ANY)
+    without_labels: str | None = field(default=None, metadata=IF_ANY)
 
     @property
     def holds(self) -> bool:
@@ -115,12 +139,13 @@ def prove(
     """
     exported = open_exported(file)
     info = exported.info
+    shape = GraphShape(info.batch, info.height, info.width)
     ours, theirs, spent = list[Detections](), list[Detections](), list[tuple[float, float]]()
     for number, path in enumerate(images):
         first = number == 0
         if first:  # untimed: memory and kernels are chosen
-            _detected(detector, path, info), _exported(exported, path)
-        runs = [lambda: _detected(detector, path, info), lambda: _exported(exported, path)]  # noqa: B023
+            _detected(detector, path, shape), _exported(exported, path)
+        runs = [lambda: _detected(detector, path, shape), lambda: _exported(exported, path)]  # noqa: B023
         found, seconds = {}, {}
         for which in (0, 1) if number % 2 else (1, 0):
             begin = time.perf_counter()
@@ -134,12 +159,13 @@ def prove(
     bar, limits = BARS[info.precision], info.thresholds
     parity = compare(ours, theirs, threshold=limits.score_threshold, limit=limits.max_detections, rounding=bar.rounding)
     ap = None if index is None else _ap_of_both(index, ours, theirs)
+    both = None if ap is None else (ap.detector, ap.exported)
     ms = (1000 * np.median(spent, axis=0)).round(3).tolist()
     machine = host()
     return Proof(
         parity=parity,
         bar=bar,
-        beyond=tuple(beyond(parity, bar, None if ap is None else (ap.detector, ap.exported), _objects(index))),
+        beyond=tuple(beyond(parity, bar, both, _objects(index))),
         ap=ap,
         edges=None if index is None else _edges_of_both(edge_coverage, index, ours, theirs),
         intervals=None if index is None else _edges_of_both(interval_coverage, index, ours, theirs),
@@ -151,14 +177,33 @@ def prove(
         info=info,
         processor=machine["cpu"],
         threads=machine["threads"],
+        fixed_size=None if info.height is None else _fixed_size(detector, images, info, index, theirs),
+        without_labels=undecided(bar, both, _objects(index)),
     )
 
 
+def _fixed_size(
+    detector: DenseDetector, images: Sequence[Path], info: ExportInfo, index: DataIndex | None, theirs: list[Detections]
+) -> FixedSize | None:
+    """The file beside the detector as it predicts by itself, if that pads any image less."""
+    ours, further = list[Detections](), 0
+    for path in images:
+        image = read_image(path, value_range=detector.value_range)
+        batch, _ = entering(detector, image, OPEN)
+        further += tuple(batch.shape[-2:]) != (info.height, info.width)
+        ours.append(_detected(detector, path, OPEN))
+    if not further:
+        return None
+    limits = info.thresholds
+    parity = compare(ours, theirs, threshold=limits.score_threshold, limit=limits.max_detections, rounding=0.0)
+    return FixedSize(further, parity, None if index is None else _ap_of_both(index, ours, theirs))
+
+
 @torch.no_grad()
-def _detected(detector: DenseDetector, path: Path, info: ExportInfo) -> Detections:
+def _detected(detector: DenseDetector, path: Path, shape: GraphShape) -> Detections:
     """As :meth:`DenseDetector.predict`, on the size that the file has where that is fixed: padding is seen, too."""
     image = read_image(path, value_range=detector.value_range)
-    batch, size = entering(detector, image, GraphShape(info.batch, info.height, info.width))
+    batch, size = entering(detector, image, shape)
     (found,) = detector.detect(batch, torch.tensor([size]))
     return to_original(found, size, image.shape[-2:])
 

@@ -49,6 +49,8 @@ def _check_ranges(info: ExportInfo) -> None:
         _require(side <= MOST_PIXELS, f"resize.{name}: {side} pixels")
     for name, fixed in {"height": info.height, "width": info.width}.items():
         _require(fixed is None or (0 < fixed <= MOST_PIXELS and fixed % MULTIPLE == 0), f"{name}: {fixed} pixels")
+        fits = fixed is None or rule.kind != "square" or rule.size <= fixed
+        _require(fits, f"resize.size: {rule.size} pixels, and the file takes a {name} of {fixed}")
     _require(info.batch is None or 0 < info.batch <= MOST_BATCH, f"batch: {info.batch} images")
     limits = info.thresholds
     for name, number in {"score_threshold": limits.score_threshold, "nms_iou": limits.nms_iou}.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any, Protocol
@@ -75,7 +76,8 @@ class ExportedDetector:
             source: whatever :meth:`gfocal.DenseDetector.predict` takes.
             score_threshold: final scores lie above it; at least that of the file, which is part of the graph.
             tile, overlap: as there; tiles are put together by torch's part of gfocal, which has to be there.
-            batch_size: tiles a run.
+            batch_size: images of a list, or tiles, a run at most. Images of different sizes never share one: the
+                padding would change what is found.
             class_agnostic: whether boxes of different classes suppress each other; that of the file, or None, unless
                 suppression is not in the file (``--nms out`` or ``none``): then it is done here.
 
@@ -90,15 +92,27 @@ class ExportedDetector:
         self.check_threshold(score_threshold)
         agnostic = self._agnostic(class_agnostic)
         tiling = Tiling.chosen(self.tiling, tile, overlap)
-        found = []
-        for item in source if isinstance(source, list | tuple) else [source]:
-            image = to_array(item, value_range=self.value_range)
+        items = list(source) if isinstance(source, list | tuple) else [source]
+        found = list[Detections]()
+        for first in range(0, len(items), batch_size):
+            images = [to_array(item, value_range=self.value_range) for item in items[first : first + batch_size]]
             if tiling is None:
-                (one,) = self.find([image], class_agnostic=agnostic)
+                found += self._find_alike(images, agnostic)
             else:
-                one = self._find_in_tiles(image, tiling, batch_size, agnostic)
-            found.append(one if score_threshold is None else one[one.scores > score_threshold])
+                found += [self._find_in_tiles(image, tiling, batch_size, agnostic) for image in images]
+        if score_threshold is not None:
+            found = [one[one.scores > score_threshold] for one in found]
         return found if isinstance(source, list | tuple) else found[0]
+
+    def _find_alike(self, images: Sequence[np.ndarray], class_agnostic: bool) -> list[Detections]:
+        """In their order; those share a run that have one size when they enter."""
+        places = defaultdict[tuple[int, ...], list[int]](list)
+        for i, image in enumerate(images):
+            places[self.resize.target_size(*image.shape[:2])].append(i)
+        found = dict[int, Detections]()
+        for same in places.values():
+            found |= zip(same, self.find([images[i] for i in same], class_agnostic=class_agnostic), strict=True)
+        return [found[i] for i in range(len(images))]
 
     def find(self, images: Sequence[np.ndarray], *, class_agnostic: bool | None = None) -> list[Detections]:
         """What is found on uint8 RGB images (H, W, 3), in their own pixels, by as few runs as the file allows."""
@@ -199,7 +213,7 @@ class ExportedDetector:
             from gfocal.models.tiled_prediction import find_in_tiles
         except ImportError as error:
             raise UsageError(
-                f"tiles need torch, which is not here ({error}); without tiles an exported file does not need it"
+                f"tiles need torch, which is not here ({error}); --tile 0 (tile=0) looks at whole images without it"
             ) from None
 
         def find(parts: Sequence[Any]) -> list[Detections]:

@@ -23,7 +23,12 @@ _EXPORTED_BATCH = 8
 
 
 def load(
-    name_or_path: str | Path, overrides: Sequence[str] = (), *, names: Sequence[str] | None = None
+    name_or_path: str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    names: Sequence[str] | None = None,
+    provider: str | None = None,
+    threads: int | None = None,
 ) -> DenseDetector | ExportedDetector:
     """A detector, in evaluation mode on the CPU.
 
@@ -53,11 +58,14 @@ def load(
         require_texts("names", names)
     if names is not None and len(names) == 0:
         raise UsageError("names is empty: a detector needs at least one class")
+    session = SessionOptions(provider, threads)
     if is_exported(name_or_path):
         if names is not None:
             raise UsageError(f"names goes with a recipe; {name_or_path} has its own class names")
         refuse_overrides(name_or_path, overrides)
-        return open_exported(name_or_path)
+        return open_exported(name_or_path, session)
+    if session.asked:
+        raise UsageError(f"provider and threads are for exported files, which {name_or_path} is not")
     from gfocal.prediction.load import load_recipe_or_trained
 
     return load_recipe_or_trained(name_or_path, overrides, names)

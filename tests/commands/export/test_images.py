@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import gfocal
 from gfocal.commands.export.images import (
@@ -89,6 +90,30 @@ def test_few_images_to_calibrate_with_are_told(data: Path, detector: DenseDetect
     assert len(train) - 1 < FEW
     assert f"left out: picture {train[0]} is an empty file" in said[0]
     assert f"note: INT8 is calibrated with {len(train) - 1} pictures: " in said[-1]
+
+
+@pytest.mark.parametrize(("count", "proved"), [(2, 1), (3, 1), (40, 20), (101, 50), (130, 65), (250, 100)])
+def test_half_of_images_without_labels_are_left_for_the_calibration(
+    tmp_path: Path, detector: DenseDetector, count: int, proved: int
+) -> None:
+    for number in range(count):
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(tmp_path / f"{number:03}.png")
+    asked = ProofData(tmp_path, tmp_path)
+    looked_at, chosen = calibration_images(proof_images(asked, detector), asked, 300, detector)
+    assert len(looked_at.images) == proved
+    assert len(chosen.images) == count - proved
+    assert not set(looked_at.images) & set(chosen.images)
+
+
+def test_broken_images_are_not_what_is_left_for_the_calibration(tmp_path: Path, detector: DenseDetector) -> None:
+    for number in range(9):
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{number}.png")
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_bytes(b"")
+    asked = ProofData(tmp_path, tmp_path, skip_broken=True)
+    looked_at, chosen = calibration_images(proof_images(asked, detector), asked, 300, detector)
+    assert len(looked_at.images) == 5
+    assert len(chosen.images) == 4
 
 
 def test_generated_and_unlabelled_images(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ from gfocal.exported.contract import Precision, Suppression
 from gfocal.exported.open import files_of
 from gfocal.images.resizing import Resize
 from gfocal.runs.checkpoint import load_detector
-from gfocal.utils.files import explained_writing, new_file_mode, write_atomically
+from gfocal.utils.files import explained_writing, new_file_mode
 from gfocal.utils.locks import locked_file
 from gfocal.utils.progress import ProgressBar, notice
 from gfocal.utils.records import FLAT, IF_ANY, to_json
@@ -171,20 +171,26 @@ def _with_page(report: ExportReport, runs_it: WebRuntime, title: str) -> ExportR
 
 
 def _beside(out: Path) -> tempfile.TemporaryDirectory[str]:
-    """A folder on the same disk, so that the file is moved in one step."""
+    """A folder on the same disk, so that the file is moved in one step.
+
+    It has the longest name of all that is written there: one that the disk does not take is told now, not at the end.
+    """
     with explained_writing(out):
-        return tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent)
+        return tempfile.TemporaryDirectory(prefix=f".{out.name}.drift.parity.json.", dir=out.parent)
 
 
 def _keep(file: Path, proof: Proof, place: Path, kept: bool) -> ExportReport:
     parity = place.with_name(f"{place.name}.parity.json")
     report = ExportReport(proof=proof, path=place, parity=parity, kept=kept)
+    content = json.dumps(to_json(report), indent=2, allow_nan=False) + "\n"
     with explained_writing(place):
+        told = file.with_name("parity.json")  # whole before the file takes its name
+        told.write_text(content, encoding="utf-8")
+        os.chmod(told, new_file_mode())
         for part, goal in zip(files_of(file), files_of(place), strict=True):
             os.chmod(part, new_file_mode())
             with part.open("rb") as written:
                 os.fsync(written.fileno())
             os.replace(part, goal)
-    content = json.dumps(to_json(report), indent=2, allow_nan=False) + "\n"
-    write_atomically(parity, lambda part: part.write_text(content, encoding="utf-8"))
+        os.replace(told, parity)
     return report

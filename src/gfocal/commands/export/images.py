@@ -141,21 +141,25 @@ def calibration_images(
 ) -> tuple[LookedAt, CalibrationImages]:
     """Images of the proof, and others to calibrate INT8 with: what a file was fitted to proves nothing.
 
-    Calibrated is with the train split where there is one. Where there is none, or it is what the proof looks at, the
-    proof leaves at least half of the images over.
+    Calibrated is with the train split where there is one. Where there is none, or the proof looks at it, the proof
+    leaves at least half of the images over.
 
     Raises:
         UsageError: there are not two images.
     """
     pool, words = _pool(asked)
-    if not _others(pool, looked_at.images):
-        pool, words = looked_at.images, f"{asked.data}, those that the proof does not look at"
-        keep = min(len(pool) // 2, asked.samples or DATA_IMAGES)
+    others = _others(pool, looked_at.images)
+    if len(others) < len(pool) / 2 or not pool:  # they are images of the proof
+        words = f"{asked.data}, those that the proof does not look at"
+        both = len(looked_at.images) + len(others)
+        keep = min(both // 2, len(looked_at.images))
         if not keep:
             raise UsageError(f"{asked.data} has one picture: INT8 is calibrated with some and proved on others")
-        looked_at = looked_at.part(spread_rows(len(pool), keep), f"{counted(keep, 'image')} of {asked.data}")
-    pool = _others(pool, looked_at.images)
-    chosen = _readable(LookedAt([pool[i] for i in spread_rows(len(pool), most).tolist()], words), asked, detector, say)
+        rows = spread_rows(len(looked_at.images), keep)
+        others += [path for i, path in enumerate(looked_at.images) if i not in set(rows.tolist())]
+        looked_at = looked_at.part(rows, f"{counted(keep, 'image')} of {asked.data}")
+    some = LookedAt([others[i] for i in spread_rows(len(others), most).tolist()], words)
+    chosen = _readable(some, asked, detector, say)
     count = len(chosen.images)
     if count < FEW:
         line = f"note: INT8 is calibrated with {counted(count, 'picture')}: values that these do not show are cut off"
