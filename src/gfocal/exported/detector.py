@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,6 +16,7 @@ from gfocal.errors import UsageError, require_number
 from gfocal.exported.checks import check_info, check_outputs, resize_of, value_range_of
 from gfocal.exported.contract import MULTIPLE, ExportInfo
 from gfocal.exported.suppression import suppress_arrays
+from gfocal.exported.tiles import find_in_tiles
 from gfocal.images.depth import ValueRange
 from gfocal.images.reading import to_array
 from gfocal.images.resizing import padded_size
@@ -75,7 +77,7 @@ class ExportedDetector:
         Args:
             source: whatever :meth:`gfocal.DenseDetector.predict` takes.
             score_threshold: final scores lie above it; at least that of the file, which is part of the graph.
-            tile, overlap: as there; tiles are put together by torch's part of gfocal, which has to be there.
+            tile, overlap: as there.
             batch_size: images of a list, or tiles, a run at most. Images of different sizes never share one: the
                 padding would change what is found.
             class_agnostic: whether boxes of different classes suppress each other; that of the file, or None, unless
@@ -99,7 +101,17 @@ class ExportedDetector:
             if tiling is None:
                 found += self._find_alike(images, agnostic)
             else:
-                found += [self._find_in_tiles(image, tiling, batch_size, agnostic) for image in images]
+                found += [
+                    find_in_tiles(
+                        image,
+                        tiling,
+                        partial(self.find, class_agnostic=agnostic),
+                        nms_iou=self.info.thresholds.nms_iou,
+                        class_agnostic=agnostic,
+                        batch_size=batch_size,
+                    )
+                    for image in images
+                ]
         if score_threshold is not None:
             found = [one[one.scores > score_threshold] for one in found]
         return found if isinstance(source, list | tuple) else found[0]
@@ -205,29 +217,6 @@ class ExportedDetector:
             class_agnostic=class_agnostic,
         )
         return found.map(lambda values: values[kept])
-
-    def _find_in_tiles(self, image: np.ndarray, tiling: Tiling, batch_size: int, class_agnostic: bool) -> Detections:
-        try:
-            import torch
-
-            from gfocal.models.tiled_prediction import find_in_tiles
-        except ImportError as error:
-            raise UsageError(
-                f"tiles need torch, which is not here ({error}); --tile 0 (tile=0) looks at whole images without it"
-            ) from None
-
-        def find(parts: Sequence[Any]) -> list[Detections]:
-            arrays = [np.ascontiguousarray(part.permute(1, 2, 0).numpy()) for part in parts]
-            return [
-                one.map(lambda values: torch.from_numpy(np.ascontiguousarray(values)))
-                for one in self.find(arrays, class_agnostic=class_agnostic)
-            ]
-
-        whole = torch.from_numpy(np.require(image, requirements=["C", "W"])).permute(2, 0, 1)
-        iou = self.info.thresholds.nms_iou
-        return find_in_tiles(
-            whole, tiling, find, nms_iou=iou, class_agnostic=class_agnostic, batch_size=batch_size
-        ).numpy()
 
 
 def to_original(found: Detections, size: Sequence[int], original: Sequence[int]) -> Detections:

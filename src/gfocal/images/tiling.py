@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
 LEAST_SIDE = 32
 MOST_OVERLAP = 0.9
+NEAR_BORDER = 0.01
+"""A box is cut where it ends this near to an inner border, as a share of the tile's side: none is hit exactly."""
+HELD_INSIDE, HELD_SCORE = 0.5, 0.5
+"""A doubtful box goes where this share of it lies in a sound one, which has at least this share of its score."""
 
 
 @dataclass(frozen=True)

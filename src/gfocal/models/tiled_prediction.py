@@ -16,15 +16,10 @@ import torch
 from torch import Tensor
 
 from gfocal.boxes import area
-from gfocal.images.tiling import Tiling, cut_out
+from gfocal.images.tiling import HELD_INSIDE, HELD_SCORE, NEAR_BORDER, Tiling, cut_out
 from gfocal.models.postprocess import suppress
 from gfocal.structures import Detections
 
-_NEAR = 0.01
-"""A box is cut where it ends this near to an inner border, as a share of the tile's side: no detector hits it exactly.
-"""
-_INSIDE = 0.5  # of a doubtful box, in a sound one
-_SCORE = 0.5  # of the sound box, as a share of the doubtful one's
 _PAIRS = 1 << 22  # compared at once: some 100 MB however many boxes an image has
 
 Find = Callable[[Sequence[Tensor]], list[Detections]]
@@ -112,7 +107,7 @@ def _doubtful(found: Detections, window: np.ndarray, size: tuple[int, int], shar
     (x1, y1, x2, y2), (height, width) = window.tolist(), size
     if (x1, y1, x2, y2) == (0, 0, width, height):
         return ((found.boxes[:, 2:] - found.boxes[:, :2]) <= shared).all(1)
-    near_x, near_y, never = _NEAR * (x2 - x1), _NEAR * (y2 - y1), math.inf
+    near_x, near_y, never = NEAR_BORDER * (x2 - x1), NEAR_BORDER * (y2 - y1), math.inf
     least = found.boxes.new_tensor([x1 + near_x if x1 > 0 else -never, y1 + near_y if y1 > 0 else -never])
     most = found.boxes.new_tensor([x2 - near_x if x2 < width else never, y2 - near_y if y2 < height else never])
     return (found.boxes[:, :2] <= least).any(1) | (found.boxes[:, 2:] >= most).any(1)
@@ -126,9 +121,9 @@ def _held(found: Detections, labels: Tensor, doubtful: Tensor) -> Tensor:
     for some in rows.split(max(_PAIRS // max(len(sound), 1), 1)):
         boxes, others = found.boxes[some, None], sound.boxes[None]
         corners = torch.cat([boxes[..., :2].maximum(others[..., :2]), boxes[..., 2:].minimum(others[..., 2:])], -1)
-        inside = area(corners) >= _INSIDE * area(boxes)
+        inside = area(corners) >= HELD_INSIDE * area(boxes)
         inside &= labels[some, None] == labels[~doubtful]
-        inside &= sound.scores >= _SCORE * found.scores[some, None]
+        inside &= sound.scores >= HELD_SCORE * found.scores[some, None]
         held[some] = inside.any(1)
     return held
 

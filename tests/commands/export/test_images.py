@@ -112,8 +112,8 @@ def test_broken_images_are_not_what_is_left_for_the_calibration(tmp_path: Path, 
         (tmp_path / name).write_bytes(b"")
     asked = ProofData(tmp_path, tmp_path, skip_broken=True)
     looked_at, chosen = calibration_images(proof_images(asked, detector), asked, 300, detector)
-    assert len(looked_at.images) == 5
-    assert len(chosen.images) == 4
+    assert len(looked_at.images) == 4
+    assert len(chosen.images) == 5
 
 
 def test_generated_and_unlabelled_images(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +42,7 @@ class LookedAt:
     images: list[Path]
     words: str
     index: DataIndex | None = None  # their labels, in the detector's classes
+    broken: tuple[Path, ...] = ()  # that were left out
 
     def part(self, rows: np.ndarray, words: str) -> LookedAt:
         """Some of the images, in their order."""
@@ -148,7 +149,7 @@ def calibration_images(
         UsageError: there are not two images.
     """
     pool, words = _pool(asked)
-    others = _others(pool, looked_at.images)
+    others = _others(pool, [*looked_at.images, *looked_at.broken])
     if len(others) < len(pool) / 2 or not pool:  # they are images of the proof
         words = f"{asked.data}, those that the proof does not look at"
         both = len(looked_at.images) + len(others)
@@ -196,11 +197,12 @@ def _readable(looked_at: LookedAt, asked: ProofData, detector: DenseDetector, sa
     """
     if not asked.skip_broken:
         return looked_at
-    kept, lines = list[int](), list[str]()
+    kept, broken, lines = list[int](), list[Path](), list[str]()
     for row, path in enumerate(looked_at.images):
         try:
             read_array(path, value_range=detector.value_range)
         except BrokenInputError as error:
+            broken.append(path)
             lines.append(f"left out: {error}")
         else:
             kept.append(row)
@@ -208,4 +210,4 @@ def _readable(looked_at: LookedAt, asked: ProofData, detector: DenseDetector, sa
         raise UsageError(f"none of {looked_at.words} can be read; the first: {lines[0]}")
     say_lines(lines, say)
     words = f"{looked_at.words}, without {counted(len(lines), 'broken one')}" if lines else looked_at.words
-    return looked_at.part(np.array(kept), words)
+    return replace(looked_at.part(np.array(kept), words), broken=tuple(broken))
