@@ -490,17 +490,22 @@ def test_fine_bins_are_trained_and_exported(tmp_path: Path, train_index: DataInd
 
 
 # ssd512_vgg16 takes images of 512 pixels alone, which are too large here: benchmarks/export.py proves it.
-MATRIX = [(name, format) for name in recipe_names() if name not in ("demo", "ssd512_vgg16") for format in FORMATS]
+MATRIX = [(name, (), format) for name in recipe_names() if name not in ("demo", "ssd512_vgg16") for format in FORMATS]
+# What checkpoints of others hold, and no recipe.
+MATRIX += [("gfl_nano", ("model.quality.kind=joint_v2",), format) for format in FORMATS]
+MATRIX += [("gfl_r50", ("model.deformable=[5]", "model.backbone=resnet50.tv_in1k"), format) for format in FORMATS]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "format"), MATRIX)
-def test_every_recipe_in_every_format(name: str, format: str, tmp_path: Path, scenes: Path) -> None:
+@pytest.mark.parametrize(("name", "others", "format"), MATRIX)
+def test_every_recipe_in_every_format(
+    name: str, others: tuple[str, ...], format: str, tmp_path: Path, scenes: Path
+) -> None:
     """With the backbone and sizes of the tests where the row allows it; its own head, points, boxes and quality."""
     own = small(name=name)
     tiny = () if own.model.neck == "ssd" or name.endswith("_nano") else (*TINY, "model.channels=32")
     keys = () if own.model.neck == "ssd" else ("data.resize.kind=square", "data.resize.size=96")
-    recipe = small(*tiny, *keys, "model.pretrained=false", name=name)
+    recipe = small(*tiny, *keys, "model.pretrained=false", *others, name=name)
     detector = stirred(recipe)
     file, _ = written(tmp_path, detector, recipe, ExportOptions(format))
     images = sorted((scenes / "images").glob("*.jpg"))[:3]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gfocal.detector import DenseDetector
 from gfocal.export.graph import DetectorGraph
 from gfocal.export.pt2_file import suppression
+from gfocal.models.deformable import DeformableConv
 from gfocal.recipe.reading import recipe_names
+from gfocal.representation.quality.joint_v2 import JointV2
 from helpers.exporting import NAMES, SQUARE, small_square, stirred
 from helpers.small_runs import small
 
@@ -112,3 +114,30 @@ def test_only_the_network_computes_in_half_precision() -> None:
     found = outputs_of(half, images, sizes, half=True)
     assert {values.dtype for values in found.values()} == {torch.float32, torch.int64}
     assert len(NAMES) > found["labels"].max()
+
+
+class _QualityAlone(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.quality = JointV2(8)
+
+    def forward(self, box: Tensor) -> Tensor:
+        return self.quality.quality_logits(box)
+
+
+@pytest.mark.parametrize(
+    ("module", "given"),
+    [
+        (_QualityAlone(), torch.randn(1, 5, 32)),
+        (DeformableConv(nn.Conv2d(4, 4, 3, padding=1)), torch.randn(1, 4, 8, 8)),
+    ],
+    ids=["gfl v2", "deformable"],
+)
+def test_no_region_of_autocast_is_written_down(module: nn.Module, given: Tensor) -> None:
+    """torch.export makes an operator of such a region, and no reader of .pt2 files takes it."""
+    wanted = module(given)
+    program = torch.export.export(module, (given,))
+    assert "autocast" not in str(program.graph)
+    torch.testing.assert_close(program.module()(given), wanted)
+    with torch.autocast("cpu", dtype=torch.bfloat16):  # outside of a graph it is in force
+        torch.testing.assert_close(module(given), wanted)

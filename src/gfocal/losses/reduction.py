@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
 import torch
@@ -21,6 +22,14 @@ def at_least_float32(logits: Tensor) -> Tensor:
     if not logits.is_floating_point():
         raise TypeError(f"logits must be floating point, got {logits.dtype}")
     return logits if logits.dtype in (torch.float32, torch.float64) else logits.float()
+
+
+def without_autocast(tensor: Tensor) -> AbstractContextManager[object]:
+    """Within, what is computed on this tensor's device keeps its precision; nothing where a graph is exported.
+
+    torch.export would write the region down as an operator of its own, which the file's readers do not take.
+    """
+    return nullcontext() if torch.compiler.is_exporting() else torch.autocast(tensor.device.type, enabled=False)
 
 
 def reduce_loss(

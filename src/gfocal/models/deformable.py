@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
-from gfocal.losses.reduction import at_least_float32
+from gfocal.losses.reduction import at_least_float32, without_autocast
 
 
 class DeformableConv(nn.Module):
@@ -56,7 +55,7 @@ class DeformableConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         from torchvision.ops import deform_conv2d  # here, not above: it takes as long to import as torch
 
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x):
             learnt = at_least_float32(self.conv_offset(x.to(self.conv_offset.weight.dtype)))
             out = deform_conv2d(
                 at_least_float32(x).to(learnt.dtype),

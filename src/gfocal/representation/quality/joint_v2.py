@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gfocal.losses.reduction import at_least_float32
+from gfocal.losses.reduction import at_least_float32, without_autocast
 from gfocal.representation.protocols import LearningRows, PositiveRows, Quality, class_part
 from gfocal.representation.quality.joint import JointQuality
 from gfocal.structures import HeadOutput
@@ -67,7 +67,7 @@ class JointV2(nn.Module, Quality):
     def quality_logits(self, box: Tensor) -> Tensor:
         """(..., 1) logit of the quality that the distributions (..., 4 * num_bins) speak of."""
         # Post-processing may run under autocast; the criterion turns it off. Both must see the same scores.
-        with torch.autocast(box.device.type, enabled=False):
+        with without_autocast(box):
             top = at_least_float32(box).unflatten(-1, (4, self.num_bins)).softmax(-1).topk(self.largest).values
             statistics = torch.cat((top, top.mean(-1, keepdim=True)), -1).flatten(-2)
             return at_least_float32(self.stack(statistics.to(next(self.stack.parameters()).dtype)))
