@@ -1,7 +1,7 @@
 """Export to every format and prove each file; prints the tables of docs/export.md.
 
-Every recipe:     python benchmarks/export.py [--data PATH] [--samples N] [--recipes NAME ...] [--formats onnx pt2 ...]
-                  [--into FILE]
+Every recipe:     OMP_NUM_THREADS=1 python benchmarks/export.py [--data PATH] [--samples N] [--recipes NAME ...]
+                  [--formats onnx pt2 ...] [--into FILE]
 Trained weights:  python benchmarks/export.py --trained MODEL --data PATH [--samples N] [--formats ...]
 Speed:            taskset -c 1 python benchmarks/export.py --speed RECIPE --size 800x1344 [--rounds N] [--formats ...]
 Start-up:         python benchmarks/export.py --startup FILE ... --data PICTURE [--python PATH] [--rounds N]
