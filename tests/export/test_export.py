@@ -506,7 +506,7 @@ def test_every_recipe_in_every_format(
     tiny = () if own.model.neck == "ssd" or name.endswith("_nano") else (*TINY, "model.channels=32")
     keys = () if own.model.neck == "ssd" else ("data.resize.kind=square", "data.resize.size=96")
     recipe = small(*tiny, *keys, "model.pretrained=false", *others, name=name)
-    detector = stirred(recipe)
+    detector = stirred(recipe, calm=True)
     file, _ = written(tmp_path, detector, recipe, ExportOptions(format))
     images = sorted((scenes / "images").glob("*.jpg"))[:3]
     result = proof.prove(detector, file, images, data="scenes")

@@ -23,20 +23,23 @@ SQUARE = (*TINY, "data.resize.size=64")
 
 
 @torch.no_grad()
-def stirred(recipe: Recipe, names: tuple[str, ...] = NAMES, seed: int = 0) -> DenseDetector:
-    """An untrained detector that finds something everywhere: outputs of about one threshold's size, all different."""
+def stirred(recipe: Recipe, names: tuple[str, ...] = NAMES, seed: int = 0, *, calm: bool = False) -> DenseDetector:
+    """An untrained detector that finds something everywhere: outputs of about one threshold's size, all different.
+
+    Those of deep networks depend on rounding: batch norms that are centred on 0 cut half of each channel, layer after
+    layer, and small differences grow to a thousand times their size. ``calm`` ones are centred on 1, and do not.
+    """
     torch.manual_seed(seed)
     detector = build_detector(recipe, names, pretrained=False)
     # Rough and smooth: statistics of one kind would let the other saturate every score.
     noise = [torch.randint(0, 256, (3, *size), dtype=torch.uint8) for size in ((64, 96), (64, 96), (8, 12), (5, 7))]
     batch = pad_batch([resize_to(image, (64, 96)) for image in noise])
-    # Statistics of 0 and 1 would hide an export that forgets them, and signals of deep networks die out. Centred on 0,
-    # half of each channel would be cut, layer after layer: small differences grow to a thousand times their size then.
+    # Statistics of 0 and 1 would hide an export that forgets them, and signals of deep networks die out.
     for module in detector.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.reset_running_stats()
-            module.momentum = None  # the mean of all calls: levels share the norms of a head
-            module.bias.fill_(1.0)
+            module.momentum = None if calm else 1.0  # the mean of all calls: levels share the norms of a head
+            module.bias.fill_(float(calm))
     detector.train()(batch)
     detector.eval()
     for module in detector.modules():  # a channel that hardly varies would make rounding large
