@@ -40,8 +40,9 @@ the two.
 def keep(line: str) -> bool:
     """Whether the runtime requires what a Requires-Dist asks for."""
     requirement = Requirement(line)
-    extra = next((name for name in EXTRAS if f'extra == "{name}"' in str(requirement.marker)), None)
-    return requirement.name not in LEFT_OUT and (requirement.marker is None or extra is not None)
+    marker = str(requirement.marker or "")
+    wanted = "extra ==" not in marker or any(f'extra == "{name}"' in marker for name in EXTRAS)
+    return wanted and requirement.name not in LEFT_OUT
 
 
 def runtime_metadata(text: str) -> str:

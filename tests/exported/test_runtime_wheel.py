@@ -85,6 +85,8 @@ def test_it_asks_for_nothing_of_torch(wheel: Path, site: Path) -> None:
     (own,) = importlib.metadata.distributions(name="gfocal-runtime", path=[str(site)])
     assert own.version == importlib.metadata.version("gfocal")
     assert own.metadata.get_all("Provides-Extra") == ["onnx", "openvino", "supervision"]
+    extras = {str(Requirement(line).marker) for line in own.requires or ()} - {"None"}
+    assert extras == {'extra == "onnx"', 'extra == "openvino"', 'extra == "supervision"'}
     assert [point.name for point in own.entry_points] == ["gfocal"]
     wanted = {path.name for path in (ROOT / "src" / "gfocal").iterdir()} - {"__pycache__"}
     assert wanted <= {path.name for path in (site / "gfocal").iterdir()}
