@@ -157,7 +157,7 @@ def calibration_images(
         if not keep:
             raise UsageError(f"{asked.data} has one picture: INT8 is calibrated with some and proved on others")
         rows = spread_rows(len(looked_at.images), keep)
-        others += [path for i, path in enumerate(looked_at.images) if i not in set(rows.tolist())]
+        others += [looked_at.images[i] for i in np.setdiff1d(np.arange(len(looked_at.images)), rows).tolist()]
         looked_at = looked_at.part(rows, f"{counted(keep, 'image')} of {asked.data}")
     some = LookedAt([others[i] for i in spread_rows(len(others), most).tolist()], words)
     chosen = _readable(some, asked, detector, say)
