@@ -41,7 +41,7 @@ bench: $(VENV)/.dev ## speed beside a peer's, in the same run
 
 wheels: $(VENV)/.dev ## build gfocal, and gfocal-runtime of it, into dist
 	$(BIN)/python -m build --no-isolation --outdir dist > /dev/null
-	@ls -t dist/gfocal-*.whl | head -n 1 | tee /dev/stderr | xargs $(BIN)/python scripts/runtime_wheel.py
+	@wheel=$$(ls -t dist/gfocal-*.whl | head -n 1) && echo "$$wheel" && $(BIN)/python scripts/runtime_wheel.py "$$wheel"
 
 wheel-test: $(VENV)/.dev ## build the wheel, install it elsewhere, use it
 	@scripts/wheel_smoke.sh $(BIN)/python

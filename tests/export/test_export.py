@@ -411,9 +411,9 @@ def test_what_a_fixed_size_costs_is_told(scenes: Path) -> None:
     images = [index.path(i) for i in range(2)]
     info = replace(INFO, resize=replace(INFO.resize, kind="square", size=64), batch=1, height=64, width=64)
     alike = [proof._detected(detector, path, GraphShape(1, 64, 64)) for path in images]
-    assert proof._fixed_size(detector, images, info, None, alike) is None
+    assert proof._fixed_size(detector, images, info, None, (alike, alike)) is None
     wide = [proof._detected(detector, path, GraphShape(1, 64, 160)) for path in images]
-    found = proof._fixed_size(detector, images, replace(info, width=160), None, wide)
+    found = proof._fixed_size(detector, images, replace(info, width=160), None, (wide, wide))
     assert found is not None
     assert found.images == 2
     assert found.parity.score.largest > 1e-3

@@ -64,5 +64,21 @@ def test_numpy_s_is_the_same(agnostic: bool, limit: int) -> None:
         assert found.tolist() == wanted.tolist()
 
 
+@pytest.mark.parametrize("agnostic", [False, True])
+def test_so_it_is_of_many_boxes_apart_of_which_few_are_wide(agnostic: bool) -> None:
+    """As tiles give them; whole numbers, so that boxes touch, and begin and end where others do."""
+    for seed in range(4):
+        random = np.random.default_rng(seed)
+        corner, sides = random.integers(0, 300, (400, 2)), random.choice([1, 8, 12, 30, 250], (400, 2))
+        boxes = torch.from_numpy(np.concatenate([corner, corner + sides], 1).astype(np.float32))
+        scores = torch.linspace(0.9, 0.1, 400)
+        labels = torch.from_numpy(random.integers(0, 2, 400))
+        for iou in (0.05, 0.45):
+            wanted = suppress(boxes, scores, labels, iou=iou, class_agnostic=agnostic)
+            found = suppress_arrays(boxes.numpy(), labels.numpy(), iou=iou, limit=400, class_agnostic=agnostic)
+            assert found.tolist() == wanted.tolist()
+            assert len(found) < 400
+
+
 def test_numpy_s_of_nothing_is_nothing() -> None:
     assert suppress_arrays(np.zeros((0, 4)), np.zeros(0, np.int64), iou=0.5, limit=3).shape == (0,)

@@ -184,6 +184,16 @@ def test_images_of_one_size_share_a_run(batch_size: int, runs: list[int]) -> Non
         assert len(images) == len(sizes)
 
 
+def test_in_a_file_of_one_size_all_share_runs() -> None:
+    own = detector(batch=2, height=64, width=64)
+    found = own.predict([image(80, 200), image(40, 40), image(40, 41)])
+    assert [one.image_size for one in found] == [(80, 200), (40, 40), (40, 41)]
+    assert [sizes.tolist() for _, sizes in own.session.given] == [  # type: ignore[attr-defined]
+        [[24, 60], [40, 40]],
+        [[40, 41], [32, 32]],
+    ]
+
+
 def test_a_fixed_batch_is_filled() -> None:
     own = detector(batch=4, height=64, width=64)
     assert len(own.predict([image(40, 40)] * 6)) == 6

@@ -177,21 +177,31 @@ def prove(
         info=info,
         processor=machine["cpu"],
         threads=machine["threads"],
-        fixed_size=None if info.height is None else _fixed_size(detector, images, info, index, theirs),
+        fixed_size=None if info.height is None else _fixed_size(detector, images, info, index, (ours, theirs)),
         without_labels=undecided(bar, both, _objects(index)),
     )
 
 
 def _fixed_size(
-    detector: DenseDetector, images: Sequence[Path], info: ExportInfo, index: DataIndex | None, theirs: list[Detections]
+    detector: DenseDetector,
+    images: Sequence[Path],
+    info: ExportInfo,
+    index: DataIndex | None,
+    found: tuple[list[Detections], list[Detections]],
 ) -> FixedSize | None:
-    """The file beside the detector as it predicts by itself, if that pads any image less."""
-    ours, further = list[Detections](), 0
-    for path in images:
-        image = read_image(path, value_range=detector.value_range)
-        batch, _ = entering(detector, image, OPEN)
-        further += tuple(batch.shape[-2:]) != (info.height, info.width)
-        ours.append(_detected(detector, path, OPEN))
+    """The file beside the detector as it predicts by itself, if that pads any image less.
+
+    Args:
+        detector, images, info, index: as in :func:`prove`.
+        found: by the detector on images that are padded as the file's, and by the file.
+    """
+    ours, theirs = list(found[0]), found[1]
+    further = 0
+    for i, path in enumerate(images):
+        batch, _ = entering(detector, read_image(path, value_range=detector.value_range), OPEN)
+        if tuple(batch.shape[-2:]) != (info.height, info.width):
+            further += 1
+            ours[i] = _detected(detector, path, OPEN)
     if not further:
         return None
     limits = info.thresholds

@@ -78,8 +78,8 @@ class ExportedDetector:
             source: whatever :meth:`gfocal.DenseDetector.predict` takes.
             score_threshold: final scores lie above it; at least that of the file, which is part of the graph.
             tile, overlap: as there.
-            batch_size: images of a list, or tiles, a run at most. Images of different sizes never share one: the
-                padding would change what is found.
+            batch_size: images of a list, or tiles, a run at most. Images of different sizes share none, since the
+                padding would change what is found; but in a file of one size all are padded alike.
             class_agnostic: whether boxes of different classes suppress each other; that of the file, or None, unless
                 suppression is not in the file (``--nms out`` or ``none``): then it is done here.
 
@@ -117,10 +117,11 @@ class ExportedDetector:
         return found if isinstance(source, list | tuple) else found[0]
 
     def _find_alike(self, images: Sequence[np.ndarray], class_agnostic: bool) -> list[Detections]:
-        """In their order; those share a run that have one size when they enter."""
+        """In their order; those share a run that have one size when they enter, or enter a file of one size."""
         places = defaultdict[tuple[int, ...], list[int]](list)
         for i, image in enumerate(images):
-            places[self.resize.target_size(*image.shape[:2])].append(i)
+            fixed = self.info.height is not None
+            places[() if fixed else self.resize.target_size(*image.shape[:2])].append(i)
         found = dict[int, Detections]()
         for same in places.values():
             found |= zip(same, self.find([images[i] for i in same], class_agnostic=class_agnostic), strict=True)

@@ -40,6 +40,7 @@ def load(
             ``.pt2`` needs no torch.
         overrides: "a.b=c" recipe keys, for example "data.resize.size=416"; an exported file takes none.
         names: class names, for a recipe only; by default "class 0" to "class 79".
+        provider, threads: what runs an exported file, see :class:`gfocal.exported.open.SessionOptions`; for one only.
 
     Raises:
         UsageError: nothing of the kind is there, or it does not fit.

@@ -33,8 +33,8 @@ def print_export(report: ExportReport) -> None:
         console.print(f"AP {proof.ap.exported:.4f}, of the detector {proof.ap.detector:.4f}")
     if proof.without_labels is not None:
         console.print(
-            f"{proof.without_labels}: the share of clear detections that stay decides. What this precision costs in AP "
-            "is not known: --data with labels says it",
+            f"AP does not decide: {proof.without_labels}. The share of clear detections that stay does; what this "
+            "precision costs in AP is not known: --data with enough labels says it",
             soft_wrap=True,
         )
     if proof.fixed_size is not None:
