@@ -268,6 +268,7 @@ def test_the_pages_show_this_table(page: str) -> None:
 # What a class may have as its base: that of a library or Python's own, kinds of errors, the recipe's checked sections,
 # and the two protocols that have defaults. numpy's gives a column the operators of an array.
 LIBRARIES = {"nn.Module", "Protocol", "torch.autograd.Function", "BaseModel", "msgspec.Struct", "Sampler", "Dataset"}
+LIBRARIES |= {"nn.Conv2d"}  # a layer that counters, importers and first values are to take for what it is
 LIBRARIES |= {"NDArrayOperatorsMixin", "TorchFunctionMode", "NamedTuple", "StrEnum", "Console", "TyperGroup"}
 BASES = LIBRARIES | {
     "Exception",

@@ -8,6 +8,8 @@ from typing import Literal
 
 from torch import nn
 
+from gfocal.models.depthwise import NARROW, WideDepthwise
+
 Activation = Literal["relu", "leaky_relu", "hard_swish"]
 
 ACTIVATIONS: dict[Activation, Callable[..., nn.Module]] = {
@@ -44,8 +46,11 @@ def conv_norm(
     activation: Activation | None = None,
 ) -> nn.Sequential:
     """A convolution without bias, batch normalisation, and an activation where one is asked for."""
+    wide_depthwise = groups == in_channels == channels and kernel > NARROW
     layers: list[nn.Module] = [
-        nn.Conv2d(in_channels, channels, kernel, stride, kernel // 2, groups=groups, bias=False),
+        (WideDepthwise if wide_depthwise else nn.Conv2d)(
+            in_channels, channels, kernel, stride, kernel // 2, groups=groups, bias=False
+        ),
         nn.BatchNorm2d(channels),
     ]
     return nn.Sequential(*layers, *([ACTIVATIONS[activation](inplace=True)] if activation else []))

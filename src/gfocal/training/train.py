@@ -34,6 +34,7 @@ from gfocal.training.fitting.choices import Choices, Machine, choose, chosen_bef
 from gfocal.training.norm_statistics import complete_norms
 from gfocal.training.step import make_accelerator
 from gfocal.training.trainer import Trainer
+from gfocal.utils.allocation import kept_memory
 from gfocal.utils.locks import locked_folder
 from gfocal.zoo import add_assistant, build_detector
 
@@ -94,7 +95,7 @@ def train(
     start = start_weights(detector, recipe, model_path(init), init_parts) if init is not None else None
     processes = processes_of(accelerator)
     careful = partial(_careful, recipe, detector, processes, out / STATE)
-    with _held(out, processes):  # before the long work
+    with _held(out, processes), kept_memory(accelerator.device.type == "cpu"):  # before the long work
         if start is not None:
             with careful():
                 found = complete_norms(detector, recipe, train_index, accelerator.device, skip_broken=skip_broken)

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gfocal.errors import UsageError
 from gfocal.models.backbones.loading import first_line, no_weights, refuse_unusable
 from gfocal.models.freezing import freeze, norms_in_eval
 from gfocal.serialization.torch_files import check_weights_file
+
+if TYPE_CHECKING:
+    from torchvision.models.shufflenetv2 import InvertedResidual
 
 WIDTHS: dict[str, tuple[int, int, int]] = {
     "shufflenet_v2_x1_0": (116, 232, 464),
@@ -53,7 +58,9 @@ class ShuffleNetBackbone(nn.Module):
         except (OSError, RuntimeError) as error:  # no network, a damaged download
             raise no_weights(name, pretrained, first_line(error)) from error
         self.conv1, self.maxpool = whole.conv1, whole.maxpool
-        self.stage2, self.stage3, self.stage4 = whole.stage2, whole.stage3, whole.stage4
+        self.stage2, self.stage3, self.stage4 = (
+            nn.Sequential(*(_Unit(unit) for unit in stage)) for stage in (whole.stage2, whole.stage3, whole.stage4)
+        )
         _replace_relu(self)
         self.norm_eval = norm_eval
         if isinstance(pretrained, str):
@@ -76,6 +83,26 @@ class ShuffleNetBackbone(nn.Module):
         if self.norm_eval:
             norms_in_eval(self)
         return self
+
+
+class _Unit(nn.Module):
+    """torchvision's unit with its layers and their names, but a shuffle that leaves maps in their layout.
+
+    torchvision's shuffle gives maps with one channel after another. Where channels come last, the convolution after it
+    turns them round, and every gradient before it is read across memory: a fifth of a training step.
+    """
+
+    def __init__(self, unit: InvertedResidual) -> None:
+        super().__init__()
+        self.halves = unit.stride > 1
+        self.branch1, self.branch2 = unit.branch1, unit.branch2
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.halves:
+            aside = self.branch1(x)
+        else:
+            aside, x = x.chunk(2, 1)
+        return F.channel_shuffle(torch.cat((aside, self.branch2(x)), 1), 2)
 
 
 def _replace_relu(module: nn.Module) -> None:

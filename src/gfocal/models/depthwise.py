@@ -1,0 +1,85 @@
+"""Depthwise convolutions with wide kernels, as quick to train on a CPU as narrow ones."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+NARROW = 3
+"""Columns of a kernel up to which oneDNN has a depthwise form of the weights' gradient, with AVX2 and with AVX-512. For
+more it takes that of a whole convolution, block by block of channels: for 5 x 5 six times as long as for 5 x 3."""
+
+
+class WideDepthwise(nn.Conv2d):
+    """A depthwise convolution like torch's, whose weights' gradient is computed on a CPU :data:`NARROW` columns a time.
+
+    Values, names and whatever else is asked of it are torch's; the sums of the gradient are too, up to rounding.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        narrow_is_quicker = (
+            self.training
+            and torch.is_grad_enabled()
+            and self.weight.requires_grad
+            and input.device.type == "cpu"
+            and input.dtype == self.weight.dtype == torch.float32
+            and not torch.is_autocast_enabled("cpu")
+        )
+        if not narrow_is_quicker:
+            return super().forward(input)
+        maps = cast(Tensor, _Columnwise.apply(input, self.weight, self.stride, self.padding))
+        return maps if self.bias is None else maps + self.bias[:, None, None]
+
+
+class _Columnwise(torch.autograd.Function):
+    """The convolution, and its gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, maps: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int]) -> Tensor:
+        ctx.save_for_backward(maps, weight)
+        ctx.stride, ctx.padding = stride, padding
+        return F.conv2d(maps, weight, None, stride, padding, 1, len(weight))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        maps, weight = ctx.saved_tensors
+        of_maps = of_weight = None
+        if ctx.needs_input_grad[0]:
+            of_maps = _gradients(grad, maps, weight, ctx.stride, ctx.padding, (True, False))[0]
+        if ctx.needs_input_grad[1]:
+            of_weight = torch.cat(
+                [
+                    _columns(grad, maps, weight[..., first : first + NARROW], first, ctx.stride, ctx.padding)
+                    for first in range(0, weight.shape[3], NARROW)
+                ],
+                3,
+            )
+        return of_maps, of_weight, None, None
+
+
+def _columns(
+    grad: Tensor, maps: Tensor, weight: Tensor, first: int, stride: tuple[int, int], padding: tuple[int, int]
+) -> Tensor:
+    """Gradient of the columns of a kernel from ``first`` on: that of a kernel of these alone, on maps moved as far."""
+    left = padding[1] - first
+    right = (grad.shape[3] - 1) * stride[1] + weight.shape[3] - maps.shape[3] - left
+    return _gradients(grad, F.pad(maps, (left, right)), weight, stride, (padding[0], 0), (False, True))[1]
+
+
+def _gradients(
+    grad: Tensor,
+    maps: Tensor,
+    weight: Tensor,
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    wanted: tuple[bool, bool],
+) -> tuple[Tensor, Tensor]:
+    found = torch.ops.aten.convolution_backward(
+        grad, maps, weight, None, stride, padding, (1, 1), False, (0, 0), len(weight), (*wanted, False)
+    )
+    return cast(tuple[Tensor, Tensor], found[:2])
