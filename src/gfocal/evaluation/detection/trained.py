@@ -21,6 +21,7 @@ from gfocal.runtime.distributed import ALONE, Processes
 from gfocal.runtime.failures import explained_failures
 from gfocal.runtime.precision import autocast, require_precision
 from gfocal.structures import Batch
+from gfocal.utils.allocation import kept_memory
 
 
 @explained_failures()
@@ -49,7 +50,7 @@ def evaluate_trained(
     training, started = detector.training, time.perf_counter()
     detector.eval()
     try:
-        with processes.own_errors():
+        with processes.own_errors(), kept_memory(detector.device.type == "cpu"):
             timeout = WORKER_TIMEOUT if worker_timeout is None else worker_timeout
             loader = _loader(detector, dataset, batch_size, workers, timeout, processes)
             own = _detect_all(detector, loader, len(dataset), batch_size, precision, progress, processes)
