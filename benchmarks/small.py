@@ -27,6 +27,7 @@ from gfocal.runtime.layout import in_layout
 from gfocal.structures import Batch
 from gfocal.training.optimizer import AveragedWeights, make_optimizer
 from gfocal.training.step import make_accelerator, optimizer_step
+from gfocal.utils.allocation import kept_memory
 from gfocal.zoo import add_assistant, build_detector
 
 RESULTS = Path(__file__).parent / "results" / "small.json"
@@ -84,7 +85,8 @@ def main() -> None:
                 harness.Candidate(name, step_of(*CANDIDATES[name], size, index), name != BASELINE) for name in names
             ]
             case = f"{BATCH} images of {size} x {size}, fp32, channels last, one thread"
-            rows += harness.compare(case, candidates, repeats=options.repeats)
+            with kept_memory():  # as in training
+                rows += harness.compare(case, candidates, repeats=options.repeats)
     for row in rows:
         row.more["images_per_second"] = round(1000 * BATCH / row.ms, 1)
     print(harness.table(rows))

@@ -16,6 +16,7 @@ from gfocal.recipe import load_recipe
 from gfocal.structures import Batch
 from gfocal.training.optimizer import make_optimizer
 from gfocal.training.train import train
+from gfocal.utils.allocation import kept_memory
 from gfocal.zoo import build_detector
 from harness import Candidate, Row, compare
 
@@ -53,7 +54,8 @@ def rows(repeats: int) -> list[Row]:
             Candidate("forward and backward alone", network),
             Candidate("with assignment, losses, optimizer", step, True),
         ]
-        found = compare(case, candidates, repeats=repeats, warmup=1, clock=time.perf_counter)
+        with kept_memory():  # as in training
+            found = compare(case, candidates, repeats=repeats, warmup=1, clock=time.perf_counter)
         done = train(recipe, index, None, Path(folder) / "run", progress=False)
         spent = 1e3 * BATCH / done.images_per_second
         whole = "gfocal train: reading, augmentation, averaged weights too"

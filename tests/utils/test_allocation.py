@@ -65,6 +65,20 @@ def test_changes_nothing_where_it_shall_not(word: str, environment: dict[str, st
     assert back < 1000
 
 
+@GLIBC
+def test_what_is_kept_counts_as_available() -> None:
+    code = FAULTS.partition("kept = ")[0] + (
+        "from gfocal.runtime.memory import available_memory\n"
+        "with kept_memory():\n"
+        "    page_faults()\n"
+        "    held = resident()\n"
+        "    available_memory(torch.device('cpu'))\n"
+        "    print(held - resident())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) > 40_000
+
+
 def test_does_nothing_where_the_library_is_another(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(allocation.ctypes, "CDLL", lambda name: object())
     with kept_memory():

@@ -21,6 +21,7 @@ from gfocal.images.drawing import PARTS, Part, draw
 from gfocal.images.reading import read_array
 from gfocal.prediction.remarks import Remarks, nothing_read, reasons_of
 from gfocal.prediction.search import RESULTS
+from gfocal.utils.allocation import kept_memory
 from gfocal.utils.files import explained_writing, real_path, write_atomically
 from gfocal.utils.locks import locked_folder
 
@@ -104,7 +105,8 @@ def predict(
         _check_ids(category_ids, len(detector.names))
     _check_precision(detector, precision)
     out = Path(out)
-    with locked_folder(out):
+    on_cpu = not isinstance(detector, ExportedDetector) and detector.device.type == "cpu"
+    with locked_folder(out), kept_memory(on_cpu):
         return _predict(
             given,
             out,

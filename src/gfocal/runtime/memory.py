@@ -18,6 +18,7 @@ from gfocal.errors import GfocalError
 from gfocal.recipe import DataRecipe, Recipe
 from gfocal.runtime.batch_norm import batch_norm_untouched
 from gfocal.structures import Targets
+from gfocal.utils.allocation import give_back
 
 KEEP = 0.85
 """Share of the memory that a training may take: allocators leave gaps, and other programs run."""
@@ -138,6 +139,7 @@ def available_memory(device: torch.device, files: Path = Path("/")) -> int | Non
         free, _ = torch.cuda.mem_get_info(device)
         # What torch holds, but does not use, is free for it.
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    give_back()  # what this process only keeps is free too
     known = [number for read in (_machine, _container) if (number := read(files)) is not None]
     return min(known, default=None)
 

@@ -56,6 +56,12 @@ def _count(libc: ctypes.CDLL, change: int) -> None:
             libc.malloc_trim(0)
 
 
+def give_back() -> None:
+    """Give what is freed and kept back to the system: before somebody asks how much memory there is."""
+    if _inside and (libc := _glibc()) is not None:
+        libc.malloc_trim(0)
+
+
 def _glibc() -> ctypes.CDLL | None:
     """The library of this process whose thresholds may be set."""
     if any(name in os.environ for name in _SAID):
