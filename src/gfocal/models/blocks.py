@@ -46,14 +46,12 @@ def conv_norm(
     activation: Activation | None = None,
 ) -> nn.Sequential:
     """A convolution without bias, batch normalisation, and an activation where one is asked for."""
-    wide_depthwise = groups == in_channels == channels and kernel > NARROW
-    layers: list[nn.Module] = [
-        (WideDepthwise if wide_depthwise else nn.Conv2d)(
-            in_channels, channels, kernel, stride, kernel // 2, groups=groups, bias=False
-        ),
-        nn.BatchNorm2d(channels),
-    ]
-    return nn.Sequential(*layers, *([ACTIVATIONS[activation](inplace=True)] if activation else []))
+    if groups == in_channels == channels and kernel > NARROW:
+        convolution: nn.Conv2d = WideDepthwise(channels, kernel, stride)
+    else:
+        convolution = nn.Conv2d(in_channels, channels, kernel, stride, kernel // 2, groups=groups, bias=False)
+    after = [ACTIVATIONS[activation](inplace=True)] if activation else []
+    return nn.Sequential(convolution, nn.BatchNorm2d(channels), *after)
 
 
 def separable(

@@ -7,7 +7,6 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 NARROW = 3
 """Columns of a kernel up to which oneDNN has a depthwise form of the weights' gradient, with AVX2 and with AVX-512. For
@@ -15,13 +14,21 @@ more it takes that of a whole convolution, block by block of channels: for 5 x 5
 
 
 class WideDepthwise(nn.Conv2d):
-    """A depthwise convolution like torch's, whose weights' gradient is computed on a CPU :data:`NARROW` columns a time.
+    """A depthwise convolution without bias, whose weights' gradient a CPU computes :data:`NARROW` columns at a time.
 
-    Values, names and whatever else is asked of it are torch's; the sums of the gradient are too, up to rounding.
+    Values, names and whatever else is asked of it are torch's; so is the gradient, up to rounding.
+
+    Args:
+        channels: of the maps.
+        kernel: height and width.
+        stride: 1, or more for smaller maps.
     """
 
+    def __init__(self, channels: int, kernel: int, stride: int = 1) -> None:
+        super().__init__(channels, channels, kernel, stride, kernel // 2, groups=channels, bias=False)
+
     def forward(self, input: Tensor) -> Tensor:
-        narrow_is_quicker = (
+        by_columns = (
             self.training
             and torch.is_grad_enabled()
             and self.weight.requires_grad
@@ -29,10 +36,9 @@ class WideDepthwise(nn.Conv2d):
             and input.dtype == self.weight.dtype == torch.float32
             and not torch.is_autocast_enabled("cpu")
         )
-        if not narrow_is_quicker:
+        if not by_columns:
             return super().forward(input)
-        maps = cast(Tensor, _Columnwise.apply(input, self.weight, self.stride, self.padding))
-        return maps if self.bias is None else maps + self.bias[:, None, None]
+        return cast(Tensor, _Columnwise.apply(input, self.weight, self.stride, self.padding))
 
 
 class _Columnwise(torch.autograd.Function):
@@ -45,7 +51,6 @@ class _Columnwise(torch.autograd.Function):
         return F.conv2d(maps, weight, None, stride, padding, 1, len(weight))
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         maps, weight = ctx.saved_tensors
         of_maps = of_weight = None
