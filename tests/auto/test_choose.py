@@ -371,6 +371,16 @@ def test_what_a_recipe_says_of_data_and_predictions_stays(tmp_path: Path) -> Non
         assert words in begin.reason, begin.reason
 
 
+@pytest.mark.parametrize("gpu", [True, False])
+def test_a_machine_with_a_gpu_is_told_of_larger_ones(
+    gpu: bool, chosen_at: Callable[..., Chosen], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: gpu)
+    reasons = chosen_at(0.05, index_of(40, [[10, 10, 80, 90]])).reasons
+    assert any("which trains gfl_r50 as well, with --init gfl_r50_coco" in line for line in reasons) == gpu
+    assert find("gfl_r50_coco") is not None
+
+
 def are_here(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
     monkeypatch.setattr(candidates, "is_here", lambda name: name in names)
 
@@ -380,7 +390,7 @@ def test_better_weights_are_fetched_beside_worse_ones(monkeypatch: pytest.Monkey
     monkeypatch.setattr(candidates, "model_path", lambda name, say: Path("weights"))
     begin = choose_begin(None, said)
     assert (begin.base, begin.init) == (CANDIDATES[0].recipe, CANDIDATES[0].weights[0])
-    assert "the best weights for small data" in begin.reason
+    assert "the best weights of a small detector (published" in begin.reason
 
 
 def test_where_better_ones_cannot_be_fetched_those_that_are_here_do(monkeypatch: pytest.MonkeyPatch) -> None:

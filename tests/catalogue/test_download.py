@@ -118,6 +118,20 @@ def test_without_etag_and_date_it_begins_again(call: Call) -> None:
     assert call.file.read_bytes() == CONTENT
 
 
+def test_a_part_of_a_whole_that_nobody_counts_is_added(call: Call) -> None:
+    call.server.files["/w"] = Served(CONTENT, whole="*", cuts=[400_000, 300_000])
+    assert call() == SUM
+    assert call.server.ranges == [None, "bytes=400000-", "bytes=700000-"]
+
+
+def test_a_part_of_nobody_knows_what_is_fetched_whole(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_PAUSE", 0.01)
+    call.server.files["/w"] = Served(CONTENT, whole=None, cuts=[400_000])
+    assert call() == SUM
+    assert call.server.ranges == [None, "bytes=400000-", None]
+    assert any("gave a part of a file without saying which" in line for line in call.said)
+
+
 def test_a_server_that_ignores_ranges_gives_all_again(call: Call) -> None:
     call.server.files["/w"] = Served(CONTENT, ranges=False, cuts=[400_000])
     assert call() == SUM

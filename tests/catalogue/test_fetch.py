@@ -242,7 +242,9 @@ def test_what_came_of_the_second_is_gone_on_with_first(server: FileServer, monke
     both = (f"{server.url}/one.pth", f"{server.url}/two.pth")
     server.files["/one.pth"] = Served(nanodet_file(), statuses=[503])
     server.files["/two.pth"] = Served(nanodet_file(), cuts=[1_000_000])
-    with pytest.raises(GfocalError, match=r"could not be fetched: .*patience.*; 1,000,000 of .* is kept: repeat"):
+    with pytest.raises(
+        GfocalError, match=r"could not be fetched: .*patience.*; 1,000,000 of .* are kept in .*: repeat"
+    ):
         fetched(entry(both[0], addresses=both))
     fetched(entry(both[0], addresses=both))
     assert [(path, headers.get("Range")) for path, headers in server.asked] == [
@@ -260,7 +262,9 @@ def test_another_file_than_the_published_one_is_not_kept(small: Published, serve
 def test_a_broken_line_keeps_what_came(small: Published, server: FileServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(download_module, "_TRIES", 1)
     server.files[f"/zoo/small-{SUM[:8]}.pth"].cuts = [1_000_000]
-    with pytest.raises(GfocalError, match=r"1,000,000 of .* What came is kept: repeat the command to go on"):
+    with pytest.raises(
+        GfocalError, match=r"1,000,000 of .* 1,000,000 bytes are kept in .*: repeat the command to go on"
+    ):
         fetched(small)
     assert [(each.name, each.bytes, each.record) for each in cached()] == [
         (f"small-{SUM[:8]}.pth.part", 1_000_000, None)
@@ -363,19 +367,51 @@ def test_a_file_that_ends_early_does_not_stand_in_the_way(server: FileServer, ho
     assert [path for path in home.rglob("*") if path.is_file()] == []
 
 
-def test_a_file_that_could_not_be_kept_is_taken_by_the_next_call(
-    small: Published, server: FileServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(*_: object, **__: object) -> None:
-        raise DiskFull("no room")
+def stop_at_import(which: Published, error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call that fetches and gets no further."""
+
+    def stopped(*_: object, **__: object) -> None:
+        raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr("gfocal.catalogue.fetch.import_weights", full)
-        with pytest.raises(DiskFull):
-            fetched(small)
+        patch.setattr("gfocal.catalogue.fetch.import_weights", stopped)
+        with pytest.raises(type(error)):
+            fetched(which)
+
+
+@pytest.mark.parametrize("error", [DiskFull("no room"), KeyboardInterrupt()], ids=["no room", "Ctrl-C"])
+def test_a_file_that_could_not_be_kept_is_taken_by_the_next_call(
+    small: Published, server: FileServer, home: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    stop_at_import(small, error, monkeypatch)
     _, said = fetched(small)
     assert "left by an earlier call, and taken" in said[0]
     assert len(server.asked) == 1
+    record = read_record("small_r1_coco")
+    assert record is not None
+    assert record.url == small.addresses[0]
+    assert list((home / "downloads").iterdir()) == [], "it was fetched, not put there"
+
+
+def test_a_file_that_a_person_puts_in_its_place_stays(
+    small: Published, server: FileServer, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = entry(small.addresses[0])  # of which no sum is published
+    stop_at_import(other, DiskFull("no room"), monkeypatch)
+    place = home / "downloads" / file_name(other)
+    place.write_bytes(nanodet_file() + b"of a person")
+    _, said = fetched(other)
+    assert "put by hand, and taken" in said[0]
+    assert place.read_bytes().endswith(b"of a person")
+
+
+def test_what_a_server_without_versions_gave_is_not_promised(
+    server: FileServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download_module, "_TRIES", 1)
+    server.files["/w.pth"] = Served(nanodet_file(), tag=None, cuts=[1_000_000])
+    with pytest.raises(GfocalError, match=r"1,000,000 bytes, and .* not say of which version: .* begins again"):
+        fetched(entry(f"{server.url}/w.pth"))
 
 
 def test_the_list_says_the_input_size(server: FileServer) -> None:

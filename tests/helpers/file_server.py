@@ -23,6 +23,8 @@ class Served:
         date: of its last change; None for none.
         ranges: whether it answers for parts; False: always with all of it.
         honest: False: ignores If-Range, and gives a part of whatever the file is now.
+        whole: what it says of the whole file's length where it gives a part: "" for that length, "*" for nothing, None
+            for no Content-Range at all.
         cuts: bytes after which the connection is closed, of the first answer, the second ...
         stalls: bytes after which nothing comes for ``silence`` seconds, of the first answer, the second ...
         status: another one than 200.
@@ -36,6 +38,7 @@ class Served:
     date: str | None = None
     ranges: bool = True
     honest: bool = True
+    whole: str | None = ""
     cuts: list[int] = field(default_factory=list)
     stalls: list[int] = field(default_factory=list)
     silence: float = 0.6
@@ -108,8 +111,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Encoding", served.packed)
         if served.date is not None:
             self.send_header("Last-Modified", served.date)
-        if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        if start and served.whole is not None:
+            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{served.whole or len(content)}")
         if served.length == "chunked":
             self.send_header("Transfer-Encoding", "chunked")
         elif served.length:

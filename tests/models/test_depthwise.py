@@ -70,7 +70,30 @@ def test_takes_columns_only_in_float32_training_of_its_weights_on_a_cpu() -> Non
     with torch.no_grad():
         assert layer(maps).grad_fn is None
     with torch.autocast("cpu", torch.bfloat16):
-        assert layer(maps).dtype == torch.bfloat16
+        assert not took_columns(layer, maps)
+        layer(maps).sum().backward()
+    assert not took_columns(layer, maps[0])
+    layer.bias = nn.Parameter(torch.ones(6))
+    assert not took_columns(layer, maps)
+
+
+def test_a_norm_that_is_folded_into_it_counts_in_training_too() -> None:
+    from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+    norm = nn.BatchNorm2d(6).eval()
+    nn.init.ones_(norm.bias)
+    folded, maps = fuse_conv_bn_eval(pair(5, 1)[0].eval(), norm), torch.randn(1, 6, 8, 8)
+    torch.testing.assert_close(folded.train()(maps), folded.eval()(maps))
+
+
+def test_functional_gradients_are_torchs() -> None:
+    maps, (ours, torchs) = torch.randn(2, 6, 8, 8), pair(5, 1)
+
+    def loss(layer: nn.Module, weight: Tensor) -> Tensor:
+        return torch.func.functional_call(layer, {"weight": weight}, maps).square().sum()
+
+    found = [torch.func.grad(lambda weight, layer=layer: loss(layer, weight))(layer.weight) for layer in (ours, torchs)]
+    torch.testing.assert_close(*found, rtol=1e-5, atol=1e-4)
 
 
 def test_maps_that_need_no_gradient_get_none() -> None:

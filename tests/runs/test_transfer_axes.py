@@ -201,3 +201,15 @@ def test_layers_of_a_tower_come_after_the_same_ones(tmp_path: Path) -> None:
     assert isinstance(detector.head.class_tower[6], torch.nn.Conv2d)
     assert "head.class_tower.0.weight" not in start.fresh
     assert "head.class_tower.6.weight" in start.fresh
+
+
+@pytest.mark.parametrize("heads", [("depthwise", "depthwise_5x5"), ("depthwise_5x5", "depthwise")])
+def test_a_separable_head_keeps_what_lies_behind_kernels_of_another_size(
+    heads: tuple[str, str], tmp_path: Path
+) -> None:
+    before, after = ((f"model.head={head}",) for head in heads)
+    detector, start = started("gfl_nano", tmp_path, before, after)
+    own = detector.head.state_dict()
+    kernels = [f"head.{name}" for name, tensor in own.items() if tensor.dim() == 4 and tensor.shape[-1] > 1]
+    assert kernels
+    assert [name for name in start.fresh if name.startswith("head.")] == kernels

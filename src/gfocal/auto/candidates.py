@@ -124,7 +124,7 @@ def _all_weights() -> list[tuple[Candidate, str]]:
 
 def _begin(candidate: Candidate, name: str, where: str, better: list[str]) -> Begin:
     """From published weights; ``better`` could not be had."""
-    reason = f"{candidate.recipe} from {name}: the best weights {where if better else 'for small data'}"
+    reason = f"{candidate.recipe} from {name}: the best weights of a small detector{f' {where}' if better else ''}"
     reason += f" ({_published_ap(name)})"
     if better:
         reason += f"; better, where there is a network: `{program()} models {better[0]} --download`"

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
+
 from gfocal.analysis.statistics import data_statistics
 from gfocal.auto.candidates import choose_begin
 from gfocal.auto.facts import DataFacts
@@ -22,6 +24,9 @@ from gfocal.training.fitting.step_time import seconds_per_image
 from gfocal.utils.text import Say
 
 _REACH_IMAGES = 1000
+_LARGER = (
+    "no larger detector was considered: this machine has a GPU, which trains gfl_r50 as well, with --init gfl_r50_coco"
+)
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,8 @@ def choose(
     facts = DataFacts.of(index)  # before anything is fetched
     begin = choose_begin(init, say, fetch=fetch)
     recipe, reasons = build_recipe(begin.recipe.to_dict(), given), [begin.reason]
+    if init is None and torch.cuda.is_available():
+        reasons.append(_LARGER)
     if "data.resize.size" in _keys_of(given):
         check_square(recipe, begin.base, recipe.data.resize.size)
     known = _known(index, facts, begin.recipe, recipe, given)

@@ -2,7 +2,7 @@
 
 Beside it ``FILE.part.json`` notes which version of the file it is a part of: the server's ETag, or the date of its last
 change. With that the server is asked for the rest (Range, If-Range), and answers with the whole file where it has
-changed, or where it knows no ranges.
+changed, or where it knows no ranges. Where the server gives neither, a download begins at the beginning again.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import json
 import re
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -29,7 +29,7 @@ _TRIES = 5  # without a single new byte in between
 _PAUSE = 1.0  # seconds before the second try, twice as many before each further one
 _BLOCK = 2**18  # bytes
 _MB = 1_000_000
-_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)$")
+_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)$")
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,24 @@ class Version:
 
     def goes_on(self, before: Version) -> bool:
         """Whether a part of this one fits behind a part of the one before, whose length nobody may have said."""
-        return (self.url, self.tag) == (before.url, before.tag) and before.total in (None, self.total)
+        lengths = {before.total, self.total} - {None}
+        return (self.url, self.tag) == (before.url, before.tag) and len(lengths) <= 1
 
 
-def download(url: str, file: Path, *, sha256: str, timeout: float, say: Say) -> str:
+@dataclass(frozen=True)
+class Fetched:
+    """What a file is that came from a server.
+
+    Attributes:
+        url: that was asked.
+        sha256: of the whole file.
+    """
+
+    url: str
+    sha256: str
+
+
+def download(url: str, file: Path, *, sha256: str, timeout: float, say: Say, noted: bool = False) -> str:
     """Fetch a file, from where an earlier call stopped.
 
     Args:
@@ -60,6 +74,7 @@ def download(url: str, file: Path, *, sha256: str, timeout: float, say: Say) -> 
         sha256: first digits of its SHA-256; "" where none are known.
         timeout: seconds that the server may be silent.
         say: gets lines about what happens.
+        noted: leave a note beside it, see :func:`fetched_before`.
 
     Returns:
         its SHA-256.
@@ -89,9 +104,29 @@ def download(url: str, file: Path, *, sha256: str, timeout: float, say: Say) -> 
             f"{sha256} ({size:,} bytes). It was deleted"
         )
     with explained_writing(file):
+        if noted:
+            _note(notes, {**_noted(notes), "sha256": found})
         part.replace(file)
-        notes.unlink(missing_ok=True)
+        if not noted:
+            notes.unlink(missing_ok=True)
     return found
+
+
+def fetched_before(file: Path) -> Fetched | None:
+    """What a file is that an earlier call has fetched, and whose notes are still there; None: it came otherwise.
+
+    Whoever has read the file compares its sum: a person may have put another one in its place.
+    """
+    noted = _noted(with_parts(file)[2]) if file.is_file() else {}
+    found = noted.get("url"), noted.get("sha256")
+    return Fetched(*found) if all(isinstance(each, str) for each in found) else None  # type: ignore[arg-type]
+
+
+def goes_on_later(file: Path) -> bool:
+    """Whether a repeated call goes on with the part of a file that is here."""
+    _, part, notes = with_parts(file)
+    before = _read_notes(notes) if part.exists() else None
+    return before is not None and bool(before.tag)
 
 
 def part_of(file: Path) -> str | None:
@@ -137,9 +172,11 @@ def _fetch(url: str, part: Path, notes: Path, timeout: float, say: Say) -> None:
         if have and not start:
             say("note: the server gives the whole file again")
         _refuse_other(url, answer)
+        if start and now.total is None and before is not None:
+            now = replace(now, total=before.total)
         with explained_writing(part, now.total):
             _check_room(part, start, now)
-            notes.write_text(json.dumps(vars(now)), encoding="utf-8")
+            _note(notes, vars(now))
         if now.total is not None:
             say(f"{host_of(url)} gives {(now.total - start) / _MB:,.1f} MB")
         _take(answer, part, start, now)
@@ -153,8 +190,8 @@ def _version(url: str, answer: Any) -> tuple[int, Version]:
     length = headers.get("Content-Length", "")
     if answer.status == 206:
         if (match := _RANGE.match(headers.get("Content-Range", ""))) is None:
-            raise CannotFetch(f"{url} gave a part of a file without saying which")
-        return int(match[1]), Version(url, tag, int(match[3]))
+            raise not_that_part(url, "gave a part of a file without saying which")
+        return int(match[1]), Version(url, tag, int(match[3]) if match[3] != "*" else None)
     return 0, Version(url, tag, int(length) if length.isdigit() else None)
 
 
@@ -206,11 +243,24 @@ def _check_room(part: Path, start: int, now: Version) -> None:
 
 
 def _read_notes(notes: Path) -> Version | None:
+    content = _noted(notes)
+    try:
+        return Version(str(content["url"]), str(content["tag"]), content["total"])
+    except KeyError:
+        return None
+
+
+def _noted(notes: Path) -> dict[str, Any]:
+    """What stands there; {} where nothing of use does."""
     try:
         content = json.loads(notes.read_text(encoding="utf-8"))
-        return Version(str(content["url"]), str(content["tag"]), content["total"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _note(notes: Path, content: dict[str, Any]) -> None:
+    notes.write_text(json.dumps(content), encoding="utf-8")
 
 
 def _discard(*files: Path) -> None:

@@ -15,10 +15,11 @@ from gfocal.catalogue.addresses import Address, addresses, file_name
 from gfocal.catalogue.agree import contradictions, size_note
 from gfocal.catalogue.consent import require_consent
 from gfocal.catalogue.describe import describe_by_hand, describe_offer, describe_unreadable
-from gfocal.catalogue.download import download, part_of
+from gfocal.catalogue.download import download, fetched_before, goes_on_later, part_of
 from gfocal.catalogue.entries import Published
 from gfocal.catalogue.home import (
     Record,
+    delete_fetched,
     download_file,
     home,
     model_folder,
@@ -47,7 +48,8 @@ def fetch(entry: Published, *, yes: bool = False, say: Say = notice) -> Path:
     """The folder with the converted weights of a checkpoint; fetched where it is not there yet.
 
     What is fetched, from where, under which licence and how large it is, is said before. A file that somebody put into
-    the folder for downloads is taken as it is, and stays. A fetched one is deleted once it is converted.
+    the folder for downloads is taken as it is, and stays. A fetched one is deleted once it is converted, be it by a
+    later call.
 
     Args:
         entry: what is wanted.
@@ -104,10 +106,12 @@ def _held(folder: Path, say: Say) -> Iterator[None]:
 
 
 def _fetch(entry: Published, file: Path, say: Say) -> None:
-    by_hand = file.is_file()
-    if by_hand:
-        got, digest = Address(entry.addresses[0], ""), _digest_of(entry, file)
-        say(f"note: {file} is there, put by hand or left by an earlier call, and taken")
+    by_hand = False
+    if file.is_file():
+        digest = _digest_of(entry, file)
+        got = _got_before(entry, file, digest)
+        by_hand = not got.url
+        say(f"note: {file} is there, {'put by hand' if by_hand else 'left by an earlier call'}, and taken")
     else:
         got, digest = _download(entry, file, say)
     size = file.stat().st_size
@@ -134,8 +138,17 @@ def _fetch(entry: Published, file: Path, say: Say) -> None:
     if by_hand:
         say(f"{file} is not needed any more, and stays")
     else:
-        file.unlink()
+        delete_fetched(file)
     say_lines(report.lines(), say)
+
+
+def _got_before(entry: Published, file: Path, digest: str) -> Address:
+    """Where an earlier call has fetched a file from that is here; without an address to ask: a person put it there."""
+    before = fetched_before(file)
+    if before is None or before.sha256 != digest:
+        return Address(entry.addresses[0], "")
+    known = (own for own in addresses(entry) if own.url == before.url)
+    return next(known, Address(entry.addresses[0], before.url))
 
 
 def _digest_of(entry: Published, file: Path) -> str:
@@ -155,19 +168,26 @@ def _download(entry: Published, file: Path, say: Say) -> tuple[Address, str]:
     begun = part_of(file)
     for address in sorted(addresses(entry), key=lambda each: each.url != begun):  # on with what is here
         try:
-            return address, download(address.url, file, sha256=entry.sha256, timeout=timeout(), say=say)
+            return address, download(address.url, file, sha256=entry.sha256, timeout=timeout(), say=say, noted=True)
         except (CannotFetch, CutOff) as error:
             again |= isinstance(error, CutOff)
             problems.append(str(error))
             say(f"note: {error}")
         except KeyboardInterrupt as error:
             number = error.number if isinstance(error, Stopped) else signal.SIGINT
-            size = part.stat().st_size if part.exists() else 0
-            message = f"{Stopped(number)}; {size:,} bytes are kept in {part}: repeat the command to go on"
-            raise Stopped(number, message) from error
+            raise Stopped(number, f"{Stopped(number)}; {_what_came(file)}") from error
     why = f"{entry.name} {'could not' if again else 'cannot'} be fetched: {'; '.join(problems)}."
-    kept = " What came is kept: repeat the command to go on." if again and part.exists() else ""
+    kept = f" {_what_came(file)}." if again and part.exists() else ""
     raise GfocalError(f"{why}{kept} What else can be done {describe_by_hand(entry)}")
+
+
+def _what_came(file: Path) -> str:
+    """Of a download that was stopped, and what a repeated one does with it."""
+    part = with_parts(file)[1]
+    size = part.stat().st_size if part.exists() else 0
+    if size and not goes_on_later(file):
+        return f"{size:,} bytes, and the server does not say of which version: the command begins again when repeated"
+    return f"{size:,} bytes are kept in {part}: repeat the command to go on"
 
 
 def _convert(entry: Published, file: Path, by_hand: bool, say: Say) -> ImportReport:
@@ -194,6 +214,7 @@ def _set_aside(entry: Published, file: Path, by_hand: bool) -> str:
     if not by_hand:
         kept, again = refused_file(file), "repeat the command to have it fetched again"
         file.replace(kept)
+        delete_fetched(file)
     return (
         f"{entry.name} is {entry.detector}, {entry.backbone}; the file is kept: `{program()} import "
         f"{shlex.quote(str(kept))} -o DIR` takes options; {again}"

@@ -172,6 +172,13 @@ def with_parts(file: Path) -> tuple[Path, Path, Path]:
     return file, file.with_name(f"{file.name}.part"), file.with_name(f"{file.name}.part.json")
 
 
+def delete_fetched(file: Path) -> None:
+    """Delete a file that is not needed any more, and the notes on how it came."""
+    with explained_writing(file):
+        for own in with_parts(file):
+            own.unlink(missing_ok=True)
+
+
 def refused_file(file: Path) -> Path:
     """Where a fetched file is put that is not what it should be."""
     return file.with_name(f"{file.name}.bad")

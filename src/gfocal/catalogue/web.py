@@ -157,9 +157,9 @@ def _check_proxy(url: str) -> None:
         )
 
 
-def not_that_part(url: str) -> CutOff:
-    """The error of a server whose file is not the one that there is a part of."""
-    error = CutOff(f"{host_of(url)} has another file now than the one that a part is here of")
+def not_that_part(url: str, why: str = "has another file now than the one that a part is here of") -> CutOff:
+    """The error of a server whose answer is of no use for the part that there is."""
+    error = CutOff(f"{host_of(url)} {why}")
     error.useless = True
     return error
 

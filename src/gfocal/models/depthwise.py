@@ -1,4 +1,4 @@
-"""Depthwise convolutions with wide kernels, as quick to train on a CPU as narrow ones."""
+"""Depthwise convolutions with wide kernels, whose training takes a CPU hardly longer than that of narrow ones."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ more it takes that of a whole convolution, block by block of channels: for 5 x 5
 class WideDepthwise(nn.Conv2d):
     """A depthwise convolution without bias, whose weights' gradient a CPU computes :data:`NARROW` columns at a time.
 
-    Values, names and whatever else is asked of it are torch's; so is the gradient, up to rounding.
+    Values and names are torch's; so is the gradient, up to rounding. On maps of a few pixels it takes tenths of a
+    millisecond longer than torch, on those of 40 x 40 half the time.
 
     Args:
         channels: of the maps.
@@ -30,6 +31,8 @@ class WideDepthwise(nn.Conv2d):
     def forward(self, input: Tensor) -> Tensor:
         by_columns = (
             self.training
+            and self.bias is None  # of a batch norm that was folded into it
+            and input.dim() == 4
             and torch.is_grad_enabled()
             and self.weight.requires_grad
             and input.device.type == "cpu"
@@ -45,10 +48,13 @@ class _Columnwise(torch.autograd.Function):
     """The convolution, and its gradients."""
 
     @staticmethod
-    def forward(ctx: Any, maps: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int]) -> Tensor:
-        ctx.save_for_backward(maps, weight)
-        ctx.stride, ctx.padding = stride, padding
+    def forward(maps: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int]) -> Tensor:
         return F.conv2d(maps, weight, None, stride, padding, 1, len(weight))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        maps, weight, ctx.stride, ctx.padding = inputs
+        ctx.save_for_backward(maps, weight)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:

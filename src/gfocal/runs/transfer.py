@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from gfocal.detector import DenseDetector
 from gfocal.errors import UsageError
 from gfocal.models.deformable import DeformableConv
+from gfocal.models.depthwise import WideDepthwise
 from gfocal.models.protocols import KINDS, OutputKind, OutputLayer
 from gfocal.recipe import ModelRecipe, Recipe, build_recipe
 from gfocal.recipe.forms import ASSIGNERS
@@ -333,6 +334,6 @@ def _comes_after_the_same(name: str, own: nn.Module, other: nn.Module) -> bool:
 
 
 def _kinds(layers: Iterable[nn.Module], last: int) -> list[type]:
-    """Of the first layers; a deformable convolution starts as a plain one."""
+    """Of the first layers; a deformable convolution starts as a plain one, a wide depthwise one is such."""
     kinds = [type(layer) for layer in list(layers)[: last + 1]]
-    return [nn.Conv2d if kind is DeformableConv else kind for kind in kinds]
+    return [nn.Conv2d if kind in (DeformableConv, WideDepthwise) else kind for kind in kinds]

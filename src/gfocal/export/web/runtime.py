@@ -13,12 +13,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from gfocal.catalogue.download import download
-from gfocal.catalogue.home import download_file, home, with_parts
+from gfocal.catalogue.download import download, fetched_before
+from gfocal.catalogue.home import delete_fetched, download_file, home, with_parts
 from gfocal.catalogue.settings import is_offline, mirror, timeout, web_folder
 from gfocal.catalogue.web import CannotFetch, CutOff
 from gfocal.errors import GfocalError, UsageError
-from gfocal.utils.files import explained_writing, write_atomically
+from gfocal.utils.files import write_atomically
 from gfocal.utils.locks import locked_file
 from gfocal.utils.progress import notice
 from gfocal.utils.text import Say, program
@@ -95,9 +95,11 @@ def _fetch(folder: Path, say: Say) -> None:
     """Fetch the package, compare it with what was published, and keep what is needed."""
     package = download_file(f"{NAME}-{VERSION}.tgz")
     by_hand = f"`npm pack {NAME}@{VERSION}` gives the same file, and --runtime FILE takes it"
-    put_there = package.is_file()
-    if put_there:
-        say(f"note: {package} is there, and taken; it stays, and is not needed any more afterwards")
+    before = fetched_before(package)
+    put_there = package.is_file() and (before is None or before.sha256 != SHA256)
+    if package.is_file():
+        after = "it stays, and is not needed any more afterwards" if put_there else "an earlier call has left it"
+        say(f"note: {package} is there, and taken; {after}")
         if not _sum(package) == SHA256:
             raise UsageError(
                 f"{package} is not {NAME} {VERSION} as npm publishes it: delete it, and repeat the command"
@@ -108,7 +110,7 @@ def _fetch(folder: Path, say: Say) -> None:
         url = address()
         say(f"a page needs {NAME} {VERSION} of npm: {url}, {BYTES / 1e6:.1f} MB, licence {LICENCE}; it is kept")
         try:
-            download(url, package, sha256=SHA256, timeout=timeout(), say=say)
+            download(url, package, sha256=SHA256, timeout=timeout(), say=say, noted=True)
         except CutOff as error:
             kept = " What came is kept: repeat the command to go on." if with_parts(package)[1].exists() else ""
             raise GfocalError(f"{NAME} could not be fetched: {error}.{kept} Or {by_hand}") from error
@@ -118,8 +120,7 @@ def _fetch(folder: Path, say: Say) -> None:
     for name, content in (("package.json", _about(found.version)), (SCRIPT, found.script), (WASM, found.wasm)):
         write_atomically(folder / name, _writes(content))  # the largest last: a folder without it is unfinished
     if not put_there:
-        with explained_writing(package):
-            package.unlink()
+        delete_fetched(package)
     say(f"{NAME} {VERSION} is kept in {folder}; `rm -r` of it has it fetched again by the next `{program()} export`")
 
 
