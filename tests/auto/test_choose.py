@@ -13,10 +13,12 @@ from gfocal.auto.candidates import CANDIDATES, choose_begin, network_of
 from gfocal.auto.choose import Chosen
 from gfocal.auto.facts import DataFacts
 from gfocal.auto.known import EPOCHS, MINUTES
+from gfocal.auto.rate import FEW
 from gfocal.auto.size import SEEN, SHORT_SIDES, SIZES
 from gfocal.auto.weights import hosts_of
 from gfocal.catalogue.entries import Published, find
 from gfocal.catalogue.web import CannotFetch, CutOff
+from gfocal.data.formats.coco.classes import COCO_NAMES
 from gfocal.data.index.data_index import DataIndex
 from gfocal.errors import GfocalError, UsageError
 from gfocal.recipe import Recipe, load_recipe
@@ -52,8 +54,8 @@ def chosen_at(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Chosen]:
     return at
 
 
-def index_of(images: int, boxes: list[list[float]], side: int = 400) -> DataIndex:
-    """Images of one size that all show the same."""
+def index_of(images: int, boxes: list[list[float]], side: int = 400, names: tuple[str, ...] = ("thing",)) -> DataIndex:
+    """Images of one size that all show the same, things of the first class."""
     return DataIndex.build(
         images_dir=Path("images"),
         annotations=Path("train.json"),
@@ -64,7 +66,7 @@ def index_of(images: int, boxes: list[list[float]], side: int = 400) -> DataInde
         box_start=[len(boxes) * i for i in range(images + 1)],
         boxes=boxes * images,
         labels=[0] * (len(boxes) * images),
-        names=["thing"],
+        names=list(names),
     )
 
 
@@ -197,10 +199,45 @@ def shaped(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def saved(folder: Path, name: str, *changes: str) -> Path:
-    """A run folder with random weights of a recipe."""
+    """A run folder with random weights of a recipe for one class, "a"."""
     recipe = load_recipe(name, changes)
     save_detector(folder / BEST, build_detector(recipe, ["a"], pretrained=False).state_dict(), recipe, ["a"])
     return folder
+
+
+@pytest.mark.parametrize(
+    ("images", "names", "given", "rate"),
+    [
+        (40, ("a",), (), 0.1),
+        (40, ("A",), (), 0.1),  # names of one class may differ in case
+        (40, ("a", "a placeholder without a box"), (), 0.1),
+        (40, ("b", "a"), (), 1),
+        (FEW + 1, ("a",), (), 1),
+        (40, ("a",), ("optim.lr=0.002",), 2),
+    ],
+    ids=["known", "another case", "no box of it", "new", "many pictures", "given"],
+)
+def test_weights_that_know_all_classes_learn_slower_from_few_pictures(
+    images: int,
+    names: tuple[str, ...],
+    given: tuple[str, ...],
+    rate: float,
+    tmp_path: Path,
+    chosen_at: Callable[..., Chosen],
+) -> None:
+    run = saved(tmp_path, "gfl_nano", "model.channels=32")
+    chosen = chosen_at(0.001, index_of(images, [[0, 0, 100, 100]], names=names), *given, init=run)
+    assert chosen.recipe.optim.lr == pytest.approx(rate * load_recipe("gfl_nano").optim.lr)
+    assert any("know all classes" in line for line in chosen.reasons) == (rate < 1)
+
+
+def test_published_weights_know_their_classes_before_they_are_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert choose_begin(None, said).taught == ()  # random values
+    are_here(monkeypatch, *CANDIDATES[0].weights)
+    assert choose_begin(None, said).taught == COCO_NAMES
+    monkeypatch.delenv("GFOCAL_OFFLINE")
+    are_here(monkeypatch)
+    assert choose_begin("nanodet_m_320_coco", said, fetch=False).taught == COCO_NAMES
 
 
 def test_images_that_keep_their_shape_get_two_sides(shaped: Path, chosen_at: Callable[..., Chosen]) -> None:

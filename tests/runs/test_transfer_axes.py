@@ -213,3 +213,13 @@ def test_a_separable_head_keeps_what_lies_behind_kernels_of_another_size(
     kernels = [f"head.{name}" for name, tensor in own.items() if tensor.dim() == 4 and tensor.shape[-1] > 1]
     assert kernels
     assert [name for name in start.fresh if name.startswith("head.")] == kernels
+
+
+@pytest.mark.parametrize(("names", "known"), [(NAMES, True), (("cat", "fox"), False), (("dog",), True)])
+def test_weights_that_know_all_classes_are_to_be_measured_first(
+    names: tuple[str, ...], known: bool, tmp_path: Path
+) -> None:
+    recipe = recipe_of("gfl_nano")
+    _, path = trained(tmp_path, recipe)
+    lines = describe_start(start_weights(build_detector(recipe, names), recipe, path))
+    assert any(f"eval {path} --data DATA` says how good they are without training" in line for line in lines) == known

@@ -10,6 +10,7 @@ from gfocal.auto.weights import hosts_of, is_here, is_silent, weights_here
 from gfocal.catalogue.entries import find
 from gfocal.catalogue.resolve import model_path
 from gfocal.catalogue.settings import is_offline
+from gfocal.data.formats.coco.classes import COCO_NAMES
 from gfocal.errors import GfocalError, UsageError
 from gfocal.recipe import Recipe, build_recipe, load_recipe, recipe_names
 from gfocal.recipe.values import flat, with_values
@@ -47,12 +48,14 @@ class Begin:
         recipe: as it is there.
         init: what ``--init`` gets; None: random values.
         reason: a line.
+        taught: classes that the weights have outputs for; () where nobody knows.
     """
 
     base: str
     recipe: Recipe
     init: str | None
     reason: str
+    taught: tuple[str, ...] = ()
 
 
 def choose_begin(init: str | Path | None, say: Say, *, fetch: bool = True) -> Begin:
@@ -128,7 +131,7 @@ def _begin(candidate: Candidate, name: str, where: str, better: list[str]) -> Be
     reason += f" ({_published_ap(name)})"
     if better:
         reason += f"; better, where there is a network: `{program()} models {better[0]} --download`"
-    return Begin(candidate.recipe, load_recipe(candidate.recipe), name, reason)
+    return Begin(candidate.recipe, load_recipe(candidate.recipe), name, reason, _published_names(name))
 
 
 def _published_ap(name: str) -> str:
@@ -136,18 +139,25 @@ def _published_ap(name: str) -> str:
     return "" if entry is None or entry.ap is None else f"published AP {entry.ap:g} on COCO"
 
 
+def _published_names(name: str) -> tuple[str, ...]:
+    """Classes of published weights, which need not be here."""
+    entry = find(name)
+    return COCO_NAMES if entry is not None and entry.data == "COCO" else ()
+
+
 def _of_given(init: str | Path, say: Say, *, fetch: bool) -> Begin:
     """Their network, data and predict keys with the training of the packaged recipe that has such a network.
 
     Where none has, their own recipe. What belongs to the data sets and to the length of their run does not stay.
     """
-    base, theirs = _recipe_of(init, say, fetch=fetch)
+    base, theirs, taught = _recipe_of(init, say, fetch=fetch)
     theirs = with_values(theirs, _OF_A_RUN)
     name = next((name for name in _packaged() if network_of(load_recipe(name)) == network_of(theirs)), None)
     if name is None:
         model = theirs.model
         network = f"{model.detector}, backbone {model.backbone}, neck {model.neck}, head {model.head}"
-        return Begin(base, theirs, str(init), f"the recipe of {init}: no recipe of gfocal has its network ({network})")
+        reason = f"the recipe of {init}: no recipe of gfocal has its network ({network})"
+        return Begin(base, theirs, str(init), reason, taught)
     packaged, own = load_recipe(name), theirs.to_dict()
     mixed = build_recipe({**packaged.to_dict(), **{section: own[section] for section in ("model", "data", "predict")}})
     reason = f"{name}, the detector that {init} is of"
@@ -155,7 +165,7 @@ def _of_given(init: str | Path, say: Say, *, fetch: bool) -> Begin:
         reason += f"; of its recipe stay {join_some(kept)}"
     if left := _differing(theirs, packaged, ("optim.", "schedule.", "runtime.")):
         reason += f"; as {name} has them are {join_some(left)}"
-    return Begin(name, mixed, str(init), reason)
+    return Begin(name, mixed, str(init), reason, taught)
 
 
 _OF_A_RUN: dict[str, object] = {"data.mix": None, "schedule.epoch_steps": None, "schedule.keep_steps": []}
@@ -182,8 +192,8 @@ _CHOSEN = ("data.resize.size", "data.resize.short_side", "data.resize.long_side"
 """Keys that are chosen anyway, with a reason."""
 
 
-def _recipe_of(init: str | Path, say: Say, *, fetch: bool) -> tuple[str, Recipe]:
-    """Where the recipe of some weights stands, and the recipe.
+def _recipe_of(init: str | Path, say: Say, *, fetch: bool) -> tuple[str, Recipe, tuple[str, ...]]:
+    """Where the recipe of some weights stands, the recipe, and their classes.
 
     Raises:
         UsageError: it stands in a file that is not here and may not be fetched.
@@ -191,14 +201,15 @@ def _recipe_of(init: str | Path, say: Say, *, fetch: bool) -> tuple[str, Recipe]
     path = model_path(init, say=say) if fetch else weights_here(init, say=say)
     if path is not None:
         file = find_weights(path)
-        return str(file), build_recipe(read_about(file).recipe)
+        about = read_about(file)
+        return str(file), build_recipe(about.recipe), tuple(about.names)
     entry = find(str(init))
     if entry is None or not entry.row:
         raise UsageError(
             f"auto chooses by the recipe in {init}, which is not here, and --dry-run fetches nothing: leave out "
             "--dry-run, or name a recipe in the place of auto"
         )
-    return entry.row, load_recipe(entry.row)
+    return entry.row, load_recipe(entry.row), _published_names(str(init))
 
 
 def network_of(recipe: Recipe) -> tuple[object, ...]:

@@ -9,10 +9,11 @@ from pathlib import Path
 import torch
 
 from gfocal.analysis.statistics import data_statistics
-from gfocal.auto.candidates import choose_begin
+from gfocal.auto.candidates import Begin, choose_begin
 from gfocal.auto.facts import DataFacts
 from gfocal.auto.known import Known, Values, pixels
 from gfocal.auto.length import choose_length, fit_to_length
+from gfocal.auto.rate import choose_rate
 from gfocal.auto.size import choose_size
 from gfocal.data.index.data_index import DataIndex
 from gfocal.data.pipeline import images_per_epoch, in_tiles
@@ -69,7 +70,7 @@ def choose(
         reasons.append(_LARGER)
     if "data.resize.size" in _keys_of(given):
         check_square(recipe, begin.base, recipe.data.resize.size)
-    known = _known(index, facts, begin.recipe, recipe, given)
+    known = _known(index, facts, begin, recipe, given)
     for choice in _CHOICES:
         values, lines = choice(recipe, known)
         recipe, reasons = with_values(recipe, values), [*reasons, *lines]
@@ -81,7 +82,7 @@ def _keys_of(given: Sequence[str]) -> frozenset[str]:
     return frozenset(own.partition("=")[0].strip() for own in given)
 
 
-def _known(index: DataIndex, facts: DataFacts, began: Recipe, recipe: Recipe, given: Sequence[str]) -> Known:
+def _known(index: DataIndex, facts: DataFacts, begin: Begin, recipe: Recipe, given: Sequence[str]) -> Known:
     """What the choices are made by: the data as the run learns from them, and the pace of batches as it has them."""
     learnt = in_tiles(recipe, index)
     if learnt is not index:
@@ -89,7 +90,7 @@ def _known(index: DataIndex, facts: DataFacts, began: Recipe, recipe: Recipe, gi
     shown = images_per_epoch(recipe, learnt)
     batch = with_values(recipe, {"schedule.batch_size": min(recipe.schedule.batch_size, shown)})
     pace = seconds_per_image(batch, facts.classes) / pixels(recipe)
-    return Known(facts, index, shown, pace, _keys_of(given), began)
+    return Known(facts, index, shown, pace, _keys_of(given), begin.recipe, begin.taught)
 
 
 def _facts_of_tiles(index: DataIndex, recipe: Recipe, learnt: DataIndex) -> DataFacts:
@@ -124,4 +125,11 @@ def _crowds(recipe: Recipe, known: Known) -> Values:
     ]
 
 
-_CHOICES: tuple[Callable[[Recipe, Known], Values], ...] = (choose_size, _bins, choose_length, fit_to_length, _crowds)
+_CHOICES: tuple[Callable[[Recipe, Known], Values], ...] = (
+    choose_size,
+    _bins,
+    choose_length,
+    fit_to_length,
+    choose_rate,
+    _crowds,
+)

@@ -34,6 +34,7 @@ class Known:
         pace: seconds of training per pixel of an image, see :func:`pixels`.
         given: recipe keys that a person has set: they stay.
         began: the recipe before anything was set.
+        taught: classes whose outputs the first weights have.
     """
 
     facts: DataFacts
@@ -42,6 +43,7 @@ class Known:
     pace: float
     given: frozenset[str]
     began: Recipe
+    taught: tuple[str, ...] = ()
 
     def is_given(self, key: str) -> bool:
         """Whether a person has set it, or a section that it is in."""

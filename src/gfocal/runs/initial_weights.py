@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from gfocal.runs.checkpoint import find_weights, read_about
 from gfocal.runs.class_mapping import ClassMatch, describe_classes, match_classes
 from gfocal.runs.transfer import PARTS, Group, Taken, changed_keys, other_inputs, start_from
 from gfocal.utils.records import from_json, to_json
-from gfocal.utils.text import counted
+from gfocal.utils.text import counted, program
 
 _ORIGINS = "origins"
 _HUB_CACHE = "models--"  # and owner--name: a folder of huggingface_hub's cache
@@ -199,6 +200,12 @@ def describe_start(start: Start) -> list[str]:
     lines = [f"init: {len(fresh)} of {start.tensors} tensors start from scratch{names}"]
     if start.classes is not None:
         lines += describe_classes(start.classes)
+        if not start.classes.new:
+            evaluate = f"`{program()} eval {shlex.quote(str(start.source))} --data DATA`"
+            lines.append(
+                f"init: the weights know all classes: {evaluate} says how good they are without training, and few "
+                "pictures can make them worse"
+            )
     lines += _describe_groups(start)
     if (found := start.statistics) is not None:
         lines.append(
