@@ -240,6 +240,23 @@ def test_a_package_that_was_put_there_is_taken(
     assert place.is_file(), "what a person put there"
 
 
+def test_a_package_whose_keeping_was_interrupted_goes_once_it_is_kept(
+    server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "write_atomically", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            web_runtime(say=lambda _: None)
+    said: list[str] = []
+    assert web_runtime(say=said.append) == RUNTIME
+    assert "an earlier call has left it" in said[0]
+    assert len(server.asked) == 1
+    assert not list((tmp_path / "home" / "downloads").iterdir()), "it was fetched, not put there"
+
+
 def test_addresses(server: FileServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NPM_CONFIG_REGISTRY")
     assert address() == f"https://registry.npmjs.org/{NAME}/-/{NAME}-{VERSION}.tgz"

@@ -53,9 +53,8 @@ with kept_memory():
     page_faults()
     read, write = os.pipe()
     if not os.fork():
-        bytearray(2**27)
         before = resident()
-        bytearray(2**27)
+        bytearray(2**29)  # more than its parent has kept
         os.write(write, str(resident() - before).encode())
         os._exit(0)
     os.wait()
@@ -165,13 +164,17 @@ def test_does_nothing_where_the_library_is_another(library: Library, monkeypatch
     assert library.asked == []
 
 
-@pytest.mark.parametrize("where", ["training.train", "evaluation.detection.trained", "prediction.predict"])
+MODULES = ["training.train", "training.fitting.step_time", "evaluation.detection.trained", "prediction.predict"]
+
+
+@pytest.mark.parametrize("where", MODULES)
 def test_training_evaluation_and_prediction_keep_it(
     where: str, scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import importlib
 
     import gfocal
+    from gfocal.training.fitting.step_time import seconds_per_image
     from gfocal.zoo import build_detector
     from helpers.small_runs import small
 
@@ -187,6 +190,8 @@ def test_training_evaluation_and_prediction_keep_it(
     recipe = small("schedule.epochs=1", "schedule.eval_every=9", "data.workers=0")
     if where == "training.train":
         gfocal.train(recipe, train, None, tmp_path / "run", progress=False, plots=False)
+    elif where == "training.fitting.step_time":
+        seconds_per_image(recipe, 2)
     else:
         detector = build_detector(recipe, train.names)
         if where == "prediction.predict":
